@@ -1,0 +1,6 @@
+//! Memory for network and disk I/O that the kernel and the program share.
+
+pub mod error;
+mod sync;
+
+pub use error::{AllocError, BufferFullError, BuildError};

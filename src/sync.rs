@@ -1,0 +1,66 @@
+//! The only door to atomics, cells and threads' numbers.
+//!
+//! The ordinary build gets the standard library's types; a build with
+//! `--cfg uring_arena_loom` gets loom's, so that the models check the code that ships.
+//! A test greps the sources for anything that goes around this file.
+
+#[cfg(not(uring_arena_loom))]
+mod inner {
+    pub(crate) use std::sync::atomic::{
+        AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+
+    use std::cell::Cell;
+
+    /// Threads seen so far. Only hands out numbers; publishes nothing.
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+    thread_local! {
+        static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    /// A small number of this thread's own, for spreading threads over words.
+    #[inline]
+    pub(crate) fn thread_index() -> usize {
+        // During thread exit the local may be gone already; any number will do then.
+        INDEX
+            .try_with(|index| match index.get() {
+                usize::MAX => first_thread_index(index),
+                known => known,
+            })
+            .unwrap_or(0)
+    }
+
+    #[cold]
+    fn first_thread_index(index: &Cell<usize>) -> usize {
+        let new = THREADS.fetch_add(1, Ordering::Relaxed);
+        index.set(new);
+        new
+    }
+}
+
+#[cfg(uring_arena_loom)]
+mod inner {
+    pub(crate) use loom::sync::atomic::{
+        AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+
+    use std::cell::Cell;
+
+    loom::thread_local! {
+        static INDEX: Cell<usize> = Cell::new(0);
+    }
+
+    /// A small number of this thread's own; a model sets it to choose the word it starts at.
+    pub(crate) fn thread_index() -> usize {
+        INDEX.with(Cell::get)
+    }
+
+    /// Chooses the number that [`thread_index`] gives on this thread of a model.
+    #[cfg(test)]
+    pub(crate) fn set_thread_index(new: usize) {
+        INDEX.with(|index| index.set(new));
+    }
+}
+
+pub(crate) use inner::*;
