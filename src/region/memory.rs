@@ -25,9 +25,14 @@ pub(crate) struct Region {
 
 enum Source {
     #[cfg(target_os = "linux")]
-    Mapped { _mapping: super::mapping::Mapping },
+    Mapped {
+        _mapping: super::mapping::Mapping,
+    },
     Heap(Layout),
-    Caller { give_back: Option<GiveBack>, len: usize },
+    Caller {
+        give_back: Option<GiveBack>,
+        len: usize,
+    },
 }
 
 /// Calls the caller's `Dealloc`; boxed once, so that the region has no type parameter.

@@ -6,7 +6,7 @@ mod map;
 mod word;
 
 pub(crate) use map::{SLOTS_MAX, SlotMap};
-pub(crate) use word::{Freed, SLOTS_PER_WORD, free_despite_waiters, free_slot};
+pub(crate) use word::{Freed, free_despite_waiters, free_slot};
 
 #[cfg(all(test, uring_arena_loom))]
 mod loom_tests;
