@@ -8,10 +8,19 @@ mod lease;
 mod region;
 mod slots;
 mod sync;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod uring;
 
 pub use arena::{
     FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use error::{AllocError, BufferFullError, BuildError};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use error::{DirectError, MissingFeatureError, RegisterError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use uring::{
+    Completion, Descriptor, DirectAlignment, DirectFile, Feature, InFlight, Memlock, Memory, Operation,
+    Payload, Probe, Progress, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, ring_info,
+};

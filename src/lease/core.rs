@@ -35,6 +35,14 @@ impl Books {
         }
     }
 
+    /// Slots of equal size, if the arena has such.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn slot_count(&self) -> Option<usize> {
+        match self {
+            Books::Slots(map) => Some(map.slot_count()),
+        }
+    }
+
     fn header_stride(&self) -> usize {
         match self {
             Books::Slots(_) => size_of::<HeaderLine>(),

@@ -131,6 +131,13 @@ impl Handle {
             .sum()
     }
 
+    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
+    #[cfg(feature = "io-uring")]
+    #[inline]
+    pub(crate) fn witness(&self) -> super::Witness {
+        super::Witness::new(self.core, &self.region)
+    }
+
     /// Whether both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
