@@ -49,7 +49,7 @@ impl Handle {
     /// `core` is live during the call.
     pub(super) unsafe fn upgrade(core: NonNull<Core>) -> Option<Handle> {
         // SAFETY: live (the caller's promise).
-        let handles = unsafe { &core.as_ref().handles };
+        let handles = unsafe { &core.as_ref().counters.handles };
         let mut seen = handles.load(Ordering::Relaxed);
         while seen > 0 {
             // Relaxed: the count alone decides; what the core holds is seen through the claim.
@@ -61,21 +61,21 @@ impl Handle {
         None
     }
 
-    /// Claims a slot. `None` only if there was an instant at which none was free.
+    /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at which none was free.
     #[inline]
-    pub(crate) fn claim_slot(&self) -> Option<Lease> {
+    pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
         let Books::Slots(map) = &self.books;
         let slot = map.claim()?;
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.lease(slot) })
+        Some((unsafe { self.lease(slot) }, self.slot_start(slot)))
     }
 
-    /// Claims up to `wanted` slots and hands each to `each`; returns how many.
-    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease)) -> usize {
+    /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
+    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>)) -> usize {
         let Books::Slots(map) = &self.books;
         map.claim_many(wanted, |slot| {
             // SAFETY: just claimed, so this is its only lease.
-            each(unsafe { self.lease(slot) });
+            each(unsafe { self.lease(slot) }, self.slot_start(slot));
         })
     }
 
@@ -101,7 +101,7 @@ impl Handle {
     fn note_rare_claim(&self, lease: &Lease, claims_before: u32) {
         if claims_before == u32::MAX {
             // Relaxed: a counter.
-            self.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+            self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
         } else if lease.header().has(super::header::ZERO) && !self.region.known_zero() {
             // SAFETY: the lease owns these bytes alone.
             unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
@@ -110,13 +110,13 @@ impl Handle {
 
     /// Successful claims so far: exact when no claim is under way.
     pub(crate) fn claims(&self) -> u64 {
-        let carried = self.claims_carried.load(Ordering::Relaxed);
+        let carried = self.counters.claims_carried.load(Ordering::Relaxed);
         carried + self.sum_headers(|header| header.claims().into())
     }
 
     /// Freezes so far that kept the slot.
     pub(crate) fn frozen(&self) -> u64 {
-        let carried = self.frozen_carried.load(Ordering::Relaxed);
+        let carried = self.counters.frozen_carried.load(Ordering::Relaxed);
         carried + self.sum_headers(|header| header.frozen().into())
     }
 
@@ -155,7 +155,7 @@ impl Deref for Handle {
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         // Relaxed: the handle that is cloned keeps the arena open meanwhile.
-        let before = self.handles.fetch_add(1, Ordering::Relaxed);
+        let before = self.counters.handles.fetch_add(1, Ordering::Relaxed);
         if before > isize::MAX as usize {
             std::process::abort();
         }

@@ -29,7 +29,7 @@ pub(crate) struct SlotMap {
     slot_count: usize,
     /// The word that each thread found a free slot in last. Read by its threads only, so that the line
     /// stays in their cache; written only when it changes.
-    hints: Box<[CachePadded<AtomicU32>; HINTS]>,
+    hints: [CachePadded<AtomicU32>; HINTS],
 }
 
 impl SlotMap {
@@ -46,13 +46,7 @@ impl SlotMap {
         }
         let hints =
             std::array::from_fn(|hint| CachePadded::new(AtomicU32::new(first_word(hint, word_count))));
-        Some(SlotMap {
-            words: words.into_boxed_slice(),
-            shift,
-            word_count,
-            slot_count,
-            hints: Box::new(hints),
-        })
+        Some(SlotMap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
     }
 
     /// Slots that the map books, claimed or not.
