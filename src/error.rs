@@ -8,7 +8,9 @@ pub enum AllocError {
     #[error("arena is full: every slot or block that fits is in use; drop buffers or wait for one")]
     ArenaFull,
     /// The arena could not serve this length even if it were empty.
-    #[error("request is larger than the arena can ever serve: build it with a larger block or slot")]
+    #[error(
+        "request is larger than the arena can ever serve: build it with a larger block or slot"
+    )]
     RequestTooLarge,
 }
 
@@ -39,7 +41,9 @@ pub enum BuildError {
     #[error("the memory given to from_raw is a null pointer")]
     NullPointer,
     /// More slots than the books of one arena can number.
-    #[error("{requested} slots are more than the {limit} that one arena can number: use larger slots or several arenas")]
+    #[error(
+        "{requested} slots are more than the {limit} that one arena can number: use larger slots or several arenas"
+    )]
     TooManySlots {
         /// Slots asked for.
         requested: usize,
@@ -47,7 +51,9 @@ pub enum BuildError {
         limit: usize,
     },
     /// The operating system refused the memory.
-    #[error("the system refused {bytes} bytes for the arena ({reason}): ask for less, or raise the limit (ulimit -v, vm.overcommit_memory)")]
+    #[error(
+        "the system refused {bytes} bytes for the arena ({reason}): ask for less, or raise the limit (ulimit -v, vm.overcommit_memory)"
+    )]
     OutOfMemory {
         /// Bytes asked for.
         bytes: usize,
@@ -67,7 +73,9 @@ pub enum BuildError {
         remedy: String,
     },
     /// The kernel would not place the memory on this NUMA node.
-    #[error("memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes")]
+    #[error(
+        "memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes"
+    )]
     NumaNodeUnavailable {
         /// The node asked for.
         node: u32,
