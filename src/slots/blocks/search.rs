@@ -71,7 +71,7 @@ impl BlockMap {
         None
     }
 
-    fn search_all(&self, level: u32, order: u32) -> Option<u32> {
+    pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
         let mut last = None;
         loop {
             let mut pass = Pass::new(level, order, true);
