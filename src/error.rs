@@ -22,9 +22,7 @@ pub enum BuildError {
     #[error("total arena size does not fit in usize: use fewer or smaller slots")]
     SizeOverflow,
     /// The alignment is not a power of two, or the given memory does not have it.
-    #[error(
-        "alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT"
-    )]
+    #[error("alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT")]
     InvalidAlignment,
     /// The buddy geometry is not a power-of-two multiple of a power-of-two smallest block.
     #[error(

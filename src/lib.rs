@@ -1,8 +1,21 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+#![deny(missing_docs)]
 
+mod arena;
+mod buffer;
 pub mod error;
+<<<<<<< HEAD
 #[cfg_attr(not(test), expect(dead_code))]
+=======
+mod lease;
+mod region;
+>>>>>>> main
 mod slots;
 mod sync;
 
+pub use arena::{
+    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+};
+pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use error::{AllocError, BufferFullError, BuildError};
+pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};

@@ -1,3 +1,16 @@
-//! BOOKS: which indices are claimed. No pointers, no unsafe code, no kernel.
+//! 2 BOOKS: which indices are claimed. No pointers, no unsafe code, no kernel.
+//!
+//! Uses only `sync`, so that its loom models need no memory at all.
 
 mod blocks;
+mod map;
+mod word;
+
+pub(crate) use blocks::{BlockMap, free_block, free_block_despite_waiters};
+pub(crate) use map::{SLOTS_MAX, SlotMap};
+pub(crate) use word::{Freed, free_despite_waiters, free_slot};
+
+#[cfg(all(test, uring_arena_loom))]
+mod loom_tests;
+#[cfg(all(test, not(uring_arena_loom)))]
+mod tests;
