@@ -8,9 +8,7 @@ pub enum AllocError {
     #[error("arena is full: every slot or block that fits is in use; drop buffers or wait for one")]
     ArenaFull,
     /// The arena could not serve this length even if it were empty.
-    #[error(
-        "request is larger than the arena can ever serve: build it with a larger block or slot"
-    )]
+    #[error("request is larger than the arena can ever serve: build it with a larger block or slot")]
     RequestTooLarge,
 }
 
@@ -71,9 +69,7 @@ pub enum BuildError {
         remedy: String,
     },
     /// The kernel would not place the memory on this NUMA node.
-    #[error(
-        "memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes"
-    )]
+    #[error("memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes")]
     NumaNodeUnavailable {
         /// The node asked for.
         node: u32,

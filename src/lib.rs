@@ -4,17 +4,14 @@
 mod arena;
 mod buffer;
 pub mod error;
-<<<<<<< HEAD
-#[cfg_attr(not(test), expect(dead_code))]
-=======
 mod lease;
 mod region;
->>>>>>> main
 mod slots;
 mod sync;
 
 pub use arena::{
-    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use error::{AllocError, BufferFullError, BuildError};

@@ -1,8 +1,8 @@
 //! Looking at the whole map: for metrics and for tests. Exact while nobody claims or frees.
 
 use super::BlockMap;
-use super::levels::{At, CHILDREN, span_of};
-use super::runs::{count_runs, longest_span};
+use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask};
 use super::word::{Child, Word};
 
 /// What can be said of a word and all below it.
@@ -22,6 +22,22 @@ impl BlockMap {
                 u64::from(claimed.count_ones()) << (4 * at.level)
             })
             .sum()
+    }
+
+    /// Blocks that are claimed; `order_at` knows the order of the block that starts at a unit.
+    pub(crate) fn live_blocks(&self, order_at: impl Fn(u32) -> u32) -> u64 {
+        let mut blocks = 0;
+        for at in self.levels.iter() {
+            let mut claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
+            while claimed != 0 {
+                let bit = claimed.trailing_zeros();
+                // While blocks come and go the order may be another's: keep to this word.
+                let span = order_at(first_unit(at, bit)).saturating_sub(4 * at.level).min(SPAN_MAX);
+                claimed &= !(run_mask(span) << bit);
+                blocks += 1;
+            }
+        }
+        blocks
     }
 
     /// Order of the largest block that a claim could get, `None` if every unit is claimed.
@@ -60,10 +76,7 @@ impl BlockMap {
     fn part(&self, at: At) -> Part {
         let word = self.load(at);
         if word.is_sealed() {
-            return Part {
-                empty: true,
-                largest: Some(at.order()),
-            };
+            return Part { empty: true, largest: Some(at.order()) };
         }
         let below = if at.level == 0 { 0 } else { word.handed_down() };
         let largest_below = (0..CHILDREN as u32)
@@ -72,10 +85,7 @@ impl BlockMap {
             .max();
         let occupied = self.occupied_but_for_empties(at, word);
         let own = longest_span(occupied).map(|span| 4 * at.level + span);
-        Part {
-            empty: occupied & !self.levels.pinned(at.level) == 0,
-            largest: own.max(largest_below),
-        }
+        Part { empty: occupied & !self.levels.pinned(at.level) == 0, largest: own.max(largest_below) }
     }
 
     /// Occupied bits, where children that are open and empty count as free.
@@ -101,15 +111,8 @@ impl BlockMap {
         assert!(!root.is_sealed(), "the root has no parent to belong to");
         for at in self.levels.iter() {
             let word = self.load(at);
-            assert!(
-                !word.is_sealed() || word.state() == 0,
-                "{at:?} is sealed with claims in it"
-            );
-            assert_eq!(
-                word.state() & self.levels.pinned(at.level),
-                0,
-                "{at:?}: beyond the end"
-            );
+            assert!(!word.is_sealed() || word.state() == 0, "{at:?} is sealed with claims in it");
+            assert_eq!(word.state() & self.levels.pinned(at.level), 0, "{at:?}: beyond the end");
             if at.level == 0 {
                 continue;
             }
@@ -120,10 +123,7 @@ impl BlockMap {
                 let below = self.load(at.child(child));
                 match word.child(child) {
                     Child::Free | Child::Taken => {
-                        assert!(
-                            below.is_sealed(),
-                            "{at:?} owns child {child}, which is open"
-                        );
+                        assert!(below.is_sealed(), "{at:?} owns child {child}, which is open");
                     }
                     Child::Open => {}
                     Child::Closing => panic!("{at:?} never finished with child {child}"),

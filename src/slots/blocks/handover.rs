@@ -14,6 +14,7 @@
 use super::BlockMap;
 use super::levels::At;
 use super::word::{Child, Word};
+use crate::sync::Ordering;
 
 /// What came of entering a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ impl BlockMap {
                     if self.replace(below, inside, inside.sealed())
                         && self.replace(parent, above, above.with_child(child, Child::Free))
                     {
+                        // Relaxed: a counter.
+                        self.merges.fetch_add(1, Ordering::Relaxed);
                         return true;
                     }
                 }

@@ -53,16 +53,12 @@ impl Fields {
 
     /// Bit `c` for each child whose field is at least `field`.
     pub(super) fn at_least(self, field: u32) -> u32 {
-        (0..CHILDREN as u32).fold(0, |mask, child| {
-            mask | (u32::from(self.get(child) >= field) << child)
-        })
+        (0..CHILDREN as u32).fold(0, |mask, child| mask | (u32::from(self.get(child) >= field) << child))
     }
 
     /// The child among `of` with the smallest field.
     pub(super) fn tightest(self, of: u32) -> Option<u32> {
-        (0..CHILDREN as u32)
-            .filter(|child| of & (1 << child) != 0)
-            .min_by_key(|&child| self.get(child))
+        (0..CHILDREN as u32).filter(|child| of & (1 << child) != 0).min_by_key(|&child| self.get(child))
     }
 
     pub(super) fn largest(self, of: u32) -> u32 {
@@ -81,19 +77,15 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    pub(super) fn new(levels: &Levels) -> Hints {
+    pub(super) fn new(levels: &Levels) -> Option<Hints> {
         let rows_total = levels.rows_total();
         let nodes = levels.words_total() - rows_total;
         let level_of = |position: usize| {
-            let after =
-                |&level: &u32| levels.position(At { level, index: 0 }) <= position + rows_total;
+            let after = |&level: &u32| levels.position(At { level, index: 0 }) <= position + rows_total;
             (1..=levels.top()).rev().find(after).unwrap_or(1)
         };
         let whole = |position| LOW * u64::from(field_whole(level_of(position) - 1));
-        Hints {
-            fields: Lines::new(nodes, whole),
-            rows_total,
-        }
+        Some(Hints { fields: Lines::new(nodes, whole)?, rows_total })
     }
 
     #[inline]
@@ -107,23 +99,11 @@ impl Hints {
     }
 
     /// Replaces one child's field unless anything changed since `seen`; tells whether it did.
-    pub(super) fn lower(
-        &self,
-        levels: &Levels,
-        node: At,
-        seen: Fields,
-        child: u32,
-        to: u32,
-    ) -> bool {
+    pub(super) fn lower(&self, levels: &Levels, node: At, seen: Fields, child: u32, to: u32) -> bool {
         to < seen.get(child)
             && self
                 .word(levels, node)
-                .compare_exchange(
-                    seen.0,
-                    seen.with(child, to).0,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(seen.0, seen.with(child, to).0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 
@@ -171,11 +151,8 @@ mod tests {
     #[test]
     fn raising_reaches_the_root_and_lowering_gives_way_to_it() {
         let levels = Levels::new(12);
-        let hints = Hints::new(&levels);
-        let row = At {
-            level: 0,
-            index: 37,
-        };
+        let hints = Hints::new(&levels).unwrap();
+        let row = At { level: 0, index: 37 };
         let node = row.parent();
         let seen = hints.load(&levels, node);
         assert_eq!(seen.get(row.child_number()), field_whole(0));
@@ -185,9 +162,6 @@ mod tests {
         let now = hints.load(&levels, node);
         assert_eq!(now.get(row.child_number()), field(0, 3));
         assert_eq!(now.tightest(0xFFFF), Some(row.child_number()));
-        assert_eq!(
-            now.at_least(field_whole(0)),
-            0xFFFF & !(1 << row.child_number())
-        );
+        assert_eq!(now.at_least(field_whole(0)), 0xFFFF & !(1 << row.child_number()));
     }
 }

@@ -10,6 +10,7 @@ use super::hints::field_whole;
 use super::levels::Place;
 use super::runs::longest_span;
 use super::word::Word;
+use crate::slots::word::Freed;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What a free has to do to its word.
@@ -20,34 +21,16 @@ pub(crate) struct FreeStep {
     pinned: u32,
 }
 
-/// What a free learned from its own exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freed {
-    /// The block is free, and the map is open or other blocks of this word are still claimed.
-    Open,
-    /// The block is free, the map is closed, and this word has no claims left.
-    Drained,
-    /// Nothing was freed: somebody waits, so take the road that wakes.
-    Waiters,
-}
-
 impl BlockMap {
     /// All that the free of a block needs besides its word.
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
         let Place { at, mask } = self.levels.place(first, order);
-        let step = FreeStep {
-            mask,
-            level: at.level,
-            pinned: self.levels.pinned(at.level),
-        };
+        let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
         let shared = self.word(at);
         self.preferences.set(order, at.index);
         if at.level < self.levels.top() {
-            let promised = self
-                .hints
-                .load(&self.levels, at.parent())
-                .get(at.child_number());
+            let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
             if promised < field_whole(at.level) {
                 let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(mask);
                 let span = longest_span(self.occupied(at, after)).unwrap_or(0);
@@ -57,18 +40,23 @@ impl BlockMap {
         (shared, step)
     }
 
-    /// Marks every word closed and gives how many still hold claims: as many frees will learn
-    /// that they drained theirs. For the last handle only: no claim may run beside it.
+    /// Words that must drain before a closed map is done with.
+    pub(crate) fn word_count(&self) -> usize {
+        self.levels.iter().count()
+    }
+
+    /// Closes every word; returns how many hold no claim and so are drained already.
+    ///
+    /// For the last handle only: nobody can claim any more, but others may be freeing.
     pub(crate) fn close(&self) -> usize {
         self.levels
             .iter()
             .filter(|&at| {
                 // AcqRel: Acquire pairs with the frees' Release (`exchange`), so that who gives the
-                // memory back after a count of zero sees their last writes; Release pairs with
-                // their Acquire, so that a free that learns of the closing sees what was written
-                // before it.
+                // memory back because nothing was claimed sees the last owners' writes; Release pairs
+                // with their Acquire, so that a free that learns of the closing sees what came before.
                 let before = self.word(at).fetch_or(Word::CLOSED_FLAG, Ordering::AcqRel);
-                Word::from_bits(before).claimed(at.level) & !self.levels.pinned(at.level) != 0
+                Word::from_bits(before).claimed(at.level) & !self.levels.pinned(at.level) == 0
             })
             .count()
     }
@@ -92,8 +80,7 @@ impl BlockMap {
         for at in self.levels.iter() {
             if self.load(at).has_waiters() {
                 // AcqRel: keeps the chain of the word's frees whole; see `set_waiters`.
-                self.word(at)
-                    .fetch_and(!Word::WAITERS_FLAG, Ordering::AcqRel);
+                self.word(at).fetch_and(!Word::WAITERS_FLAG, Ordering::AcqRel);
             }
         }
     }
@@ -101,13 +88,13 @@ impl BlockMap {
 
 /// Frees the block, unless somebody waits. Nothing of the map may be touched afterwards.
 #[inline]
-pub(crate) fn finish_free(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_block(word: &AtomicU64, step: FreeStep) -> Freed {
     exchange(word, step, true)
 }
 
 /// Frees the block even if somebody waits: for who will wake them, holding a handle.
 #[inline]
-pub(crate) fn finish_free_with_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_block_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
     exchange(word, step, false)
 }
 
@@ -119,20 +106,12 @@ fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> Freed {
         if heed_waiters && now.has_waiters() {
             return Freed::Waiters;
         }
-        assert!(
-            now.claimed(step.level) & step.mask == step.mask,
-            "block freed that is not claimed"
-        );
+        assert!(now.claimed(step.level) & step.mask == step.mask, "block freed that is not claimed");
         let after = now.without_claim(step.mask);
         // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`) and of
         // the last free; Acquire pairs with the Release of the closing and of the word's other
         // frees, whose blocks the last one gives back with its own.
-        match shared.compare_exchange_weak(
-            now.bits(),
-            after.bits(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
+        match shared.compare_exchange_weak(now.bits(), after.bits(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) if after.is_closed() && after.claimed(step.level) & !step.pinned == 0 => {
                 return Freed::Drained;
             }

@@ -6,10 +6,10 @@
 
 use super::runs::run_mask;
 
-/// Levels that the largest map has: 2²⁹ units, which is more than memory for their headers.
+/// Levels that the largest map has.
 pub(super) const LEVELS_MAX: usize = 7;
-/// The largest order that a map can have.
-pub(super) const ORDER_MAX: u32 = 29;
+/// The largest order that a map can have: the header table of one more would not fit in 4 GiB.
+pub(super) const ORDER_MAX: u32 = 27;
 /// Words below one node, and words in one line of the books.
 pub(super) const CHILDREN: usize = 16;
 
@@ -23,17 +23,11 @@ pub(super) struct At {
 impl At {
     #[inline]
     pub(super) fn parent(self) -> At {
-        At {
-            level: self.level + 1,
-            index: self.index / CHILDREN as u32,
-        }
+        At { level: self.level + 1, index: self.index / CHILDREN as u32 }
     }
 
     pub(super) fn child(self, child: u32) -> At {
-        At {
-            level: self.level - 1,
-            index: self.index * CHILDREN as u32 + child,
-        }
+        At { level: self.level - 1, index: self.index * CHILDREN as u32 + child }
     }
 
     /// Which child of its parent this word is.
@@ -68,10 +62,7 @@ pub(super) struct Levels {
 
 impl Levels {
     pub(super) fn new(max_order: u32) -> Levels {
-        assert!(
-            max_order <= ORDER_MAX,
-            "a map of 2^{max_order} units is more than 2^{ORDER_MAX}"
-        );
+        assert!(max_order <= ORDER_MAX, "a map of 2^{max_order} units is more than 2^{ORDER_MAX}");
         let top = max_order.saturating_sub(2) / 4;
         let bits_used = (1u64 << max_order) >> (4 * top);
         let mut levels = Levels {
@@ -99,10 +90,7 @@ impl Levels {
     }
 
     pub(super) fn root(&self) -> At {
-        At {
-            level: self.top,
-            index: 0,
-        }
+        At { level: self.top, index: 0 }
     }
 
     /// Length of the array that holds the words of all levels.
@@ -117,11 +105,7 @@ impl Levels {
     /// Length of the part of the array that holds rows; the nodes follow it.
     #[inline]
     pub(super) fn rows_total(&self) -> usize {
-        if self.top == 0 {
-            self.words_total
-        } else {
-            self.offsets[1] as usize
-        }
+        if self.top == 0 { self.words_total } else { self.offsets[1] as usize }
     }
 
     #[inline]
@@ -144,20 +128,13 @@ impl Levels {
     #[inline]
     pub(super) fn place(&self, first: u32, order: u32) -> Place {
         let level = self.level_of(order);
-        let at = At {
-            level,
-            index: first >> (4 * level + 5),
-        };
-        Place {
-            at,
-            mask: run_mask(span_of(order, level)) << ((first >> (4 * level)) % 32),
-        }
+        let at = At { level, index: first >> (4 * level + 5) };
+        Place { at, mask: run_mask(span_of(order, level)) << ((first >> (4 * level)) % 32) }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {
-        (0..=self.top).flat_map(|level| {
-            (0..self.words_at(level) as u32).map(move |index| At { level, index })
-        })
+        (0..=self.top)
+            .flat_map(|level| (0..self.words_at(level) as u32).map(move |index| At { level, index }))
     }
 }
 
@@ -191,11 +168,7 @@ mod tests {
                     let first = block << order;
                     let Place { at, mask } = levels.place(first, order);
                     assert!((at.index as usize) < levels.words_at(at.level));
-                    assert_eq!(
-                        mask & levels.pinned(at.level),
-                        0,
-                        "order {order} of {max_order}"
-                    );
+                    assert_eq!(mask & levels.pinned(at.level), 0, "order {order} of {max_order}");
                     assert_eq!(first_unit(at, mask.trailing_zeros()), first);
                     assert_eq!(mask.count_ones() << (4 * at.level), 1 << order);
                 }
@@ -209,10 +182,7 @@ mod tests {
             let levels = Levels::new(max_order);
             let nodes = levels.words_total() - levels.rows_total();
             let bytes = 8 * (levels.words_total() + nodes);
-            assert!(
-                (bytes as f64) < 0.3 * f64::from(1u32 << max_order),
-                "2^{max_order}: {bytes}"
-            );
+            assert!((bytes as f64) < 0.3 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
         }
     }
 }

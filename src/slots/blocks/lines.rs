@@ -12,13 +12,15 @@ struct Line([AtomicU64; CHILDREN]);
 pub(super) struct Lines(Box<[Line]>);
 
 impl Lines {
-    pub(super) fn new(len: usize, bits: impl Fn(usize) -> u64) -> Lines {
-        let line = |line: usize| {
-            Line(std::array::from_fn(|word| {
-                AtomicU64::new(bits(line * CHILDREN + word))
-            }))
-        };
-        Lines((0..len.div_ceil(CHILDREN)).map(line).collect())
+    /// `None` if there is no memory for them.
+    pub(super) fn new(len: usize, bits: impl Fn(usize) -> u64) -> Option<Lines> {
+        let line =
+            |line: usize| Line(std::array::from_fn(|word| AtomicU64::new(bits(line * CHILDREN + word))));
+        let count = len.div_ceil(CHILDREN);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).ok()?;
+        lines.extend((0..count).map(line));
+        Some(Lines(lines.into_boxed_slice()))
     }
 
     #[inline]
@@ -41,11 +43,7 @@ impl Preferences {
         let seats = (levels.words_at(0) / CHILDREN).clamp(1, SEATS_MAX);
         let bits = seats.trailing_zeros();
         let seat = |seat: usize| {
-            let spread = if bits == 0 {
-                0
-            } else {
-                seat.reverse_bits() >> (usize::BITS - bits)
-            };
+            let spread = if bits == 0 { 0 } else { seat.reverse_bits() >> (usize::BITS - bits) };
             CachePadded::new(std::array::from_fn(|order| {
                 let level = levels.level_of((order as u32).min(levels.max_order()));
                 AtomicU32::new((levels.words_at(level) * spread / seats) as u32)

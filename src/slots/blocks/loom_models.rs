@@ -2,6 +2,7 @@
 //! `RUSTFLAGS="--cfg uring_arena_loom" cargo test --release --lib loom`.
 
 use super::*;
+use crate::slots::Freed;
 use crate::sync::AtomicUsize;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -15,7 +16,7 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
 
 fn free(map: &BlockMap, first: u32, order: u32) -> Freed {
     let (word, step) = map.prepare_free(first, order);
-    finish_free(word, step)
+    free_block(word, step)
 }
 
 /// Two rows under one node: the smallest tree in which a word changes hands.
@@ -27,7 +28,7 @@ const ROW: u32 = 5;
 #[test]
 fn claim_of_all_against_the_frees_of_two_neighbours() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW));
+        let map = Arc::new(BlockMap::new(ROW).unwrap());
         let [left, right] = [0, 1].map(|_| map.claim(HALF_ROW).unwrap());
         let frees = [left, right].map(|first| {
             let map = map.clone();
@@ -43,7 +44,7 @@ fn claim_of_all_against_the_frees_of_two_neighbours() {
 #[test]
 fn claim_over_two_rows_against_the_last_free_in_one() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let first = map.claim(HALF_ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || free(&other, first, HALF_ROW));
@@ -56,7 +57,7 @@ fn claim_over_two_rows_against_the_last_free_in_one() {
 #[test]
 fn two_claims_of_one_block() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW));
+        let map = Arc::new(BlockMap::new(ROW).unwrap());
         let _half = map.claim(HALF_ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW).is_some());
@@ -69,10 +70,10 @@ fn two_claims_of_one_block() {
 #[test]
 fn a_claim_over_two_rows_against_a_claim_in_one() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         // One row is open and empty: it can go either way.
         let first = map.claim(0).unwrap();
-        free(&map, first, 0);
+        let _ = free(&map, first, 0);
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(0).is_some());
         let large = map.claim(TWO_ROWS).is_some();
@@ -84,7 +85,7 @@ fn a_claim_over_two_rows_against_a_claim_in_one() {
 #[test]
 fn two_claims_hand_down_the_same_row() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let _taken = map.claim(ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
@@ -97,15 +98,12 @@ fn two_claims_hand_down_the_same_row() {
 #[test]
 fn a_row_handed_down_against_a_row_claimed_whole() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let unit = map.claim(0).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
         let row = map.claim(ROW).expect("one row is free");
-        let half = thread
-            .join()
-            .unwrap()
-            .expect("half a row is free in the other");
+        let half = thread.join().unwrap().expect("half a row is free in the other");
         assert_eq!(row / 32, 1 - half / 32);
         assert_ne!(unit / 16, half / 16);
     });
@@ -114,9 +112,9 @@ fn a_row_handed_down_against_a_row_claimed_whole() {
 #[test]
 fn two_claims_over_two_rows_take_the_same_row_back() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let first = map.claim(0).unwrap();
-        free(&map, first, 0);
+        let _ = free(&map, first, 0);
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(TWO_ROWS).is_some());
         let mine = map.claim(TWO_ROWS).is_some();
@@ -127,17 +125,17 @@ fn two_claims_over_two_rows_take_the_same_row_back() {
 #[test]
 fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let first = map.claim(0).unwrap();
-        free(&map, first, 0);
+        let _ = free(&map, first, 0);
         let other = map.clone();
         let thread = thread::spawn(move || {
             if let Some(first) = other.claim(0) {
-                free(&other, first, 0);
+                let _ = free(&other, first, 0);
             }
         });
         if let Some(first) = map.claim(TWO_ROWS) {
-            free(&map, first, TWO_ROWS);
+            let _ = free(&map, first, TWO_ROWS);
         }
         thread.join().unwrap();
         assert_eq!(map.claim(TWO_ROWS), Some(0));
@@ -149,21 +147,17 @@ fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
 #[test]
 fn a_hole_that_moves_against_the_pass_is_found() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let held: [u32; 3] = std::array::from_fn(|_| map.claim(HALF_ROW).unwrap());
         let full = held[0] / 32;
         assert_eq!(held[1] / 32, full, "two halves fill the first row");
         let other = map.clone();
         let thread = thread::spawn(move || {
-            free(&other, held[0], HALF_ROW);
-            let row = At {
-                level: 0,
-                index: 1 - full,
-            };
+            let _ = free(&other, held[0], HALF_ROW);
+            let row = At { level: 0, index: 1 - full };
             other.claim_in(row, HALF_ROW);
         });
-        map.search_all(0, HALF_ROW)
-            .expect("there was a hole at every instant");
+        map.search_all(0, HALF_ROW).expect("there was a hole at every instant");
         thread.join().unwrap();
     });
 }
@@ -181,7 +175,7 @@ fn closing_against_the_last_frees_of_two_words() {
 /// Whoever brings the count to zero gives the memory back, once, and after every other free.
 fn closing_against_frees(orders: [u32; 2], words: usize) {
     model(3, move || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS));
+        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
         let blocks = orders.map(|order| (map.claim(order).unwrap(), order));
         // Each drained word counts one down; the closing adds as many as it found in use.
         let pending = Arc::new(AtomicUsize::new(0));
@@ -200,38 +194,27 @@ fn closing_against_frees(orders: [u32; 2], words: usize) {
                 }
             })
         });
-        let in_use = map.close();
+        let in_use = map.word_count() - map.close();
         assert!(in_use <= words);
         // Frees that drained before the count was added have taken it below zero, which wraps.
-        if pending
-            .fetch_add(in_use, Ordering::AcqRel)
-            .wrapping_add(in_use)
-            == 0
-        {
+        if pending.fetch_add(in_use, Ordering::AcqRel).wrapping_add(in_use) == 0 {
             memory.with_mut(|_| ());
         }
         let _ = frees.map(|thread| thread.join().unwrap());
-        assert_eq!(
-            pending.load(Ordering::Acquire),
-            0,
-            "each word that was in use drained once"
-        );
+        assert_eq!(pending.load(Ordering::Acquire), 0, "each word that was in use drained once");
     });
 }
 
 #[test]
 fn a_free_and_a_waiter_do_not_miss_each_other() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW));
+        let map = Arc::new(BlockMap::new(ROW).unwrap());
         let first = map.claim(ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || free(&other, first, ROW));
         map.set_waiters();
         let served = map.claim(ROW).is_some();
         let freed = thread.join().unwrap();
-        assert!(
-            served ^ (freed == Freed::Waiters),
-            "served, or the free was told to wake"
-        );
+        assert!(served ^ (freed == Freed::Waiters), "served, or the free was told to wake");
     });
 }

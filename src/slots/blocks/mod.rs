@@ -21,7 +21,7 @@ mod loom_models;
 #[cfg(all(test, not(uring_arena_loom)))]
 mod tests;
 
-pub(crate) use home::{FreeStep, Freed, finish_free, finish_free_with_waiters};
+pub(crate) use home::{free_block, free_block_despite_waiters};
 
 use crate::sync::{AtomicU64, Ordering};
 use hints::Hints;
@@ -31,7 +31,7 @@ use runs::{find_run, run_mask};
 use word::Word;
 
 /// The largest order that a map of blocks can have.
-pub(crate) const ORDER_MAX: u32 = levels::ORDER_MAX;
+pub(crate) const BLOCK_ORDER_MAX: u32 = levels::ORDER_MAX;
 
 /// Which units of a region are claimed, as blocks of `1 << order` units.
 pub(crate) struct BlockMap {
@@ -39,31 +39,42 @@ pub(crate) struct BlockMap {
     words: Lines,
     hints: Hints,
     preferences: Preferences,
+    /// Words handed down, and taken back. Off the fast path.
+    splits: AtomicU64,
+    merges: AtomicU64,
 }
 
 impl BlockMap {
-    /// A map of `1 << max_order` units, all free.
+    /// A map of `1 << max_order` units, all free. `None` if there is no memory for it.
     ///
     /// # Panics
     ///
-    /// If `max_order` is above [`ORDER_MAX`].
-    pub(crate) fn new(max_order: u32) -> BlockMap {
+    /// If `max_order` is above [`BLOCK_ORDER_MAX`].
+    pub(crate) fn new(max_order: u32) -> Option<BlockMap> {
         let levels = Levels::new(max_order);
         let root = levels.position(levels.root());
         // Everything belongs to the root at first: every other word is sealed.
         let first_word = |position| {
-            if position == root {
-                Word::FREE
-            } else {
-                Word::SEALED
-            }
+            if position == root { Word::FREE } else { Word::SEALED }
         };
-        BlockMap {
-            words: Lines::new(levels.words_total(), |position| first_word(position).bits()),
-            hints: Hints::new(&levels),
+        Some(BlockMap {
+            words: Lines::new(levels.words_total(), |position| first_word(position).bits())?,
+            hints: Hints::new(&levels)?,
+            splits: AtomicU64::new(0),
+            merges: AtomicU64::new(0),
             preferences: Preferences::new(&levels),
             levels,
-        }
+        })
+    }
+
+    /// Smallest blocks that the map books.
+    pub(crate) fn unit_count(&self) -> usize {
+        1 << self.levels.max_order()
+    }
+
+    /// Words handed down to serve smaller blocks, and taken back to serve larger ones.
+    pub(crate) fn splits_and_merges(&self) -> (u64, u64) {
+        (self.splits.load(Ordering::Relaxed), self.merges.load(Ordering::Relaxed))
     }
 
     pub(crate) fn max_order(&self) -> u32 {
@@ -82,8 +93,7 @@ impl BlockMap {
             level: self.levels.level_of(order),
             index: self.preferences.get(order).load(Ordering::Relaxed),
         };
-        self.claim_in(at, order)
-            .or_else(|| self.claim_elsewhere(at, order))
+        self.claim_in(at, order).or_else(|| self.claim_elsewhere(at, order))
     }
 
     /// Claims in this one word, if the word is not sealed and has a run of free bits.
@@ -133,9 +143,7 @@ impl BlockMap {
 
     /// Replaces exactly `from`. AcqRel: see [`load`](Self::load).
     fn replace(&self, at: At, from: Word, to: Word) -> bool {
-        self.word(at)
-            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.word(at).compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -7,14 +7,8 @@
 pub(super) const SPAN_MAX: u32 = 5;
 
 /// `STARTS[s]` marks the bits at which a run of span `s` may start.
-const STARTS: [u32; SPAN_MAX as usize + 1] = [
-    0xFFFF_FFFF,
-    0x5555_5555,
-    0x1111_1111,
-    0x0101_0101,
-    0x0001_0001,
-    0x0000_0001,
-];
+const STARTS: [u32; SPAN_MAX as usize + 1] =
+    [0xFFFF_FFFF, 0x5555_5555, 0x1111_1111, 0x0101_0101, 0x0001_0001, 0x0000_0001];
 
 /// The bits of a run of span `span` that starts at bit 0.
 #[inline]
@@ -89,10 +83,7 @@ mod tests {
     }
 
     fn all_runs(occupied: u32, span: u32) -> Vec<u32> {
-        (0..32)
-            .step_by(1 << span)
-            .filter(|&start| is_clear_run(occupied, start, span))
-            .collect()
+        (0..32).step_by(1 << span).filter(|&start| is_clear_run(occupied, start, span)).collect()
     }
 
     #[test]

@@ -29,13 +29,7 @@ struct Pass {
 
 impl Pass {
     fn new(level: u32, order: u32, all: bool) -> Pass {
-        Pass {
-            level,
-            order,
-            all,
-            digest: 0,
-            unsure: false,
-        }
+        Pass { level, order, all, digest: 0, unsure: false }
     }
 
     fn saw(&mut self, at: At, word: Word) {
@@ -50,9 +44,7 @@ impl Pass {
 impl BlockMap {
     #[inline(never)]
     pub(super) fn claim_elsewhere(&self, near: At, order: u32) -> Option<u32> {
-        let found = self
-            .search_by_hints(near, order)
-            .or_else(|| self.search_all(near.level, order));
+        let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
         if let Some(first) = found {
             self.preferences.set(order, first >> near.order());
         }
@@ -101,8 +93,7 @@ impl BlockMap {
             pass.unsure = true;
             return None;
         }
-        self.visit_handed_down(at, word, pass)
-            .or_else(|| self.visit_by_handing_down(at, pass))
+        self.visit_handed_down(at, word, pass).or_else(|| self.visit_by_handing_down(at, pass))
     }
 
     /// Looks into the children that are open already, the fullest that may serve first.
@@ -134,6 +125,8 @@ impl BlockMap {
             // A child is two bits.
             let child = find_run(self.occupied(at, word), 1)? / 2;
             if self.replace(at, word, word.with_child(child, Child::Open)) {
+                // Relaxed: a counter.
+                self.splits.fetch_add(1, Ordering::Relaxed);
                 let below = at.child(child);
                 self.hints.raise(&self.levels, below, below.order());
                 let found = self.visit_child(at, child, pass);
@@ -147,11 +140,7 @@ impl BlockMap {
 
     fn visit_child(&self, at: At, child: u32, pass: &mut Pass) -> Option<u32> {
         let below = at.child(child);
-        let claim = if below.level == pass.level {
-            run_mask(span_of(pass.order, below.level))
-        } else {
-            0
-        };
+        let claim = if below.level == pass.level { run_mask(span_of(pass.order, below.level)) } else { 0 };
         match self.enter(at, child, claim) {
             Entered::Unsealed if claim != 0 => return Some(first_unit(below, 0)),
             Entered::Unsealed | Entered::Open => {}
@@ -183,11 +172,7 @@ impl BlockMap {
             }
             pass.unsure = true;
         }
-        if at.level == 0 {
-            None
-        } else {
-            self.gather(at, word, pass)
-        }
+        if at.level == 0 { None } else { self.gather(at, word, pass) }
     }
 
     /// Claims a run whose children are free or open and empty, by taking the latter back.
