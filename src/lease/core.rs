@@ -14,24 +14,51 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
+use crossbeam_utils::CachePadded;
+
 use super::header::{self, Header, HeaderLine};
 use super::waiters::Waiters;
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::SlotMap;
+use crate::slots::{BlockMap, SlotMap};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
+    /// Blocks of variable size.
+    Blocks(BlockMap),
 }
 
 impl Books {
+    pub(super) fn have_slots(&self) -> bool {
+        matches!(self, Books::Slots(_))
+    }
+
+    /// The books of a fixed arena.
+    #[inline]
+    pub(crate) fn slots(&self) -> &SlotMap {
+        match self {
+            Books::Slots(map) => map,
+            Books::Blocks(_) => unreachable!("a fixed arena books slots"),
+        }
+    }
+
+    /// The books of a buddy arena.
+    #[inline]
+    pub(crate) fn blocks(&self) -> &BlockMap {
+        match self {
+            Books::Blocks(map) => map,
+            Books::Slots(_) => unreachable!("a buddy arena books blocks"),
+        }
+    }
+
     /// Headers that the mode needs: one a slot, or one a smallest block.
     pub(super) fn header_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.slot_count(),
+            Books::Blocks(map) => map.unit_count(),
         }
     }
 
@@ -40,12 +67,14 @@ impl Books {
     pub(crate) fn slot_count(&self) -> Option<usize> {
         match self {
             Books::Slots(map) => Some(map.slot_count()),
+            Books::Blocks(_) => None,
         }
     }
 
     fn header_stride(&self) -> usize {
         match self {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         }
     }
 
@@ -53,6 +82,7 @@ impl Books {
     fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
+            Books::Blocks(map) => map.word_count(),
         }
     }
 
@@ -60,18 +90,21 @@ impl Books {
     pub(super) fn close(&self) -> usize {
         match self {
             Books::Slots(map) => map.close(),
+            Books::Blocks(map) => map.close(),
         }
     }
 
-    pub(super) fn set_waiters(&self) -> bool {
+    pub(super) fn set_waiters(&self) {
         match self {
-            Books::Slots(map) => map.set_waiters(),
+            Books::Slots(map) => drop(map.set_waiters()),
+            Books::Blocks(map) => map.set_waiters(),
         }
     }
 
     pub(super) fn clear_waiters(&self) {
         match self {
             Books::Slots(map) => map.clear_waiters(),
+            Books::Blocks(map) => map.clear_waiters(),
         }
     }
 }
@@ -89,23 +122,29 @@ pub(crate) struct Plan {
 ///
 /// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
 pub(crate) struct Core {
-    /// Handles of the arena.
-    pub(super) handles: AtomicUsize,
-    /// Words that are not drained yet, and one for the closing itself.
-    pub(super) pending: AtomicUsize,
     pub(crate) books: Books,
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     headers_offset: usize,
     pub(super) waiters: Waiters,
-    /// Counters that are not kept beside a slot: all of them off the fast path.
+    /// What is written off the fast path, on lines of its own: everything above is only read.
+    pub(crate) counters: CachePadded<Counters>,
+}
+
+/// Counts that are not kept beside a slot.
+pub(crate) struct Counters {
+    /// Handles of the arena.
+    pub(super) handles: AtomicUsize,
+    /// Words that are not drained yet, and one for the closing itself.
+    pub(super) pending: AtomicUsize,
+    /// Claims refused.
     pub(crate) failed: AtomicU64,
     pub(crate) spills: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
     pub(super) frozen_carried: AtomicU64,
-    /// Milliseconds of the process's clock at which a spill was last told of, and spills since.
+    /// Milliseconds of the process's clock at which a spill was last told of.
     pub(crate) spill_told_ms: AtomicU64,
 }
 
@@ -137,20 +176,22 @@ impl Core {
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
         let value = Core {
-            handles: AtomicUsize::new(1),
-            pending: AtomicUsize::new(plan.books.word_count() + 1),
+            counters: CachePadded::new(Counters {
+                handles: AtomicUsize::new(1),
+                pending: AtomicUsize::new(plan.books.word_count() + 1),
+                failed: AtomicU64::new(0),
+                spills: AtomicU64::new(0),
+                quarantined: AtomicU64::new(0),
+                claims_carried: AtomicU64::new(0),
+                frozen_carried: AtomicU64::new(0),
+                spill_told_ms: AtomicU64::new(0),
+            }),
             books: plan.books,
             region,
             slot_bytes: plan.slot_bytes,
             flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
             headers_offset,
             waiters: Waiters::new(),
-            failed: AtomicU64::new(0),
-            spills: AtomicU64::new(0),
-            quarantined: AtomicU64::new(0),
-            claims_carried: AtomicU64::new(0),
-            frozen_carried: AtomicU64::new(0),
-            spill_told_ms: AtomicU64::new(0),
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
@@ -177,6 +218,9 @@ impl Core {
         for index in 0..books.header_count() {
             // SAFETY: as in `create`.
             let header = unsafe { Core::header_at(core, index as u32) };
+            // SAFETY: written by `create`, and nobody else is left.
+            // The model checks the latter: every use of the bytes must have happened before.
+            unsafe { header.as_ref() }.bytes.with_mut(|_| ());
             // SAFETY: written by `create`, dropped once.
             unsafe { header.drop_in_place() };
         }
@@ -207,6 +251,7 @@ impl Core {
     fn distance_to(&self, index: u32) -> usize {
         let stride = match &self.books {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         };
         self.headers_offset + index as usize * stride
     }
@@ -217,12 +262,20 @@ impl Core {
         self.distance_to(index) as u32 | self.flags
     }
 
+    /// The first byte of slot, or smallest block, `index`, which the books number.
+    #[inline]
+    pub(super) fn slot_start(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: the slots that the books number lie inside the region.
+        unsafe { self.region.start().add(index as usize * self.slot_bytes) }
+    }
+
     /// The index of the header that lies `distance` bytes behind the core.
     #[inline]
     pub(super) fn index_at(&self, distance: usize) -> u32 {
         let offset = distance - self.headers_offset;
         match &self.books {
             Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+            Books::Blocks(_) => (offset / size_of::<Header>()) as u32,
         }
     }
 }

@@ -17,3 +17,7 @@ pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(feature = "io-uring")]
 pub(crate) use witness::Witness;
+
+#[cfg(all(test, uring_arena_loom))]
+#[allow(unsafe_code)] // `from_raw` is the way to see the memory come home
+mod loom_tests;

@@ -13,8 +13,8 @@ use crate::sync::Ordering;
 
 /// The arena that some bytes may lie in, without a count of its own. Good for owners of bytes in it: while they exist, so does
 /// the arena.
-#[derive(Clone, Copy)]
-pub(crate) struct Witness {
+#[derive(Debug, Clone, Copy)]
+pub struct Witness {
     core: NonNull<Core>,
     start: usize,
     len: usize,
@@ -51,7 +51,7 @@ impl Witness {
         // SAFETY: headers live as long as the core, and are all atomics.
         if unsafe { header.as_ref() }.note_quarantine() {
             // Relaxed: a counter.
-            core.quarantined.fetch_add(1, Ordering::Relaxed);
+            core.counters.quarantined.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

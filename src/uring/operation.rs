@@ -55,6 +55,7 @@ pub struct Operation<M: Memory = Buffer> {
 
 /// What a vectored operation's entry points to besides the memory: the kernel reads it when the operation is issued.
 #[derive(Default)]
+#[allow(dead_code)] // read by the kernel only
 pub(super) struct Lists {
     pub(super) ranges: Option<Box<[libc::iovec]>>,
     pub(super) message: Option<Box<libc::msghdr>>,

@@ -12,13 +12,17 @@ use super::ladder::{self, RegisterOptions, Rung};
 use super::probe::Probe;
 use super::syscall;
 use super::table::Table;
-use crate::arena::FixedArena;
+use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
 use crate::lease::Handle;
 
 mod sealed {
+    /// What is behind an arena, for this crate only.
+    #[allow(missing_debug_implementations)] // nobody outside can name it
+    pub struct Inside<'a>(pub(in crate::uring) &'a crate::lease::Handle);
+
     pub trait Sealed {
-        fn handle(&self) -> &crate::lease::Handle;
+        fn inside(&self) -> Inside<'_>;
     }
 }
 
@@ -26,12 +30,21 @@ mod sealed {
 pub trait Registrable: sealed::Sealed {}
 
 impl sealed::Sealed for FixedArena {
-    fn handle(&self) -> &Handle {
-        FixedArena::handle(self)
+    fn inside(&self) -> sealed::Inside<'_> {
+        sealed::Inside(self.handle())
     }
 }
 
 impl Registrable for FixedArena {}
+
+impl sealed::Sealed for BuddyArena {
+    fn inside(&self) -> sealed::Inside<'_> {
+        sealed::Inside(self.handle())
+    }
+}
+
+/// Blocks have no index each: a buddy arena is registered by regions.
+impl Registrable for BuddyArena {}
 
 /// An arena on a ring that the caller owns: builds operations whose memory the ring knows already.
 ///
@@ -109,12 +122,13 @@ impl RegisteredArena {
             Some(probe) => probe,
             None => Probe::shared().map_err(no_probe)?,
         };
-        let reached = ladder::climb(ring.as_raw_fd(), arena.handle(), &options, probe)?;
+        let sealed::Inside(handle) = arena.inside();
+        let reached = ladder::climb(ring.as_raw_fd(), handle, &options, probe)?;
         for (rung, error) in &reached.refused {
             tracing::debug!(?rung, %error, "registration stepped down");
         }
         Ok(RegisteredArena {
-            handle: arena.handle().clone(),
+            handle: handle.clone(),
             table: reached.table,
             rung: reached.rung,
             refused: reached.refused,
