@@ -68,7 +68,6 @@ unsafe impl Sync for Lists {}
 
 /// What a completion made of an operation.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Progress<M: Memory = Buffer> {
     /// The kernel is done with the memory.
     #[non_exhaustive]
