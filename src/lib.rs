@@ -5,12 +5,14 @@
 
 mod arena;
 mod buffer;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod driver;
 pub mod error;
 mod lease;
 mod region;
 mod slots;
 mod sync;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
 
 pub use arena::{
@@ -18,11 +20,15 @@ pub use arena::{
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-pub use error::{DirectError, MissingFeatureError, RegisterError, UnavailableError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Delivered, Received, Status};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
     Completion, Descriptor, DirectAlignment, DirectFile, Feature, InFlight, Memlock, Memory, Operation,
     Payload, Probe, Progress, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, ring_info,
