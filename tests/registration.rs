@@ -96,17 +96,12 @@ fn a_buddy_arena_goes_by_regions() {
     assert_eq!(registered.rung(), Rung::Regions);
     assert!(registered.refused().contains(&(Rung::Slots, RegisterError::NoSlots)));
     let file = TestFile::new("buddy", &[]);
+    let handle = file.open();
     let mut block = arena.allocate(nz(100_000)).unwrap();
     block.put_slice(&pattern(100_000));
-    let (entry, operation) = registered.write(&file.open(), block.freeze(), 0);
+    let (entry, operation) = registered.write(&handle, block.freeze(), 0);
     assert_eq!(operation.buffer_index(), Some(0));
-    let handle = file.open();
-    let outcome = run(&mut ring, {
-        drop((entry, unsafe { operation.not_submitted() }));
-        let mut block = arena.allocate(nz(100_000)).unwrap();
-        block.put_slice(&pattern(100_000));
-        registered.write(&handle, block.freeze(), 0)
-    });
+    let outcome = run(&mut ring, (entry, operation));
     assert_eq!(outcome.result.unwrap(), 100_000);
     assert_eq!(std::fs::read(&file.path).unwrap(), pattern(100_000));
     drop(outcome.buffer);

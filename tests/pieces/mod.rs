@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use io_uring::{IoUring, squeue};
 use uring_arena::{FixedArena, Memory, Operation, Probe, Progress, RegisteredArena, Rung};
@@ -85,8 +86,10 @@ pub struct TestFile {
 
 impl TestFile {
     pub fn new(name: &str, content: &[u8]) -> TestFile {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join(format!("{name}-{}", std::process::id()));
+        let path = folder.join(format!("{name}-{}-{number}", std::process::id()));
         let mut file = File::create(&path).unwrap();
         file.write_all(content).unwrap();
         file.sync_all().unwrap();
