@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::core::{Books, Core};
-use super::header::{Header, ZERO};
+use super::header::{Header, HeaderLine, LINE, ZERO};
 use super::lifetime;
 use crate::region::scrub;
 use crate::sync::Ordering;
@@ -72,6 +72,16 @@ impl Lease {
     pub(crate) fn core(&self) -> &Core {
         // SAFETY: live by the invariants.
         unsafe { self.core_pointer().as_ref() }
+    }
+
+    /// The header with what only a slot has; `None` for a block.
+    #[inline]
+    pub(super) fn line(&self) -> Option<&HeaderLine> {
+        if !self.header().has(LINE) {
+            return None;
+        }
+        // SAFETY: the flag says that this header begins a line, which lives as long.
+        Some(unsafe { self.header.cast::<HeaderLine>().as_ref() })
     }
 
     /// The number of the slot (fixed mode) or of the block's first smallest block (buddy mode).
@@ -156,12 +166,7 @@ impl Drop for Lease {
         #[cfg(uring_arena_loom)]
         self.header().bytes.with_mut(|_| ());
         self.clean();
-        let back = self.header().back();
-        // SAFETY: as in `core_pointer`.
-        let core = unsafe { self.header.byte_sub(back) }.cast::<Core>();
-        // SAFETY: live by the invariants.
-        let index = unsafe { core.as_ref() }.index_at(back);
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        unsafe { lifetime::free(core, index) }
+        unsafe { lifetime::free(self.header) }
     }
 }
