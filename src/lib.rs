@@ -5,16 +5,26 @@
 
 mod arena;
 mod buffer;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod driver;
 pub mod error;
 mod lease;
 mod region;
 mod slots;
 mod sync;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod uring;
 
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use error::{DriverError, RingError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Delivered, Received, Status};

@@ -123,6 +123,14 @@ impl Lease {
         }
     }
 
+    /// Gives up a share of a slot that may have other owners; the last one's share frees it.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn give_up_share(self) {
+        if !self.header().give_up_share() {
+            std::mem::forget(self);
+        }
+    }
+
     /// Whether `handle` belongs to the arena of this lease.
     pub(crate) fn is_of(&self, handle: &super::Handle) -> bool {
         self.core_pointer().addr().get() == handle.id()
