@@ -24,7 +24,11 @@ pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use error::{DriverError, RingError};
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Delivered, Received, Status};
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};

@@ -24,6 +24,7 @@ use crate::slots::{BlockMap, SlotMap};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
+#[allow(clippy::large_enum_variant)] // one a core, and read on every claim: no box
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
@@ -59,6 +60,15 @@ impl Books {
         match self {
             Books::Slots(map) => map.slot_count(),
             Books::Blocks(map) => map.unit_count(),
+        }
+    }
+
+    /// Slots of equal size, if the arena has such.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn slot_count(&self) -> Option<usize> {
+        match self {
+            Books::Slots(map) => Some(map.slot_count()),
+            Books::Blocks(_) => None,
         }
     }
 

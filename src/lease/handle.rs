@@ -187,14 +187,16 @@ impl Handle {
             .sum()
     }
 
+    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
+    #[cfg(feature = "io-uring")]
+    #[inline]
+    pub(crate) fn witness(&self) -> super::Witness {
+        super::Witness::new(self.core, &self.region)
+    }
+
     /// Whether both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
-    }
-
-    /// A number that tells this arena from every other that lives at the same time.
-    pub(crate) fn id(&self) -> usize {
-        self.core.addr().get()
     }
 }
 

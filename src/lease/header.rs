@@ -15,6 +15,9 @@ const FLAGS: u32 = ZERO | SPILL | LINE;
 /// How far from its core a header can be, in bytes.
 pub(super) const BACK_MAX: usize = LINE as usize - 4;
 
+/// In `used`: the slot is lost for good.
+const QUARANTINED: u8 = 1 << 1;
+
 /// Bytes that one unit of `written` stands for: 2³² of them are more than any slot holds.
 const WRITTEN_GRAIN: usize = 16;
 
@@ -204,6 +207,15 @@ impl Header {
     #[inline]
     pub(crate) fn set_order(&self, order: u8) {
         self.order.store(order, Ordering::Relaxed);
+    }
+
+    /// Marks the slot as lost for good; true if this is the first mark.
+    ///
+    /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to the byte meanwhile.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn note_quarantine(&self) -> bool {
+        // Relaxed: it only keeps the count exact.
+        self.used.fetch_or(QUARANTINED, Ordering::Relaxed) & QUARANTINED == 0
     }
 
     /// Notes that this unit's bytes are handed out; true if they were before.

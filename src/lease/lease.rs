@@ -131,16 +131,18 @@ impl Lease {
         }
     }
 
-    /// Whether `handle` belongs to the arena of this lease.
-    pub(crate) fn is_of(&self, handle: &super::Handle) -> bool {
-        self.core_pointer().addr().get() == handle.id()
-    }
-
     /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
     pub(crate) fn quarantine(self) {
-        // Relaxed: a counter.
-        self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        self.note_quarantine();
         std::mem::forget(self);
+    }
+
+    /// Counts the slot as lost, once. The owner that calls this never gives its share of the slot up.
+    pub(crate) fn note_quarantine(&self) {
+        if self.header().note_quarantine() {
+            // Relaxed: a counter.
+            self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
