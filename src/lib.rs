@@ -6,6 +6,7 @@ mod buffer;
 pub mod error;
 mod lease;
 mod region;
+mod runtime;
 mod slots;
 mod sync;
 
@@ -15,3 +16,12 @@ pub use arena::{
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use error::{AllocError, BufferFullError, BuildError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+
+#[cfg(feature = "compio")]
+pub use runtime::compio;
+#[cfg(feature = "monoio")]
+pub use runtime::monoio;
+#[cfg(feature = "tokio-uring")]
+pub use runtime::tokio_uring;
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+pub use runtime::{Lend, Loan};

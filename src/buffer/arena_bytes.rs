@@ -197,6 +197,15 @@ impl ArenaBytes {
         self.len = end - start;
     }
 
+    /// Never gives this owner's share up, and so never frees the slot: the kernel may still read it.
+    #[allow(dead_code)] // only features use it
+    pub(crate) fn quarantine(self) {
+        if let Some(lease) = self.lease() {
+            lease.note_quarantine();
+        }
+        std::mem::forget(self);
+    }
+
     /// The shared lease, unless the bytes have spilled.
     #[inline]
     #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]

@@ -119,9 +119,14 @@ impl Lease {
 
     /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
     pub(crate) fn quarantine(self) {
+        self.note_quarantine();
+        std::mem::forget(self);
+    }
+
+    /// Counts a slot that is lost for good.
+    pub(crate) fn note_quarantine(&self) {
         // Relaxed: a counter.
         self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
-        std::mem::forget(self);
     }
 
     /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
