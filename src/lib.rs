@@ -1,4 +1,6 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+//!
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod arena;
@@ -11,7 +13,8 @@ mod slots;
 mod sync;
 
 pub use arena::{
-    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 pub use error::{AllocError, BufferFullError, BuildError};

@@ -20,26 +20,52 @@ use super::header::{self, Header, HeaderLine};
 use super::waiters::Waiters;
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::SlotMap;
+use crate::slots::{BlockMap, SlotMap};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
+    /// Blocks of variable size.
+    Blocks(BlockMap),
 }
 
 impl Books {
+    pub(super) fn have_slots(&self) -> bool {
+        matches!(self, Books::Slots(_))
+    }
+
+    /// The books of a fixed arena.
+    #[inline]
+    pub(crate) fn slots(&self) -> &SlotMap {
+        match self {
+            Books::Slots(map) => map,
+            Books::Blocks(_) => unreachable!("a fixed arena books slots"),
+        }
+    }
+
+    /// The books of a buddy arena.
+    #[inline]
+    pub(crate) fn blocks(&self) -> &BlockMap {
+        match self {
+            Books::Blocks(map) => map,
+            Books::Slots(_) => unreachable!("a buddy arena books blocks"),
+        }
+    }
+
     /// Headers that the mode needs: one a slot, or one a smallest block.
     pub(super) fn header_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.slot_count(),
+            Books::Blocks(map) => map.unit_count(),
         }
     }
 
     fn header_stride(&self) -> usize {
         match self {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         }
     }
 
@@ -47,6 +73,7 @@ impl Books {
     fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
+            Books::Blocks(map) => map.word_count(),
         }
     }
 
@@ -54,18 +81,21 @@ impl Books {
     pub(super) fn close(&self) -> usize {
         match self {
             Books::Slots(map) => map.close(),
+            Books::Blocks(map) => map.close(),
         }
     }
 
-    pub(super) fn set_waiters(&self) -> bool {
+    pub(super) fn set_waiters(&self) {
         match self {
-            Books::Slots(map) => map.set_waiters(),
+            Books::Slots(map) => drop(map.set_waiters()),
+            Books::Blocks(map) => map.set_waiters(),
         }
     }
 
     pub(super) fn clear_waiters(&self) {
         match self {
             Books::Slots(map) => map.clear_waiters(),
+            Books::Blocks(map) => map.clear_waiters(),
         }
     }
 }
@@ -212,6 +242,7 @@ impl Core {
     fn distance_to(&self, index: u32) -> usize {
         let stride = match &self.books {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         };
         self.headers_offset + index as usize * stride
     }
@@ -235,6 +266,7 @@ impl Core {
         let offset = distance - self.headers_offset;
         match &self.books {
             Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+            Books::Blocks(_) => (offset / size_of::<Header>()) as u32,
         }
     }
 }

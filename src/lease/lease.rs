@@ -92,6 +92,7 @@ impl Lease {
         let core = self.core();
         match &core.books {
             Books::Slots(_) => core.slot_bytes,
+            Books::Blocks(_) => core.slot_bytes << self.header().order(),
         }
     }
 

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 
 use super::core::{Books, Core};
 use super::handle::Handle;
-use crate::slots::{Freed, free_despite_waiters, free_slot};
+use crate::slots::{Freed, free_block, free_block_despite_waiters, free_despite_waiters, free_slot};
 use crate::sync::{Ordering, fence};
 
 /// Gives up one handle; the last one closes the arena.
@@ -68,16 +68,38 @@ unsafe fn count_drained(core: NonNull<Core>, words: usize) {
 #[inline]
 pub(super) unsafe fn free(core: NonNull<Core>, index: u32) {
     // SAFETY: the claim keeps the core live until the word is written.
-    let (word, bit) = match unsafe { &core.as_ref().books } {
-        Books::Slots(map) => map.place_of(index),
+    let freed = match unsafe { &core.as_ref().books } {
+        Books::Slots(map) => {
+            let (word, bit) = map.place_of(index);
+            free_slot(word, bit)
+        }
+        Books::Blocks(map) => {
+            // SAFETY: the claim keeps the core live, and its header exists.
+            let order = unsafe { order_of(core, index) };
+            let (word, step) = map.prepare_free(index, order);
+            free_block(word, step)
+        }
     };
-    match free_slot(word, bit) {
+    match freed {
         Freed::Open => {}
         // SAFETY: our free emptied the word; `pending` counted it until now.
         Freed::Drained => unsafe { count_drained(core, 1) },
         // SAFETY: nothing was freed, so the claim is still ours.
         Freed::Waiters => unsafe { free_and_wake(core, index) },
     }
+}
+
+/// The order of the block that starts at `index`.
+///
+/// # Safety
+///
+/// `core` is live, and the caller owns the claim of `index`.
+#[inline]
+unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
+    // SAFETY: live, and a claimed block has a header.
+    let header = unsafe { Core::header_at(core, index) };
+    // SAFETY: headers live as long as the core, and are all atomics.
+    unsafe { header.as_ref() }.order().into()
 }
 
 /// The slow road: somebody waits, or did.
@@ -93,10 +115,18 @@ unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
     // SAFETY: our claim keeps the core live.
     let handle = unsafe { Handle::upgrade(core) };
     // SAFETY: as above.
-    let (word, bit) = match unsafe { &core.as_ref().books } {
-        Books::Slots(map) => map.place_of(index),
+    let freed = match unsafe { &core.as_ref().books } {
+        Books::Slots(map) => {
+            let (word, bit) = map.place_of(index);
+            free_despite_waiters(word, bit)
+        }
+        Books::Blocks(map) => {
+            // SAFETY: as above.
+            let order = unsafe { order_of(core, index) };
+            let (word, step) = map.prepare_free(index, order);
+            free_block_despite_waiters(word, step)
+        }
     };
-    let freed = free_despite_waiters(word, bit);
     match handle {
         Some(handle) => handle.wake(),
         // SAFETY: our free emptied the word; `pending` counted it until now.
