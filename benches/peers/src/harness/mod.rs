@@ -1,0 +1,19 @@
+//! How a fair number is taken: interleaved rounds, pinned threads, children where a peer needs its own process.
+
+mod allocator;
+mod child;
+mod cores;
+mod effort;
+mod progress;
+mod rounds;
+mod spread;
+mod team;
+
+pub use allocator::{ALLOCATOR_VARIABLE, heap_allocations, heap_bytes_live};
+pub use child::{Child, Sample, serve};
+pub use cores::{core_count, pin_to_core};
+pub use effort::Effort;
+pub use progress::Progress;
+pub use rounds::{Contender, Work, interleave};
+pub use spread::{Spread, ratios};
+pub use team::Team;
