@@ -4,6 +4,7 @@
 
 mod fixed;
 mod harness;
+mod receive;
 mod report;
 
 use std::io;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use harness::Effort;
 use report::Part;
 
-const PARTS: [&str; 1] = ["core"];
+const PARTS: [&str; 2] = ["core", "receive"];
 
 const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…";
 
@@ -67,6 +68,7 @@ fn usual_folder(effort: Effort) -> PathBuf {
 fn measure(name: &str, effort: Effort) -> io::Result<Part> {
     match name {
         "core" => Ok(fixed::run(effort)),
+        "receive" => Ok(receive::run(effort)),
         _ => Err(io::Error::other(USAGE)),
     }
 }
@@ -75,6 +77,7 @@ fn measure(name: &str, effort: Effort) -> io::Result<Part> {
 fn work(role: &[String]) -> io::Result<()> {
     match role.split_first() {
         Some((part, words)) if part == "core" => fixed::work(words),
+        Some((part, words)) if part == "receive" => receive::work(words),
         _ => Err(io::Error::other("this is for the program's own children")),
     }
 }

@@ -8,7 +8,7 @@
 //! allocated yet, and never left; counting is glibc as well, so it may begin at any time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use mimalloc::MiMalloc;
 
@@ -21,7 +21,6 @@ const COUNT: u8 = 2;
 
 static CHOICE: AtomicU8 = AtomicU8::new(GLIBC);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static BYTES_LIVE: AtomicI64 = AtomicI64::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Switch = Switch;
@@ -31,11 +30,6 @@ struct Switch;
 /// Allocations so far, reallocations included; stays zero unless the process counts.
 pub fn heap_allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
-}
-
-/// Bytes asked for and not yet given back; stays zero unless the process counts.
-pub fn heap_bytes_live() -> i64 {
-    BYTES_LIVE.load(Ordering::Relaxed)
 }
 
 // SAFETY: each call goes on unchanged to one allocator that keeps the contract, always the same for one block
@@ -49,7 +43,7 @@ unsafe impl GlobalAlloc for Switch {
             // SAFETY: as above.
             MIMALLOC => unsafe { MiMalloc.alloc(layout) },
             _ => {
-                counted(layout.size() as i64);
+                counted();
                 // SAFETY: as above.
                 unsafe { System.alloc(layout) }
             }
@@ -64,7 +58,6 @@ unsafe impl GlobalAlloc for Switch {
             // SAFETY: as above.
             MIMALLOC => unsafe { MiMalloc.dealloc(block, layout) },
             _ => {
-                BYTES_LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
                 // SAFETY: as above.
                 unsafe { System.dealloc(block, layout) }
             }
@@ -79,7 +72,7 @@ unsafe impl GlobalAlloc for Switch {
             // SAFETY: as above.
             MIMALLOC => unsafe { MiMalloc.alloc_zeroed(layout) },
             _ => {
-                counted(layout.size() as i64);
+                counted();
                 // SAFETY: as above.
                 unsafe { System.alloc_zeroed(layout) }
             }
@@ -94,7 +87,7 @@ unsafe impl GlobalAlloc for Switch {
             // SAFETY: as above.
             MIMALLOC => unsafe { MiMalloc.realloc(block, layout, size) },
             _ => {
-                counted(size as i64 - layout.size() as i64);
+                counted();
                 // SAFETY: as above.
                 unsafe { System.realloc(block, layout, size) }
             }
@@ -102,9 +95,8 @@ unsafe impl GlobalAlloc for Switch {
     }
 }
 
-fn counted(bytes: i64) {
+fn counted() {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    BYTES_LIVE.fetch_add(bytes, Ordering::Relaxed);
 }
 
 /// Runs before `main`, and so before the first allocation of Rust code.

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::ALLOCATOR_VARIABLE;
+use super::{ALLOCATOR_VARIABLE, Tool};
 
 /// Far beyond any honest round: a peer that has stopped is a result, not a reason to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,14 +47,27 @@ pub struct Child {
     process: process::Child,
     orders: Option<ChildStdin>,
     answers: Receiver<String>,
+    record: Option<PathBuf>,
 }
 
 impl Child {
     /// Starts this program again as the worker that `role` names; `allocator` as in `ALLOCATOR_VARIABLE`.
     pub fn start(role: &[&str], allocator: &str) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg("worker").args(role);
-        command.env(ALLOCATOR_VARIABLE, allocator);
+        command.arg("worker").args(role).env(ALLOCATOR_VARIABLE, allocator);
+        Self::spawn(command, None)
+    }
+
+    /// The same under a tool that counts inside the functions that `pattern` names.
+    pub fn start_under(tool: Tool, pattern: &str, role: &[&str]) -> io::Result<Self> {
+        let record = env::temp_dir().join(format!("uring-arena-peers-{}.callgrind", process::id()));
+        let mut command = tool.command(pattern, &record);
+        command.arg(env::current_exe()?).arg("worker").args(role);
+        command.stderr(Stdio::null());
+        Self::spawn(command, Some(record))
+    }
+
+    fn spawn(mut command: Command, record: Option<PathBuf>) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
         let orders = process.stdin.take();
@@ -65,7 +80,7 @@ impl Child {
                 }
             }
         });
-        let child = Self { process, orders, answers };
+        let child = Self { process, orders, answers, record };
         child.answer()?;
         Ok(child)
     }
@@ -78,12 +93,16 @@ impl Child {
         self.answer()
     }
 
-    /// What the child holds in memory of its own, in bytes, as the kernel counts it.
-    pub fn resident_bytes(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kilobytes = anonymous.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? * 1024)
+    /// Ends the child and reads what callgrind counted; only for a child started under it.
+    pub fn instructions(mut self) -> io::Result<u64> {
+        self.orders = None;
+        self.process.wait()?;
+        let record = self.record.take().ok_or(io::ErrorKind::NotFound)?;
+        let text = fs::read_to_string(&record)?;
+        fs::remove_file(&record).ok();
+        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        let total = total.and_then(|total| total.split_whitespace().next()?.parse().ok());
+        total.ok_or_else(|| io::Error::other("callgrind left no totals"))
     }
 
     fn answer(&self) -> io::Result<Sample> {

@@ -8,8 +8,9 @@ mod progress;
 mod rounds;
 mod spread;
 mod team;
+mod tool;
 
-pub use allocator::{ALLOCATOR_VARIABLE, heap_allocations, heap_bytes_live};
+pub use allocator::{ALLOCATOR_VARIABLE, heap_allocations};
 pub use child::{Child, Sample, serve};
 pub use cores::{core_count, pin_to_core};
 pub use effort::Effort;
@@ -17,3 +18,4 @@ pub use progress::Progress;
 pub use rounds::{Contender, Work, interleave};
 pub use spread::{Spread, ratios};
 pub use team::Team;
+pub use tool::Tool;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::OURS;
+use super::{OURS, Part};
 
 /// One picture; `file` without folder and ending.
 #[derive(Debug)]
@@ -47,9 +47,27 @@ impl Plot {
     }
 
     /// A line of fewer than two points says nothing and is left out.
-    pub fn line(&mut self, name: &str, points: Vec<(f64, f64)>) {
+    fn line(&mut self, name: &str, points: Vec<(f64, f64)>) {
         if points.len() > 1 {
             self.lines.push((name.into(), points));
+        }
+    }
+
+    /// A line per contender through the comparisons whose key gives an x.
+    pub fn lines_from(&mut self, part: &Part, x_of: impl Fn(&str) -> Option<f64>) {
+        let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        for comparison in &part.comparisons {
+            let Some(x) = x_of(&comparison.key) else { continue };
+            for row in &comparison.rows {
+                let Some(spread) = row.spread else { continue };
+                match lines.iter_mut().find(|line| line.0 == row.name) {
+                    Some(line) => line.1.push((x, spread.median)),
+                    None => lines.push((row.name.clone(), vec![(x, spread.median)])),
+                }
+            }
+        }
+        for (name, points) in lines {
+            self.line(&name, points);
         }
     }
 
