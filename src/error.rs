@@ -20,9 +20,7 @@ pub enum BuildError {
     #[error("total arena size does not fit in usize: use fewer or smaller slots")]
     SizeOverflow,
     /// The alignment is not a power of two, or the given memory does not have it.
-    #[error(
-        "alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT"
-    )]
+    #[error("alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT")]
     InvalidAlignment,
     /// The buddy geometry is not a power-of-two multiple of a power-of-two smallest block.
     #[error(
@@ -39,7 +37,9 @@ pub enum BuildError {
     #[error("the memory given to from_raw is a null pointer")]
     NullPointer,
     /// More slots than the books of one arena can number.
-    #[error("{requested} slots are more than the {limit} that one arena can number: use larger slots or several arenas")]
+    #[error(
+        "{requested} slots are more than the {limit} that one arena can number: use larger slots or several arenas"
+    )]
     TooManySlots {
         /// Slots asked for.
         requested: usize,
@@ -47,7 +47,9 @@ pub enum BuildError {
         limit: usize,
     },
     /// The operating system refused the memory.
-    #[error("the system refused {bytes} bytes for the arena ({reason}): ask for less, or raise the limit (ulimit -v, vm.overcommit_memory)")]
+    #[error(
+        "the system refused {bytes} bytes for the arena ({reason}): ask for less, or raise the limit (ulimit -v, vm.overcommit_memory)"
+    )]
     OutOfMemory {
         /// Bytes asked for.
         bytes: usize,

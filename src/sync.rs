@@ -10,6 +10,8 @@ mod inner {
         AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
+    pub(crate) use std::sync::Arc;
+
     use std::cell::Cell;
 
     /// Threads seen so far. Only hands out numbers; publishes nothing.
@@ -45,6 +47,9 @@ mod inner {
         AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
+    // Holds the vector of a spilled buffer: no race of ours hangs on it, and loom's has no raw counts.
+    pub(crate) use std::sync::Arc;
+
     use std::cell::Cell;
 
     loom::thread_local! {
@@ -64,3 +69,12 @@ mod inner {
 }
 
 pub(crate) use inner::*;
+
+/// Milliseconds since some moment in this process's life, never zero.
+pub(crate) fn process_clock_ms() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
+}

@@ -7,6 +7,7 @@ mod figures;
 mod fill;
 mod full;
 mod hand_over;
+mod ours;
 mod peers;
 mod plots;
 mod pool;
@@ -22,6 +23,7 @@ use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, interleav
 use crate::report::{Comparison, Part, Row};
 
 use cases::Case;
+use ours::{Ours, OursInArena};
 use peers::{Alligator, Bare, Heap, LockedList, Queue};
 use pool::Pool;
 
@@ -78,6 +80,8 @@ pub fn work(words: &[String]) -> io::Result<()> {
 
 fn contenders(case: Case, progress: &Progress) -> Vec<Contender<'static>> {
     let mut list = Vec::new();
+    add::<Ours>(&mut list, case);
+    add::<OursInArena>(&mut list, case);
     add::<Alligator>(&mut list, case);
     add::<Heap>(&mut list, case);
     if case.suits::<Heap>() {

@@ -1,0 +1,229 @@
+//! The heart of an arena: region, books, header table and counters in one place.
+//!
+//! ```text
+//! ┌──────┬──────────┬──────────┬─ ─ ─┐
+//! │ Core │ header 0 │ header 1 │     │   one allocation; a header finds its core by
+//! └──────┴──────────┴──────────┴─ ─ ─┘   the distance that it carries
+//! ```
+//!
+//! # Safety
+//!
+//! Unsafe here: allocating the core with its headers, and pointer arithmetic between them.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use super::header::{self, Header, HeaderLine};
+use super::waiters::Waiters;
+use crate::error::BuildError;
+use crate::region::Region;
+use crate::slots::SlotMap;
+use crate::sync::{AtomicU64, AtomicUsize};
+
+/// Which of the two modes books the arena.
+pub(crate) enum Books {
+    /// Equal slots.
+    Slots(SlotMap),
+}
+
+impl Books {
+    /// Headers that the mode needs: one a slot, or one a smallest block.
+    pub(super) fn header_count(&self) -> usize {
+        match self {
+            Books::Slots(map) => map.slot_count(),
+        }
+    }
+
+    fn header_stride(&self) -> usize {
+        match self {
+            Books::Slots(_) => size_of::<HeaderLine>(),
+        }
+    }
+
+    /// Words that must drain before a closed arena is given back.
+    fn word_count(&self) -> usize {
+        match self {
+            Books::Slots(map) => map.word_count(),
+        }
+    }
+
+    /// Closes every word; returns how many were drained already.
+    pub(super) fn close(&self) -> usize {
+        match self {
+            Books::Slots(map) => map.close(),
+        }
+    }
+
+    pub(super) fn set_waiters(&self) -> bool {
+        match self {
+            Books::Slots(map) => map.set_waiters(),
+        }
+    }
+
+    pub(super) fn clear_waiters(&self) {
+        match self {
+            Books::Slots(map) => map.clear_waiters(),
+        }
+    }
+}
+
+/// What an arena is built from, but for its memory.
+pub(crate) struct Plan {
+    pub(crate) books: Books,
+    /// Bytes of one slot, or of one smallest block.
+    pub(crate) slot_bytes: usize,
+    pub(crate) zero: bool,
+    pub(crate) spill: bool,
+}
+
+/// All of an arena but its handles.
+///
+/// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
+pub(crate) struct Core {
+    /// Handles of the arena.
+    pub(super) handles: AtomicUsize,
+    /// Words that are not drained yet, and one for the closing itself.
+    pub(super) pending: AtomicUsize,
+    pub(crate) books: Books,
+    pub(crate) region: Region,
+    pub(crate) slot_bytes: usize,
+    pub(super) flags: u32,
+    headers_offset: usize,
+    pub(super) waiters: Waiters,
+    /// Counters that are not kept beside a slot: all of them off the fast path.
+    pub(crate) failed: AtomicU64,
+    pub(crate) spills: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(super) claims_carried: AtomicU64,
+    pub(super) frozen_carried: AtomicU64,
+    /// Milliseconds of the process's clock at which a spill was last told of, and spills since.
+    pub(crate) spill_told_ms: AtomicU64,
+}
+
+impl Core {
+    /// Makes a core with one handle, and free headers behind it.
+    ///
+    /// The region is asked for last: memory that a caller lends is taken over only if nothing else can fail.
+    pub(super) fn create(
+        plan: Plan,
+        region: impl FnOnce() -> Result<Region, BuildError>,
+    ) -> Result<NonNull<Core>, BuildError> {
+        let count = plan.books.header_count();
+        let stride = plan.books.header_stride();
+        let (layout, headers_offset) = layout(count, stride)?;
+        if layout.size() > u32::MAX as usize {
+            let limit = (u32::MAX as usize - headers_offset) / stride;
+            return Err(BuildError::TooManySlots { requested: count, limit });
+        }
+        // SAFETY: a core is not of size zero.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(core) = NonNull::new(memory.cast::<Core>()) else {
+            return Err(BuildError::OutOfMemory {
+                bytes: layout.size(),
+                reason: "no room for the books".into(),
+            });
+        };
+        let region = region().inspect_err(|_| {
+            // SAFETY: allocated above with this layout, and nothing is in it yet.
+            unsafe { std::alloc::dealloc(memory, layout) };
+        })?;
+        let value = Core {
+            handles: AtomicUsize::new(1),
+            pending: AtomicUsize::new(plan.books.word_count() + 1),
+            books: plan.books,
+            region,
+            slot_bytes: plan.slot_bytes,
+            flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
+            headers_offset,
+            waiters: Waiters::new(),
+            failed: AtomicU64::new(0),
+            spills: AtomicU64::new(0),
+            quarantined: AtomicU64::new(0),
+            claims_carried: AtomicU64::new(0),
+            frozen_carried: AtomicU64::new(0),
+            spill_told_ms: AtomicU64::new(0),
+        };
+        // SAFETY: freshly allocated with room and alignment for a core.
+        unsafe { core.write(value) };
+        #[cfg(uring_arena_loom)]
+        for index in 0..count {
+            // SAFETY: `index` is below the number of headers that the layout has room for.
+            let header = unsafe { Core::header_at(core, index as u32) };
+            // SAFETY: inside the allocation, aligned, and nothing was there.
+            unsafe { header.write(Header::new()) };
+        }
+        Ok(core)
+    }
+
+    /// Drops the core and gives its memory and its region back.
+    ///
+    /// # Safety
+    ///
+    /// `core` came from [`create`](Self::create); no handle and no claim is left, and nobody else calls this.
+    pub(super) unsafe fn destroy(core: NonNull<Core>) {
+        // SAFETY: live until here (the caller's promise).
+        let books = unsafe { &core.as_ref().books };
+        let layout = layout(books.header_count(), books.header_stride());
+        #[cfg(uring_arena_loom)]
+        for index in 0..books.header_count() {
+            // SAFETY: as in `create`.
+            let header = unsafe { Core::header_at(core, index as u32) };
+            // SAFETY: written by `create`, dropped once.
+            unsafe { header.drop_in_place() };
+        }
+        // SAFETY: initialised by `create`, moved out once.
+        let value = unsafe { core.read() };
+        if let Ok((layout, _)) = layout {
+            // SAFETY: allocated by `create` with this layout. Before the region is dropped: the
+            // caller's `Dealloc` may panic.
+            unsafe { std::alloc::dealloc(core.as_ptr().cast(), layout) };
+        }
+        drop(value);
+    }
+
+    /// The header of slot, or smallest block, `index`.
+    ///
+    /// # Safety
+    ///
+    /// `core` is live and `index` is below its number of headers.
+    #[inline]
+    pub(super) unsafe fn header_at(core: NonNull<Core>, index: u32) -> NonNull<Header> {
+        // SAFETY: `core` is live.
+        let distance = unsafe { core.as_ref() }.distance_to(index);
+        // SAFETY: the distance is inside the allocation of `create`, and a multiple of the header's alignment.
+        unsafe { core.byte_add(distance) }.cast()
+    }
+
+    #[inline]
+    fn distance_to(&self, index: u32) -> usize {
+        let stride = match &self.books {
+            Books::Slots(_) => size_of::<HeaderLine>(),
+        };
+        self.headers_offset + index as usize * stride
+    }
+
+    /// What the header of `index` carries: the way back to the core, and the policies.
+    #[inline]
+    pub(super) fn back_and_flags(&self, index: u32) -> u32 {
+        self.distance_to(index) as u32 | self.flags
+    }
+
+    /// The index of the header that lies `distance` bytes behind the core.
+    #[inline]
+    pub(super) fn index_at(&self, distance: usize) -> u32 {
+        let offset = distance - self.headers_offset;
+        match &self.books {
+            Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+        }
+    }
+}
+
+/// Room for a core and its headers, and where the headers begin.
+fn layout(count: usize, stride: usize) -> Result<(Layout, usize), BuildError> {
+    let bytes = count.checked_mul(stride).ok_or(BuildError::SizeOverflow)?;
+    let headers =
+        Layout::from_size_align(bytes, align_of::<HeaderLine>()).map_err(|_| BuildError::SizeOverflow)?;
+    let (layout, offset) = Layout::new::<Core>().extend(headers).map_err(|_| BuildError::SizeOverflow)?;
+    Ok((layout.pad_to_align(), offset))
+}

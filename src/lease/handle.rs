@@ -1,0 +1,171 @@
+//! A handle: what keeps an arena open.
+//!
+//! # Safety
+//!
+//! Unsafe here: reaching the core through its pointer. A handle counts in `Core::handles`, so the core is live while it
+//! exists.
+#![allow(unsafe_code)]
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use super::core::{Books, Core, Plan};
+use super::header::Header;
+use super::lease::Lease;
+use super::lifetime;
+use crate::error::BuildError;
+use crate::region::{Region, scrub};
+use crate::sync::Ordering;
+
+/// One of the handles of an arena. Invariant: counted in the core's `handles`.
+pub(crate) struct Handle {
+    core: NonNull<Core>,
+}
+
+// SAFETY: a `Core` is Send + Sync (its region and books are, the rest are atomics; pinned below), and the last handle
+// may close it on any thread: what other threads did before is ordered by the count (`lifetime::drop_handle`).
+unsafe impl Send for Handle {}
+// SAFETY: a shared handle gives a shared core.
+unsafe impl Sync for Handle {}
+
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<Core>();
+};
+
+impl Handle {
+    /// Builds an arena and gives its first handle.
+    pub(crate) fn new(
+        plan: Plan,
+        region: impl FnOnce() -> Result<Region, BuildError>,
+    ) -> Result<Handle, BuildError> {
+        Core::create(plan, region).map(|core| Handle { core })
+    }
+
+    /// One more handle of an arena that a claim keeps alive, unless the last one is gone.
+    ///
+    /// # Safety
+    ///
+    /// `core` is live during the call.
+    pub(super) unsafe fn upgrade(core: NonNull<Core>) -> Option<Handle> {
+        // SAFETY: live (the caller's promise).
+        let handles = unsafe { &core.as_ref().handles };
+        let mut seen = handles.load(Ordering::Relaxed);
+        while seen > 0 {
+            // Relaxed: the count alone decides; what the core holds is seen through the claim.
+            match handles.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(Handle { core }),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Claims a slot. `None` only if there was an instant at which none was free.
+    #[inline]
+    pub(crate) fn claim_slot(&self) -> Option<Lease> {
+        let Books::Slots(map) = &self.books;
+        let slot = map.claim()?;
+        // SAFETY: just claimed, so this is its only lease.
+        Some(unsafe { self.lease(slot) })
+    }
+
+    /// Claims up to `wanted` slots and hands each to `each`; returns how many.
+    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease)) -> usize {
+        let Books::Slots(map) = &self.books;
+        map.claim_many(wanted, |slot| {
+            // SAFETY: just claimed, so this is its only lease.
+            each(unsafe { self.lease(slot) });
+        })
+    }
+
+    /// Makes the lease of a slot that the books have just given out.
+    ///
+    /// # Safety
+    ///
+    /// `slot` was claimed and has no lease yet.
+    #[inline]
+    unsafe fn lease(&self, slot: u32) -> Lease {
+        // SAFETY: the core is live (invariant), and the books give out only slots that exist.
+        let header = unsafe { Core::header_at(self.core, slot) };
+        // SAFETY: the slot is ours alone since its claim.
+        let lease = unsafe { Lease::new(header) };
+        let claims_before = lease.header().note_claim(self.back_and_flags(slot));
+        if claims_before == 0 || claims_before == u32::MAX {
+            self.note_rare_claim(&lease, claims_before);
+        }
+        lease
+    }
+
+    #[cold]
+    fn note_rare_claim(&self, lease: &Lease, claims_before: u32) {
+        if claims_before == u32::MAX {
+            // Relaxed: a counter.
+            self.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+        } else if lease.header().has(super::header::ZERO) && !self.region.known_zero() {
+            // SAFETY: the lease owns these bytes alone.
+            unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+        }
+    }
+
+    /// Successful claims so far: exact when no claim is under way.
+    pub(crate) fn claims(&self) -> u64 {
+        let carried = self.claims_carried.load(Ordering::Relaxed);
+        carried + self.sum_headers(|header| header.claims().into())
+    }
+
+    /// Freezes so far that kept the slot.
+    pub(crate) fn frozen(&self) -> u64 {
+        let carried = self.frozen_carried.load(Ordering::Relaxed);
+        carried + self.sum_headers(|header| header.frozen().into())
+    }
+
+    fn sum_headers(&self, of: impl Fn(&Header) -> u64) -> u64 {
+        (0..self.books.header_count())
+            .map(|index| {
+                // SAFETY: the core is live (invariant) and has this header.
+                let header = unsafe { Core::header_at(self.core, index as u32) };
+                // SAFETY: headers live as long as the core, and are all atomics.
+                of(unsafe { header.as_ref() })
+            })
+            .sum()
+    }
+
+    /// Whether both are handles of one arena.
+    pub(crate) fn is_same(&self, other: &Handle) -> bool {
+        self.core == other.core
+    }
+
+    /// A number that tells this arena from every other that lives at the same time.
+    pub(crate) fn id(&self) -> usize {
+        self.core.addr().get()
+    }
+}
+
+impl Deref for Handle {
+    type Target = Core;
+
+    #[inline]
+    fn deref(&self) -> &Core {
+        // SAFETY: a handle keeps the core live (invariant).
+        unsafe { self.core.as_ref() }
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Handle {
+        // Relaxed: the handle that is cloned keeps the arena open meanwhile.
+        let before = self.handles.fetch_add(1, Ordering::Relaxed);
+        if before > isize::MAX as usize {
+            std::process::abort();
+        }
+        Handle { core: self.core }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: this handle was counted, and is not used again.
+        unsafe { lifetime::drop_handle(self.core) }
+    }
+}

@@ -1,0 +1,165 @@
+//! The lease: exactly one owner of a claimed slot.
+//!
+//! # Safety
+//!
+//! Unsafe here: reaching header and core through the lease's pointer.
+#![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use super::core::{Books, Core};
+use super::header::{Header, ZERO};
+use super::lifetime;
+use crate::region::scrub;
+use crate::sync::Ordering;
+
+/// The claim of one slot, or of one block.
+///
+/// Invariants: 1. `header` is the header of a claimed slot. 2. No other lease has it, except between owners that
+/// share it by the header's count, of whom the last alone drops the lease. Hence: the core and the region are live (the word
+/// of a claimed slot has not drained), and the slot's bytes are the owner's.
+#[repr(transparent)]
+pub(crate) struct Lease {
+    header: NonNull<Header>,
+}
+
+// SAFETY: a lease is memory of the process with no tie to a thread: the words order what its owners do
+// (`slots::word::exchange`), and freeing works on any thread.
+unsafe impl Send for Lease {}
+// SAFETY: a shared lease gives a header made of atomics, addresses and numbers.
+unsafe impl Sync for Lease {}
+
+impl Lease {
+    /// # Safety
+    ///
+    /// `header` is that of a slot just claimed, which has no lease yet.
+    #[inline]
+    pub(super) unsafe fn new(header: NonNull<Header>) -> Lease {
+        Lease { header }
+    }
+
+    /// The lease as a pointer, for a type that packs it.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<Header> {
+        ManuallyDrop::new(self).header
+    }
+
+    /// The lease back from [`into_raw`](Self::into_raw).
+    ///
+    /// # Safety
+    ///
+    /// `header` came from `into_raw`. If several owners share the slot, the result is dropped by the last of them only.
+    #[inline]
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Lease {
+        Lease { header }
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: live by the invariants, and all atomics.
+        unsafe { self.header.as_ref() }
+    }
+
+    #[inline]
+    fn core_pointer(&self) -> NonNull<Core> {
+        let back = self.header().back();
+        // SAFETY: the claim wrote the distance from the core of this allocation to this header.
+        unsafe { self.header.byte_sub(back) }.cast()
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        // SAFETY: live by the invariants.
+        unsafe { self.core_pointer().as_ref() }
+    }
+
+    /// The number of the slot (fixed mode) or of the block's first smallest block (buddy mode).
+    #[inline]
+    pub(crate) fn index(&self) -> u32 {
+        self.core().index_at(self.header().back())
+    }
+
+    /// The first byte of the slot.
+    #[inline]
+    pub(crate) fn slot_start(&self) -> NonNull<u8> {
+        let core = self.core();
+        let offset = core.index_at(self.header().back()) as usize * core.slot_bytes;
+        // SAFETY: the slots that the books number lie inside the region.
+        unsafe { core.region.start().add(offset) }
+    }
+
+    /// Bytes in the slot.
+    #[inline]
+    pub(crate) fn slot_bytes(&self) -> usize {
+        let core = self.core();
+        match &core.books {
+            Books::Slots(_) => core.slot_bytes,
+        }
+    }
+
+    /// Notes that bytes up to `end`, counted from the start of the slot, may have been written: `Zero` scrubs them.
+    #[inline]
+    pub(crate) fn note_written(&self, end: usize) {
+        if self.header().has(ZERO) {
+            self.header().note_written(end);
+        }
+    }
+
+    /// Notes a freeze that keeps the slot.
+    #[inline]
+    pub(crate) fn note_freeze(&self) {
+        if self.header().note_freeze() {
+            // Relaxed: a counter.
+            self.core().frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `handle` belongs to the arena of this lease.
+    pub(crate) fn is_of(&self, handle: &super::Handle) -> bool {
+        self.core_pointer().addr().get() == handle.id()
+    }
+
+    /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
+    pub(crate) fn quarantine(self) {
+        // Relaxed: a counter.
+        self.core().quarantined.fetch_add(1, Ordering::Relaxed);
+        std::mem::forget(self);
+    }
+
+    /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
+    #[inline]
+    fn clean(&self) {
+        if self.header().has(ZERO) {
+            self.scrub_written();
+        } else if cfg!(debug_assertions) {
+            // SAFETY: the owner alone has these bytes.
+            unsafe { self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX)) };
+        }
+    }
+
+    #[cold]
+    fn scrub_written(&self) {
+        let written = self.header().take_written(self.slot_bytes());
+        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+        unsafe { scrub(self.slot_start(), written) };
+    }
+}
+
+/// What debug builds fill freed slots with, so that a late reader stands out.
+const POISON: u8 = 0xDB;
+
+/// No more than this much of a slot, so that debug builds of programs with huge slots still move.
+const POISONED_MAX: usize = 64 << 10;
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(uring_arena_loom)]
+        self.header().bytes.with_mut(|_| ());
+        self.clean();
+        let (core, index) = (self.core_pointer(), self.index());
+        // SAFETY: the lease owns the claim (invariant 2) and ends here.
+        unsafe { lifetime::free(core, index) }
+    }
+}

@@ -1,0 +1,106 @@
+//! When an arena ends: no count of leases, but words that drain.
+//!
+//! A lease holds no count of the arena. When the last handle goes, it closes every word of the books and counts
+//! the words that hold no claim (`pending` falls by those, and by one for the closing itself). A free learns from its own
+//! read-modify-write that its word is closed and now empty: it counts that word, once. Who brings `pending`
+//! to zero gives the arena back. An ordinary free touches nothing but its word, and nothing after it.
+//!
+//! # Safety
+//!
+//! Unsafe here: using the core through its pointer until the step that may end it.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use super::core::{Books, Core};
+use super::handle::Handle;
+use crate::slots::{Freed, free_despite_waiters, free_slot};
+use crate::sync::{Ordering, fence};
+
+/// Gives up one handle; the last one closes the arena.
+///
+/// # Safety
+///
+/// The handle was counted and is not used again.
+pub(super) unsafe fn drop_handle(core: NonNull<Core>) {
+    // SAFETY: the handle still counts.
+    let handles = unsafe { &core.as_ref().handles };
+    // Release: what this handle's user did comes before the closing.
+    if handles.fetch_sub(1, Ordering::Release) == 1 {
+        // Acquire: pairs with that Release of every other handle.
+        fence(Ordering::Acquire);
+        // SAFETY: this was the last handle, and `upgrade` never starts from zero: nobody else closes.
+        unsafe { close(core) };
+    }
+}
+
+/// # Safety
+///
+/// The last handle is gone; called once.
+#[cold]
+unsafe fn close(core: NonNull<Core>) {
+    // SAFETY: live: `pending` still counts the closing.
+    let drained = unsafe { core.as_ref().books.close() };
+    // SAFETY: the words just counted, and the closing, are ours to count.
+    unsafe { count_drained(core, drained + 1) };
+}
+
+/// Counts `words` of the books as drained, and ends the arena with the last of them.
+///
+/// # Safety
+///
+/// Each word is counted once: by `close` if it held no claim then, else by the free that emptied it.
+unsafe fn count_drained(core: NonNull<Core>, words: usize) {
+    // SAFETY: live: `pending` still counts these words.
+    let pending = unsafe { &core.as_ref().pending };
+    // AcqRel: who ends the arena sees all that was done before every other word drained.
+    if pending.fetch_sub(words, Ordering::AcqRel) == words {
+        // SAFETY: no handle, no claim, and only one subtraction reaches zero.
+        unsafe { Core::destroy(core) };
+    }
+}
+
+/// Frees the slot or block at header index `index`.
+///
+/// # Safety
+///
+/// The caller owns the claim of `index`, alone, and does not use it again.
+#[inline]
+pub(super) unsafe fn free(core: NonNull<Core>, index: u32) {
+    // SAFETY: the claim keeps the core live until the word is written.
+    let (word, bit) = match unsafe { &core.as_ref().books } {
+        Books::Slots(map) => map.place_of(index),
+    };
+    match free_slot(word, bit) {
+        Freed::Open => {}
+        // SAFETY: our free emptied the word; `pending` counted it until now.
+        Freed::Drained => unsafe { count_drained(core, 1) },
+        // SAFETY: nothing was freed, so the claim is still ours.
+        Freed::Waiters => unsafe { free_and_wake(core, index) },
+    }
+}
+
+/// The slow road: somebody waits, or did.
+///
+/// The arena must outlive the wake, so it is held open first; if the last handle is gone already nobody
+/// can be waiting, and the free is an ordinary one.
+///
+/// # Safety
+///
+/// As for [`free`].
+#[cold]
+unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
+    // SAFETY: our claim keeps the core live.
+    let handle = unsafe { Handle::upgrade(core) };
+    // SAFETY: as above.
+    let (word, bit) = match unsafe { &core.as_ref().books } {
+        Books::Slots(map) => map.place_of(index),
+    };
+    let freed = free_despite_waiters(word, bit);
+    match handle {
+        Some(handle) => handle.wake(),
+        // SAFETY: our free emptied the word; `pending` counted it until now.
+        None if freed == Freed::Drained => unsafe { count_drained(core, 1) },
+        None => {}
+    }
+}

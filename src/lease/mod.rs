@@ -1,0 +1,15 @@
+//! 3 OWNERSHIP: the lease, and its one way home.
+//!
+//! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses `region` and `slots`.
+
+mod core;
+mod handle;
+mod header;
+mod lease;
+mod lifetime;
+mod waiters;
+
+pub(crate) use self::core::{Books, Core, Plan};
+pub(crate) use handle::Handle;
+pub(crate) use header::{SPILL, ZERO};
+pub(crate) use lease::Lease;

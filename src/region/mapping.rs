@@ -1,0 +1,202 @@
+//! Anonymous mappings: page-aligned, zero, with the advice that the builder asked for.
+//!
+//! # Safety
+//!
+//! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or unmaps them, and
+//! dropping it is the only way they go.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::NonNull;
+
+use super::{Backing, Request};
+use crate::error::BuildError;
+
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// `MADV_POPULATE_WRITE`: Linux 5.14.
+const MADV_POPULATE_WRITE: libc::c_int = 23;
+
+/// `MPOL_BIND` of `mbind(2)`.
+const MPOL_BIND: libc::c_int = 2;
+
+/// Pages of our own.
+///
+/// Invariants: 1. `start..start + len` is one private, writable, anonymous mapping. 2. It is unmapped by `drop` only.
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and this type gives no access to its bytes.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; a shared reference can only ask for the address.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps at least `bytes` bytes starting on a multiple of `alignment`.
+    pub(super) fn new(bytes: usize, alignment: usize, request: &Request) -> Result<Mapping, BuildError> {
+        let (huge_bytes, flags) = match request.backing {
+            Backing::Huge2MiB => (2 * MIB, libc::MAP_HUGETLB | libc::MAP_HUGE_2MB),
+            Backing::Huge1GiB => (GIB, libc::MAP_HUGETLB | libc::MAP_HUGE_1GB),
+            _ => (0, 0),
+        };
+        let page_bytes = huge_bytes.max(system_page_bytes());
+        let alignment = match request.backing {
+            Backing::TransparentHuge => alignment.max(2 * MIB),
+            _ => alignment,
+        };
+        let len = bytes.checked_next_multiple_of(page_bytes).ok_or(BuildError::SizeOverflow)?;
+        // Room to slide the start up to the alignment; what lies before and behind is cut off below.
+        let slack = if alignment > page_bytes { alignment } else { 0 };
+        let mapped = len.checked_add(slack).ok_or(BuildError::SizeOverflow)?;
+        let whole = map(mapped, flags).map_err(|error| match huge_bytes {
+            0 => BuildError::OutOfMemory { bytes, reason: error.to_string() },
+            _ => no_huge_pages(bytes, huge_bytes),
+        })?;
+        let mapping = whole.cut(alignment, len);
+        mapping.advise(request)?;
+        Ok(mapping)
+    }
+
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Keeps `len` bytes from the first multiple of `alignment` on and unmaps the rest.
+    fn cut(self, alignment: usize, len: usize) -> Mapping {
+        let before = self.start.as_ptr().align_offset(alignment);
+        if before == 0 && len == self.len {
+            return self;
+        }
+        let whole = std::mem::ManuallyDrop::new(self);
+        debug_assert!(before + len <= whole.len);
+        // SAFETY: `before + len <= whole.len`, so the start stays inside the mapping (invariant 1).
+        let start = unsafe { whole.start.add(before) };
+        // SAFETY: `before + len <= whole.len`, so the end is at most one past the mapping.
+        let behind = unsafe { start.add(len) };
+        unmap(whole.start, before);
+        unmap(behind, whole.len - before - len);
+        Mapping { start, len }
+    }
+
+    fn advise(&self, request: &Request) -> Result<(), BuildError> {
+        if request.backing == Backing::TransparentHuge {
+            // Refused where the kernel has no huge pages at all: the mapping then works with ordinary ones.
+            let _ = self.madvise(libc::MADV_HUGEPAGE);
+        }
+        if request.keep_from_children {
+            self.madvise(libc::MADV_DONTFORK).map_err(|error| BuildError::OutOfMemory {
+                bytes: self.len,
+                reason: format!("keeping it out of forked children failed: {error}"),
+            })?;
+        }
+        if let Some(node) = request.numa_node {
+            self.bind(node)
+                .map_err(|error| BuildError::NumaNodeUnavailable { node, reason: error.to_string() })?;
+        }
+        Ok(())
+    }
+
+    fn madvise(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the range is ours (invariant 1); none of the advice used here changes bytes that are in use.
+        let answer = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
+        check(answer)
+    }
+
+    /// Places the pages on one NUMA node ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html)).
+    fn bind(&self, node: u32) -> io::Result<()> {
+        const WORD_BITS: usize = usize::BITS as usize;
+        const NODES_MAX: usize = 1024;
+        if node as usize >= NODES_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let mut nodes = [0usize; NODES_MAX / WORD_BITS];
+        nodes[node as usize / WORD_BITS] |= 1 << (node as usize % WORD_BITS);
+        // SAFETY: the range is ours; the mask is as long as said (the kernel reads one bit less than told).
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.start.as_ptr(),
+                self.len,
+                MPOL_BIND,
+                nodes.as_ptr(),
+                NODES_MAX + 1,
+                0,
+            )
+        };
+        check(answer as libc::c_int)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        unmap(self.start, self.len);
+    }
+}
+
+/// Makes every page that `start..start + len` touches present, in one kernel call. False where the kernel is older than 5.14.
+pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
+    let page_bytes = system_page_bytes();
+    let before = start.addr().get() % page_bytes;
+    // SAFETY: populating changes no byte; the pages are those that hold our bytes, and a neighbour's bytes
+    // in the first or last of them stay as they are.
+    let answer = unsafe {
+        libc::madvise(
+            start.as_ptr().wrapping_sub(before).cast(),
+            (len + before).next_multiple_of(page_bytes),
+            MADV_POPULATE_WRITE,
+        )
+    };
+    check(answer).is_ok()
+}
+
+/// The size of an ordinary page in bytes.
+pub(super) fn system_page_bytes() -> usize {
+    // SAFETY: reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+    Ok(Mapping { start, len })
+}
+
+fn unmap(start: NonNull<u8>, len: usize) {
+    if len == 0 {
+        return;
+    }
+    // SAFETY: called with parts of a mapping that its owner gives up, each part once.
+    let answer = unsafe { libc::munmap(start.as_ptr().cast(), len) };
+    debug_assert_eq!(answer, 0, "munmap: {}", io::Error::last_os_error());
+}
+
+fn check(answer: libc::c_int) -> io::Result<()> {
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
+    let pages = bytes.div_ceil(page_bytes);
+    let remedy = if page_bytes == 2 * MIB {
+        format!("sysctl vm.nr_hugepages={pages}")
+    } else {
+        format!("echo {pages} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages", page_bytes / 1024)
+    };
+    BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
+}

@@ -1,0 +1,64 @@
+//! One model per race, named after it.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::*;
+
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+fn free(map: &SlotMap, slot: u32) -> Freed {
+    let (word, bit) = map.place_of(slot);
+    free_slot(word, bit)
+}
+
+#[test]
+fn loom_two_claimers_one_slot() {
+    model(|| {
+        let map = Arc::new(SlotMap::new(1).unwrap());
+        let other = map.clone();
+        let thread = thread::spawn(move || other.claim());
+        let mine = map.claim();
+        let theirs = thread.join().unwrap();
+        assert_eq!([mine, theirs].iter().flatten().count(), 1);
+    });
+}
+
+#[test]
+fn loom_free_against_claim() {
+    model(|| {
+        let map = Arc::new(SlotMap::new(1).unwrap());
+        let slot = map.claim().unwrap();
+        let other = map.clone();
+        let thread = thread::spawn(move || other.claim());
+        assert_eq!(free(&map, slot), Freed::Open);
+        let claimed = thread.join().unwrap().or_else(|| map.claim());
+        assert_eq!(claimed, Some(slot));
+    });
+}
+
+/// Two slots in two words, two threads that hold one each: a claim after a free must never be refused, even
+/// when the other thread's slot has moved to the word that the claimer has looked at already.
+#[test]
+fn loom_a_slot_that_moves_is_found() {
+    model(|| {
+        let map = Arc::new(SlotMap::new(33).unwrap());
+        let mut held: Vec<u32> = std::iter::from_fn(|| map.claim()).collect();
+        // Free: slot 32, in the second word. Held and about to move: slot 0, in the first.
+        let moving = 0;
+        held.retain(|&slot| slot != moving && slot != 32);
+        assert_eq!(free(&map, 32), Freed::Open);
+        let other = map.clone();
+        let mover = thread::spawn(move || {
+            assert_eq!(free(&other, moving), Freed::Open);
+            crate::sync::set_thread_index(1);
+            other.claim().expect("two slots, two threads")
+        });
+        map.claim().expect("two slots, two threads");
+        mover.join().unwrap();
+    });
+}

@@ -1,0 +1,211 @@
+//! The books of a fixed arena: which of N slots are claimed.
+
+use crossbeam_utils::CachePadded;
+
+use super::word::{self, SLOTS_PER_WORD, Word};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
+
+/// Slots that one map can book: their numbers fit in 31 bits.
+pub(crate) const SLOTS_MAX: usize = 1 << 31;
+
+/// Threads with a preferred word of their own; further threads share.
+const HINTS: usize = 16;
+
+/// Below this many words each one gets two cache lines of its own (one, and the one that the
+/// prefetcher pairs with it); above it they stand side by side, so that a search stays short.
+const SPREAD_WORDS_MAX: usize = 1024;
+
+/// log2 of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
+const SPREAD_SHIFT: u32 = 4;
+
+/// Which slots of an arena are claimed.
+///
+/// Invariants: a bit is set exactly while its slot has an owner, or for ever when the slot does not
+/// exist; `words.len() == word_count << shift`.
+pub(crate) struct SlotMap {
+    words: Box<[AtomicU64]>,
+    shift: u32,
+    word_count: usize,
+    slot_count: usize,
+    /// The word that each thread found a free slot in last. Read by its threads only, so that the line
+    /// stays in their cache; written only when it changes.
+    hints: Box<[CachePadded<AtomicU32>; HINTS]>,
+}
+
+impl SlotMap {
+    /// Books for `slot_count` free slots. `None` if there is no memory for them.
+    pub(crate) fn new(slot_count: usize) -> Option<SlotMap> {
+        assert!(slot_count > 0 && slot_count <= SLOTS_MAX);
+        let word_count = slot_count.div_ceil(SLOTS_PER_WORD);
+        let shift = if word_count <= SPREAD_WORDS_MAX { SPREAD_SHIFT } else { 0 };
+        let mut words = Vec::new();
+        words.try_reserve_exact(word_count << shift).ok()?;
+        for place in 0..word_count << shift {
+            let slots = slots_in_word(slot_count, place >> shift);
+            words.push(AtomicU64::new(Word::with_slots(slots).0));
+        }
+        let hints =
+            std::array::from_fn(|hint| CachePadded::new(AtomicU32::new(first_word(hint, word_count))));
+        Some(SlotMap {
+            words: words.into_boxed_slice(),
+            shift,
+            word_count,
+            slot_count,
+            hints: Box::new(hints),
+        })
+    }
+
+    /// Slots that the map books, claimed or not.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slot_count
+    }
+
+    /// Words that must drain before a closed map is done with.
+    pub(crate) fn word_count(&self) -> usize {
+        self.word_count
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.words[at << self.shift]
+    }
+
+    /// The word and bit of a slot: all that freeing it touches.
+    #[inline]
+    pub(crate) fn place_of(&self, slot: u32) -> (&AtomicU64, u32) {
+        let at = slot as usize / SLOTS_PER_WORD;
+        (self.word(at), slot % SLOTS_PER_WORD as u32)
+    }
+
+    /// Claims a slot. `None` only if there was an instant during the call at which none was free.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<u32> {
+        let hint = &self.hints[thread_index() % HINTS];
+        // Relaxed: a hint may be stale, it only chooses where the search begins.
+        let at = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(at);
+        let seen = Word(word.load(Ordering::Relaxed));
+        if let Some(bit) = seen.lowest_free()
+            && word::exchange(word, seen, seen.claiming(1 << bit)).is_ok()
+        {
+            return Some(slot_number(at, bit));
+        }
+        self.search(hint, at, 1).map(|(at, mask)| slot_number(at, mask.trailing_zeros()))
+    }
+
+    /// Claims up to `wanted` slots, as many at once as a word has; hands each to `each`.
+    /// Stops early only when no slot is free; returns how many were claimed.
+    pub(crate) fn claim_many(&self, wanted: usize, mut each: impl FnMut(u32)) -> usize {
+        let hint = &self.hints[thread_index() % HINTS];
+        let mut claimed = 0;
+        while claimed < wanted {
+            let at = hint.load(Ordering::Relaxed) as usize;
+            let Some((at, mut mask)) = self.search(hint, at, wanted - claimed) else {
+                break;
+            };
+            while mask != 0 {
+                each(slot_number(at, mask.trailing_zeros()));
+                mask &= mask - 1;
+                claimed += 1;
+            }
+        }
+        claimed
+    }
+
+    /// Looks at all words from `start` on; claims up to `wanted` slots of the first that has any.
+    ///
+    /// One pass over full words proves nothing: a slot behind us may be freed while the last one
+    /// before us is claimed. Two passes that find every word full and the same number of frees in
+    /// all of them do: every word was full from its first look to its second, so all were full
+    /// when the first pass ended. Looks are Acquire, and claims are Release, so that who sees the
+    /// claim that filled a word sees the frees that its thread did before.
+    ///
+    /// Lock-free: a further pass is needed only when another thread has freed a slot.
+    #[cold]
+    fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
+        let mut frees_before = None;
+        loop {
+            let mut frees = 0u64;
+            for step in 0..self.word_count {
+                let at = wrap(start + step, self.word_count);
+                let word = self.word(at);
+                let mut seen = Word(word.load(Ordering::Acquire));
+                loop {
+                    let mask = seen.lowest_free_many(wanted);
+                    if mask == 0 {
+                        break;
+                    }
+                    match word::exchange(word, seen, seen.claiming(mask)) {
+                        Ok(()) => {
+                            if at != start {
+                                hint.store(at as u32, Ordering::Relaxed);
+                            }
+                            return Some((at, mask));
+                        }
+                        Err(now) => seen = now,
+                    }
+                }
+                frees = frees.wrapping_add(seen.version());
+            }
+            if frees_before == Some(frees) {
+                return None;
+            }
+            frees_before = Some(frees);
+        }
+    }
+
+    /// Closes every word; returns how many hold no claim and so are drained already.
+    ///
+    /// For the last handle only: nobody can claim any more, but others may be freeing.
+    pub(crate) fn close(&self) -> usize {
+        (0..self.word_count)
+            .filter(|&at| word::close(self.word(at), slots_in_word(self.slot_count, at)))
+            .count()
+    }
+
+    /// Claimed slots now, each word at its own instant.
+    pub(crate) fn live(&self) -> usize {
+        (0..self.word_count)
+            .map(|at| {
+                let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
+                let claimed = Word(self.word(at).load(Ordering::Acquire)).claimed();
+                claimed.count_ones() as usize - missing
+            })
+            .sum()
+    }
+
+    /// Asks every word to tell of its next free. True if a slot is free already.
+    pub(crate) fn set_waiters(&self) -> bool {
+        let mut any_free = false;
+        for at in 0..self.word_count {
+            any_free |= word::set_waiters(self.word(at)).lowest_free().is_some();
+        }
+        any_free
+    }
+
+    /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters again afterwards.
+    pub(crate) fn clear_waiters(&self) {
+        for at in 0..self.word_count {
+            word::clear_waiters(self.word(at));
+        }
+    }
+}
+
+#[inline]
+fn slot_number(at: usize, bit: u32) -> u32 {
+    (at * SLOTS_PER_WORD) as u32 + bit
+}
+
+fn slots_in_word(slot_count: usize, at: usize) -> usize {
+    (slot_count - at * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
+}
+
+fn wrap(at: usize, count: usize) -> usize {
+    if at < count { at } else { at - count }
+}
+
+/// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few are far apart.
+fn first_word(hint: usize, word_count: usize) -> u32 {
+    let reversed = (hint as u32).reverse_bits() >> (u32::BITS - HINTS.trailing_zeros());
+    (reversed as usize * word_count / HINTS) as u32
+}

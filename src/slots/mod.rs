@@ -1,0 +1,14 @@
+//! 2 BOOKS: which indices are claimed. No pointers, no unsafe code, no kernel.
+//!
+//! Uses only `sync`, so that its loom models need no memory at all.
+
+mod map;
+mod word;
+
+pub(crate) use map::{SLOTS_MAX, SlotMap};
+pub(crate) use word::{Freed, free_despite_waiters, free_slot};
+
+#[cfg(all(test, uring_arena_loom))]
+mod loom_tests;
+#[cfg(all(test, not(uring_arena_loom)))]
+mod tests;
