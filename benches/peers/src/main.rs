@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…]`
 
+mod disk;
 mod fixed;
 mod harness;
 mod receive;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use harness::Effort;
 use report::Part;
 
-const PARTS: [&str; 2] = ["core", "receive"];
+const PARTS: [&str; 3] = ["core", "receive", "disk"];
 
 const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…";
 
@@ -65,10 +66,17 @@ fn usual_folder(effort: Effort) -> PathBuf {
     root.join(effort.choose("target/peers", "docs"))
 }
 
+/// Where this program was built: on a disk, and cleaned with the build.
+fn target_folder() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    program.parent().map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 fn measure(name: &str, effort: Effort) -> io::Result<Part> {
     match name {
         "core" => Ok(fixed::run(effort)),
         "receive" => Ok(receive::run(effort)),
+        "disk" => disk::run(effort, &target_folder()?),
         _ => Err(io::Error::other(USAGE)),
     }
 }
@@ -78,6 +86,7 @@ fn work(role: &[String]) -> io::Result<()> {
     match role.split_first() {
         Some((part, words)) if part == "core" => fixed::work(words),
         Some((part, words)) if part == "receive" => receive::work(words),
+        Some((part, words)) if part == "disk" => disk::work(words),
         _ => Err(io::Error::other("this is for the program's own children")),
     }
 }
