@@ -2,11 +2,13 @@
 //!
 //! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…]`
 
+mod buddy;
 mod disk;
 mod fixed;
 mod harness;
 mod receive;
 mod report;
+mod waiting;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +17,12 @@ use std::process::ExitCode;
 use harness::Effort;
 use report::Part;
 
-const PARTS: [&str; 3] = ["core", "receive", "disk"];
+const PARTS: [&str; 5] = ["core", "receive", "disk", "buddy", "waiting"];
 
 const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…";
 
 fn main() -> ExitCode {
+    end_on_panic();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let done = match words.split_first() {
         Some((first, role)) if first == "worker" => work(role),
@@ -32,6 +35,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A thread that panics would leave the others waiting for it: better no number than no end.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// The parent: measures the parts asked for, and writes the page from all parts on record.
@@ -77,6 +89,8 @@ fn measure(name: &str, effort: Effort) -> io::Result<Part> {
         "core" => Ok(fixed::run(effort)),
         "receive" => Ok(receive::run(effort)),
         "disk" => disk::run(effort, &target_folder()?),
+        "buddy" => Ok(buddy::run(effort)),
+        "waiting" => Ok(waiting::run(effort)),
         _ => Err(io::Error::other(USAGE)),
     }
 }
@@ -87,6 +101,7 @@ fn work(role: &[String]) -> io::Result<()> {
         Some((part, words)) if part == "core" => fixed::work(words),
         Some((part, words)) if part == "receive" => receive::work(words),
         Some((part, words)) if part == "disk" => disk::work(words),
+        Some((part, words)) if part == "waiting" => waiting::work(words),
         _ => Err(io::Error::other("this is for the program's own children")),
     }
 }

@@ -19,8 +19,8 @@ mod zero;
 
 use std::io;
 
-use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, interleave, pin_to_core, serve};
-use crate::report::{Comparison, Part, Row};
+use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
+use crate::report::{Part, Question};
 
 use cases::Case;
 use ours::{Ours, OursInArena};
@@ -43,30 +43,16 @@ pub fn run(effort: Effort) -> Part {
     let mut part = Part::new("core", "The fixed arena", INTRODUCTION, effort);
     for group in groups {
         progress.step(&group[0].title());
-        measure(&group, effort, &progress, &mut part);
+        let question = |case: Case| Question {
+            key: case.key(),
+            title: case.title(),
+            contenders: contenders(case, &progress),
+        };
+        part.ask(group.into_iter().map(question).collect(), effort);
     }
     figures::add(&mut part);
     plots::add(&mut part);
     part
-}
-
-/// Interleaves all cases of the group with all contenders; one table for each case.
-fn measure(group: &[Case], effort: Effort, progress: &Progress, part: &mut Part) {
-    let mut owners = Vec::new();
-    let mut all = Vec::new();
-    for (index, case) in group.iter().enumerate() {
-        let contenders = contenders(*case, progress);
-        owners.extend(contenders.iter().map(|_| index));
-        all.extend(contenders);
-    }
-    let samples = interleave(&mut all, effort);
-    let mut tables: Vec<Vec<Row>> = group.iter().map(|_| Vec::new()).collect();
-    for ((contender, samples), owner) in all.iter().zip(samples).zip(owners) {
-        tables[owner].push(Row::new(&contender.name, &contender.note, samples));
-    }
-    for (case, rows) in group.iter().zip(tables) {
-        part.push(Comparison::new(&case.key(), &case.title(), "ns", rows));
-    }
 }
 
 /// The child's side of the mimalloc line.

@@ -5,6 +5,7 @@ mod machine;
 mod markdown;
 mod part;
 mod plot;
+mod question;
 mod record;
 mod terminal;
 
@@ -12,6 +13,7 @@ pub use figure::{Bound, Figure};
 pub use markdown::write_page;
 pub use part::{Comparison, Part, Row};
 pub use plot::Plot;
+pub use question::Question;
 pub use record::{load, store};
 pub use terminal::print;
 

@@ -33,10 +33,10 @@ pub fn load(folder: &Path, names: &[&str]) -> Vec<Part> {
 fn text(part: &Part) -> String {
     let machine = &part.machine;
     let cores = machine.cores.to_string();
+    let effort = if part.quick { "quick" } else { "full" };
     let mut lines = vec![
-        vec!["part", &part.title, &part.introduction, if part.quick { "quick" } else { "full" }].join("\t"),
-        vec!["machine", &machine.processor, &cores, &machine.kernel, &machine.date, &machine.versions]
-            .join("\t"),
+        ["part", &part.title, &part.introduction, effort].join("\t"),
+        ["machine", &machine.processor, &cores, &machine.kernel, &machine.date, &machine.versions].join("\t"),
     ];
     lines.extend(part.remarks.iter().map(|remark| format!("remark\t{remark}")));
     lines.extend(part.plots.iter().map(|plot| format!("plot\t{}\t{}", plot.file, plot.title)));

@@ -28,7 +28,7 @@ impl Bare {
     pub fn start(path: &Path, load: Load) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
-        let buffers: Vec<_> = (0..load.depth).map(|_| Aligned::new(load.block_bytes)).collect();
+        let buffers = Aligned::row(load.depth, load.block_bytes);
         let vectors: Vec<_> = buffers
             .iter()
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })

@@ -18,6 +18,7 @@ pub struct Compio {
     runtime: Runtime,
     file: Rc<File>,
     places: Rc<Places>,
+    buffers: Vec<Aligned>,
     load: Load,
 }
 
@@ -30,18 +31,23 @@ impl Compio {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_DIRECT as _);
         let file = runtime.block_on(options.open(path))?;
-        Ok(Self { runtime, file: Rc::new(file), places: Rc::new(Places::new(bytes, load)), load })
+        Ok(Self {
+            runtime,
+            file: Rc::new(file),
+            places: Rc::new(Places::new(bytes, load)),
+            buffers: Aligned::row(load.depth, load.block_bytes),
+            load,
+        })
     }
 }
 
-async fn read(file: Rc<File>, places: Rc<Places>, load: Load) -> io::Result<()> {
-    let mut buffer = Aligned::new(load.block_bytes);
+async fn read(file: Rc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let (result, back) = file.read_at(buffer, place).await.into();
         whole(result?, load)?;
         buffer = back;
     }
-    Ok(())
+    Ok(buffer)
 }
 
 impl Reader for Compio {
@@ -49,11 +55,13 @@ impl Reader for Compio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.runtime.block_on(async {
-            let reads =
-                (0..load.depth).map(|_| compio::runtime::spawn(read(file.clone(), places.clone(), load)));
+            let reads = self
+                .buffers
+                .drain(..)
+                .map(|buffer| compio::runtime::spawn(read(file.clone(), places.clone(), buffer, load)));
             let reads: Vec<_> = reads.collect();
             for read in reads {
-                read.await.map_err(|_| io::Error::other("a reading task has failed"))??;
+                self.buffers.push(read.await.map_err(|_| io::Error::other("a reading task has failed"))??);
             }
             Ok(())
         })

@@ -16,6 +16,7 @@ pub struct Monoio {
     runtime: Runtime<IoUringDriver>,
     file: Rc<File>,
     places: Rc<Places>,
+    buffers: Vec<Aligned>,
     load: Load,
 }
 
@@ -28,18 +29,23 @@ impl Monoio {
         let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(256).uring_builder(ring);
         let mut runtime = builder.build()?;
         let file = runtime.block_on(async { File::from_std(file) })?;
-        Ok(Self { runtime, file: Rc::new(file), places: Rc::new(Places::new(bytes, load)), load })
+        Ok(Self {
+            runtime,
+            file: Rc::new(file),
+            places: Rc::new(Places::new(bytes, load)),
+            buffers: Aligned::row(load.depth, load.block_bytes),
+            load,
+        })
     }
 }
 
-async fn read(file: Rc<File>, places: Rc<Places>, load: Load) -> io::Result<()> {
-    let mut buffer = Aligned::new(load.block_bytes);
+async fn read(file: Rc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let (result, back) = file.read_at(buffer, place).await;
         whole(result?, load)?;
         buffer = back;
     }
-    Ok(())
+    Ok(buffer)
 }
 
 impl Reader for Monoio {
@@ -47,10 +53,13 @@ impl Reader for Monoio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.runtime.block_on(async {
-            let reads = (0..load.depth).map(|_| monoio::spawn(read(file.clone(), places.clone(), load)));
+            let reads = self
+                .buffers
+                .drain(..)
+                .map(|buffer| monoio::spawn(read(file.clone(), places.clone(), buffer, load)));
             let reads: Vec<_> = reads.collect();
             for read in reads {
-                read.await?;
+                self.buffers.push(read.await?);
             }
             Ok(())
         })

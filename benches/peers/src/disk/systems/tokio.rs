@@ -20,6 +20,7 @@ pub struct Tokio {
     tasks: LocalSet,
     file: Arc<File>,
     places: Rc<Places>,
+    buffers: Vec<Aligned>,
     load: Load,
 }
 
@@ -28,12 +29,18 @@ impl Tokio {
         let (file, bytes) = open_direct(path)?;
         let runtime = Builder::new_current_thread().build()?;
         let places = Rc::new(Places::new(bytes, load));
-        Ok(Self { runtime, tasks: LocalSet::new(), file: Arc::new(file), places, load })
+        Ok(Self {
+            runtime,
+            tasks: LocalSet::new(),
+            file: Arc::new(file),
+            places,
+            buffers: Aligned::row(load.depth, load.block_bytes),
+            load,
+        })
     }
 }
 
-async fn read(file: Arc<File>, places: Rc<Places>, load: Load) -> io::Result<()> {
-    let mut buffer = Aligned::new(load.block_bytes);
+async fn read(file: Arc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let file = file.clone();
         let job = spawn_blocking(move || {
@@ -44,7 +51,7 @@ async fn read(file: Arc<File>, places: Rc<Places>, load: Load) -> io::Result<()>
         whole(result?, load)?;
         buffer = back;
     }
-    Ok(())
+    Ok(buffer)
 }
 
 impl Reader for Tokio {
@@ -52,11 +59,13 @@ impl Reader for Tokio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.tasks.block_on(&self.runtime, async {
-            let reads =
-                (0..load.depth).map(|_| tokio::task::spawn_local(read(file.clone(), places.clone(), load)));
+            let reads = self
+                .buffers
+                .drain(..)
+                .map(|buffer| tokio::task::spawn_local(read(file.clone(), places.clone(), buffer, load)));
             let reads: Vec<_> = reads.collect();
             for read in reads {
-                read.await.map_err(io::Error::other)??;
+                self.buffers.push(read.await.map_err(io::Error::other)??);
             }
             Ok(())
         })

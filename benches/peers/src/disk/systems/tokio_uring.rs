@@ -27,7 +27,7 @@ impl TokioUring {
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun();
         let runtime = Runtime::new(builder().entries(256).uring_builder(&ring))?;
-        let registry = FixedBufRegistry::new((0..load.depth).map(|_| Aligned::new(load.block_bytes)));
+        let registry = FixedBufRegistry::new(Aligned::row(load.depth, load.block_bytes));
         let file = runtime.block_on(async {
             registry.register()?;
             io::Result::Ok(Rc::new(File::from_std(file)))
