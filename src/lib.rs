@@ -1,17 +1,34 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+//!
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod arena;
 mod buffer;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod driver;
 pub mod error;
 mod lease;
 mod region;
 mod slots;
 mod sync;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod uring;
 
 pub use arena::{
-    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};

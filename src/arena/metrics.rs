@@ -1,7 +1,7 @@
 //! Snapshots of an arena's counters.
 
 use super::FixedArena;
-use crate::lease::{Books, Handle};
+use crate::lease::Handle;
 use crate::sync::Ordering;
 
 /// Plain numbers of a [`FixedArena`], exact when no other thread is claiming or freeing meanwhile.
@@ -43,19 +43,18 @@ impl FixedArena {
     /// A snapshot of the counters. Walks over all slots: for monitoring, not for hot paths.
     pub fn metrics(&self) -> FixedArenaMetrics {
         let handle: &Handle = self.handle();
-        let Books::Slots(map) = &handle.books;
-        let live = map.live();
+        let live = handle.books.slots().live();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
         FixedArenaMetrics {
             allocations_ok,
-            allocations_failed: handle.failed.load(Ordering::Relaxed),
+            allocations_failed: handle.counters.failed.load(Ordering::Relaxed),
             frees: allocations_ok.saturating_sub(live as u64),
             frozen: handle.frozen(),
-            spills: handle.spills.load(Ordering::Relaxed),
+            spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
             bytes_live: live * handle.slot_bytes,
-            quarantined: handle.quarantined.load(Ordering::Relaxed),
+            quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
     }
 }

@@ -14,30 +14,68 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
+use crossbeam_utils::CachePadded;
+
 use super::header::{self, Header, HeaderLine};
 use super::waiters::Waiters;
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::SlotMap;
+use crate::slots::{BlockMap, SlotMap};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
+#[allow(clippy::large_enum_variant)] // one a core, and read on every claim: no box
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
+    /// Blocks of variable size.
+    Blocks(BlockMap),
 }
 
 impl Books {
+    pub(super) fn have_slots(&self) -> bool {
+        matches!(self, Books::Slots(_))
+    }
+
+    /// The books of a fixed arena.
+    #[inline]
+    pub(crate) fn slots(&self) -> &SlotMap {
+        match self {
+            Books::Slots(map) => map,
+            Books::Blocks(_) => unreachable!("a fixed arena books slots"),
+        }
+    }
+
+    /// The books of a buddy arena.
+    #[inline]
+    pub(crate) fn blocks(&self) -> &BlockMap {
+        match self {
+            Books::Blocks(map) => map,
+            Books::Slots(_) => unreachable!("a buddy arena books blocks"),
+        }
+    }
+
     /// Headers that the mode needs: one a slot, or one a smallest block.
     pub(super) fn header_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.slot_count(),
+            Books::Blocks(map) => map.unit_count(),
+        }
+    }
+
+    /// Slots of equal size, if the arena has such.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn slot_count(&self) -> Option<usize> {
+        match self {
+            Books::Slots(map) => Some(map.slot_count()),
+            Books::Blocks(_) => None,
         }
     }
 
     fn header_stride(&self) -> usize {
         match self {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         }
     }
 
@@ -45,6 +83,7 @@ impl Books {
     fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
+            Books::Blocks(map) => map.word_count(),
         }
     }
 
@@ -52,18 +91,21 @@ impl Books {
     pub(super) fn close(&self) -> usize {
         match self {
             Books::Slots(map) => map.close(),
+            Books::Blocks(map) => map.close(),
         }
     }
 
-    pub(super) fn set_waiters(&self) -> bool {
+    pub(super) fn set_waiters(&self) {
         match self {
-            Books::Slots(map) => map.set_waiters(),
+            Books::Slots(map) => drop(map.set_waiters()),
+            Books::Blocks(map) => map.set_waiters(),
         }
     }
 
     pub(super) fn clear_waiters(&self) {
         match self {
             Books::Slots(map) => map.clear_waiters(),
+            Books::Blocks(map) => map.clear_waiters(),
         }
     }
 }
@@ -81,23 +123,29 @@ pub(crate) struct Plan {
 ///
 /// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
 pub(crate) struct Core {
-    /// Handles of the arena.
-    pub(super) handles: AtomicUsize,
-    /// Words that are not drained yet, and one for the closing itself.
-    pub(super) pending: AtomicUsize,
     pub(crate) books: Books,
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     headers_offset: usize,
     pub(super) waiters: Waiters,
-    /// Counters that are not kept beside a slot: all of them off the fast path.
+    /// What is written off the fast path, on lines of its own: everything above is only read.
+    pub(crate) counters: CachePadded<Counters>,
+}
+
+/// Counts that are not kept beside a slot.
+pub(crate) struct Counters {
+    /// Handles of the arena.
+    pub(super) handles: AtomicUsize,
+    /// Words that are not drained yet, and one for the closing itself.
+    pub(super) pending: AtomicUsize,
+    /// Claims refused.
     pub(crate) failed: AtomicU64,
     pub(crate) spills: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
     pub(super) frozen_carried: AtomicU64,
-    /// Milliseconds of the process's clock at which a spill was last told of, and spills since.
+    /// Milliseconds of the process's clock at which a spill was last told of.
     pub(crate) spill_told_ms: AtomicU64,
 }
 
@@ -112,8 +160,8 @@ impl Core {
         let count = plan.books.header_count();
         let stride = plan.books.header_stride();
         let (layout, headers_offset) = layout(count, stride)?;
-        if layout.size() > u32::MAX as usize {
-            let limit = (u32::MAX as usize - headers_offset) / stride;
+        if layout.size() > header::BACK_MAX {
+            let limit = (header::BACK_MAX - headers_offset) / stride;
             return Err(BuildError::TooManySlots { requested: count, limit });
         }
         // SAFETY: a core is not of size zero.
@@ -128,21 +176,27 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(plan.zero, header::ZERO)
+            | flag(plan.spill, header::SPILL)
+            | flag(plan.books.have_slots(), header::LINE);
         let value = Core {
-            handles: AtomicUsize::new(1),
-            pending: AtomicUsize::new(plan.books.word_count() + 1),
+            counters: CachePadded::new(Counters {
+                handles: AtomicUsize::new(1),
+                pending: AtomicUsize::new(plan.books.word_count() + 1),
+                failed: AtomicU64::new(0),
+                spills: AtomicU64::new(0),
+                quarantined: AtomicU64::new(0),
+                claims_carried: AtomicU64::new(0),
+                frozen_carried: AtomicU64::new(0),
+                spill_told_ms: AtomicU64::new(0),
+            }),
             books: plan.books,
             region,
             slot_bytes: plan.slot_bytes,
-            flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
+            flags,
             headers_offset,
             waiters: Waiters::new(),
-            failed: AtomicU64::new(0),
-            spills: AtomicU64::new(0),
-            quarantined: AtomicU64::new(0),
-            claims_carried: AtomicU64::new(0),
-            frozen_carried: AtomicU64::new(0),
-            spill_told_ms: AtomicU64::new(0),
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
@@ -150,8 +204,14 @@ impl Core {
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
-            // SAFETY: inside the allocation, aligned, and nothing was there.
-            unsafe { header.write(Header::new()) };
+            // SAFETY: written above.
+            if unsafe { core.as_ref() }.books.have_slots() {
+                // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header begins a line.
+                unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
+            } else {
+                // SAFETY: inside the allocation, aligned, and nothing was there.
+                unsafe { header.write(Header::new()) };
+            }
         }
         Ok(core)
     }
@@ -169,6 +229,9 @@ impl Core {
         for index in 0..books.header_count() {
             // SAFETY: as in `create`.
             let header = unsafe { Core::header_at(core, index as u32) };
+            // SAFETY: written by `create`, and nobody else is left.
+            // The model checks the latter: every use of the bytes must have happened before.
+            unsafe { header.as_ref() }.bytes.with_mut(|_| ());
             // SAFETY: written by `create`, dropped once.
             unsafe { header.drop_in_place() };
         }
@@ -199,6 +262,7 @@ impl Core {
     fn distance_to(&self, index: u32) -> usize {
         let stride = match &self.books {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         };
         self.headers_offset + index as usize * stride
     }
@@ -209,12 +273,20 @@ impl Core {
         self.distance_to(index) as u32 | self.flags
     }
 
+    /// The first byte of slot, or smallest block, `index`, which the books number.
+    #[inline]
+    pub(super) fn slot_start(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: the slots that the books number lie inside the region.
+        unsafe { self.region.start().add(index as usize * self.slot_bytes) }
+    }
+
     /// The index of the header that lies `distance` bytes behind the core.
     #[inline]
     pub(super) fn index_at(&self, distance: usize) -> u32 {
         let offset = distance - self.headers_offset;
         match &self.books {
             Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+            Books::Blocks(_) => (offset / size_of::<Header>()) as u32,
         }
     }
 }
