@@ -5,6 +5,7 @@ use crate::report::{Comparison, Part, Row};
 
 use super::cases::{SMALLEST, TOTAL};
 use super::memory::{Alligator, Memory, Offsets};
+use super::ours::Ours;
 use super::random::Random;
 
 /// What one contender has left.
@@ -20,6 +21,7 @@ pub fn add(part: &mut Part, effort: Effort) {
             largest.push(Row::new(name, "", vec![left.largest_kib]));
             runs.push(Row::new(name, "", vec![left.runs]));
         };
+        add(Ours::NAME, left_after::<Ours>(percent, effort));
         add(Alligator::NAME, left_after::<Alligator>(percent, effort));
         add(Offsets::NAME, left_after::<Offsets>(percent, effort));
 

@@ -5,6 +5,7 @@ mod churn;
 mod figures;
 mod fragmentation;
 mod memory;
+mod ours;
 mod random;
 mod teams;
 
@@ -13,6 +14,7 @@ use crate::report::{Part, Question};
 
 use cases::Case;
 use memory::{Alligator, Heap, Memory, Offsets};
+use ours::Ours;
 
 const INTRODUCTION: &str = "\
 64 MiB, smallest block 256 B, unless the case says otherwise; nanoseconds per claim and drop on one pinned thread. The `offset-allocator` \
@@ -37,6 +39,7 @@ pub fn run(effort: Effort) -> Part {
 
 fn contenders(case: Case) -> Vec<Contender<'static>> {
     let mut list = Vec::new();
+    add::<Ours>(&mut list, case);
     add::<Alligator>(&mut list, case);
     add::<Heap>(&mut list, case);
     add::<Offsets>(&mut list, case);

@@ -38,7 +38,7 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let mut counted = Vec::new();
     for system in System::ALL {
         // Under `--quick` only what the figure needs.
-        if effort.quick && ![System::Tokio, System::Bare].contains(&system) {
+        if effort.quick && ![System::Ours, System::Tokio, System::Bare].contains(&system) {
             continue;
         }
         match per_message(system) {

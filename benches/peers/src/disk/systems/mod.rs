@@ -5,6 +5,7 @@ mod bare;
 mod compio;
 mod glommio;
 mod monoio;
+mod ours;
 mod tokio;
 mod tokio_uring;
 
@@ -12,6 +13,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use crate::report::OURS;
 
 use super::plan::Load;
 
@@ -23,6 +26,7 @@ pub trait Reader {
 /// One line of the tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
+    Ours,
     Bare,
     TokioUring,
     Glommio,
@@ -32,11 +36,12 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: [Self; 6] =
-        [Self::Bare, Self::TokioUring, Self::Glommio, Self::Compio, Self::Monoio, Self::Tokio];
+    pub const ALL: [Self; 7] =
+        [Self::Ours, Self::Bare, Self::TokioUring, Self::Glommio, Self::Compio, Self::Monoio, Self::Tokio];
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ours => OURS,
             Self::Bare => "bare io_uring",
             Self::TokioUring => "tokio-uring read_fixed_at",
             Self::Glommio => "glommio read_at_aligned",
@@ -48,6 +53,9 @@ impl System {
 
     pub fn note(self) -> &'static str {
         match self {
+            Self::Ours => {
+                "`RegisteredArena` and `InFlight` on an own ring; a new slot per read, frozen and dropped"
+            }
             Self::Bare => "READ_FIXED, registered file, DEFER_TASKRUN; hands nothing out",
             Self::TokioUring => "a `FixedBuf` per read in flight, used again in place",
             Self::Glommio => "its own registered region; the result stays on the thread",
@@ -67,6 +75,7 @@ impl System {
 
     pub fn start(self, path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
         Ok(match self {
+            Self::Ours => Box::new(ours::Ours::start(path, load)?),
             Self::Bare => Box::new(bare::Bare::start(path, load)?),
             Self::TokioUring => Box::new(tokio_uring::TokioUring::start(path, load)?),
             Self::Glommio => Box::new(glommio::Glommio::start(path, load)?),

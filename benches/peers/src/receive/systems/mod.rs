@@ -5,11 +5,14 @@ mod bare;
 mod compio;
 mod epoll;
 mod monoio;
+mod ours;
 mod tokio;
 mod tokio_uring;
 
 use std::io;
 use std::net::TcpStream;
+
+use crate::report::OURS;
 
 use super::Shape;
 use super::lockstep::Receiver;
@@ -17,6 +20,8 @@ use super::lockstep::Receiver;
 /// One line of the tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
+    Ours,
+    OursInArena,
     Epoll,
     Tokio,
     TokioShared,
@@ -31,7 +36,9 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
+        Self::Ours,
+        Self::OursInArena,
         Self::Bare,
         Self::BareOne,
         Self::Epoll,
@@ -47,6 +54,8 @@ impl System {
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ours => OURS,
+            Self::OursInArena => "uring-arena, ArenaBytes",
             Self::Bare => "bare io_uring",
             Self::BareOne => "bare io_uring, waits for one",
             Self::Epoll => "epoll + read",
@@ -63,6 +72,8 @@ impl System {
 
     pub fn note(self) -> &'static str {
         match self {
+            Self::Ours => "`Driver`, 1024 slots; a `Bytes` that may leave the thread",
+            Self::OursInArena => "the same, without the heap",
             Self::Bare => {
                 "multishot, buffer ring, DEFER_TASKRUN, waits for many with a timeout; hands nothing out"
             }
@@ -97,6 +108,8 @@ impl System {
     /// Takes the receiving ends and arms them all.
     pub fn start(self, sockets: Vec<TcpStream>, shape: Shape) -> io::Result<Box<dyn Receiver>> {
         Ok(match self {
+            Self::Ours => Box::new(ours::Ours::start(sockets, shape, ours::As::Bytes)?),
+            Self::OursInArena => Box::new(ours::Ours::start(sockets, shape, ours::As::ArenaBytes)?),
             Self::Bare => Box::new(bare::Bare::start(sockets, shape, bare::Wait::Many)?),
             Self::BareOne => Box::new(bare::Bare::start(sockets, shape, bare::Wait::One)?),
             Self::Epoll => Box::new(epoll::Epoll::start(sockets, shape)?),
