@@ -1,5 +1,11 @@
 //! What can go wrong, one enum per operation.
 
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod kernel;
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use kernel::{DirectError, MissingFeatureError, RegisterError, UnavailableError};
+
 /// A claim that could not be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,5 +1,9 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+//!
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
+// Without the kernel side some of the core's hooks have no user.
+#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
 mod arena;
 mod buffer;
@@ -14,14 +18,19 @@ mod sync;
 mod uring;
 
 pub use arena::{
-    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use error::{DriverError, RingError};
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Delivered, Received, Status};
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};

@@ -5,7 +5,7 @@
 
 use event_listener::{Event, EventListener, IntoNotification};
 
-use super::core::Core;
+use super::core::{Books, Core};
 
 /// The queue of waiters, first come first woken.
 pub(crate) struct Waiters {
@@ -27,8 +27,14 @@ impl Core {
     }
 
     /// Wakes the first waiter: one slot came back. Takes the words' requests back when nobody is left.
+    ///
+    /// A block may serve several waiters, or only one far behind in the queue: then all look.
     pub(super) fn wake(&self) {
-        if self.waiters.event.notify(1.additional()) > 0 {
+        let woken = match self.books {
+            Books::Slots(_) => self.waiters.event.notify(1.additional()),
+            Books::Blocks(_) => self.waiters.event.notify(usize::MAX),
+        };
+        if woken > 0 {
             return;
         }
         self.books.clear_waiters();
