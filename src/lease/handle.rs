@@ -200,6 +200,7 @@ impl Handle {
     }
 
     /// Whether `lease` is of this arena.
+    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
     pub(crate) fn owns(&self, lease: &Lease) -> bool {
         std::ptr::eq(lease.core(), &raw const **self)
     }
