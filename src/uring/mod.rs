@@ -1,6 +1,7 @@
-//! 6 KERNEL: pieces for any ring: they build entries and interpret completions; the caller owns the ring and pushes.
+//! 6 KERNEL: pieces for a ring that the user owns. Uses the arenas and everything above them.
 //!
-//! Registration and its ladder, fixed and zero-copy operations, buffer rings, and what the kernel can do. Uses `arena` and above.
+//! Registration and its ladder, fixed and zero-copy operations, buffer rings and receiving, and what the kernel can do. The pieces
+//! build entries and interpret completions; whoever owns the ring pushes and reaps.
 
 mod buffer_ring;
 mod delivered;
