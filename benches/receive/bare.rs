@@ -65,8 +65,10 @@ impl Bare {
 impl Posted {
     fn post(&mut self, id: u16) {
         let place = self.tail as usize % SLOTS;
-        // SAFETY: inside the array; this entry is not the kernel's now.
-        let entry = unsafe { &mut *self.entries.add(place) };
+        // SAFETY: inside the array.
+        let entry = unsafe { self.entries.add(place) };
+        // SAFETY: as above; this entry is not the kernel's now.
+        let entry = unsafe { &mut *entry };
         // SAFETY: inside the slots.
         let slot = unsafe { self.slots.add(id as usize * SLOT_BYTES) };
         entry.set_addr(slot as u64);
