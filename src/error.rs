@@ -1,9 +1,9 @@
 //! What can go wrong, one enum per operation.
 
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod kernel;
 
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use kernel::{DirectError, MissingFeatureError, RegisterError, UnavailableError};
 
 /// A claim that could not be served.
