@@ -105,9 +105,10 @@ fn time(operations: usize, mut run: impl FnMut(usize)) -> f64 {
 /// Runs both in turn; gives the median of each and of their ratio.
 fn compare(name: &str, limit: f64, mut ours: impl FnMut(usize), mut other: impl FnMut(usize)) {
     let batch = |run: &mut dyn FnMut(usize)| {
-        run(64);
-        let once = time(64, &mut *run);
-        ((ROUND_TIME.as_nanos() as f64 / once) as usize).clamp(64, 1 << 20)
+        // Enough that starting a thread is nothing beside it.
+        run(1 << 13);
+        let once = time(1 << 13, &mut *run);
+        ((ROUND_TIME.as_nanos() as f64 / once) as usize).clamp(1 << 8, 1 << 20)
     };
     let (ours_batch, other_batch) = (batch(&mut ours), batch(&mut other));
     let mut rounds = Vec::new();
@@ -143,10 +144,23 @@ fn claim_and_drop<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) + use<
     }
 }
 
-/// Claims one block and drops a random one of `live`, of random length between 256 and `largest`.
-fn random_mix<M: Memory>(memory: &M, live: usize, largest: usize) -> impl FnMut(usize) + use<'_, M> {
+/// Any length from 256 to `LARGEST`: mostly large blocks.
+fn any_length<const LARGEST: usize>(random: &mut Random) -> usize {
+    256 + random.next() % (LARGEST - 255)
+}
+
+/// Lengths from 256 to 64 KiB, every power of two equally often.
+fn any_size(random: &mut Random) -> usize {
+    256 << (random.next() % 9)
+}
+
+/// Drops a random one of `live` blocks and claims another of random length.
+fn random_mix<M: Memory>(
+    memory: &M,
+    live: usize,
+    len: fn(&mut Random) -> usize,
+) -> impl FnMut(usize) + use<'_, M> {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
-    let len = move |random: &mut Random| 256 + random.next() % (largest - 255);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(len(&mut random))).collect();
     move |operations| {
         for _ in 0..operations {
@@ -199,9 +213,8 @@ fn replace_at_random(memory: &Ours, percent: usize, len: usize) -> impl FnMut(us
 fn fragmentation<B>(name: &str, total: usize, claim: impl Fn(usize) -> Option<B>) {
     let mut random = Random(0xF00D_F00D);
     let (mut held, mut live) = (Vec::new(), 0);
-    let len = |random: &mut Random| 256usize << (random.next() % 9);
     for _ in 0..400_000 {
-        let bytes = len(&mut random);
+        let bytes = any_size(&mut random);
         if live + bytes <= total / 4 * 3 {
             if let Some(block) = claim(bytes) {
                 live += bytes;
@@ -215,7 +228,8 @@ fn fragmentation<B>(name: &str, total: usize, claim: impl Fn(usize) -> Option<B>
             live -= bytes;
         }
     }
-    let largest = (0..).map(|order| total >> order).take_while(|&bytes| bytes >= 256).find(|&b| claim(b).is_some());
+    let largest =
+        (0..).map(|order| total >> order).take_while(|&bytes| bytes >= 256).find(|&b| claim(b).is_some());
     let runs: Vec<_> = std::iter::from_fn(|| claim(64 << 10)).collect();
     println!(
         "{name:<52} live {:5.1} %   largest free block {:6} KiB   free 64 KiB blocks {:4} of {}",
@@ -231,9 +245,11 @@ fn main() {
     let wanted = |name: &str| name.contains(&filter);
     const TOTAL: usize = 64 * MIB;
 
-    for (name, len, limit) in
-        [("256 B alone / peer", 256, 0.01), ("4096 B alone / peer", 4096, 0.10), ("16384 B alone / peer", 16384, 0.15)]
-    {
+    for (name, len, limit) in [
+        ("256 B alone / peer", 256, 0.01),
+        ("4096 B alone / peer", 4096, 0.10),
+        ("16384 B alone / peer", 16384, 0.15),
+    ] {
         if wanted(name) {
             let (ours, peer) = (ours(TOTAL, 256), peer(TOTAL, 256));
             compare(name, limit, claim_and_drop(&ours, len), claim_and_drop(&peer, len));
@@ -243,9 +259,23 @@ fn main() {
     if wanted("random mix") {
         let (ours, peer) = (ours(TOTAL, 256), peer(TOTAL, 256));
         let name = "random mix 256 B - 64 KiB, 512 live / peer";
-        compare(name, 0.25, random_mix(&ours, 512, 65536), random_mix(&peer, 512, 65536));
+        compare(
+            name,
+            0.25,
+            random_mix(&ours, 512, any_length::<65536>),
+            random_mix(&peer, 512, any_length::<65536>),
+        );
         let name = "random mix 256 B - 64 KiB, 512 live / BytesMut";
-        compare(name, 0.20, random_mix(&ours, 512, 65536), random_mix(&Heap, 512, 65536));
+        compare(
+            name,
+            0.20,
+            random_mix(&ours, 512, any_length::<65536>),
+            random_mix(&Heap, 512, any_length::<65536>),
+        );
+        let name = "random mix of sizes 256 B - 64 KiB, 512 live / peer";
+        compare(name, 0.25, random_mix(&ours, 512, any_size), random_mix(&peer, 512, any_size));
+        let name = "random mix of sizes 256 B - 64 KiB, 512 live / BytesMut";
+        compare(name, 0.20, random_mix(&ours, 512, any_size), random_mix(&Heap, 512, any_size));
     }
 
     if wanted("two threads") {
@@ -262,7 +292,12 @@ fn main() {
         let name = "arena size: 4096 B alone, 1 GiB / 16 MiB";
         compare(name, 1.2, claim_and_drop(&large, 4096), claim_and_drop(&small, 4096));
         let name = "arena size: mix to 16 KiB, 512 live, 1 GiB / 16 MiB";
-        compare(name, 1.2, random_mix(&large, 512, 16384), random_mix(&small, 512, 16384));
+        compare(
+            name,
+            1.2,
+            random_mix(&large, 512, any_length::<16384>),
+            random_mix(&small, 512, any_length::<16384>),
+        );
     }
 
     if wanted("fill") {

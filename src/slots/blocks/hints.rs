@@ -5,13 +5,23 @@
 //! frees, both Relaxed; a hint that is wrong costs time, never an answer, because a claim is
 //! refused only after the words themselves have been read.
 
-use super::levels::{At, CHILDREN, Levels};
+use super::levels::{At, Levels};
 use super::lines::Lines;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The low bit of each of 16 four-bit fields.
 const LOW: u64 = 0x1111_1111_1111_1111;
+/// The low bit of each of 8 bytes.
+const BYTES: u64 = 0x0101_0101_0101_0101;
 const FIELD_MAX: u32 = 15;
+
+/// Moves bit `i` of eight to bit `2 i`.
+#[inline]
+fn spread(mut bits: u32) -> u32 {
+    bits = (bits | (bits << 4)) & 0x0F0F;
+    bits = (bits | (bits << 2)) & 0x3333;
+    (bits | (bits << 1)) & 0x5555
+}
 
 /// High levels have more orders than four bits can tell apart: there the small ones share 1.
 #[inline]
@@ -52,21 +62,36 @@ impl Fields {
     }
 
     /// Bit `c` for each child whose field is at least `field`.
+    #[inline]
     pub(super) fn at_least(self, field: u32) -> u32 {
-        (0..CHILDREN as u32).fold(0, |mask, child| mask | (u32::from(self.get(child) >= field) << child))
+        // Four-bit fields in bytes, so that adding `128 - field` carries into bit 7 from `field` on.
+        let compare = |fields: u64| {
+            let carried = (fields & (BYTES * 0xF)) + BYTES * u64::from(128 - field);
+            // Gathers bit 7 of each byte: byte `i` to bit `i`.
+            ((carried >> 7) & BYTES).wrapping_mul(0x0102_0408_1020_4080) >> 56
+        };
+        let (even, odd) = (compare(self.0), compare(self.0 >> 4));
+        spread(even as u32) | (spread(odd as u32) << 1)
     }
 
-    /// The child among `of` with the smallest field.
-    pub(super) fn tightest(self, of: u32) -> Option<u32> {
-        (0..CHILDREN as u32).filter(|child| of & (1 << child) != 0).min_by_key(|&child| self.get(child))
+    /// The child among `of` with the smallest field, when all of them have at least `field`.
+    #[inline]
+    pub(super) fn tightest(self, of: u32, field: u32) -> Option<u32> {
+        if of == 0 {
+            return None;
+        }
+        let mut more = of;
+        let mut field = field;
+        while more == of && field < FIELD_MAX {
+            field += 1;
+            more = of & self.at_least(field);
+        }
+        let tight = if more == of { of } else { of & !more };
+        Some(tight.trailing_zeros())
     }
 
     pub(super) fn largest(self, of: u32) -> u32 {
-        (0..CHILDREN as u32)
-            .filter(|child| of & (1 << child) != 0)
-            .map(|child| self.get(child))
-            .max()
-            .unwrap_or(0)
+        (1..=FIELD_MAX).rev().find(|&field| self.at_least(field) & of != 0).unwrap_or(0)
     }
 }
 
@@ -149,6 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn comparing_all_fields_at_once_is_comparing_each() {
+        let mut random = 1u64;
+        for _ in 0..1000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let fields = Fields(random);
+            for field in 0..=FIELD_MAX {
+                let each = (0..16).fold(0, |mask, c| mask | (u32::from(fields.get(c) >= field) << c));
+                assert_eq!(fields.at_least(field), each);
+            }
+            let of = (random >> 7) as u32 & 0xFFFF;
+            let smallest = (0..16).filter(|c| of & (1 << c) != 0).min_by_key(|&c| fields.get(c));
+            assert_eq!(fields.tightest(of, 0), smallest);
+        }
+    }
+
+    #[test]
     fn raising_reaches_the_root_and_lowering_gives_way_to_it() {
         let levels = Levels::new(12);
         let hints = Hints::new(&levels).unwrap();
@@ -161,7 +202,7 @@ mod tests {
         assert!(!hints.lower(&levels, node, seen, row.child_number(), 0));
         let now = hints.load(&levels, node);
         assert_eq!(now.get(row.child_number()), field(0, 3));
-        assert_eq!(now.tightest(0xFFFF), Some(row.child_number()));
+        assert_eq!(now.tightest(0xFFFF, 0), Some(row.child_number()));
         assert_eq!(now.at_least(field_whole(0)), 0xFFFF & !(1 << row.child_number()));
     }
 }

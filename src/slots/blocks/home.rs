@@ -28,7 +28,7 @@ impl BlockMap {
         let Place { at, mask } = self.levels.place(first, order);
         let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
         let shared = self.word(at);
-        self.preferences.set(order, at.index);
+        self.trails.of(order).remember(at.index);
         if at.level < self.levels.top() {
             let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
             if promised < field_whole(at.level) {

@@ -1,6 +1,6 @@
 //! Arrays of words in whole cache lines, and each thread's own place to start.
 
-use super::levels::{CHILDREN, Levels};
+use super::levels::{CHILDREN, Levels, ORDER_MAX};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
@@ -29,38 +29,95 @@ impl Lines {
     }
 }
 
-const ORDERS: usize = 32;
 const SEATS_MAX: usize = 32;
+const ORDERS: usize = ORDER_MAX as usize + 1;
+/// Words remembered per order: one more slot says which of them is the newest.
+const TRAIL: usize = 7;
+/// No word: a forgotten entry.
+const NONE: u32 = u32::MAX;
 
-/// For each thread and order the word that served last. Each seat is on lines of its own, so
-/// that a claim in the steady state writes no line that another thread reads.
-pub(super) struct Preferences(Box<[CachePadded<[AtomicU32; ORDERS]>]>);
+/// For each thread and order, the words that served or were freed last. Each seat is on lines of its
+/// own, so that a claim in the steady state writes no line that another thread reads.
+///
+/// Going back to where a block of the same order was freed is what makes a claim cheap when blocks of many
+/// sizes come and go, and it reuses a hole of exactly the right size. The memory itself is free for everybody.
+pub(super) struct Trails(Box<[CachePadded<[Trail; ORDERS]>]>);
 
-impl Preferences {
+/// All Relaxed: a trail only says where to look first. Threads that share a seat may confuse it.
+#[repr(align(32))]
+pub(super) struct Trail {
+    newest: AtomicU32,
+    words: [AtomicU32; TRAIL],
+}
+
+impl Trails {
     /// As many seats as there are groups of rows, so that small books stay small; each starts in
     /// a part of the region as far as possible from the seats before it.
-    pub(super) fn new(levels: &Levels) -> Preferences {
-        let seats = (levels.words_at(0) / CHILDREN).clamp(1, SEATS_MAX);
-        let bits = seats.trailing_zeros();
+    pub(super) fn new(levels: &Levels) -> Trails {
+        let seats = (levels.words_at(0) / (4 * CHILDREN)).clamp(1, SEATS_MAX);
         let seat = |seat: usize| {
-            let spread = if bits == 0 { 0 } else { seat.reverse_bits() >> (usize::BITS - bits) };
             CachePadded::new(std::array::from_fn(|order| {
                 let level = levels.level_of((order as u32).min(levels.max_order()));
-                AtomicU32::new((levels.words_at(level) * spread / seats) as u32)
+                Trail::new((levels.words_at(level) * spread(seat, seats) / seats) as u32)
             }))
         };
-        Preferences((0..seats).map(seat).collect())
+        Trails((0..seats).map(seat).collect())
     }
 
-    /// This thread's preferred word for `order`. Only a hint: Relaxed everywhere.
+    /// The word of `words` at which this thread begins when its trail is cold.
+    pub(super) fn home(&self, words: usize) -> u32 {
+        let seats = self.0.len();
+        (words * spread(thread_index() & (seats - 1), seats) / seats) as u32
+    }
+
+    /// This thread's trail for `order`.
     #[inline]
-    pub(super) fn get(&self, order: u32) -> &AtomicU32 {
+    pub(super) fn of(&self, order: u32) -> &Trail {
         let seat = thread_index() & (self.0.len() - 1);
         &self.0[seat][order as usize % ORDERS]
     }
+}
 
+/// Reverses the bits of `seat`, so that the first few of `seats` are far apart.
+fn spread(seat: usize, seats: usize) -> usize {
+    if seats == 1 { 0 } else { seat.reverse_bits() >> (usize::BITS - seats.trailing_zeros()) }
+}
+
+impl Trail {
+    fn new(first: u32) -> Trail {
+        Trail {
+            newest: AtomicU32::new(0),
+            words: std::array::from_fn(|at| AtomicU32::new(if at == 0 { first } else { NONE })),
+        }
+    }
+
+    /// The newest word.
     #[inline]
-    pub(super) fn set(&self, order: u32, index: u32) {
-        self.get(order).store(index, Ordering::Relaxed);
+    pub(super) fn newest(&self) -> Option<u32> {
+        let word = self.words[self.newest.load(Ordering::Relaxed) as usize % TRAIL].load(Ordering::Relaxed);
+        (word != NONE).then_some(word)
+    }
+
+    /// Forgets the newest word, which did not serve, and gives the one before it.
+    #[inline]
+    pub(super) fn step_back(&self) -> Option<u32> {
+        let newest = self.newest.load(Ordering::Relaxed) as usize % TRAIL;
+        self.words[newest].store(NONE, Ordering::Relaxed);
+        let before = if newest == 0 { TRAIL - 1 } else { newest - 1 };
+        self.newest.store(before as u32, Ordering::Relaxed);
+        self.newest()
+    }
+
+    /// Remembers a word as the newest.
+    #[inline]
+    pub(super) fn remember(&self, index: u32) {
+        let newest = self.newest.load(Ordering::Relaxed) as usize % TRAIL;
+        let known = self.words[newest].load(Ordering::Relaxed);
+        if known == index {
+            return;
+        }
+        let next = if newest == TRAIL - 1 { 0 } else { newest + 1 };
+        self.words[next].store(index, Ordering::Relaxed);
+        self.newest.store(next as u32, Ordering::Relaxed);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use home::{free_block, free_block_despite_waiters};
 use crate::sync::{AtomicU64, Ordering};
 use hints::Hints;
 use levels::{At, Levels, first_unit, span_of};
-use lines::{Lines, Preferences};
+use lines::{Lines, Trails};
 use runs::{find_run, run_mask};
 use word::Word;
 
@@ -38,7 +38,7 @@ pub(crate) struct BlockMap {
     levels: Levels,
     words: Lines,
     hints: Hints,
-    preferences: Preferences,
+    trails: Trails,
     /// Words handed down, and taken back. Off the fast path.
     splits: AtomicU64,
     merges: AtomicU64,
@@ -62,7 +62,7 @@ impl BlockMap {
             hints: Hints::new(&levels)?,
             splits: AtomicU64::new(0),
             merges: AtomicU64::new(0),
-            preferences: Preferences::new(&levels),
+            trails: Trails::new(&levels),
             levels,
         })
     }
@@ -89,11 +89,20 @@ impl BlockMap {
         if order > self.levels.max_order() {
             return None;
         }
-        let at = At {
-            level: self.levels.level_of(order),
-            index: self.preferences.get(order).load(Ordering::Relaxed),
-        };
-        self.claim_in(at, order).or_else(|| self.claim_elsewhere(at, order))
+        let level = self.levels.level_of(order);
+        let trail = self.trails.of(order);
+        let mut near = None;
+        let mut next = trail.newest();
+        while let Some(index) = next {
+            let at = At { level, index };
+            let found = self.claim_in(at, order);
+            if found.is_some() {
+                return found;
+            }
+            near = Some(at);
+            next = trail.step_back();
+        }
+        self.claim_elsewhere(near, level, order)
     }
 
     /// Claims in this one word, if the word is not sealed and has a run of free bits.

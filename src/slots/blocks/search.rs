@@ -43,10 +43,11 @@ impl Pass {
 
 impl BlockMap {
     #[inline(never)]
-    pub(super) fn claim_elsewhere(&self, near: At, order: u32) -> Option<u32> {
+    pub(super) fn claim_elsewhere(&self, near: Option<At>, level: u32, order: u32) -> Option<u32> {
+        let near = near.unwrap_or(At { level, index: self.trails.home(self.levels.words_at(level)) });
         let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
         if let Some(first) = found {
-            self.preferences.set(order, first >> near.order());
+            self.trails.of(order).remember(first >> near.order());
         }
         found
     }
@@ -99,11 +100,9 @@ impl BlockMap {
     /// Looks into the children that are open already, the fullest that may serve first.
     fn visit_handed_down(&self, at: At, word: Word, pass: &mut Pass) -> Option<u32> {
         let fields = self.hints.load(&self.levels, at);
-        let mut rest = word.handed_down();
-        if !pass.all {
-            rest &= fields.at_least(field(at.level - 1, pass.order));
-        }
-        while let Some(child) = fields.tightest(rest) {
+        let enough = if pass.all { 0 } else { field(at.level - 1, pass.order) };
+        let mut rest = word.handed_down() & fields.at_least(enough);
+        while let Some(child) = fields.tightest(rest, enough) {
             rest &= !(1 << child);
             let found = self.visit_child(at, child, pass);
             if found.is_some() {
