@@ -155,6 +155,8 @@ fn any_size(random: &mut Random) -> usize {
 }
 
 /// Drops a random one of `live` blocks and claims another of random length.
+///
+/// Victims and lengths are drawn beforehand: drawing costs as much as a claim.
 fn random_mix<M: Memory>(
     memory: &M,
     live: usize,
@@ -162,11 +164,15 @@ fn random_mix<M: Memory>(
 ) -> impl FnMut(usize) + use<'_, M> {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(len(&mut random))).collect();
+    let steps: Vec<_> =
+        (0..1 << 16).map(|_| ((random.next() % live) as u32, len(&mut random) as u32)).collect();
+    let mut next = 0;
     move |operations| {
         for _ in 0..operations {
-            let victim = random.next() % live;
-            held[victim] = None;
-            held[victim] = memory.claim(len(&mut random));
+            let (victim, len) = steps[next % steps.len()];
+            next += 1;
+            held[victim as usize] = None;
+            held[victim as usize] = memory.claim(len as usize);
         }
     }
 }

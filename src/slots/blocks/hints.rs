@@ -5,7 +5,7 @@
 //! frees, both Relaxed; a hint that is wrong costs time, never an answer, because a claim is
 //! refused only after the words themselves have been read.
 
-use super::levels::{At, Levels};
+use super::levels::{At, CHILDREN, Levels, Order};
 use super::lines::Lines;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -121,6 +121,13 @@ impl Hints {
     #[inline]
     pub(super) fn load(&self, levels: &Levels, node: At) -> Fields {
         Fields(self.word(levels, node).load(Ordering::Relaxed))
+    }
+
+    /// The field of the word number `index` of the level of `order`, which is not the top.
+    #[inline]
+    pub(super) fn of(&self, order: &Order, index: u32) -> u32 {
+        let fields = Fields(self.fields.get(order.hint_position(index)).load(Ordering::Relaxed));
+        fields.get(index % CHILDREN as u32)
     }
 
     /// Replaces one child's field unless anything changed since `seen`; tells whether it did.

@@ -6,8 +6,6 @@
 //! the map may be gone.
 
 use super::BlockMap;
-use super::hints::field_whole;
-use super::levels::Place;
 use super::runs::longest_span;
 use super::word::Word;
 use crate::slots::word::Freed;
@@ -25,17 +23,17 @@ impl BlockMap {
     /// All that the free of a block needs besides its word.
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
-        let Place { at, mask } = self.levels.place(first, order);
-        let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
-        let shared = self.word(at);
-        self.trails.of(order).remember(at.index);
-        if at.level < self.levels.top() {
-            let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
-            if promised < field_whole(at.level) {
-                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(mask);
-                let span = longest_span(self.occupied(at, after)).unwrap_or(0);
-                self.hints.raise(&self.levels, at, 4 * at.level + span);
-            }
+        let known = self.levels.order(order);
+        let from_bit = first >> (4 * known.level);
+        let index = from_bit / 32;
+        let step = FreeStep { mask: known.mask_at(from_bit % 32), level: known.level, pinned: known.pinned };
+        let shared = self.words.get(known.position(index));
+        self.trails.of(order).remember(index);
+        if known.field_whole != 0 && self.hints.of(known, index) < known.field_whole {
+            let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(step.mask);
+            // Below the top nothing is pinned.
+            let span = longest_span(after.occupied(known.level)).unwrap_or(0);
+            self.hints.raise(&self.levels, known.at(index), 4 * known.level + span);
         }
         (shared, step)
     }

@@ -4,6 +4,7 @@
 //! level `l - 1` below it. The one word of the top level covers everything; its bits beyond the
 //! end of the region are *pinned*: neither free nor claimed.
 
+use super::hints::field_whole;
 use super::runs::run_mask;
 
 /// Levels that the largest map has.
@@ -50,8 +51,51 @@ pub(super) struct Place {
     pub(super) mask: u32,
 }
 
+/// What the arithmetic of an order comes to, worked out once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Order {
+    pub(super) level: u32,
+    /// The length of a block as a span of bits.
+    pub(super) span: u32,
+    /// That many bits.
+    mask: u32,
+    /// Bits beyond the end of the region, if the level is the top.
+    pub(super) pinned: u32,
+    /// Where the level's words begin.
+    offset: u32,
+    /// Where the hints of the level above begin.
+    hints_offset: u32,
+    /// The hint of a word that is free as a whole; 0 at the top, of which there is no hint.
+    pub(super) field_whole: u32,
+}
+
+impl Order {
+    #[inline]
+    pub(super) fn at(&self, index: u32) -> At {
+        At { level: self.level, index }
+    }
+
+    /// Position in the array of the level's word number `index`.
+    #[inline]
+    pub(super) fn position(&self, index: u32) -> usize {
+        self.offset as usize + index as usize
+    }
+
+    /// Position in the array of hints of the hint of the level's word number `index`.
+    #[inline]
+    pub(super) fn hint_position(&self, index: u32) -> usize {
+        self.hints_offset as usize + index as usize / CHILDREN
+    }
+
+    #[inline]
+    pub(super) fn mask_at(&self, bit: u32) -> u32 {
+        self.mask << bit
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Levels {
+    orders: [Order; ORDER_MAX as usize + 1],
     max_order: u32,
     top: u32,
     pinned: u32,
@@ -66,6 +110,7 @@ impl Levels {
         let top = max_order.saturating_sub(2) / 4;
         let bits_used = (1u64 << max_order) >> (4 * top);
         let mut levels = Levels {
+            orders: [Order::default(); ORDER_MAX as usize + 1],
             max_order,
             top,
             pinned: !(((1u64 << bits_used) - 1) as u32),
@@ -75,6 +120,23 @@ impl Levels {
         for level in 0..=top {
             levels.offsets[level as usize] = levels.words_total as u32;
             levels.words_total += levels.words_at(level).next_multiple_of(CHILDREN);
+        }
+        for order in 0..=max_order {
+            let level = (order.saturating_sub(1) / 4).min(top);
+            let span = span_of(order, level);
+            levels.orders[order as usize] = Order {
+                level,
+                span,
+                mask: run_mask(span),
+                pinned: levels.pinned(level),
+                offset: levels.offsets[level as usize],
+                hints_offset: if level < top {
+                    levels.offsets[level as usize + 1] - levels.offsets[1]
+                } else {
+                    0
+                },
+                field_whole: if level < top { field_whole(level) } else { 0 },
+            };
         }
         levels
     }
@@ -122,14 +184,20 @@ impl Levels {
     /// The level in whose words blocks of `order` are claimed.
     #[inline]
     pub(super) fn level_of(&self, order: u32) -> u32 {
-        (order.saturating_sub(1) / 4).min(self.top)
+        self.order(order).level
+    }
+
+    /// All about an order, which is at most the largest.
+    #[inline]
+    pub(super) fn order(&self, order: u32) -> &Order {
+        &self.orders[order as usize]
     }
 
     #[inline]
     pub(super) fn place(&self, first: u32, order: u32) -> Place {
-        let level = self.level_of(order);
-        let at = At { level, index: first >> (4 * level + 5) };
-        Place { at, mask: run_mask(span_of(order, level)) << ((first >> (4 * level)) % 32) }
+        let order = self.order(order);
+        let from_bit = first >> (4 * order.level);
+        Place { at: order.at(from_bit / 32), mask: order.mask_at(from_bit % 32) }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {

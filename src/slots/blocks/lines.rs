@@ -1,7 +1,7 @@
 //! Arrays of words in whole cache lines, and each thread's own place to start.
 
 use super::levels::{CHILDREN, Levels, ORDER_MAX};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
+use crate::sync::{AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
 /// The words below one node: two lines, so that threads that work below different nodes share
@@ -31,11 +31,6 @@ impl Lines {
 
 const SEATS_MAX: usize = 32;
 const ORDERS: usize = ORDER_MAX as usize + 1;
-/// Words remembered per order: one more slot says which of them is the newest.
-const TRAIL: usize = 7;
-/// No word: a forgotten entry.
-const NONE: u32 = u32::MAX;
-
 /// For each thread and order, the words that served or were freed last. Each seat is on lines of its
 /// own, so that a claim in the steady state writes no line that another thread reads.
 ///
@@ -43,11 +38,12 @@ const NONE: u32 = u32::MAX;
 /// sizes come and go, and it reuses a hole of exactly the right size. The memory itself is free for everybody.
 pub(super) struct Trails(Box<[CachePadded<[Trail; ORDERS]>]>);
 
+/// Four words, the newest lowest, each as its number plus one; zero is none.
+///
 /// All Relaxed: a trail only says where to look first. Threads that share a seat may confuse it.
-#[repr(align(32))]
 pub(super) struct Trail {
-    newest: AtomicU32,
-    words: [AtomicU32; TRAIL],
+    newer: AtomicU64,
+    older: AtomicU64,
 }
 
 impl Trails {
@@ -85,39 +81,33 @@ fn spread(seat: usize, seats: usize) -> usize {
 
 impl Trail {
     fn new(first: u32) -> Trail {
-        Trail {
-            newest: AtomicU32::new(0),
-            words: std::array::from_fn(|at| AtomicU32::new(if at == 0 { first } else { NONE })),
-        }
+        Trail { newer: AtomicU64::new(u64::from(first) + 1), older: AtomicU64::new(0) }
     }
 
     /// The newest word.
     #[inline]
     pub(super) fn newest(&self) -> Option<u32> {
-        let word = self.words[self.newest.load(Ordering::Relaxed) as usize % TRAIL].load(Ordering::Relaxed);
-        (word != NONE).then_some(word)
+        (self.newer.load(Ordering::Relaxed) as u32).checked_sub(1)
     }
 
     /// Forgets the newest word, which did not serve, and gives the one before it.
     #[inline]
     pub(super) fn step_back(&self) -> Option<u32> {
-        let newest = self.newest.load(Ordering::Relaxed) as usize % TRAIL;
-        self.words[newest].store(NONE, Ordering::Relaxed);
-        let before = if newest == 0 { TRAIL - 1 } else { newest - 1 };
-        self.newest.store(before as u32, Ordering::Relaxed);
-        self.newest()
+        let (newer, older) = (self.newer.load(Ordering::Relaxed), self.older.load(Ordering::Relaxed));
+        self.newer.store((newer >> 32) | (older << 32), Ordering::Relaxed);
+        self.older.store(older >> 32, Ordering::Relaxed);
+        ((newer >> 32) as u32).checked_sub(1)
     }
 
     /// Remembers a word as the newest.
     #[inline]
     pub(super) fn remember(&self, index: u32) {
-        let newest = self.newest.load(Ordering::Relaxed) as usize % TRAIL;
-        let known = self.words[newest].load(Ordering::Relaxed);
-        if known == index {
+        let newer = self.newer.load(Ordering::Relaxed);
+        if newer as u32 == index + 1 {
             return;
         }
-        let next = if newest == TRAIL - 1 { 0 } else { newest + 1 };
-        self.words[next].store(index, Ordering::Relaxed);
-        self.newest.store(next as u32, Ordering::Relaxed);
+        let older = self.older.load(Ordering::Relaxed);
+        self.older.store((older << 32) | (newer >> 32), Ordering::Relaxed);
+        self.newer.store((newer << 32) | u64::from(index + 1), Ordering::Relaxed);
     }
 }

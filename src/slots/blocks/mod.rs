@@ -25,9 +25,9 @@ pub(crate) use home::{free_block, free_block_despite_waiters};
 
 use crate::sync::{AtomicU64, Ordering};
 use hints::Hints;
-use levels::{At, Levels, first_unit, span_of};
+use levels::{At, Levels, Order, first_unit};
 use lines::{Lines, Trails};
-use runs::{find_run, run_mask};
+use runs::find_run;
 use word::Word;
 
 /// The largest order that a map of blocks can have.
@@ -89,43 +89,41 @@ impl BlockMap {
         if order > self.levels.max_order() {
             return None;
         }
-        let level = self.levels.level_of(order);
+        let known = self.levels.order(order);
         let trail = self.trails.of(order);
         let mut near = None;
         let mut next = trail.newest();
         while let Some(index) = next {
-            let at = At { level, index };
-            let found = self.claim_in(at, order);
+            let found = self.claim_in(index, known);
             if found.is_some() {
                 return found;
             }
-            near = Some(at);
+            near = Some(index);
             next = trail.step_back();
         }
-        self.claim_elsewhere(near, level, order)
+        self.claim_elsewhere(near, order)
     }
 
     /// Claims in this one word, if the word is not sealed and has a run of free bits.
     #[inline]
-    fn claim_in(&self, at: At, order: u32) -> Option<u32> {
-        let span = span_of(order, at.level);
-        let shared = self.word(at);
+    fn claim_in(&self, index: u32, order: &Order) -> Option<u32> {
+        let shared = self.words.get(order.position(index));
         // Relaxed: the exchange decides, and its Acquire is the one that counts.
         let mut now = Word::from_bits(shared.load(Ordering::Relaxed));
         loop {
             if now.is_sealed() {
                 return None;
             }
-            let bit = find_run(self.occupied(at, now), span)?;
+            let bit = find_run(now.occupied(order.level) | order.pinned, order.span)?;
             // AcqRel: Acquire pairs with the Release of the free (`home::exchange`) whose bytes we
             // now own; Release keeps that chain whole for who frees the word's other blocks.
             match shared.compare_exchange_weak(
                 now.bits(),
-                now.with_claim(run_mask(span) << bit).bits(),
+                now.with_claim(order.mask_at(bit)).bits(),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(first_unit(at, bit)),
+                Ok(_) => return Some(first_unit(order.at(index), bit)),
                 Err(other) => now = Word::from_bits(other),
             }
         }

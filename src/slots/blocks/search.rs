@@ -43,8 +43,10 @@ impl Pass {
 
 impl BlockMap {
     #[inline(never)]
-    pub(super) fn claim_elsewhere(&self, near: Option<At>, level: u32, order: u32) -> Option<u32> {
-        let near = near.unwrap_or(At { level, index: self.trails.home(self.levels.words_at(level)) });
+    pub(super) fn claim_elsewhere(&self, near: Option<u32>, order: u32) -> Option<u32> {
+        let level = self.levels.level_of(order);
+        let index = near.unwrap_or_else(|| self.trails.home(self.levels.words_at(level)));
+        let near = At { level, index };
         let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
         if let Some(first) = found {
             self.trails.of(order).remember(first >> near.order());
@@ -165,7 +167,7 @@ impl BlockMap {
             return None;
         }
         if find_run(self.occupied(at, word), span_of(pass.order, at.level)).is_some() {
-            let found = self.claim_in(at, pass.order);
+            let found = self.claim_in(at.index, self.levels.order(pass.order));
             if found.is_some() {
                 return found;
             }

@@ -285,3 +285,38 @@ fn a_hole_that_moves_is_still_found() {
     });
     map.debug_check(u64::from(blocks - 1) << order);
 }
+
+#[test]
+#[ignore]
+fn timing() {
+    let map = BlockMap::new(18).unwrap();
+    let best = |name: &str, f: &mut dyn FnMut()| {
+        let mut best = f64::MAX;
+        for _ in 0..200 {
+            let start = std::time::Instant::now();
+            for _ in 0..2000 {
+                f();
+            }
+            best = best.min(start.elapsed().as_nanos() as f64 / 2000.0);
+        }
+        println!("{name}: {best:.1} ns");
+    };
+    for order in [0u32, 4, 6] {
+        best(&format!("order {order}"), &mut || {
+            let first = map.claim(std::hint::black_box(order)).unwrap();
+            let _ = map.free(std::hint::black_box(first), std::hint::black_box(order));
+        });
+    }
+    let mut x = 0u32;
+    best("find_run", &mut || x = runs::find_run(std::hint::black_box(x & 0xFF), 4).unwrap());
+    best("find_run unrelated", &mut || {
+        drop(std::hint::black_box(runs::find_run(std::hint::black_box(0xF0F), 4)))
+    });
+    let a = AtomicU64::new(0);
+    best("cas", &mut || {
+        let v = a.load(Ordering::Relaxed);
+        let _ = std::hint::black_box(a.compare_exchange_weak(v, v + 1, Ordering::AcqRel, Ordering::Relaxed));
+    });
+    let b = std::cell::Cell::new(0u64);
+    best("store-load", &mut || std::hint::black_box(&b).set(std::hint::black_box(&b).get() + 1));
+}
