@@ -1,4 +1,6 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+//!
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod arena;

@@ -76,9 +76,10 @@ impl BuddyArena {
             return Err(self.refuse(AllocError::RequestTooLarge));
         };
         match self.handle.claim_block(order) {
-            Some(lease) => {
+            Some((lease, start)) => {
                 let block = self.geometry.min_block_size() << order;
-                Ok(Buffer::new(lease, if self.geometry.is_nearest() { len.get() } else { block }))
+                let capacity = if self.geometry.is_nearest() { len.get() } else { block };
+                Ok(Buffer::new(lease, start, capacity))
             }
             None => Err(self.refuse(AllocError::ArenaFull)),
         }
@@ -96,7 +97,7 @@ impl BuddyArena {
     #[cold]
     fn refuse(&self, error: AllocError) -> AllocError {
         // Relaxed: a counter.
-        self.handle.failed.fetch_add(1, Ordering::Relaxed);
+        self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         error
     }
 

@@ -57,16 +57,16 @@ impl BuddyArena {
         // Relaxed: counters.
         BuddyArenaMetrics {
             allocations_ok,
-            allocations_failed: handle.failed.load(Ordering::Relaxed),
+            allocations_failed: handle.counters.failed.load(Ordering::Relaxed),
             frees: allocations_ok.saturating_sub(live_blocks),
             frozen: handle.frozen(),
-            spills: handle.spills.load(Ordering::Relaxed),
+            spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
             bytes_live: map.live_units() as usize * handle.slot_bytes,
             splits,
             coalesces,
             largest_free_block: map.largest_free_order().map_or(0, |order| handle.slot_bytes << order),
-            quarantined: handle.quarantined.load(Ordering::Relaxed),
+            quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
     }
 }

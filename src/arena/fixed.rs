@@ -7,7 +7,7 @@ use super::FixedArenaBuilder;
 use super::fixed_builder::Shape;
 use crate::buffer::Buffer;
 use crate::error::AllocError;
-use crate::lease::{Handle, Lease};
+use crate::lease::Handle;
 use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
@@ -96,7 +96,7 @@ impl FixedArena {
     #[inline]
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
         match self.handle.claim_slot() {
-            Some(lease) => Ok(self.buffer(lease)),
+            Some((lease, start)) => Ok(Buffer::new(lease, start, self.handle.slot_bytes)),
             None => Err(self.refuse()),
         }
     }
@@ -116,18 +116,13 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn allocate_many(&self, count: usize, mut each: impl FnMut(Buffer)) -> usize {
-        self.handle.claim_slots(count, |lease| each(self.buffer(lease)))
-    }
-
-    #[inline]
-    fn buffer(&self, lease: Lease) -> Buffer {
-        Buffer::new(lease, self.handle.slot_bytes)
+        self.handle.claim_slots(count, |lease, start| each(Buffer::new(lease, start, self.handle.slot_bytes)))
     }
 
     #[cold]
     fn refuse(&self) -> AllocError {
         // Relaxed: a counter.
-        self.handle.failed.fetch_add(1, Ordering::Relaxed);
+        self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         AllocError::ArenaFull
     }
 

@@ -48,13 +48,13 @@ impl FixedArena {
         // Relaxed: counters.
         FixedArenaMetrics {
             allocations_ok,
-            allocations_failed: handle.failed.load(Ordering::Relaxed),
+            allocations_failed: handle.counters.failed.load(Ordering::Relaxed),
             frees: allocations_ok.saturating_sub(live as u64),
             frozen: handle.frozen(),
-            spills: handle.spills.load(Ordering::Relaxed),
+            spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
             bytes_live: live * handle.slot_bytes,
-            quarantined: handle.quarantined.load(Ordering::Relaxed),
+            quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
     }
 }

@@ -49,11 +49,11 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// A buffer over the first `cap` bytes of the slot of `lease`.
+    /// A buffer over the first `cap` bytes of the slot of `lease`, which begins at `start`.
     #[inline]
-    pub(crate) fn new(lease: Lease, cap: usize) -> Buffer {
-        debug_assert!(cap <= lease.slot_bytes());
-        Buffer { ptr: lease.slot_start(), len: 0, cap, home: BufferHome::slot(lease) }
+    pub(crate) fn new(lease: Lease, start: NonNull<u8>, cap: usize) -> Buffer {
+        debug_assert!(cap <= lease.slot_bytes() && start == lease.slot_start());
+        Buffer { ptr: start, len: 0, cap, home: BufferHome::slot(lease) }
     }
 
     /// A buffer over a part of a slot: `len` initialised bytes at `ptr`, room for `cap`.

@@ -40,7 +40,7 @@ impl Buffer {
         if let Some(lease) = self.lease() {
             let core = lease.core();
             // Relaxed: a counter.
-            core.spills.fetch_add(1, Ordering::Relaxed);
+            core.counters.spills.fetch_add(1, Ordering::Relaxed);
             tell_of_spill(core, self.cap, needed - headroom);
         }
         let old_home = std::mem::replace(&mut self.home, BufferHome::heap(headroom));
@@ -90,13 +90,14 @@ impl Buffer {
 fn tell_of_spill(core: &crate::lease::Core, slot_bytes: usize, needed_bytes: usize) {
     let now_ms = crate::sync::process_clock_ms();
     // Relaxed: it only limits how often we tell.
-    let told_ms = core.spill_told_ms.load(Ordering::Relaxed);
+    let told_ms = core.counters.spill_told_ms.load(Ordering::Relaxed);
     if told_ms != 0 && now_ms < told_ms + TELL_EVERY_MS {
         return;
     }
-    let ours = core.spill_told_ms.compare_exchange(told_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+    let ours =
+        core.counters.spill_told_ms.compare_exchange(told_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
     if ours.is_ok() {
-        let spills = core.spills.load(Ordering::Relaxed);
+        let spills = core.counters.spills.load(Ordering::Relaxed);
         tracing::warn!(
             slot_bytes,
             needed_bytes,

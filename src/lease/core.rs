@@ -14,6 +14,8 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
+use crossbeam_utils::CachePadded;
+
 use super::header::{self, Header, HeaderLine};
 use super::waiters::Waiters;
 use crate::error::BuildError;
@@ -111,23 +113,29 @@ pub(crate) struct Plan {
 ///
 /// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
 pub(crate) struct Core {
-    /// Handles of the arena.
-    pub(super) handles: AtomicUsize,
-    /// Words that are not drained yet, and one for the closing itself.
-    pub(super) pending: AtomicUsize,
     pub(crate) books: Books,
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     headers_offset: usize,
     pub(super) waiters: Waiters,
-    /// Counters that are not kept beside a slot: all of them off the fast path.
+    /// What is written off the fast path, on lines of its own: everything above is only read.
+    pub(crate) counters: CachePadded<Counters>,
+}
+
+/// Counts that are not kept beside a slot.
+pub(crate) struct Counters {
+    /// Handles of the arena.
+    pub(super) handles: AtomicUsize,
+    /// Words that are not drained yet, and one for the closing itself.
+    pub(super) pending: AtomicUsize,
+    /// Claims refused.
     pub(crate) failed: AtomicU64,
     pub(crate) spills: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
     pub(super) frozen_carried: AtomicU64,
-    /// Milliseconds of the process's clock at which a spill was last told of, and spills since.
+    /// Milliseconds of the process's clock at which a spill was last told of.
     pub(crate) spill_told_ms: AtomicU64,
 }
 
@@ -159,20 +167,22 @@ impl Core {
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
         let value = Core {
-            handles: AtomicUsize::new(1),
-            pending: AtomicUsize::new(plan.books.word_count() + 1),
+            counters: CachePadded::new(Counters {
+                handles: AtomicUsize::new(1),
+                pending: AtomicUsize::new(plan.books.word_count() + 1),
+                failed: AtomicU64::new(0),
+                spills: AtomicU64::new(0),
+                quarantined: AtomicU64::new(0),
+                claims_carried: AtomicU64::new(0),
+                frozen_carried: AtomicU64::new(0),
+                spill_told_ms: AtomicU64::new(0),
+            }),
             books: plan.books,
             region,
             slot_bytes: plan.slot_bytes,
             flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
             headers_offset,
             waiters: Waiters::new(),
-            failed: AtomicU64::new(0),
-            spills: AtomicU64::new(0),
-            quarantined: AtomicU64::new(0),
-            claims_carried: AtomicU64::new(0),
-            frozen_carried: AtomicU64::new(0),
-            spill_told_ms: AtomicU64::new(0),
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
@@ -199,6 +209,9 @@ impl Core {
         for index in 0..books.header_count() {
             // SAFETY: as in `create`.
             let header = unsafe { Core::header_at(core, index as u32) };
+            // SAFETY: written by `create`, and nobody else is left.
+            // The model checks the latter: every use of the bytes must have happened before.
+            unsafe { header.as_ref() }.bytes.with_mut(|_| ());
             // SAFETY: written by `create`, dropped once.
             unsafe { header.drop_in_place() };
         }
@@ -238,6 +251,13 @@ impl Core {
     #[inline]
     pub(super) fn back_and_flags(&self, index: u32) -> u32 {
         self.distance_to(index) as u32 | self.flags
+    }
+
+    /// The first byte of slot, or smallest block, `index`, which the books number.
+    #[inline]
+    pub(super) fn slot_start(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: the slots that the books number lie inside the region.
+        unsafe { self.region.start().add(index as usize * self.slot_bytes) }
     }
 
     /// The index of the header that lies `distance` bytes behind the core.

@@ -49,7 +49,7 @@ impl Handle {
     /// `core` is live during the call.
     pub(super) unsafe fn upgrade(core: NonNull<Core>) -> Option<Handle> {
         // SAFETY: live (the caller's promise).
-        let handles = unsafe { &core.as_ref().handles };
+        let handles = unsafe { &core.as_ref().counters.handles };
         let mut seen = handles.load(Ordering::Relaxed);
         while seen > 0 {
             // Relaxed: the count alone decides; what the core holds is seen through the claim.
@@ -61,27 +61,33 @@ impl Handle {
         None
     }
 
-    /// Claims a slot. `None` only if there was an instant at which none was free.
+    /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at which none was free.
     #[inline]
-    pub(crate) fn claim_slot(&self) -> Option<Lease> {
+    pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
         let map = self.books.slots();
         let slot = map.claim()?;
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.lease(slot) })
+        Some((unsafe { self.lease(slot) }, self.slot_start(slot)))
     }
 
-    /// Claims up to `wanted` slots and hands each to `each`; returns how many.
-    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease)) -> usize {
-        let map = self.books.slots();
-        map.claim_many(wanted, |slot| {
-            // SAFETY: just claimed, so this is its only lease.
-            each(unsafe { self.lease(slot) });
-        })
+    /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
+    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>)) -> usize {
+        let mut claimed = 0;
+        while claimed < wanted {
+            let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
+                break;
+            };
+            for (lease, start) in (Claimed { handle: self, first, mask }) {
+                claimed += 1;
+                each(lease, start);
+            }
+        }
+        claimed
     }
 
     /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which no such block was free.
     #[inline]
-    pub(crate) fn claim_block(&self, order: u32) -> Option<Lease> {
+    pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
         let first = self.books.blocks().claim(order)?;
         // SAFETY: the books give out only blocks that exist.
         let header = unsafe { Core::header_at(self.core, first) };
@@ -92,7 +98,7 @@ impl Handle {
         if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
             self.clean_first_use(&lease, first, order);
         }
-        Some(lease)
+        Some((lease, self.slot_start(first)))
     }
 
     /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they are freed.
@@ -134,7 +140,7 @@ impl Handle {
     fn note_rare_claim(&self, lease: &Lease, claims_before: u32) {
         if claims_before == u32::MAX {
             // Relaxed: a counter.
-            self.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+            self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
         } else if self.books.have_slots()
             && lease.header().has(super::header::ZERO)
             && !self.region.known_zero()
@@ -146,13 +152,13 @@ impl Handle {
 
     /// Successful claims so far: exact when no claim is under way.
     pub(crate) fn claims(&self) -> u64 {
-        let carried = self.claims_carried.load(Ordering::Relaxed);
+        let carried = self.counters.claims_carried.load(Ordering::Relaxed);
         carried + self.sum_headers(|header| header.claims().into())
     }
 
     /// Freezes so far that kept the slot.
     pub(crate) fn frozen(&self) -> u64 {
-        let carried = self.frozen_carried.load(Ordering::Relaxed);
+        let carried = self.counters.frozen_carried.load(Ordering::Relaxed);
         carried + self.sum_headers(|header| header.frozen().into())
     }
 
@@ -188,6 +194,35 @@ impl Handle {
     }
 }
 
+/// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic loses none.
+///
+/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet.
+struct Claimed<'a> {
+    handle: &'a Handle,
+    first: u32,
+    mask: u32,
+}
+
+impl Iterator for Claimed<'_> {
+    type Item = (Lease, NonNull<u8>);
+
+    fn next(&mut self) -> Option<(Lease, NonNull<u8>)> {
+        if self.mask == 0 {
+            return None;
+        }
+        let slot = self.first + self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        // SAFETY: claimed and without a lease (invariant), and out of the mask now.
+        Some((unsafe { self.handle.lease(slot) }, self.handle.slot_start(slot)))
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
 impl Deref for Handle {
     type Target = Core;
 
@@ -201,7 +236,7 @@ impl Deref for Handle {
 impl Clone for Handle {
     fn clone(&self) -> Handle {
         // Relaxed: the handle that is cloned keeps the arena open meanwhile.
-        let before = self.handles.fetch_add(1, Ordering::Relaxed);
+        let before = self.counters.handles.fetch_add(1, Ordering::Relaxed);
         if before > isize::MAX as usize {
             std::process::abort();
         }

@@ -83,10 +83,7 @@ impl Lease {
     /// The first byte of the slot.
     #[inline]
     pub(crate) fn slot_start(&self) -> NonNull<u8> {
-        let core = self.core();
-        let offset = core.index_at(self.header().back()) as usize * core.slot_bytes;
-        // SAFETY: the slots that the books number lie inside the region.
-        unsafe { core.region.start().add(offset) }
+        self.core().slot_start(self.index())
     }
 
     /// Bytes in the slot.
@@ -112,7 +109,7 @@ impl Lease {
     pub(crate) fn note_freeze(&self) {
         if self.header().note_freeze() {
             // Relaxed: a counter.
-            self.core().frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
+            self.core().counters.frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
         }
     }
 
@@ -124,7 +121,7 @@ impl Lease {
     /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
     pub(crate) fn quarantine(self) {
         // Relaxed: a counter.
-        self.core().quarantined.fetch_add(1, Ordering::Relaxed);
+        self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
         std::mem::forget(self);
     }
 
@@ -159,7 +156,11 @@ impl Drop for Lease {
         #[cfg(uring_arena_loom)]
         self.header().bytes.with_mut(|_| ());
         self.clean();
-        let (core, index) = (self.core_pointer(), self.index());
+        let back = self.header().back();
+        // SAFETY: as in `core_pointer`.
+        let core = unsafe { self.header.byte_sub(back) }.cast::<Core>();
+        // SAFETY: live by the invariants.
+        let index = unsafe { core.as_ref() }.index_at(back);
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
         unsafe { lifetime::free(core, index) }
     }

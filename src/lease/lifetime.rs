@@ -24,7 +24,7 @@ use crate::sync::{Ordering, fence};
 /// The handle was counted and is not used again.
 pub(super) unsafe fn drop_handle(core: NonNull<Core>) {
     // SAFETY: the handle still counts.
-    let handles = unsafe { &core.as_ref().handles };
+    let handles = unsafe { &core.as_ref().counters.handles };
     // Release: what this handle's user did comes before the closing.
     if handles.fetch_sub(1, Ordering::Release) == 1 {
         // Acquire: pairs with that Release of every other handle.
@@ -52,7 +52,7 @@ unsafe fn close(core: NonNull<Core>) {
 /// Each word is counted once: by `close` if it held no claim then, else by the free that emptied it.
 unsafe fn count_drained(core: NonNull<Core>, words: usize) {
     // SAFETY: live: `pending` still counts these words.
-    let pending = unsafe { &core.as_ref().pending };
+    let pending = unsafe { &core.as_ref().counters.pending };
     // AcqRel: who ends the arena sees all that was done before every other word drained.
     if pending.fetch_sub(words, Ordering::AcqRel) == words {
         // SAFETY: no handle, no claim, and only one subtraction reaches zero.

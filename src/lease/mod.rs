@@ -13,3 +13,7 @@ pub(crate) use self::core::{Books, Core, Plan};
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
+
+#[cfg(all(test, uring_arena_loom))]
+#[allow(unsafe_code)] // `from_raw` is the way to see the memory come home
+mod loom_tests;
