@@ -6,6 +6,7 @@
 //! the map may be gone.
 
 use super::BlockMap;
+use super::levels::At;
 use super::runs::longest_span;
 use super::word::Word;
 use crate::slots::word::Freed;
@@ -28,14 +29,24 @@ impl BlockMap {
         let index = from_bit / 32;
         let step = FreeStep { mask: known.mask_at(from_bit % 32), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
-        self.trails.of(order).remember(index);
-        if known.field_whole != 0 && self.hints.of(known, index) < known.field_whole {
-            let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(step.mask);
-            // Below the top nothing is pinned.
-            let span = longest_span(after.occupied(known.level)).unwrap_or(0);
-            self.hints.raise(&self.levels, known.at(index), 4 * known.level + span);
+        self.trails.of(order).push_freed(index);
+        if known.has_hint {
+            let promised = self.hints.of(known, index);
+            if promised < known.field_whole {
+                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(step.mask);
+                // Below the top nothing is pinned.
+                let span = longest_span(after.occupied(known.level)).unwrap_or(0);
+                if promised < known.field_of_span[span as usize].into() {
+                    self.raise_hint(known.at(index), span);
+                }
+            }
         }
         (shared, step)
+    }
+
+    #[cold]
+    fn raise_hint(&self, at: At, span: u32) {
+        self.hints.raise(&self.levels, at, 4 * at.level + span);
     }
 
     /// Words that must drain before a closed map is done with.

@@ -4,8 +4,8 @@
 //! level `l - 1` below it. The one word of the top level covers everything; its bits beyond the
 //! end of the region are *pinned*: neither free nor claimed.
 
-use super::hints::field_whole;
-use super::runs::run_mask;
+use super::hints::{field, field_whole};
+use super::runs::{SPANS, run_mask};
 
 /// Levels that the largest map has.
 pub(super) const LEVELS_MAX: usize = 7;
@@ -65,7 +65,10 @@ pub(super) struct Order {
     offset: u32,
     /// Where the hints of the level above begin.
     hints_offset: u32,
-    /// The hint of a word that is free as a whole; 0 at the top, of which there is no hint.
+    /// Whether there are hints of the level's words: not of the top.
+    pub(super) has_hint: bool,
+    /// The hint of a word whose longest free run has this span, and of one that is free as a whole.
+    pub(super) field_of_span: [u8; SPANS],
     pub(super) field_whole: u32,
 }
 
@@ -135,7 +138,9 @@ impl Levels {
                 } else {
                     0
                 },
-                field_whole: if level < top { field_whole(level) } else { 0 },
+                has_hint: level < top,
+                field_of_span: std::array::from_fn(|span| field(level, 4 * level + span as u32) as u8),
+                field_whole: field_whole(level),
             };
         }
         levels

@@ -1,7 +1,7 @@
 //! Arrays of words in whole cache lines, and each thread's own place to start.
 
 use super::levels::{CHILDREN, Levels, ORDER_MAX};
-use crate::sync::{AtomicU64, Ordering, thread_index};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
 /// The words below one node: two lines, so that threads that work below different nodes share
@@ -38,13 +38,20 @@ const ORDERS: usize = ORDER_MAX as usize + 1;
 /// sizes come and go, and it reuses a hole of exactly the right size. The memory itself is free for everybody.
 pub(super) struct Trails(Box<[CachePadded<[Trail; ORDERS]>]>);
 
-/// Four words, the newest lowest, each as its number plus one; zero is none.
+/// The words of the latest frees, the newest first, which no claim has gone back to yet; and the word that served last.
 ///
 /// All Relaxed: a trail only says where to look first. Threads that share a seat may confuse it.
 pub(super) struct Trail {
-    newer: AtomicU64,
-    older: AtomicU64,
+    /// Position of the newest entry.
+    newest: AtomicU32,
+    served: AtomicU32,
+    /// A ring: each a word's number plus one; zero is none.
+    freed: [AtomicU32; FREED],
 }
+
+const FREED: usize = 16;
+/// Set in `served` until something was: words are numbered far below it.
+const COLD: u32 = 1 << 31;
 
 impl Trails {
     /// As many seats as there are groups of rows, so that small books stay small; each starts in
@@ -58,12 +65,6 @@ impl Trails {
             }))
         };
         Trails((0..seats).map(seat).collect())
-    }
-
-    /// The word of `words` at which this thread begins when its trail is cold.
-    pub(super) fn home(&self, words: usize) -> u32 {
-        let seats = self.0.len();
-        (words * spread(thread_index() & (seats - 1), seats) / seats) as u32
     }
 
     /// This thread's trail for `order`.
@@ -81,33 +82,45 @@ fn spread(seat: usize, seats: usize) -> usize {
 
 impl Trail {
     fn new(first: u32) -> Trail {
-        Trail { newer: AtomicU64::new(u64::from(first) + 1), older: AtomicU64::new(0) }
-    }
-
-    /// The newest word.
-    #[inline]
-    pub(super) fn newest(&self) -> Option<u32> {
-        (self.newer.load(Ordering::Relaxed) as u32).checked_sub(1)
-    }
-
-    /// Forgets the newest word, which did not serve, and gives the one before it.
-    #[inline]
-    pub(super) fn step_back(&self) -> Option<u32> {
-        let (newer, older) = (self.newer.load(Ordering::Relaxed), self.older.load(Ordering::Relaxed));
-        self.newer.store((newer >> 32) | (older << 32), Ordering::Relaxed);
-        self.older.store(older >> 32, Ordering::Relaxed);
-        ((newer >> 32) as u32).checked_sub(1)
-    }
-
-    /// Remembers a word as the newest.
-    #[inline]
-    pub(super) fn remember(&self, index: u32) {
-        let newer = self.newer.load(Ordering::Relaxed);
-        if newer as u32 == index + 1 {
-            return;
+        Trail {
+            newest: AtomicU32::new(0),
+            served: AtomicU32::new(first | COLD),
+            freed: std::array::from_fn(|_| AtomicU32::new(0)),
         }
-        let older = self.older.load(Ordering::Relaxed);
-        self.older.store((older << 32) | (newer >> 32), Ordering::Relaxed);
-        self.newer.store((newer << 32) | u64::from(index + 1), Ordering::Relaxed);
+    }
+
+    /// The word that served last, or the one to begin with.
+    #[inline]
+    pub(super) fn served(&self) -> u32 {
+        self.served.load(Ordering::Relaxed) & !COLD
+    }
+
+    /// Whether nothing was claimed on this trail yet.
+    pub(super) fn is_cold(&self) -> bool {
+        self.served.load(Ordering::Relaxed) & COLD != 0
+    }
+
+    #[inline]
+    pub(super) fn set_served(&self, index: u32) {
+        self.served.store(index, Ordering::Relaxed);
+    }
+
+    /// Takes the word of the latest free that no claim has gone back to.
+    #[inline]
+    pub(super) fn take_freed(&self) -> Option<u32> {
+        let newest = self.newest.load(Ordering::Relaxed);
+        let entry = &self.freed[newest as usize % FREED];
+        let index = entry.load(Ordering::Relaxed).checked_sub(1)?;
+        entry.store(0, Ordering::Relaxed);
+        self.newest.store(newest.wrapping_sub(1), Ordering::Relaxed);
+        Some(index)
+    }
+
+    /// Remembers the word of a free; the oldest is forgotten if there are too many.
+    #[inline]
+    pub(super) fn push_freed(&self, index: u32) {
+        let newest = self.newest.load(Ordering::Relaxed).wrapping_add(1);
+        self.freed[newest as usize % FREED].store(index + 1, Ordering::Relaxed);
+        self.newest.store(newest, Ordering::Relaxed);
     }
 }

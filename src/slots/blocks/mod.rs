@@ -91,17 +91,13 @@ impl BlockMap {
         }
         let known = self.levels.order(order);
         let trail = self.trails.of(order);
-        let mut near = None;
-        let mut next = trail.newest();
-        while let Some(index) = next {
+        while let Some(index) = trail.take_freed() {
             let found = self.claim_in(index, known);
             if found.is_some() {
                 return found;
             }
-            near = Some(index);
-            next = trail.step_back();
         }
-        self.claim_elsewhere(near, order)
+        self.claim_in(trail.served(), known).or_else(|| self.claim_elsewhere(trail, order))
     }
 
     /// Claims in this one word, if the word is not sealed and has a run of free bits.

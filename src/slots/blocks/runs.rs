@@ -5,7 +5,7 @@
 
 /// The span of a run that covers a whole word.
 pub(super) const SPAN_MAX: u32 = 5;
-const SPANS: usize = SPAN_MAX as usize + 1;
+pub(super) const SPANS: usize = SPAN_MAX as usize + 1;
 
 /// `STARTS[s]` marks the bits at which a run of span `s` may start.
 const STARTS: [u32; SPAN_MAX as usize + 1] =
@@ -46,23 +46,19 @@ fn all_run_starts(occupied: u32) -> [u32; SPANS] {
 /// there is one, so that longer runs stay whole for those who need them.
 #[inline]
 pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
+    if occupied == 0 {
+        return Some(0);
+    }
     let starts = all_run_starts(occupied);
-    // Runs whose buddy is not free; neither half of a longer run is such.
-    let mut alone = starts;
-    let mut spans = 0;
-    for at in 0..SPANS {
-        if at < SPANS - 1 {
-            let pairs = starts[at + 1];
-            alone[at] &= !(pairs | (pairs << (1 << at)));
-        }
-        spans |= u32::from(alone[at] != 0) << at;
+    let mut tightest = 0;
+    for at in (0..SPANS).rev() {
+        let pairs = if at < SPANS - 1 { starts[at + 1] } else { 0 };
+        // Runs whose buddy is not free; neither half of a longer run is such.
+        let alone = starts[at] & !(pairs | (pairs << (1u32 << at & 31)));
+        let serves = alone != 0 && at >= span as usize;
+        tightest = if serves { alone } else { tightest };
     }
-    let serving = spans >> span;
-    if serving == 0 {
-        return None;
-    }
-    let tightest = span + serving.trailing_zeros();
-    Some(alone[tightest as usize].trailing_zeros())
+    (tightest != 0).then(|| tightest.trailing_zeros())
 }
 
 /// The span of the longest clear run, `None` if every bit is occupied.

@@ -9,11 +9,14 @@
 use super::BlockMap;
 use super::handover::Entered;
 use super::hints::{field, field_whole, order_of};
-use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::levels::{At, CHILDREN, Order, first_unit, span_of};
+use super::lines::Trail;
 use super::runs::{find_run, longest_span, run_mask};
 use super::word::{Child, Word};
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 
+pub static SEARCHES: AtomicU64 = AtomicU64::new(0);
+pub static PASSES: AtomicU64 = AtomicU64::new(0);
 /// One pass over the tree.
 struct Pass {
     level: u32,
@@ -43,31 +46,68 @@ impl Pass {
 
 impl BlockMap {
     #[inline(never)]
-    pub(super) fn claim_elsewhere(&self, near: Option<u32>, order: u32) -> Option<u32> {
-        let level = self.levels.level_of(order);
-        let index = near.unwrap_or_else(|| self.trails.home(self.levels.words_at(level)));
-        let near = At { level, index };
-        let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
+    pub(super) fn claim_elsewhere(&self, trail: &Trail, order: u32) -> Option<u32> {
+        SEARCHES.fetch_add(1, Ordering::Relaxed);
+        let known = self.levels.order(order);
+        let at = known.at(trail.served());
+        let found = self
+            .search_nearby(at, trail, known, order)
+            .or_else(|| self.search_by_hints(at.level, order))
+            .or_else(|| self.search_all(at.level, order));
         if let Some(first) = found {
-            self.trails.of(order).remember(first >> near.order());
+            trail.set_served(self.levels.place(first, order).at.index);
         }
         found
     }
 
-    fn search_by_hints(&self, near: At, order: u32) -> Option<u32> {
-        let mut pass = Pass::new(near.level, order, false);
-        let mut at = near;
-        while at.level < self.levels.top() {
-            at = at.parent();
-            if let Some(first) = self.visit(at, &mut pass) {
-                return Some(first);
-            }
+    /// Keeps threads apart: a thread's first claim opens a word of its own, and rows are looked for beside the last one.
+    fn search_nearby(&self, at: At, trail: &Trail, known: &Order, order: u32) -> Option<u32> {
+        if trail.is_cold() {
+            trail.set_served(at.index);
+            return if self.open(at) { self.claim_in(at.index, known) } else { None };
         }
-        None
+        if at.level > 0 || at.level == self.levels.top() {
+            return None;
+        }
+        self.visit(at.parent(), &mut Pass::new(at.level, order, false))
+    }
+
+    /// Has a word and all above it handed down, if they are not claimed as a whole.
+    fn open(&self, at: At) -> bool {
+        if at.level == self.levels.top() || !self.load(at).is_sealed() {
+            return true;
+        }
+        let (parent, child) = (at.parent(), at.child_number());
+        if !self.open(parent) {
+            return false;
+        }
+        let word = self.load(parent);
+        if word.is_sealed() || (word.child(child) == Child::Free && !self.hand_down(parent, word, child)) {
+            return false;
+        }
+        self.enter(parent, child, 0) != Entered::Gone
+    }
+
+    fn hand_down(&self, at: At, word: Word, child: u32) -> bool {
+        if !self.replace(at, word, word.with_child(child, Child::Open)) {
+            return false;
+        }
+        // Relaxed: a counter.
+        self.splits.fetch_add(1, Ordering::Relaxed);
+        let below = at.child(child);
+        self.hints.raise(&self.levels, below, below.order());
+        true
+    }
+
+    /// From the root into whichever part promises the least that is enough: full parts fill up, and empty ones stay
+    /// whole for those who need them.
+    fn search_by_hints(&self, level: u32, order: u32) -> Option<u32> {
+        self.visit(self.levels.root(), &mut Pass::new(level, order, false))
     }
 
     pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
         let mut last = None;
+        PASSES.fetch_add(1, Ordering::Relaxed);
         loop {
             let mut pass = Pass::new(level, order, true);
             if let Some(first) = self.visit(self.levels.root(), &mut pass) {
@@ -125,11 +165,7 @@ impl BlockMap {
             }
             // A child is two bits.
             let child = find_run(self.occupied(at, word), 1)? / 2;
-            if self.replace(at, word, word.with_child(child, Child::Open)) {
-                // Relaxed: a counter.
-                self.splits.fetch_add(1, Ordering::Relaxed);
-                let below = at.child(child);
-                self.hints.raise(&self.levels, below, below.order());
+            if self.hand_down(at, word, child) {
                 let found = self.visit_child(at, child, pass);
                 if found.is_some() {
                     return found;

@@ -289,34 +289,58 @@ fn a_hole_that_moves_is_still_found() {
 #[test]
 #[ignore]
 fn timing() {
-    let map = BlockMap::new(18).unwrap();
     let best = |name: &str, f: &mut dyn FnMut()| {
         let mut best = f64::MAX;
         for _ in 0..200 {
             let start = std::time::Instant::now();
-            for _ in 0..2000 {
+            for _ in 0..4000 {
                 f();
             }
-            best = best.min(start.elapsed().as_nanos() as f64 / 2000.0);
+            best = best.min(start.elapsed().as_nanos() as f64 / 4000.0);
         }
         println!("{name}: {best:.1} ns");
     };
     for order in [0u32, 4, 6] {
+        let map = BlockMap::new(18).unwrap();
         best(&format!("order {order}"), &mut || {
             let first = map.claim(std::hint::black_box(order)).unwrap();
             let _ = map.free(std::hint::black_box(first), std::hint::black_box(order));
         });
     }
-    let mut x = 0u32;
-    best("find_run", &mut || x = runs::find_run(std::hint::black_box(x & 0xFF), 4).unwrap());
-    best("find_run unrelated", &mut || {
-        drop(std::hint::black_box(runs::find_run(std::hint::black_box(0xF0F), 4)))
+    best("find_run", &mut || {
+        std::hint::black_box(runs::find_run(std::hint::black_box(0xF0F), 4));
     });
-    let a = AtomicU64::new(0);
-    best("cas", &mut || {
-        let v = a.load(Ordering::Relaxed);
-        let _ = std::hint::black_box(a.compare_exchange_weak(v, v + 1, Ordering::AcqRel, Ordering::Relaxed));
-    });
-    let b = std::cell::Cell::new(0u64);
-    best("store-load", &mut || std::hint::black_box(&b).set(std::hint::black_box(&b).get() + 1));
+    for (name, uniform) in [("mix uniform", true), ("mix sizes", false)] {
+        let map = BlockMap::new(18).unwrap();
+        let mut random = 77u64;
+        let mut order = |random: &mut u64| {
+            let r = next(random);
+            if uniform {
+                ((255 + r as u32 % 65281) / 256).next_power_of_two().trailing_zeros()
+            } else {
+                (r % 9) as u32
+            }
+        };
+        let mut held: Vec<_> = (0..512)
+            .map(|_| {
+                let o = order(&mut random);
+                (map.claim(o).unwrap(), o)
+            })
+            .collect();
+        let steps: Vec<_> =
+            (0..1 << 16).map(|_| (next(&mut random) as usize % 512, order(&mut random))).collect();
+        let mut at = 0;
+        let before = search::SEARCHES.load(Ordering::Relaxed);
+        best(name, &mut || {
+            let (victim, o) = steps[at & 0xFFFF];
+            at += 1;
+            let _ = map.free(held[victim].0, held[victim].1);
+            held[victim] = (map.claim(o).unwrap(), o);
+        });
+        println!(
+            "searches per claim {}",
+            (search::SEARCHES.load(Ordering::Relaxed) - before) as f64 / 800_000.0
+        );
+        println!("passes per claim {}", (search::PASSES.load(Ordering::Relaxed)) as f64 / 800_000.0);
+    }
 }
