@@ -95,39 +95,44 @@ impl Fields {
     }
 }
 
-/// One word of fields per node.
+/// One word of fields per node from level 2 on. Rows need no hints: the 16 below one node share two cache lines, and
+/// looking at them is as cheap.
 pub(super) struct Hints {
     fields: Lines,
-    rows_total: usize,
+    /// Where the words of level 2 begin.
+    begin: usize,
 }
 
 impl Hints {
     pub(super) fn new(levels: &Levels) -> Option<Hints> {
-        let rows_total = levels.rows_total();
-        let nodes = levels.words_total() - rows_total;
+        let begin = levels.hints_begin();
         let level_of = |position: usize| {
-            let after = |&level: &u32| levels.position(At { level, index: 0 }) <= position + rows_total;
-            (1..=levels.top()).rev().find(after).unwrap_or(1)
+            let starts = |&level: &u32| levels.position(At { level, index: 0 }) <= position + begin;
+            (2..=levels.top()).rev().find(starts).unwrap_or(2)
         };
         let whole = |position| LOW * u64::from(field_whole(level_of(position) - 1));
-        Some(Hints { fields: Lines::new(nodes, whole)?, rows_total })
+        Some(Hints { fields: Lines::new(levels.words_total() - begin, whole)?, begin })
     }
 
     #[inline]
     fn word(&self, levels: &Levels, node: At) -> &AtomicU64 {
-        self.fields.get(levels.position(node) - self.rows_total)
+        self.fields.get(levels.position(node) - self.begin)
     }
 
+    /// The fields of a node; for a node above rows, which has none, they promise everything.
     #[inline]
     pub(super) fn load(&self, levels: &Levels, node: At) -> Fields {
+        if node.level < 2 {
+            return Fields(u64::MAX);
+        }
         Fields(self.word(levels, node).load(Ordering::Relaxed))
     }
 
-    /// The field of the word number `index` of the level of `order`, which is not the top.
+    /// The field that tells of the word number `index` of the level of `order`, which has one.
     #[inline]
     pub(super) fn of(&self, order: &Order, index: u32) -> u32 {
-        let fields = Fields(self.fields.get(order.hint_position(index)).load(Ordering::Relaxed));
-        fields.get(index % CHILDREN as u32)
+        let (position, child) = order.hint_position(index);
+        Fields(self.fields.get(position).load(Ordering::Relaxed)).get(child)
     }
 
     /// Replaces one child's field unless anything changed since `seen`; tells whether it did.
@@ -141,6 +146,9 @@ impl Hints {
 
     /// Makes the fields on the way from `at` to the root promise at least `order`.
     pub(super) fn raise(&self, levels: &Levels, mut at: At, order: u32) {
+        if at.level == 0 && levels.top() > 0 {
+            at = at.parent();
+        }
         while at.level < levels.top() {
             let (node, child) = (at.parent(), at.child_number());
             let enough = field(at.level, order);
@@ -198,18 +206,19 @@ mod tests {
 
     #[test]
     fn raising_reaches_the_root_and_lowering_gives_way_to_it() {
-        let levels = Levels::new(12);
+        let levels = Levels::new(15);
         let hints = Hints::new(&levels).unwrap();
-        let row = At { level: 0, index: 37 };
-        let node = row.parent();
+        let row = At { level: 0, index: 37 * 16 + 5 };
+        let below = row.parent();
+        let node = below.parent();
         let seen = hints.load(&levels, node);
-        assert_eq!(seen.get(row.child_number()), field_whole(0));
-        assert!(hints.lower(&levels, node, seen, row.child_number(), 0));
+        assert_eq!(seen.get(below.child_number()), field_whole(1));
+        assert!(hints.lower(&levels, node, seen, below.child_number(), 0));
         hints.raise(&levels, row, 3);
-        assert!(!hints.lower(&levels, node, seen, row.child_number(), 0));
+        assert!(!hints.lower(&levels, node, seen, below.child_number(), 0));
         let now = hints.load(&levels, node);
-        assert_eq!(now.get(row.child_number()), field(0, 3));
-        assert_eq!(now.tightest(0xFFFF, 0), Some(row.child_number()));
-        assert_eq!(now.at_least(field_whole(0)), 0xFFFF & !(1 << row.child_number()));
+        assert_eq!(now.get(below.child_number()), field(1, 3));
+        assert_eq!(now.tightest(0xFFFF, 0), Some(below.child_number()));
+        assert_eq!(now.at_least(field_whole(1)), 0xFFFF & !(1 << below.child_number()));
     }
 }

@@ -4,8 +4,8 @@
 //! level `l - 1` below it. The one word of the top level covers everything; its bits beyond the
 //! end of the region are *pinned*: neither free nor claimed.
 
-use super::hints::{field, field_whole};
-use super::runs::{SPANS, run_mask};
+use super::hints::field;
+use super::runs::{SPAN_MAX, SPANS, run_mask};
 
 /// Levels that the largest map has.
 pub(super) const LEVELS_MAX: usize = 7;
@@ -63,11 +63,13 @@ pub(super) struct Order {
     pub(super) pinned: u32,
     /// Where the level's words begin.
     offset: u32,
-    /// Where the hints of the level above begin.
+    /// Where the hints begin that tell of the level's words.
     hints_offset: u32,
-    /// Whether there are hints of the level's words: not of the top.
+    /// Rows have no hints of their own; the node above has.
+    hint_shift: u32,
+    /// Whether there are hints that tell of the level's words: not of the top.
     pub(super) has_hint: bool,
-    /// The hint of a word whose longest free run has this span, and of one that is free as a whole.
+    /// What the hint must promise for a word whose longest free run has this span, and for one that is free as a whole.
     pub(super) field_of_span: [u8; SPANS],
     pub(super) field_whole: u32,
 }
@@ -84,10 +86,11 @@ impl Order {
         self.offset as usize + index as usize
     }
 
-    /// Position in the array of hints of the hint of the level's word number `index`.
+    /// Where the hint is that tells of the level's word number `index`: position in the array of hints, and which field.
     #[inline]
-    pub(super) fn hint_position(&self, index: u32) -> usize {
-        self.hints_offset as usize + index as usize / CHILDREN
+    pub(super) fn hint_position(&self, index: u32) -> (usize, u32) {
+        let word = index >> self.hint_shift;
+        ((self.hints_offset + word / CHILDREN as u32) as usize, word % CHILDREN as u32)
     }
 
     #[inline]
@@ -127,20 +130,22 @@ impl Levels {
         for order in 0..=max_order {
             let level = (order.saturating_sub(1) / 4).min(top);
             let span = span_of(order, level);
+            let hinted = level.max(1);
             levels.orders[order as usize] = Order {
                 level,
                 span,
                 mask: run_mask(span),
                 pinned: levels.pinned(level),
                 offset: levels.offsets[level as usize],
-                hints_offset: if level < top {
-                    levels.offsets[level as usize + 1] - levels.offsets[1]
+                hints_offset: if hinted < top {
+                    levels.offsets[hinted as usize + 1] - levels.offsets[2]
                 } else {
                     0
                 },
-                has_hint: level < top,
-                field_of_span: std::array::from_fn(|span| field(level, 4 * level + span as u32) as u8),
-                field_whole: field_whole(level),
+                hint_shift: 4 * (hinted - level),
+                has_hint: hinted < top,
+                field_of_span: std::array::from_fn(|span| field(hinted, 4 * level + span as u32) as u8),
+                field_whole: field(hinted, 4 * level + SPAN_MAX),
             };
         }
         levels
@@ -169,10 +174,9 @@ impl Levels {
         ((1usize << self.max_order) >> (4 * level + 5)).max(1)
     }
 
-    /// Length of the part of the array that holds rows; the nodes follow it.
-    #[inline]
-    pub(super) fn rows_total(&self) -> usize {
-        if self.top == 0 { self.words_total } else { self.offsets[1] as usize }
+    /// Where the nodes begin that have hints.
+    pub(super) fn hints_begin(&self) -> usize {
+        if self.top < 2 { self.words_total } else { self.offsets[2] as usize }
     }
 
     #[inline]
@@ -253,8 +257,8 @@ mod tests {
     fn the_books_cost_less_than_three_tenths_of_a_byte_per_unit() {
         for max_order in [16, 18, 22, 26] {
             let levels = Levels::new(max_order);
-            let nodes = levels.words_total() - levels.rows_total();
-            let bytes = 8 * (levels.words_total() + nodes);
+            let hints = levels.words_total() - levels.hints_begin();
+            let bytes = 8 * (levels.words_total() + hints);
             assert!((bytes as f64) < 0.3 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
         }
     }

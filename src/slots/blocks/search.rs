@@ -8,15 +8,13 @@
 
 use super::BlockMap;
 use super::handover::Entered;
-use super::hints::{field, field_whole, order_of};
-use super::levels::{At, CHILDREN, Order, first_unit, span_of};
+use super::hints::{Fields, field, field_whole, order_of};
+use super::levels::{At, Order, first_unit, span_of};
 use super::lines::Trail;
 use super::runs::{find_run, longest_span, run_mask};
 use super::word::{Child, Word};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
 
-pub static SEARCHES: AtomicU64 = AtomicU64::new(0);
-pub static PASSES: AtomicU64 = AtomicU64::new(0);
 /// One pass over the tree.
 struct Pass {
     level: u32,
@@ -28,6 +26,15 @@ struct Pass {
     digest: u64,
     /// Something free was seen and lost to somebody else, so the pass proves nothing.
     unsure: bool,
+}
+
+/// The numbers of the bits that are set, the lowest first.
+fn bits(mut set: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let lowest = set.checked_ilog2().map(|_| set.trailing_zeros());
+        set &= set.wrapping_sub(1);
+        lowest
+    })
 }
 
 impl Pass {
@@ -47,7 +54,6 @@ impl Pass {
 impl BlockMap {
     #[inline(never)]
     pub(super) fn claim_elsewhere(&self, trail: &Trail, order: u32) -> Option<u32> {
-        SEARCHES.fetch_add(1, Ordering::Relaxed);
         let known = self.levels.order(order);
         let at = known.at(trail.served());
         let found = self
@@ -107,7 +113,6 @@ impl BlockMap {
 
     pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
         let mut last = None;
-        PASSES.fetch_add(1, Ordering::Relaxed);
         loop {
             let mut pass = Pass::new(level, order, true);
             if let Some(first) = self.visit(self.levels.root(), &mut pass) {
@@ -141,9 +146,20 @@ impl BlockMap {
 
     /// Looks into the children that are open already, the fullest that may serve first.
     fn visit_handed_down(&self, at: At, word: Word, pass: &mut Pass) -> Option<u32> {
+        let mut rest = word.handed_down();
+        if pass.all {
+            return bits(rest).find_map(|child| self.visit_child(at, child, pass));
+        }
+        if at.level == pass.level + 1 {
+            let found = self.visit_tightest(at, rest, pass);
+            // Rows have nothing below them to be taken back.
+            if found.is_some() || pass.level == 0 {
+                return found;
+            }
+        }
         let fields = self.hints.load(&self.levels, at);
-        let enough = if pass.all { 0 } else { field(at.level - 1, pass.order) };
-        let mut rest = word.handed_down() & fields.at_least(enough);
+        let enough = field(at.level - 1, pass.order);
+        rest &= fields.at_least(enough);
         while let Some(child) = fields.tightest(rest, enough) {
             rest &= !(1 << child);
             let found = self.visit_child(at, child, pass);
@@ -152,6 +168,26 @@ impl BlockMap {
             }
         }
         None
+    }
+
+    /// Looks at the words below, which share two cache lines, and takes the one whose longest run is the shortest that serves.
+    fn visit_tightest(&self, at: At, mut rest: u32, pass: &mut Pass) -> Option<u32> {
+        let span = span_of(pass.order, pass.level);
+        loop {
+            let longest = |child| {
+                let below = at.child(child);
+                let word = self.load(below);
+                // Sealed yet handed down: free as a whole, for who unseals it.
+                let occupied = if word.is_sealed() { 0 } else { word.occupied(below.level) };
+                longest_span(occupied).filter(|&longest| longest >= span).map(|longest| (longest, child))
+            };
+            let (_, child) = bits(rest).filter_map(longest).min()?;
+            rest &= !(1 << child);
+            let found = self.visit_child(at, child, pass);
+            if found.is_some() {
+                return found;
+            }
+        }
     }
 
     /// Hands down children that are free as a whole, until one serves.
@@ -236,22 +272,16 @@ impl BlockMap {
     fn seems_empty(&self, at: At, word: Word, mask: u32, pass: &mut Pass) -> bool {
         let fields = self.hints.load(&self.levels, at);
         let whole = field_whole(at.level - 1);
-        let mut handed = word.handed_down();
-        while handed != 0 {
-            let child = handed.trailing_zeros();
-            handed &= handed - 1;
-            if mask & (0b11 << (2 * child)) == 0 {
-                continue;
-            }
+        bits(word.handed_down()).filter(|child| mask & (0b11 << (2 * child)) != 0).all(|child| {
             if !pass.all && fields.get(child) < whole {
                 return false;
             }
-            if !self.is_empty(at.child(child), pass) {
+            let empty = self.is_empty(at.child(child), pass);
+            if !empty {
                 self.lower_hint(at, child, fields);
-                return false;
             }
-        }
-        true
+            empty
+        })
     }
 
     fn is_empty(&self, at: At, pass: &mut Pass) -> bool {
@@ -261,9 +291,7 @@ impl BlockMap {
             return word.state() == 0;
         }
         word.claimed(at.level) == 0
-            && (0..CHILDREN as u32)
-                .filter(|child| word.handed_down() & (1 << child) != 0)
-                .all(|child| self.is_empty(at.child(child), pass))
+            && bits(word.handed_down()).all(|child| self.is_empty(at.child(child), pass))
     }
 
     /// Claims exactly these bits, if all of them are free.
@@ -286,8 +314,11 @@ impl BlockMap {
 
     /// Makes the hint for a child what the child looks like now, and looks once more, because a
     /// free that saw the old hint did not raise it.
-    fn lower_hint(&self, at: At, child: u32, seen: super::hints::Fields) {
+    fn lower_hint(&self, at: At, child: u32, seen: Fields) {
         let below = at.child(child);
+        if below.level == 0 {
+            return;
+        }
         let estimate = self.estimate(below);
         let to = estimate.map_or(0, |order| field(below.level, order));
         if self.hints.lower(&self.levels, at, seen, child, to)
@@ -306,12 +337,17 @@ impl BlockMap {
         if at.level == 0 || word.handed_down() == 0 {
             return own(occupied);
         }
-        let fields = self.hints.load(&self.levels, at);
         let handed = word.handed_down();
-        let whole = handed & fields.at_least(field_whole(at.level - 1));
-        let returnable = (0..CHILDREN as u32)
-            .filter(|child| whole & (1 << child) != 0)
-            .fold(0u32, |bits, child| bits | (0b11 << (2 * child)));
-        own(occupied & !returnable).max(order_of(at.level - 1, fields.largest(handed)))
+        let (whole, largest) = if at.level == 1 {
+            let row = |child| self.load(at.child(child)).state();
+            let empty =
+                bits(handed).filter(|&child| row(child) == 0).fold(0, |whole, child| whole | (1 << child));
+            (empty, bits(handed).filter_map(|child| longest_span(row(child))).max())
+        } else {
+            let fields = self.hints.load(&self.levels, at);
+            (fields.at_least(field_whole(at.level - 1)), order_of(at.level - 1, fields.largest(handed)))
+        };
+        let returnable = bits(handed & whole).fold(0, |returnable, child| returnable | (0b11 << (2 * child)));
+        own(occupied & !returnable).max(largest)
     }
 }
