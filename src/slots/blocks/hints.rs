@@ -5,7 +5,7 @@
 //! frees, both Relaxed; a hint that is wrong costs time, never an answer, because a claim is
 //! refused only after the words themselves have been read.
 
-use super::levels::{At, CHILDREN, Levels, Order};
+use super::levels::{At, Levels, Order};
 use super::lines::Lines;
 use crate::sync::{AtomicU64, Ordering};
 

@@ -25,9 +25,8 @@ impl BlockMap {
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
         let known = self.levels.order(order);
-        let from_bit = first >> (4 * known.level);
-        let index = from_bit / 32;
-        let step = FreeStep { mask: known.mask_at(from_bit % 32), level: known.level, pinned: known.pinned };
+        let (At { index, .. }, bit) = self.levels.place(first, order);
+        let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
         self.trails.of(order).push_freed(index);
         if known.has_hint {

@@ -44,13 +44,6 @@ impl At {
     }
 }
 
-/// The bits of one block: the word they are in, and which.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) at: At,
-    pub(super) mask: u32,
-}
-
 /// What the arithmetic of an order comes to, worked out once.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Order {
@@ -202,11 +195,12 @@ impl Levels {
         &self.orders[order as usize]
     }
 
+    /// The word in which a block is claimed, and its first bit there.
     #[inline]
-    pub(super) fn place(&self, first: u32, order: u32) -> Place {
+    pub(super) fn place(&self, first: u32, order: u32) -> (At, u32) {
         let order = self.order(order);
         let from_bit = first >> (4 * order.level);
-        Place { at: order.at(from_bit / 32), mask: order.mask_at(from_bit % 32) }
+        (order.at(from_bit / 32), from_bit % 32)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {
@@ -243,7 +237,8 @@ mod tests {
                         continue;
                     }
                     let first = block << order;
-                    let Place { at, mask } = levels.place(first, order);
+                    let (at, bit) = levels.place(first, order);
+                    let mask = levels.order(order).mask_at(bit);
                     assert!((at.index as usize) < levels.words_at(at.level));
                     assert_eq!(mask & levels.pinned(at.level), 0, "order {order} of {max_order}");
                     assert_eq!(first_unit(at, mask.trailing_zeros()), first);

@@ -61,7 +61,7 @@ impl BlockMap {
             .or_else(|| self.search_by_hints(at.level, order))
             .or_else(|| self.search_all(at.level, order));
         if let Some(first) = found {
-            trail.set_served(self.levels.place(first, order).at.index);
+            trail.set_served(self.levels.place(first, order).0.index);
         }
         found
     }
@@ -116,7 +116,7 @@ impl BlockMap {
         loop {
             let mut pass = Pass::new(level, order, true);
             if let Some(first) = self.visit(self.levels.root(), &mut pass) {
-                let at = self.levels.place(first, order).at;
+                let (at, _) = self.levels.place(first, order);
                 // The hints had missed it.
                 if let Some(largest) = self.estimate(at) {
                     self.hints.raise(&self.levels, at, largest);
