@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -95,19 +95,37 @@ impl Random {
     }
 }
 
+/// Time that this thread has had a processor. The machine is shared: what others take of it is not ours to count.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the structure that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Nanoseconds per operation of `run(operations)`.
-fn time(operations: usize, mut run: impl FnMut(usize)) -> f64 {
-    let start = Instant::now();
-    run(operations);
-    start.elapsed().as_nanos() as f64 / operations as f64
+fn time(operations: usize, run: &mut dyn FnMut(usize) -> Duration) -> f64 {
+    run(operations).as_nanos() as f64 / operations as f64
+}
+
+/// How long `run` takes on this thread.
+fn timed(run: impl FnOnce()) -> Duration {
+    let start = thread_time();
+    run();
+    thread_time() - start
 }
 
 /// Runs both in turn; gives the median of each and of their ratio.
-fn compare(name: &str, limit: f64, mut ours: impl FnMut(usize), mut other: impl FnMut(usize)) {
-    let batch = |run: &mut dyn FnMut(usize)| {
+fn compare(
+    name: &str,
+    limit: f64,
+    mut ours: impl FnMut(usize) -> Duration,
+    mut other: impl FnMut(usize) -> Duration,
+) {
+    let batch = |run: &mut dyn FnMut(usize) -> Duration| {
         // Enough that starting a thread is nothing beside it.
         run(1 << 13);
-        let once = time(1 << 13, &mut *run);
+        let once = time(1 << 13, run);
         ((ROUND_TIME.as_nanos() as f64 / once) as usize).clamp(1 << 8, 1 << 20)
     };
     let (ours_batch, other_batch) = (batch(&mut ours), batch(&mut other));
@@ -136,11 +154,13 @@ fn compare(name: &str, limit: f64, mut ours: impl FnMut(usize), mut other: impl 
     );
 }
 
-fn claim_and_drop<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) + use<'_, M> {
+fn claim_and_drop<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) -> Duration + use<'_, M> {
     move |operations| {
-        for _ in 0..operations {
-            drop(black_box(memory.claim(black_box(len))));
-        }
+        timed(|| {
+            for _ in 0..operations {
+                drop(black_box(memory.claim(black_box(len))));
+            }
+        })
     }
 }
 
@@ -162,34 +182,37 @@ fn random_mix<M: Memory>(
     memory: &M,
     live: usize,
     len: fn(&mut Random) -> usize,
-) -> impl FnMut(usize) + use<'_, M> {
+) -> impl FnMut(usize) -> Duration + use<'_, M> {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(len(&mut random))).collect();
     let steps: Vec<_> =
         (0..1 << 16).map(|_| ((random.next() % live) as u32, len(&mut random) as u32)).collect();
     let mut next = 0;
     move |operations| {
-        for _ in 0..operations {
-            let (victim, len) = steps[next % steps.len()];
-            next += 1;
-            held[victim as usize] = None;
-            held[victim as usize] = memory.claim(len as usize);
-        }
+        timed(|| {
+            for _ in 0..operations {
+                let (victim, len) = steps[next % steps.len()];
+                next += 1;
+                held[victim as usize] = None;
+                held[victim as usize] = memory.claim(len as usize);
+            }
+        })
     }
 }
 
-/// The same work on two threads at once; nanoseconds are per operation of one thread.
-fn on_two_threads<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) + use<'_, M> {
+/// The same work on two threads at once; nanoseconds are those of the slower, per operation of its own.
+fn on_two_threads<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) -> Duration + use<'_, M> {
     let barrier = std::sync::Barrier::new(2);
     move |operations| {
         let work = || {
             barrier.wait();
-            claim_and_drop(memory, len)(operations);
+            claim_and_drop(memory, len)(operations)
         };
         std::thread::scope(|scope| {
-            scope.spawn(work);
-            work();
-        });
+            let other = scope.spawn(work);
+            let mine = work();
+            mine.max(other.join().unwrap())
+        })
     }
 }
 
@@ -205,15 +228,17 @@ fn filled(memory: &Ours, percent: usize, len: usize) -> Vec<uring_arena::Buffer>
 }
 
 /// Claims 16 blocks and drops them again, where `percent` of the arena is held for ever.
-fn beside_held(memory: &Ours, percent: usize, len: usize) -> impl FnMut(usize) + use<'_> {
+fn beside_held(memory: &Ours, percent: usize, len: usize) -> impl FnMut(usize) -> Duration + use<'_> {
     let held = filled(memory, percent, len);
     let mut few = Vec::with_capacity(16);
     move |operations| {
         black_box(&held);
-        for _ in 0..operations.div_ceil(16) {
-            few.extend((0..16).map(|_| memory.claim(len).unwrap()));
-            few.clear();
-        }
+        timed(|| {
+            for _ in 0..operations.div_ceil(16) {
+                few.extend((0..16).map(|_| memory.claim(len).unwrap()));
+                few.clear();
+            }
+        })
     }
 }
 

@@ -28,7 +28,9 @@ impl BlockMap {
         let (At { index, .. }, bit) = self.levels.place(first, order);
         let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
-        self.trails.of(order).push_freed(index);
+        if let Some(trail) = self.trails.of(order) {
+            trail.push_freed(index);
+        }
         if known.has_hint {
             let promised = self.hints.of(known, index);
             if promised < known.field_whole {

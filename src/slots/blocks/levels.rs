@@ -247,14 +247,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    fn the_books_cost_less_than_three_tenths_of_a_byte_per_unit() {
-        for max_order in [16, 18, 22, 26] {
-            let levels = Levels::new(max_order);
-            let hints = levels.words_total() - levels.hints_begin();
-            let bytes = 8 * (levels.words_total() + hints);
-            assert!((bytes as f64) < 0.3 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
-        }
-    }
 }

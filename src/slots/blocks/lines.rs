@@ -1,6 +1,6 @@
 //! Arrays of words in whole cache lines, and each thread's own place to start.
 
-use super::levels::{CHILDREN, Levels, ORDER_MAX};
+use super::levels::{CHILDREN, Levels};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
@@ -30,7 +30,10 @@ impl Lines {
 }
 
 const SEATS_MAX: usize = 32;
-const ORDERS: usize = ORDER_MAX as usize + 1;
+/// Orders that have trails. Larger blocks are few; their words are near the root, and searching there is short.
+const ORDERS: usize = 12;
+/// Rows for each seat: so many that the trails are a thousandth of the region at most.
+const ROWS_PER_SEAT: usize = 256;
 /// For each thread and order, the words that served or were freed last. Each seat is on lines of its
 /// own, so that a claim in the steady state writes no line that another thread reads.
 ///
@@ -57,7 +60,7 @@ impl Trails {
     /// As many seats as there are groups of rows, so that small books stay small; each starts in
     /// a part of the region as far as possible from the seats before it.
     pub(super) fn new(levels: &Levels) -> Trails {
-        let seats = (levels.words_at(0) / (4 * CHILDREN)).clamp(1, SEATS_MAX);
+        let seats = (levels.words_at(0) / ROWS_PER_SEAT).clamp(1, SEATS_MAX);
         let seat = |seat: usize| {
             CachePadded::new(std::array::from_fn(|order| {
                 let level = levels.level_of((order as u32).min(levels.max_order()));
@@ -69,9 +72,15 @@ impl Trails {
 
     /// This thread's trail for `order`.
     #[inline]
-    pub(super) fn of(&self, order: u32) -> &Trail {
+    pub(super) fn of(&self, order: u32) -> Option<&Trail> {
         let seat = thread_index() & (self.0.len() - 1);
-        &self.0[seat][order as usize % ORDERS]
+        self.0[seat].get(order as usize)
+    }
+
+    /// Bytes that the trails take.
+    #[cfg(all(test, not(uring_arena_loom)))]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * size_of::<CachePadded<[Trail; ORDERS]>>()
     }
 }
 

@@ -90,7 +90,9 @@ impl BlockMap {
             return None;
         }
         let known = self.levels.order(order);
-        let trail = self.trails.of(order);
+        let Some(trail) = self.trails.of(order) else {
+            return self.search(order);
+        };
         while let Some(index) = trail.take_freed() {
             let found = self.claim_in(index, known);
             if found.is_some() {

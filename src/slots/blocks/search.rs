@@ -56,10 +56,7 @@ impl BlockMap {
     pub(super) fn claim_elsewhere(&self, trail: &Trail, order: u32) -> Option<u32> {
         let known = self.levels.order(order);
         let at = known.at(trail.served());
-        let found = self
-            .search_nearby(at, trail, known, order)
-            .or_else(|| self.search_by_hints(at.level, order))
-            .or_else(|| self.search_all(at.level, order));
+        let found = self.search_nearby(at, trail, known, order).or_else(|| self.search(order));
         if let Some(first) = found {
             trail.set_served(self.levels.place(first, order).0.index);
         }
@@ -105,10 +102,12 @@ impl BlockMap {
         true
     }
 
-    /// From the root into whichever part promises the least that is enough: full parts fill up, and empty ones stay
-    /// whole for those who need them.
-    fn search_by_hints(&self, level: u32, order: u32) -> Option<u32> {
-        self.visit(self.levels.root(), &mut Pass::new(level, order, false))
+    /// From the root into whichever part promises the least that is enough, so that full parts fill up and empty ones stay
+    /// whole for those who need them; then everywhere.
+    pub(super) fn search(&self, order: u32) -> Option<u32> {
+        let level = self.levels.level_of(order);
+        let mut by_hints = Pass::new(level, order, false);
+        self.visit(self.levels.root(), &mut by_hints).or_else(|| self.search_all(level, order))
     }
 
     pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
