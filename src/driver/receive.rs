@@ -212,6 +212,7 @@ impl Driver {
                 match self.operations.get(key) {
                     Some(Held::Receive(_)) => self.arm(key)?,
                     Some(Held::Accept(_)) => self.arm_accept(key)?,
+                    Some(Held::Transfer(_)) => self.arm_transfer(key)?,
                     None => {}
                 }
             }
