@@ -17,7 +17,7 @@ use super::arenas::Arenas;
 use super::files::Files;
 use super::key::{Key, Kind};
 use super::operation_table::{Held, OperationTable};
-use super::receive::Unfolding;
+use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
 use super::transfers::Transfers;
@@ -96,6 +96,8 @@ pub struct Driver {
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
+    /// One receive brings many completions, where the kernel can.
+    pub(super) multishot: bool,
     pub(super) number: u32,
     pub(super) metrics: DriverMetrics,
     /// The kernel runs completions for one thread only.
@@ -106,6 +108,7 @@ pub struct Driver {
 pub(super) struct Parts {
     pub(super) uring: IoUring,
     pub(super) operations: usize,
+    pub(super) multishot: bool,
 }
 
 impl Driver {
@@ -127,6 +130,7 @@ impl Driver {
             told: VecDeque::new(),
             alarm: None,
             draining: false,
+            multishot: parts.multishot,
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             metrics: DriverMetrics::default(),
             _on_one_thread: PhantomData,

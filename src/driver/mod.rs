@@ -6,6 +6,7 @@
 mod accept;
 mod arenas;
 mod builder;
+mod close;
 mod driver;
 mod event;
 mod files;
@@ -13,6 +14,7 @@ mod key;
 mod metrics;
 mod operation_table;
 mod receive;
+mod received;
 mod rings;
 mod shutdown;
 mod starved;
