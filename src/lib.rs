@@ -9,6 +9,8 @@ mod region;
 mod slots;
 mod sync;
 
+#[cfg(feature = "async-alloc")]
+pub use arena::{AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration, Waiter};
 pub use arena::{
     FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
 };

@@ -17,10 +17,10 @@ use std::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::header::{self, Header, HeaderLine};
-use super::waiters::Waiters;
+use super::waiters::{FreeHook, Waiters};
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::SlotMap;
+use crate::slots::{Freed, SlotMap, free_despite_waiters};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
@@ -44,7 +44,7 @@ impl Books {
     }
 
     /// Words that must drain before a closed arena is given back.
-    fn word_count(&self) -> usize {
+    pub(super) fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
         }
@@ -57,7 +57,25 @@ impl Books {
         }
     }
 
-    pub(super) fn set_waiters(&self) -> bool {
+    /// Orders of blocks that can be waited for; equal slots are all of order 0.
+    pub(super) fn orders(&self) -> usize {
+        match self {
+            Books::Slots(_) => 1,
+        }
+    }
+
+    /// Frees a claim whose owner holds a handle, so that no word can be closed, and says nothing to anybody.
+    pub(super) fn free_despite_waiters(&self, slot: u32, _order: u32) {
+        let freed = match self {
+            Books::Slots(map) => {
+                let (word, bit) = map.place_of(slot);
+                free_despite_waiters(word, bit)
+            }
+        };
+        debug_assert!(freed == Freed::Open, "closed under a handle");
+    }
+
+    pub(super) fn set_waiters(&self) {
         match self {
             Books::Slots(map) => map.set_waiters(),
         }
@@ -77,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) slot_bytes: usize,
     pub(crate) zero: bool,
     pub(crate) spill: bool,
+    /// Told of every free, when the arena is built with a wake policy of the user's.
+    pub(crate) hook: Option<FreeHook>,
 }
 
 /// All of an arena but its handles.
@@ -136,6 +156,7 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        let waiters = Waiters::new(&plan.books, plan.hook);
         let value = Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
@@ -152,7 +173,7 @@ impl Core {
             slot_bytes: plan.slot_bytes,
             flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
             headers_offset,
-            waiters: Waiters::new(),
+            waiters,
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };

@@ -79,6 +79,16 @@ impl Handle {
         })
     }
 
+    /// Makes the lease of a slot that was kept for the caller while it waited.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is claimed, has no lease, and is the caller's.
+    pub(super) unsafe fn kept_lease(&self, slot: u32, _order: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        unsafe { self.lease(slot) }
+    }
+
     /// Makes the lease of a slot that the books have just given out.
     ///
     /// # Safety

@@ -91,16 +91,16 @@ pub(super) unsafe fn free(core: NonNull<Core>, index: u32) {
 #[cold]
 unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
     // SAFETY: our claim keeps the core live.
-    let handle = unsafe { Handle::upgrade(core) };
+    if let Some(handle) = unsafe { Handle::upgrade(core) } {
+        handle.come_back(index, 0);
+        return;
+    }
     // SAFETY: as above.
     let (word, bit) = match unsafe { &core.as_ref().books } {
         Books::Slots(map) => map.place_of(index),
     };
-    let freed = free_despite_waiters(word, bit);
-    match handle {
-        Some(handle) => handle.wake(),
+    if free_despite_waiters(word, bit) == Freed::Drained {
         // SAFETY: our free emptied the word; `pending` counted it until now.
-        None if freed == Freed::Drained => unsafe { count_drained(core, 1) },
-        None => {}
+        unsafe { count_drained(core, 1) };
     }
 }

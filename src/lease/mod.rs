@@ -6,14 +6,19 @@ mod core;
 mod handle;
 mod header;
 mod lease;
+mod ledger;
 mod lifetime;
+mod place;
 mod waiters;
 
 pub(crate) use self::core::{Books, Core, Plan};
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
+pub(crate) use waiters::FreeHook;
 
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see the memory come home
 mod loom_tests;
+#[cfg(all(test, uring_arena_loom))]
+mod loom_waiting;

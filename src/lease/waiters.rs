@@ -1,41 +1,126 @@
-//! Who waits for a slot to come back.
+//! Waiting for slots: who waits is served in order of arrival, by the free itself.
 //!
-//! A waiter takes its place in the queue, asks every word to tell of frees, looks once more, and sleeps. A free that sees the
-//! request wakes the first in the queue. Nothing here is touched while nobody waits.
+//! A claimant that found nothing takes a seat in the ledger, sees to it that every word has the WAITERS bit, and looks once
+//! more. A free that meets the bit comes here: while anybody sleeps its slot does not go back to the books, where a
+//! newcomer could take it, but is kept for the oldest seat, and that one is woken. So nobody overtakes a sleeper, nobody
+//! is woken for nothing, and a seat that is given up hands on what was kept for it.
+//!
+//! No wake is lost: the look of a claimant comes after its visit to the ledger, and a free that meets the bit happens inside a
+//! visit. If the free's visit came first, the look sees the slot (or its next owner's free comes later); else the free sees the
+//! seat. A free that did not meet the bit came before it in the word's order, so the look sees that one too.
+//!
+//! While nobody waits nothing here is touched.
 
-use event_listener::{Event, EventListener, IntoNotification};
+use std::task::Waker;
 
-use super::core::Core;
+use super::core::{Books, Core};
+use super::handle::Handle;
+use super::ledger::Ledger;
+use super::place::{Bell, Place};
+use crate::sync::{Mutex, Ordering, fence};
 
-/// The queue of waiters, first come first woken.
+/// Frees that meet a WAITERS bit in vain, per word of the books, before the bits are taken back: setting and clearing them
+/// costs about a tenth of what those frees did.
+const WORDS_PER_IDLE_FREE: usize = 4;
+
+/// What is told of every free whose slot went back to the books, with the block's order: a wake policy of the user's.
+pub(crate) type FreeHook = Box<dyn Fn(u32) + Send + Sync>;
+
+/// The queue of waiters of one arena.
 pub(crate) struct Waiters {
-    event: Event,
+    pub(super) ledger: Mutex<Ledger>,
+    hook: Option<FreeHook>,
 }
 
 impl Waiters {
-    pub(super) fn new() -> Waiters {
-        Waiters { event: Event::new() }
+    pub(super) fn new(books: &Books, hook: Option<FreeHook>) -> Waiters {
+        let mut ledger = Ledger::new(books.orders());
+        if hook.is_some() {
+            // The hook's owner does not say when somebody waits, so it is told of every free, always.
+            books.set_waiters();
+            ledger.armed = true;
+        }
+        Waiters { ledger: Mutex::new(ledger), hook }
+    }
+}
+
+impl Handle {
+    /// Takes a seat behind all who wait. The caller looks for a free slot after this, and waits for the place only if there
+    /// is none; the place then comes with the slot.
+    pub(crate) fn join_queue(&self, order: u32) -> Place {
+        let mut ledger = self.waiters.ledger.lock();
+        if !ledger.armed {
+            // Inside the lock: who finds `armed` set must find the bits set.
+            self.books.set_waiters();
+            ledger.armed = true;
+        }
+        Place::new(self.clone(), ledger.join(order))
+    }
+
+    /// A future that is ready once it is worth looking for a free slot again. The caller looks after this, and once more
+    /// whenever the future was ready, and awaits it only if there was none.
+    pub(crate) fn listen(&self) -> Bell {
+        Bell::new(self.join_queue(0))
     }
 }
 
 impl Core {
-    /// Takes a place in the queue. The caller looks for a free slot after this, and sleeps only if there is none.
-    pub(crate) fn listen(&self) -> EventListener {
-        let listener = self.waiters.event.listen();
-        self.books.set_waiters();
-        listener
+    /// A slot comes back, or a block of `order`, and somebody may wait for it: to the oldest seat, else to the books.
+    ///
+    /// The caller owns the claim, keeps the arena open, and uses the claim no more.
+    pub(super) fn come_back(&self, slot: u32, order: u32) {
+        let mut ledger = self.waiters.ledger.lock();
+        let mut wakes = Wakes::default();
+        let is_kept = match &self.books {
+            Books::Slots(_) if ledger.oldest_order(1).is_some() => {
+                wakes.add(ledger.serve(0, slot));
+                true
+            }
+            Books::Slots(_) => {
+                self.books.free_despite_waiters(slot, order);
+                false
+            }
+        };
+        if !is_kept {
+            self.note_idle_free(&mut ledger);
+        }
+        drop(ledger);
+        wakes.call();
+        if let Some(hook) = self.waiters.hook.as_ref().filter(|_| !is_kept) {
+            // The hook's owner looks at its waiters without our lock: the free before that look, as the look of a
+            // waiter comes after its registration (`arena::waiter`).
+            fence(Ordering::SeqCst);
+            hook(order);
+        }
     }
 
-    /// Wakes the first waiter: one slot came back. Takes the words' requests back when nobody is left.
-    pub(super) fn wake(&self) {
-        if self.waiters.event.notify(1.additional()) > 0 {
-            return;
+    /// Takes the WAITERS bits back once they have cost enough.
+    fn note_idle_free(&self, ledger: &mut Ledger) {
+        ledger.idle_frees += 1;
+        let is_due = ledger.idle_frees * WORDS_PER_IDLE_FREE >= self.books.word_count();
+        if ledger.armed && is_due && self.waiters.hook.is_none() {
+            self.books.clear_waiters();
+            ledger.armed = false;
         }
-        self.books.clear_waiters();
-        // A waiter that came in between asked before the words were cleared: ask again, and wake it to look.
-        if self.waiters.event.total_listeners() > 0 {
-            self.books.set_waiters();
-            self.waiters.event.notify(1.additional());
+    }
+}
+
+/// Wakers to call once the lock is released: a waker may run anything, even a free of this arena.
+#[derive(Default)]
+struct Wakes {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakes {
+    fn add(&mut self, waker: Option<Waker>) {
+        match self.first {
+            None => self.first = waker,
+            Some(_) => self.others.extend(waker),
         }
+    }
+
+    fn call(self) {
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
     }
 }
