@@ -1,19 +1,41 @@
 //! Memory for network and disk I/O that the kernel and the program share.
+//!
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
+// Without the kernel side some of the core's hooks have no user.
+#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
 mod arena;
 mod buffer;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod driver;
 pub mod error;
 mod lease;
 mod region;
 mod slots;
 mod sync;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod uring;
 
 #[cfg(feature = "async-alloc")]
-pub use arena::{AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration, Waiter};
 pub use arena::{
-    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, SlotSpec, Unfaulted,
+    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration,
+    Waiter,
+};
+pub use arena::{
+    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};

@@ -421,6 +421,20 @@ fn a_panicking_source_loses_no_slot() {
 }
 
 #[test]
+fn a_panic_in_the_middle_of_a_batch_loses_no_slot() {
+    let arena = arena(40, 8);
+    let mut taken = 0;
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        arena.allocate_many(40, |_| {
+            taken += 1;
+            assert!(taken < 35, "enough");
+        })
+    }));
+    assert!(caught.is_err());
+    assert_at_rest(&arena);
+}
+
+#[test]
 fn absurd_sizes_are_errors() {
     let build = |count, bytes| FixedArena::with_slot_capacity(nz(count), nz(bytes)).build_unfaulted();
     assert_eq!(build(usize::MAX, 2).unwrap_err(), BuildError::SizeOverflow);

@@ -7,7 +7,7 @@ use super::FixedArenaBuilder;
 use super::fixed_builder::Shape;
 use crate::buffer::Buffer;
 use crate::error::AllocError;
-use crate::lease::{Books, Handle, Lease};
+use crate::lease::{Handle, Lease};
 use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
@@ -173,8 +173,7 @@ impl FixedArena {
 
     /// Number of slots.
     pub fn slot_count(&self) -> usize {
-        let Books::Slots(map) = &self.handle.books;
-        map.slot_count()
+        self.handle.books.slots().slot_count()
     }
 
     /// Bytes in each slot.

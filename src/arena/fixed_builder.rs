@@ -24,13 +24,13 @@ pub(super) enum Shape {
 
 /// Memory that the caller lends, with the way to give it back once the arena is built.
 pub(super) struct CallerMemory {
-    start: *mut u8,
-    len: usize,
+    pub(super) start: *mut u8,
+    pub(super) len: usize,
     /// Makes the region of the given usable length. Dropping it unused leaves the memory with the caller.
-    take: TakeOver,
+    pub(super) take: TakeOver,
 }
 
-type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
+pub(super) type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
 
 // SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer is only carried here.
 unsafe impl Send for CallerMemory {}

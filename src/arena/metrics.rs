@@ -1,7 +1,7 @@
 //! Snapshots of an arena's counters.
 
 use super::FixedArena;
-use crate::lease::{Books, Handle};
+use crate::lease::Handle;
 use crate::sync::Ordering;
 
 /// Plain numbers of a [`FixedArena`], exact when no other thread is claiming or freeing meanwhile.
@@ -43,8 +43,7 @@ impl FixedArena {
     /// A snapshot of the counters. Walks over all slots: for monitoring, not for hot paths.
     pub fn metrics(&self) -> FixedArenaMetrics {
         let handle: &Handle = self.handle();
-        let Books::Slots(map) = &handle.books;
-        let live = map.live();
+        let live = handle.books.slots().live();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
         FixedArenaMetrics {

@@ -20,26 +20,62 @@ use super::header::{self, Header, HeaderLine};
 use super::waiters::{FreeHook, Waiters};
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::{Freed, SlotMap, free_despite_waiters};
+use crate::slots::{BlockMap, Freed, SlotMap, free_block_despite_waiters, free_despite_waiters};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
+#[allow(clippy::large_enum_variant)] // one a core, and read on every claim: no box
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
+    /// Blocks of variable size.
+    Blocks(BlockMap),
 }
 
 impl Books {
+    pub(super) fn have_slots(&self) -> bool {
+        matches!(self, Books::Slots(_))
+    }
+
+    /// The books of a fixed arena.
+    #[inline]
+    pub(crate) fn slots(&self) -> &SlotMap {
+        match self {
+            Books::Slots(map) => map,
+            Books::Blocks(_) => unreachable!("a fixed arena books slots"),
+        }
+    }
+
+    /// The books of a buddy arena.
+    #[inline]
+    pub(crate) fn blocks(&self) -> &BlockMap {
+        match self {
+            Books::Blocks(map) => map,
+            Books::Slots(_) => unreachable!("a buddy arena books blocks"),
+        }
+    }
+
     /// Headers that the mode needs: one a slot, or one a smallest block.
     pub(super) fn header_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.slot_count(),
+            Books::Blocks(map) => map.unit_count(),
+        }
+    }
+
+    /// Slots of equal size, if the arena has such.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn slot_count(&self) -> Option<usize> {
+        match self {
+            Books::Slots(map) => Some(map.slot_count()),
+            Books::Blocks(_) => None,
         }
     }
 
     fn header_stride(&self) -> usize {
         match self {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         }
     }
 
@@ -47,6 +83,7 @@ impl Books {
     pub(super) fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
+            Books::Blocks(map) => map.word_count(),
         }
     }
 
@@ -54,6 +91,7 @@ impl Books {
     pub(super) fn close(&self) -> usize {
         match self {
             Books::Slots(map) => map.close(),
+            Books::Blocks(map) => map.close(),
         }
     }
 
@@ -61,29 +99,36 @@ impl Books {
     pub(super) fn orders(&self) -> usize {
         match self {
             Books::Slots(_) => 1,
+            Books::Blocks(map) => map.max_order() as usize + 1,
         }
     }
 
-    /// Frees a claim whose owner holds a handle, so that no word can be closed, and says nothing to anybody.
-    pub(super) fn free_despite_waiters(&self, slot: u32, _order: u32) {
-        let freed = match self {
+    /// Frees the caller's claim of a slot, or of a block of `order`, whether or not somebody waits. Unless the caller holds
+    /// a handle the books may be gone afterwards.
+    pub(super) fn free_despite_waiters(&self, slot: u32, order: u32) -> Freed {
+        match self {
             Books::Slots(map) => {
                 let (word, bit) = map.place_of(slot);
                 free_despite_waiters(word, bit)
             }
-        };
-        debug_assert!(freed == Freed::Open, "closed under a handle");
+            Books::Blocks(map) => {
+                let (word, step) = map.prepare_free(slot, order);
+                free_block_despite_waiters(word, step)
+            }
+        }
     }
 
     pub(super) fn set_waiters(&self) {
         match self {
             Books::Slots(map) => map.set_waiters(),
+            Books::Blocks(map) => map.set_waiters(),
         }
     }
 
     pub(super) fn clear_waiters(&self) {
         match self {
             Books::Slots(map) => map.clear_waiters(),
+            Books::Blocks(map) => map.clear_waiters(),
         }
     }
 }
@@ -140,8 +185,8 @@ impl Core {
         let count = plan.books.header_count();
         let stride = plan.books.header_stride();
         let (layout, headers_offset) = layout(count, stride)?;
-        if layout.size() > u32::MAX as usize {
-            let limit = (u32::MAX as usize - headers_offset) / stride;
+        if layout.size() > header::BACK_MAX {
+            let limit = (header::BACK_MAX - headers_offset) / stride;
             return Err(BuildError::TooManySlots { requested: count, limit });
         }
         // SAFETY: a core is not of size zero.
@@ -157,6 +202,10 @@ impl Core {
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
         let waiters = Waiters::new(&plan.books, plan.hook);
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(plan.zero, header::ZERO)
+            | flag(plan.spill, header::SPILL)
+            | flag(plan.books.have_slots(), header::LINE);
         let value = Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
@@ -171,7 +220,7 @@ impl Core {
             books: plan.books,
             region,
             slot_bytes: plan.slot_bytes,
-            flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
+            flags,
             headers_offset,
             waiters,
         };
@@ -181,8 +230,14 @@ impl Core {
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
-            // SAFETY: inside the allocation, aligned, and nothing was there.
-            unsafe { header.write(Header::new()) };
+            // SAFETY: written above.
+            if unsafe { core.as_ref() }.books.have_slots() {
+                // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header begins a line.
+                unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
+            } else {
+                // SAFETY: inside the allocation, aligned, and nothing was there.
+                unsafe { header.write(Header::new()) };
+            }
         }
         Ok(core)
     }
@@ -233,6 +288,7 @@ impl Core {
     fn distance_to(&self, index: u32) -> usize {
         let stride = match &self.books {
             Books::Slots(_) => size_of::<HeaderLine>(),
+            Books::Blocks(_) => size_of::<Header>(),
         };
         self.headers_offset + index as usize * stride
     }
@@ -256,6 +312,7 @@ impl Core {
         let offset = distance - self.headers_offset;
         match &self.books {
             Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+            Books::Blocks(_) => (offset / size_of::<Header>()) as u32,
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use super::core::{Books, Core, Plan};
+use super::core::{Core, Plan};
 use super::header::Header;
 use super::lease::Lease;
 use super::lifetime;
@@ -64,7 +64,7 @@ impl Handle {
     /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at which none was free.
     #[inline]
     pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
-        let Books::Slots(map) = &self.books;
+        let map = self.books.slots();
         let slot = map.claim()?;
         // SAFETY: just claimed, so this is its only lease.
         Some((unsafe { self.lease(slot) }, self.slot_start(slot)))
@@ -72,21 +72,81 @@ impl Handle {
 
     /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
     pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>)) -> usize {
-        let Books::Slots(map) = &self.books;
-        map.claim_many(wanted, |slot| {
-            // SAFETY: just claimed, so this is its only lease.
-            each(unsafe { self.lease(slot) }, self.slot_start(slot));
-        })
+        let mut claimed = 0;
+        while claimed < wanted {
+            let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
+                break;
+            };
+            for (lease, start) in (Claimed { handle: self, first, mask }) {
+                claimed += 1;
+                each(lease, start);
+            }
+        }
+        claimed
     }
 
-    /// Makes the lease of a slot that was kept for the caller while it waited.
+    /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which no such block was free.
+    #[inline]
+    pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
+        let first = self.books.blocks().claim(order)?;
+        self.note_order(first, order);
+        // SAFETY: just claimed, so this is its only lease.
+        let lease = unsafe { self.block_lease(first, order) };
+        Some((lease, self.slot_start(first)))
+    }
+
+    /// Writes the order of a block that the caller has just claimed beside it.
+    pub(super) fn note_order(&self, first: u32, order: u32) {
+        // SAFETY: the books give out only blocks that exist.
+        let header = unsafe { Core::header_at(self.core, first) };
+        // SAFETY: headers live as long as the core, and the block is the caller's alone since its claim.
+        unsafe { header.as_ref() }.set_order(order as u8);
+    }
+
+    /// Makes the lease of a block of `order` that is claimed, with that order noted.
+    ///
+    /// # Safety
+    ///
+    /// The block at `first` is claimed, has no lease, and is the caller's.
+    #[inline]
+    unsafe fn block_lease(&self, first: u32, order: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        let lease = unsafe { self.lease(first) };
+        if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
+            self.clean_first_use(&lease, first, order);
+        }
+        lease
+    }
+
+    /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they are freed.
+    #[cold]
+    fn clean_first_use(&self, lease: &Lease, first: u32, order: u32) {
+        for unit in 0..1u32 << order {
+            // SAFETY: inside the block just claimed.
+            let header = unsafe { Core::header_at(self.core, first + unit) };
+            // SAFETY: headers live as long as the core, and the block is ours alone.
+            if unsafe { header.as_ref() }.note_used() {
+                continue;
+            }
+            // SAFETY: the unit lies in the block.
+            let start = unsafe { lease.slot_start().add(unit as usize * self.slot_bytes) };
+            // SAFETY: the lease owns these bytes alone.
+            unsafe { scrub(start, self.slot_bytes) };
+        }
+    }
+
+    /// Makes the lease of a slot or block that was kept for the caller while it waited.
     ///
     /// # Safety
     ///
     /// `slot` is claimed, has no lease, and is the caller's.
-    pub(super) unsafe fn kept_lease(&self, slot: u32, _order: u32) -> Lease {
+    pub(super) unsafe fn kept_lease(&self, slot: u32, order: u32) -> Lease {
+        if self.books.have_slots() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.lease(slot) };
+        }
         // SAFETY: the caller's promise.
-        unsafe { self.lease(slot) }
+        unsafe { self.block_lease(slot, order) }
     }
 
     /// Makes the lease of a slot that the books have just given out.
@@ -100,21 +160,28 @@ impl Handle {
         let header = unsafe { Core::header_at(self.core, slot) };
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::new(header) };
-        let claims_before = lease.header().note_claim(self.back_and_flags(slot));
+        let claims_before = lease.header().note_claim();
         if claims_before == 0 || claims_before == u32::MAX {
-            self.note_rare_claim(&lease, claims_before);
+            self.note_rare_claim(&lease, slot, claims_before);
         }
         lease
     }
 
     #[cold]
-    fn note_rare_claim(&self, lease: &Lease, claims_before: u32) {
+    fn note_rare_claim(&self, lease: &Lease, slot: u32, claims_before: u32) {
         if claims_before == u32::MAX {
             // Relaxed: a counter.
             self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
-        } else if lease.header().has(super::header::ZERO) && !self.region.known_zero() {
-            // SAFETY: the lease owns these bytes alone.
-            unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+            return;
+        }
+        lease.header().set_home(self.back_and_flags(slot));
+        if let Some(line) = lease.line() {
+            let (word, bit) = self.books.slots().place_of(slot);
+            line.set_place(word, bit);
+            if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
+                // SAFETY: the lease owns these bytes alone.
+                unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+            }
         }
     }
 
@@ -130,6 +197,16 @@ impl Handle {
         carried + self.sum_headers(|header| header.frozen().into())
     }
 
+    /// Blocks that are claimed: exact when nobody claims or frees meanwhile.
+    pub(crate) fn live_blocks(&self) -> u64 {
+        self.books.blocks().live_blocks(|first| {
+            // SAFETY: the core is live (invariant), and the books number units that have headers.
+            let header = unsafe { Core::header_at(self.core, first) };
+            // SAFETY: headers live as long as the core, and are all atomics.
+            unsafe { header.as_ref() }.order().into()
+        })
+    }
+
     fn sum_headers(&self, of: impl Fn(&Header) -> u64) -> u64 {
         (0..self.books.header_count())
             .map(|index| {
@@ -141,14 +218,45 @@ impl Handle {
             .sum()
     }
 
+    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
+    #[cfg(feature = "io-uring")]
+    #[inline]
+    pub(crate) fn witness(&self) -> super::Witness {
+        super::Witness::new(self.core, &self.region)
+    }
+
     /// Whether both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
     }
+}
 
-    /// A number that tells this arena from every other that lives at the same time.
-    pub(crate) fn id(&self) -> usize {
-        self.core.addr().get()
+/// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic loses none.
+///
+/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet.
+struct Claimed<'a> {
+    handle: &'a Handle,
+    first: u32,
+    mask: u32,
+}
+
+impl Iterator for Claimed<'_> {
+    type Item = (Lease, NonNull<u8>);
+
+    fn next(&mut self) -> Option<(Lease, NonNull<u8>)> {
+        if self.mask == 0 {
+            return None;
+        }
+        let slot = self.first + self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        // SAFETY: claimed and without a lease (invariant), and out of the mask now.
+        Some((unsafe { self.handle.lease(slot) }, self.handle.slot_start(slot)))
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.for_each(drop);
     }
 }
 

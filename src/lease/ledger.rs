@@ -68,6 +68,10 @@ impl Ledger {
         Seat { order, ticket }
     }
 
+    pub(super) fn nobody_sleeps(&self) -> bool {
+        self.lines.iter().all(|line| line.sleeping.is_empty())
+    }
+
     /// The order that the oldest sleeper waits for, among orders below `below`.
     pub(super) fn oldest_order(&self, below: u32) -> Option<u32> {
         let heads = self.lines.iter().zip(0..below).filter_map(|(line, order)| {

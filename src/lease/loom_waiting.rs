@@ -3,8 +3,8 @@
 use loom::future::block_on;
 use loom::thread;
 
-use super::loom_tests::model;
 use super::Lease;
+use super::loom_tests::model;
 use super::place::Place;
 use crate::FixedArena;
 

@@ -10,12 +10,18 @@ mod ledger;
 mod lifetime;
 mod place;
 mod waiters;
+#[cfg(feature = "io-uring")]
+mod witness;
 
 pub(crate) use self::core::{Books, Core, Plan};
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
+#[cfg(feature = "io-uring")]
+pub(crate) use place::Bell;
 pub(crate) use waiters::FreeHook;
+#[cfg(feature = "io-uring")]
+pub(crate) use witness::Witness;
 
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see the memory come home

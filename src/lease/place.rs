@@ -100,9 +100,7 @@ impl Future for Bell {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0
-            .poll_slot(context.waker())
-            .map(|(slot, order)| self.0.handle.books.free_despite_waiters(slot, order))
+        self.0.poll_slot(context.waker()).map(|(slot, order)| self.0.handle.free_unheeded(slot, order))
     }
 }
 

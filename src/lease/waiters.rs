@@ -13,10 +13,11 @@
 
 use std::task::Waker;
 
-use super::core::{Books, Core};
+use super::core::Books;
 use super::handle::Handle;
 use super::ledger::Ledger;
 use super::place::{Bell, Place};
+use crate::slots::Freed;
 use crate::sync::{Mutex, Ordering, fence};
 
 /// Frees that meet a WAITERS bit in vain, per word of the books, before the bits are taken back: setting and clearing them
@@ -62,26 +63,17 @@ impl Handle {
     pub(crate) fn listen(&self) -> Bell {
         Bell::new(self.join_queue(0))
     }
-}
 
-impl Core {
-    /// A slot comes back, or a block of `order`, and somebody may wait for it: to the oldest seat, else to the books.
-    ///
-    /// The caller owns the claim, keeps the arena open, and uses the claim no more.
+    /// A slot comes back, or a block of `order`, and somebody may wait for it: to the oldest seat that it serves, else to
+    /// the books. The caller owns the claim, and uses it no more.
     pub(super) fn come_back(&self, slot: u32, order: u32) {
-        let mut ledger = self.waiters.ledger.lock();
         let mut wakes = Wakes::default();
+        let mut ledger = self.waiters.ledger.lock();
         let is_kept = match &self.books {
-            Books::Slots(_) if ledger.oldest_order(1).is_some() => {
-                wakes.add(ledger.serve(0, slot));
-                true
-            }
-            Books::Slots(_) => {
-                self.books.free_despite_waiters(slot, order);
-                false
-            }
+            Books::Slots(_) => self.serve_slot(&mut ledger, slot, &mut wakes),
+            Books::Blocks(_) => self.serve_blocks(&mut ledger, slot, order, &mut wakes),
         };
-        if !is_kept {
+        if ledger.nobody_sleeps() && !is_kept {
             self.note_idle_free(&mut ledger);
         }
         drop(ledger);
@@ -92,6 +84,42 @@ impl Core {
             fence(Ordering::SeqCst);
             hook(order);
         }
+    }
+
+    /// To the oldest seat, without a visit to the books. False if nobody sleeps, and the slot is free now.
+    fn serve_slot(&self, ledger: &mut Ledger, slot: u32, wakes: &mut Wakes) -> bool {
+        if ledger.nobody_sleeps() {
+            self.free_unheeded(slot, 0);
+            return false;
+        }
+        wakes.add(ledger.serve(0, slot));
+        true
+    }
+
+    /// To the books, where the block merges with its neighbours; then claims for the seats, the oldest first, all
+    /// that can be claimed: it may serve many small ones, or one that is larger than itself. False if nothing was claimed.
+    fn serve_blocks(&self, ledger: &mut Ledger, first: u32, order: u32, wakes: &mut Wakes) -> bool {
+        let map = self.books.blocks();
+        self.free_unheeded(first, order);
+        let mut served = false;
+        // What could not serve one order serves no larger one.
+        let mut below = u32::MAX;
+        while let Some(order) = ledger.oldest_order(below) {
+            let Some(first) = map.claim(order) else {
+                below = order;
+                continue;
+            };
+            self.note_order(first, order);
+            wakes.add(ledger.serve(order, first));
+            served = true;
+        }
+        served
+    }
+
+    /// Frees a claim, and wakes nobody for it.
+    pub(super) fn free_unheeded(&self, slot: u32, order: u32) {
+        let freed = self.books.free_despite_waiters(slot, order);
+        debug_assert!(freed == Freed::Open, "closed under a handle");
     }
 
     /// Takes the WAITERS bits back once they have cost enough.

@@ -87,23 +87,13 @@ impl SlotMap {
         self.search(hint, at, 1).map(|(at, mask)| slot_number(at, mask.trailing_zeros()))
     }
 
-    /// Claims up to `wanted` slots, as many at once as a word has; hands each to `each`.
-    /// Stops early only when no slot is free; returns how many were claimed.
-    pub(crate) fn claim_many(&self, wanted: usize, mut each: impl FnMut(u32)) -> usize {
+    /// Claims up to `wanted` slots of one word: its first slot, and which of the 32 from there. `None` as for
+    /// [`claim`](Self::claim).
+    pub(crate) fn claim_many(&self, wanted: usize) -> Option<(u32, u32)> {
         let hint = &self.hints[thread_index() % HINTS];
-        let mut claimed = 0;
-        while claimed < wanted {
-            let at = hint.load(Ordering::Relaxed) as usize;
-            let Some((at, mut mask)) = self.search(hint, at, wanted - claimed) else {
-                break;
-            };
-            while mask != 0 {
-                each(slot_number(at, mask.trailing_zeros()));
-                mask &= mask - 1;
-                claimed += 1;
-            }
-        }
-        claimed
+        // Relaxed: as in `claim`.
+        let at = hint.load(Ordering::Relaxed) as usize;
+        self.search(hint, at, wanted).map(|(at, mask)| (slot_number(at, 0), mask))
     }
 
     /// Looks at all words from `start` on; claims up to `wanted` slots of the first that has any.

@@ -2,9 +2,11 @@
 //!
 //! Uses only `sync`, so that its loom models need no memory at all.
 
+mod blocks;
 mod map;
 mod word;
 
+pub(crate) use blocks::{BLOCK_ORDER_MAX, BlockMap, free_block, free_block_despite_waiters};
 pub(crate) use map::{SLOTS_MAX, SlotMap};
 pub(crate) use word::{Freed, free_despite_waiters, free_slot};
 

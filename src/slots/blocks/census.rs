@@ -1,0 +1,134 @@
+//! Looking at the whole map: for metrics and for tests. Exact while nobody claims or frees.
+
+use super::BlockMap;
+use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask};
+use super::word::{Child, Word};
+
+/// What can be said of a word and all below it.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    empty: bool,
+    largest: Option<u32>,
+}
+
+impl BlockMap {
+    /// Units that are claimed.
+    pub(crate) fn live_units(&self) -> u64 {
+        self.levels
+            .iter()
+            .map(|at| {
+                let claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
+                u64::from(claimed.count_ones()) << (4 * at.level)
+            })
+            .sum()
+    }
+
+    /// Blocks that are claimed; `order_at` knows the order of the block that starts at a unit.
+    pub(crate) fn live_blocks(&self, order_at: impl Fn(u32) -> u32) -> u64 {
+        let mut blocks = 0;
+        for at in self.levels.iter() {
+            let mut claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
+            while claimed != 0 {
+                let bit = claimed.trailing_zeros();
+                // While blocks come and go the order may be another's: keep to this word.
+                let span = order_at(first_unit(at, bit)).saturating_sub(4 * at.level).min(SPAN_MAX);
+                claimed &= !(run_mask(span) << bit);
+                blocks += 1;
+            }
+        }
+        blocks
+    }
+
+    /// Order of the largest block that a claim could get, `None` if every unit is claimed.
+    pub(crate) fn largest_free_order(&self) -> Option<u32> {
+        self.part(self.levels.root()).largest
+    }
+
+    /// How many blocks of `order` could be claimed one after the other.
+    pub(crate) fn free_runs(&self, order: u32) -> u64 {
+        if order > self.levels.max_order() {
+            return 0;
+        }
+        self.runs_in(self.levels.root(), order)
+    }
+
+    fn runs_in(&self, at: At, order: u32) -> u64 {
+        let word = self.load(at);
+        if word.is_sealed() {
+            return 1 << (at.order() - order);
+        }
+        let level = self.levels.level_of(order);
+        if at.level == level {
+            let occupied = self.occupied_but_for_empties(at, word);
+            return u64::from(count_runs(occupied, span_of(order, level)));
+        }
+        (0..CHILDREN as u32)
+            .filter(|child| self.levels.pinned(at.level) & (0b11 << (2 * child)) == 0)
+            .map(|child| match word.child(child) {
+                Child::Free => 1 << (at.child(child).order() - order),
+                Child::Open | Child::Closing => self.runs_in(at.child(child), order),
+                Child::Taken => 0,
+            })
+            .sum()
+    }
+
+    fn part(&self, at: At) -> Part {
+        let word = self.load(at);
+        if word.is_sealed() {
+            return Part { empty: true, largest: Some(at.order()) };
+        }
+        let below = if at.level == 0 { 0 } else { word.handed_down() };
+        let largest_below = (0..CHILDREN as u32)
+            .filter(|child| below & (1 << child) != 0)
+            .filter_map(|child| self.part(at.child(child)).largest)
+            .max();
+        let occupied = self.occupied_but_for_empties(at, word);
+        let own = longest_span(occupied).map(|span| 4 * at.level + span);
+        Part { empty: occupied & !self.levels.pinned(at.level) == 0, largest: own.max(largest_below) }
+    }
+
+    /// Occupied bits, where children that are open and empty count as free.
+    fn occupied_but_for_empties(&self, at: At, word: Word) -> u32 {
+        let mut occupied = self.occupied(at, word);
+        if at.level > 0 {
+            let handed = word.handed_down();
+            for child in (0..CHILDREN as u32).filter(|child| handed & (1 << child) != 0) {
+                if self.part(at.child(child)).empty {
+                    occupied &= !(0b11 << (2 * child));
+                }
+            }
+        }
+        occupied
+    }
+
+    /// Derives the invariants of `handover` again, and that `live_units` are claimed. For moments
+    /// at which nobody claims or frees.
+    #[cfg(test)]
+    pub(super) fn debug_check(&self, live_units: u64) {
+        assert_eq!(self.live_units(), live_units, "units claimed");
+        let root = self.load(self.levels.root());
+        assert!(!root.is_sealed(), "the root has no parent to belong to");
+        for at in self.levels.iter() {
+            let word = self.load(at);
+            assert!(!word.is_sealed() || word.state() == 0, "{at:?} is sealed with claims in it");
+            assert_eq!(word.state() & self.levels.pinned(at.level), 0, "{at:?}: beyond the end");
+            if at.level == 0 {
+                continue;
+            }
+            for child in 0..CHILDREN as u32 {
+                if self.levels.pinned(at.level) & (0b11 << (2 * child)) != 0 {
+                    continue;
+                }
+                let below = self.load(at.child(child));
+                match word.child(child) {
+                    Child::Free | Child::Taken => {
+                        assert!(below.is_sealed(), "{at:?} owns child {child}, which is open");
+                    }
+                    Child::Open => {}
+                    Child::Closing => panic!("{at:?} never finished with child {child}"),
+                }
+            }
+        }
+    }
+}

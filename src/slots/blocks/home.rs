@@ -1,0 +1,122 @@
+//! A block's way home, and the end of the map.
+//!
+//! Nobody counts the blocks in use. The free's last access is its exchange on the block's word;
+//! the value it replaces says whether the map is closed and whether the word has drained. So
+//! the step is prepared first and then done with nothing but the word in hand: after the exchange
+//! the map may be gone.
+
+use super::BlockMap;
+use super::hints::field_whole;
+use super::levels::Place;
+use super::runs::longest_span;
+use super::word::Word;
+use crate::slots::word::Freed;
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a free has to do to its word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FreeStep {
+    mask: u32,
+    level: u32,
+    pinned: u32,
+}
+
+impl BlockMap {
+    /// All that the free of a block needs besides its word.
+    #[inline]
+    pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
+        let Place { at, mask } = self.levels.place(first, order);
+        let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
+        let shared = self.word(at);
+        self.preferences.set(order, at.index);
+        if at.level < self.levels.top() {
+            let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
+            if promised < field_whole(at.level) {
+                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(mask);
+                let span = longest_span(self.occupied(at, after)).unwrap_or(0);
+                self.hints.raise(&self.levels, at, 4 * at.level + span);
+            }
+        }
+        (shared, step)
+    }
+
+    /// Words that must drain before a closed map is done with.
+    pub(crate) fn word_count(&self) -> usize {
+        self.levels.iter().count()
+    }
+
+    /// Closes every word; returns how many hold no claim and so are drained already.
+    ///
+    /// For the last handle only: nobody can claim any more, but others may be freeing.
+    pub(crate) fn close(&self) -> usize {
+        self.levels
+            .iter()
+            .filter(|&at| {
+                // AcqRel: Acquire pairs with the frees' Release (`exchange`), so that who gives the
+                // memory back because nothing was claimed sees the last owners' writes; Release pairs
+                // with their Acquire, so that a free that learns of the closing sees what came before.
+                let before = self.word(at).fetch_or(Word::CLOSED_FLAG, Ordering::AcqRel);
+                Word::from_bits(before).claimed(at.level) & !self.levels.pinned(at.level) == 0
+            })
+            .count()
+    }
+
+    /// Makes every later free answer [`Freed::Waiters`]. Any block may be part of the one that is
+    /// waited for, so every word is marked.
+    pub(crate) fn set_waiters(&self) {
+        for at in self.levels.iter() {
+            // Acquire: as the exchange below, where the mark was set already.
+            if !self.load(at).has_waiters() {
+                // AcqRel: Acquire pairs with the Release of frees that came before the mark, so that
+                // the look that follows sees them; Release publishes the waiter's entry to the
+                // frees that see the mark.
+                self.word(at).fetch_or(Word::WAITERS_FLAG, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Takes the marks of [`set_waiters`](Self::set_waiters) away again.
+    pub(crate) fn clear_waiters(&self) {
+        for at in self.levels.iter() {
+            if self.load(at).has_waiters() {
+                // AcqRel: keeps the chain of the word's frees whole; see `set_waiters`.
+                self.word(at).fetch_and(!Word::WAITERS_FLAG, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+/// Frees the block, unless somebody waits. Nothing of the map may be touched afterwards.
+#[inline]
+pub(crate) fn free_block(word: &AtomicU64, step: FreeStep) -> Freed {
+    exchange(word, step, true)
+}
+
+/// Frees the block even if somebody waits: for who will wake them, holding a handle.
+#[inline]
+pub(crate) fn free_block_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
+    exchange(word, step, false)
+}
+
+#[inline]
+fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> Freed {
+    // Acquire, for the answer `Waiters`: pairs with the Release in `set_waiters`.
+    let mut now = Word::from_bits(shared.load(Ordering::Acquire));
+    loop {
+        if heed_waiters && now.has_waiters() {
+            return Freed::Waiters;
+        }
+        assert!(now.claimed(step.level) & step.mask == step.mask, "block freed that is not claimed");
+        let after = now.without_claim(step.mask);
+        // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`) and of
+        // the last free; Acquire pairs with the Release of the closing and of the word's other
+        // frees, whose blocks the last one gives back with its own.
+        match shared.compare_exchange_weak(now.bits(), after.bits(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) if after.is_closed() && after.claimed(step.level) & !step.pinned == 0 => {
+                return Freed::Drained;
+            }
+            Ok(_) => return Freed::Open,
+            Err(other) => now = Word::from_bits(other),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Aligned runs of clear bits in 32 bits: the arithmetic of buddies inside one word.
+//!
+//! A run of *span* `s` is `1 << s` clear bits that start at a multiple of their length.
+//! Two buddies that are both clear are, without further work, a run of the next span.
+
+/// The span of a run that covers a whole word.
+pub(super) const SPAN_MAX: u32 = 5;
+
+/// `STARTS[s]` marks the bits at which a run of span `s` may start.
+const STARTS: [u32; SPAN_MAX as usize + 1] =
+    [0xFFFF_FFFF, 0x5555_5555, 0x1111_1111, 0x0101_0101, 0x0001_0001, 0x0000_0001];
+
+/// The bits of a run of span `span` that starts at bit 0.
+#[inline]
+pub(super) fn run_mask(span: u32) -> u32 {
+    u32::MAX >> (32 - (1 << span))
+}
+
+/// The starts of runs one span longer than those that `starts` marks.
+#[inline]
+fn longer(starts: u32, span: u32) -> u32 {
+    starts & (starts >> (1 << span)) & STARTS[span as usize + 1]
+}
+
+/// The starts of all clear runs of `span`.
+#[inline]
+fn run_starts(occupied: u32, span: u32) -> u32 {
+    (0..span).fold(!occupied, longer)
+}
+
+/// The start of the tightest clear run that serves `span`: a run whose buddy is occupied, if
+/// there is one, so that longer runs stay whole for those who need them.
+#[inline]
+pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
+    if occupied == 0 {
+        return Some(0);
+    }
+    let mut starts = run_starts(occupied, span);
+    let mut at = span;
+    while starts != 0 {
+        let pairs = if at < SPAN_MAX { longer(starts, at) } else { 0 };
+        // Neither half of a pair is alone.
+        let alone = starts & !(pairs | (pairs << ((1u32 << at) % 32)));
+        if alone != 0 {
+            return Some(alone.trailing_zeros());
+        }
+        starts = pairs;
+        at += 1;
+    }
+    None
+}
+
+/// The span of the longest clear run, `None` if every bit is occupied.
+#[inline]
+pub(super) fn longest_span(occupied: u32) -> Option<u32> {
+    let mut starts = !occupied;
+    if starts == 0 {
+        return None;
+    }
+    let mut span = 0;
+    while span < SPAN_MAX {
+        starts = longer(starts, span);
+        if starts == 0 {
+            break;
+        }
+        span += 1;
+    }
+    Some(span)
+}
+
+/// How many disjoint clear runs of `span` there are; a longer run counts as all that fit in it.
+pub(super) fn count_runs(occupied: u32, span: u32) -> u32 {
+    run_starts(occupied, span).count_ones()
+}
+
+#[cfg(all(test, not(uring_arena_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_clear_run(occupied: u32, start: u32, span: u32) -> bool {
+        start.is_multiple_of(1 << span) && occupied & (run_mask(span) << start) == 0
+    }
+
+    fn all_runs(occupied: u32, span: u32) -> Vec<u32> {
+        (0..32).step_by(1 << span).filter(|&start| is_clear_run(occupied, start, span)).collect()
+    }
+
+    #[test]
+    fn a_run_with_an_occupied_buddy_is_taken_before_a_longer_run_is_split() {
+        // Bits 0..16 clear, bit 21 clear with its buddy 20 occupied.
+        let occupied = 0xFFFF_0000 & !(1 << 21);
+        assert_eq!(find_run(occupied, 0), Some(21));
+        assert_eq!(find_run(occupied, 1), Some(0));
+        assert_eq!(find_run(occupied, 4), Some(0));
+        assert_eq!(find_run(occupied, 5), None);
+        assert_eq!(find_run(u32::MAX, 0), None);
+        assert_eq!(find_run(0, 5), Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn runs_agree_with_looking_at_every_bit(a in any::<u32>(), b in any::<u32>(), span in 0..=SPAN_MAX) {
+            for occupied in [a, a & b, a & b & a.rotate_left(7), a | b] {
+                let runs = all_runs(occupied, span);
+                prop_assert_eq!(count_runs(occupied, span) as usize, runs.len());
+                match find_run(occupied, span) {
+                    Some(start) => prop_assert!(runs.contains(&start)),
+                    None => prop_assert!(runs.is_empty()),
+                }
+                let longest = (0..=SPAN_MAX).rev().find(|&s| !all_runs(occupied, s).is_empty());
+                prop_assert_eq!(longest_span(occupied), longest);
+            }
+        }
+    }
+}

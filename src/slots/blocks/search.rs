@@ -1,0 +1,280 @@
+//! A claim that its preferred word did not serve.
+//!
+//! First by the hints, from the preferred word upwards, so that a thread stays in its own part of
+//! the region; then through everything. Only the second search may refuse, and only after it
+//! has seen the same versions twice: if a whole pass finds nothing, and the next pass finds the
+//! same versions in the same words, then nothing was freed, handed down or taken back between
+//! them, and at the instant between the passes no such block was free.
+
+use super::BlockMap;
+use super::handover::Entered;
+use super::hints::{field, field_whole, order_of};
+use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::runs::{find_run, longest_span, run_mask};
+use super::word::{Child, Word};
+use crate::sync::Ordering;
+
+/// One pass over the tree.
+struct Pass {
+    level: u32,
+    order: u32,
+    /// Reads every word that could matter, whatever the hints say.
+    all: bool,
+    /// A digest of each word read and its version. 64 bits of a mixing multiplication: that two
+    /// different passes agree by accident is as unlikely as anything a computer does.
+    digest: u64,
+    /// Something free was seen and lost to somebody else, so the pass proves nothing.
+    unsure: bool,
+}
+
+impl Pass {
+    fn new(level: u32, order: u32, all: bool) -> Pass {
+        Pass { level, order, all, digest: 0, unsure: false }
+    }
+
+    fn saw(&mut self, at: At, word: Word) {
+        let place = (u64::from(at.level) << 32) | u64::from(at.index);
+        for value in [place, word.version()] {
+            let mixed = (self.digest ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            self.digest = mixed ^ (mixed >> 29);
+        }
+    }
+}
+
+impl BlockMap {
+    #[inline(never)]
+    pub(super) fn claim_elsewhere(&self, near: At, order: u32) -> Option<u32> {
+        let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
+        if let Some(first) = found {
+            self.preferences.set(order, first >> near.order());
+        }
+        found
+    }
+
+    fn search_by_hints(&self, near: At, order: u32) -> Option<u32> {
+        let mut pass = Pass::new(near.level, order, false);
+        let mut at = near;
+        while at.level < self.levels.top() {
+            at = at.parent();
+            if let Some(first) = self.visit(at, &mut pass) {
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
+        let mut last = None;
+        loop {
+            let mut pass = Pass::new(level, order, true);
+            if let Some(first) = self.visit(self.levels.root(), &mut pass) {
+                let at = self.levels.place(first, order).at;
+                // The hints had missed it.
+                if let Some(largest) = self.estimate(at) {
+                    self.hints.raise(&self.levels, at, largest);
+                }
+                return Some(first);
+            }
+            let proof = (!pass.unsure).then_some(pass.digest);
+            if proof.is_some() && proof == last {
+                return None;
+            }
+            last = proof;
+        }
+    }
+
+    fn visit(&self, at: At, pass: &mut Pass) -> Option<u32> {
+        if at.level == pass.level {
+            return self.visit_last(at, pass);
+        }
+        let word = self.load(at);
+        pass.saw(at, word);
+        if word.is_sealed() {
+            pass.unsure = true;
+            return None;
+        }
+        self.visit_handed_down(at, word, pass).or_else(|| self.visit_by_handing_down(at, pass))
+    }
+
+    /// Looks into the children that are open already, the fullest that may serve first.
+    fn visit_handed_down(&self, at: At, word: Word, pass: &mut Pass) -> Option<u32> {
+        let fields = self.hints.load(&self.levels, at);
+        let mut rest = word.handed_down();
+        if !pass.all {
+            rest &= fields.at_least(field(at.level - 1, pass.order));
+        }
+        while let Some(child) = fields.tightest(rest) {
+            rest &= !(1 << child);
+            let found = self.visit_child(at, child, pass);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Hands down children that are free as a whole, until one serves.
+    fn visit_by_handing_down(&self, at: At, pass: &mut Pass) -> Option<u32> {
+        loop {
+            let word = self.load(at);
+            pass.saw(at, word);
+            if word.is_sealed() {
+                pass.unsure = true;
+                return None;
+            }
+            // A child is two bits.
+            let child = find_run(self.occupied(at, word), 1)? / 2;
+            if self.replace(at, word, word.with_child(child, Child::Open)) {
+                // Relaxed: a counter.
+                self.splits.fetch_add(1, Ordering::Relaxed);
+                let below = at.child(child);
+                self.hints.raise(&self.levels, below, below.order());
+                let found = self.visit_child(at, child, pass);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            pass.unsure = true;
+        }
+    }
+
+    fn visit_child(&self, at: At, child: u32, pass: &mut Pass) -> Option<u32> {
+        let below = at.child(child);
+        let claim = if below.level == pass.level { run_mask(span_of(pass.order, below.level)) } else { 0 };
+        match self.enter(at, child, claim) {
+            Entered::Unsealed if claim != 0 => return Some(first_unit(below, 0)),
+            Entered::Unsealed | Entered::Open => {}
+            Entered::Gone => {
+                pass.unsure = true;
+                return None;
+            }
+        }
+        let fields = self.hints.load(&self.levels, at);
+        let found = self.visit(below, pass);
+        if found.is_none() {
+            self.lower_hint(at, child, fields);
+        }
+        found
+    }
+
+    /// Tries the words in which blocks of this order are claimed.
+    fn visit_last(&self, at: At, pass: &mut Pass) -> Option<u32> {
+        let word = self.load(at);
+        pass.saw(at, word);
+        if word.is_sealed() {
+            pass.unsure = true;
+            return None;
+        }
+        if find_run(self.occupied(at, word), span_of(pass.order, at.level)).is_some() {
+            let found = self.claim_in(at, pass.order);
+            if found.is_some() {
+                return found;
+            }
+            pass.unsure = true;
+        }
+        if at.level == 0 { None } else { self.gather(at, word, pass) }
+    }
+
+    /// Claims a run whose children are free or open and empty, by taking the latter back.
+    fn gather(&self, at: At, word: Word, pass: &mut Pass) -> Option<u32> {
+        let span = span_of(pass.order, at.level);
+        let blocked = word.claimed(at.level) | self.levels.pinned(at.level);
+        for start in (0..32).step_by(1 << span) {
+            let mask = run_mask(span) << start;
+            if blocked & mask != 0 || !self.seems_empty(at, word, mask, pass) {
+                continue;
+            }
+            let mut children = start / 2..(start + (1 << span)) / 2;
+            if children.all(|child| self.take_back(at, child)) && self.claim_exactly(at, mask) {
+                return Some(first_unit(at, start));
+            }
+            pass.unsure = true;
+        }
+        None
+    }
+
+    /// Whether all children of `at` under `mask` that are handed down look empty. Looking before
+    /// taking back matters: two claims that took back what is in use would keep each other from
+    /// ever being sure.
+    fn seems_empty(&self, at: At, word: Word, mask: u32, pass: &mut Pass) -> bool {
+        let fields = self.hints.load(&self.levels, at);
+        let whole = field_whole(at.level - 1);
+        let mut handed = word.handed_down();
+        while handed != 0 {
+            let child = handed.trailing_zeros();
+            handed &= handed - 1;
+            if mask & (0b11 << (2 * child)) == 0 {
+                continue;
+            }
+            if !pass.all && fields.get(child) < whole {
+                return false;
+            }
+            if !self.is_empty(at.child(child), pass) {
+                self.lower_hint(at, child, fields);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_empty(&self, at: At, pass: &mut Pass) -> bool {
+        let word = self.load(at);
+        pass.saw(at, word);
+        if at.level == 0 {
+            return word.state() == 0;
+        }
+        word.claimed(at.level) == 0
+            && (0..CHILDREN as u32)
+                .filter(|child| word.handed_down() & (1 << child) != 0)
+                .all(|child| self.is_empty(at.child(child), pass))
+    }
+
+    /// Claims exactly these bits, if all of them are free.
+    fn claim_exactly(&self, at: At, mask: u32) -> bool {
+        let mut now = self.load(at);
+        while !now.is_sealed() && self.occupied(at, now) & mask == 0 {
+            // AcqRel: as in `claim_in`.
+            match self.word(at).compare_exchange_weak(
+                now.bits(),
+                now.with_claim(mask).bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(other) => now = Word::from_bits(other),
+            }
+        }
+        false
+    }
+
+    /// Makes the hint for a child what the child looks like now, and looks once more, because a
+    /// free that saw the old hint did not raise it.
+    fn lower_hint(&self, at: At, child: u32, seen: super::hints::Fields) {
+        let below = at.child(child);
+        let estimate = self.estimate(below);
+        let to = estimate.map_or(0, |order| field(below.level, order));
+        if self.hints.lower(&self.levels, at, seen, child, to)
+            && let Some(now) = self.estimate(below)
+            && Some(now) > estimate
+        {
+            self.hints.raise(&self.levels, below, now);
+        }
+    }
+
+    /// The largest order that may be free in a word, by its own state and its hints.
+    fn estimate(&self, at: At) -> Option<u32> {
+        let word = self.load(at);
+        let own = |occupied| longest_span(occupied).map(|span| 4 * at.level + span);
+        let occupied = self.occupied(at, word);
+        if at.level == 0 || word.handed_down() == 0 {
+            return own(occupied);
+        }
+        let fields = self.hints.load(&self.levels, at);
+        let handed = word.handed_down();
+        let whole = handed & fields.at_least(field_whole(at.level - 1));
+        let returnable = (0..CHILDREN as u32)
+            .filter(|child| whole & (1 << child) != 0)
+            .fold(0u32, |bits, child| bits | (0b11 << (2 * child)));
+        own(occupied & !returnable).max(order_of(at.level - 1, fields.largest(handed)))
+    }
+}
