@@ -12,6 +12,7 @@ mod driver;
 pub mod error;
 mod lease;
 mod region;
+mod runtime;
 mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -39,3 +40,12 @@ pub use uring::{
     DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
     RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
 };
+
+#[cfg(feature = "compio")]
+pub use runtime::compio;
+#[cfg(feature = "monoio")]
+pub use runtime::monoio;
+#[cfg(feature = "tokio-uring")]
+pub use runtime::tokio_uring;
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+pub use runtime::{Lend, Loan};
