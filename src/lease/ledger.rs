@@ -12,11 +12,16 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use super::hoard::{Hoard, ORDERS_BELOW_MAX, PASSES_MAX};
+
 pub(super) struct Ledger {
     /// Every word of the books has the WAITERS bit.
     pub(super) armed: bool,
     /// Frees that came the slow road for nobody since somebody joined last.
     pub(super) idle_frees: usize,
+    pub(super) hoard: Option<Hoard>,
+    /// The oldest seat that a hoard can be made for, and how many frees have passed it over.
+    passed_over: (u64, u32),
     tickets: u64,
     lines: Box<[Line]>,
 }
@@ -53,6 +58,8 @@ impl Ledger {
         Ledger {
             armed: false,
             idle_frees: 0,
+            hoard: None,
+            passed_over: (0, 0),
             tickets: 0,
             lines: (0..orders).map(|_| Line::default()).collect(),
         }
@@ -112,6 +119,25 @@ impl Ledger {
         }
         let sleeper = line.find(seat.ticket).and_then(|at| line.sleeping.remove(at));
         Turn::Sleeping(sleeper.and_then(|sleeper| sleeper.waker))
+    }
+
+    /// Notes that a free of the block at `unit` is through; makes a hoard around it if that passed over a large one once too often.
+    pub(super) fn note_pass(&mut self, unit: u32) {
+        let below = (self.lines.len() as u32).saturating_sub(ORDERS_BELOW_MAX);
+        let Some(order) = self.oldest_order(below).filter(|&order| order > 0 && self.hoard.is_none()) else {
+            return;
+        };
+        let ticket = self.lines[order as usize].sleeping[0].ticket;
+        let passes = if self.passed_over.0 == ticket { self.passed_over.1 + 1 } else { 1 };
+        self.passed_over = (ticket, passes);
+        if passes > PASSES_MAX {
+            self.hoard = Some(Hoard::around(unit, order, ticket));
+        }
+    }
+
+    /// The hoard, if the seat that it was for has been served or given up.
+    pub(super) fn take_hoard_of_nobody(&mut self) -> Option<Hoard> {
+        self.hoard.take_if(|hoard| self.lines[hoard.order as usize].find(hoard.ticket).is_none())
     }
 
     fn line(&mut self, order: u32) -> &mut Line {

@@ -5,6 +5,7 @@
 mod core;
 mod handle;
 mod header;
+mod hoard;
 mod lease;
 mod ledger;
 mod lifetime;

@@ -77,12 +77,8 @@ impl Future for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(seat) = self.seat else { return };
-        let turn = self.handle.waiters.ledger.lock().leave(seat);
-        match turn {
-            Turn::Served(slot) => self.handle.come_back(slot, seat.order),
-            // Outside of the lock, as above.
-            Turn::Sleeping(waker) => drop(waker),
+        if let Some(seat) = self.seat {
+            self.handle.leave_queue(seat);
         }
     }
 }

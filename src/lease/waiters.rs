@@ -15,7 +15,7 @@ use std::task::Waker;
 
 use super::core::Books;
 use super::handle::Handle;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Seat, Turn};
 use super::place::{Bell, Place};
 use crate::slots::Freed;
 use crate::sync::{Mutex, Ordering, fence};
@@ -96,11 +96,33 @@ impl Handle {
         true
     }
 
-    /// To the books, where the block merges with its neighbours; then claims for the seats, the oldest first, all
-    /// that can be claimed: it may serve many small ones, or one that is larger than itself. False if nothing was claimed.
+    /// To the hoard, or to the books, where the block merges with its neighbours and serves who it can. False if it is in
+    /// the books and served nobody.
     fn serve_blocks(&self, ledger: &mut Ledger, first: u32, order: u32, wakes: &mut Wakes) -> bool {
+        if let Some(hoard) = ledger.hoard.as_mut().filter(|hoard| hoard.covers(first, order)) {
+            let kept_units = hoard.keep(first, order);
+            if self.books.blocks().live_units_in(hoard.first, hoard.order) > kept_units {
+                return true;
+            }
+            // All of the place is kept or free. If a newcomer is faster now, its block comes back to the hoard.
+            self.free_pieces(hoard.take_pieces());
+        } else {
+            self.free_unheeded(first, order);
+            let units = 1 << self.books.blocks().max_order();
+            // In the time of these frees all of the arena could have come back: something in the place is there to stay.
+            if let Some(mut hoard) = ledger.hoard.take_if(|hoard| hoard.note_free_elsewhere() > units) {
+                self.free_pieces(hoard.take_pieces());
+            }
+        }
+        let served = self.serve_from_books(ledger, wakes);
+        ledger.note_pass(first);
+        served
+    }
+
+    /// Claims for the seats, the oldest first, all that can be claimed: a block that came back may serve many small ones, or
+    /// one that is larger than itself. False if there was nothing for anybody.
+    fn serve_from_books(&self, ledger: &mut Ledger, wakes: &mut Wakes) -> bool {
         let map = self.books.blocks();
-        self.free_unheeded(first, order);
         let mut served = false;
         // What could not serve one order serves no larger one.
         let mut below = u32::MAX;
@@ -112,8 +134,34 @@ impl Handle {
             self.note_order(first, order);
             wakes.add(ledger.serve(order, first));
             served = true;
+            if let Some(mut hoard) = ledger.take_hoard_of_nobody() {
+                self.free_pieces(hoard.take_pieces());
+                below = u32::MAX;
+            }
         }
         served
+    }
+
+    fn free_pieces(&self, pieces: Vec<(u32, u32)>) {
+        pieces.into_iter().for_each(|(first, order)| self.free_unheeded(first, order));
+    }
+
+    /// Gives up `seat`: what was kept or held for it goes to the others.
+    pub(super) fn leave_queue(&self, seat: Seat) {
+        let mut wakes = Wakes::default();
+        let mut ledger = self.waiters.ledger.lock();
+        let turn = ledger.leave(seat);
+        if let Some(mut hoard) = ledger.take_hoard_of_nobody() {
+            self.free_pieces(hoard.take_pieces());
+            self.serve_from_books(&mut ledger, &mut wakes);
+        }
+        drop(ledger);
+        wakes.call();
+        // From here on outside of the lock: the last waker of a task may take the task with it.
+        match turn {
+            Turn::Served(slot) => self.come_back(slot, seat.order),
+            Turn::Sleeping(waker) => drop(waker),
+        }
     }
 
     /// Frees a claim, and wakes nobody for it.

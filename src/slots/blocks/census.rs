@@ -1,7 +1,7 @@
 //! Looking at the whole map: for metrics and for tests. Exact while nobody claims or frees.
 
 use super::BlockMap;
-use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::levels::{At, CHILDREN, Place, first_unit, span_of};
 use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask};
 use super::word::{Child, Word};
 
@@ -22,6 +22,20 @@ impl BlockMap {
                 u64::from(claimed.count_ones()) << (4 * at.level)
             })
             .sum()
+    }
+
+    /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than it.
+    pub(crate) fn live_units_in(&self, first: u32, order: u32) -> u64 {
+        let Place { at, mask } = self.levels.place(first, order);
+        let own = u64::from((self.load(at).claimed(at.level) & mask).count_ones()) << (4 * at.level);
+        let below = (0..at.level).flat_map(|level| {
+            // Words of lower levels lie in the place as a whole.
+            let word = At { level, index: 0 }.order();
+            (first >> word..(first >> word) + (1 << (order - word))).map(move |index| At { level, index })
+        });
+        own + below
+            .map(|at| u64::from(self.load(at).claimed(at.level).count_ones()) << (4 * at.level))
+            .sum::<u64>()
     }
 
     /// Blocks that are claimed; `order_at` knows the order of the block that starts at a unit.
