@@ -70,7 +70,7 @@ impl BuddyArena {
     /// assert!(arena.allocate(bytes(1)).is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)] // as in `FixedArena::allocate`
     pub fn allocate(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
         let Some(order) = self.order_of(len) else {
             return Err(self.refuse(AllocError::RequestTooLarge));
@@ -82,7 +82,7 @@ impl BuddyArena {
     }
 
     /// Claims a block of `order` for `len` bytes; for who will wait, finding nothing counts as no failure.
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`
     pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_block(order)?;
         Some(Buffer::new(lease, start, self.capacity_of(len, order)))
@@ -94,7 +94,7 @@ impl BuddyArena {
         Buffer::new(lease, start, self.capacity_of(len, order))
     }
 
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`
     fn capacity_of(&self, len: NonZeroUsize, order: u32) -> usize {
         if self.geometry.is_nearest() { len.get() } else { self.geometry.min_block_size() << order }
     }

@@ -1,7 +1,7 @@
 //! Looking at the whole map: for metrics and for tests. Exact while nobody claims or frees.
 
 use super::BlockMap;
-use super::levels::{At, CHILDREN, Place, first_unit, span_of};
+use super::levels::{At, CHILDREN, first_unit, span_of};
 use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask};
 use super::word::{Child, Word};
 
@@ -26,7 +26,8 @@ impl BlockMap {
 
     /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than it.
     pub(crate) fn live_units_in(&self, first: u32, order: u32) -> u64 {
-        let Place { at, mask } = self.levels.place(first, order);
+        let (at, bit) = self.levels.place(first, order);
+        let mask = self.levels.order(order).mask_at(bit);
         let own = u64::from((self.load(at).claimed(at.level) & mask).count_ones()) << (4 * at.level);
         let below = (0..at.level).flat_map(|level| {
             // Words of lower levels lie in the place as a whole.
