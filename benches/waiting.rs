@@ -1,7 +1,6 @@
 //! What waiting costs: nothing where nobody waits, and how long a wake takes where somebody does.
 //!
-//! `cargo bench --features async-alloc --bench waiting`. Interleaved, medians of ratios; the comparison with the peer is in
-//! `benches/peers`.
+//! `cargo bench --features async-alloc --bench waiting`. Interleaved, medians of ratios.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -22,6 +21,7 @@ const CLAIMS: u32 = 20_000;
 const SLOTS: usize = 16;
 const TASKS: usize = 2 * SLOTS;
 const CYCLES: usize = 200_000;
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 
 fn main() {
     let arena = slots(1024).build_async().unwrap();
@@ -42,6 +42,7 @@ fn main() {
         report("uring-arena", wakes(slots(SLOTS).build_async().unwrap(), claim_arena));
         let guarded = (Arc::new(Semaphore::new(SLOTS)), slots(SLOTS).build().unwrap());
         report("tokio Semaphore + arena", wakes(guarded, claim_guarded));
+        report("arena-alligator", wakes(peer(SLOTS), claim_peer));
     }
 }
 
@@ -97,6 +98,15 @@ fn ratio(what: &str, ours: impl Fn(), other: impl Fn()) {
     println!("{what:48} {ratio:6.3} ×   ({ours:.2} ns / {other:.2} ns)");
 }
 
+fn peer(count: usize) -> arena_alligator::AsyncFixedArena {
+    let (count, bytes) = (NonZeroUsize::new(count).unwrap(), NonZeroUsize::new(4096).unwrap());
+    arena_alligator::FixedArena::with_slot_capacity(count, bytes).build_async().unwrap()
+}
+
+async fn claim_peer(arena: arena_alligator::AsyncFixedArena) -> arena_alligator::Buffer {
+    arena.allocate_async().await
+}
+
 async fn claim_arena(arena: AsyncFixedArena) -> Buffer {
     arena.allocate_async().await
 }
@@ -111,8 +121,8 @@ async fn claim_guarded((semaphore, arena): (Arc<Semaphore>, FixedArena)) -> (Buf
 fn wakes<S: Clone + 'static, G: Send + 'static, F: Future<Output = G> + 'static>(
     source: S,
     claim: fn(S) -> F,
-) -> Vec<u64> {
-    let runtime = Builder::new_current_thread().build().unwrap();
+) -> Option<Vec<u64>> {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let (droppers, dropped) = mpsc::channel::<G>();
     let (stamps, stamped) = mpsc::channel::<Instant>();
     let dropping = thread::spawn(move || {
@@ -137,18 +147,20 @@ fn wakes<S: Clone + 'static, G: Send + 'static, F: Future<Output = G> + 'static>
         });
     }
     drop(droppers);
-    runtime.block_on(tasks);
+    let ended = runtime.block_on(async { tokio::time::timeout(HANGS_AFTER, tasks).await.is_ok() });
     dropping.join().unwrap();
     // The first claims found free slots; the n-th after them was served by the n-th drop: both are in order.
     let taken = taken.borrow();
     let served = taken.iter().skip(SLOTS);
-    served
-        .zip(stamped.iter())
-        .map(|(got, freed)| got.saturating_duration_since(freed).as_nanos() as u64)
-        .collect()
+    let waits = served.zip(stamped.iter()).map(|(got, freed)| got.saturating_duration_since(freed));
+    ended.then(|| waits.map(|wait| wait.as_nanos() as u64).collect())
 }
 
-fn report(name: &str, mut nanoseconds: Vec<u64>) {
+fn report(name: &str, nanoseconds: Option<Vec<u64>>) {
+    let Some(mut nanoseconds) = nanoseconds else {
+        println!("{name:24} hangs");
+        return;
+    };
     nanoseconds.sort_unstable();
     let at = |share: f64| nanoseconds[((nanoseconds.len() - 1) as f64 * share) as usize];
     println!("{name:24} p50 {:>7}   p99 {:>8}   p99.9 {:>9}", at(0.5), at(0.99), at(0.999));

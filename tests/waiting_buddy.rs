@@ -118,7 +118,7 @@ fn a_large_one_that_cannot_be_served_does_not_stop_small_ones() {
 /// the frees that pass it over and one for each of its units.
 #[test]
 fn small_ones_do_not_starve_a_large_one() {
-    for large_units in [2, 8, 16] {
+    for large_units in [2, 8, 16, 32] {
         let arena = arena(64);
         let mut held: std::collections::VecDeque<_> = fill(&arena, 64).into();
         let (mut large, _) = wait(&arena, 64 * large_units);

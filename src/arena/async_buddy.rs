@@ -16,6 +16,11 @@ use crate::sync::Arc;
 /// Everything else is the plain arena's, through `Deref`; claims that do not wait ([`BuddyArena::allocate`]) mix freely with those
 /// that do.
 ///
+/// A block that comes back serves, in order of arrival, every waiter that it can: many small ones, or one larger than itself if it
+/// merged. One that cannot be served yet does not stop those behind it; and small ones do not pass over a larger one for ever: after
+/// a few frees, memory that comes back in one place of its size is held for it, at most half of the arena. A request for the
+/// whole arena waits until nothing is in use. A wait that is dropped, also after its wake, hands on what it had.
+///
 /// ```
 /// use std::num::NonZeroUsize;
 /// use uring_arena::{AllocError, BuddyArena, BuddyGeometry};

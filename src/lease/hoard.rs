@@ -4,13 +4,13 @@
 //! block of several units has been passed over often enough, one place of its size is chosen, around the block that came back
 //! just then, and from there on nothing that comes back inside that place is given to others. Every unit of it comes back
 //! once at most, and then the place is empty. Everywhere else small blocks are served as before: they lose the one place
-//! that the large block is entitled to, and never more than a quarter of the arena, for larger blocks get no hoard.
+//! that the large block is entitled to, and never more than half of the arena: there is no hoard for all of it.
 
 /// Frees that may pass over the oldest seat before memory is held for it.
 pub(super) const PASSES_MAX: u32 = 16;
 
 /// Orders below the arena's largest that no hoard is made for.
-pub(super) const ORDERS_BELOW_MAX: u32 = 2;
+pub(super) const ORDERS_BELOW_MAX: u32 = 1;
 
 /// Invariant: the pieces lie in the place, are claimed in the books, have no lease, and are `units` units long.
 pub(super) struct Hoard {

@@ -6,7 +6,7 @@ use loom::thread;
 use super::Lease;
 use super::loom_tests::model;
 use super::place::Place;
-use crate::FixedArena;
+use crate::{BuddyArena, BuddyGeometry, FixedArena};
 
 fn claim(arena: &FixedArena) -> Option<Lease> {
     let (lease, _) = arena.handle().claim_slot()?;
@@ -141,5 +141,73 @@ fn loom_last_handle_drop_with_a_waiter() {
         let freeing = thread::spawn(move || drop(held));
         drop(place);
         freeing.join().unwrap();
+    });
+}
+
+/// Runs `body` in every order of its threads, with a buddy arena of `units` smallest blocks.
+fn buddy_model(units: usize, body: impl Fn(BuddyArena) + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.max_branches = 100_000;
+    builder.check(move || {
+        let bytes = |n| std::num::NonZeroUsize::new(n).unwrap();
+        let geometry = BuddyGeometry::exact(bytes(8 * units), bytes(8)).unwrap();
+        body(BuddyArena::builder(geometry).build_unfaulted().unwrap().into_inner());
+    });
+}
+
+fn claim_block(arena: &BuddyArena, order: u32) -> Option<Lease> {
+    let (lease, _) = arena.handle().claim_block(order)?;
+    Some(lease)
+}
+
+fn claim_block_waiting(arena: &BuddyArena, order: u32) -> Lease {
+    claim_block(arena, order).unwrap_or_else(|| {
+        let place = arena.handle().join_queue(order);
+        claim_block(arena, order).unwrap_or_else(|| block_on(place))
+    })
+}
+
+/// Two neighbours come back on two threads while somebody waits for both together.
+#[test]
+fn loom_large_waiter_against_two_small_frees() {
+    buddy_model(2, |arena| {
+        let (left, right) = (claim_block(&arena, 0).unwrap(), claim_block(&arena, 0).unwrap());
+        let freeing = thread::spawn(move || drop(left));
+        let waiter = arena.clone();
+        let waiting = thread::spawn(move || drop(claim_block_waiting(&waiter, 1)));
+        drop(right);
+        freeing.join().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+/// One who waits for all and one who waits for a part: whoever is first, the other is served after it.
+#[test]
+fn loom_large_and_small_waiter() {
+    buddy_model(2, |arena| {
+        let whole = claim_block(&arena, 1).unwrap();
+        let (large, small) = (arena.clone(), arena.clone());
+        let large = thread::spawn(move || drop(claim_block_waiting(&large, 1)));
+        let small = thread::spawn(move || drop(claim_block_waiting(&small, 0)));
+        drop(whole);
+        large.join().unwrap();
+        small.join().unwrap();
+    });
+}
+
+/// The large one at the head goes away while what comes back could serve the small one behind it.
+#[test]
+fn loom_large_waiter_leaves_before_a_small_one() {
+    buddy_model(2, |arena| {
+        let whole = claim_block(&arena, 1).unwrap();
+        let large = arena.handle().join_queue(1);
+        let small = arena.handle().join_queue(0);
+        let leaving = thread::spawn(move || drop(large));
+        let freeing = thread::spawn(move || drop(whole));
+        drop(block_on(small));
+        leaving.join().unwrap();
+        freeing.join().unwrap();
+        assert!(claim_block(&arena, 1).is_some());
     });
 }
