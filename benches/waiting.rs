@@ -34,6 +34,7 @@ fn main() {
     ratio("claim and drop, built to wait / built without", || claim(&arena), || claim(&plain));
     ratio("claim and drop, waited once / never", || claim(&once_waited), || claim(&plain));
     ratio("the same loop twice (the noise)", || claim(&plain), || claim(&plain));
+    many_words();
 
     println!(
         "\n{TASKS} tasks, {SLOTS} slots, every drop on another thread, {CYCLES} cycles: ns from drop to slot"
@@ -44,6 +45,24 @@ fn main() {
         report("tokio Semaphore + arena", wakes(guarded, claim_guarded));
         report("arena-alligator", wakes(peer(SLOTS), claim_peer));
     }
+}
+
+/// A million slots are 32,768 words: what the first waiter pays that sets their bits, and the next one that does not.
+fn many_words() {
+    let (count, bytes) = (NonZeroUsize::new(1 << 20).unwrap(), NonZeroUsize::new(8).unwrap());
+    let arena = FixedArena::with_slot_capacity(count, bytes).build().unwrap();
+    let held: Vec<_> = std::iter::from_fn(|| arena.allocate().ok()).collect();
+    let time = |claim: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        assert!(!claim());
+        start.elapsed().as_micros()
+    };
+    let refused = time(&|| arena.allocate().is_ok());
+    let [first, next] = [(); 2].map(|()| time(&|| arena.allocate_timeout(Duration::ZERO).is_ok()));
+    println!(
+        "\na full arena of {count} slots: refused in {refused} µs, first waiter {first} µs, next {next} µs"
+    );
+    drop(held);
 }
 
 fn slots(count: usize) -> FixedArenaBuilder {
