@@ -2,6 +2,8 @@
 //!
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
+// Without the kernel side some of the core's hooks have no user.
+#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
 mod arena;
 mod buffer;
@@ -10,6 +12,7 @@ mod driver;
 pub mod error;
 mod lease;
 mod region;
+mod runtime;
 mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -32,3 +35,12 @@ pub use uring::{
     DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
     RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
 };
+
+#[cfg(feature = "compio")]
+pub use runtime::compio;
+#[cfg(feature = "monoio")]
+pub use runtime::monoio;
+#[cfg(feature = "tokio-uring")]
+pub use runtime::tokio_uring;
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+pub use runtime::{Lend, Loan};

@@ -1,0 +1,75 @@
+//! Lent buffers in tokio-uring's own methods.
+//!
+//! # Safety
+//!
+//! Unsafe here: promising tokio-uring that a lent buffer's memory stays where it is. It lies in a slot (or, after a
+//! spill, on the heap), and moving the loan moves only the pointer to it. The bytes are the loan's alone, or shared by readers only.
+#![allow(unsafe_code)]
+
+use ::tokio_uring::buf::{IoBuf, IoBufMut};
+
+use super::reaper::Reaper;
+use crate::buffer::Buffer;
+use crate::runtime::loan::{Lend, Loan};
+
+/// A buffer, or frozen bytes, for tokio-uring's own methods.
+///
+/// What is read overwrites the buffer from its start, and its length becomes the number of bytes read.
+///
+/// A loan whose operation was abandoned and is still running when the runtime ends is quarantined: call [`drain`](super::drain)
+/// first.
+///
+/// # Panics
+///
+/// Outside a tokio-uring runtime.
+///
+/// ```
+/// # use std::num::NonZeroUsize;
+/// use uring_arena::{FixedArena, tokio_uring::lend};
+/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+///
+/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let bytes = tokio_uring::start(async {
+///     let file = tokio_uring::fs::File::open("Cargo.toml").await?;
+///     let (result, loan) = file.read_at(lend(arena.allocate()?), 0).await;
+///     result?;
+///     Ok::<_, Box<dyn std::error::Error>>(loan.freeze())
+/// })?;
+/// assert!(bytes.starts_with(b"[workspace]"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn lend<B: Lend>(item: B) -> Loan<B> {
+    // The session must stand before the operation begins: later, the driver is busy.
+    Reaper::current();
+    Loan::new(item)
+}
+
+// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are initialised.
+unsafe impl<B: Lend> IoBuf for Loan<B> {
+    fn stable_ptr(&self) -> *const u8 {
+        self.expose(Reaper::known_session());
+        self.as_ref().as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.as_ref().len()
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.extent()
+    }
+}
+
+// SAFETY: a buffer's whole capacity is its own to write.
+unsafe impl IoBufMut for Loan<Buffer> {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.expose(Reaper::known_session());
+        self.as_mut_ptr()
+    }
+
+    unsafe fn set_init(&mut self, pos: usize) {
+        self.note_completed();
+        // SAFETY: the caller's promise: `pos` bytes from the start are initialised.
+        unsafe { self.set_len(pos) };
+    }
+}
