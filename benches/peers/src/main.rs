@@ -6,6 +6,7 @@ mod buddy;
 mod disk;
 mod fixed;
 mod harness;
+mod pending;
 mod receive;
 mod report;
 mod scaling;

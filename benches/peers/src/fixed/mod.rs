@@ -7,6 +7,7 @@ mod figures;
 mod fill;
 mod full;
 mod hand_over;
+mod heap;
 mod ours;
 mod peers;
 mod plots;
@@ -45,6 +46,7 @@ pub fn run(effort: Effort) -> Part {
         progress.step(&group[0].title());
         part.ask(group.into_iter().map(|case| question(case, &progress)).collect(), effort);
     }
+    heap::add(&mut part, &progress);
     figures::add(&mut part);
     plots::add(&mut part);
     part
@@ -63,6 +65,11 @@ fn question(case: Case, progress: &Progress) -> Question {
 /// The child's side of the mimalloc line.
 pub fn work(words: &[String]) -> io::Result<()> {
     pin_to_core(0);
+    if let [key, name] = words
+        && key == heap::KEY
+    {
+        return heap::work(name);
+    }
     let case = words.first().and_then(|key| Case::parse(key));
     let case = case.ok_or_else(|| io::Error::other("no such case"))?;
     let mut work = case.prepare::<Heap>();
