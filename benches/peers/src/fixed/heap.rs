@@ -13,8 +13,10 @@ use super::pool::Pool;
 pub const KEY: &str = "heap";
 const CASE: Case = Case::RoundTrip { bytes: 64 };
 
+type Count = fn() -> io::Result<()>;
+
 /// The contenders by name: the child is told which one to count.
-const COUNTED: [(&str, fn() -> io::Result<()>); 7] = [
+const COUNTED: [(&str, Count); 7] = [
     (Ours::NAME, count::<Ours>),
     (OursInArena::NAME, count::<OursInArena>),
     (Alligator::NAME, count::<Alligator>),
