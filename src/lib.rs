@@ -31,9 +31,9 @@ pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, Ri
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
-    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
-    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Delivered, Descriptor,
+    DirectAlignment, DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress,
+    Received, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
 };
 
 #[cfg(feature = "compio")]

@@ -15,7 +15,7 @@ use io_uring::{IoUring, cqueue, squeue, types};
 
 use super::key::{Key, Kind};
 use super::operation_table::{Held, OperationTable};
-use super::receive::Unfolding;
+use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
 use super::{DriverMetrics, Event};
@@ -90,6 +90,8 @@ pub struct Driver {
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
+    /// One receive brings many completions, where the kernel can.
+    pub(super) multishot: bool,
     pub(super) number: u32,
     pub(super) metrics: DriverMetrics,
     /// The kernel runs completions for one thread only.
@@ -100,6 +102,7 @@ pub struct Driver {
 pub(super) struct Parts {
     pub(super) uring: IoUring,
     pub(super) operations: usize,
+    pub(super) multishot: bool,
 }
 
 impl Driver {
@@ -116,6 +119,7 @@ impl Driver {
             told: VecDeque::new(),
             alarm: None,
             draining: false,
+            multishot: parts.multishot,
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             metrics: DriverMetrics::default(),
             _on_one_thread: PhantomData,

@@ -5,12 +5,14 @@
 
 mod accept;
 mod builder;
+mod close;
 mod driver;
 mod event;
 mod key;
 mod metrics;
 mod operation_table;
 mod receive;
+mod received;
 mod rings;
 mod shutdown;
 mod starved;

@@ -105,6 +105,7 @@ impl Driver {
         while let Some(event) = self.next_in_place() {
             match event {
                 Event::Received { bytes, .. } => drained.discarded_bytes += bytes.len() as u64,
+                Event::Datagram { datagram, .. } => drained.discarded_bytes += datagram.bytes.len() as u64,
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => drained.closed += 1,
             }

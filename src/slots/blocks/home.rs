@@ -6,8 +6,7 @@
 //! the map may be gone.
 
 use super::BlockMap;
-use super::hints::field_whole;
-use super::levels::Place;
+use super::levels::At;
 use super::runs::longest_span;
 use super::word::Word;
 use crate::slots::word::Freed;
@@ -25,19 +24,30 @@ impl BlockMap {
     /// All that the free of a block needs besides its word.
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
-        let Place { at, mask } = self.levels.place(first, order);
-        let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
-        let shared = self.word(at);
-        self.preferences.set(order, at.index);
-        if at.level < self.levels.top() {
-            let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
-            if promised < field_whole(at.level) {
-                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(mask);
-                let span = longest_span(self.occupied(at, after)).unwrap_or(0);
-                self.hints.raise(&self.levels, at, 4 * at.level + span);
+        let known = self.levels.order(order);
+        let (At { index, .. }, bit) = self.levels.place(first, order);
+        let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
+        let shared = self.words.get(known.position(index));
+        if let Some(trail) = self.trails.of(order) {
+            trail.push_freed(index);
+        }
+        if known.has_hint {
+            let promised = self.hints.of(known, index);
+            if promised < known.field_whole {
+                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(step.mask);
+                // Below the top nothing is pinned.
+                let span = longest_span(after.occupied(known.level)).unwrap_or(0);
+                if promised < known.field_of_span[span as usize].into() {
+                    self.raise_hint(known.at(index), span);
+                }
             }
         }
         (shared, step)
+    }
+
+    #[cold]
+    fn raise_hint(&self, at: At, span: u32) {
+        self.hints.raise(&self.levels, at, 4 * at.level + span);
     }
 
     /// Words that must drain before a closed map is done with.
