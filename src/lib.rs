@@ -2,22 +2,32 @@
 //!
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
+// Without the kernel side some of the core's hooks have no user.
+#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
 mod arena;
 mod buffer;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod driver;
 pub mod error;
 mod lease;
 mod region;
 mod runtime;
 mod slots;
 mod sync;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod uring;
 
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
 pub use error::{AllocError, BufferFullError, BuildError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 
 #[cfg(feature = "compio")]
@@ -28,3 +38,9 @@ pub use runtime::monoio;
 pub use runtime::tokio_uring;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 pub use runtime::{Lend, Loan};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};

@@ -7,7 +7,7 @@
 #[cfg(not(uring_arena_loom))]
 mod inner {
     pub(crate) use std::sync::atomic::{
-        AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
     pub(crate) use std::sync::Arc;
@@ -44,7 +44,7 @@ mod inner {
 #[cfg(uring_arena_loom)]
 mod inner {
     pub(crate) use loom::sync::atomic::{
-        AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
     // Holds the vector of a spilled buffer: no race of ours hangs on it, and loom's has no raw counts.

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use proptest::prelude::*;
 use uring_arena::{ArenaBytes, Buffer, FixedArena, InitPolicy};
 
@@ -278,7 +278,7 @@ proptest! {
             world.check(&handles[0]);
         }
         let mut last_handle_first = handles.pop();
-        if world.claimed % 2 == 0 {
+        if world.claimed.is_multiple_of(2) {
             last_handle_first = None;
             handles.clear();
         }

@@ -1,7 +1,5 @@
 //! A buddy arena as the kernel shall know it: few large regions, and blocks found by region.
 
-use std::ptr::NonNull;
-
 use super::BuddyArena;
 
 /// The kernel registers no buffer longer than this
@@ -19,20 +17,6 @@ pub struct RegionLocation {
 }
 
 impl BuddyArena {
-    /// The regions to register as fixed buffers, in the order of their indices.
-    ///
-    /// A block of up to 1 GiB lies in one region: both are aligned to their size from the arena's start.
-    pub(crate) fn regions(&self) -> impl ExactSizeIterator<Item = (NonNull<u8>, usize)> + '_ {
-        let region = &self.handle().region;
-        let start = region.start();
-        let count = u32::try_from(region.len().div_ceil(REGION_BYTES_MAX)).unwrap_or(u32::MAX);
-        (0..count).map(move |index| {
-            let offset = index as usize * REGION_BYTES_MAX;
-            let at = start.map_addr(|address| address.saturating_add(offset));
-            (at, (region.len() - offset).min(REGION_BYTES_MAX))
-        })
-    }
-
     /// Which region a slice lies in, and how far from its start. `None` if the slice is not of this arena, or is
     /// empty, or spans regions.
     ///
@@ -62,30 +46,5 @@ impl BuddyArena {
             return None;
         }
         Some(RegionLocation { region_index: index as u32, offset: distance % REGION_BYTES_MAX })
-    }
-}
-
-#[cfg(all(test, not(uring_arena_loom)))]
-mod tests {
-    use crate::{BuddyArena, BuddyGeometry, PageSize};
-    use std::num::NonZeroUsize;
-
-    #[test]
-    fn regions_cover_the_arena_without_gap() {
-        let bytes = |n| NonZeroUsize::new(n).unwrap();
-        for total in [1usize << 20, 1 << 32] {
-            let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(total), bytes(65536)).unwrap())
-                .page_size(PageSize::Unknown)
-                .build()
-                .unwrap();
-            let mut end = arena.handle().region.start().addr().get();
-            for (start, len) in arena.regions() {
-                assert_eq!(start.addr().get(), end);
-                assert!(len <= super::REGION_BYTES_MAX);
-                end += len;
-            }
-            assert_eq!(end - arena.handle().region.start().addr().get(), total);
-            assert_eq!(arena.regions().len(), total.div_ceil(super::REGION_BYTES_MAX));
-        }
     }
 }

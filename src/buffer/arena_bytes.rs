@@ -61,7 +61,6 @@ impl ArenaBytes {
     ///
     /// The range lies in the slot, is initialised, and nobody writes it any more.
     #[inline]
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) unsafe fn from_lease(lease: Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
         lease.note_freeze();
         ArenaBytes { ptr, len, home: SharedHome::slot(lease) }
@@ -72,15 +71,14 @@ impl ArenaBytes {
     /// # Safety
     ///
     /// The range lies in the slot, is initialised, and nobody writes it any more. The owner of `lease`
-    /// gives it up by [`give_up_shared`], not by dropping it.
+    /// gives it up by `Lease::give_up_share`, not by dropping it.
     #[inline]
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) unsafe fn share_of(lease: &Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
         lease.note_freeze();
         ArenaBytes { ptr, len, home: SharedHome::share_of(lease) }
     }
 
-    pub(super) fn from_vector(mut vector: Vec<u8>, headroom: usize) -> ArenaBytes {
+    pub(crate) fn from_vector(mut vector: Vec<u8>, headroom: usize) -> ArenaBytes {
         let start = NonNull::new(vector.as_mut_ptr()).expect("a vector's pointer is never null");
         // SAFETY: the vector holds at least the head room.
         let ptr = unsafe { start.add(headroom) };
@@ -197,18 +195,8 @@ impl ArenaBytes {
         self.len = end - start;
     }
 
-    /// Never gives this owner's share up, and so never frees the slot: the kernel may still read it.
-    #[allow(dead_code)] // only features use it
-    pub(crate) fn quarantine(self) {
-        if let Some(lease) = self.lease() {
-            lease.note_quarantine();
-        }
-        std::mem::forget(self);
-    }
-
     /// The shared lease, unless the bytes have spilled.
     #[inline]
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.home.lease()
     }

@@ -24,6 +24,7 @@ use crate::slots::{BlockMap, SlotMap};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
+#[allow(clippy::large_enum_variant)] // one a core, and read on every claim: no box
 pub(crate) enum Books {
     /// Equal slots.
     Slots(SlotMap),
@@ -59,6 +60,15 @@ impl Books {
         match self {
             Books::Slots(map) => map.slot_count(),
             Books::Blocks(map) => map.unit_count(),
+        }
+    }
+
+    /// Slots of equal size, if the arena has such.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn slot_count(&self) -> Option<usize> {
+        match self {
+            Books::Slots(map) => Some(map.slot_count()),
+            Books::Blocks(_) => None,
         }
     }
 
@@ -150,8 +160,8 @@ impl Core {
         let count = plan.books.header_count();
         let stride = plan.books.header_stride();
         let (layout, headers_offset) = layout(count, stride)?;
-        if layout.size() > u32::MAX as usize {
-            let limit = (u32::MAX as usize - headers_offset) / stride;
+        if layout.size() > header::BACK_MAX {
+            let limit = (header::BACK_MAX - headers_offset) / stride;
             return Err(BuildError::TooManySlots { requested: count, limit });
         }
         // SAFETY: a core is not of size zero.
@@ -166,6 +176,10 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        let flag = |set, flag| if set { flag } else { 0 };
+        let flags = flag(plan.zero, header::ZERO)
+            | flag(plan.spill, header::SPILL)
+            | flag(plan.books.have_slots(), header::LINE);
         let value = Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
@@ -180,7 +194,7 @@ impl Core {
             books: plan.books,
             region,
             slot_bytes: plan.slot_bytes,
-            flags: if plan.zero { header::ZERO } else { 0 } | if plan.spill { header::SPILL } else { 0 },
+            flags,
             headers_offset,
             waiters: Waiters::new(),
         };
@@ -190,8 +204,14 @@ impl Core {
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
-            // SAFETY: inside the allocation, aligned, and nothing was there.
-            unsafe { header.write(Header::new()) };
+            // SAFETY: written above.
+            if unsafe { core.as_ref() }.books.have_slots() {
+                // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header begins a line.
+                unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
+            } else {
+                // SAFETY: inside the allocation, aligned, and nothing was there.
+                unsafe { header.write(Header::new()) };
+            }
         }
         Ok(core)
     }

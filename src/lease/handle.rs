@@ -129,24 +129,28 @@ impl Handle {
         let header = unsafe { Core::header_at(self.core, slot) };
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::new(header) };
-        let claims_before = lease.header().note_claim(self.back_and_flags(slot));
+        let claims_before = lease.header().note_claim();
         if claims_before == 0 || claims_before == u32::MAX {
-            self.note_rare_claim(&lease, claims_before);
+            self.note_rare_claim(&lease, slot, claims_before);
         }
         lease
     }
 
     #[cold]
-    fn note_rare_claim(&self, lease: &Lease, claims_before: u32) {
+    fn note_rare_claim(&self, lease: &Lease, slot: u32, claims_before: u32) {
         if claims_before == u32::MAX {
             // Relaxed: a counter.
             self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
-        } else if self.books.have_slots()
-            && lease.header().has(super::header::ZERO)
-            && !self.region.known_zero()
-        {
-            // SAFETY: the lease owns these bytes alone.
-            unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+            return;
+        }
+        lease.header().set_home(self.back_and_flags(slot));
+        if let Some(line) = lease.line() {
+            let (word, bit) = self.books.slots().place_of(slot);
+            line.set_place(word, bit);
+            if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
+                // SAFETY: the lease owns these bytes alone.
+                unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+            }
         }
     }
 
@@ -183,14 +187,16 @@ impl Handle {
             .sum()
     }
 
+    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
+    #[cfg(feature = "io-uring")]
+    #[inline]
+    pub(crate) fn witness(&self) -> super::Witness {
+        super::Witness::new(self.core, &self.region)
+    }
+
     /// Whether both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
-    }
-
-    /// A number that tells this arena from every other that lives at the same time.
-    pub(crate) fn id(&self) -> usize {
-        self.core.addr().get()
     }
 }
 

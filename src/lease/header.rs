@@ -3,13 +3,20 @@
 //! Only the owner of the slot writes a header (shared owners: only the count). So its numbers need no
 //! read-modify-write and are exact all the same; a snapshot sums them.
 
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Scrub what was written before the slot is free.
 pub(crate) const ZERO: u32 = 1 << 0;
 /// A full buffer moves to the heap instead of panicking.
 pub(crate) const SPILL: u32 = 1 << 1;
-const FLAGS: u32 = ZERO | SPILL;
+/// The header has a line of its own ([`HeaderLine`]): it is that of a slot, not of a block.
+pub(super) const LINE: u32 = 1 << 31;
+const FLAGS: u32 = ZERO | SPILL | LINE;
+/// How far from its core a header can be, in bytes.
+pub(super) const BACK_MAX: usize = LINE as usize - 4;
+
+/// In `used`: the slot is lost for good.
+const QUARANTINED: u8 = 1 << 1;
 
 /// Bytes that one unit of `written` stands for: 2³² of them are more than any slot holds.
 const WRITTEN_GRAIN: usize = 16;
@@ -19,8 +26,9 @@ const WRITTEN_GRAIN: usize = 16;
 pub(crate) struct Header {
     /// Owners beyond the first. Counted up Relaxed by an owner, down Release; see [`Header::give_up_share`].
     shares: AtomicU32,
-    /// Bytes from this header back to its `Core`, with the arena's policies in the two lowest bits. Set by every claim.
-    back: AtomicU32,
+    /// Bytes from this header back to its `Core`, with the arena's policies and kind in the lowest and highest bits.
+    /// Set by the first claim.
+    home: AtomicU32,
     /// Claims so far; also the generation of the slot. What wraps is carried to the core.
     claims: AtomicU32,
     /// Highest byte that may have been written since the claim, in grains, rounded up.
@@ -40,6 +48,38 @@ pub(crate) struct Header {
 #[repr(C, align(64))]
 pub(crate) struct HeaderLine {
     pub(crate) header: Header,
+    /// The slot's bit in its word, and the word: all that freeing it touches. Set by the first claim.
+    bit: AtomicU32,
+    word: AtomicPtr<AtomicU64>,
+}
+
+impl HeaderLine {
+    #[cfg(uring_arena_loom)]
+    pub(super) fn new() -> HeaderLine {
+        HeaderLine {
+            header: Header::new(),
+            bit: AtomicU32::new(0),
+            word: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// Relaxed, as all that only the owner of the slot touches.
+    pub(super) fn set_place(&self, word: &AtomicU64, bit: u32) {
+        self.bit.store(bit, Ordering::Relaxed);
+        self.word.store(std::ptr::from_ref(word).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Where the slot's bit is; the pointer is good while the slot is claimed.
+    #[inline]
+    pub(super) fn place(&self) -> (*const AtomicU64, u32) {
+        (self.word.load(Ordering::Relaxed), self.bit.load(Ordering::Relaxed))
+    }
+}
+
+/// Bytes from a header back to its core, of what [`Header::home`] gives.
+#[inline]
+pub(super) fn back_of(home: u32) -> usize {
+    (home & !FLAGS) as usize
 }
 
 impl Header {
@@ -48,7 +88,7 @@ impl Header {
     pub(crate) fn new() -> Header {
         Header {
             shares: AtomicU32::new(0),
-            back: AtomicU32::new(0),
+            home: AtomicU32::new(0),
             claims: AtomicU32::new(0),
             written: AtomicU32::new(0),
             frozen: AtomicU16::new(0),
@@ -63,11 +103,21 @@ impl Header {
     /// Relaxed here and below: the word that claimed and frees the slot orders its owners' accesses
     /// (`slots::word::exchange`), and a snapshot needs only whole numbers.
     #[inline]
-    pub(crate) fn note_claim(&self, back_and_flags: u32) -> u32 {
+    pub(crate) fn note_claim(&self) -> u32 {
         let before = self.claims.load(Ordering::Relaxed);
         self.claims.store(before.wrapping_add(1), Ordering::Relaxed);
-        self.back.store(back_and_flags, Ordering::Relaxed);
         before
+    }
+
+    /// Says where the core is. By the first claim; the same for all.
+    pub(super) fn set_home(&self, back_and_flags: u32) {
+        self.home.store(back_and_flags, Ordering::Relaxed);
+    }
+
+    /// The way back to the core, with flags: see [`back_of`].
+    #[inline]
+    pub(super) fn home(&self) -> u32 {
+        self.home.load(Ordering::Relaxed)
     }
 
     /// Notes a freeze. True once in 65,536 times, when the caller carries that many to the core.
@@ -90,12 +140,12 @@ impl Header {
     /// Bytes from this header back to its core.
     #[inline]
     pub(crate) fn back(&self) -> usize {
-        (self.back.load(Ordering::Relaxed) & !FLAGS) as usize
+        back_of(self.home())
     }
 
     #[inline]
     pub(crate) fn has(&self, flag: u32) -> bool {
-        self.back.load(Ordering::Relaxed) & flag != 0
+        self.home() & flag != 0
     }
 
     /// Notes that bytes up to `end`, counted from the start of the slot, may have been written.
@@ -159,6 +209,15 @@ impl Header {
         self.order.store(order, Ordering::Relaxed);
     }
 
+    /// Marks the slot as lost for good; true if this is the first mark.
+    ///
+    /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to the byte meanwhile.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn note_quarantine(&self) -> bool {
+        // Relaxed: it only keeps the count exact.
+        self.used.fetch_or(QUARANTINED, Ordering::Relaxed) & QUARANTINED == 0
+    }
+
     /// Notes that this unit's bytes are handed out; true if they were before.
     pub(crate) fn note_used(&self) -> bool {
         let before = self.used.load(Ordering::Relaxed) != 0;
@@ -168,6 +227,7 @@ impl Header {
 }
 
 #[cfg(all(test, not(uring_arena_loom)))]
+#[allow(unsafe_code)] // a header is made from zeroed memory, as a core does
 mod tests {
     use super::*;
 
@@ -180,17 +240,8 @@ mod tests {
 
     #[test]
     fn written_is_rounded_up_and_never_past_the_slot() {
-        let line: HeaderLine = HeaderLine {
-            header: Header {
-                shares: AtomicU32::new(0),
-                back: AtomicU32::new(0),
-                claims: AtomicU32::new(0),
-                written: AtomicU32::new(0),
-                frozen: AtomicU16::new(0),
-                order: AtomicU8::new(0),
-                used: AtomicU8::new(0),
-            },
-        };
+        // SAFETY: all zero is a header never used, and made of atomics only.
+        let line: HeaderLine = unsafe { std::mem::zeroed() };
         line.header.note_written(17);
         line.header.note_written(3);
         assert_eq!(line.header.take_written(100), 32);

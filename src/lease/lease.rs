@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::core::{Books, Core};
-use super::header::{Header, ZERO};
+use super::header::{Header, HeaderLine, LINE, ZERO};
 use super::lifetime;
 use crate::region::scrub;
 use crate::sync::Ordering;
@@ -74,6 +74,16 @@ impl Lease {
         unsafe { self.core_pointer().as_ref() }
     }
 
+    /// The header with what only a slot has; `None` for a block.
+    #[inline]
+    pub(super) fn line(&self) -> Option<&HeaderLine> {
+        if !self.header().has(LINE) {
+            return None;
+        }
+        // SAFETY: the flag says that this header begins a line, which lives as long.
+        Some(unsafe { self.header.cast::<HeaderLine>().as_ref() })
+    }
+
     /// The number of the slot (fixed mode) or of the block's first smallest block (buddy mode).
     #[inline]
     pub(crate) fn index(&self) -> u32 {
@@ -113,9 +123,12 @@ impl Lease {
         }
     }
 
-    /// Whether `handle` belongs to the arena of this lease.
-    pub(crate) fn is_of(&self, handle: &super::Handle) -> bool {
-        self.core_pointer().addr().get() == handle.id()
+    /// Gives up a share of a slot that may have other owners; the last one's share frees it.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    pub(crate) fn give_up_share(self) {
+        if !self.header().give_up_share() {
+            std::mem::forget(self);
+        }
     }
 
     /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
@@ -124,10 +137,12 @@ impl Lease {
         std::mem::forget(self);
     }
 
-    /// Counts a slot that is lost for good.
+    /// Counts the slot as lost, once. The owner that calls this never gives its share of the slot up.
     pub(crate) fn note_quarantine(&self) {
-        // Relaxed: a counter.
-        self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        if self.header().note_quarantine() {
+            // Relaxed: a counter.
+            self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
@@ -161,12 +176,7 @@ impl Drop for Lease {
         #[cfg(uring_arena_loom)]
         self.header().bytes.with_mut(|_| ());
         self.clean();
-        let back = self.header().back();
-        // SAFETY: as in `core_pointer`.
-        let core = unsafe { self.header.byte_sub(back) }.cast::<Core>();
-        // SAFETY: live by the invariants.
-        let index = unsafe { core.as_ref() }.index_at(back);
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        unsafe { lifetime::free(core, index) }
+        unsafe { lifetime::free(self.header) }
     }
 }

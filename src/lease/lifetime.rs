@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 
 use super::core::{Books, Core};
 use super::handle::Handle;
+use super::header::{Header, HeaderLine, LINE, back_of};
 use crate::slots::{Freed, free_block, free_block_despite_waiters, free_despite_waiters, free_slot};
 use crate::sync::{Ordering, fence};
 
@@ -60,32 +61,55 @@ unsafe fn count_drained(core: NonNull<Core>, words: usize) {
     }
 }
 
-/// Frees the slot or block at header index `index`.
+/// Frees the slot or block of `header`.
 ///
 /// # Safety
 ///
-/// The caller owns the claim of `index`, alone, and does not use it again.
+/// The caller owns the claim, alone, and does not use it again.
 #[inline]
-pub(super) unsafe fn free(core: NonNull<Core>, index: u32) {
-    // SAFETY: the claim keeps the core live until the word is written.
-    let freed = match unsafe { &core.as_ref().books } {
-        Books::Slots(map) => {
-            let (word, bit) = map.place_of(index);
-            free_slot(word, bit)
-        }
-        Books::Blocks(map) => {
-            // SAFETY: the claim keeps the core live, and its header exists.
-            let order = unsafe { order_of(core, index) };
-            let (word, step) = map.prepare_free(index, order);
-            free_block(word, step)
-        }
+pub(super) unsafe fn free(header: NonNull<Header>) {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let home = unsafe { header.as_ref() }.home();
+    // SAFETY: the first claim wrote the distance from the core of this allocation to this header.
+    let core = unsafe { header.byte_sub(back_of(home)) }.cast::<Core>();
+    let freed = if home & LINE != 0 {
+        // SAFETY: the flag says that this header begins a line, which lives as long.
+        let (word, bit) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
+        // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
+        free_slot(unsafe { &*word }, bit)
+    } else {
+        // SAFETY: the claim keeps the core live until the word is written.
+        let books = unsafe { &core.as_ref().books };
+        // SAFETY: as above; the order is that of the block which starts here.
+        let order = unsafe { header.as_ref() }.order().into();
+        // SAFETY: as above.
+        let index = unsafe { core.as_ref() }.index_at(back_of(home));
+        let (word, step) = books.blocks().prepare_free(index, order);
+        free_block(word, step)
     };
+    if freed != Freed::Open {
+        // SAFETY: `freed` is what came of the caller's claim.
+        unsafe { free_slowly(core, back_of(home), freed) }
+    }
+}
+
+/// What only some frees do.
+///
+/// # Safety
+///
+/// The caller freed the claim whose header lies `back` behind `core`, with this outcome.
+#[cold]
+unsafe fn free_slowly(core: NonNull<Core>, back: usize, freed: Freed) {
     match freed {
         Freed::Open => {}
-        // SAFETY: our free emptied the word; `pending` counted it until now.
+        // SAFETY: the free emptied the word; `pending` counted it until now.
         Freed::Drained => unsafe { count_drained(core, 1) },
-        // SAFETY: nothing was freed, so the claim is still ours.
-        Freed::Waiters => unsafe { free_and_wake(core, index) },
+        Freed::Waiters => {
+            // SAFETY: nothing was freed: the claim keeps the core live.
+            let index = unsafe { core.as_ref() }.index_at(back);
+            // SAFETY: nothing was freed, so the claim is still the caller's.
+            unsafe { free_and_wake(core, index) }
+        }
     }
 }
 

@@ -8,11 +8,15 @@ mod header;
 mod lease;
 mod lifetime;
 mod waiters;
+#[cfg(feature = "io-uring")]
+mod witness;
 
 pub(crate) use self::core::{Books, Core, Plan};
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
+#[cfg(feature = "io-uring")]
+pub(crate) use witness::Witness;
 
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see the memory come home

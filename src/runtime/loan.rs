@@ -42,7 +42,10 @@ pub(super) mod sealed {
 
     impl Lent for Buffer {
         fn quarantine(self) {
-            Buffer::quarantine(self);
+            match self.into_lease() {
+                Ok((lease, ..)) => lease.quarantine(),
+                Err(spilled) => std::mem::forget(spilled),
+            }
         }
 
         fn extent(&self) -> usize {
@@ -50,14 +53,20 @@ pub(super) mod sealed {
         }
 
         fn slot_in(&self, arena: &FixedArena) -> Option<u32> {
-            let lease = self.lease()?;
-            lease.is_of(arena.handle()).then(|| lease.index())
+            // A slot of another arena lies elsewhere, whatever its index.
+            let start = self.lease()?.slot_start().addr().get();
+            let distance = start.checked_sub(arena.handle().region.start().addr().get())?;
+            (distance < arena.handle().region.len()).then(|| (distance / arena.slot_capacity()) as u32)
         }
     }
 
     impl Lent for ArenaBytes {
         fn quarantine(self) {
-            ArenaBytes::quarantine(self);
+            if let Some(lease) = self.lease() {
+                lease.note_quarantine();
+            }
+            // Its share of the slot is never given up.
+            std::mem::forget(self);
         }
     }
 

@@ -1,0 +1,308 @@
+//! The driver: owner of a ring, of what is under way on it, and of when it is not.
+//!
+//! # Safety
+//!
+//! Unsafe here: pushing entries. What an entry refers to is held in the table until its final completion.
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, cqueue, squeue, types};
+
+use super::key::{Key, Kind};
+use super::operation_table::{Held, OperationTable};
+use super::receive::Unfolding;
+use super::rings::Rings;
+use super::starved::Alarm;
+use super::{DriverMetrics, Event};
+use crate::ArenaBytes;
+use crate::error::DriverError;
+use crate::sync::{AtomicU32, Ordering};
+use crate::uring::Delivered;
+
+/// Owns an io_uring and everything under way on it; safe through and through.
+///
+/// Give it arenas to receive into ([`buffer_ring`](Self::buffer_ring)) and sockets ([`receive`](Self::receive)); then
+/// [`wait`](Self::wait) and take [events](Event) until [`next`](Self::next) has none. It arms multishot receives again when they
+/// end, parks sockets that find no slot and goes on with them when slots come back, keeps descriptors open until the
+/// kernel is done with them, and takes care that no memory is freed that the kernel may still write.
+///
+/// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel runs its completions for that thread
+/// alone. The bytes that it hands out may go anywhere.
+///
+/// Dropping it cancels what is under way and waits briefly; see [`drain`](Self::drain) for doing so in good order.
+///
+/// ```
+/// use std::io::Write;
+/// use std::num::NonZeroUsize;
+/// use std::os::unix::net::UnixStream;
+/// use uring_arena::{BufferRing, Driver, Event, FixedArena};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
+/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// # let mut driver = match Driver::builder().build() {
+/// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
+/// #     Ok(driver) => driver,
+/// # };
+/// # let _ = stringify! {
+/// let mut driver = Driver::builder().build()?;
+/// # };
+/// let ring = driver.buffer_ring(&arena, BufferRing::options().entries(32))?;
+/// let (mut sender, socket) = UnixStream::pair()?;
+/// let id = driver.receive(ring, socket)?;
+///
+/// sender.write_all(b"hello")?;
+/// drop(sender);
+/// let mut text = Vec::new();
+/// 'receiving: loop {
+///     driver.wait()?;
+///     while let Some(event) = driver.next() {
+///         match event {
+///             Event::Received { bytes, .. } => text.extend_from_slice(&bytes),
+///             Event::Closed { id: closed, error: None } if closed == id => break 'receiving,
+///             other => panic!("{other:?}"),
+///         }
+///     }
+/// }
+/// assert_eq!(text, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Invariants: 1. every entry in the submission queue, or with the kernel, has a place in `operations` that is in flight and that owns the
+/// descriptor and the memory that the entry names; buffer rings own theirs. 2. A place leaves the table only when it is
+/// not in flight.
+pub struct Driver {
+    pub(super) uring: IoUring,
+    pub(super) operations: OperationTable,
+    pub(super) rings: Rings,
+    /// Bytes of one completion that are still to be handed out.
+    pub(super) unfolding: Option<Unfolding>,
+    /// Receives that ended and are armed again on the next turn.
+    pub(super) ended: VecDeque<Key>,
+    /// Events that no completion brings.
+    pub(super) told: VecDeque<Event<ArenaBytes>>,
+    pub(super) alarm: Option<Alarm>,
+    /// Everything is being cancelled: nothing is armed again.
+    pub(super) draining: bool,
+    pub(super) number: u32,
+    pub(super) metrics: DriverMetrics,
+    /// The kernel runs completions for one thread only.
+    _on_one_thread: PhantomData<*mut ()>,
+}
+
+/// What a builder makes.
+pub(super) struct Parts {
+    pub(super) uring: IoUring,
+    pub(super) operations: usize,
+}
+
+impl Driver {
+    pub(super) fn new(parts: Parts) -> Result<Driver, DriverError> {
+        /// Drivers so far: tells the ids of one from those of another. Only hands out numbers.
+        static DRIVERS: AtomicU32 = AtomicU32::new(0);
+
+        Ok(Driver {
+            uring: parts.uring,
+            operations: OperationTable::new(parts.operations),
+            rings: Rings::default(),
+            unfolding: None,
+            ended: VecDeque::new(),
+            told: VecDeque::new(),
+            alarm: None,
+            draining: false,
+            number: DRIVERS.fetch_add(1, Ordering::Relaxed),
+            metrics: DriverMetrics::default(),
+            _on_one_thread: PhantomData,
+        })
+    }
+
+    /// Submits what is pending and waits until something happened. Returns at once if there are events to take.
+    ///
+    /// May return without an event: take events until there are none, and wait again. While every slot is in use the sockets wait with it, and
+    /// it goes on when a slot is freed: so do not wait while this thread itself holds all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if the kernel refuses to go on.
+    pub fn wait(&mut self) -> Result<(), DriverError> {
+        self.turn(None)
+    }
+
+    /// As [`wait`](Self::wait), but not longer than `patience` ([`Duration::ZERO`]: only looks). True if something happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    pub fn wait_timeout(&mut self, patience: Duration) -> Result<bool, DriverError> {
+        self.turn(Some(Instant::now() + patience))?;
+        Ok(self.has_news())
+    }
+
+    /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator would borrow the driver while the program uses it"
+    )]
+    pub fn next(&mut self) -> Option<Event> {
+        self.next_as()
+    }
+
+    /// As [`next`](Self::next), with bytes that allocate nothing on the heap.
+    pub fn next_in_place(&mut self) -> Option<Event<ArenaBytes>> {
+        self.next_as()
+    }
+
+    pub(super) fn next_as<B: Delivered>(&mut self) -> Option<Event<B>> {
+        loop {
+            if self.unfolding.is_some() {
+                if let Some(event) = self.unfold() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let Some(completion) = self.uring.completion().next() else {
+                return self.told.pop_front().map(Event::delivered);
+            };
+            if let Some(event) = self.complete(&completion) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Acts on one completion.
+    #[inline]
+    fn complete<B: Delivered>(&mut self, completion: &cqueue::Entry) -> Option<Event<B>> {
+        self.metrics.completions += 1;
+        let is_final = !cqueue::more(completion.flags());
+        let Some((key, kind)) = self.operations.note_completed(completion.user_data(), is_final) else {
+            self.complete_without_place(completion);
+            return None;
+        };
+        match kind {
+            Kind::Receive => self.received(key, completion),
+            Kind::Accept => self.accepted(key, completion),
+            Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
+        }
+    }
+
+    #[cold]
+    fn complete_without_place(&mut self, completion: &cqueue::Entry) {
+        let (key, kind) = Key::unpack(completion.user_data());
+        if kind == Kind::Wake as u8 && key == Key::NO_PLACE {
+            self.woken();
+        } else if kind != Kind::Cancel as u8 {
+            self.metrics.unknown_completions += 1;
+        }
+    }
+
+    /// Whether `next` would find something.
+    pub(super) fn has_news(&mut self) -> bool {
+        self.unfolding.is_some() || !self.told.is_empty() || !self.uring.completion().is_empty()
+    }
+
+    /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.
+    fn turn(&mut self, until: Option<Instant>) -> Result<(), DriverError> {
+        loop {
+            self.arm_ended()?;
+            let feed = self.feed()?;
+            // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
+            let only_look = feed.is_unfinished || self.has_news();
+            self.enter(only_look, until)?;
+            if !feed.is_unfinished || self.has_news() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits, and unless told only to look, waits for a completion.
+    pub(super) fn enter(&mut self, only_look: bool, until: Option<Instant>) -> Result<(), DriverError> {
+        let submitter = self.uring.submitter();
+        let want = usize::from(!only_look);
+        self.metrics.enters += 1;
+        let answer = match until {
+            Some(until) if !only_look => {
+                let left = types::Timespec::from(until.saturating_duration_since(Instant::now()));
+                submitter.submit_with_args(want, &types::SubmitArgs::new().timespec(&left))
+            }
+            _ => submitter.submit_and_wait(want),
+        };
+        match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+            Ok(_) => Ok(()),
+            // A signal, the end of patience, or a completion queue that must be emptied first: the caller looks, and comes again.
+            Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            Err(errno) => Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno }),
+        }
+    }
+
+    /// Takes a place in the table and pushes `entry`, whose `user_data` is filled in.
+    ///
+    /// If the operation cannot be taken it is given back with the reason.
+    ///
+    /// # Safety
+    ///
+    /// What the entry refers to is owned by `held`, or lives for ever: until the final completion.
+    pub(super) unsafe fn start(
+        &mut self,
+        held: Held,
+        entry: squeue::Entry,
+    ) -> Result<Key, (Held, DriverError)> {
+        let limit = self.operations.limit();
+        let key = match self.operations.insert(held) {
+            Ok(key) => key,
+            Err(held) => return Err((held, DriverError::TooManyOperations { limit })),
+        };
+        // SAFETY: the table owns what the entry refers to (the caller's promise).
+        match unsafe { self.push(key, entry) } {
+            Ok(()) => Ok(key),
+            Err(error) => Err((self.operations.remove(key).expect("just inserted"), error)),
+        }
+    }
+
+    /// Pushes an entry for an operation in the table, which is in flight from here on.
+    ///
+    /// # Safety
+    ///
+    /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until the final completion.
+    pub(super) unsafe fn push(&mut self, key: Key, entry: squeue::Entry) -> Result<(), DriverError> {
+        let Some(held) = self.operations.get(key) else { return Ok(()) };
+        let entry = entry.user_data(key.pack(held.kind()));
+        // SAFETY: the caller's promise.
+        unsafe { self.push_entry(&entry) }?;
+        self.operations.note_pushed(key);
+        Ok(())
+    }
+
+    /// Pushes an entry, submitting what is in the way.
+    ///
+    /// # Safety
+    ///
+    /// What the entry refers to outlives the operation.
+    pub(super) unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), DriverError> {
+        // A queue that stays full after a submission is one that the kernel does not take from now.
+        const TRIES: usize = 2;
+        for _ in 0..TRIES {
+            // SAFETY: the caller's promise.
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.enter(true, None)?;
+        }
+        Err(DriverError::System { action: "submitting (the queue stays full)", errno: libc::EBUSY })
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("fd", &self.uring.as_raw_fd())
+            .field("operations", &self.operations.count())
+            .field("in_flight", &self.operations.in_flight())
+            .finish_non_exhaustive()
+    }
+}

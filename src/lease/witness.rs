@@ -1,0 +1,57 @@
+//! For owners of bytes in an arena that have no lease in hand: `Bytes` hides it.
+//!
+//! # Safety
+//!
+//! Unsafe here: reaching the core through a pointer that counts nothing. The slot whose bytes the caller owns keeps it live.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use super::core::Core;
+use crate::region::Region;
+use crate::sync::Ordering;
+
+/// The arena that some bytes may lie in, without a count of its own. Good for owners of bytes in it: while they exist, so does
+/// the arena.
+#[derive(Debug, Clone, Copy)]
+pub struct Witness {
+    core: NonNull<Core>,
+    start: usize,
+    len: usize,
+}
+
+// SAFETY: an address; what is reached through it (by the caller's promise) is a `Core`, which is Send + Sync.
+unsafe impl Send for Witness {}
+// SAFETY: as above.
+unsafe impl Sync for Witness {}
+
+impl Witness {
+    #[inline]
+    pub(super) fn new(core: NonNull<Core>, region: &Region) -> Witness {
+        Witness { core, start: region.start().addr().get(), len: region.len() }
+    }
+
+    /// Whether `address` lies in the arena.
+    #[inline]
+    pub(crate) fn covers(self, address: usize) -> bool {
+        address.wrapping_sub(self.start) < self.len
+    }
+
+    /// Counts the slot that holds `address` as lost for good, once.
+    ///
+    /// # Safety
+    ///
+    /// `address` is covered, and its slot is claimed and, by the caller's doing, stays so for ever.
+    pub(crate) unsafe fn note_quarantine(self, address: usize) {
+        // SAFETY: the claim keeps the core live.
+        let core = unsafe { self.core.as_ref() };
+        let slot = (address - self.start) / core.slot_bytes;
+        // SAFETY: live, and the slot exists because it is claimed.
+        let header = unsafe { Core::header_at(self.core, slot as u32) };
+        // SAFETY: headers live as long as the core, and are all atomics.
+        if unsafe { header.as_ref() }.note_quarantine() {
+            // Relaxed: a counter.
+            core.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A counter that other threads raise to wake a ring that waits in the kernel.
+//!
+//! # Safety
+//!
+//! Unsafe here: making the descriptor ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::task::Wake;
+
+use crate::sync::Arc;
+
+/// An event descriptor. Raising it wakes whoever polls it; it stays raised until lowered, so no wake is lost.
+#[derive(Debug)]
+pub(crate) struct EventFd {
+    file: File,
+}
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<EventFd> {
+        // SAFETY: makes a new descriptor; takes no memory of ours.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(EventFd { file: File::from(fd) })
+    }
+
+    pub(crate) fn raise(&self) {
+        // Fails only when the counter is full: then it is raised all the same.
+        let _ = (&self.file).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn lower(&self) {
+        // Fails only when it is lowered already.
+        let _ = (&self.file).read(&mut [0; 8]);
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Wake for EventFd {
+    fn wake(self: Arc<Self>) {
+        self.raise();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.raise();
+    }
+}

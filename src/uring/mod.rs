@@ -1,0 +1,45 @@
+//! 6 KERNEL: pieces for a ring that the user owns. Uses the arenas and everything above them.
+//!
+//! Registration and its ladder, fixed and zero-copy operations, buffer rings and receiving, and what the kernel can do. The pieces
+//! build entries and interpret completions; whoever owns the ring pushes and reaps.
+
+mod buffer_ring;
+mod delivered;
+mod descriptor;
+mod direct;
+mod event_fd;
+mod feature;
+mod fixed;
+mod in_flight;
+mod ladder;
+mod memlock;
+mod memory;
+mod operation;
+mod probe;
+mod receive;
+mod registered;
+mod ring_entries;
+mod ring_options;
+mod send;
+mod shadow;
+mod syscall;
+mod table;
+mod unavailable;
+
+pub use buffer_ring::{BufferRing, BufferRingMetrics};
+pub use delivered::Delivered;
+pub use descriptor::Descriptor;
+pub use direct::{DirectAlignment, DirectFile};
+pub(crate) use event_fd::EventFd;
+pub use feature::Feature;
+pub use in_flight::{Completion, InFlight};
+pub use ladder::{RegisterOptions, Rung};
+pub use memlock::Memlock;
+pub use memory::{Memory, Payload};
+pub use operation::{Operation, Progress};
+pub use probe::{Probe, ring_info};
+pub(crate) use receive::Cursor;
+pub use receive::{Received, Status};
+pub use registered::{RegisteredArena, Registrable};
+pub use ring_options::BufferRingOptions;
+pub use send::SendOptions;

@@ -1,0 +1,252 @@
+//! An operation that the kernel may be working on: it owns its memory until the last completion.
+//!
+//! # Safety
+//!
+//! Unsafe here: believing a completion, and taking the memory out exactly once.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::mem::ManuallyDrop;
+
+use io_uring::cqueue;
+
+use super::memory::{Memory, Payload};
+use crate::buffer::Buffer;
+use crate::lease::Witness;
+
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: in the result of a notification.
+const NOTIFICATION_COPIED: u32 = 1 << 31;
+
+/// What the kernel was asked to do with the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Write into the room behind the written bytes.
+    Read,
+    /// Read the written bytes.
+    Write,
+    /// Read the written bytes, and say when it is done with them in a completion of its own.
+    SendZc {
+        /// The notification says whether the bytes were copied.
+        tells_usage: bool,
+    },
+}
+
+/// An operation in flight. It owns its memory; [`complete`](Self::complete) gives that back.
+///
+/// Made by [`RegisteredArena`](crate::RegisteredArena) together with the entry to push. **Dropping it quarantines its slot**: the kernel may
+/// still use the memory, so it is never freed, and counted in the arena's metrics.
+///
+/// Invariant: `memory` is there until `complete`, `not_submitted` or `drop` takes it.
+#[must_use = "dropping an operation loses its memory for good"]
+pub struct Operation<M: Memory = Buffer> {
+    memory: ManuallyDrop<M>,
+    lists: Lists,
+    witness: Witness,
+    index: Option<u16>,
+    kind: Kind,
+    /// Bytes asked for.
+    requested: u32,
+    /// The result of a zero-copy send whose notification is to come.
+    result: Option<i32>,
+    /// The notification of a zero-copy send whose result is to come.
+    notified: Option<u32>,
+}
+
+/// What a vectored operation's entry points to besides the memory: the kernel reads it when the operation is issued.
+#[derive(Default)]
+#[allow(dead_code)] // read by the kernel only
+pub(super) struct Lists {
+    pub(super) ranges: Option<Box<[libc::iovec]>>,
+    pub(super) message: Option<Box<libc::msghdr>>,
+}
+
+// SAFETY: addresses of the operation's own memory, which is Send; this type only keeps them.
+unsafe impl Send for Lists {}
+// SAFETY: as above.
+unsafe impl Sync for Lists {}
+
+/// What a completion made of an operation.
+#[derive(Debug)]
+pub enum Progress<M: Memory = Buffer> {
+    /// The kernel is done with the memory.
+    #[non_exhaustive]
+    Done {
+        /// Bytes read, written or sent, or why not.
+        result: io::Result<usize>,
+        /// The memory; after a read, longer by what was read.
+        buffer: M,
+        /// Whether the kernel copied the bytes of a zero-copy send after all. `None` for every other operation, and where
+        /// the kernel does not say.
+        copied: Option<bool>,
+    },
+    /// A further completion is to come: the notification of a zero-copy send.
+    More(Operation<M>),
+}
+
+/// What an operation begins as.
+pub(super) struct Begin<M> {
+    pub(super) memory: M,
+    pub(super) lists: Lists,
+    pub(super) witness: Witness,
+    pub(super) index: Option<u16>,
+    pub(super) kind: Kind,
+    pub(super) requested: u32,
+}
+
+impl<M: Memory> Operation<M> {
+    pub(super) fn new(begin: Begin<M>) -> Operation<M> {
+        Operation {
+            memory: ManuallyDrop::new(begin.memory),
+            lists: begin.lists,
+            witness: begin.witness,
+            index: begin.index,
+            kind: begin.kind,
+            requested: begin.requested,
+            result: None,
+            notified: None,
+        }
+    }
+
+    /// The registered buffer that the operation uses. `None` if it is an ordinary one: the arena is not registered, or the memory is not
+    /// of the arena, or spans two entries of the table.
+    pub fn buffer_index(&self) -> Option<u16> {
+        self.index
+    }
+
+    /// Whether the operation is a zero-copy send, which completes twice.
+    pub fn is_zero_copy(&self) -> bool {
+        matches!(self.kind, Kind::SendZc { .. })
+    }
+
+    /// Bytes that the operation asked for.
+    pub fn requested(&self) -> usize {
+        self.requested as usize
+    }
+
+    /// Bytes sent, or why not, of a zero-copy send whose notification is to come.
+    pub fn result_so_far(&self) -> Option<io::Result<usize>> {
+        self.result.map(outcome)
+    }
+
+    /// Takes a completion in.
+    ///
+    /// # Safety
+    ///
+    /// `cqe` is a completion of this operation's entry, and is handed in once
+    /// ([`RegisteredArena::register`](crate::RegisteredArena::register), 2).
+    pub unsafe fn complete(self, cqe: &cqueue::Entry) -> Progress<M> {
+        // SAFETY: the caller's promise.
+        unsafe { self.complete_with(cqe.result(), cqe.flags()) }
+    }
+
+    /// Takes a completion in, of which a runtime kept only result and flags.
+    ///
+    /// # Safety
+    ///
+    /// As for [`complete`](Self::complete).
+    pub unsafe fn complete_with(mut self, result: i32, flags: u32) -> Progress<M> {
+        if cqueue::notif(flags) {
+            self.notified = Some(result as u32);
+        } else {
+            self.result = Some(result);
+            if !cqueue::more(flags) {
+                // SAFETY: no notification follows: the kernel is done with the memory.
+                return unsafe { self.done(result, None) };
+            }
+        }
+        match (self.result, self.notified) {
+            // SAFETY: both completions of the pair are in: the kernel is done with the memory.
+            (Some(result), Some(usage)) => unsafe { self.done(result, Some(usage)) },
+            _ => Progress::More(self),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The kernel is done with the memory, and `result` is its result.
+    unsafe fn done(mut self, result: i32, usage: Option<u32>) -> Progress<M> {
+        if self.kind == Kind::Read
+            && let Ok(len) = u32::try_from(result)
+        {
+            let len = len.min(self.requested) as usize;
+            // SAFETY: the kernel read that many bytes into the room that the entry named, and is done.
+            unsafe { self.memory.note_read(len) };
+        }
+        let copied = match self.kind {
+            Kind::SendZc { tells_usage: true } => usage.map(|usage| usage & NOTIFICATION_COPIED != 0),
+            _ => None,
+        };
+        Progress::Done { result: outcome(result), buffer: self.take(), copied }
+    }
+
+    /// Gives the memory back when the entry was never pushed: the queue was full, say.
+    ///
+    /// # Safety
+    ///
+    /// The entry was not pushed to a ring, and will not be.
+    pub unsafe fn not_submitted(self) -> M {
+        self.take()
+    }
+
+    fn take(self) -> M {
+        let mut this = ManuallyDrop::new(self);
+        this.lists = Lists::default();
+        // SAFETY: there until now (invariant), and `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.memory) }
+    }
+}
+
+impl<M: Memory + Into<Payload>> Operation<M> {
+    /// The operation with its memory as a [`Payload`], for a table that holds operations of every kind.
+    pub fn into_any(self) -> Operation<Payload> {
+        let (index, kind, requested, result, notified, witness) =
+            (self.index, self.kind, self.requested, self.result, self.notified, self.witness);
+        let mut this = ManuallyDrop::new(self);
+        let lists = std::mem::take(&mut this.lists);
+        // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told of stays where it is.
+        let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
+        let memory = ManuallyDrop::new(memory.into());
+        Operation { memory, lists, witness, index, kind, requested, result, notified }
+    }
+}
+
+impl Operation<Payload> {
+    /// The number of the slot that this operation has to itself, if its memory is a buffer in a slot.
+    pub(super) fn slot_alone(&self) -> Option<u32> {
+        match &*self.memory {
+            Payload::Buffer(buffer) => buffer.slot_index(),
+            _ => None,
+        }
+    }
+}
+
+/// A completion's result as the C library would say it.
+pub(super) fn outcome(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.wrapping_neg()))
+}
+
+impl<M: Memory> Drop for Operation<M> {
+    fn drop(&mut self) {
+        // SAFETY: there until now (invariant), and never touched again.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        memory.quarantine(self.witness);
+        // The kernel may not have read the lists yet either.
+        std::mem::forget(std::mem::take(&mut self.lists));
+        tracing::warn!(
+            index = self.index,
+            "an operation was dropped before its last completion: its memory is lost, because the kernel may still use it"
+        );
+    }
+}
+
+impl<M: Memory> fmt::Debug for Operation<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation")
+            .field("kind", &self.kind)
+            .field("buffer_index", &self.index)
+            .field("requested", &self.requested)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}

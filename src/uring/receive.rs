@@ -1,0 +1,274 @@
+//! From a completion of a receive to bytes.
+//!
+//! # Safety
+//!
+//! Unsafe here: making bytes of what the kernel says it wrote.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+use io_uring::{cqueue, opcode, squeue, types};
+
+use super::{BufferRing, Delivered};
+use crate::buffer::ArenaBytes;
+
+/// What a completion says about the receive that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Still armed: more completions will come.
+    Armed,
+    /// Ended with nothing wrong, as a multishot may at any time: arm it again.
+    Ended,
+    /// Ended because no slot lay ready (`ENOBUFS`). Arm it again after slots have come back and were published: earlier, it
+    /// would only end again.
+    Starved,
+    /// The peer has sent all that it will.
+    Finished,
+    /// Cancelled on request.
+    Cancelled,
+    /// Failed with this error number.
+    Failed {
+        /// The error number.
+        errno: i32,
+    },
+}
+
+impl Status {
+    #[inline]
+    fn of(result: i32, flags: u32) -> Status {
+        match result {
+            // Without buffer too, it may be an old kernel's way of saying "again".
+            _ if cqueue::more(flags) => Status::Armed,
+            1.. => Status::Ended,
+            0 => Status::Finished,
+            _ => Status::of_error(-result),
+        }
+    }
+
+    #[cold]
+    fn of_error(errno: i32) -> Status {
+        match errno {
+            libc::ENOBUFS => Status::Starved,
+            libc::ECANCELED => Status::Cancelled,
+            // The kernel maps its restarts to EINTR.
+            libc::EINTR => Status::Ended,
+            errno => Status::Failed { errno },
+        }
+    }
+}
+
+/// Where the next bytes of a completion lie: a number, so that a caller can keep it beside the ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursor {
+    position: u32,
+    remaining: u32,
+    /// The last slot stays in the ring: the kernel goes on behind these bytes (incremental consumption).
+    keeps_last: bool,
+}
+
+impl Cursor {
+    const NOTHING: Cursor = Cursor { position: 0, remaining: 0, keeps_last: false };
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.remaining == 0
+    }
+}
+
+impl BufferRing {
+    /// An entry for a multishot receive into this ring (Linux 6.0). Add your `user_data`, push it, and arm it again when a
+    /// completion's status asks for it.
+    ///
+    /// With [`bundles`](super::BufferRingOptions::bundles) it fills several slots a completion.
+    pub fn receive_multi(&self, fd: types::Fd) -> squeue::Entry {
+        if self.bundles {
+            opcode::RecvMultiBundle::new(fd, self.group()).build()
+        } else {
+            opcode::RecvMulti::new(fd, self.group()).build()
+        }
+    }
+
+    /// An entry for a receive of one message into this ring.
+    pub fn receive_once(&self, fd: types::Fd) -> squeue::Entry {
+        opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            .buf_group(self.group())
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+    }
+
+    /// An entry for a multishot read of a pipe, or of anything else that can be polled, into this ring (Linux 6.7).
+    pub fn read_multi(&self, fd: types::Fd) -> squeue::Entry {
+        // The offset of "where the file is".
+        opcode::ReadMulti::new(fd, 0, self.group()).offset(u64::MAX).build()
+    }
+
+    /// Interprets a completion of a receive of this ring: the bytes that came, and what became of the receive.
+    ///
+    /// What is not taken out of the result goes back to the kernel when it is dropped.
+    ///
+    /// # Safety
+    ///
+    /// `completion` is of a receive that names this ring's group, on the ring where it is registered, and is handed in once.
+    #[inline]
+    pub unsafe fn complete(&mut self, completion: &cqueue::Entry) -> Received<'_> {
+        let (result, flags) = (completion.result(), completion.flags());
+        // SAFETY: the caller's promise.
+        let (cursor, status) = unsafe { self.begin(result, flags) };
+        Received { ring: self, cursor, status }
+    }
+
+    /// As [`complete`](Self::complete), for a caller that keeps the cursor.
+    ///
+    /// # Safety
+    ///
+    /// As for `complete`. Each cursor is taken to its end before the next is begun.
+    #[inline]
+    pub(crate) unsafe fn begin(&mut self, result: i32, flags: u32) -> (Cursor, Status) {
+        let status = Status::of(result, flags);
+        if result > 0
+            && let Some(id) = cqueue::buffer_select(flags)
+            && let Some(position) = self.shadow.find(id)
+        {
+            let keeps_last = self.incremental && cqueue::buffer_more(flags);
+            return (Cursor { position, remaining: result as u32, keeps_last }, status);
+        }
+        self.begin_without_bytes(result, flags, status);
+        (Cursor::NOTHING, status)
+    }
+
+    #[cold]
+    fn begin_without_bytes(&mut self, result: i32, flags: u32, status: Status) {
+        if status == Status::Starved {
+            self.metrics.starved += 1;
+        }
+        let Some(id) = cqueue::buffer_select(flags) else {
+            // Bytes that went nowhere: not a completion of ours.
+            self.metrics.foreign += u64::from(result > 0);
+            return;
+        };
+        let Some(position) = self.shadow.find(id) else {
+            self.metrics.foreign += 1;
+            return;
+        };
+        if self.incremental && cqueue::buffer_more(flags) {
+            return;
+        }
+        if let Some(lease) = self.shadow.take(position) {
+            // A receive that failed on the way may have written any of it.
+            lease.note_written(self.slot_bytes as usize);
+            self.recycle(lease);
+        }
+    }
+
+    /// The next bytes of a completion: from one slot.
+    #[inline]
+    pub(crate) fn take<B: Delivered>(&mut self, cursor: &mut Cursor) -> Option<B> {
+        if cursor.remaining == 0 {
+            return None;
+        }
+        let Some((lease, used)) = self.shadow.peek(cursor.position) else {
+            return self.refuse_rest(cursor);
+        };
+        let position = cursor.position;
+        let len = cursor.remaining.min(self.slot_bytes - used);
+        cursor.remaining -= len;
+        cursor.position = position.wrapping_add(1);
+        let end = used as usize + len as usize;
+        lease.note_written(end);
+        // SAFETY: `used + len` is at most the slot.
+        let start = unsafe { lease.slot_start().add(used as usize) };
+        // A slot that is used up never stays, whatever the kernel says.
+        let stays = cursor.keeps_last && cursor.remaining == 0 && end < self.slot_bytes as usize;
+        if (len as usize) < self.copy_below {
+            return Some(self.copy_out(position, start, len, stays));
+        }
+        self.metrics.received += 1;
+        let bytes = if stays {
+            // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the shadow gives the ring's share up
+            // by `give_up_share`, or hands it on as one owner of several.
+            let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
+            self.shadow.note_used(position, len);
+            bytes
+        } else {
+            let lease = self.shadow.take(position)?;
+            // SAFETY: the completion says that the kernel has written these bytes, and that it is done with the slot.
+            unsafe { ArenaBytes::from_lease(lease, start, len as usize) }
+        };
+        Some(B::in_slot(bytes))
+    }
+
+    fn copy_out<B: Delivered>(&mut self, position: u32, start: NonNull<u8>, len: u32, stays: bool) -> B {
+        // SAFETY: the kernel has written these bytes, and the ring owns the slot's lease until below.
+        let bytes = B::copied(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) });
+        self.metrics.copied += 1;
+        if stays {
+            self.shadow.note_used(position, len);
+        } else if let Some(lease) = self.shadow.take(position) {
+            self.recycle(lease);
+        }
+        bytes
+    }
+
+    /// More bytes than were posted: what cannot be is not handed out.
+    #[cold]
+    fn refuse_rest<B>(&mut self, cursor: &mut Cursor) -> Option<B> {
+        self.metrics.foreign += 1;
+        cursor.remaining = 0;
+        None
+    }
+
+    /// Gives the slots of bytes that nobody took back to the kernel.
+    fn recycle_rest(&mut self, cursor: &mut Cursor) {
+        while let Some(bytes) = self.take::<ArenaBytes>(cursor) {
+            drop(bytes);
+        }
+    }
+}
+
+/// What one completion of a receive brought: an iterator over its bytes, one item a slot.
+///
+/// Most completions bring one item; a bundle brings several. [`bytes`](Self::bytes) gives the same as [`Bytes`].
+#[derive(Debug)]
+#[must_use = "bytes that are not taken are dropped"]
+pub struct Received<'ring> {
+    ring: &'ring mut BufferRing,
+    cursor: Cursor,
+    status: Status,
+}
+
+impl Received<'_> {
+    /// What became of the receive.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Bytes that are still to be taken.
+    pub fn remaining(&self) -> usize {
+        self.cursor.remaining as usize
+    }
+
+    /// The same as an iterator over [`Bytes`].
+    pub fn bytes(&mut self) -> impl Iterator<Item = Bytes> {
+        std::iter::from_fn(|| self.ring.take(&mut self.cursor))
+    }
+}
+
+impl Iterator for Received<'_> {
+    type Item = ArenaBytes;
+
+    #[inline]
+    fn next(&mut self) -> Option<ArenaBytes> {
+        self.ring.take(&mut self.cursor)
+    }
+}
+
+impl Drop for Received<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.cursor.is_done() {
+            self.ring.recycle_rest(&mut self.cursor);
+        }
+    }
+}

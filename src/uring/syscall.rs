@@ -1,0 +1,190 @@
+//! The one door to `io_uring_register(2)`, for what the io-uring crate hides: how many entries an update placed.
+//!
+//! # Safety
+//!
+//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the call.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+
+const REGISTER_BUFFERS: libc::c_uint = 0;
+const UNREGISTER_BUFFERS: libc::c_uint = 1;
+const REGISTER_BUFFERS2: libc::c_uint = 15;
+const REGISTER_BUFFERS_UPDATE: libc::c_uint = 16;
+const REGISTER_PBUF_RING: libc::c_uint = 22;
+const UNREGISTER_PBUF_RING: libc::c_uint = 23;
+const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
+
+const RSRC_REGISTER_SPARSE: u32 = 1;
+const DST_REPLACE: u32 = 2;
+
+/// `struct io_uring_rsrc_register`.
+#[repr(C)]
+struct RsrcRegister {
+    nr: u32,
+    flags: u32,
+    reserved: u64,
+    data: u64,
+    tags: u64,
+}
+
+/// `struct io_uring_rsrc_update2`.
+#[repr(C)]
+struct RsrcUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+    tags: u64,
+    nr: u32,
+    reserved2: u32,
+}
+
+/// `struct io_uring_clone_buffers`.
+#[repr(C)]
+struct CloneBuffers {
+    src_fd: u32,
+    flags: u32,
+    src_off: u32,
+    dst_off: u32,
+    nr: u32,
+    pad: [u32; 3],
+}
+
+/// `struct io_uring_buf_reg`.
+#[repr(C)]
+struct BufferRingRegister {
+    ring_addr: u64,
+    ring_entries: u32,
+    group: u16,
+    flags: u16,
+    reserved: [u64; 3],
+}
+
+/// Registers a table that has exactly these entries.
+///
+/// # Safety
+///
+/// Each entry is memory that may stay pinned for as long as it is registered, and that the kernel may write through
+/// operations that name it.
+pub(super) unsafe fn register_buffers(ring: RawFd, entries: &[libc::iovec]) -> io::Result<()> {
+    // SAFETY: the list is live during the call; the caller vouches for what it names.
+    unsafe { register(ring, REGISTER_BUFFERS, entries.as_ptr(), entries.len()) }.map(drop)
+}
+
+/// Registers a table of empty entries.
+pub(super) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
+    let argument = RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
+    // SAFETY: live during the call, and of the size told.
+    unsafe { register(ring, REGISTER_BUFFERS2, &argument, size_of::<RsrcRegister>()) }.map(drop)
+}
+
+/// Replaces entries from `offset` on; says how many were, which may be fewer than asked for.
+///
+/// # Safety
+///
+/// As for [`register_buffers`].
+pub(super) unsafe fn update_buffers(ring: RawFd, offset: u32, entries: &[libc::iovec]) -> io::Result<usize> {
+    let argument = RsrcUpdate {
+        offset,
+        reserved: 0,
+        data: entries.as_ptr() as u64,
+        tags: 0,
+        nr: entries.len() as u32,
+        reserved2: 0,
+    };
+    // SAFETY: argument and list are live during the call; the caller vouches for what the list names.
+    unsafe { register(ring, REGISTER_BUFFERS_UPDATE, &argument, size_of::<RsrcUpdate>()) }
+}
+
+/// Empties `count` entries from `offset` on.
+pub(super) fn clear_buffers(ring: RawFd, offset: u32, count: usize) -> io::Result<usize> {
+    let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    // SAFETY: empty entries name no memory.
+    unsafe { update_buffers(ring, offset, &vec![empty; count]) }
+}
+
+/// Removes the whole table.
+pub(super) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { register(ring, UNREGISTER_BUFFERS, std::ptr::null::<u8>(), 0) }.map(drop)
+}
+
+/// A run of entries of one ring's table and where it goes in another's.
+pub(super) struct Cloned {
+    pub(super) from_ring: RawFd,
+    pub(super) from_offset: u32,
+    pub(super) to_offset: u32,
+    pub(super) count: u32,
+    /// Into a table that exists.
+    pub(super) replace: bool,
+}
+
+/// Shares entries of another ring's table.
+pub(super) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
+    let argument = CloneBuffers {
+        src_fd: cloned.from_ring as u32,
+        flags: if cloned.replace { DST_REPLACE } else { 0 },
+        src_off: cloned.from_offset,
+        dst_off: cloned.to_offset,
+        nr: cloned.count,
+        pad: [0; 3],
+    };
+    // SAFETY: live during the call. What the entries name is pinned by the other ring already.
+    unsafe { register(ring, REGISTER_CLONE_BUFFERS, &argument, 1) }.map(drop)
+}
+
+/// Whether a buffer ring with `flags` can be registered: registers one of a single entry and removes it again.
+pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
+    #[repr(align(4096))]
+    struct Page(#[allow(dead_code)] [u8; 4096]);
+
+    let page = Box::new(Page([0; 4096]));
+    let argument = BufferRingRegister {
+        ring_addr: (&raw const *page) as u64,
+        ring_entries: 1,
+        group: 0,
+        flags,
+        reserved: [0; 3],
+    };
+    // SAFETY: the page is live, page-aligned, and holds the one entry of 16 bytes.
+    unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }?;
+    // SAFETY: live during the call.
+    let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
+    if removed.is_err() {
+        // Still registered: it must not be reused. A page is a small price for certainty.
+        std::mem::forget(page);
+    }
+    removed.map(drop)
+}
+
+/// # Safety
+///
+/// `argument` and `count` are what `opcode` asks for, and live during the call.
+unsafe fn register<T>(
+    ring: RawFd,
+    opcode: libc::c_uint,
+    argument: *const T,
+    count: usize,
+) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_have_the_kernels_layout() {
+        assert_eq!(size_of::<RsrcRegister>(), 32);
+        assert_eq!(size_of::<RsrcUpdate>(), 32);
+        assert_eq!(std::mem::offset_of!(RsrcUpdate, nr), 24);
+        assert_eq!(size_of::<CloneBuffers>(), 32);
+        assert_eq!(std::mem::offset_of!(CloneBuffers, nr), 16);
+        assert_eq!(size_of::<BufferRingRegister>(), 40);
+        assert_eq!(std::mem::offset_of!(BufferRingRegister, flags), 14);
+    }
+}

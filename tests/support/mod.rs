@@ -1,0 +1,88 @@
+//! What the tests on the real kernel share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use uring_arena::{Driver, DriverBuilder, DriverError, Event, FixedArena};
+
+/// Longer than any test takes that works: a hang becomes a failure that says what it waited for.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
+    let nz = |n| NonZeroUsize::new(n).expect("a size");
+    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).build().expect("an arena")
+}
+
+/// A driver; `None`, and a line that says why, where io_uring is not to be had.
+pub fn driver() -> Option<Driver> {
+    build(Driver::builder())
+}
+
+pub fn build(builder: DriverBuilder) -> Option<Driver> {
+    match builder.build() {
+        Ok(driver) => Some(driver),
+        Err(error @ (DriverError::Forbidden { .. } | DriverError::Unsupported { .. })) => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Two ends of a TCP connection over loopback.
+pub fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ours = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let (theirs, _) = listener.accept().expect("the other end");
+    (ours, theirs)
+}
+
+/// Takes events until `done` says so; fails after [`PATIENCE`].
+pub fn run(driver: &mut Driver, mut done: impl FnMut(Event) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        while let Some(event) = driver.next() {
+            if done(event) {
+                return;
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "nothing happened any more: {driver:?} {:?}", driver.metrics());
+        driver.wait_timeout(left).expect("the kernel goes on");
+    }
+}
+
+/// Every slot is free again.
+pub fn assert_home(arena: &FixedArena) {
+    let metrics = arena.metrics();
+    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
+    assert_eq!(metrics.allocations_ok, metrics.frees);
+}
+
+/// Ends the driver; nothing may be left in flight.
+pub fn finish(mut driver: Driver) {
+    let drained = driver.drain(PATIENCE).expect("the kernel goes on");
+    assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
+}
+
+/// Bytes that differ by position and by stream.
+pub fn pattern(stream: usize, len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(stream as u64 + 1) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+pub fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all).expect("readable");
+    all
+}
