@@ -29,6 +29,12 @@ pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use uring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
+    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
+    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+};
 
 #[cfg(feature = "compio")]
 pub use runtime::compio;
@@ -38,9 +44,3 @@ pub use runtime::monoio;
 pub use runtime::tokio_uring;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 pub use runtime::{Lend, Loan};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use uring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
-    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
-    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
-};

@@ -195,6 +195,14 @@ impl ArenaBytes {
         self.len = end - start;
     }
 
+    /// Never gives this owner's share up, and so never frees the slot: the kernel may still read it.
+    pub(crate) fn quarantine(self) {
+        if let Some(lease) = self.lease() {
+            lease.note_quarantine();
+        }
+        std::mem::forget(self);
+    }
+
     /// The shared lease, unless the bytes have spilled.
     #[inline]
     pub(crate) fn lease(&self) -> Option<&Lease> {

@@ -212,6 +212,14 @@ impl Buffer {
         }
     }
 
+    /// Never frees the memory: the kernel may still use it.
+    pub(crate) fn quarantine(self) {
+        match self.into_lease() {
+            Ok((lease, ..)) => lease.quarantine(),
+            Err(spilled) => std::mem::forget(spilled),
+        }
+    }
+
     /// The lease, unless the buffer has spilled.
     #[inline]
     pub(crate) fn lease(&self) -> Option<&Lease> {

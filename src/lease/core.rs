@@ -64,7 +64,6 @@ impl Books {
     }
 
     /// Slots of equal size, if the arena has such.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) fn slot_count(&self) -> Option<usize> {
         match self {
             Books::Slots(map) => Some(map.slot_count()),

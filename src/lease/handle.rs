@@ -198,6 +198,12 @@ impl Handle {
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
     }
+
+    /// Whether `lease` is of this arena.
+    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+    pub(crate) fn owns(&self, lease: &Lease) -> bool {
+        std::ptr::eq(lease.core(), &raw const **self)
+    }
 }
 
 /// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic loses none.

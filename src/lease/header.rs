@@ -212,7 +212,6 @@ impl Header {
     /// Marks the slot as lost for good; true if this is the first mark.
     ///
     /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to the byte meanwhile.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) fn note_quarantine(&self) -> bool {
         // Relaxed: it only keeps the count exact.
         self.used.fetch_or(QUARANTINED, Ordering::Relaxed) & QUARANTINED == 0

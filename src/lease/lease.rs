@@ -124,7 +124,6 @@ impl Lease {
     }
 
     /// Gives up a share of a slot that may have other owners; the last one's share frees it.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
     pub(crate) fn give_up_share(self) {
         if !self.header().give_up_share() {
             std::mem::forget(self);

@@ -42,10 +42,7 @@ pub(super) mod sealed {
 
     impl Lent for Buffer {
         fn quarantine(self) {
-            match self.into_lease() {
-                Ok((lease, ..)) => lease.quarantine(),
-                Err(spilled) => std::mem::forget(spilled),
-            }
+            Buffer::quarantine(self);
         }
 
         fn extent(&self) -> usize {
@@ -53,20 +50,14 @@ pub(super) mod sealed {
         }
 
         fn slot_in(&self, arena: &FixedArena) -> Option<u32> {
-            // A slot of another arena lies elsewhere, whatever its index.
-            let start = self.lease()?.slot_start().addr().get();
-            let distance = start.checked_sub(arena.handle().region.start().addr().get())?;
-            (distance < arena.handle().region.len()).then(|| (distance / arena.slot_capacity()) as u32)
+            let lease = self.lease()?;
+            arena.handle().owns(lease).then(|| lease.index())
         }
     }
 
     impl Lent for ArenaBytes {
         fn quarantine(self) {
-            if let Some(lease) = self.lease() {
-                lease.note_quarantine();
-            }
-            // Its share of the slot is never given up.
-            std::mem::forget(self);
+            ArenaBytes::quarantine(self);
         }
     }
 

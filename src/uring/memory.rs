@@ -88,10 +88,7 @@ impl Held for Buffer {
     }
 
     fn quarantine(self, _: Witness) {
-        match self.into_lease() {
-            Ok((lease, ..)) => lease.quarantine(),
-            Err(spilled) => std::mem::forget(spilled),
-        }
+        Buffer::quarantine(self);
     }
 }
 
@@ -107,11 +104,7 @@ impl Held for ArenaBytes {
     unsafe fn note_read(&mut self, _: usize) {}
 
     fn quarantine(self, _: Witness) {
-        if let Some(lease) = self.lease() {
-            lease.note_quarantine();
-        }
-        // Its share of the slot is never given up.
-        std::mem::forget(self);
+        ArenaBytes::quarantine(self);
     }
 }
 
@@ -228,8 +221,8 @@ impl Held for Payload {
 
     fn quarantine(self, witness: Witness) {
         match self {
-            Payload::Buffer(buffer) => buffer.quarantine(witness),
-            Payload::ArenaBytes(bytes) => bytes.quarantine(witness),
+            Payload::Buffer(buffer) => buffer.quarantine(),
+            Payload::ArenaBytes(bytes) => bytes.quarantine(),
             Payload::Bytes(bytes) => bytes.quarantine(witness),
         }
     }

@@ -1,1 +1,107 @@
-fn main() {}
+//! How does uring-arena compare with every peer, on the same work, in one run?
+//!
+//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…]`
+
+mod buddy;
+mod disk;
+mod fixed;
+mod harness;
+mod receive;
+mod report;
+mod waiting;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use harness::Effort;
+use report::Part;
+
+const PARTS: [&str; 5] = ["core", "receive", "disk", "buddy", "waiting"];
+
+const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…";
+
+fn main() -> ExitCode {
+    end_on_panic();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = match words.split_first() {
+        Some((first, role)) if first == "worker" => work(role),
+        _ => compare(&words),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A thread that panics would leave the others waiting for it: better no number than no end.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// The parent: measures the parts asked for, and writes the page from all parts on record.
+fn compare(words: &[String]) -> io::Result<()> {
+    let mut effort = Effort::full();
+    let mut folder = None;
+    let mut parts = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => effort = Effort::quick(),
+            "--out" => folder = words.next().map(PathBuf::from),
+            name if PARTS.contains(&name) => parts.push(name),
+            _ => return Err(io::Error::other(USAGE)),
+        }
+    }
+    if parts.is_empty() {
+        parts.extend(PARTS);
+    }
+    let folder = folder.unwrap_or_else(|| usual_folder(effort));
+    for name in PARTS.iter().filter(|name| parts.contains(name)) {
+        let part = measure(name, effort)?;
+        report::print(&part);
+        report::store(&folder, &part)?;
+    }
+    report::write_page(&folder, &report::load(&folder, &PARTS))
+}
+
+/// A quick run does not replace the page that is kept.
+fn usual_folder(effort: Effort) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.join(effort.choose("target/peers", "docs"))
+}
+
+/// Where this program was built: on a disk, and cleaned with the build.
+fn target_folder() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    program.parent().map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn measure(name: &str, effort: Effort) -> io::Result<Part> {
+    match name {
+        "core" => Ok(fixed::run(effort)),
+        "receive" => Ok(receive::run(effort)),
+        "disk" => disk::run(effort, &target_folder()?),
+        "buddy" => Ok(buddy::run(effort)),
+        "waiting" => Ok(waiting::run(effort)),
+        _ => Err(io::Error::other(USAGE)),
+    }
+}
+
+/// A child: does what the parent orders.
+fn work(role: &[String]) -> io::Result<()> {
+    match role.split_first() {
+        Some((part, words)) if part == "core" => fixed::work(words),
+        Some((part, words)) if part == "receive" => receive::work(words),
+        Some((part, words)) if part == "disk" => disk::work(words),
+        Some((part, words)) if part == "waiting" => waiting::work(words),
+        _ => Err(io::Error::other("this is for the program's own children")),
+    }
+}

@@ -1,0 +1,90 @@
+//! What do claims and drops of many lengths cost one thread?
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use crate::harness::Work;
+
+use super::memory::Memory;
+use super::random::Random;
+
+/// One block at a time.
+pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
+    Box::new(move |times| claim_and_drop(&memory, bytes, times))
+}
+
+#[inline(never)]
+pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Duration {
+    let begin = Instant::now();
+    for _ in 0..times {
+        // There is room for one: who refuses because another thread splits at that moment is asked again.
+        let block = loop {
+            if let Some(block) = memory.claim(black_box(bytes)) {
+                break block;
+            }
+        };
+        drop(black_box(block));
+    }
+    begin.elapsed()
+}
+
+/// So many live; each operation drops one of them and claims another.
+pub fn replaced<M: Memory>(memory: M, live: usize, length: fn(&mut Random) -> usize) -> Work<'static> {
+    let mut random = Random::new(11);
+    let mut held: Vec<_> = (0..live).map(|_| memory.claim(length(&mut random))).collect();
+    Box::new(move |times| replace(&memory, &mut held, &mut random, length, times))
+}
+
+#[inline(never)]
+pub fn replace<M: Memory>(
+    memory: &M,
+    held: &mut [Option<M::Block>],
+    random: &mut Random,
+    length: fn(&mut Random) -> usize,
+    times: u64,
+) -> Duration {
+    let begin = Instant::now();
+    for _ in 0..times {
+        let victim = random.below(held.len());
+        held[victim] = None;
+        held[victim] = memory.claim(length(random));
+    }
+    begin.elapsed()
+}
+
+/// The arena so full of blocks of one length, the holes anywhere; each operation moves one hole.
+pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'static> {
+    let mut random = Random::new(13);
+    let mut held: Vec<_> = std::iter::from_fn(|| memory.claim(bytes)).map(Some).collect();
+    let keep = held.len() * percent / 100;
+    while held.len() > keep {
+        held.swap_remove(random.below(held.len()));
+    }
+    Box::new(move |times| {
+        let begin = Instant::now();
+        for _ in 0..times {
+            let victim = random.below(held.len());
+            held[victim] = None;
+            held[victim] = Some(memory.claim(bytes).expect("the block just dropped fits again"));
+        }
+        begin.elapsed()
+    })
+}
+
+/// Grows to 256 blocks and shrinks to none, in another order.
+pub fn burst<M: Memory>(memory: M) -> Work<'static> {
+    let mut random = Random::new(17);
+    let mut held = Vec::with_capacity(256);
+    Box::new(move |times| {
+        let bursts = times.div_ceil(256);
+        let begin = Instant::now();
+        for _ in 0..bursts {
+            held.extend((0..256).map(|_| memory.claim(random.size())));
+            while !held.is_empty() {
+                held.swap_remove(random.below(held.len()));
+            }
+        }
+        let taken = begin.elapsed();
+        taken.mul_f64(times as f64 / (bursts * 256) as f64)
+    })
+}

@@ -1,0 +1,101 @@
+//! The fixed arena beside what it replaces: claim, write, freeze, drop.
+
+mod batch;
+mod cases;
+mod claim_drop;
+mod figures;
+mod fill;
+mod full;
+mod hand_over;
+mod ours;
+mod peers;
+mod plots;
+mod pool;
+mod puts;
+mod round_trip;
+mod spill;
+mod threads;
+mod zero;
+
+use std::io;
+
+use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
+use crate::report::{Part, Question};
+
+use cases::Case;
+use ours::{Ours, OursInArena};
+use peers::{Alligator, Bare, Heap, LockedList, Queue};
+use pool::Pool;
+
+const INTRODUCTION: &str = "\
+1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds per operation on one pinned \
+thread unless the case says otherwise. Freeze and drop are counted. The lists kept by hand hold an `Arc` in each slot, as any \
+owner of a `Bytes` that may outlive its pool must.";
+
+/// The name of the `BytesMut` line whose process runs on mimalloc.
+const MIMALLOC: &str = "BytesMut, mimalloc";
+
+/// Measures every case with every contender that can do it.
+pub fn run(effort: Effort) -> Part {
+    pin_to_core(0);
+    let groups = cases::groups(effort);
+    let progress = Progress::begin("core", groups.len());
+    let mut part = Part::new("core", "The fixed arena", INTRODUCTION, effort);
+    for group in groups {
+        progress.step(&group[0].title());
+        let question = |case: Case| Question {
+            key: case.key(),
+            title: case.title(),
+            contenders: contenders(case, &progress),
+        };
+        part.ask(group.into_iter().map(question).collect(), effort);
+    }
+    figures::add(&mut part);
+    plots::add(&mut part);
+    part
+}
+
+/// The child's side of the mimalloc line.
+pub fn work(words: &[String]) -> io::Result<()> {
+    pin_to_core(0);
+    let case = words.first().and_then(|key| Case::parse(key));
+    let case = case.ok_or_else(|| io::Error::other("no such case"))?;
+    let mut work = case.prepare::<Heap>();
+    serve(|times| Ok(Sample::default().with("nanos", work(times).as_nanos() as f64)))
+}
+
+fn contenders(case: Case, progress: &Progress) -> Vec<Contender<'static>> {
+    let mut list = Vec::new();
+    add::<Ours>(&mut list, case);
+    add::<OursInArena>(&mut list, case);
+    add::<Alligator>(&mut list, case);
+    add::<Heap>(&mut list, case);
+    if case.suits::<Heap>() {
+        match mimalloc(case) {
+            Ok(work) => list.push(Contender {
+                name: MIMALLOC.into(),
+                note: "a process of its own, rounds interleaved".into(),
+                work,
+            }),
+            Err(error) => progress.aloud(&format!("left out: {MIMALLOC}: {error}")),
+        }
+    }
+    add::<Queue>(&mut list, case);
+    add::<LockedList>(&mut list, case);
+    add::<Bare>(&mut list, case);
+    list
+}
+
+fn add<P: Pool>(list: &mut Vec<Contender<'static>>, case: Case) {
+    if case.suits::<P>() {
+        list.push(Contender { name: P::NAME.into(), note: P::NOTE.into(), work: case.prepare::<P>() });
+    }
+}
+
+fn mimalloc(case: Case) -> io::Result<Work<'static>> {
+    let mut child = Child::start(&["core", &case.key()], "mimalloc")?;
+    Ok(Box::new(move |times| {
+        let nanos = child.run(times).ok().and_then(|sample| sample.get("nanos"));
+        std::time::Duration::from_nanos(nanos.unwrap_or(f64::NAN) as u64)
+    }))
+}

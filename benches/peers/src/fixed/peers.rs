@@ -1,0 +1,350 @@
+//! The peers of the fixed arena, each with its best documented settings.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crossbeam_queue::ArrayQueue;
+
+use super::pool::{Pool, Setup};
+
+fn nz(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("sizes here are above zero")
+}
+
+/// arena-alligator 0.7.
+#[derive(Clone)]
+pub struct Alligator(arena_alligator::FixedArena);
+
+impl Pool for Alligator {
+    type Slot = arena_alligator::Buffer;
+    type Frozen = Bytes;
+
+    const NAME: &'static str = "arena-alligator 0.7";
+    const SPILLS: bool = true;
+    const ZEROES: bool = true;
+
+    fn new(setup: Setup) -> Self {
+        use arena_alligator::{FixedArena, InitPolicy, PageSize};
+        let policy = if setup.zero { InitPolicy::Zero } else { InitPolicy::Uninit };
+        let builder = FixedArena::with_slot_capacity(nz(setup.slots), nz(setup.slot_bytes))
+            .alignment(4096)
+            .page_size(PageSize::Auto)
+            .init_policy(policy);
+        let built = if setup.spill { builder.auto_spill().build() } else { builder.build() };
+        Self(built.expect("the peer's arena builds"))
+    }
+
+    #[inline]
+    fn claim(&self) -> Option<Self::Slot> {
+        self.0.allocate().ok()
+    }
+
+    #[inline]
+    fn put(slot: &mut Self::Slot, payload: &[u8]) {
+        slot.put_slice(payload);
+    }
+
+    #[inline]
+    fn put_number(slot: &mut Self::Slot, number: u32) {
+        slot.put_u32(number);
+    }
+
+    #[inline]
+    fn freeze(slot: Self::Slot) -> Bytes {
+        slot.freeze()
+    }
+}
+
+/// The plain way: a fresh `BytesMut` from the process's allocator.
+#[derive(Clone)]
+pub struct Heap {
+    slot_bytes: usize,
+    zero: bool,
+}
+
+impl Pool for Heap {
+    type Slot = BytesMut;
+    type Frozen = Bytes;
+
+    const NAME: &'static str = "BytesMut, glibc";
+    const NOTE: &'static str = "no limit, no alignment, nothing the kernel could know";
+    const BOUNDED: bool = false;
+    const SPILLS: bool = true;
+    const ZEROES: bool = true;
+
+    fn new(setup: Setup) -> Self {
+        Self { slot_bytes: setup.slot_bytes, zero: setup.zero }
+    }
+
+    #[inline]
+    fn claim(&self) -> Option<BytesMut> {
+        if self.zero {
+            let mut fresh = BytesMut::zeroed(self.slot_bytes);
+            fresh.clear();
+            return Some(fresh);
+        }
+        Some(BytesMut::with_capacity(self.slot_bytes))
+    }
+
+    #[inline]
+    fn put(slot: &mut BytesMut, payload: &[u8]) {
+        slot.put_slice(payload);
+    }
+
+    #[inline]
+    fn put_number(slot: &mut BytesMut, number: u32) {
+        slot.put_u32(number);
+    }
+
+    #[inline]
+    fn freeze(slot: BytesMut) -> Bytes {
+        slot.freeze()
+    }
+}
+
+/// Slots that a program keeps by hand: a block of memory and some list of what is free.
+pub struct Home<L> {
+    start: NonNull<u8>,
+    layout: Layout,
+    slot_bytes: usize,
+    free: L,
+}
+
+// SAFETY: the block is only touched through slots, and the list hands each index to one slot at a time.
+unsafe impl<L: Send> Send for Home<L> {}
+// SAFETY: as above; the list itself is `Sync`.
+unsafe impl<L: Sync> Sync for Home<L> {}
+
+impl<L: FreeList> Home<L> {
+    fn new(setup: Setup) -> Self {
+        let bytes = setup.slots * setup.slot_bytes;
+        let layout = Layout::from_size_align(bytes, 4096).expect("a small block");
+        // SAFETY: the size is above zero.
+        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        for page in (0..bytes).step_by(4096) {
+            // SAFETY: the offset lies inside the block.
+            unsafe { start.add(page).write_volatile(0) };
+        }
+        let free = L::with_all(setup.slots);
+        Self { start, layout, slot_bytes: setup.slot_bytes, free }
+    }
+}
+
+impl<L> Drop for Home<L> {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout; no slot is left, each holds an `Arc` of this.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// A free list that a program might pick.
+pub trait FreeList: Send + Sync + 'static {
+    fn with_all(slots: usize) -> Self;
+    fn take(&self) -> Option<u32>;
+    fn put_back(&self, index: u32);
+}
+
+impl FreeList for ArrayQueue<u32> {
+    fn with_all(slots: usize) -> Self {
+        let queue = ArrayQueue::new(slots);
+        for index in 0..slots as u32 {
+            queue.push(index).expect("room for every slot");
+        }
+        queue
+    }
+
+    #[inline]
+    fn take(&self) -> Option<u32> {
+        self.pop()
+    }
+
+    #[inline]
+    fn put_back(&self, index: u32) {
+        self.push(index).expect("room for every slot");
+    }
+}
+
+impl FreeList for Mutex<Vec<u32>> {
+    fn with_all(slots: usize) -> Self {
+        Mutex::new((0..slots as u32).rev().collect())
+    }
+
+    #[inline]
+    fn take(&self) -> Option<u32> {
+        self.lock().expect("not poisoned").pop()
+    }
+
+    #[inline]
+    fn put_back(&self, index: u32) {
+        self.lock().expect("not poisoned").push(index);
+    }
+}
+
+/// One slot of a `Home`; goes back when dropped, frozen or not.
+pub struct HomeSlot<L: FreeList> {
+    home: Arc<Home<L>>,
+    index: u32,
+    written: u32,
+}
+
+impl<L: FreeList> HomeSlot<L> {
+    #[inline]
+    fn put(&mut self, payload: &[u8]) {
+        let (at, end) = (self.written as usize, self.written as usize + payload.len());
+        assert!(end <= self.home.slot_bytes, "the slot is full");
+        let offset = self.index as usize * self.home.slot_bytes + at;
+        // SAFETY: offset and length lie inside this slot, which nobody else holds.
+        unsafe {
+            let target = self.home.start.add(offset).as_ptr();
+            target.copy_from_nonoverlapping(payload.as_ptr(), payload.len());
+        }
+        self.written = end as u32;
+    }
+}
+
+impl<L: FreeList> AsRef<[u8]> for HomeSlot<L> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        let offset = self.index as usize * self.home.slot_bytes;
+        // SAFETY: `written` bytes of this slot are initialised, and nobody else holds it.
+        unsafe { std::slice::from_raw_parts(self.home.start.add(offset).as_ptr(), self.written as usize) }
+    }
+}
+
+impl<L: FreeList> Drop for HomeSlot<L> {
+    #[inline]
+    fn drop(&mut self) {
+        self.home.free.put_back(self.index);
+    }
+}
+
+macro_rules! home_pool {
+    ($pool:ident, $list:ty, $name:literal) => {
+        #[doc = concat!($name, ": kept by hand, shared by `Arc`.")]
+        #[derive(Clone)]
+        pub struct $pool(Arc<Home<$list>>);
+
+        impl Pool for $pool {
+            type Slot = HomeSlot<$list>;
+            type Frozen = Bytes;
+
+            const NAME: &'static str = $name;
+            const NOTE: &'static str = "kept by hand; `Arc` per slot, `Bytes::from_owner`";
+
+            fn new(setup: Setup) -> Self {
+                Self(Arc::new(Home::new(setup)))
+            }
+
+            #[inline]
+            fn claim(&self) -> Option<Self::Slot> {
+                let index = self.0.free.take()?;
+                let home = self.0.clone();
+                Some(HomeSlot { home, index, written: 0 })
+            }
+
+            #[inline]
+            fn put(slot: &mut Self::Slot, payload: &[u8]) {
+                slot.put(payload);
+            }
+
+            #[inline]
+            fn put_number(slot: &mut Self::Slot, number: u32) {
+                slot.put(&number.to_be_bytes());
+            }
+
+            #[inline]
+            fn freeze(slot: Self::Slot) -> Bytes {
+                Bytes::from_owner(slot)
+            }
+        }
+    };
+}
+
+home_pool!(Queue, ArrayQueue<u32>, "ArrayQueue of slots");
+home_pool!(LockedList, Mutex<Vec<u32>>, "Mutex<Vec> of slots");
+
+/// No pool at all: one slot per handle, always the same. The floor under everything that makes `Bytes`.
+pub struct Bare {
+    start: NonNull<u8>,
+    capacity: u32,
+}
+
+// SAFETY: a handle is used by one thread at a time; the cases that share slots between threads leave `Bare` out.
+unsafe impl Send for Bare {}
+// SAFETY: as above.
+unsafe impl Sync for Bare {}
+
+impl Bare {
+    /// The slot is leaked: a few kilobytes per case, and nothing to count or free in the measured path.
+    fn with_slot(capacity: usize) -> Self {
+        let slot = Box::leak(vec![0_u8; capacity].into_boxed_slice());
+        Self { start: NonNull::from(slot).cast(), capacity: capacity as u32 }
+    }
+}
+
+impl Clone for Bare {
+    fn clone(&self) -> Self {
+        Self::with_slot(self.capacity as usize)
+    }
+}
+
+/// The slot of `Bare`, by address.
+pub struct BareSlot {
+    start: NonNull<u8>,
+    written: u32,
+    capacity: u32,
+}
+
+// SAFETY: used by one thread at a time; the cases that share memory between threads leave `Bare` out.
+unsafe impl Send for BareSlot {}
+
+impl AsRef<[u8]> for BareSlot {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `written` bytes are initialised, and the slot is never freed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.written as usize) }
+    }
+}
+
+impl Pool for Bare {
+    type Slot = BareSlot;
+    type Frozen = Bytes;
+
+    const NAME: &'static str = "bare from_owner";
+    const NOTE: &'static str = "no pool behind it: the floor of making a `Bytes`";
+    const BOUNDED: bool = false;
+
+    fn new(setup: Setup) -> Self {
+        Self::with_slot(setup.slot_bytes)
+    }
+
+    #[inline]
+    fn claim(&self) -> Option<BareSlot> {
+        Some(BareSlot { start: self.start, written: 0, capacity: self.capacity })
+    }
+
+    #[inline]
+    fn put(slot: &mut BareSlot, payload: &[u8]) {
+        let end = slot.written + payload.len() as u32;
+        assert!(end <= slot.capacity, "the slot is full");
+        // SAFETY: the range lies inside the one slot.
+        unsafe {
+            let target = slot.start.add(slot.written as usize).as_ptr();
+            target.copy_from_nonoverlapping(payload.as_ptr(), payload.len());
+        }
+        slot.written = end;
+    }
+
+    #[inline]
+    fn put_number(slot: &mut BareSlot, number: u32) {
+        Self::put(slot, &number.to_be_bytes());
+    }
+
+    #[inline]
+    fn freeze(slot: BareSlot) -> Bytes {
+        Bytes::from_owner(slot)
+    }
+}

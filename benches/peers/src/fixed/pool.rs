@@ -1,0 +1,41 @@
+//! The work that every contender does, as it would be written against each.
+
+/// What a case asks of the memory; the same for all.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub slots: usize,
+    pub slot_bytes: usize,
+    /// Nothing of an earlier owner may be visible.
+    pub zero: bool,
+    /// Writing past the end moves to the heap.
+    pub spill: bool,
+}
+
+impl Setup {
+    /// 1024 × 4096 bytes, aligned to 4096, every page touched before the first measurement.
+    pub const USUAL: Self = Self { slots: 1024, slot_bytes: 4096, zero: false, spill: false };
+}
+
+/// One contender. A clone is a thread's handle on the same memory.
+pub trait Pool: Clone + Send + Sync + 'static {
+    type Slot: Send + 'static;
+    type Frozen: AsRef<[u8]> + Send + 'static;
+
+    const NAME: &'static str;
+    const NOTE: &'static str = "";
+    /// It has so many slots and says so when they are gone.
+    const BOUNDED: bool = true;
+    const SPILLS: bool = false;
+    const ZEROES: bool = false;
+
+    fn new(setup: Setup) -> Self;
+    fn claim(&self) -> Option<Self::Slot>;
+    fn put(slot: &mut Self::Slot, payload: &[u8]);
+    fn put_number(slot: &mut Self::Slot, number: u32);
+    fn freeze(slot: Self::Slot) -> Self::Frozen;
+
+    /// Several at once; one call where the contender has one.
+    fn claim_many(&self, count: usize, into: &mut Vec<Self::Slot>) {
+        into.extend((0..count).map_while(|_| self.claim()));
+    }
+}

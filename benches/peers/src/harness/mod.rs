@@ -1,0 +1,21 @@
+//! How a fair number is taken: interleaved rounds, pinned threads, children where a peer needs its own process.
+
+mod allocator;
+mod child;
+mod cores;
+mod effort;
+mod progress;
+mod rounds;
+mod spread;
+mod team;
+mod tool;
+
+pub use allocator::{ALLOCATOR_VARIABLE, heap_allocations};
+pub use child::{Child, Sample, serve};
+pub use cores::{core_count, pin_to_core};
+pub use effort::Effort;
+pub use progress::Progress;
+pub use rounds::{Contender, Work, interleave};
+pub use spread::{Spread, ratios};
+pub use team::Team;
+pub use tool::Tool;

@@ -1,0 +1,31 @@
+//! Which figures this part answers.
+
+use crate::report::{Bound, Figure, OURS, Part};
+
+use super::systems::System;
+
+const GROUP: &str = "Kernel side";
+
+pub fn add(part: &mut Part) {
+    let (bare, tokio) = (System::Bare.name(), System::Tokio.name());
+    let mut figure = |case: &str, key: &str, limit: f64, other: &str| {
+        let measured = part.ratio((key, OURS), (key, other));
+        let of = format!("× {other}");
+        part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), &of, measured));
+    };
+    for connections in [64, 512] {
+        let case = format!("receive, {connections} connections × 512 B, time per message");
+        let key = format!("drain-{connections}x512");
+        figure(&case, &key, 1.05, bare);
+        figure(&case, &key, 0.90, tokio);
+    }
+    figure("user-space instructions per message", "instructions", 0.35, tokio);
+
+    for (case, row, limit) in [
+        ("heap allocations per message as `Bytes`", OURS, 1.0),
+        ("heap allocations per message as `ArenaBytes`", "uring-arena, ArenaBytes", 0.0),
+    ] {
+        let measured = part.row("heap", row).and_then(|row| row.spread);
+        part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), "", measured));
+    }
+}

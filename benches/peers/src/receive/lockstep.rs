@@ -1,0 +1,73 @@
+//! One thread writes one message to each connection, then drains them all; round after round.
+//!
+//! Sender and receiver share a core, so nothing depends on how two threads happen to meet. The drain alone is the
+//! receiver's work where the kernel receives inside the receiver's own calls (epoll, DEFER_TASKRUN); other rings
+//! receive inside the sender's calls, and only their whole round can be compared.
+
+use std::io;
+use std::time::Instant;
+
+use crate::harness::{Sample, Spread, heap_allocations, serve};
+
+use super::Shape;
+use super::systems::System;
+use super::wire::Wire;
+
+/// A system that receives. Built with all connections, armed and ready.
+pub trait Receiver {
+    /// Receives until so many bytes have arrived, each message handed out as the system does and dropped.
+    fn drain(&mut self, bytes: usize) -> io::Result<()>;
+
+    /// How often the kernel found no buffer.
+    fn starved(&self) -> u64 {
+        0
+    }
+}
+
+/// Nanoseconds of each round.
+#[derive(Default)]
+struct Spent {
+    whole: Vec<f64>,
+    drain: Vec<f64>,
+}
+
+/// The child's side: one system, one shape.
+pub fn work(system: System, shape: Shape) -> io::Result<()> {
+    let (mut wire, receivers) = Wire::connect(shape.connections, shape.message_bytes)?;
+    let mut receiver = system.start(receivers, shape)?;
+    // Warm: every buffer seen, every table grown.
+    rounds(&mut wire, &mut *receiver, 8)?;
+    serve(|times| {
+        // While other systems had their turn, delayed acknowledgements went out: get back into step first.
+        rounds(&mut wire, &mut *receiver, 1)?;
+        let (heap, starved) = (heap_allocations(), receiver.starved());
+        let spent = rounds(&mut wire, &mut *receiver, times)?;
+        let messages = shape.connections as f64;
+        let each = |rounds: &[f64]| Spread::of(rounds).map_or(f64::NAN, |spread| spread.median / messages);
+        Ok(Sample::default()
+            .with("whole", each(&spent.whole))
+            .with("drain", each(&spent.drain))
+            .with("heap", (heap_allocations() - heap) as f64 / (times as f64 * messages))
+            .with("starved", (receiver.starved() - starved) as f64))
+    })
+}
+
+fn rounds(wire: &mut Wire, receiver: &mut dyn Receiver, times: u64) -> io::Result<Spent> {
+    let mut spent = Spent::default();
+    for _ in 0..times {
+        let begin = Instant::now();
+        let bytes = wire.send(0..wire.connections())?;
+        let sent = Instant::now();
+        measured_drain(receiver, bytes)?;
+        let end = Instant::now();
+        spent.whole.push((end - begin).as_nanos() as f64);
+        spent.drain.push((end - sent).as_nanos() as f64);
+    }
+    Ok(spent)
+}
+
+/// A name of its own, by which callgrind knows what to count.
+#[inline(never)]
+pub fn measured_drain(receiver: &mut dyn Receiver, bytes: usize) -> io::Result<()> {
+    receiver.drain(bytes)
+}

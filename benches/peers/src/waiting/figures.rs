@@ -1,0 +1,20 @@
+//! Which figures this part answers.
+
+use crate::report::{Bound, Figure, OURS, Part};
+
+use super::systems::{Alligator, Guarded, Waitable};
+
+const GROUP: &str = "Waiting";
+
+pub fn add(part: &mut Part) {
+    let mut figure = |case: &str, bound: Bound, ours: (&str, &str), other: (&str, &str), of: &str| {
+        let measured = part.ratio(ours, other);
+        part.figures.push(Figure::new(GROUP, case, bound, of, measured));
+    };
+    let uncontended = "`allocate_async`, uncontended";
+    figure(uncontended, Bound::AtMost(1.15), ("wait", OURS), ("claim", OURS), "× `allocate`");
+    for other in [Alligator::NAME, Guarded::NAME] {
+        let of = format!("× {other}");
+        figure("wake, 99th percentile", Bound::Shown, ("wake-p99", OURS), ("wake-p99", other), &of);
+    }
+}

@@ -1,0 +1,62 @@
+//! What does it cost to be able to wait, when there is no need?
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::harness::{Contender, Effort, Work};
+use crate::report::{Part, Question};
+
+use super::systems::{Alligator, Guarded, Waitable};
+
+const SLOTS: usize = 1024;
+
+pub fn add(part: &mut Part, effort: Effort) {
+    // In one run, because the one is compared with the other.
+    let contenders = |of: fn() -> [Work<'static>; 2]| {
+        let [alligator, guarded] = of();
+        vec![line::<Alligator>(alligator), line::<Guarded>(guarded)]
+    };
+    let question =
+        |key: &str, title: &str, contenders| Question { key: key.into(), title: title.into(), contenders };
+    let plain = contenders(|| [claimed::<Alligator>(), claimed::<Guarded>()]);
+    let waited = contenders(|| [waited::<Alligator>(), waited::<Guarded>()]);
+    part.ask(
+        vec![
+            question("claim", "Claim without waiting, from an arena that can wait", plain),
+            question("wait", "Claim with waiting, free slots there", waited),
+        ],
+        effort,
+    );
+}
+
+fn line<W: Waitable>(work: Work<'static>) -> Contender<'static> {
+    Contender { name: W::NAME.into(), note: W::NOTE.into(), work }
+}
+
+fn claimed<W: Waitable>() -> Work<'static> {
+    let arena = W::new(SLOTS);
+    Box::new(move |times| {
+        let begin = Instant::now();
+        for _ in 0..times {
+            drop(black_box(arena.claim()));
+        }
+        begin.elapsed()
+    })
+}
+
+fn waited<W: Waitable>() -> Work<'static> {
+    let arena = W::new(SLOTS);
+    Box::new(move |times| {
+        let mut context = Context::from_waker(Waker::noop());
+        let begin = Instant::now();
+        for _ in 0..times {
+            match pin!(arena.wait()).poll(&mut context) {
+                Poll::Ready(slot) => drop(black_box(slot)),
+                Poll::Pending => panic!("a free slot is served at once"),
+            }
+        }
+        begin.elapsed()
+    })
+}
