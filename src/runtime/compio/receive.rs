@@ -106,8 +106,13 @@ impl ReceiveRing {
             Some(group) => register(group),
             None => first_free(register),
         }?;
-        let shared =
-            Shared { ring: RefCell::new(ring), anchor, starved: RefCell::default(), lost: Cell::new(false) };
+        let shared = Shared {
+            ring: RefCell::new(ring),
+            anchor,
+            starved: RefCell::default(),
+            completions: Cell::new(0),
+            lost: Cell::new(false),
+        };
         Ok(ReceiveRing { shared: Rc::new(shared) })
     }
 
