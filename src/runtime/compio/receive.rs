@@ -297,10 +297,9 @@ impl<D> Armed<D> {
         let turn = self.shared.completions.get().wrapping_add(1);
         self.shared.completions.set(turn);
         let anybody_waits = !self.shared.starved.borrow().is_empty();
-        if (turn.is_multiple_of(REFILL_EVERY) || anybody_waits || ring.is_empty())
-            && ring.refill() > 0
-            && anybody_waits
-        {
+        let is_due = anybody_waits || ring.is_empty() || turn.is_multiple_of(REFILL_EVERY);
+        let ready = if is_due { ring.refill() } else { 0 };
+        if anybody_waits && ready > 0 {
             // Short messages were copied, say, and their slots lie ready again.
             self.shared.starved.take().into_iter().for_each(Waker::wake);
         }
