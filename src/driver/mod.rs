@@ -4,9 +4,11 @@
 //! nothing is in flight any more.
 
 mod accept;
+mod arenas;
 mod builder;
 mod driver;
 mod event;
+mod files;
 mod key;
 mod metrics;
 mod operation_table;
@@ -14,9 +16,13 @@ mod receive;
 mod rings;
 mod shutdown;
 mod starved;
+mod transfer;
+mod transfers;
 
+pub use arenas::ArenaId;
 pub use builder::DriverBuilder;
 pub use driver::Driver;
-pub use event::{BufferRingId, Event, SocketId};
+pub use event::{BufferRingId, Event, OperationId, SocketId};
+pub use files::FileId;
 pub use metrics::DriverMetrics;
 pub use shutdown::Drained;

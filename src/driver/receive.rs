@@ -45,6 +45,9 @@ impl<B: Delivered> Event<B> {
             Event::Received { id, bytes } => Event::Received { id, bytes: B::in_slot(bytes) },
             Event::Accepted { id, socket } => Event::Accepted { id, socket },
             Event::Closed { id, error } => Event::Closed { id, error },
+            Event::Read { id, offset, result, buffer } => Event::Read { id, offset, result, buffer },
+            Event::Wrote { id, offset, result, payload } => Event::Wrote { id, offset, result, payload },
+            Event::Sent { id, result, payload, copied } => Event::Sent { id, result, payload, copied },
         }
     }
 }
@@ -85,6 +88,7 @@ impl Driver {
         match self.operations.get(id.0)? {
             Held::Receive(receive) => Some(receive.socket.as_fd()),
             Held::Accept(accept) => Some(accept.listener.as_fd()),
+            Held::Transfer(_) => None,
         }
     }
 
@@ -108,7 +112,7 @@ impl Driver {
         match self.operations.get_mut(key) {
             Some(Held::Receive(receive)) => receive.closing = true,
             Some(Held::Accept(accept)) => accept.closing = true,
-            None => {}
+            Some(Held::Transfer(_)) | None => {}
         }
         Ok(())
     }
@@ -142,6 +146,7 @@ impl Driver {
                 match self.operations.get(key) {
                     Some(Held::Receive(_)) => self.arm(key)?,
                     Some(Held::Accept(_)) => self.arm_accept(key)?,
+                    Some(Held::Transfer(_)) => self.arm_transfer(key)?,
                     None => {}
                 }
             }
@@ -213,6 +218,9 @@ impl Driver {
 
     /// Ends an operation that is not in flight, and its socket with it.
     pub(super) fn closed(&mut self, key: Key, errno: Option<i32>) -> Option<Event<ArenaBytes>> {
+        if self.forget_transfer(key).is_some() {
+            return None;
+        }
         let held = self.operations.remove(key)?;
         if let Held::Receive(receive) = held
             && let Some(ring) = self.rings.get_mut(receive.ring)

@@ -105,6 +105,17 @@ impl<'a> RegisterOptions<'a> {
         self
     }
 
+    /// The same in a table of its own.
+    pub(crate) fn not_at(mut self) -> Self {
+        self.at = None;
+        self
+    }
+
+    pub(crate) fn probe_unless_known(mut self, probe: Probe) -> Self {
+        self.probe.get_or_insert(probe);
+        self
+    }
+
     pub(super) fn known_probe(&self) -> Option<Probe> {
         self.probe
     }
@@ -171,7 +182,7 @@ impl Climb<'_> {
     fn clone(&self) -> Result<Table, RegisterError> {
         let source =
             self.options.source.ok_or(RegisterError::NoSource("no ring to clone from was offered"))?;
-        if !source.registered.handle().is_same(self.handle) {
+        if !source.registered.is_of(self.handle) {
             return Err(RegisterError::NoSource("the ring to clone from has another arena registered"));
         }
         let from = source
