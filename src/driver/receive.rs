@@ -28,6 +28,10 @@ pub(super) struct Receive {
     pub(super) parked: bool,
     /// The program has closed it; the kernel may not have.
     closing: bool,
+    /// The program wants nothing of it now.
+    pub(super) paused: bool,
+    /// The receive under way is being cancelled because the program paused.
+    pausing: bool,
 }
 
 /// A completion whose bytes are being handed out, or whose status is to be acted on afterwards.
@@ -67,7 +71,15 @@ impl Driver {
         socket: impl Into<OwnedFd>,
     ) -> Result<SocketId, DriverError> {
         let ring = self.ring_number(ring)?;
-        let receive = Receive { socket: socket.into(), ring, served: false, parked: false, closing: false };
+        let receive = Receive {
+            socket: socket.into(),
+            ring,
+            served: false,
+            parked: false,
+            closing: false,
+            paused: false,
+            pausing: false,
+        };
         let limit = self.operations.limit();
         let key = self
             .operations
@@ -117,6 +129,66 @@ impl Driver {
         Ok(())
     }
 
+    /// Stops receiving from a socket for now. Bytes that came before are still handed out; what the peer sends stays in the
+    /// socket, and then with the peer. For consumers that cannot keep up: without it they hold ever more slots.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownSocket`] if it is closed already, or is a listener.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use std::num::NonZeroUsize;
+    /// # use std::time::Duration;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let mut driver = match Driver::builder().build() {
+    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
+    /// #     Ok(driver) => driver,
+    /// # };
+    /// # let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// let id = driver.receive(ring, socket)?;
+    /// driver.pause(id)?;
+    /// driver.wait_timeout(Duration::from_millis(10))?;
+    /// sender.write_all(b"later")?;
+    /// driver.wait_timeout(Duration::from_millis(10))?;
+    /// assert!(driver.next().is_none());
+    /// driver.resume(id)?;
+    /// driver.wait()?;
+    /// assert!(matches!(driver.next(), Some(Event::Received { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        let key = id.0;
+        let is_in_flight = self.operations.is_in_flight(key);
+        let receive = self.operations.receive_mut(key).ok_or(DriverError::UnknownSocket)?;
+        receive.paused = true;
+        if is_in_flight && !receive.pausing {
+            receive.pausing = true;
+            self.cancel(key, Kind::Receive)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on receiving from a socket that was [paused](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// As for `pause`.
+    pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        let receive = self.operations.receive_mut(id.0).ok_or(DriverError::UnknownSocket)?;
+        receive.paused = false;
+        let waits = receive.parked;
+        if !waits && !self.operations.is_in_flight(id.0) {
+            self.ended.push_back(id.0);
+        }
+        Ok(())
+    }
+
     /// Asks the kernel to end an operation. Its own completion tells when it has.
     pub(super) fn cancel(&mut self, key: Key, kind: Kind) -> Result<(), DriverError> {
         let builder = types::CancelBuilder::user_data(key.pack(kind));
@@ -130,6 +202,9 @@ impl Driver {
         let Some(Held::Receive(receive)) = self.operations.get_mut(key) else { return Ok(()) };
         receive.served = false;
         receive.parked = false;
+        if receive.paused {
+            return Ok(());
+        }
         let fd = types::Fd(receive.socket.as_raw_fd());
         let number = receive.ring;
         let Some(ring) = self.rings.get_mut(number) else { return Ok(()) };
@@ -195,8 +270,14 @@ impl Driver {
     fn settle(&mut self, key: Key, status: Status) -> Option<Event<ArenaBytes>> {
         let receive = self.operations.receive_mut(key)?;
         let ending = receive.closing || self.draining;
+        let was_pausing = status != Status::Armed && std::mem::take(&mut receive.pausing);
         match status {
             Status::Armed => None,
+            Status::Cancelled if was_pausing && !ending => {
+                // Armed again unless it is still paused.
+                self.ended.push_back(key);
+                None
+            }
             Status::Ended if !ending => {
                 self.ended.push_back(key);
                 None
