@@ -224,6 +224,7 @@ impl Driver {
 
     /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.
     fn turn(&mut self, until: Option<Instant>) -> Result<(), DriverError> {
+        self.poll_shared_alarm()?;
         loop {
             self.arm_ended()?;
             let feed = self.feed()?;

@@ -13,6 +13,7 @@ mod files;
 mod key;
 mod metrics;
 mod operation_table;
+mod pause;
 mod receive;
 mod received;
 mod rings;
