@@ -70,7 +70,7 @@ impl BuddyArena {
     /// assert!(arena.allocate(bytes(1)).is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)] // as in `FixedArena::allocate`
     pub fn allocate(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
         let Some(order) = self.order_of(len) else {
             return Err(self.refuse(AllocError::RequestTooLarge));

@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, squeue, types};
 
+use super::arenas::Arenas;
+use super::files::Files;
 use super::key::{Key, Kind};
 use super::operation_table::{Held, OperationTable};
-use super::receive::Unfolding;
+use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
+use super::transfers::Transfers;
 use super::{DriverMetrics, Event};
 use crate::ArenaBytes;
 use crate::error::DriverError;
 use crate::sync::{AtomicU32, Ordering};
-use crate::uring::Delivered;
+use crate::uring::{Delivered, Probe};
 
 /// Owns an io_uring and everything under way on it; safe through and through.
 ///
@@ -81,6 +84,9 @@ pub struct Driver {
     pub(super) uring: IoUring,
     pub(super) operations: OperationTable,
     pub(super) rings: Rings,
+    pub(super) arenas: Arenas,
+    pub(super) files: Files,
+    pub(super) transfers: Transfers,
     /// Bytes of one completion that are still to be handed out.
     pub(super) unfolding: Option<Unfolding>,
     /// Receives that ended and are armed again on the next turn.
@@ -90,6 +96,8 @@ pub struct Driver {
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
+    /// One receive brings many completions, where the kernel can.
+    pub(super) multishot: bool,
     pub(super) number: u32,
     pub(super) metrics: DriverMetrics,
     /// The kernel runs completions for one thread only.
@@ -100,6 +108,7 @@ pub struct Driver {
 pub(super) struct Parts {
     pub(super) uring: IoUring,
     pub(super) operations: usize,
+    pub(super) multishot: bool,
 }
 
 impl Driver {
@@ -107,15 +116,21 @@ impl Driver {
         /// Drivers so far: tells the ids of one from those of another. Only hands out numbers.
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
+        // Looked at already if any driver was made before; if it cannot be, operations are the ordinary ones.
+        let probe = Probe::shared().unwrap_or(Probe::none());
         Ok(Driver {
             uring: parts.uring,
             operations: OperationTable::new(parts.operations),
             rings: Rings::default(),
+            arenas: Arenas::new(probe),
+            files: Files::default(),
+            transfers: Transfers::default(),
             unfolding: None,
             ended: VecDeque::new(),
             told: VecDeque::new(),
             alarm: None,
             draining: false,
+            multishot: parts.multishot,
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             metrics: DriverMetrics::default(),
             _on_one_thread: PhantomData,
@@ -187,6 +202,7 @@ impl Driver {
         match kind {
             Kind::Receive => self.received(key, completion),
             Kind::Accept => self.accepted(key, completion),
+            Kind::Transfer => self.transferred(key, completion),
             Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
         }
     }

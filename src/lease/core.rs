@@ -257,6 +257,19 @@ impl Core {
         unsafe { core.byte_add(distance) }.cast()
     }
 
+    /// As [`header_at`](Self::header_at), where it is known that the arena has slots: without asking again.
+    ///
+    /// # Safety
+    ///
+    /// As for `header_at`, and the arena has slots.
+    #[inline]
+    pub(super) unsafe fn slot_header_at(core: NonNull<Core>, slot: u32) -> NonNull<Header> {
+        // SAFETY: `core` is live.
+        let offset = unsafe { core.as_ref() }.headers_offset;
+        // SAFETY: as in `header_at`.
+        unsafe { core.byte_add(offset + slot as usize * size_of::<HeaderLine>()) }.cast()
+    }
+
     #[inline]
     fn distance_to(&self, index: u32) -> usize {
         let stride = match &self.books {

@@ -78,19 +78,29 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
         free_slot(unsafe { &*word }, bit)
     } else {
-        // SAFETY: the claim keeps the core live until the word is written.
-        let books = unsafe { &core.as_ref().books };
-        // SAFETY: as above; the order is that of the block which starts here.
-        let order = unsafe { header.as_ref() }.order().into();
-        // SAFETY: as above.
-        let index = unsafe { core.as_ref() }.index_at(back_of(home));
-        let (word, step) = books.blocks().prepare_free(index, order);
-        free_block(word, step)
+        // SAFETY: the caller's promise.
+        unsafe { free_block_of(core, header) }
     };
     if freed != Freed::Open {
         // SAFETY: `freed` is what came of the caller's claim.
         unsafe { free_slowly(core, back_of(home), freed) }
     }
+}
+
+/// Frees a block.
+///
+/// # Safety
+///
+/// As for [`free`]; `header` is that of the block, in the arena of `core`.
+#[inline(never)]
+unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> Freed {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let header = unsafe { header.as_ref() };
+    let (back, order) = (header.back(), header.order());
+    // SAFETY: the claim keeps the core live until the word is written.
+    let core = unsafe { core.as_ref() };
+    let (word, step) = core.books.blocks().prepare_free(core.index_at(back), order.into());
+    free_block(word, step)
 }
 
 /// What only some frees do.

@@ -72,7 +72,7 @@ impl SlotMap {
     }
 
     /// Claims a slot. `None` only if there was an instant during the call at which none was free.
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim(&self) -> Option<u32> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: a hint may be stale, it only chooses where the search begins.

@@ -227,6 +227,11 @@ impl BufferRing {
         self.group
     }
 
+    /// Bytes in each slot.
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes as usize
+    }
+
     /// Whether one slot takes several messages: asked for, and the kernel can.
     pub fn is_incremental(&self) -> bool {
         self.incremental

@@ -4,6 +4,7 @@
 //! build entries and interpret completions; whoever owns the ring pushes and reaps.
 
 mod buffer_ring;
+mod datagram;
 mod delivered;
 mod descriptor;
 mod direct;
@@ -27,6 +28,8 @@ mod table;
 mod unavailable;
 
 pub use buffer_ring::{BufferRing, BufferRingMetrics};
+pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
+pub use datagram::Datagram;
 pub use delivered::Delivered;
 pub use descriptor::Descriptor;
 pub use direct::{DirectAlignment, DirectFile};

@@ -17,15 +17,19 @@ pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
 pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Duration {
     let begin = Instant::now();
     for _ in 0..times {
-        // There is room for one: who refuses because another thread splits at that moment is asked again.
-        let block = loop {
-            if let Some(block) = memory.claim(black_box(bytes)) {
-                break block;
-            }
-        };
-        drop(black_box(block));
+        drop(black_box(claim_at_last(memory, black_box(bytes))));
     }
     begin.elapsed()
+}
+
+/// There is always room in these cases: who refuses because another thread splits at that moment is asked again.
+#[inline]
+fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
+    loop {
+        if let Some(block) = memory.claim(bytes) {
+            return block;
+        }
+    }
 }
 
 /// So many live; each operation drops one of them and claims another.
@@ -47,7 +51,7 @@ pub fn replace<M: Memory>(
     for _ in 0..times {
         let victim = random.below(held.len());
         held[victim] = None;
-        held[victim] = memory.claim(length(random));
+        held[victim] = Some(claim_at_last(memory, length(random)));
     }
     begin.elapsed()
 }

@@ -37,6 +37,17 @@ pub fn run(effort: Effort) -> Part {
     part
 }
 
+/// The same work on each number of threads, with keys of their own.
+pub fn by_threads(counts: &[usize]) -> Vec<Question> {
+    let cases = counts.iter().map(|&count| Case::Threads { count });
+    let question = |case: Case| Question {
+        key: format!("buddy-{}", case.key()),
+        title: format!("Buddy mode, {}", case.title()),
+        contenders: contenders(case),
+    };
+    cases.map(question).collect()
+}
+
 fn contenders(case: Case) -> Vec<Contender<'static>> {
     let mut list = Vec::new();
     add::<Ours>(&mut list, case);

@@ -1,0 +1,211 @@
+//! The main job: a zero-copy receive loop over many TCP connections, verified byte by byte.
+//!
+//! Without arguments it starts its own senders on loopback. One thread receives on one ring, straight into the slots of an
+//! arena, and hands every `Bytes` to a worker, which takes the checksum and drops them there; the slot is then free again.
+//!
+//! ```text
+//! cargo run --release --example recv_loop
+//! cargo run --release --example recv_loop -- --slots 8
+//! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000     # and then: nc -N 127.0.0.1 9000 < file
+//! ```
+
+#[path = "recv_loop/options.rs"]
+mod options;
+#[path = "recv_loop/senders.rs"]
+mod senders;
+mod support;
+#[path = "recv_loop/worker.rs"]
+mod worker;
+
+use std::error::Error;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use options::Options;
+use senders::Senders;
+use support::mistake;
+use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
+use worker::{Stream, Work, Worker};
+
+fn main() -> ExitCode {
+    support::run(|| match Options::parse()? {
+        Some(options) if options.listen.is_some() => serve(&options),
+        Some(options) => verify(&options),
+        None => Ok(()),
+    })
+}
+
+/// Arena, driver and ring as the options say.
+fn set_up(options: &Options) -> Result<(FixedArena, Driver, BufferRingId), Box<dyn Error>> {
+    let bytes = (options.slots.get() as u64).saturating_mul(options.slot_bytes.get() as u64);
+    support::check_memory("--slots times --slot-bytes", bytes)?;
+    let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes).alignment(4096).build()?;
+    // One operation a connection, and the listener.
+    let mut driver = Driver::builder().operations(options.connections_max() + 1).build()?;
+    let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    Ok((arena, driver, ring))
+}
+
+/// Senders of our own on loopback; every checksum is compared.
+fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
+    let connections = options.connections.get();
+    support::need_descriptors(2 * connections as u64 + 64)?;
+    let (arena, mut driver, ring) = set_up(options)?;
+    let (outgoing, incoming) = connect_pairs(connections)?;
+    let mut streams: Vec<Option<usize>> = vec![None; connections + 1];
+    for (stream, socket) in incoming.into_iter().enumerate() {
+        let id = driver.receive(ring, socket)?;
+        streams[id.index()] = Some(stream);
+    }
+    let senders = Senders::start(outgoing, &options.file, options.bytes)?;
+    let (queue, worker) = Worker::start(connections);
+
+    let bar = support::progress(options.bytes);
+    let (started, cpu_before) = (Instant::now(), support::thread_cpu());
+    let mut tally = Tally::default();
+    let mut open = connections;
+    let mut failure = None;
+    while open > 0 {
+        driver.wait()?;
+        while let Some(event) = driver.next() {
+            match event {
+                Event::Received { id, bytes } => {
+                    let Some(stream) = streams[id.index()] else { continue };
+                    tally.note(bytes.len(), &worker);
+                    queue.send(Work::Bytes { stream, bytes })?;
+                }
+                Event::Closed { id, error } => {
+                    open -= 1;
+                    streams[id.index()] = None;
+                    if let Some(error) = error {
+                        failure = Some(mistake(format!("a connection broke off: {error}")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        bar.set_position(tally.bytes);
+    }
+    let (time, cpu) = (started.elapsed(), support::thread_cpu() - cpu_before);
+    bar.finish_and_clear();
+    drop(queue);
+    let received = worker.finish();
+    let sent = senders.finish()?;
+    let starved = driver.metrics().starved;
+    let drained = driver.drain(Duration::from_secs(10))?;
+    let leaked = arena.metrics().bytes_live / arena.slot_capacity();
+
+    println!("bytes      {}", tally.bytes);
+    println!("messages   {}", tally.messages);
+    println!("rate       {:.2} GB/s", support::gb_per_s(tally.bytes, time));
+    println!("CPU        {:.3} receiver seconds per GB", support::cpu_per_gb(tally.bytes, cpu));
+    println!("slots      {} of {} in use at the peak", tally.held_peak, options.slots);
+    println!("starved    {starved} times");
+    println!("leaked     {leaked} slots");
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    check(&sent, &received)?;
+    if leaked != 0 || drained.in_flight != 0 {
+        return Err(mistake(format!("{leaked} slots leaked, {} operations left", drained.in_flight)));
+    }
+    println!("verified {} bytes on {connections} connections", tally.bytes);
+    Ok(())
+}
+
+fn connect_pairs(count: usize) -> Result<(Vec<TcpStream>, Vec<TcpStream>), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut pairs = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for _ in 0..count {
+        pairs.0.push(TcpStream::connect(address)?);
+        pairs.1.push(listener.accept()?.0);
+    }
+    Ok(pairs)
+}
+
+fn check(sent: &[Stream], received: &[Stream]) -> Result<(), Box<dyn Error>> {
+    for (stream, (sent, received)) in sent.iter().zip(received).enumerate() {
+        if sent != received {
+            return Err(mistake(format!("connection {stream}: sent {sent}, but received {received}")));
+        }
+    }
+    Ok(())
+}
+
+/// Serves clients from outside, such as `nc`; prints what each sent when it is done.
+fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let address = options.listen.as_deref().unwrap_or_default();
+    let connections_max = options.connections_max();
+    support::need_descriptors(connections_max as u64 + 64)?;
+    let listener = TcpListener::bind(address).map_err(|error| {
+        mistake(format!("--listen {address}: {error}; give a free ADDRESS:PORT of this machine, for example 127.0.0.1:9000"))
+    })?;
+    let (_arena, mut driver, ring) = set_up(options)?;
+    println!("listening on {}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    let (queue, worker) = Worker::start(0);
+    driver.accept(listener)?;
+    let mut streams: Vec<Option<usize>> = vec![None; connections_max + 1];
+    let (mut accepted, mut closed) = (0, 0);
+    loop {
+        driver.wait()?;
+        while let Some(event) = driver.next() {
+            match event {
+                Event::Accepted { socket, .. } => {
+                    let name = TcpStream::from(socket.try_clone()?).peer_addr().map(|peer| peer.to_string());
+                    match driver.receive(ring, socket) {
+                        Ok(id) => {
+                            streams[id.index()] = Some(accepted);
+                            queue.send(Work::Opened {
+                                name: name.unwrap_or_else(|error| error.to_string()),
+                            })?;
+                            accepted += 1;
+                        }
+                        Err(error) => eprintln!("a connection was turned away: {error}"),
+                    }
+                }
+                Event::Received { id, bytes } => {
+                    let Some(stream) = streams[id.index()] else { continue };
+                    queue.send(Work::Bytes { stream, bytes })?;
+                }
+                Event::Closed { id, error } => {
+                    let Some(stream) = take(&mut streams, id) else {
+                        let error = error.map_or("it was closed".into(), |error| error.to_string());
+                        return Err(mistake(format!("--listen {address}: {error}")));
+                    };
+                    queue.send(Work::Closed { stream, error })?;
+                    closed += 1;
+                }
+                _ => {}
+            }
+        }
+        if options.connections_given && closed >= options.connections.get() {
+            drop(queue);
+            worker.finish();
+            return Ok(());
+        }
+    }
+}
+
+fn take(streams: &mut [Option<usize>], id: SocketId) -> Option<usize> {
+    streams.get_mut(id.index())?.take()
+}
+
+/// What the receiving thread counts.
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    messages: u64,
+    held_peak: u64,
+}
+
+impl Tally {
+    fn note(&mut self, bytes: usize, worker: &Worker) {
+        self.bytes += bytes as u64;
+        self.messages += 1;
+        self.held_peak = self.held_peak.max(self.messages.saturating_sub(worker.dropped()));
+    }
+}
