@@ -24,10 +24,16 @@ pub use arena::{
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use driver::{BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, SocketId};
+pub use driver::{
+    ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
+    SocketId,
+};
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use error::{DirectError, DriverError, MissingFeatureError, RegisterError, RingError, UnavailableError};
+pub use error::{
+    DirectError, DriverError, FileError, MissingFeatureError, Refused, RegisterError, RingError,
+    TransferError, UnavailableError,
+};
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{

@@ -188,7 +188,7 @@ impl Handle {
     }
 
     /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
-    #[cfg(feature = "io-uring")]
+    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     #[inline]
     pub(crate) fn witness(&self) -> super::Witness {
         super::Witness::new(self.core, &self.region)

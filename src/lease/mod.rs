@@ -8,14 +8,14 @@ mod header;
 mod lease;
 mod lifetime;
 mod waiters;
-#[cfg(feature = "io-uring")]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod witness;
 
 pub(crate) use self::core::{Books, Core, Plan};
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
-#[cfg(feature = "io-uring")]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use witness::Witness;
 
 #[cfg(all(test, uring_arena_loom))]
