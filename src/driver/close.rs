@@ -74,7 +74,7 @@ impl Driver {
     }
 
     /// Asks the kernel to end an operation. Its own completion tells when it has.
-    fn cancel(&mut self, key: Key, kind: Kind) -> Result<(), DriverError> {
+    pub(super) fn cancel(&mut self, key: Key, kind: Kind) -> Result<(), DriverError> {
         let builder = types::CancelBuilder::user_data(key.pack(kind));
         let entry = opcode::AsyncCancel2::new(builder).build().user_data(key.pack(Kind::Cancel));
         // SAFETY: the entry refers to nothing.
