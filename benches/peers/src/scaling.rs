@@ -11,7 +11,7 @@ use crate::report::{Part, Plot, Question};
 use crate::{buddy, fixed};
 
 const INTRODUCTION: &str = "\
-Core time per operation: wall time × busy cores ÷ operations of all threads. What scales perfectly shows one number throughout; what \
+Core time per operation: processor time of all threads ÷ operations of all threads. What scales perfectly shows one number throughout; what \
 serialises shows a number that grows with the threads.";
 
 pub fn run(effort: Effort) -> Part {
@@ -77,7 +77,7 @@ fn pass(other: usize) -> Work<'static> {
     let team = Team::new(2);
     Box::new(move |times| {
         let line = Line::default();
-        team.run(move |thread| {
+        let spent = team.run(move |thread| {
             if thread == 1 {
                 pin_to_core(other);
             }
@@ -90,7 +90,8 @@ fn pass(other: usize) -> Work<'static> {
                 line.0.store(turn + 1, Ordering::Release);
                 turn += 2;
             }
-        })
+        });
+        spent.wall
     })
 }
 
@@ -100,13 +101,13 @@ fn bump(count: usize, shared: bool) -> Work<'static> {
     Box::new(move |times| {
         let each = times.div_ceil(count as u64);
         let lines = lines.clone();
-        let wall = team.run(move |thread| {
+        let spent = team.run(move |thread| {
             let line = &lines[if shared { 0 } else { thread }];
             for _ in 0..each {
                 // Relaxed: only its cost matters.
                 line.0.fetch_add(1, Ordering::Relaxed);
             }
         });
-        wall.mul_f64(team.cores() as f64 * times as f64 / (each * count as u64) as f64)
+        spent.processor.mul_f64(times as f64 / (each * count as u64) as f64)
     })
 }

@@ -1,9 +1,9 @@
 //! What do claims and drops of many lengths cost one thread?
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::memory::Memory;
 use super::random::Random;
@@ -15,7 +15,7 @@ pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
 
 #[inline(never)]
 pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Duration {
-    let begin = Instant::now();
+    let begin = Stopwatch::thread();
     for _ in 0..times {
         drop(black_box(claim_at_last(memory, black_box(bytes))));
     }
@@ -47,7 +47,7 @@ pub fn replace<M: Memory>(
     length: fn(&mut Random) -> usize,
     times: u64,
 ) -> Duration {
-    let begin = Instant::now();
+    let begin = Stopwatch::thread();
     for _ in 0..times {
         let victim = random.below(held.len());
         held[victim] = None;
@@ -65,7 +65,7 @@ pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
         held.swap_remove(random.below(held.len()));
     }
     Box::new(move |times| {
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             let victim = random.below(held.len());
             held[victim] = None;
@@ -81,7 +81,7 @@ pub fn burst<M: Memory>(memory: M) -> Work<'static> {
     let mut held = Vec::with_capacity(256);
     Box::new(move |times| {
         let bursts = times.div_ceil(256);
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..bursts {
             held.extend((0..256).map(|_| memory.claim(random.size())));
             while !held.is_empty() {

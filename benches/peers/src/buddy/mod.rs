@@ -17,7 +17,8 @@ use memory::{Alligator, Heap, Memory, Offsets};
 use ours::Ours;
 
 const INTRODUCTION: &str = "\
-64 MiB, smallest block 256 B, unless the case says otherwise; nanoseconds per claim and drop on one pinned thread. The `offset-allocator` \
+64 MiB, smallest block 256 B, unless the case says otherwise; nanoseconds of processor time per claim and \
+drop on one pinned thread. The `offset-allocator` \
 stands behind a mutex and counts in units of 256 B; its blocks hold an `Arc`, as any that may outlive their arena must.";
 
 pub fn run(effort: Effort) -> Part {

@@ -29,8 +29,8 @@ use peers::{Alligator, Bare, Heap, LockedList, Queue};
 use pool::Pool;
 
 const INTRODUCTION: &str = "\
-1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds per operation on one pinned \
-thread unless the case says otherwise. Freeze and drop are counted. The lists kept by hand hold an `Arc` in each slot, as any \
+1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds of processor \
+time per operation on one pinned thread unless the case says otherwise. Freeze and drop are counted. The lists kept by hand hold an `Arc` in each slot, as any \
 owner of a `Bytes` that may outlive its pool must.";
 
 /// The name of the `BytesMut` line whose process runs on mimalloc.

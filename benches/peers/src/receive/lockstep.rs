@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::harness::{Sample, Spread, heap_allocations, serve};
+use crate::harness::{Sample, Spread, Stopwatch, heap_allocations, serve};
 
 use super::Shape;
 use super::systems::System;
@@ -34,6 +34,8 @@ pub trait Receiver {
 struct Spent {
     whole: Vec<f64>,
     drain: Vec<f64>,
+    /// By the wall clock, sleep and neighbours included; the others are processor time.
+    wall: Vec<f64>,
     /// Heap allocations in all drains.
     heap: u64,
 }
@@ -53,6 +55,7 @@ pub fn work(system: System, shape: Shape) -> io::Result<()> {
         Ok(Sample::default()
             .with("whole", each(&spent.whole))
             .with("drain", each(&spent.drain))
+            .with("wall", each(&spent.wall))
             .with("heap", spent.heap as f64 / (times as f64 * messages))
             .with("starved", (receiver.starved() - starved) as f64))
     })
@@ -61,14 +64,16 @@ pub fn work(system: System, shape: Shape) -> io::Result<()> {
 fn rounds(wire: &mut Wire, receiver: &mut dyn Receiver, times: u64) -> io::Result<Spent> {
     let mut spent = Spent::default();
     for _ in 0..times {
-        let begin = Instant::now();
+        let wall = Instant::now();
+        let begin = Stopwatch::process();
         let bytes = wire.send(0..wire.connections())?;
+        let sent = begin.elapsed();
         let heap = heap_allocations();
-        let sent = Instant::now();
         measured_drain(receiver, bytes)?;
-        let end = Instant::now();
         spent.heap += heap_allocations() - heap;
-        spent.whole.push((end - begin).as_nanos() as f64);
+        let end = begin.elapsed();
+        spent.wall.push(wall.elapsed().as_nanos() as f64);
+        spent.whole.push(end.as_nanos() as f64);
         spent.drain.push((end - sent).as_nanos() as f64);
     }
     Ok(spent)

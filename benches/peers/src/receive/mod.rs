@@ -17,7 +17,8 @@ use crate::report::{Comparison, Part, Row};
 use systems::System;
 
 const INTRODUCTION: &str = "\
-TCP over loopback, in lockstep: one pinned thread writes one message to each connection, then drains them all; microseconds per message. \
+TCP over loopback, in lockstep: one pinned thread writes one message to each connection, then drains them all; microseconds \
+of processor time per message, so that neighbours on the machine are not in it. \
 Each system has a process of its own; rounds are interleaved. With DEFER_TASKRUN, and with epoll, the kernel receives inside the drain: \
 there the drain alone is the receiver's work. Other rings receive inside the sender's calls; for them only the whole round, sending \
 included, can be compared. Buffers are 1024 × 4096 B (16 KiB for messages of 16 KiB), touched beforehand; each message is dropped at once.";
@@ -140,7 +141,10 @@ fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     };
     let drain = table("drain", &System::receives_in_drain);
     let whole = table("whole", &|_| true);
+    let wall = table("wall", &|_| true);
     let (key, title) = (shape.key(), shape.title());
     part.push(Comparison::new(&format!("drain-{key}"), &format!("{title}: the drain alone"), "µs", drain));
     part.push(Comparison::new(&format!("whole-{key}"), &format!("{title}: the whole round"), "µs", whole));
+    let title = format!("{title}: the whole round by the wall clock");
+    part.push(Comparison::new(&format!("wall-{key}"), &title, "µs", wall));
 }
