@@ -1,10 +1,12 @@
 //! What can go wrong, one enum per operation.
 
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod kernel;
 
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-pub use kernel::{DirectError, MissingFeatureError, RegisterError, UnavailableError};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub use kernel::{
+    DirectError, FileError, MissingFeatureError, Refused, RegisterError, TransferError, UnavailableError,
+};
 
 /// A claim that could not be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -226,6 +228,15 @@ pub enum DriverError {
     /// The ring is not one of this driver's, or was taken down.
     #[error("no such buffer ring in this driver: it belongs to another driver or was taken down")]
     UnknownRing,
+    /// The arena is not one of this driver's, or was unregistered.
+    #[error("no such arena in this driver: it is registered with another driver or was unregistered")]
+    UnknownArena,
+    /// The file is not one of this driver's, or was closed.
+    #[error("no such file in this driver: it belongs to another driver or was closed")]
+    UnknownFile,
+    /// The operation is not one of this driver's, or is over.
+    #[error("no such operation in this driver: it belongs to another driver or is over")]
+    UnknownOperation,
     /// The socket is not one of this driver's, or is closed.
     #[error("no such socket in this driver: it belongs to another driver or is closed")]
     UnknownSocket,

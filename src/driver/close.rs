@@ -45,6 +45,7 @@ impl Driver {
         match self.operations.get(id.0)? {
             Held::Receive(receive) => Some(receive.socket.as_fd()),
             Held::Accept(accept) => Some(accept.listener.as_fd()),
+            Held::Transfer(_) => None,
         }
     }
 
@@ -68,7 +69,7 @@ impl Driver {
         match self.operations.get_mut(key) {
             Some(Held::Receive(receive)) => receive.closing = true,
             Some(Held::Accept(accept)) => accept.closing = true,
-            None => {}
+            Some(Held::Transfer(_)) | None => {}
         }
         Ok(())
     }
@@ -83,6 +84,9 @@ impl Driver {
 
     /// Ends an operation that is not in flight, and its socket with it.
     pub(super) fn closed(&mut self, key: Key, errno: Option<i32>) -> Option<Event<ArenaBytes>> {
+        if self.forget_transfer(key).is_some() {
+            return None;
+        }
         let held = self.operations.remove(key)?;
         if let Held::Receive(receive) = held
             && let Some(ring) = self.rings.get_mut(receive.ring)

@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, squeue, types};
 
+use super::arenas::Arenas;
+use super::files::Files;
 use super::key::{Key, Kind};
 use super::operation_table::{Held, OperationTable};
 use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
+use super::transfers::Transfers;
 use super::{DriverMetrics, Event};
 use crate::ArenaBytes;
 use crate::error::DriverError;
 use crate::sync::{AtomicU32, Ordering};
-use crate::uring::Delivered;
+use crate::uring::{Delivered, Probe};
 
 /// Owns an io_uring and everything under way on it; safe through and through.
 ///
@@ -81,6 +84,9 @@ pub struct Driver {
     pub(super) uring: IoUring,
     pub(super) operations: OperationTable,
     pub(super) rings: Rings,
+    pub(super) arenas: Arenas,
+    pub(super) files: Files,
+    pub(super) transfers: Transfers,
     /// Bytes of one completion that are still to be handed out.
     pub(super) unfolding: Option<Unfolding>,
     /// Receives that ended and are armed again on the next turn.
@@ -110,10 +116,15 @@ impl Driver {
         /// Drivers so far: tells the ids of one from those of another. Only hands out numbers.
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
+        // Looked at already if any driver was made before; if it cannot be, operations are the ordinary ones.
+        let probe = Probe::shared().unwrap_or(Probe::none());
         Ok(Driver {
             uring: parts.uring,
             operations: OperationTable::new(parts.operations),
             rings: Rings::default(),
+            arenas: Arenas::new(probe),
+            files: Files::default(),
+            transfers: Transfers::default(),
             unfolding: None,
             ended: VecDeque::new(),
             told: VecDeque::new(),
@@ -191,6 +202,7 @@ impl Driver {
         match kind {
             Kind::Receive => self.received(key, completion),
             Kind::Accept => self.accepted(key, completion),
+            Kind::Transfer => self.transferred(key, completion),
             Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
         }
     }
@@ -212,6 +224,7 @@ impl Driver {
 
     /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.
     fn turn(&mut self, until: Option<Instant>) -> Result<(), DriverError> {
+        self.poll_shared_alarm()?;
         loop {
             self.arm_ended()?;
             let feed = self.feed()?;

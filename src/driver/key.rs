@@ -19,6 +19,8 @@ const KIND_SHIFT: u32 = 32 + GENERATION_BITS;
 pub(super) enum Kind {
     Receive = 1,
     Accept = 2,
+    /// A read, a write or a send.
+    Transfer = 3,
     /// The poll of the descriptor that freed slots raise. Has no place in the table: it refers to no memory.
     Wake = 14,
     /// A cancellation. Has no place in the table either; its key is that of its target.

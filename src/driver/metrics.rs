@@ -20,6 +20,14 @@ pub struct DriverMetrics {
     pub parked: usize,
     /// Times that a freed slot woke the driver.
     pub woken: u64,
+    /// Reads, writes and sends pushed: first ones and those that went on.
+    pub transfers: u64,
+    /// Reads, writes and sends that came short, or found a file not ready, and went on.
+    pub resumed: u64,
+    /// Sends that were zero-copy.
+    pub zero_copy_sends: u64,
+    /// Those of them whose bytes the kernel copied after all.
+    pub zero_copy_sends_copied: u64,
     /// Messages copied to the heap because they were short.
     pub copied: u64,
     /// Operations that the kernel has now.

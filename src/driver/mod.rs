@@ -4,21 +4,28 @@
 //! nothing is in flight any more.
 
 mod accept;
+mod arenas;
 mod builder;
 mod close;
 mod driver;
 mod event;
+mod files;
 mod key;
 mod metrics;
 mod operation_table;
+mod pause;
 mod receive;
 mod received;
 mod rings;
 mod shutdown;
 mod starved;
+mod transfer;
+mod transfers;
 
+pub use arenas::ArenaId;
 pub use builder::DriverBuilder;
 pub use driver::Driver;
-pub use event::{BufferRingId, Event, SocketId};
+pub use event::{BufferRingId, Event, OperationId, SocketId};
+pub use files::FileId;
 pub use metrics::DriverMetrics;
 pub use shutdown::Drained;

@@ -10,6 +10,8 @@ pub(super) enum Held {
     Receive(Receive),
     /// A listener that is accepted from.
     Accept(Accept),
+    /// The number of a read, write or send.
+    Transfer(u32),
 }
 
 impl Held {
@@ -18,6 +20,7 @@ impl Held {
         match self {
             Held::Receive(_) => Kind::Receive,
             Held::Accept(_) => Kind::Accept,
+            Held::Transfer(_) => Kind::Transfer,
         }
     }
 }

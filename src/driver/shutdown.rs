@@ -62,9 +62,11 @@ impl Driver {
         drained.in_flight = self.operations.in_flight();
         if drained.in_flight == 0 {
             self.unregister_rings();
+            self.unregister_arenas();
             self.draining = false;
         } else {
             drained.quarantined = self.rings.iter().map(|ring| ring.buffers.metrics().published).sum();
+            drained.quarantined += self.transfers.running();
         }
         answer.map(|()| drained)
     }
@@ -109,6 +111,7 @@ impl Driver {
                 Event::Datagram { datagram, .. } => drained.discarded_bytes += datagram.bytes.len() as u64,
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => drained.closed += 1,
+                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
             }
         }
     }

@@ -194,3 +194,60 @@ pub enum DirectError {
         required: u32,
     },
 }
+
+/// A read, write or send that a [`Driver`](crate::Driver) could not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The file is not one of this driver's, or was closed.
+    #[error("no such file in this driver: it belongs to another driver or was closed")]
+    UnknownFile,
+    /// The buffer is full.
+    #[error("the buffer has no room left: its {capacity} bytes are all written; clear it, or give a new one")]
+    NoRoom {
+        /// Bytes that the buffer holds.
+        capacity: usize,
+    },
+    /// The file is open with `O_DIRECT`, and place or memory are not what it asks for.
+    #[error(transparent)]
+    Direct(#[from] DirectError),
+    /// The driver could not take it.
+    #[error(transparent)]
+    Driver(#[from] super::DriverError),
+}
+
+/// Memory that comes back with the reason why nothing was done with it.
+///
+/// ```
+/// use uring_arena::{Buffer, Refused};
+///
+/// fn again(refused: Refused<Buffer>) -> Buffer {
+///     eprintln!("{refused}");
+///     refused.memory
+/// }
+/// # let _ = again;
+/// ```
+#[derive(thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct Refused<M> {
+    /// Why.
+    pub error: TransferError,
+    /// The memory, as it was given.
+    pub memory: M,
+}
+
+impl<M> std::fmt::Debug for Refused<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+/// A file or socket that a [`Driver`](crate::Driver) could not take.
+#[derive(Debug, thiserror::Error)]
+#[error("the driver cannot take the file: {reason}")]
+#[non_exhaustive]
+pub struct FileError {
+    /// What asking the file answered.
+    pub reason: std::io::Error,
+}

@@ -31,6 +31,11 @@ impl Witness {
         Witness { core, start: region.start().addr().get(), len: region.len() }
     }
 
+    /// No arena: covers nothing.
+    pub(crate) fn of_nothing() -> Witness {
+        Witness { core: NonNull::dangling(), start: 0, len: 0 }
+    }
+
     /// Whether `address` lies in the arena.
     #[inline]
     pub(crate) fn covers(self, address: usize) -> bool {

@@ -77,6 +77,20 @@ impl DirectAlignment {
         Ok((memory > 0 && offset > 0).then_some(DirectAlignment { memory, offset }))
     }
 
+    /// What is asked of a file that may be open without `O_DIRECT`: then nothing, `None`.
+    pub(crate) fn in_force(file: &impl AsFd) -> io::Result<Option<DirectAlignment>> {
+        // SAFETY: asks for flags; the descriptor is open while it is borrowed.
+        let flags = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETFL) };
+        if flags < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if flags & libc::O_DIRECT == 0 {
+            return Ok(None);
+        }
+        let safe = DirectAlignment { memory: SAFE_ALIGNMENT, offset: SAFE_ALIGNMENT };
+        Ok(Some(DirectAlignment::of(file)?.unwrap_or(safe)))
+    }
+
     /// Checks one operation: `len` bytes of memory at `address`, to or from `offset` in the file.
     ///
     /// ```

@@ -40,20 +40,30 @@ impl RegisteredArena {
     pub fn read_at_most(
         &self,
         file: impl Into<Descriptor>,
-        mut buffer: Buffer,
+        buffer: Buffer,
         offset: u64,
         len: usize,
     ) -> (squeue::Entry, Operation) {
-        let file = file.into();
+        self.read_into(file.into(), buffer, offset, len)
+    }
+
+    /// Reads into the room of memory that has one; others read nothing.
+    pub(crate) fn read_into<M: Memory>(
+        &self,
+        file: Descriptor,
+        mut memory: M,
+        offset: u64,
+        len: usize,
+    ) -> (squeue::Entry, Operation<M>) {
         let len = len.min(TRANSFER_BYTES_MAX);
-        let span = one_span(|each| buffer.room(len, each), len);
+        let span = one_span(|each| memory.room(len, each), len);
         let (start, len) = (span.start.as_ptr(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
             Some(index) => build!(file, fd => opcode::ReadFixed::new(fd, start, len, index).offset(offset)),
             None => build!(file, fd => opcode::Read::new(fd, start, len).offset(offset)),
         };
-        (entry, self.operation(buffer, Kind::Read, index, len))
+        (entry, self.operation(memory, Kind::Read, index, len))
     }
 
     /// Writes what the memory holds to `offset` of a file.
@@ -91,11 +101,21 @@ impl RegisteredArena {
         memory: M,
         offset: u64,
     ) -> (squeue::Entry, Operation<M>) {
-        let file = file.into();
+        self.write_from(file.into(), memory, offset, 0)
+    }
+
+    /// Writes what the memory holds behind its first `skip` bytes. A list is written whole.
+    pub(crate) fn write_from<M: Memory>(
+        &self,
+        file: Descriptor,
+        memory: M,
+        offset: u64,
+        skip: usize,
+    ) -> (squeue::Entry, Operation<M>) {
         if M::IS_LIST {
             return self.write_list(file, memory, offset);
         }
-        let span = one_span(|each| memory.written(each), TRANSFER_BYTES_MAX);
+        let span = one_span(|each| memory.written(each), TRANSFER_BYTES_MAX).after(skip);
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
@@ -189,7 +209,7 @@ impl RegisteredArena {
         index: Option<u16>,
         requested: u32,
     ) -> Operation<M> {
-        let witness = self.handle().witness();
+        let witness = self.witness();
         Operation::new(Begin { memory, lists: Lists::default(), witness, index, kind, requested })
     }
 
@@ -201,7 +221,7 @@ impl RegisteredArena {
         requested: u32,
         lists: Lists,
     ) -> Operation<M> {
-        let witness = self.handle().witness();
+        let witness = self.witness();
         Operation::new(Begin { memory, lists, witness, index, kind, requested })
     }
 }

@@ -105,6 +105,17 @@ impl<'a> RegisterOptions<'a> {
         self
     }
 
+    /// The same in a table of its own.
+    pub(crate) fn not_at(mut self) -> Self {
+        self.at = None;
+        self
+    }
+
+    pub(crate) fn probe_unless_known(mut self, probe: Probe) -> Self {
+        self.probe.get_or_insert(probe);
+        self
+    }
+
     pub(super) fn known_probe(&self) -> Option<Probe> {
         self.probe
     }
@@ -136,7 +147,11 @@ pub(super) fn climb(
         return Ok(Reached { rung: options.rung, table, refused: Vec::new() });
     }
     let mut refused = Vec::new();
-    for rung in [Rung::Cloned, Rung::Slots, Rung::Regions] {
+    let rungs: &[Rung] = match options.source {
+        Some(_) => &[Rung::Cloned, Rung::Slots, Rung::Regions],
+        None => &[Rung::Slots, Rung::Regions],
+    };
+    for &rung in rungs {
         match climb.step(rung) {
             Ok(table) => return Ok(Reached { rung, table, refused }),
             Err(error) if is_callers_mistake(&error) => return Err(error),
@@ -171,7 +186,7 @@ impl Climb<'_> {
     fn clone(&self) -> Result<Table, RegisterError> {
         let source =
             self.options.source.ok_or(RegisterError::NoSource("no ring to clone from was offered"))?;
-        if !source.registered.handle().is_same(self.handle) {
+        if !source.registered.is_of(self.handle) {
             return Err(RegisterError::NoSource("the ring to clone from has another arena registered"));
         }
         let from = source

@@ -29,6 +29,13 @@ impl Span {
     fn of(bytes: &[u8]) -> Span {
         Span { start: NonNull::from(bytes).cast(), len: bytes.len() }
     }
+
+    /// What lies behind the first `skip` bytes.
+    pub(super) fn after(self, skip: usize) -> Span {
+        let skip = skip.min(self.len);
+        // SAFETY: at most one past the span.
+        Span { start: unsafe { self.start.add(skip) }, len: self.len - skip }
+    }
 }
 
 pub(super) mod held {
@@ -158,6 +165,14 @@ impl Payload {
         match self {
             Payload::Buffer(buffer) => Some(buffer),
             _ => None,
+        }
+    }
+
+    /// Where the memory begins.
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            Payload::Buffer(buffer) => buffer.as_ptr().addr(),
+            _ => self.as_ref().as_ptr().addr(),
         }
     }
 

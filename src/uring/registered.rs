@@ -14,7 +14,7 @@ use super::syscall;
 use super::table::Table;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
-use crate::lease::Handle;
+use crate::lease::{Handle, Witness};
 
 mod sealed {
     /// What is behind an arena, for this crate only.
@@ -86,7 +86,8 @@ impl Registrable for BuddyArena {}
 ///
 /// Invariant: if there is a `table`, the entries that it names were registered over the arena's region.
 pub struct RegisteredArena {
-    handle: Handle,
+    /// `None`: no arena at all, for operations on anybody's memory.
+    handle: Option<Handle>,
     table: Option<Table>,
     rung: Rung,
     refused: Vec<(Rung, RegisterError)>,
@@ -128,12 +129,17 @@ impl RegisteredArena {
             tracing::debug!(?rung, %error, "registration stepped down");
         }
         Ok(RegisteredArena {
-            handle: handle.clone(),
+            handle: Some(handle.clone()),
             table: reached.table,
             rung: reached.rung,
             refused: reached.refused,
             probe,
         })
+    }
+
+    /// Builds ordinary operations on any memory, for a ring that has no arena registered.
+    pub(crate) fn nothing(probe: Probe) -> RegisteredArena {
+        RegisteredArena { handle: None, table: None, rung: Rung::Unregistered, refused: Vec::new(), probe }
     }
 
     /// The rung that was reached; never [`Rung::Best`].
@@ -167,8 +173,9 @@ impl RegisteredArena {
 
     #[inline]
     pub(super) fn index_of(&self, start: *const u8, len: usize) -> Option<u16> {
-        let distance = start.addr().checked_sub(self.handle.region.start().addr().get())?;
-        if distance >= self.handle.region.len() {
+        let region = &self.handle.as_ref()?.region;
+        let distance = start.addr().checked_sub(region.start().addr().get())?;
+        if distance >= region.len() {
             return None;
         }
         self.table?.index_of(distance, len)
@@ -201,8 +208,18 @@ impl RegisteredArena {
         self.table
     }
 
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
+    /// Whether `address` lies in the arena.
+    #[inline]
+    pub(crate) fn covers(&self, address: usize) -> bool {
+        self.witness().covers(address)
+    }
+
+    pub(super) fn witness(&self) -> Witness {
+        self.handle.as_ref().map_or(Witness::of_nothing(), Handle::witness)
+    }
+
+    pub(super) fn is_of(&self, handle: &Handle) -> bool {
+        self.handle.as_ref().is_some_and(|own| own.is_same(handle))
     }
 }
 

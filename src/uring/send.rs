@@ -127,11 +127,21 @@ impl RegisteredArena {
         memory: M,
         options: SendOptions,
     ) -> (squeue::Entry, Operation<M>) {
-        let socket = socket.into();
+        self.send_from(socket.into(), memory, options, 0)
+    }
+
+    /// Sends what the memory holds behind its first `skip` bytes. A list is sent whole.
+    pub(crate) fn send_from<M: Memory>(
+        &self,
+        socket: Descriptor,
+        memory: M,
+        options: SendOptions,
+        skip: usize,
+    ) -> (squeue::Entry, Operation<M>) {
         if M::IS_LIST {
             return self.send_list(socket, memory, options);
         }
-        let span = one_span(|each| memory.written(each), SEND_BYTES_MAX);
+        let span = one_span(|each| memory.written(each), SEND_BYTES_MAX).after(skip);
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = if span.len >= options.zero_copy_from && self.probe().has(Feature::SendZc) {
             self.index_of(start, span.len)

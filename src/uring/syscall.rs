@@ -149,6 +149,8 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     };
     // SAFETY: the page is live, page-aligned, and holds the one entry of 16 bytes.
     unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }?;
+    // Which ring is said by the group alone: the kernel refuses flags here.
+    let argument = BufferRingRegister { flags: 0, ..argument };
     // SAFETY: live during the call.
     let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
     if removed.is_err() {
@@ -156,6 +158,31 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
         std::mem::forget(page);
     }
     removed.map(drop)
+}
+
+/// Registers a buffer ring whose array lies at `address`.
+///
+/// # Safety
+///
+/// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the memory of what is published.
+pub(super) unsafe fn register_buffer_ring(
+    ring: RawFd,
+    address: u64,
+    count: u16,
+    group: u16,
+    flags: u16,
+) -> io::Result<()> {
+    let argument =
+        BufferRingRegister { ring_addr: address, ring_entries: count.into(), group, flags, reserved: [0; 3] };
+    // SAFETY: live during the call; the caller vouches for the array.
+    unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }.map(drop)
+}
+
+/// Removes a buffer ring.
+pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
+    let argument = BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
+    // SAFETY: live during the call.
+    unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
 
 /// # Safety

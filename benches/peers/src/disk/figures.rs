@@ -2,7 +2,7 @@
 
 use crate::report::{Bound, Figure, OURS, Part};
 
-use super::fio;
+use super::{fio, registering};
 
 const GROUP: &str = "Kernel side";
 
@@ -14,4 +14,19 @@ pub fn add(part: &mut Part) {
         Figure::new(GROUP, &format!("{case}: IOPS"), Bound::AtLeast(0.97), "× fio", rate),
         Figure::new(GROUP, &format!("{case}: CPU per read"), Bound::AtMost(1.05), "× fio", cpu),
     ]);
+    for (key, pages, _) in registering::PAGES {
+        let by = |above: &str, below: &str| part.ratio((key, above), (key, below));
+        let region = by(registering::BY_REGION, registering::BY_SLOT);
+        let slots_cloned = by(registering::SLOTS_CLONED, registering::BY_SLOT);
+        let regions_cloned = by(registering::REGIONS_CLONED, registering::BY_REGION);
+        let figure = |case: &str, limit: f64, of: &str, measured| {
+            let case = format!("registering 1 GiB in 64 KiB slots, {pages}: {case}");
+            Figure::new(GROUP, &case, Bound::AtMost(limit), of, measured)
+        };
+        part.figures.extend([
+            figure("by region", 0.25, "× by slot", region),
+            figure("a second ring, by region", 0.05, "× the first", regions_cloned),
+            figure("a second ring, by slot", 0.05, "× the first", slots_cloned),
+        ]);
+    }
 }

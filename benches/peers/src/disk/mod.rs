@@ -4,6 +4,7 @@ mod figures;
 mod file;
 mod fio;
 mod plan;
+mod registering;
 mod systems;
 
 use std::io;
@@ -24,7 +25,7 @@ workers included. Reads per second: more is better, so *ours ÷ this* above 1 is
 pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
     let mut part = Part::new("disk", "Reading files", INTRODUCTION, effort);
     let loads = Load::all();
-    let progress = Progress::begin("disk", loads.len());
+    let progress = Progress::begin("disk", loads.len() + 1);
     let file = TestFile::create(target, effort.choose(256, 1024) << 20)?;
     part.remarks.push(file.describe());
     if !Tool::Fio.is_installed() {
@@ -37,6 +38,8 @@ pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
         progress.step(&load.title());
         compare(load, &file, effort, &progress, &mut part);
     }
+    progress.step("registering 1 GiB");
+    registering::add(&mut part, effort);
     figures::add(&mut part);
     let mut plot = Plot::new(
         "cpu-per-read-by-depth",

@@ -1,5 +1,6 @@
 //! Which figures this part answers.
 
+use crate::harness::Spread;
 use crate::report::{Bound, Figure, OURS, Part};
 
 use super::systems::System;
@@ -28,4 +29,11 @@ pub fn add(part: &mut Part) {
         let measured = part.row("heap", row).and_then(|row| row.spread);
         part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), "", measured));
     }
+
+    // What a connection adds: everything that the pool holds anyway falls out of the difference.
+    let held = |key: &str| part.row(key, OURS).and_then(|row| row.spread).map(|spread| spread.median);
+    let each = held("idle-9900").zip(held("idle-64")).map(|(many, few)| (many - few) * 1_048_576.0 / 9836.0);
+    let each = each.and_then(|bytes| Spread::of(&[bytes]));
+    let case = "memory per connection with 9,900 idle (a receive buffer would be 4096 B)";
+    part.figures.push(Figure::new(GROUP, case, Bound::AtMost(512.0), "B", each));
 }

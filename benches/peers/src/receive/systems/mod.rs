@@ -97,6 +97,11 @@ impl System {
         !matches!(self, Self::TokioUring | Self::Monoio | Self::CompioDefault)
     }
 
+    /// A second setting of a system that has another line: not needed under `--quick`.
+    pub fn is_variant(self) -> bool {
+        matches!(self, Self::BareOne | Self::TokioShared | Self::CompioCopied | Self::CompioDefault)
+    }
+
     pub fn key(self) -> String {
         format!("{self:?}")
     }
