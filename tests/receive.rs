@@ -483,6 +483,31 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
 }
 
 #[test]
+fn slots_by_state_add_up() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(16, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    let mut held = Vec::new();
+    for number in 0..10 {
+        sender.write_all(&[1; 64]).unwrap();
+        run(&mut driver, |event| {
+            held.push(event);
+            true
+        });
+        driver.wait_timeout(Duration::ZERO).unwrap();
+        let slots = driver.slots(&arena);
+        assert_eq!((slots.held, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
+        assert_eq!(slots.free + slots.published + slots.held, 16);
+    }
+    drop(held);
+    assert_eq!(driver.slots(&arena).free, 12);
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
 fn ids_of_another_driver_are_refused() {
     let (Some(mut ours), Some(mut theirs)) = (driver(), driver()) else { return };
     let arena = arena(4, 64);

@@ -352,9 +352,9 @@ impl BufferRing {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn spare_count(&self) -> usize {
-        self.spare.len()
+    /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.shadow.count() + self.spare.len()
     }
 
     pub(super) fn address(&self) -> u64 {

@@ -253,7 +253,8 @@ impl World {
         }
         out.dedup();
         let live = self.arena.metrics().bytes_live / SLOT_BYTES;
-        assert_eq!(live, out.len() + self.ring.spare_count(), "a slot has no owner, or two");
+        let spare = self.ring.slot_count() - self.ring.shadow.count();
+        assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
     }
 
     /// Ends it all, in either order, taken down or not.
