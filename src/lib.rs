@@ -31,7 +31,7 @@ pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
-    SocketId,
+    SlotStates, SocketId,
 };
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
