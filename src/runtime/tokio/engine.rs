@@ -1,248 +1,118 @@
-//! The driver's thread: does what tasks ask, and tells them what happened.
+//! What turns the driver: a thread of its own, or a task of the runtime.
+//!
+//! On a runtime of one thread the engine is a task beside the others: no thread is woken for what arrives, and the streams that it feeds
+//! are woken where they run. On one of many threads tasks change threads, which a ring of one thread may not, and requests would end with
+//! the worker that made them; there it has a thread.
 
-use std::collections::HashMap;
-use std::io;
-use std::time::Duration;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use ::tokio::sync::oneshot;
+use ::tokio::io::Interest;
+use ::tokio::io::unix::AsyncFd;
 
-use super::inbox::{Inbox, Wish};
-use super::mailbox::{Command, FileKey, Mailbox, is_shut_down};
-use crate::buffer::Buffer;
-use crate::driver::{BufferRingId, Drained, Driver, Event, FileId, OperationId, SocketId};
+use super::desk::{Desk, Next};
+use super::fenced::Fenced;
+use super::mailbox::Mailbox;
+use super::pool::PoolError;
+use crate::driver::{BufferRingId, Driver};
 use crate::error::DriverError;
 use crate::sync::Arc;
+use crate::uring::EventFd;
 
-/// How long a shutdown waits for what is in flight. Cancelled sockets take microseconds; only a device that does not answer takes longer.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Everything of the driver's thread.
-pub(super) struct Engine {
+/// Turns the driver on this thread until it is told to stop.
+pub(super) struct Turner {
     driver: Driver,
-    ring: BufferRingId,
-    mailbox: Arc<Mailbox>,
-    /// By the index of their socket.
-    streams: Vec<Option<Arc<Inbox>>>,
-    files: HashMap<FileKey, FileId>,
-    /// By the index of their operation.
-    answers: Vec<Option<Answer>>,
-    /// Commands taken out of the mailbox; empty between turns.
-    commands: Vec<Command>,
+    desk: Desk,
 }
 
-/// Who waits for an operation.
-enum Answer {
-    Read(oneshot::Sender<io::Result<Buffer>>),
-    Done(oneshot::Sender<io::Result<()>>),
-}
-
-/// Whether the thread goes on.
-#[derive(PartialEq, Eq)]
-enum Next {
-    Turn,
-    Stop,
-}
-
-impl Engine {
-    pub(super) fn new(driver: Driver, ring: BufferRingId, mailbox: Arc<Mailbox>) -> Engine {
-        Engine {
-            driver,
-            ring,
-            mailbox,
-            streams: Vec::new(),
-            files: HashMap::new(),
-            answers: Vec::new(),
-            commands: Vec::new(),
-        }
+impl Turner {
+    pub(super) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Turner, PoolError> {
+        let waker = driver.waker()?;
+        let desk = Desk::new(ring);
+        desk.mailbox.wait(&waker);
+        Ok(Turner { driver, desk })
     }
 
     /// Where tasks put what they ask.
     pub(super) fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.mailbox)
+        Arc::clone(&self.desk.mailbox)
     }
 
-    /// Turns until it is told to stop.
     pub(super) fn run(mut self) {
         loop {
             if let Err(error) = self.driver.wait() {
-                tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
+                return give_up(&error);
+            }
+            if self.desk.turn(&mut self.driver) == Next::Stop {
                 return;
             }
-            if self.turn() == Next::Stop {
-                return;
-            }
-        }
-    }
-
-    fn turn(&mut self) -> Next {
-        while let Some(event) = self.driver.next() {
-            self.tell(event);
-        }
-        let mut commands = std::mem::take(&mut self.commands);
-        self.mailbox.take(&mut commands);
-        let mut next = Next::Turn;
-        for command in commands.drain(..) {
-            match next {
-                Next::Turn => next = self.obey(command),
-                Next::Stop => command.cancel(),
-            }
-        }
-        self.commands = commands;
-        next
-    }
-
-    /// Tells whoever waits for it.
-    fn tell(&mut self, event: Event) {
-        match event {
-            Event::Received { id, bytes } => {
-                let Some(inbox) = self.stream(id) else { return };
-                if inbox.put(bytes) == Wish::Pause {
-                    self.note(|driver| driver.pause(id));
-                }
-            }
-            Event::Closed { id, error } => {
-                if let Some(inbox) = self.streams.get_mut(id.index()).and_then(Option::take) {
-                    inbox.end(error.map_or(Ok(()), Err));
-                }
-            }
-            Event::Read { id, result, buffer, .. } => {
-                if let Some(Answer::Read(answer)) = self.answer(id) {
-                    // Nobody waits any more: the buffer goes, and its slot is free.
-                    let _ = answer.send(result.map(|_| buffer));
-                }
-            }
-            Event::Wrote { id, result, payload, .. } => {
-                let is_all = |written: usize| written == payload.as_ref().len();
-                self.done(id, result.and_then(|written| complete(is_all(written))));
-            }
-            Event::Sent { id, result, payload, .. } => {
-                let is_all = |sent: usize| sent == payload.as_ref().len();
-                self.done(id, result.and_then(|sent| complete(is_all(sent))));
-            }
-            Event::Accepted { .. } => unreachable!("a pool has no listeners"),
-        }
-    }
-
-    fn stream(&self, id: SocketId) -> Option<&Arc<Inbox>> {
-        self.streams.get(id.index())?.as_ref()
-    }
-
-    fn answer(&mut self, id: OperationId) -> Option<Answer> {
-        self.answers.get_mut(id.index())?.take()
-    }
-
-    fn done(&mut self, id: OperationId, result: io::Result<()>) {
-        if let Some(Answer::Done(answer)) = self.answer(id) {
-            let _ = answer.send(result);
-        }
-    }
-
-    fn obey(&mut self, command: Command) -> Next {
-        match command {
-            Command::Receive { socket, inbox } => match self.driver.receive(self.ring, socket) {
-                Ok(id) => self.begin_stream(id, inbox),
-                Err(error) => inbox.end(Err(io::Error::other(error))),
-            },
-            Command::Resume { inbox } => {
-                if let Some(id) = inbox.socket() {
-                    self.note(|driver| driver.resume(id));
-                }
-            }
-            Command::Close { inbox } => {
-                if let Some(id) = inbox.socket() {
-                    self.note(|driver| driver.close(id));
-                }
-            }
-            Command::Open { key, file } => match self.driver.file(file) {
-                Ok(id) => drop(self.files.insert(key, id)),
-                // Its operations will find no file.
-                Err(error) => tracing::warn!(%error, "a file could not be opened for the pool"),
-            },
-            Command::CloseFile { key } => {
-                if let Some(id) = self.files.remove(&key) {
-                    self.note(|driver| driver.close_file(id));
-                }
-            }
-            Command::Read { key, buffer, offset, answer } => {
-                let Some(&file) = self.files.get(&key) else { return fail(answer) };
-                match self.driver.read(file, buffer, offset) {
-                    Ok(id) => self.wait_for(id, Answer::Read(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
-            }
-            Command::Write { key, payload, offset, answer } => {
-                let Some(&file) = self.files.get(&key) else { return fail(answer) };
-                match self.driver.write(file, payload, offset) {
-                    Ok(id) => self.wait_for(id, Answer::Done(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
-            }
-            Command::Send { key, payload, options, answer } => {
-                let Some(&socket) = self.files.get(&key) else { return fail(answer) };
-                match self.driver.send_with(socket, payload, options) {
-                    Ok(id) => self.wait_for(id, Answer::Done(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
-            }
-            Command::Shutdown { answer } => {
-                self.shut_down(answer);
-                return Next::Stop;
-            }
-        }
-        Next::Turn
-    }
-
-    fn begin_stream(&mut self, id: SocketId, inbox: Arc<Inbox>) {
-        let is_wanted = inbox.open(id);
-        let place = id.index();
-        if self.streams.len() <= place {
-            self.streams.resize_with(place + 1, || None);
-        }
-        self.streams[place] = Some(inbox);
-        if !is_wanted {
-            self.note(|driver| driver.close(id));
-        }
-    }
-
-    fn wait_for(&mut self, id: OperationId, answer: Answer) {
-        let place = id.index();
-        if self.answers.len() <= place {
-            self.answers.resize_with(place + 1, || None);
-        }
-        self.answers[place] = Some(answer);
-    }
-
-    /// Does what can only fail because the socket is closed already, or because the kernel refuses to go on, which the next turn sees.
-    fn note(&mut self, act: impl FnOnce(&mut Driver) -> Result<(), DriverError>) {
-        if let Err(error) = act(&mut self.driver) {
-            tracing::debug!(%error, "nothing to do for a socket of the pool");
-        }
-    }
-
-    fn shut_down(&mut self, answer: Option<oneshot::Sender<Drained>>) {
-        match self.driver.drain(SHUTDOWN_PATIENCE) {
-            Ok(drained) => drop(answer.map(|answer| answer.send(drained))),
-            Err(error) => tracing::error!(%error, "the pool's driver could not be drained"),
         }
     }
 }
 
-/// A file that was never opened, or is closed: its descriptor was refused.
-fn fail<T>(answer: oneshot::Sender<io::Result<T>>) -> Next {
-    let _ = answer.send(Err(io::Error::new(io::ErrorKind::NotFound, "the pool has no such file open")));
-    Next::Turn
+/// Turns the driver as a task of a runtime of one thread.
+pub(super) struct Task {
+    desk: Desk,
+    driver: Fenced<Driver>,
+    /// Raised by the kernel when the driver should look. Never lowered: the runtime learns of each raising.
+    event: AsyncFd<EventFd>,
 }
 
-fn complete(is_all: bool) -> io::Result<()> {
-    if is_all { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+impl Task {
+    /// Panics outside a runtime with its I/O enabled.
+    pub(super) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Task, PoolError> {
+        let event = EventFd::new().map_err(PoolError::Event)?;
+        driver.notify(&event)?;
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
+        )]
+        let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
+        Ok(Task { desk: Desk::new(ring), driver: Fenced::new(driver), event })
+    }
+
+    /// Where tasks put what they ask.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.desk.mailbox)
+    }
 }
 
-impl Drop for Engine {
-    /// However the thread ends, nobody waits for it for ever.
-    fn drop(&mut self) {
-        self.mailbox.close();
-        for inbox in self.streams.drain(..).flatten() {
-            inbox.end(Err(is_shut_down()));
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Task { desk, driver, event } = &mut *self;
+        let Some(driver) = driver.get() else {
+            tracing::error!(
+                "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
+            );
+            return Poll::Ready(());
+        };
+        loop {
+            // What a turn leaves to be submitted goes out before the next sleep.
+            loop {
+                if let Err(error) = driver.look() {
+                    give_up(&error);
+                    return Poll::Ready(());
+                }
+                if desk.turn(driver) == Next::Stop {
+                    return Poll::Ready(());
+                }
+                if driver.is_settled() && desk.mailbox.wait(context.waker()) {
+                    break;
+                }
+            }
+            // Cleared before the next look: what is raised from here on is seen by it, or wakes this task again.
+            match ready!(event.poll_read_ready(context)) {
+                Ok(mut ready) => ready.clear_ready(),
+                // The runtime is ending.
+                Err(_) => return Poll::Ready(()),
+            }
         }
     }
+}
+
+fn give_up(error: &DriverError) {
+    tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
 }

@@ -1,4 +1,4 @@
-//! What tasks ask of the driver's thread.
+//! What tasks ask of the engine.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,17 +29,31 @@ pub(super) enum Command {
     Shutdown { answer: Option<oneshot::Sender<Drained>> },
 }
 
-/// The commands that the driver's thread has not taken yet.
+/// The commands that the engine has not taken yet.
 pub(super) struct Mailbox {
-    commands: Mutex<Option<Vec<Command>>>,
+    state: Mutex<State>,
     keys: AtomicU64,
-    waker: Waker,
+}
+
+struct State {
+    commands: Vec<Command>,
+    is_closed: bool,
+    waker: Option<Waker>,
 }
 
 impl Mailbox {
-    /// A mailbox whose owner is woken by `waker`.
-    pub(super) fn new(waker: Waker) -> Mailbox {
-        Mailbox { commands: Mutex::new(Some(Vec::new())), keys: AtomicU64::new(0), waker }
+    pub(super) fn new() -> Mailbox {
+        let state = State { commands: Vec::new(), is_closed: false, waker: None };
+        Mailbox { state: Mutex::new(state), keys: AtomicU64::new(0) }
+    }
+
+    /// Has `waker` woken by whatever comes first. False if something is there already.
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+        state.commands.is_empty()
     }
 
     /// A key that no other file has.
@@ -48,33 +62,34 @@ impl Mailbox {
         FileKey(self.keys.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Puts a command in. Cancels it if the thread has ended.
+    /// Puts a command in. Cancels it if the engine has ended.
     pub(super) fn post(&self, command: Command) {
-        let mut commands = self.commands.lock();
-        let Some(waiting) = commands.as_mut() else {
-            drop(commands);
+        let mut state = self.state.lock();
+        if state.is_closed {
+            drop(state);
             return command.cancel();
-        };
-        waiting.push(command);
-        let is_first = waiting.len() == 1;
-        drop(commands);
-        // Whoever put one in before has woken the thread, which has not looked yet.
-        if is_first {
-            self.waker.wake_by_ref();
+        }
+        state.commands.push(command);
+        // Whoever put one in before has woken the engine, which has not looked yet.
+        let waker = if state.commands.len() == 1 { state.waker.clone() } else { None };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
     /// All commands, into `taken`, which is empty.
     pub(super) fn take(&self, taken: &mut Vec<Command>) {
-        if let Some(waiting) = self.commands.lock().as_mut() {
-            std::mem::swap(waiting, taken);
-        }
+        std::mem::swap(&mut self.state.lock().commands, taken);
     }
 
-    /// The thread ends: what it has not taken is cancelled, and nothing is accepted any more.
+    /// The engine ends: what it has not taken is cancelled, and nothing is accepted any more.
     pub(super) fn close(&self) {
-        let left = self.commands.lock().take();
-        left.into_iter().flatten().for_each(Command::cancel);
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        let left = std::mem::take(&mut state.commands);
+        drop(state);
+        left.into_iter().for_each(Command::cancel);
     }
 }
 

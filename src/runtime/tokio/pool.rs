@@ -1,19 +1,20 @@
-//! The pool: an arena, a ring, and the thread that drives it.
+//! The pool: an arena, a ring, and what turns it.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
+use ::tokio::runtime::{Handle, RuntimeFlavor};
 use ::tokio::sync::oneshot;
 
-use super::engine::Engine;
+use super::engine::{Task, Turner};
 use super::mailbox::{Command, Mailbox, is_shut_down};
 use super::socket::Socket;
 use super::{File, RecvStream, SendHalf};
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::driver::{Drained, Driver, DriverBuilder};
+use crate::driver::{BufferRingId, Drained, Driver, DriverBuilder};
 use crate::error::{AllocError, DriverError, RegisterError, RingError};
 use crate::sync::Arc;
 use crate::uring::{BufferRing, BufferRingOptions};
@@ -26,14 +27,14 @@ const ENTRIES_MAX: usize = 1024;
 
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
-/// See the [module](super) for what it does. Its thread ends when the last clone, stream, file and half is dropped, or by
-/// [`shutdown`](Self::shutdown).
+/// See the [module](super) for what it does. It ends when the last clone, stream, file and half is dropped, or by
+/// [`shutdown`](Self::shutdown), or with the runtime that it is a task of.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
-/// What the pool and everything made from it share. The thread ends with it.
+/// What the pool and everything made from it share. The engine ends with it.
 pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) messages_max: usize,
@@ -53,6 +54,9 @@ pub enum PoolError {
     /// The kernel would not say what it can do.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The system would not give a descriptor, or tokio would not watch it.
+    #[error("no event descriptor for the pool")]
+    Event(#[source] io::Error),
     /// The system would not start the pool's thread.
     #[error("the pool's thread could not be started")]
     Thread(#[source] io::Error),
@@ -82,6 +86,7 @@ pub struct PoolBuilder {
     ring: BufferRingOptions,
     driver: DriverBuilder,
     messages_max: usize,
+    own_thread: bool,
 }
 
 impl PoolBuilder {
@@ -104,24 +109,51 @@ impl PoolBuilder {
         self
     }
 
-    /// Starts the pool's thread.
+    /// Gives the ring a thread of its own in any case, also inside a runtime of one thread: where tasks block for long, or where the runtime is driven
+    /// by changing threads.
+    pub fn own_thread(mut self) -> PoolBuilder {
+        self.own_thread = true;
+        self
+    }
+
+    /// Makes the pool: on the runtime of one thread that this thread is in, or with a thread of its own.
     ///
     /// # Errors
     ///
     /// [`PoolError`]: io_uring is forbidden or too old, or the system refuses memory or a thread.
+    ///
+    /// # Panics
+    ///
+    /// Inside a runtime of one thread whose I/O is not enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max } = self;
+        let is_on_one_thread = |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        match Handle::try_current() {
+            Ok(handle) if is_on_one_thread(&handle) && !self.own_thread => self.build_task(&handle),
+            _ => self.build_thread(),
+        }
+    }
+
+    fn build_task(self, runtime: &Handle) -> Result<Pool, PoolError> {
+        let PoolBuilder { arena, ring, driver, messages_max, .. } = self;
+        let (driver, ring) = start(driver, &arena, ring)?;
+        let task = Task::new(driver, ring)?;
+        let mailbox = task.mailbox();
+        runtime.spawn(task);
+        Ok(Pool { shared: Arc::new(Shared { mailbox, messages_max, arena }) })
+    }
+
+    fn build_thread(self) -> Result<Pool, PoolError> {
+        let PoolBuilder { arena, ring, driver, messages_max, .. } = self;
         let (told, ready) = mpsc::sync_channel(1);
         let receiving = arena.clone();
-        let body = move || match start(driver, &receiving, ring) {
-            Ok(engine) => {
-                let mailbox = engine.mailbox();
-                drop(receiving);
-                if told.send(Ok(mailbox)).is_ok() {
-                    engine.run();
-                }
+        let body = move || {
+            let turner = start(driver, &receiving, ring).and_then(|(driver, ring)| Turner::new(driver, ring));
+            drop(receiving);
+            match turner {
+                Ok(turner) if told.send(Ok(turner.mailbox())).is_ok() => turner.run(),
+                Ok(_) => {}
+                Err(error) => drop(told.send(Err(error))),
             }
-            Err(error) => drop(told.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("uring-arena".into());
         thread.spawn(body).map_err(PoolError::Thread)?;
@@ -131,13 +163,16 @@ impl PoolBuilder {
     }
 }
 
-/// Makes the driver on the thread that will drive it.
-fn start(driver: DriverBuilder, arena: &FixedArena, options: BufferRingOptions) -> Result<Engine, PoolError> {
+/// Makes the driver, on the thread that will turn it.
+fn start(
+    driver: DriverBuilder,
+    arena: &FixedArena,
+    options: BufferRingOptions,
+) -> Result<(Driver, BufferRingId), PoolError> {
     let mut driver = driver.build()?;
     let ring = driver.buffer_ring(arena, options)?;
     driver.register(arena)?;
-    let mailbox = Arc::new(Mailbox::new(driver.waker()?));
-    Ok(Engine::new(driver, ring, mailbox))
+    Ok((driver, ring))
 }
 
 impl Pool {
@@ -146,6 +181,10 @@ impl Pool {
     /// # Errors
     ///
     /// As for [`PoolBuilder::build`].
+    ///
+    /// # Panics
+    ///
+    /// As for `PoolBuilder::build`.
     pub fn new(arena: FixedArena) -> Result<Pool, PoolError> {
         Pool::builder(arena).build()
     }
@@ -156,7 +195,7 @@ impl Pool {
         // The other half is for files, sends, and what streams hold.
         let entries = 1 << (arena.slot_count() / 2).clamp(1, ENTRIES_MAX).ilog2();
         let ring = BufferRing::options().entries(entries);
-        PoolBuilder { arena, ring, driver: Driver::builder(), messages_max }
+        PoolBuilder { arena, ring, driver: Driver::builder(), messages_max, own_thread: false }
     }
 
     /// Receives from a socket: its bytes as a stream.
