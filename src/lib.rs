@@ -51,6 +51,8 @@ pub use uring::{
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
 pub use runtime::monoio;
+#[cfg(feature = "tokio")]
+pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -162,6 +162,41 @@ impl Driver {
         Ok(self.has_news())
     }
 
+    /// As [`wait`](Self::wait), but never waits: for a loop that waits for something else, and learns from
+    /// [`notify`](Self::notify) when to look.
+    ///
+    /// True if something happened, or more is to be done at once: then take the events, and look again.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    pub fn look(&mut self) -> Result<bool, DriverError> {
+        self.poll_shared_alarm()?;
+        self.arm_ended()?;
+        let feed = self.feed()?;
+        self.enter(true, None)?;
+        Ok(feed.is_unfinished || self.has_news())
+    }
+
+    /// Has the kernel raise an event descriptor ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
+    /// [`look`](Self::look) would find something: to be polled by another loop. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
+    pub fn notify(&mut self, event_fd: impl std::os::fd::AsFd) -> Result<(), DriverError> {
+        let fd = event_fd.as_fd().as_raw_fd();
+        self.uring.submitter().register_eventfd(fd).map_err(|error| DriverError::System {
+            action: "registering an event descriptor",
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })
+    }
+
+    /// Whether nothing is to be submitted and nothing to be told.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
+    }
+
     /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
     #[expect(
         clippy::should_implement_trait,
