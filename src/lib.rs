@@ -18,6 +18,11 @@ mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
 
+#[cfg(feature = "async-alloc")]
+pub use arena::{
+    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration,
+    Waiter,
+};
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,

@@ -505,3 +505,64 @@ fn an_accepted_connection_can_be_received_from() {
     finish(driver);
     assert_home(&arena);
 }
+
+#[test]
+fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(4, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let (mut busy, busy_socket) = UnixStream::pair().unwrap();
+    let (mut quiet, quiet_socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, busy_socket).unwrap();
+    let quiet_id = driver.receive(ring, quiet_socket).unwrap();
+    let thread = std::thread::spawn(move || {
+        // Ends when the driver does.
+        while busy.write_all(&[1; 4096]).is_ok() {}
+    });
+    for number in 0..20u8 {
+        let mut before = 0;
+        quiet.write_all(&[number]).unwrap();
+        run(&mut driver, |event| {
+            let Event::Received { id, .. } = event else { panic!("{event:?}") };
+            before += usize::from(id != quiet_id);
+            id == quiet_id
+        });
+        // One ringful may lie before it, and what came in while it was parked.
+        assert!(before < 200, "{before} messages of the busy one came first");
+    }
+    finish(driver);
+    thread.join().unwrap();
+    assert_home(&arena);
+}
+
+#[test]
+fn many_idle_connections_hold_no_receive_memory() {
+    // Two descriptors each; 10,000 where the limit of open files allows.
+    let count = support::raise_descriptors(2 * 10_000 + 100).saturating_sub(100) as usize / 2;
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(64, 4096);
+    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(32)).unwrap();
+    let mut peers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        driver.receive(ring, socket).unwrap();
+        peers.push(peer);
+    }
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    eprintln!("{count} connections");
+    // All that the arena is out of is what lies ready for whoever gets a message.
+    assert_eq!(arena.metrics().bytes_live, 32 * 4096);
+    let mut wanted = 0;
+    for (number, peer) in peers.iter_mut().enumerate().step_by(count / 20 + 1) {
+        peer.write_all(&number.to_ne_bytes()).unwrap();
+        wanted += 1;
+    }
+    run(&mut driver, |event| {
+        let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+        assert_eq!(bytes.len(), 8);
+        wanted -= 1;
+        wanted == 0
+    });
+    finish(driver);
+    assert_home(&arena);
+}
