@@ -16,18 +16,6 @@ pub fn figures() -> Vec<Figure> {
             "× tokio with `tokio::fs`",
         ),
         figure("Kernel side", "echo through `custom_runtime`", 1.1, "× the same server on the bare crate"),
-        figure(
-            runtimes,
-            "tokio-uring: read through our memory, CPU",
-            1.05,
-            "× its own buffers without the copy",
-        ),
-        figure(
-            runtimes,
-            "compio: receive through our memory, CPU",
-            1.05,
-            "× its own buffers without the copy",
-        ),
         figure(runtimes, "`tokio_recv`, 64 connections × 512 B, time per message", 1.0, "× tokio + BytesMut"),
         figure(
             runtimes,

@@ -96,7 +96,7 @@ fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, par
     }
     if Tool::Fio.is_installed() {
         let path = file.path().to_owned();
-        let length = effort.choose(250, 1000);
+        let length = effort.choose(150, 1000);
         entries.push(Entry {
             name: fio::NAME,
             note: fio::NOTE.into(),
@@ -135,7 +135,7 @@ fn entry(system: System, load: Load, file: &TestFile, effort: Effort) -> io::Res
     let mut child = Child::start(&["disk", &system.key(), &load.key(), path], "")?;
     // How much fills a round is known after a first one.
     let first = child.run(256)?;
-    let seconds = effort.choose(0.25, 1.0);
+    let seconds = effort.choose(0.15, 1.0);
     let times = (first.get("rate").unwrap_or(1000.0) * seconds) as u64;
     let mut note = system.note().to_owned();
     match first.get("registered") {

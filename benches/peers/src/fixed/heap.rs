@@ -5,9 +5,10 @@ use std::io;
 use crate::harness::{Child, Progress, Sample, heap_allocations, serve};
 use crate::report::{Comparison, Part, Row};
 
+use super::by_hand::{LockedList, Queue};
 use super::cases::Case;
 use super::ours::{Ours, OursInArena};
-use super::peers::{Alligator, Bare, Heap, LockedList, Queue};
+use super::peers::{Alligator, Bare, Heap};
 use super::pool::Pool;
 
 pub const KEY: &str = "heap";

@@ -1,6 +1,7 @@
 //! The fixed arena beside what it replaces: claim, write, freeze, drop.
 
 mod batch;
+mod by_hand;
 mod cases;
 mod claim_drop;
 mod figures;
@@ -23,9 +24,10 @@ use std::io;
 use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
 use crate::report::{Part, Question};
 
+use by_hand::{LockedList, Queue};
 use cases::Case;
 use ours::{Ours, OursInArena};
-use peers::{Alligator, Bare, Heap, LockedList, Queue};
+use peers::{Alligator, Bare, Heap};
 use pool::Pool;
 
 const INTRODUCTION: &str = "\

@@ -22,6 +22,15 @@ pub fn add(part: &mut Part) {
     }
     figure("user-space instructions per message", "instructions", 0.35, tokio);
 
+    for connections in [64, 512] {
+        let key = format!("drain-{connections}x512");
+        let (ours, own) = (System::OursCompio.name(), System::Compio.name());
+        let measured = part.ratio((&key, ours), (&key, own));
+        let case = format!("compio: receive through our memory, {connections} connections × 512 B, CPU");
+        let of = "× its own buffers, used in place";
+        part.figures.push(Figure::new("Runtimes", &case, Bound::AtMost(1.05), of, measured));
+    }
+
     for (case, row, limit) in [
         ("heap allocations per message as `Bytes`", OURS, 1.0),
         ("heap allocations per message as `ArenaBytes`", "uring-arena, ArenaBytes", 0.0),
