@@ -18,6 +18,11 @@ mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
 
+#[cfg(feature = "async-alloc")]
+pub use arena::{
+    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration,
+    Waiter,
+};
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
@@ -26,7 +31,7 @@ pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
-    SocketId,
+    SlotStates, SocketId,
 };
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -46,6 +51,8 @@ pub use uring::{
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
 pub use runtime::monoio;
+#[cfg(feature = "tokio")]
+pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -13,6 +13,20 @@ mod inner {
     pub(crate) use std::sync::Arc;
 
     use std::cell::Cell;
+    use std::sync::{MutexGuard, PoisonError};
+
+    /// A lock whose holders never panic half-way, so that poison means nothing.
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Mutex<T> {
+            Mutex(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
 
     /// Threads seen so far. Only hands out numbers; publishes nothing.
     static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -51,6 +65,20 @@ mod inner {
     pub(crate) use std::sync::Arc;
 
     use std::cell::Cell;
+
+    use loom::sync::MutexGuard;
+
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Mutex<T> {
+            Mutex(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("no holder panics")
+        }
+    }
 
     loom::thread_local! {
         static INDEX: Cell<usize> = Cell::new(0);

@@ -36,6 +36,10 @@ pub(super) struct Receive {
     pub(super) parked: bool,
     /// The program has closed it; the kernel may not have.
     pub(super) closing: bool,
+    /// The program wants nothing of it now.
+    pub(super) paused: bool,
+    /// The receive under way is being cancelled because the program paused.
+    pub(super) pausing: bool,
 }
 
 impl Receive {
@@ -176,8 +180,17 @@ impl Driver {
         socket: OwnedFd,
     ) -> Result<SocketId, DriverError> {
         let ring = self.ring_number(ring)?;
-        let multishot = self.multishot;
-        let receive = Receive { socket, ring, form, multishot, served: false, parked: false, closing: false };
+        let receive = Receive {
+            socket,
+            ring,
+            form,
+            multishot: self.multishot,
+            served: false,
+            parked: false,
+            closing: false,
+            paused: false,
+            pausing: false,
+        };
         let limit = self.operations.limit();
         let key = self
             .operations
@@ -198,6 +211,9 @@ impl Driver {
         let Some(receive) = self.operations.receive_mut(key) else { return Ok(()) };
         receive.served = false;
         receive.parked = false;
+        if receive.paused {
+            return Ok(());
+        }
         let Some(ring) = self.rings.get(receive.ring) else { return Ok(()) };
         let entry = receive.entry(&ring.buffers);
         self.metrics.armed += 1;
@@ -210,10 +226,11 @@ impl Driver {
         while let Some(&key) = self.ended.front() {
             if !self.operations.is_in_flight(key) {
                 match self.operations.get(key) {
-                    Some(Held::Receive(_)) => self.arm(key)?,
-                    Some(Held::Accept(_)) => self.arm_accept(key)?,
+                    Some(Held::Receive(receive)) if !receive.closing => self.arm(key)?,
+                    Some(Held::Accept(accept)) if !accept.closing => self.arm_accept(key)?,
                     Some(Held::Transfer(_)) => self.arm_transfer(key)?,
-                    None => {}
+                    // Closed meanwhile: that is told, and nothing may be in flight then.
+                    Some(Held::Receive(_) | Held::Accept(_)) | None => {}
                 }
             }
             self.ended.pop_front();

@@ -64,8 +64,11 @@ impl Driver {
     fn settle(&mut self, key: Key, status: Status) -> Option<Event<ArenaBytes>> {
         let receive = self.operations.receive_mut(key)?;
         let ending = receive.closing || self.draining;
+        let was_pausing = status != Status::Armed && std::mem::take(&mut receive.pausing);
         match status {
             Status::Armed => None,
+            // Armed again unless it is still paused.
+            Status::Cancelled if was_pausing && !ending => self.arm_again(key),
             Status::Ended if !ending => self.arm_again(key),
             Status::Starved if !ending => {
                 let served = receive.served;

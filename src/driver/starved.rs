@@ -16,12 +16,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use event_listener::EventListener;
 use io_uring::{opcode, types};
 
 use super::Driver;
 use super::key::{Key, Kind};
 use crate::error::DriverError;
+use crate::lease::Bell;
 use crate::sync::Arc;
 use crate::uring::EventFd;
 
@@ -34,7 +34,7 @@ pub(super) struct Starved {
     hungry: VecDeque<Key>,
     fed: VecDeque<Key>,
     count: usize,
-    listener: Option<EventListener>,
+    listener: Option<Bell>,
 }
 
 impl Starved {
@@ -63,6 +63,8 @@ pub(super) struct Alarm {
     event_fd: Arc<EventFd>,
     waker: Waker,
     polled: bool,
+    /// Others have the waker too: it is polled always.
+    shared: bool,
 }
 
 /// What [`Driver::feed`] left.
@@ -164,6 +166,42 @@ impl Driver {
         Ok(())
     }
 
+    /// A waker that makes [`wait`](Self::wait) return, from any thread.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut driver = match Driver::builder().build() {
+    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
+    /// #     Ok(driver) => driver,
+    /// # };
+    /// let waker = driver.waker()?;
+    /// std::thread::spawn(move || waker.wake());
+    /// driver.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if there is no descriptor left to raise.
+    pub fn waker(&mut self) -> Result<Waker, DriverError> {
+        let alarm = match &mut self.alarm {
+            Some(alarm) => alarm,
+            none => none.insert(Alarm::new()?),
+        };
+        alarm.shared = true;
+        Ok(alarm.waker.clone())
+    }
+
+    /// Has a waker that others have polled for.
+    pub(super) fn poll_shared_alarm(&mut self) -> Result<(), DriverError> {
+        match &self.alarm {
+            Some(alarm) if alarm.shared => self.poll_alarm(),
+            _ => Ok(()),
+        }
+    }
+
     /// The poll completed.
     pub(super) fn woken(&mut self) {
         self.metrics.woken += 1;
@@ -181,6 +219,6 @@ impl Alarm {
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         })?;
         let event_fd = Arc::new(event_fd);
-        Ok(Alarm { waker: Waker::from(event_fd.clone()), event_fd, polled: false })
+        Ok(Alarm { waker: Waker::from(event_fd.clone()), event_fd, polled: false, shared: false })
     }
 }

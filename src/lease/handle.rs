@@ -91,16 +91,35 @@ impl Handle {
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
         let first = self.books.blocks().claim(order)?;
+        let header = self.note_order(first, order);
+        // SAFETY: just claimed, so this is its only lease.
+        let lease = unsafe { self.block_lease(header, first, order) };
+        Some((lease, self.slot_start(first)))
+    }
+
+    /// Writes the order of a block that the caller has just claimed beside it; gives its header.
+    #[inline]
+    pub(super) fn note_order(&self, first: u32, order: u32) -> NonNull<Header> {
         // SAFETY: the books give out only blocks that exist.
         let header = unsafe { Core::header_at(self.core, first) };
-        // SAFETY: headers live as long as the core, and the block is ours alone since its claim.
+        // SAFETY: headers live as long as the core, and the block is the caller's alone since its claim.
         unsafe { header.as_ref() }.set_order(order as u8);
-        // SAFETY: just claimed, so this is its only lease.
+        header
+    }
+
+    /// Makes the lease of a block of `order` that is claimed.
+    ///
+    /// # Safety
+    ///
+    /// The block at `first` is claimed, has no lease, and is the caller's; `header` is its header.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
+        // SAFETY: the caller's promise.
         let lease = unsafe { self.lease(header, first) };
         if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
             self.clean_first_use(&lease, first, order);
         }
-        Some((lease, self.slot_start(first)))
+        lease
     }
 
     /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they are freed.
@@ -118,6 +137,23 @@ impl Handle {
             // SAFETY: the lease owns these bytes alone.
             unsafe { scrub(start, self.slot_bytes) };
         }
+    }
+
+    /// Makes the lease of a slot or block that was kept for the caller while it waited.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is claimed, has no lease, and is the caller's.
+    pub(super) unsafe fn kept_lease(&self, slot: u32, order: u32) -> Lease {
+        if self.books.have_slots() {
+            // SAFETY: the core is live (invariant), and the books give out only slots that exist.
+            let header = unsafe { Core::slot_header_at(self.core, slot) };
+            // SAFETY: the caller's promise.
+            return unsafe { self.lease(header, slot) };
+        }
+        let header = self.note_order(slot, order);
+        // SAFETY: the caller's promise.
+        unsafe { self.block_lease(header, slot, order) }
     }
 
     /// Makes the lease of a slot, or block, that the books have just given out.

@@ -32,6 +32,10 @@ impl Session {
     }
 
     /// Ready when nothing is lent.
+    #[cfg_attr(
+        not(any(feature = "tokio-uring", feature = "compio")),
+        allow(dead_code, reason = "monoio lets nobody wait")
+    )]
     pub(super) fn poll_drained(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.lent.get() == 0 {
             return Poll::Ready(());

@@ -158,13 +158,11 @@ impl SlotMap {
             .sum()
     }
 
-    /// Asks every word to tell of its next free. True if a slot is free already.
-    pub(crate) fn set_waiters(&self) -> bool {
-        let mut any_free = false;
+    /// Asks every word to tell of its frees.
+    pub(crate) fn set_waiters(&self) {
         for at in 0..self.word_count {
-            any_free |= word::set_waiters(self.word(at)).lowest_free().is_some();
+            word::set_waiters(self.word(at));
         }
-        any_free
     }
 
     /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters again afterwards.

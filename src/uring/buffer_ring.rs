@@ -12,6 +12,8 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 use io_uring::{Submitter, types};
@@ -19,6 +21,7 @@ use io_uring::{Submitter, types};
 use super::BufferRingOptions;
 use super::ring_entries::RingEntries;
 use super::shadow::Shadow;
+use super::syscall;
 use crate::FixedArena;
 use crate::error::RingError;
 use crate::lease::{Handle, Lease, ZERO};
@@ -95,7 +98,7 @@ pub struct BufferRing {
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
-    registered: bool,
+    pub(super) registered: bool,
     pub(super) metrics: BufferRingMetrics,
 }
 
@@ -137,12 +140,43 @@ impl BufferRing {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
-        let mut ring = BufferRing::unregistered(arena, options)?;
-        let (address, count, group) = (ring.address(), ring.count(), ring.group);
-        let register = |flags: u16| {
+        let register = |address, count, group, flags| {
             // SAFETY: the array is page-aligned, has `count` entries, and stays until `unregister` has succeeded, or for ever.
             unsafe { submitter.register_buf_ring_with_flags(address, count, group, flags) }
         };
+        BufferRing::register_with(register, arena, options)
+    }
+
+    /// As [`register`](Self::register), for a ring of which only the descriptor is known: a runtime's.
+    ///
+    /// # Errors
+    ///
+    /// As for `register`.
+    ///
+    /// # Safety
+    ///
+    /// As for `register`, where `ring` stands for the submitter's ring.
+    pub unsafe fn register_on(
+        ring: &impl AsRawFd,
+        arena: &FixedArena,
+        options: BufferRingOptions,
+    ) -> Result<BufferRing, RingError> {
+        let ring = ring.as_raw_fd();
+        let register = |address, count, group, flags| {
+            // SAFETY: the array is page-aligned, has `count` entries, and stays until it is unregistered, or for ever.
+            unsafe { syscall::register_buffer_ring(ring, address, count, group, flags) }
+        };
+        BufferRing::register_with(register, arena, options)
+    }
+
+    fn register_with(
+        register: impl Fn(u64, u16, u16, u16) -> io::Result<()>,
+        arena: &FixedArena,
+        options: BufferRingOptions,
+    ) -> Result<BufferRing, RingError> {
+        let mut ring = BufferRing::unregistered(arena, options)?;
+        let (address, count, group) = (ring.address(), ring.count(), ring.group);
+        let register = |flags| register(address, count, group, flags);
         let mut answer = register(if ring.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
         if ring.incremental && is_errno(&answer, libc::EINVAL) {
             // Before 6.12: the older form.
@@ -282,7 +316,24 @@ impl BufferRing {
     /// `submitter` is of the io_uring that this was registered on, and no receive that names this group is in flight: the final
     /// completion of each was seen.
     pub unsafe fn unregister(&mut self, submitter: &Submitter<'_>) -> Result<(), RingError> {
-        if let Err(error) = submitter.unregister_buf_ring(self.group) {
+        self.note_unregistered(submitter.unregister_buf_ring(self.group))
+    }
+
+    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known.
+    ///
+    /// # Errors
+    ///
+    /// As for `unregister`.
+    ///
+    /// # Safety
+    ///
+    /// As for `unregister`, where `ring` stands for the submitter's ring.
+    pub unsafe fn unregister_on(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.note_unregistered(syscall::unregister_buffer_ring(ring.as_raw_fd(), self.group))
+    }
+
+    fn note_unregistered(&mut self, answer: io::Result<()>) -> Result<(), RingError> {
+        if let Err(error) = answer {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             return Err(RingError::Refused { action: "unregister a buffer ring", errno });
         }
@@ -301,12 +352,17 @@ impl BufferRing {
         }
     }
 
-    fn address(&self) -> u64 {
+    /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.shadow.count() + self.spare.len()
+    }
+
+    pub(super) fn address(&self) -> u64 {
         self.entries.as_ref().map_or(0, RingEntries::address)
     }
 
     /// Entries of the ring: 0 once it is taken down.
-    fn count(&self) -> u16 {
+    pub(super) fn count(&self) -> u16 {
         self.entries.as_ref().map_or(0, RingEntries::count)
     }
 }
@@ -332,11 +388,11 @@ impl fmt::Debug for BufferRing {
     }
 }
 
-fn is_errno(answer: &std::io::Result<()>, errno: i32) -> bool {
+fn is_errno(answer: &io::Result<()>, errno: i32) -> bool {
     matches!(answer, Err(error) if error.raw_os_error() == Some(errno))
 }
 
-fn register_error(error: &std::io::Error, group: u16, bytes: usize) -> RingError {
+fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
     match error.raw_os_error() {
         Some(libc::EEXIST) => RingError::GroupTaken { group },
         // The arguments were checked: what is left is that the kernel does not know the request.

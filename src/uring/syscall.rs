@@ -160,6 +160,31 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     removed.map(drop)
 }
 
+/// Registers a buffer ring whose array lies at `address`.
+///
+/// # Safety
+///
+/// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the memory of what is published.
+pub(super) unsafe fn register_buffer_ring(
+    ring: RawFd,
+    address: u64,
+    count: u16,
+    group: u16,
+    flags: u16,
+) -> io::Result<()> {
+    let argument =
+        BufferRingRegister { ring_addr: address, ring_entries: count.into(), group, flags, reserved: [0; 3] };
+    // SAFETY: live during the call; the caller vouches for the array.
+    unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }.map(drop)
+}
+
+/// Removes a buffer ring.
+pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
+    let argument = BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
+    // SAFETY: live during the call.
+    unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
+}
+
 /// # Safety
 ///
 /// `argument` and `count` are what `opcode` asks for, and live during the call.

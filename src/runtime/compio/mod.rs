@@ -3,10 +3,48 @@
 //! | | how |
 //! |---|---|
 //! | its own methods | [`lend`] a buffer, inside [`block_on`]: `stream.read(lend(buffer)).await` |
+//! | `O_DIRECT` reads and writes, zero-copy sends on registered memory | [`Registered`] |
+//! | multishot receives into the arena | [`ReceiveRing`] |
+//! | before the runtime ends | [`drain`] |
 //!
 //! compio gives received buffers out only on their own thread; what is read here freezes into [`Bytes`](bytes::Bytes), which may
-//! leave it.
+//! leave it. Its buffer ring is one per runtime and of its own memory; [`ReceiveRing`] stands beside it, and a runtime may have several.
+//!
+//! If the build fails because `PollOpCode` is not implemented, another crate has turned compio's `polling` feature on: turn on
+//! `compio-polling` here too. Such a runtime may find itself on epoll, where nothing can be registered: [`AttachError::NotOnUring`].
 
+mod anchor;
 mod buf;
+mod operation;
+mod receive;
+mod registered;
 
+pub use anchor::drain;
 pub use buf::{block_on, lend};
+pub use operation::Submitted;
+pub use receive::{ReceiveRing, ReceiveStream};
+pub use registered::Registered;
+
+use crate::error::{RegisterError, RingError};
+
+/// An arena that could not be attached to a compio runtime.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// No compio runtime is running on this thread.
+    #[error(
+        "no compio runtime is running on this thread: call this inside `block_on`, on the runtime's thread"
+    )]
+    NotInRuntime,
+    /// The runtime is driven by epoll.
+    #[error(
+        "this compio runtime is not on io_uring: build compio without its `polling` feature, or ask for DriverType::IoUring"
+    )]
+    NotOnUring,
+    /// The kernel would not register the arena.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The kernel would not register the buffer ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}

@@ -6,7 +6,7 @@
 //! the map may be gone.
 
 use super::BlockMap;
-use super::levels::At;
+use super::levels::{At, Order};
 use super::runs::longest_span;
 use super::word::Word;
 use crate::slots::word::Freed;
@@ -28,26 +28,31 @@ impl BlockMap {
         let (At { index, .. }, bit) = self.levels.place(first, order);
         let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
-        if let Some(trail) = self.trails.of(order) {
-            trail.push_freed(index);
-        }
-        if known.has_hint {
-            let promised = self.hints.of(known, index);
-            if promised < known.field_whole {
-                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(step.mask);
-                // Below the top nothing is pinned.
-                let span = longest_span(after.occupied(known.level)).unwrap_or(0);
-                if promised < known.field_of_span[span as usize].into() {
-                    self.raise_hint(known.at(index), span);
-                }
-            }
+        // A free that its thread remembers will most likely be gone back to: the hints need not know. Others find it all the
+        // same, see `search`.
+        let forgotten = match self.trails.of(order) {
+            Some(trail) => trail.push_freed(index),
+            None => Some(index),
+        };
+        if let Some(forgotten) = forgotten {
+            self.tell(known, forgotten, if forgotten == index { step.mask } else { 0 });
         }
         (shared, step)
     }
 
-    #[cold]
-    fn raise_hint(&self, at: At, span: u32) {
-        self.hints.raise(&self.levels, at, 4 * at.level + span);
+    /// Lets the hints promise what is free in a word, `mask` included.
+    pub(super) fn tell(&self, order: &Order, index: u32, mask: u32) {
+        if !order.has_hint || self.hints.of(order, index) >= order.field_whole {
+            return;
+        }
+        let word = Word::from_bits(self.words.get(order.position(index)).load(Ordering::Relaxed));
+        // Sealed, it is its parent's, and the hints know. Below the top nothing is pinned.
+        if word.is_sealed() {
+            return;
+        }
+        if let Some(span) = longest_span(word.occupied(order.level) & !mask) {
+            self.hints.raise(&self.levels, order.at(index), 4 * order.level + span);
+        }
     }
 
     /// Words that must drain before a closed map is done with.

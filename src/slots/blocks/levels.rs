@@ -5,7 +5,7 @@
 //! end of the region are *pinned*: neither free nor claimed.
 
 use super::hints::field;
-use super::runs::{SPAN_MAX, SPANS, run_mask};
+use super::runs::{SPAN_MAX, run_mask};
 
 /// Levels that the largest map has.
 pub(super) const LEVELS_MAX: usize = 7;
@@ -62,8 +62,7 @@ pub(super) struct Order {
     hint_shift: u32,
     /// Whether there are hints that tell of the level's words: not of the top.
     pub(super) has_hint: bool,
-    /// What the hint must promise for a word whose longest free run has this span, and for one that is free as a whole.
-    pub(super) field_of_span: [u8; SPANS],
+    /// What the hint promises for a word that is free as a whole.
     pub(super) field_whole: u32,
 }
 
@@ -137,7 +136,6 @@ impl Levels {
                 },
                 hint_shift: 4 * (hinted - level),
                 has_hint: hinted < top,
-                field_of_span: std::array::from_fn(|span| field(hinted, 4 * level + span as u32) as u8),
                 field_whole: field(hinted, 4 * level + SPAN_MAX),
             };
         }

@@ -52,7 +52,8 @@ pub(super) struct Trail {
     freed: [AtomicU32; FREED],
 }
 
-const FREED: usize = 16;
+/// Frees that a trail remembers; few in a model, which tries every order of every access.
+const FREED: usize = if cfg!(uring_arena_loom) { 2 } else { 16 };
 /// Set in `served` until something was: words are numbered far below it.
 const COLD: u32 = 1 << 31;
 
@@ -75,6 +76,13 @@ impl Trails {
     pub(super) fn of(&self, order: u32) -> Option<&Trail> {
         let seat = thread_index() & (self.0.len() - 1);
         self.0[seat].get(order as usize)
+    }
+
+    /// All that any thread remembers of frees: order and word.
+    pub(super) fn all_freed(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.0.iter().flat_map(|seat| {
+            (0..).zip(seat.iter()).flat_map(|(order, trail)| trail.freed().map(move |index| (order, index)))
+        })
     }
 
     /// Bytes that the trails take.
@@ -125,11 +133,19 @@ impl Trail {
         Some(index)
     }
 
-    /// Remembers the word of a free; the oldest is forgotten if there are too many.
+    /// Remembers the word of a free; gives back the oldest if that must be forgotten for it.
     #[inline]
-    pub(super) fn push_freed(&self, index: u32) {
+    pub(super) fn push_freed(&self, index: u32) -> Option<u32> {
         let newest = self.newest.load(Ordering::Relaxed).wrapping_add(1);
-        self.freed[newest as usize % FREED].store(index + 1, Ordering::Relaxed);
+        let entry = &self.freed[newest as usize % FREED];
+        let forgotten = entry.load(Ordering::Relaxed);
+        entry.store(index + 1, Ordering::Relaxed);
         self.newest.store(newest, Ordering::Relaxed);
+        forgotten.checked_sub(1)
+    }
+
+    /// The words of frees that no claim has gone back to yet.
+    fn freed(&self) -> impl Iterator<Item = u32> + '_ {
+        self.freed.iter().filter_map(|entry| entry.load(Ordering::Relaxed).checked_sub(1))
     }
 }

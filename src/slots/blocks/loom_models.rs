@@ -11,6 +11,8 @@ use loom::thread;
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    // A pass over the books is many accesses.
+    builder.max_branches = 20_000;
     builder.check(body);
 }
 

@@ -5,7 +5,7 @@
 
 /// The span of a run that covers a whole word.
 pub(super) const SPAN_MAX: u32 = 5;
-pub(super) const SPANS: usize = SPAN_MAX as usize + 1;
+const SPANS: usize = SPAN_MAX as usize + 1;
 
 /// `STARTS[s]` marks the bits at which a run of span `s` may start.
 const STARTS: [u32; SPAN_MAX as usize + 1] =

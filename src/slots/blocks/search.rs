@@ -106,8 +106,16 @@ impl BlockMap {
     /// whole for those who need them; then everywhere.
     pub(super) fn search(&self, order: u32) -> Option<u32> {
         let level = self.levels.level_of(order);
-        let mut by_hints = Pass::new(level, order, false);
-        self.visit(self.levels.root(), &mut by_hints).or_else(|| self.search_all(level, order))
+        let by_hints = || self.visit(self.levels.root(), &mut Pass::new(level, order, false));
+        by_hints()
+            .or_else(|| {
+                // Threads keep their latest frees to themselves until somebody misses them.
+                for (freed, index) in self.trails.all_freed() {
+                    self.tell(self.levels.order(freed), index, 0);
+                }
+                by_hints()
+            })
+            .or_else(|| self.search_all(level, order))
     }
 
     pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {

@@ -1,0 +1,186 @@
+//! An operation of ours as compio's driver carries it.
+//!
+//! # Safety
+//!
+//! Unsafe here: the contract of compio's `OpCode`, and handing completions to our operation. The entry names memory that the
+//! operation owns until its last completion, and a descriptor that this value keeps open. compio gives each completion to the value whose entry
+//! it is of, once: `push_multishot` for those that more will follow, `set_result` for the last. If it drops the value without, the operation
+//! quarantines its memory.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use compio_buf::BufResult;
+use compio_driver::{Extra, IourOpCode, OpEntry};
+use compio_runtime::{Runtime, Submit};
+use io_uring::squeue;
+
+use crate::runtime::session::Session;
+use crate::uring::{Memory, Operation, Progress};
+
+/// `IORING_CQE_F_BUFFER`.
+const F_BUFFER: u32 = 1 << 0;
+/// `IORING_CQE_F_MORE`.
+const F_MORE: u32 = 1 << 1;
+/// `IORING_CQE_F_NOTIF`.
+const F_NOTIF: u32 = 1 << 3;
+/// Where the buffer id stands in the flags.
+const BUFFER_SHIFT: u32 = 16;
+
+/// The result of a completion, as the kernel said it.
+pub(super) fn raw_result(result: &io::Result<usize>) -> i32 {
+    match result {
+        Ok(transferred) => i32::try_from(*transferred).unwrap_or(i32::MAX),
+        // What compio makes of ENOBUFS.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none() => {
+            -libc::ENOBUFS
+        }
+        Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+/// The flags of a completion, as far as compio shows them.
+pub(super) fn raw_flags(extra: &Extra, more: bool) -> u32 {
+    let mut flags = if more { F_MORE } else { 0 };
+    if extra.is_notification().unwrap_or(false) {
+        flags |= F_NOTIF;
+    }
+    if let Ok(id) = extra.buffer_id() {
+        flags |= F_BUFFER | u32::from(id) << BUFFER_SHIFT;
+    }
+    flags
+}
+
+/// What compio carries: an entry, its operation, and the descriptor that it names.
+pub(super) struct Carried<M: Memory, D> {
+    entry: squeue::Entry,
+    /// There until the last completion.
+    operation: Option<Operation<M>>,
+    done: Option<(io::Result<usize>, M)>,
+    session: Rc<Session>,
+    /// Whether the kernel may know of it; counted in the session then.
+    submitted: bool,
+    /// Kept open, so that the number means the same until the end.
+    _descriptor: D,
+}
+
+impl<M: Memory, D> Carried<M, D> {
+    fn complete(&mut self, result: i32, flags: u32) {
+        let Some(operation) = self.operation.take() else { return };
+        // SAFETY: a completion of this operation, from compio's driver, handed in once.
+        match unsafe { operation.complete_with(result, flags) } {
+            Progress::Done { result, buffer, .. } => self.done = Some((result, buffer)),
+            Progress::More(operation) => self.operation = Some(operation),
+        }
+    }
+}
+
+impl<M: Memory, D> Drop for Carried<M, D> {
+    fn drop(&mut self) {
+        if self.submitted {
+            self.session.note_back();
+        } else if let Some(operation) = self.operation.take() {
+            // SAFETY: compio never asked for the entry, so it pushed none.
+            drop(unsafe { operation.not_submitted() });
+        }
+        // Otherwise the operation quarantines its memory.
+    }
+}
+
+// SAFETY: what the entry names is owned by this value until its last completion (see the head of this file).
+unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
+    type Control = ();
+
+    fn create_entry(&mut self, (): &mut ()) -> OpEntry {
+        if !std::mem::replace(&mut self.submitted, true) {
+            self.session.note_lent();
+        }
+        self.entry.clone().into()
+    }
+
+    /// The kernel lacks the operation; what asked for it did not look at the probe.
+    fn call_blocking(&mut self, (): &mut ()) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    unsafe fn set_result(&mut self, (): &mut (), result: &io::Result<usize>, extra: &Extra) {
+        self.complete(raw_result(result), raw_flags(extra, false));
+    }
+
+    unsafe fn push_multishot(&mut self, (): &mut (), result: io::Result<usize>, extra: Extra) {
+        self.complete(raw_result(&result), raw_flags(&extra, true));
+    }
+}
+
+/// An epoll runtime: nothing of ours gets this far, because nothing attaches to it.
+#[cfg(feature = "compio-polling")]
+// SAFETY: it never waits for a descriptor.
+unsafe impl<M: Memory, D: 'static> compio_driver::PollOpCode for Carried<M, D> {
+    type Control = ();
+
+    fn pre_submit(&mut self, (): &mut ()) -> io::Result<compio_driver::Decision> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn operate(&mut self, (): &mut ()) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// An operation on a compio runtime; gives its result and the memory back.
+///
+/// It begins when it is first polled. When it is dropped it is cancelled, and its slot stays in use until the kernel has completed it.
+#[must_use = "futures do nothing unless polled"]
+pub struct Submitted<M: Memory, D: 'static> {
+    submit: Submit<Carried<M, D>>,
+}
+
+impl<M: Memory, D: 'static> Submitted<M, D> {
+    pub(super) fn new(
+        session: &Rc<Session>,
+        descriptor: D,
+        (entry, operation): (squeue::Entry, Operation<M>),
+    ) -> Submitted<M, D> {
+        let session = Rc::clone(session);
+        let carried = Carried {
+            entry,
+            session,
+            operation: Some(operation),
+            done: None,
+            submitted: false,
+            _descriptor: descriptor,
+        };
+        Submitted { submit: Runtime::with_current(|runtime| runtime.submit(carried)) }
+    }
+}
+
+impl<M: Memory, D: Unpin + 'static> Future for Submitted<M, D> {
+    type Output = BufResult<usize, M>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let BufResult(answer, mut carried) = ready!(Pin::new(&mut self.submit).poll(context));
+        let (result, memory) = match carried.done.take() {
+            Some(done) => done,
+            None => {
+                // compio refused it before the kernel saw it, or ran it where it cannot run.
+                let operation = carried.operation.take().expect("not completed, so still here");
+                // SAFETY: its driver completed it without the kernel, which therefore has no entry of it.
+                (Err(answer.err().unwrap_or(io::ErrorKind::Unsupported.into())), unsafe {
+                    operation.not_submitted()
+                })
+            }
+        };
+        Poll::Ready(BufResult(result, memory))
+    }
+}
+
+impl<M: Memory, D: 'static> fmt::Debug for Submitted<M, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitted").finish_non_exhaustive()
+    }
+}
