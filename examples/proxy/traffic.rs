@@ -12,8 +12,11 @@ type Sum = (u64, u32);
 
 pub struct Traffic {
     server: String,
-    clients: Vec<(JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>)>,
+    clients: Vec<Client>,
 }
+
+/// The threads that send and receive for one client.
+type Client = (JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>);
 
 impl Traffic {
     /// Starts the server, and clients that connect to `proxy`; they send `bytes` bytes together.
