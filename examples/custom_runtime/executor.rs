@@ -6,8 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -21,13 +20,12 @@ type Task = Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>;
 #[derive(Clone)]
 pub struct Runtime {
     pub ring: SharedRing,
-    // Who is to be woken when; the number tells timers of the same instant apart.
     timers: Rc<RefCell<BTreeMap<(Instant, usize), Waker>>>,
     spawned: Rc<RefCell<Vec<Task>>>,
 }
 
 /// Wakes a task: sends its number to the executor.
-struct TaskWaker(usize, Sender<usize>);
+struct TaskWaker(usize, mpsc::Sender<usize>);
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
@@ -48,7 +46,7 @@ impl Runtime {
 
     /// Runs tasks, timers and completions until every task is done, and the kernel with all that they began.
     pub fn run(&self) -> io::Result<()> {
-        let (wake, woken) = channel();
+        let (wake, woken) = mpsc::channel();
         let mut tasks: Vec<(Task, Waker)> = Vec::new();
         let mut running = 0;
         loop {
@@ -78,7 +76,7 @@ impl Runtime {
     /// The future's output, or `None` if it takes longer than `patience`: it is dropped then.
     pub async fn timeout<F: Future>(&self, patience: Duration, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
-        // No other future that waits lies at this address.
+        // No other future that waits lies at this address: it tells timers of the same instant apart.
         let timer = (Instant::now() + patience, (&raw const future).addr());
         let output = poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -93,16 +91,16 @@ impl Runtime {
         output
     }
 
-    /// Wakes those whose time has come. Gives the time until the next one: none at all if somebody was woken.
-    fn fire_timers(&self) -> Duration {
+    /// Wakes those whose time has come. Gives the time until the next one, if there is one: none at all if somebody was woken.
+    fn fire_timers(&self) -> Option<Duration> {
         let mut timers = self.timers.borrow_mut();
         let now = Instant::now();
         let later = timers.split_off(&(now, usize::MAX));
         let due = std::mem::replace(&mut *timers, later);
         if due.is_empty() {
-            return timers.first_key_value().map_or(Duration::from_secs(60), |((time, _), _)| *time - now);
+            return timers.first_key_value().map(|((time, _), _)| *time - now);
         }
         due.into_values().for_each(Waker::wake);
-        Duration::ZERO
+        Some(Duration::ZERO)
     }
 }

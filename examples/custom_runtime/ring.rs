@@ -2,9 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of `RegisteredArena`. 1. `begin` alone pushes entries that name memory or files, to the one ring, and puts
-//! both into the table first. 2. A completion carries the place of its operation, and a place is free again only after its last
-//! completion: so each is handed to the right operation, once. 3. Nothing is unregistered while anything is in flight.
+//! Unsafe here: the contract of `RegisteredArena`. 1. `begin` alone pushes entries that name memory or files, and puts both into the table
+//! first. 2. A completion carries its place, which is free again only after the last completion. 3. Nothing is ever unregistered.
 #![allow(unsafe_code)]
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -29,20 +28,19 @@ type Held = Option<Operation<Payload>>;
 
 enum Place {
     Free,
-    /// The kernel has it. Without a waker nobody waits: the future was dropped.
-    Running(Held, File, Option<Waker>),
-    Done(Outcome), // nobody has asked yet
+    Running(Held, File, Option<Waker>), // the kernel has it; without a waker the future was dropped
+    Done(Outcome),                      // nobody has asked yet
 }
 
 pub struct Ring {
     uring: IoUring,
-    pub registered: RegisteredArena,
+    registered: RegisteredArena,
     places: Vec<Place>,
+    free: Vec<usize>,
     pub in_flight: usize,
     pub cancelled: usize,
 }
 
-/// What tasks see of the ring.
 #[derive(Clone)]
 pub struct SharedRing(pub Rc<RefCell<Ring>>);
 
@@ -71,7 +69,7 @@ impl SharedRing {
     /// Puts an operation into the table and pushes its entry. If that fails it stays there, and its slot is lost, not freed.
     fn begin(&self, entry: squeue::Entry, operation: Held, file: File) -> io::Result<OutcomeOf> {
         let mut ring = self.0.borrow_mut();
-        let free = ring.places.iter().position(|place| matches!(place, Place::Free));
+        let free = ring.free.pop();
         let place = free.unwrap_or(ring.places.len());
         ring.places.extend(free.is_none().then_some(Place::Free));
         ring.places[place] = Place::Running(operation, file, Some(Waker::noop().clone()));
@@ -86,7 +84,7 @@ impl Ring {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         // SAFETY: see the head of this file.
         let registered = unsafe { RegisteredArena::register(&uring, arena, Rung::Best)? };
-        Ok(Ring { uring, registered, places: Vec::new(), in_flight: 0, cancelled: 0 })
+        Ok(Ring { uring, registered, places: Vec::new(), free: Vec::new(), in_flight: 0, cancelled: 0 })
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
@@ -98,10 +96,13 @@ impl Ring {
     }
 
     /// Submits, waits for a completion or for `patience` to pass, and takes in all there are.
-    pub fn turn(&mut self, patience: Duration) -> io::Result<()> {
-        let patience = types::Timespec::from(patience);
-        let arguments = types::SubmitArgs::new().timespec(&patience);
-        match self.uring.submitter().submit_with_args(1, &arguments).map_err(|error| error.raw_os_error()) {
+    pub fn turn(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        let (submitter, patience) = (self.uring.submitter(), patience.map(types::Timespec::from));
+        let submitted = match &patience {
+            Some(patience) => submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(patience)),
+            None => submitter.submit_and_wait(1),
+        };
+        match submitted.map_err(|error| error.raw_os_error()) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
             Err(errno) => return Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
         }
@@ -119,10 +120,13 @@ impl Ring {
                 None => (Ok(0), None), // a poll: being told is all there is to it
             };
             self.in_flight -= 1;
-            // If nobody waits any more, the outcome is dropped: here the slot comes home.
-            if let Some(waiter) = waiter {
-                *place = Place::Done(outcome);
-                waiter.wake();
+            match waiter {
+                Some(waiter) => {
+                    *place = Place::Done(outcome);
+                    waiter.wake();
+                }
+                // Nobody waits any more, and the outcome is dropped: here the slot comes home.
+                None => self.free.push(cqe.user_data() as usize),
             }
         }
         Ok(())
@@ -148,23 +152,24 @@ impl Future for OutcomeOf {
         }
         let done = std::mem::replace(&mut ring.places[at], Place::Free);
         let Place::Done(outcome) = done else { unreachable!("the place is this future's") };
+        ring.free.push(at);
         self.place = None;
         Poll::Ready(outcome)
     }
 }
 
 impl Drop for OutcomeOf {
-    /// The operation stays in the table until the kernel is done with it, which is asked to be soon.
+    /// The operation stays in the table until the kernel is done with it. Asked to cancel, that is soon; else when the peer acts.
     fn drop(&mut self) {
         let Some(at) = self.place else { return };
         let ring = &mut *self.ring.0.borrow_mut();
         if let Place::Running(_, _, waiter) = &mut ring.places[at] {
             *waiter = None;
             ring.cancelled += 1;
-            // If it cannot be asked for, the operation ends when its peer does something.
             let _ = ring.push(&opcode::AsyncCancel::new(at as u64).build().user_data(NOBODY));
         } else {
             ring.places[at] = Place::Free;
+            ring.free.push(at);
         }
     }
 }
