@@ -31,7 +31,7 @@ pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
-    SocketId,
+    SlotStates, SocketId,
 };
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -51,6 +51,8 @@ pub use uring::{
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
 pub use runtime::monoio;
+#[cfg(feature = "tokio")]
+pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

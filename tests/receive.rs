@@ -284,6 +284,46 @@ fn a_starved_socket_can_be_closed() {
 }
 
 #[test]
+fn the_number_of_a_closed_socket_is_not_given_out_before_its_closing_is_told() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(1, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let blocking = arena.allocate();
+    let (_sender, socket) = UnixStream::pair().unwrap();
+    let starved = driver.receive(ring, socket).unwrap();
+    driver.wait_timeout(Duration::from_millis(1)).unwrap();
+    while driver.next().is_some() {}
+    driver.close(starved).unwrap();
+    driver.close(starved).unwrap();
+    let (_sender, socket) = UnixStream::pair().unwrap();
+    let other = driver.receive(ring, socket).unwrap();
+    assert_ne!(other.index(), starved.index());
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Closed { id, error: None } if id == starved));
+    assert!(driver.next().is_none());
+    drop(blocking);
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
+fn a_panic_while_events_are_taken_leaves_nothing_behind() {
+    let arena = arena(8, 64);
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    let kept = arena.clone();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let mut driver = driver()?;
+        let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+        driver.receive(ring, socket).unwrap();
+        sender.write_all(&[1; 500]).unwrap();
+        run(&mut driver, |_| panic!("the handler's own"));
+        Some(())
+    }));
+    assert!(matches!(panicked, Err(_) | Ok(None)));
+    assert_home(&kept);
+}
+
+#[test]
 fn a_completion_queue_that_overflows_loses_nothing() {
     let Some(mut driver) = build(Driver::builder().entries(2).completion_entries(2)) else { return };
     let arena = arena(64, 128);
@@ -438,6 +478,31 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     assert_eq!(driver.receive(ring, socket), Err(DriverError::UnknownRing));
     // The group id is free again.
     driver.buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
+fn slots_by_state_add_up() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(16, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    let mut held = Vec::new();
+    for number in 0..10 {
+        sender.write_all(&[1; 64]).unwrap();
+        run(&mut driver, |event| {
+            held.push(event);
+            true
+        });
+        driver.wait_timeout(Duration::ZERO).unwrap();
+        let slots = driver.slots(&arena);
+        assert_eq!((slots.held, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
+        assert_eq!(slots.free + slots.published + slots.held, 16);
+    }
+    drop(held);
+    assert_eq!(driver.slots(&arena).free, 12);
     finish(driver);
     assert_home(&arena);
 }

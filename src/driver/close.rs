@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use io_uring::{opcode, types};
 
+use super::accept::Accept;
 use super::key::{Key, Kind};
 use super::operation_table::Held;
+use super::receive::Receive;
 use super::{Driver, Event, SocketId};
 use crate::ArenaBytes;
 use crate::error::DriverError;
@@ -57,21 +59,42 @@ impl Driver {
     /// [`DriverError::UnknownSocket`] if it is closed already.
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
         let key = id.0;
-        let kind = self.operations.get(key).ok_or(DriverError::UnknownSocket)?.kind();
-        if self.operations.is_in_flight(key) {
-            self.cancel(key, kind)?;
-        } else if !self.is_unfolding(key) {
-            // Parked, or about to be armed: nothing is in flight.
-            let closed = self.closed(key, None);
-            self.told.extend(closed);
-            return Ok(());
+        let held = self.operations.get(key).ok_or(DriverError::UnknownSocket)?;
+        let kind = held.kind();
+        match held {
+            Held::Receive(Receive { closing: true, .. }) | Held::Accept(Accept { closing: true, .. }) => {
+                return Ok(());
+            }
+            Held::Receive(_) | Held::Accept(_) => self.set_closing(key, true),
+            Held::Transfer(_) => return Err(DriverError::UnknownSocket),
         }
-        match self.operations.get_mut(key) {
-            Some(Held::Receive(receive)) => receive.closing = true,
-            Some(Held::Accept(accept)) => accept.closing = true,
-            Some(Held::Transfer(_)) | None => {}
+        if self.operations.is_in_flight(key) {
+            return self.cancel(key, kind).inspect_err(|_| self.set_closing(key, false));
+        }
+        if !self.is_unfolding(key) {
+            // Parked, or about to be armed: no completion will tell.
+            self.leave_queue(key);
+            self.closings.push_back((key, None));
         }
         Ok(())
+    }
+
+    fn set_closing(&mut self, key: Key, yes: bool) {
+        match self.operations.get_mut(key) {
+            Some(Held::Receive(receive)) => receive.closing = yes,
+            Some(Held::Accept(accept)) => accept.closing = yes,
+            Some(Held::Transfer(_)) | None => {}
+        }
+    }
+
+    /// Takes a starved socket out of its ring's queue.
+    fn leave_queue(&mut self, key: Key) {
+        if let Some(receive) = self.operations.receive_mut(key)
+            && std::mem::take(&mut receive.parked)
+            && let Some(ring) = self.rings.get_mut(receive.ring)
+        {
+            ring.starved.forget_one();
+        }
     }
 
     /// Asks the kernel to end an operation. Its own completion tells when it has.
@@ -87,14 +110,12 @@ impl Driver {
         if self.forget_transfer(key).is_some() {
             return None;
         }
+        self.leave_queue(key);
         let held = self.operations.remove(key)?;
         if let Held::Receive(receive) = held
             && let Some(ring) = self.rings.get_mut(receive.ring)
         {
             ring.sockets -= 1;
-            if receive.parked {
-                ring.starved.forget_one();
-            }
         }
         Some(Event::Closed { id: SocketId(key), error: errno.map(io::Error::from_raw_os_error) })
     }

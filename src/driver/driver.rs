@@ -93,6 +93,8 @@ pub struct Driver {
     pub(super) ended: VecDeque<Key>,
     /// Events that no completion brings.
     pub(super) told: VecDeque<Event<ArenaBytes>>,
+    /// Sockets that are closed once this is told, and why. They keep their places until then: their numbers are not given out before.
+    pub(super) closings: VecDeque<(Key, Option<i32>)>,
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
@@ -128,6 +130,7 @@ impl Driver {
             unfolding: None,
             ended: VecDeque::new(),
             told: VecDeque::new(),
+            closings: VecDeque::new(),
             alarm: None,
             draining: false,
             multishot: parts.multishot,
@@ -159,6 +162,41 @@ impl Driver {
         Ok(self.has_news())
     }
 
+    /// As [`wait`](Self::wait), but never waits: for a loop that waits for something else, and learns from
+    /// [`notify`](Self::notify) when to look.
+    ///
+    /// True if something happened, or more is to be done at once: then take the events, and look again.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    pub fn look(&mut self) -> Result<bool, DriverError> {
+        self.poll_shared_alarm()?;
+        self.arm_ended()?;
+        let feed = self.feed()?;
+        self.enter(true, None)?;
+        Ok(feed.is_unfinished || self.has_news())
+    }
+
+    /// Has the kernel raise an event descriptor ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
+    /// [`look`](Self::look) would find something: to be polled by another loop. One at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
+    pub fn notify(&mut self, event_fd: impl std::os::fd::AsFd) -> Result<(), DriverError> {
+        let fd = event_fd.as_fd().as_raw_fd();
+        self.uring.submitter().register_eventfd(fd).map_err(|error| DriverError::System {
+            action: "registering an event descriptor",
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })
+    }
+
+    /// Whether nothing is to be submitted and nothing to be told.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
+    }
+
     /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
     #[expect(
         clippy::should_implement_trait,
@@ -182,12 +220,26 @@ impl Driver {
                 continue;
             }
             let Some(completion) = self.uring.completion().next() else {
-                return self.told.pop_front().map(Event::delivered);
+                return self.next_told().map(Event::delivered);
             };
             if let Some(event) = self.complete(&completion) {
                 return Some(event);
             }
         }
+    }
+
+    /// The next event that no completion brings.
+    fn next_told(&mut self) -> Option<Event<ArenaBytes>> {
+        if let Some(event) = self.told.pop_front() {
+            return Some(event);
+        }
+        while let Some((key, errno)) = self.closings.pop_front() {
+            let closed = self.closed(key, errno);
+            if closed.is_some() {
+                return closed;
+            }
+        }
+        None
     }
 
     /// Acts on one completion.
@@ -219,7 +271,8 @@ impl Driver {
 
     /// Whether `next` would find something.
     pub(super) fn has_news(&mut self) -> bool {
-        self.unfolding.is_some() || !self.told.is_empty() || !self.uring.completion().is_empty()
+        let is_told = !self.told.is_empty() || !self.closings.is_empty();
+        is_told || self.unfolding.is_some() || !self.uring.completion().is_empty()
     }
 
     /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.

@@ -226,10 +226,11 @@ impl Driver {
         while let Some(&key) = self.ended.front() {
             if !self.operations.is_in_flight(key) {
                 match self.operations.get(key) {
-                    Some(Held::Receive(_)) => self.arm(key)?,
-                    Some(Held::Accept(_)) => self.arm_accept(key)?,
+                    Some(Held::Receive(receive)) if !receive.closing => self.arm(key)?,
+                    Some(Held::Accept(accept)) if !accept.closing => self.arm_accept(key)?,
                     Some(Held::Transfer(_)) => self.arm_transfer(key)?,
-                    None => {}
+                    // Closed meanwhile: that is told, and nothing may be in flight then.
+                    Some(Held::Receive(_) | Held::Accept(_)) | None => {}
                 }
             }
             self.ended.pop_front();

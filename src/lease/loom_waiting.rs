@@ -182,17 +182,18 @@ fn loom_large_waiter_against_two_small_frees() {
     });
 }
 
-/// One who waits for all and one who waits for a part: whoever is first, the other is served after it.
+/// One who waits for all and one, behind it, who waits for a part: the other is served when the first is done.
 #[test]
 fn loom_large_and_small_waiter() {
     buddy_model(2, |arena| {
         let whole = claim_block(&arena, 1).unwrap();
-        let (large, small) = (arena.clone(), arena.clone());
-        let large = thread::spawn(move || drop(claim_block_waiting(&large, 1)));
-        let small = thread::spawn(move || drop(claim_block_waiting(&small, 0)));
-        drop(whole);
-        large.join().unwrap();
-        small.join().unwrap();
+        let large = arena.handle().join_queue(1);
+        let small = arena.handle().join_queue(0);
+        let freeing = thread::spawn(move || drop(whole));
+        let waiting = thread::spawn(move || drop(block_on(large)));
+        drop(block_on(small));
+        freeing.join().unwrap();
+        waiting.join().unwrap();
     });
 }
 

@@ -9,6 +9,8 @@ mod session;
 pub mod compio;
 #[cfg(feature = "monoio")]
 pub mod monoio;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 #[cfg(feature = "tokio-uring")]
 pub mod tokio_uring;
 

@@ -27,6 +27,9 @@ mod syscall;
 mod table;
 mod unavailable;
 
+#[cfg(test)]
+mod fake_kernel_tests;
+
 pub use buffer_ring::{BufferRing, BufferRingMetrics};
 pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
 pub use datagram::Datagram;
