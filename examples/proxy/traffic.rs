@@ -10,9 +10,12 @@ use crate::support::mistake;
 /// Bytes and their checksum.
 type Sum = (u64, u32);
 
+/// A thread that counts what it sends or receives.
+type Counting = JoinHandle<io::Result<Sum>>;
+
 pub struct Traffic {
     server: String,
-    clients: Vec<(JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>)>,
+    clients: Vec<(Counting, Counting)>,
 }
 
 impl Traffic {
