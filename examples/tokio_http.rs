@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((drained.in_flight, arena.metrics().quarantined), (0, 0));
     println!(
         "verified {} MiB in {CLIENTS} answers of {} bodies",
-        CLIENTS * FILE_BYTES >> 20,
+        (CLIENTS * FILE_BYTES) >> 20,
         arena.metrics().frozen
     );
     Ok(())

@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let held = store.lock().expect("nobody panicked").len();
     println!(
-        "{CLIENTS} clients served; {held} values held, {} slots in use, the ring’s own included",
+        "{CLIENTS} clients served; {held} values held, {} slots in use, those of the ring included",
         arena.metrics().bytes_live / 4096
     );
 
