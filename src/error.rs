@@ -240,6 +240,21 @@ pub enum DriverError {
     /// The socket is not one of this driver's, or is closed.
     #[error("no such socket in this driver: it belongs to another driver or is closed")]
     UnknownSocket,
+    /// A slot has no room for a datagram behind its header.
+    #[error(
+        "slots of {bytes} bytes have no room for a datagram behind its header: at least {needed} bytes are needed"
+    )]
+    SlotTooSmall {
+        /// Bytes in a slot.
+        bytes: usize,
+        /// Bytes that it takes.
+        needed: usize,
+    },
+    /// Several messages share a slot in this ring.
+    #[error(
+        "this ring lets several messages share a slot (`incremental`), which datagrams cannot: use another ring"
+    )]
+    RingIsIncremental,
     /// A system call failed.
     #[error("{action} failed: {}", std::io::Error::from_raw_os_error(*errno))]
     System {

@@ -18,6 +18,11 @@ mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
 
+#[cfg(feature = "async-alloc")]
+pub use arena::{
+    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration,
+    Waiter,
+};
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
     FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, Unfaulted,
@@ -26,7 +31,7 @@ pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
-    SocketId,
+    SlotStates, SocketId,
 };
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -37,9 +42,9 @@ pub use error::{
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Delivered, Descriptor, DirectAlignment,
-    DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress, Received,
-    RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Delivered, Descriptor,
+    DirectAlignment, DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress,
+    Received, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
 };
 
 #[cfg(feature = "compio")]

@@ -284,6 +284,46 @@ fn a_starved_socket_can_be_closed() {
 }
 
 #[test]
+fn the_number_of_a_closed_socket_is_not_given_out_before_its_closing_is_told() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(1, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let blocking = arena.allocate();
+    let (_sender, socket) = UnixStream::pair().unwrap();
+    let starved = driver.receive(ring, socket).unwrap();
+    driver.wait_timeout(Duration::from_millis(1)).unwrap();
+    while driver.next().is_some() {}
+    driver.close(starved).unwrap();
+    driver.close(starved).unwrap();
+    let (_sender, socket) = UnixStream::pair().unwrap();
+    let other = driver.receive(ring, socket).unwrap();
+    assert_ne!(other.index(), starved.index());
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Closed { id, error: None } if id == starved));
+    assert!(driver.next().is_none());
+    drop(blocking);
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
+fn a_panic_while_events_are_taken_leaves_nothing_behind() {
+    let arena = arena(8, 64);
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    let kept = arena.clone();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let mut driver = driver()?;
+        let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+        driver.receive(ring, socket).unwrap();
+        sender.write_all(&[1; 500]).unwrap();
+        run(&mut driver, |_| panic!("the handler's own"));
+        Some(())
+    }));
+    assert!(matches!(panicked, Err(_) | Ok(None)));
+    assert_home(&kept);
+}
+
+#[test]
 fn a_completion_queue_that_overflows_loses_nothing() {
     let Some(mut driver) = build(Driver::builder().entries(2).completion_entries(2)) else { return };
     let arena = arena(64, 128);
@@ -443,6 +483,31 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
 }
 
 #[test]
+fn slots_by_state_add_up() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(16, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    let mut held = Vec::new();
+    for number in 0..10 {
+        sender.write_all(&[1; 64]).unwrap();
+        run(&mut driver, |event| {
+            held.push(event);
+            true
+        });
+        driver.wait_timeout(Duration::ZERO).unwrap();
+        let slots = driver.slots(&arena);
+        assert_eq!((slots.held, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
+        assert_eq!(slots.free + slots.published + slots.held, 16);
+    }
+    drop(held);
+    assert_eq!(driver.slots(&arena).free, 12);
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
 fn ids_of_another_driver_are_refused() {
     let (Some(mut ours), Some(mut theirs)) = (driver(), driver()) else { return };
     let arena = arena(4, 64);
@@ -501,6 +566,67 @@ fn an_accepted_connection_can_be_received_from() {
         let Event::Closed { id, error: None } = event else { panic!("{event:?}") };
         assert_eq!(id, accepting);
         true
+    });
+    finish(driver);
+    assert_home(&arena);
+}
+
+#[test]
+fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(4, 64);
+    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let (mut busy, busy_socket) = UnixStream::pair().unwrap();
+    let (mut quiet, quiet_socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, busy_socket).unwrap();
+    let quiet_id = driver.receive(ring, quiet_socket).unwrap();
+    let thread = std::thread::spawn(move || {
+        // Ends when the driver does.
+        while busy.write_all(&[1; 4096]).is_ok() {}
+    });
+    for number in 0..20u8 {
+        let mut before = 0;
+        quiet.write_all(&[number]).unwrap();
+        run(&mut driver, |event| {
+            let Event::Received { id, .. } = event else { panic!("{event:?}") };
+            before += usize::from(id != quiet_id);
+            id == quiet_id
+        });
+        // One ringful may lie before it, and what came in while it was parked.
+        assert!(before < 200, "{before} messages of the busy one came first");
+    }
+    finish(driver);
+    thread.join().unwrap();
+    assert_home(&arena);
+}
+
+#[test]
+fn many_idle_connections_hold_no_receive_memory() {
+    // Two descriptors each; 10,000 where the limit of open files allows.
+    let count = support::raise_descriptors(2 * 10_000 + 100).saturating_sub(100) as usize / 2;
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(64, 4096);
+    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(32)).unwrap();
+    let mut peers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (peer, socket) = UnixStream::pair().unwrap();
+        driver.receive(ring, socket).unwrap();
+        peers.push(peer);
+    }
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    eprintln!("{count} connections");
+    // All that the arena is out of is what lies ready for whoever gets a message.
+    assert_eq!(arena.metrics().bytes_live, 32 * 4096);
+    let mut wanted = 0;
+    for (number, peer) in peers.iter_mut().enumerate().step_by(count / 20 + 1) {
+        peer.write_all(&number.to_ne_bytes()).unwrap();
+        wanted += 1;
+    }
+    run(&mut driver, |event| {
+        let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+        assert_eq!(bytes.len(), 8);
+        wanted -= 1;
+        wanted == 0
     });
     finish(driver);
     assert_home(&arena);

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use super::{BuddyArenaBuilder, BuddyGeometry};
 use crate::buffer::Buffer;
 use crate::error::AllocError;
-use crate::lease::Handle;
+use crate::lease::{Handle, Lease};
 use crate::sync::Ordering;
 
 /// An arena of blocks of variable size: powers of two from the smallest block to the whole; clones share the memory.
@@ -70,24 +70,38 @@ impl BuddyArena {
     /// assert!(arena.allocate(bytes(1)).is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)] // as in `FixedArena::allocate`
     pub fn allocate(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
         let Some(order) = self.order_of(len) else {
             return Err(self.refuse(AllocError::RequestTooLarge));
         };
-        match self.handle.claim_block(order) {
-            Some((lease, start)) => {
-                let block = self.geometry.min_block_size() << order;
-                let capacity = if self.geometry.is_nearest() { len.get() } else { block };
-                Ok(Buffer::new(lease, start, capacity))
-            }
+        match self.claim(len, order) {
+            Some(buffer) => Ok(buffer),
             None => Err(self.refuse(AllocError::ArenaFull)),
         }
     }
 
+    /// Claims a block of `order` for `len` bytes; for who will wait, finding nothing counts as no failure.
+    #[inline(always)] // see `FixedArena::allocate`
+    pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
+        let (lease, start) = self.handle.claim_block(order)?;
+        Some(Buffer::new(lease, start, self.capacity_of(len, order)))
+    }
+
+    /// The buffer of a block that was kept for the caller while it waited.
+    pub(super) fn buffer_of(&self, lease: Lease, len: NonZeroUsize, order: u32) -> Buffer {
+        let start = lease.slot_start();
+        Buffer::new(lease, start, self.capacity_of(len, order))
+    }
+
+    #[inline(always)] // see `FixedArena::allocate`
+    fn capacity_of(&self, len: NonZeroUsize, order: u32) -> usize {
+        if self.geometry.is_nearest() { len.get() } else { self.geometry.min_block_size() << order }
+    }
+
     /// The order of the smallest block that holds `len` bytes, `None` if there is none.
     #[inline]
-    fn order_of(&self, len: NonZeroUsize) -> Option<u32> {
+    pub(super) fn order_of(&self, len: NonZeroUsize) -> Option<u32> {
         // The logarithm, rounded up.
         let bits = usize::BITS - (len.get() - 1).leading_zeros();
         let order = bits.saturating_sub(self.geometry.min_block_size().trailing_zeros());
@@ -95,7 +109,7 @@ impl BuddyArena {
     }
 
     #[cold]
-    fn refuse(&self, error: AllocError) -> AllocError {
+    pub(super) fn refuse(&self, error: AllocError) -> AllocError {
         // Relaxed: a counter.
         self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         error

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use super::fixed_builder::CallerMemory;
 use super::{BuddyArena, BuddyGeometry, BuddyHint, InitPolicy, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Books, Handle, Plan};
+use crate::lease::{Books, FreeHook, Handle, Plan};
 use crate::region::{Backing, Dealloc, NoDealloc, PageSize, Region, Request};
 use crate::slots::{BLOCK_ORDER_MAX, BlockMap};
 
@@ -42,6 +42,7 @@ pub struct BuddyArenaBuilder {
     zero: bool,
     spill: bool,
     request: Request,
+    hook: Option<FreeHook>,
 }
 
 impl BuddyArena {
@@ -96,7 +97,20 @@ impl BuddyArenaBuilder {
     }
 
     fn new(shape: Shape) -> BuddyArenaBuilder {
-        BuddyArenaBuilder { shape, alignment: None, zero: false, spill: false, request: Request::default() }
+        BuddyArenaBuilder {
+            shape,
+            alignment: None,
+            zero: false,
+            spill: false,
+            request: Request::default(),
+            hook: None,
+        }
+    }
+
+    /// Has `hook` told of every free.
+    #[cfg(feature = "async-alloc")]
+    pub(super) fn set_hook(&mut self, hook: FreeHook) {
+        self.hook = Some(hook);
     }
 
     /// Aligns every block to `bytes`: as [`BuddyGeometry::with_alignment`]. Memory of the caller's must start on a multiple of it,
@@ -176,6 +190,7 @@ impl BuddyArenaBuilder {
             slot_bytes: geometry.min_block_size(),
             zero: self.zero,
             spill: self.spill,
+            hook: self.hook,
         };
         let total = geometry.total_size();
         let handle = Handle::new(plan, || match self.shape {

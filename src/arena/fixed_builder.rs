@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use super::{FixedArena, InitPolicy, SlotSpec, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Books, Handle, Plan};
+use crate::lease::{Books, FreeHook, Handle, Plan};
 use crate::region::{Backing, Dealloc, NoDealloc, PageSize, Region, Request};
 use crate::slots::{SLOTS_MAX, SlotMap};
 
@@ -59,6 +59,7 @@ pub struct FixedArenaBuilder {
     zero: bool,
     spill: bool,
     request: Request,
+    hook: Option<FreeHook>,
 }
 
 impl FixedArena {
@@ -109,7 +110,20 @@ impl FixedArena {
 
 impl FixedArenaBuilder {
     pub(super) fn new(shape: Shape) -> FixedArenaBuilder {
-        FixedArenaBuilder { shape, alignment: 1, zero: false, spill: false, request: Request::default() }
+        FixedArenaBuilder {
+            shape,
+            alignment: 1,
+            zero: false,
+            spill: false,
+            request: Request::default(),
+            hook: None,
+        }
+    }
+
+    /// Has `hook` told of every free.
+    #[cfg(feature = "async-alloc")]
+    pub(super) fn set_hook(&mut self, hook: FreeHook) {
+        self.hook = Some(hook);
     }
 
     /// Aligns the first slot and every other to `bytes`, a power of two, and rounds the slot size up to it
@@ -185,7 +199,13 @@ impl FixedArenaBuilder {
         }
         let no_room = || BuildError::OutOfMemory { bytes: count / 8, reason: "no room for the books".into() };
         let map = SlotMap::new(count).ok_or_else(no_room)?;
-        let plan = Plan { books: Books::Slots(map), slot_bytes, zero: self.zero, spill: self.spill };
+        let plan = Plan {
+            books: Books::Slots(map),
+            slot_bytes,
+            zero: self.zero,
+            spill: self.spill,
+            hook: self.hook,
+        };
         let handle = Handle::new(plan, || match self.shape {
             Shape::Caller { memory, .. } => {
                 let start = NonNull::new(memory.start).ok_or(BuildError::NullPointer)?;

@@ -5,7 +5,7 @@
 //! Unsafe here: making slices of the bytes that a buffer owns, and packing its parts.
 #![allow(unsafe_code)]
 
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -36,10 +36,13 @@ use crate::lease::Lease;
 ///
 /// Invariants: 1. `ptr..ptr + cap` is valid memory that this buffer alone uses: in the slot of the lease in `home`, or, after
 /// a spill, in a vector that starts `home.heap_headroom()` bytes before `ptr`. 2. The first `len <= cap` of it are initialised.
+// In this order on purpose: moving a buffer reads `ptr` and `cap` as one, and the processor cannot forward two fresh
+// stores to one load. So those two stand together, and freezing, which needs `home` first, does not wait.
+#[repr(C)]
 pub struct Buffer {
     pub(super) ptr: NonNull<u8>,
-    pub(super) len: usize,
     pub(super) cap: usize,
+    pub(super) len: usize,
     pub(super) home: BufferHome,
 }
 
@@ -66,6 +69,12 @@ impl Buffer {
         debug_assert!(len <= cap);
         debug_assert!(ptr >= lease.slot_start());
         Buffer { ptr, len, cap, home: BufferHome::slot(lease) }
+    }
+
+    /// An empty buffer without memory, to leave in place of one that is being moved.
+    #[inline]
+    pub(super) fn nowhere() -> Buffer {
+        Buffer { ptr: NonNull::dangling(), len: 0, cap: 0, home: BufferHome::heap(0) }
     }
 
     /// Bytes that fit in this buffer, written ones included; more after a spill.
@@ -186,17 +195,25 @@ impl Buffer {
         if let Some(lease) = self.home.lease()
             && lease.header().has(crate::lease::ZERO)
         {
-            lease.note_written(self.ptr.addr().get() - lease.slot_start().addr().get() + end);
+            self.note_written(lease, end);
         }
+    }
+
+    #[cold]
+    fn note_written(&self, lease: &Lease, end: usize) {
+        lease.note_written(self.ptr.addr().get() - lease.slot_start().addr().get() + end);
     }
 
     /// The parts, without dropping anything.
     #[inline]
     pub(super) fn into_parts(self) -> (NonNull<u8>, usize, usize, BufferHome) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is never used again, so the home is moved, not copied.
-        let home = unsafe { std::ptr::read(&this.home) };
-        (this.ptr, this.len, this.cap, home)
+        // Field by field: a copy of the whole would read in halves what was just written in words, which the
+        // processor cannot forward.
+        let (ptr, len, cap) = (self.ptr, self.len, self.cap);
+        // SAFETY: `self` is forgotten next, so the home is moved, not copied.
+        let home = unsafe { std::ptr::read(&self.home) };
+        std::mem::forget(self);
+        (ptr, len, cap, home)
     }
 
     /// The lease and the range of the slot, or the buffer back if it has spilled.

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use crate::lease::Lease;
@@ -32,9 +33,10 @@ impl BufferHome {
     }
 
     /// The home of a buffer on the heap, `headroom` bytes behind the start of its vector.
+    #[inline]
     pub(super) fn heap(headroom: usize) -> BufferHome {
-        let tagged = headroom << 1 | HEAP;
-        BufferHome(NonNull::new(std::ptr::without_provenance_mut(tagged)).expect("odd, so not zero"))
+        let tagged = NonZeroUsize::MIN | headroom << 1;
+        BufferHome(NonNull::new(std::ptr::without_provenance_mut(tagged.get())).expect("odd, so not zero"))
     }
 
     #[inline]

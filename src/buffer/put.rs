@@ -61,16 +61,27 @@ impl Buffer {
     }
 
     /// Makes room for `additional` more bytes on the heap, or panics as `BufMut` demands.
+    ///
+    /// The cold part takes the buffer by value: a loop of puts then keeps it in registers, since nobody ever sees its address.
+    #[inline(always)]
+    fn make_room(&mut self, additional: usize) {
+        let full = std::mem::replace(self, Buffer::nowhere());
+        let (buffer, grown) = full.grown(additional);
+        std::mem::forget(std::mem::replace(self, buffer));
+        if !grown {
+            refuse(additional, self.cap - self.len);
+        }
+    }
+
+    /// The buffer with room for `additional` more bytes on the heap, and true; as it was, and false, if it may not spill.
     #[cold]
     #[inline(never)]
-    pub(super) fn make_room(&mut self, additional: usize) {
-        let remaining = self.remaining_mut();
-        assert!(
-            additional <= remaining,
-            "buffer full: {additional} bytes to write, {remaining} bytes remaining; \
-             check with will_fit, or build the arena with auto_spill"
-        );
-        self.grow_on_heap(additional);
+    fn grown(mut self, additional: usize) -> (Buffer, bool) {
+        let grown = additional <= self.remaining_mut();
+        if grown {
+            self.grow_on_heap(additional);
+        }
+        (self, grown)
     }
 
     fn may_spill(&self) -> bool {
@@ -79,6 +90,15 @@ impl Buffer {
             None => true,
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse(additional: usize, remaining: usize) -> ! {
+    panic!(
+        "buffer full: {additional} bytes to write, {remaining} bytes remaining; \
+         check with will_fit, or build the arena with auto_spill"
+    )
 }
 
 // SAFETY: `chunk_mut` gives room of the buffer's own behind the written bytes, and `advance_mut` checks that it moves no

@@ -95,8 +95,7 @@ impl Driver {
     /// The closing follows the last connection, so that events stay in order.
     fn close_accept(&mut self, key: Key, result: i32, ending: bool) {
         let errno = (result < 0 && !ending).then_some(-result);
-        let closed = self.closed(key, errno);
-        self.told.extend(closed);
+        self.closings.push_back((key, errno));
     }
 }
 

@@ -33,11 +33,18 @@ pub struct DriverBuilder {
     completion_entries: Option<usize>,
     operations: usize,
     single_issuer: bool,
+    multishot: bool,
 }
 
 impl Default for DriverBuilder {
     fn default() -> DriverBuilder {
-        DriverBuilder { entries: 256, completion_entries: None, operations: 16_384, single_issuer: true }
+        DriverBuilder {
+            entries: 256,
+            completion_entries: None,
+            operations: 16_384,
+            single_issuer: true,
+            multishot: true,
+        }
     }
 }
 
@@ -80,6 +87,13 @@ impl DriverBuilder {
         self
     }
 
+    /// Whether one receive brings many completions, where the kernel can. Without it each message is asked for: the older form, which
+    /// takes turns between sockets more strictly. Default: yes.
+    pub fn multishot(mut self, yes: bool) -> DriverBuilder {
+        self.multishot = yes;
+        self
+    }
+
     /// Makes the ring, on the thread that will use it.
     ///
     /// # Errors
@@ -98,7 +112,13 @@ impl DriverBuilder {
         let mut refused = libc::EINVAL;
         for &mode in modes {
             match make(mode, entries, completion_entries) {
-                Ok(uring) => return Driver::new(Parts { uring, operations: self.operations }),
+                Ok(uring) => {
+                    return Driver::new(Parts {
+                        uring,
+                        operations: self.operations,
+                        multishot: self.multishot,
+                    });
+                }
                 Err(error) => refused = error.raw_os_error().unwrap_or(libc::EIO),
             }
             if refused != libc::EINVAL {

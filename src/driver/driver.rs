@@ -17,7 +17,7 @@ use super::arenas::Arenas;
 use super::files::Files;
 use super::key::{Key, Kind};
 use super::operation_table::{Held, OperationTable};
-use super::receive::Unfolding;
+use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
 use super::transfers::Transfers;
@@ -93,9 +93,13 @@ pub struct Driver {
     pub(super) ended: VecDeque<Key>,
     /// Events that no completion brings.
     pub(super) told: VecDeque<Event<ArenaBytes>>,
+    /// Sockets that are closed once this is told, and why. They keep their places until then: their numbers are not given out before.
+    pub(super) closings: VecDeque<(Key, Option<i32>)>,
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
+    /// One receive brings many completions, where the kernel can.
+    pub(super) multishot: bool,
     pub(super) number: u32,
     pub(super) metrics: DriverMetrics,
     /// The kernel runs completions for one thread only.
@@ -106,6 +110,7 @@ pub struct Driver {
 pub(super) struct Parts {
     pub(super) uring: IoUring,
     pub(super) operations: usize,
+    pub(super) multishot: bool,
 }
 
 impl Driver {
@@ -125,8 +130,10 @@ impl Driver {
             unfolding: None,
             ended: VecDeque::new(),
             told: VecDeque::new(),
+            closings: VecDeque::new(),
             alarm: None,
             draining: false,
+            multishot: parts.multishot,
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             metrics: DriverMetrics::default(),
             _on_one_thread: PhantomData,
@@ -214,12 +221,26 @@ impl Driver {
                 continue;
             }
             let Some(completion) = self.uring.completion().next() else {
-                return self.told.pop_front().map(Event::delivered);
+                return self.next_told().map(Event::delivered);
             };
             if let Some(event) = self.complete(&completion) {
                 return Some(event);
             }
         }
+    }
+
+    /// The next event that no completion brings.
+    fn next_told(&mut self) -> Option<Event<ArenaBytes>> {
+        if let Some(event) = self.told.pop_front() {
+            return Some(event);
+        }
+        while let Some((key, errno)) = self.closings.pop_front() {
+            let closed = self.closed(key, errno);
+            if closed.is_some() {
+                return closed;
+            }
+        }
+        None
     }
 
     /// Acts on one completion.
@@ -251,7 +272,8 @@ impl Driver {
 
     /// Whether `next` would find something.
     pub(super) fn has_news(&mut self) -> bool {
-        self.unfolding.is_some() || !self.told.is_empty() || !self.uring.completion().is_empty()
+        let is_told = !self.told.is_empty() || !self.closings.is_empty();
+        is_told || self.unfolding.is_some() || !self.uring.completion().is_empty()
     }
 
     /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.

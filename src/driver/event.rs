@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use super::key::Key;
+use crate::ArenaBytes;
 use crate::buffer::Buffer;
-use crate::uring::Payload;
+use crate::uring::{Datagram, Delivered, Payload};
 
 /// A buffer ring of a [`Driver`](crate::Driver).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +65,13 @@ pub enum Event<B = Bytes> {
         /// The bytes, exactly as many as were received. Never empty.
         bytes: B,
     },
+    /// A datagram came in.
+    Datagram {
+        /// The socket.
+        id: SocketId,
+        /// Who sent it, and what.
+        datagram: Datagram<B>,
+    },
     /// A connection came in.
     Accepted {
         /// The listener.
@@ -112,4 +120,22 @@ pub enum Event<B = Bytes> {
         /// What went wrong. `None`: the peer finished, or you closed it.
         error: Option<io::Error>,
     },
+}
+
+impl<B: Delivered> Event<B> {
+    /// The same event with another shape of bytes.
+    pub(super) fn delivered(event: Event<ArenaBytes>) -> Event<B> {
+        match event {
+            Event::Received { id, bytes } => Event::Received { id, bytes: B::in_slot(bytes) },
+            Event::Datagram { id, datagram } => {
+                let Datagram { from, bytes, is_truncated } = datagram;
+                Event::Datagram { id, datagram: Datagram { from, bytes: B::in_slot(bytes), is_truncated } }
+            }
+            Event::Accepted { id, socket } => Event::Accepted { id, socket },
+            Event::Closed { id, error } => Event::Closed { id, error },
+            Event::Read { id, offset, result, buffer } => Event::Read { id, offset, result, buffer },
+            Event::Wrote { id, offset, result, payload } => Event::Wrote { id, offset, result, payload },
+            Event::Sent { id, result, payload, copied } => Event::Sent { id, result, payload, copied },
+        }
+    }
 }

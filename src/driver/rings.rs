@@ -101,6 +101,16 @@ impl Driver {
         self.rings.get(ring).map(|ring| ring.buffers.metrics()).ok_or(DriverError::UnknownRing)
     }
 
+    /// Whether the ring lets several messages share a slot: asked for, and the kernel can (6.12).
+    ///
+    /// # Errors
+    ///
+    /// As for [`ring_metrics`](Self::ring_metrics).
+    pub fn ring_is_incremental(&self, id: BufferRingId) -> Result<bool, DriverError> {
+        let ring = self.ring_number(id)?;
+        self.rings.get(ring).map(|ring| ring.buffers.is_incremental()).ok_or(DriverError::UnknownRing)
+    }
+
     /// Takes one ring down, whose sockets are all closed; its slots are free again. Bytes that came through it stay valid.
     ///
     /// # Errors

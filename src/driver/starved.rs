@@ -16,12 +16,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use event_listener::EventListener;
 use io_uring::{opcode, types};
 
 use super::Driver;
 use super::key::{Key, Kind};
 use crate::error::DriverError;
+use crate::lease::Bell;
 use crate::sync::Arc;
 use crate::uring::EventFd;
 
@@ -34,7 +34,7 @@ pub(super) struct Starved {
     hungry: VecDeque<Key>,
     fed: VecDeque<Key>,
     count: usize,
-    listener: Option<EventListener>,
+    listener: Option<Bell>,
 }
 
 impl Starved {

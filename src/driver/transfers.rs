@@ -131,6 +131,14 @@ impl Transfers {
         transfer
     }
 
+    /// Where the memory of each begins that the kernel has.
+    pub(super) fn addresses_running(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().flatten().filter_map(|transfer| match &transfer.state {
+            State::Running(operation) => Some(operation.address()),
+            State::Idle(_) | State::Moving => None,
+        })
+    }
+
     /// Those whose memory the kernel has.
     pub(super) fn running(&self) -> usize {
         let is_running = |transfer: &&Transfer| matches!(transfer.state, State::Running(_));

@@ -17,10 +17,10 @@ use std::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::header::{self, Header, HeaderLine};
-use super::waiters::Waiters;
+use super::waiters::{FreeHook, Waiters};
 use crate::error::BuildError;
 use crate::region::Region;
-use crate::slots::{BlockMap, SlotMap};
+use crate::slots::{BlockMap, Freed, SlotMap, free_block_despite_waiters, free_despite_waiters};
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// Which of the two modes books the arena.
@@ -79,7 +79,7 @@ impl Books {
     }
 
     /// Words that must drain before a closed arena is given back.
-    fn word_count(&self) -> usize {
+    pub(super) fn word_count(&self) -> usize {
         match self {
             Books::Slots(map) => map.word_count(),
             Books::Blocks(map) => map.word_count(),
@@ -94,9 +94,32 @@ impl Books {
         }
     }
 
+    /// Orders of blocks that can be waited for; equal slots are all of order 0.
+    pub(super) fn orders(&self) -> usize {
+        match self {
+            Books::Slots(_) => 1,
+            Books::Blocks(map) => map.max_order() as usize + 1,
+        }
+    }
+
+    /// Frees the caller's claim of a slot, or of a block of `order`, whether or not somebody waits. Unless the caller holds
+    /// a handle the books may be gone afterwards.
+    pub(super) fn free_despite_waiters(&self, slot: u32, order: u32) -> Freed {
+        match self {
+            Books::Slots(map) => {
+                let (word, bit) = map.place_of(slot);
+                free_despite_waiters(word, bit)
+            }
+            Books::Blocks(map) => {
+                let (word, step) = map.prepare_free(slot, order);
+                free_block_despite_waiters(word, step)
+            }
+        }
+    }
+
     pub(super) fn set_waiters(&self) {
         match self {
-            Books::Slots(map) => drop(map.set_waiters()),
+            Books::Slots(map) => map.set_waiters(),
             Books::Blocks(map) => map.set_waiters(),
         }
     }
@@ -116,6 +139,8 @@ pub(crate) struct Plan {
     pub(crate) slot_bytes: usize,
     pub(crate) zero: bool,
     pub(crate) spill: bool,
+    /// Told of every free, when the arena is built with a wake policy of the user's.
+    pub(crate) hook: Option<FreeHook>,
 }
 
 /// All of an arena but its handles.
@@ -175,6 +200,7 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        let waiters = Waiters::new(&plan.books, plan.hook);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(plan.zero, header::ZERO)
             | flag(plan.spill, header::SPILL)
@@ -195,7 +221,7 @@ impl Core {
             slot_bytes: plan.slot_bytes,
             flags,
             headers_offset,
-            waiters: Waiters::new(),
+            waiters,
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
@@ -255,6 +281,19 @@ impl Core {
         let distance = unsafe { core.as_ref() }.distance_to(index);
         // SAFETY: the distance is inside the allocation of `create`, and a multiple of the header's alignment.
         unsafe { core.byte_add(distance) }.cast()
+    }
+
+    /// As [`header_at`](Self::header_at), where it is known that the arena has slots: without asking again.
+    ///
+    /// # Safety
+    ///
+    /// As for `header_at`, and the arena has slots.
+    #[inline]
+    pub(super) unsafe fn slot_header_at(core: NonNull<Core>, slot: u32) -> NonNull<Header> {
+        // SAFETY: `core` is live.
+        let offset = unsafe { core.as_ref() }.headers_offset;
+        // SAFETY: as in `header_at`.
+        unsafe { core.byte_add(offset + slot as usize * size_of::<HeaderLine>()) }.cast()
     }
 
     #[inline]

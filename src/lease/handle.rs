@@ -62,12 +62,14 @@ impl Handle {
     }
 
     /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at which none was free.
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
         let map = self.books.slots();
         let slot = map.claim()?;
+        // SAFETY: the core is live (invariant), and the books give out only slots that exist.
+        let header = unsafe { Core::slot_header_at(self.core, slot) };
         // SAFETY: just claimed, so this is its only lease.
-        Some((unsafe { self.lease(slot) }, self.slot_start(slot)))
+        Some((unsafe { self.lease(header, slot) }, self.slot_start(slot)))
     }
 
     /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
@@ -86,19 +88,38 @@ impl Handle {
     }
 
     /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which no such block was free.
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
         let first = self.books.blocks().claim(order)?;
+        let header = self.note_order(first, order);
+        // SAFETY: just claimed, so this is its only lease.
+        let lease = unsafe { self.block_lease(header, first, order) };
+        Some((lease, self.slot_start(first)))
+    }
+
+    /// Writes the order of a block that the caller has just claimed beside it; gives its header.
+    #[inline]
+    pub(super) fn note_order(&self, first: u32, order: u32) -> NonNull<Header> {
         // SAFETY: the books give out only blocks that exist.
         let header = unsafe { Core::header_at(self.core, first) };
-        // SAFETY: headers live as long as the core, and the block is ours alone since its claim.
+        // SAFETY: headers live as long as the core, and the block is the caller's alone since its claim.
         unsafe { header.as_ref() }.set_order(order as u8);
-        // SAFETY: just claimed, so this is its only lease.
-        let lease = unsafe { self.lease(first) };
+        header
+    }
+
+    /// Makes the lease of a block of `order` that is claimed.
+    ///
+    /// # Safety
+    ///
+    /// The block at `first` is claimed, has no lease, and is the caller's; `header` is its header.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        let lease = unsafe { self.lease(header, first) };
         if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
             self.clean_first_use(&lease, first, order);
         }
-        Some((lease, self.slot_start(first)))
+        lease
     }
 
     /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they are freed.
@@ -118,15 +139,30 @@ impl Handle {
         }
     }
 
-    /// Makes the lease of a slot that the books have just given out.
+    /// Makes the lease of a slot or block that was kept for the caller while it waited.
     ///
     /// # Safety
     ///
-    /// `slot` was claimed and has no lease yet.
-    #[inline]
-    unsafe fn lease(&self, slot: u32) -> Lease {
-        // SAFETY: the core is live (invariant), and the books give out only slots that exist.
-        let header = unsafe { Core::header_at(self.core, slot) };
+    /// `slot` is claimed, has no lease, and is the caller's.
+    pub(super) unsafe fn kept_lease(&self, slot: u32, order: u32) -> Lease {
+        if self.books.have_slots() {
+            // SAFETY: the core is live (invariant), and the books give out only slots that exist.
+            let header = unsafe { Core::slot_header_at(self.core, slot) };
+            // SAFETY: the caller's promise.
+            return unsafe { self.lease(header, slot) };
+        }
+        let header = self.note_order(slot, order);
+        // SAFETY: the caller's promise.
+        unsafe { self.block_lease(header, slot, order) }
+    }
+
+    /// Makes the lease of a slot, or block, that the books have just given out.
+    ///
+    /// # Safety
+    ///
+    /// `header` is that of `slot`, which was claimed and has no lease yet.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::new(header) };
         let claims_before = lease.header().note_claim();
@@ -224,8 +260,10 @@ impl Iterator for Claimed<'_> {
         }
         let slot = self.first + self.mask.trailing_zeros();
         self.mask &= self.mask - 1;
+        // SAFETY: the handle keeps the core live, and the books give out only slots that exist.
+        let header = unsafe { Core::slot_header_at(self.handle.core, slot) };
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        Some((unsafe { self.handle.lease(slot) }, self.handle.slot_start(slot)))
+        Some((unsafe { self.handle.lease(header, slot) }, self.handle.slot_start(slot)))
     }
 }
 

@@ -118,9 +118,14 @@ impl Lease {
     #[inline]
     pub(crate) fn note_freeze(&self) {
         if self.header().note_freeze() {
-            // Relaxed: a counter.
-            self.core().counters.frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
+            self.carry_freezes();
         }
+    }
+
+    #[cold]
+    fn carry_freezes(&self) {
+        // Relaxed: a counter.
+        self.core().counters.frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
     }
 
     /// Gives up a share of a slot that may have other owners; the last one's share frees it.

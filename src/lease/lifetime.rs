@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use super::core::{Books, Core};
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, LINE, back_of};
-use crate::slots::{Freed, free_block, free_block_despite_waiters, free_despite_waiters, free_slot};
+use crate::slots::{Freed, free_block, free_slot};
 use crate::sync::{Ordering, fence};
 
 /// Gives up one handle; the last one closes the arena.
@@ -78,19 +78,29 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
         free_slot(unsafe { &*word }, bit)
     } else {
-        // SAFETY: the claim keeps the core live until the word is written.
-        let books = unsafe { &core.as_ref().books };
-        // SAFETY: as above; the order is that of the block which starts here.
-        let order = unsafe { header.as_ref() }.order().into();
-        // SAFETY: as above.
-        let index = unsafe { core.as_ref() }.index_at(back_of(home));
-        let (word, step) = books.blocks().prepare_free(index, order);
-        free_block(word, step)
+        // SAFETY: the caller's promise.
+        unsafe { free_block_of(core, header) }
     };
     if freed != Freed::Open {
         // SAFETY: `freed` is what came of the caller's claim.
         unsafe { free_slowly(core, back_of(home), freed) }
     }
+}
+
+/// Frees a block.
+///
+/// # Safety
+///
+/// As for [`free`]; `header` is that of the block, in the arena of `core`.
+#[inline(never)]
+unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> Freed {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let header = unsafe { header.as_ref() };
+    let (back, order) = (header.back(), header.order());
+    // SAFETY: the claim keeps the core live until the word is written.
+    let core = unsafe { core.as_ref() };
+    let (word, step) = core.books.blocks().prepare_free(core.index_at(back), order.into());
+    free_block(word, step)
 }
 
 /// What only some frees do.
@@ -137,24 +147,17 @@ unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
 #[cold]
 unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
     // SAFETY: our claim keeps the core live.
-    let handle = unsafe { Handle::upgrade(core) };
-    // SAFETY: as above.
-    let freed = match unsafe { &core.as_ref().books } {
-        Books::Slots(map) => {
-            let (word, bit) = map.place_of(index);
-            free_despite_waiters(word, bit)
-        }
-        Books::Blocks(map) => {
-            // SAFETY: as above.
-            let order = unsafe { order_of(core, index) };
-            let (word, step) = map.prepare_free(index, order);
-            free_block_despite_waiters(word, step)
-        }
+    let books = unsafe { &core.as_ref().books };
+    let order = match books {
+        Books::Slots(_) => 0,
+        // SAFETY: as above, and the claim is ours.
+        Books::Blocks(_) => unsafe { order_of(core, index) },
     };
-    match handle {
-        Some(handle) => handle.wake(),
+    // SAFETY: our claim keeps the core live.
+    if let Some(handle) = unsafe { Handle::upgrade(core) } {
+        handle.come_back(index, order);
+    } else if books.free_despite_waiters(index, order) == Freed::Drained {
         // SAFETY: our free emptied the word; `pending` counted it until now.
-        None if freed == Freed::Drained => unsafe { count_drained(core, 1) },
-        None => {}
+        unsafe { count_drained(core, 1) };
     }
 }

@@ -23,7 +23,7 @@ unsafe impl Dealloc for Count {
 
 /// Runs `body` in every order of its threads with an arena of `slots` slots, and asserts that the
 /// memory was given back once at the end of each.
-fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
+pub(super) fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
     let freed: &'static AtomicUsize = Box::leak(Box::default());
     let memory = Box::leak(vec![0u8; slots * SLOT_BYTES].into_boxed_slice());
     let (start, len) = (memory.as_mut_ptr().expose_provenance(), memory.len());

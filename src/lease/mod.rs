@@ -5,8 +5,11 @@
 mod core;
 mod handle;
 mod header;
+mod hoard;
 mod lease;
+mod ledger;
 mod lifetime;
+mod place;
 mod waiters;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod witness;
@@ -16,8 +19,13 @@ pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use place::Bell;
+pub(crate) use waiters::FreeHook;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use witness::Witness;
 
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see the memory come home
 mod loom_tests;
+#[cfg(all(test, uring_arena_loom))]
+mod loom_waiting;

@@ -59,6 +59,11 @@ impl Word {
     }
 
     #[inline]
+    pub(super) fn is_full(self) -> bool {
+        self.0 as u32 == u32::MAX
+    }
+
+    #[inline]
     pub(super) fn claiming(self, mask: u32) -> Word {
         Word(self.0 | u64::from(mask))
     }
@@ -173,18 +178,17 @@ pub(super) fn close(word: &AtomicU64, slots: usize) -> bool {
     }
 }
 
-/// Asks to be told of the next free in this word. Gives back the word as it was.
+/// Asks to be told of every free in this word.
 ///
-/// AcqRel: a free whose compare-exchange comes later in the word's order sees the bit and, through it,
-/// the waiter's place in the queue; one that came earlier is seen by the look that follows.
-pub(super) fn set_waiters(word: &AtomicU64) -> Word {
-    Word(word.fetch_or(WAITERS, Ordering::AcqRel))
+/// A free whose compare-exchange comes later in the word's order sees the bit; one that came earlier is seen by the
+/// look that follows. AcqRel: pairs with [`exchange`]: the look sees all that the earlier free had done.
+pub(super) fn set_waiters(word: &AtomicU64) {
+    word.fetch_or(WAITERS, Ordering::AcqRel);
 }
 
-/// Nobody waits any more, as far as the caller knows. It looks at the queue again afterwards.
+/// Nobody waits any more. The callers of this and of [`set_waiters`] exclude each other by a lock.
 ///
-/// AcqRel: pairs with [`set_waiters`]: if a waiter set the bit before this cleared it, the caller's
-/// next look at the queue finds the waiter.
+/// AcqRel: as an ordinary change of the word.
 pub(super) fn clear_waiters(word: &AtomicU64) {
     word.fetch_and(!WAITERS, Ordering::AcqRel);
 }

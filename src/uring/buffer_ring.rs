@@ -98,7 +98,7 @@ pub struct BufferRing {
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
-    registered: bool,
+    pub(super) registered: bool,
     pub(super) metrics: BufferRingMetrics,
 }
 
@@ -261,6 +261,11 @@ impl BufferRing {
         self.group
     }
 
+    /// Bytes in each slot.
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes as usize
+    }
+
     /// Whether one slot takes several messages: asked for, and the kernel can.
     pub fn is_incremental(&self) -> bool {
         self.incremental
@@ -347,12 +352,17 @@ impl BufferRing {
         }
     }
 
-    fn address(&self) -> u64 {
+    /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.shadow.count() + self.spare.len()
+    }
+
+    pub(super) fn address(&self) -> u64 {
         self.entries.as_ref().map_or(0, RingEntries::address)
     }
 
     /// Entries of the ring: 0 once it is taken down.
-    fn count(&self) -> u16 {
+    pub(super) fn count(&self) -> u16 {
         self.entries.as_ref().map_or(0, RingEntries::count)
     }
 }

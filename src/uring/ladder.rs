@@ -147,7 +147,11 @@ pub(super) fn climb(
         return Ok(Reached { rung: options.rung, table, refused: Vec::new() });
     }
     let mut refused = Vec::new();
-    for rung in [Rung::Cloned, Rung::Slots, Rung::Regions] {
+    let rungs: &[Rung] = match options.source {
+        Some(_) => &[Rung::Cloned, Rung::Slots, Rung::Regions],
+        None => &[Rung::Slots, Rung::Regions],
+    };
+    for &rung in rungs {
         match climb.step(rung) {
             Ok(table) => return Ok(Reached { rung, table, refused }),
             Err(error) if is_callers_mistake(&error) => return Err(error),

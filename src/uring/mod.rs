@@ -4,6 +4,7 @@
 //! build entries and interpret completions; whoever owns the ring pushes and reaps.
 
 mod buffer_ring;
+mod datagram;
 mod delivered;
 mod descriptor;
 mod direct;
@@ -26,7 +27,12 @@ mod syscall;
 mod table;
 mod unavailable;
 
+#[cfg(test)]
+mod fake_kernel_tests;
+
 pub use buffer_ring::{BufferRing, BufferRingMetrics};
+pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
+pub use datagram::Datagram;
 pub use delivered::Delivered;
 pub use descriptor::Descriptor;
 pub use direct::{DirectAlignment, DirectFile};

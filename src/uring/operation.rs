@@ -212,6 +212,11 @@ impl<M: Memory + Into<Payload>> Operation<M> {
 }
 
 impl Operation<Payload> {
+    /// Where the memory begins.
+    pub(crate) fn address(&self) -> usize {
+        self.memory.address()
+    }
+
     /// The number of the slot that this operation has to itself, if its memory is a buffer in a slot.
     pub(super) fn slot_alone(&self) -> Option<u32> {
         match &*self.memory {

@@ -77,6 +77,15 @@ impl Cursor {
     }
 }
 
+/// Bytes of one completion in one slot.
+struct Part {
+    position: u32,
+    start: NonNull<u8>,
+    len: u32,
+    /// The kernel goes on behind them in the same slot.
+    stays: bool,
+}
+
 impl BufferRing {
     /// An entry for a multishot receive into this ring (Linux 6.0). Add your `user_data`, push it, and arm it again when a
     /// completion's status asks for it.
@@ -102,6 +111,15 @@ impl BufferRing {
     pub fn read_multi(&self, fd: types::Fd) -> squeue::Entry {
         // The offset of "where the file is".
         opcode::ReadMulti::new(fd, 0, self.group()).offset(u64::MAX).build()
+    }
+
+    /// An entry for one read of a pipe, or of anything else that can be polled, into this ring.
+    pub fn read_once(&self, fd: types::Fd) -> squeue::Entry {
+        opcode::Read::new(fd, std::ptr::null_mut(), self.slot_bytes)
+            .offset(u64::MAX)
+            .buf_group(self.group())
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
     }
 
     /// Interprets a completion of a receive of this ring: the bytes that came, and what became of the receive.
@@ -162,9 +180,24 @@ impl BufferRing {
         }
     }
 
-    /// The next bytes of a completion: from one slot.
+    /// The next bytes of a completion: from one slot, or a copy of them if they are few.
     #[inline]
     pub(crate) fn take<B: Delivered>(&mut self, cursor: &mut Cursor) -> Option<B> {
+        let part = self.next_part(cursor)?;
+        if (part.len as usize) < self.copy_below {
+            return Some(self.copy_out(part));
+        }
+        self.hand_out(part).map(B::in_slot)
+    }
+
+    /// The next bytes of a completion, in their slot however few they are.
+    pub(crate) fn take_in_slot(&mut self, cursor: &mut Cursor) -> Option<ArenaBytes> {
+        let part = self.next_part(cursor)?;
+        self.hand_out(part)
+    }
+
+    #[inline]
+    fn next_part(&mut self, cursor: &mut Cursor) -> Option<Part> {
         if cursor.remaining == 0 {
             return None;
         }
@@ -181,25 +214,29 @@ impl BufferRing {
         let start = unsafe { lease.slot_start().add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.
         let stays = cursor.keeps_last && cursor.remaining == 0 && end < self.slot_bytes as usize;
-        if (len as usize) < self.copy_below {
-            return Some(self.copy_out(position, start, len, stays));
-        }
+        Some(Part { position, start, len, stays })
+    }
+
+    #[inline]
+    fn hand_out(&mut self, part: Part) -> Option<ArenaBytes> {
+        let Part { position, start, len, stays } = part;
         self.metrics.received += 1;
-        let bytes = if stays {
+        if stays {
+            let (lease, _) = self.shadow.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the shadow gives the ring's share up
             // by `give_up_share`, or hands it on as one owner of several.
             let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
             self.shadow.note_used(position, len);
-            bytes
+            Some(bytes)
         } else {
             let lease = self.shadow.take(position)?;
             // SAFETY: the completion says that the kernel has written these bytes, and that it is done with the slot.
-            unsafe { ArenaBytes::from_lease(lease, start, len as usize) }
-        };
-        Some(B::in_slot(bytes))
+            Some(unsafe { ArenaBytes::from_lease(lease, start, len as usize) })
+        }
     }
 
-    fn copy_out<B: Delivered>(&mut self, position: u32, start: NonNull<u8>, len: u32, stays: bool) -> B {
+    fn copy_out<B: Delivered>(&mut self, part: Part) -> B {
+        let Part { position, start, len, stays } = part;
         // SAFETY: the kernel has written these bytes, and the ring owns the slot's lease until below.
         let bytes = B::copied(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) });
         self.metrics.copied += 1;
@@ -221,7 +258,7 @@ impl BufferRing {
 
     /// Gives the slots of bytes that nobody took back to the kernel.
     fn recycle_rest(&mut self, cursor: &mut Cursor) {
-        while let Some(bytes) = self.take::<ArenaBytes>(cursor) {
+        while let Some(bytes) = self.take_in_slot(cursor) {
             drop(bytes);
         }
     }
@@ -233,8 +270,8 @@ impl BufferRing {
 #[derive(Debug)]
 #[must_use = "bytes that are not taken are dropped"]
 pub struct Received<'ring> {
-    ring: &'ring mut BufferRing,
-    cursor: Cursor,
+    pub(super) ring: &'ring mut BufferRing,
+    pub(super) cursor: Cursor,
     status: Status,
 }
 

@@ -15,12 +15,12 @@ use crate::sync::{AtomicU16, Ordering};
 
 /// One entry, as the kernel lays it out (`struct io_uring_buf`).
 #[repr(C)]
-struct RingEntry {
-    address: u64,
-    bytes: u32,
-    id: u16,
+pub(super) struct RingEntry {
+    pub(super) address: u64,
+    pub(super) bytes: u32,
+    pub(super) id: u16,
     /// In entry 0 this is the ring's tail; elsewhere nothing.
-    tail: u16,
+    pub(super) tail: u16,
 }
 
 /// The kernel wants the array to start on a page.

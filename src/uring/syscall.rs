@@ -149,6 +149,8 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     };
     // SAFETY: the page is live, page-aligned, and holds the one entry of 16 bytes.
     unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }?;
+    // Which ring is said by the group alone: the kernel refuses flags here.
+    let argument = BufferRingRegister { flags: 0, ..argument };
     // SAFETY: live during the call.
     let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
     if removed.is_err() {

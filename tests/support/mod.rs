@@ -81,6 +81,19 @@ pub fn pattern(stream: usize, len: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Raises the limit of open files to `wanted` if it may; returns what it is now.
+pub fn raise_descriptors(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if soft < wanted {
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted.min(hard)), maximum: limit.maximum });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted)
+}
+
 pub fn read_all(mut from: impl Read) -> Vec<u8> {
     let mut all = Vec::new();
     from.read_to_end(&mut all).expect("readable");

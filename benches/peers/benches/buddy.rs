@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -95,19 +95,38 @@ impl Random {
     }
 }
 
+/// Time that this thread has had a processor. The machine is shared: what others take of it is not ours to count.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the structure that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Nanoseconds per operation of `run(operations)`.
-fn time(operations: usize, mut run: impl FnMut(usize)) -> f64 {
-    let start = Instant::now();
-    run(operations);
-    start.elapsed().as_nanos() as f64 / operations as f64
+fn time(operations: usize, run: &mut dyn FnMut(usize) -> Duration) -> f64 {
+    run(operations).as_nanos() as f64 / operations as f64
+}
+
+/// How long `run` takes on this thread.
+fn timed(run: impl FnOnce()) -> Duration {
+    let start = thread_time();
+    run();
+    thread_time() - start
 }
 
 /// Runs both in turn; gives the median of each and of their ratio.
-fn compare(name: &str, limit: f64, mut ours: impl FnMut(usize), mut other: impl FnMut(usize)) {
-    let batch = |run: &mut dyn FnMut(usize)| {
-        run(64);
-        let once = time(64, &mut *run);
-        ((ROUND_TIME.as_nanos() as f64 / once) as usize).clamp(64, 1 << 20)
+fn compare(
+    name: &str,
+    limit: f64,
+    mut ours: impl FnMut(usize) -> Duration,
+    mut other: impl FnMut(usize) -> Duration,
+) {
+    let batch = |run: &mut dyn FnMut(usize) -> Duration| {
+        // Enough that starting a thread is nothing beside it.
+        run(1 << 13);
+        let once = time(1 << 13, run);
+        ((ROUND_TIME.as_nanos() as f64 / once) as usize).clamp(1 << 8, 1 << 20)
     };
     let (ours_batch, other_batch) = (batch(&mut ours), batch(&mut other));
     let mut rounds = Vec::new();
@@ -135,40 +154,65 @@ fn compare(name: &str, limit: f64, mut ours: impl FnMut(usize), mut other: impl 
     );
 }
 
-fn claim_and_drop<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) + use<'_, M> {
+fn claim_and_drop<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) -> Duration + use<'_, M> {
     move |operations| {
-        for _ in 0..operations {
-            drop(black_box(memory.claim(black_box(len))));
-        }
+        timed(|| {
+            for _ in 0..operations {
+                drop(black_box(memory.claim(black_box(len))));
+            }
+        })
     }
 }
 
-/// Claims one block and drops a random one of `live`, of random length between 256 and `largest`.
-fn random_mix<M: Memory>(memory: &M, live: usize, largest: usize) -> impl FnMut(usize) + use<'_, M> {
+/// Any length from 256 to `LARGEST`: mostly large blocks.
+fn any_length<const LARGEST: usize>(random: &mut Random) -> usize {
+    256 + random.next() % (LARGEST - 255)
+}
+
+/// A length from 256 B to 64 KiB, every doubling equally likely.
+fn any_scale(random: &mut Random) -> usize {
+    let scale = 256 << (random.next() % 8);
+    scale + random.next() % (scale + 1)
+}
+
+/// Drops a random one of `live` blocks and claims another of random length.
+///
+/// Victims and lengths are drawn beforehand: drawing costs as much as a claim.
+fn random_mix<M: Memory>(
+    memory: &M,
+    live: usize,
+    len: fn(&mut Random) -> usize,
+) -> impl FnMut(usize) -> Duration + use<'_, M> {
     let mut random = Random(0x1234_5678_9ABC_DEF1);
-    let len = move |random: &mut Random| 256 + random.next() % (largest - 255);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(len(&mut random))).collect();
+    let steps: Vec<_> =
+        (0..1 << 16).map(|_| ((random.next() % live) as u32, len(&mut random) as u32)).collect();
+    let mut next = 0;
     move |operations| {
-        for _ in 0..operations {
-            let victim = random.next() % live;
-            held[victim] = None;
-            held[victim] = memory.claim(len(&mut random));
-        }
+        timed(|| {
+            for _ in 0..operations {
+                let (victim, len) = steps[next % steps.len()];
+                next += 1;
+                held[victim as usize] = None;
+                held[victim as usize] = memory.claim(len as usize);
+            }
+        })
     }
 }
 
-/// The same work on two threads at once; nanoseconds are per operation of one thread.
-fn on_two_threads<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) + use<'_, M> {
+/// The same work on two threads at once; nanoseconds are those of the slower, per operation of its own.
+fn on_two_threads<M: Memory>(memory: &M, len: usize) -> impl FnMut(usize) -> Duration + use<'_, M> {
     let barrier = std::sync::Barrier::new(2);
     move |operations| {
         let work = || {
             barrier.wait();
-            claim_and_drop(memory, len)(operations);
+            claim_and_drop(memory, len)(operations)
         };
         std::thread::scope(|scope| {
-            scope.spawn(work);
-            work();
-        });
+            let other = scope.spawn(work);
+            let mine = work();
+            mine.max(other.join().unwrap())
+        })
     }
 }
 
@@ -183,15 +227,18 @@ fn filled(memory: &Ours, percent: usize, len: usize) -> Vec<uring_arena::Buffer>
     held
 }
 
-fn replace_at_random(memory: &Ours, percent: usize, len: usize) -> impl FnMut(usize) + use<'_> {
-    let mut held: Vec<_> = filled(memory, percent, len).into_iter().map(Some).collect();
-    let mut random = Random(7);
+/// Claims 16 blocks and drops them again, where `percent` of the arena is held for ever.
+fn beside_held(memory: &Ours, percent: usize, len: usize) -> impl FnMut(usize) -> Duration + use<'_> {
+    let held = filled(memory, percent, len);
+    let mut few = Vec::with_capacity(16);
     move |operations| {
-        for _ in 0..operations {
-            let victim = random.next() % held.len();
-            held[victim] = None;
-            held[victim] = Some(memory.claim(len).unwrap());
-        }
+        black_box(&held);
+        timed(|| {
+            for _ in 0..operations.div_ceil(16) {
+                few.extend((0..16).map(|_| memory.claim(len).unwrap()));
+                few.clear();
+            }
+        })
     }
 }
 
@@ -199,12 +246,11 @@ fn replace_at_random(memory: &Ours, percent: usize, len: usize) -> impl FnMut(us
 fn fragmentation<B>(name: &str, total: usize, claim: impl Fn(usize) -> Option<B>) {
     let mut random = Random(0xF00D_F00D);
     let (mut held, mut live) = (Vec::new(), 0);
-    let len = |random: &mut Random| 256usize << (random.next() % 9);
     for _ in 0..400_000 {
-        let bytes = len(&mut random);
+        let bytes = any_scale(&mut random);
         if live + bytes <= total / 4 * 3 {
             if let Some(block) = claim(bytes) {
-                live += bytes;
+                live += bytes.next_power_of_two();
                 held.push((block, bytes));
                 continue;
             }
@@ -212,7 +258,7 @@ fn fragmentation<B>(name: &str, total: usize, claim: impl Fn(usize) -> Option<B>
         if !held.is_empty() {
             let (block, bytes) = held.swap_remove(random.next() % held.len());
             drop(block);
-            live -= bytes;
+            live -= bytes.next_power_of_two();
         }
     }
     let largest =
@@ -246,9 +292,23 @@ fn main() {
     if wanted("random mix") {
         let (ours, peer) = (ours(TOTAL, 256), peer(TOTAL, 256));
         let name = "random mix 256 B - 64 KiB, 512 live / peer";
-        compare(name, 0.25, random_mix(&ours, 512, 65536), random_mix(&peer, 512, 65536));
+        compare(
+            name,
+            0.25,
+            random_mix(&ours, 512, any_length::<65536>),
+            random_mix(&peer, 512, any_length::<65536>),
+        );
         let name = "random mix 256 B - 64 KiB, 512 live / BytesMut";
-        compare(name, 0.20, random_mix(&ours, 512, 65536), random_mix(&Heap, 512, 65536));
+        compare(
+            name,
+            0.20,
+            random_mix(&ours, 512, any_length::<65536>),
+            random_mix(&Heap, 512, any_length::<65536>),
+        );
+        let name = "random mix of scales 256 B - 64 KiB, 512 live / peer";
+        compare(name, 0.25, random_mix(&ours, 512, any_scale), random_mix(&peer, 512, any_scale));
+        let name = "random mix of scales 256 B - 64 KiB, 512 live / BytesMut";
+        compare(name, 0.20, random_mix(&ours, 512, any_scale), random_mix(&Heap, 512, any_scale));
     }
 
     if wanted("two threads") {
@@ -265,14 +325,19 @@ fn main() {
         let name = "arena size: 4096 B alone, 1 GiB / 16 MiB";
         compare(name, 1.2, claim_and_drop(&large, 4096), claim_and_drop(&small, 4096));
         let name = "arena size: mix to 16 KiB, 512 live, 1 GiB / 16 MiB";
-        compare(name, 1.2, random_mix(&large, 512, 16384), random_mix(&small, 512, 16384));
+        compare(
+            name,
+            1.2,
+            random_mix(&large, 512, any_length::<16384>),
+            random_mix(&small, 512, any_length::<16384>),
+        );
     }
 
     if wanted("fill") {
         for len in [256, 4096, 65536] {
             let (full, half) = (ours(TOTAL, 256), ours(TOTAL, 256));
-            let name = format!("fill: {len} B replaced at random, 90 % / 10 % full");
-            compare(&name, 1.5, replace_at_random(&full, 90, len), replace_at_random(&half, 10, len));
+            let name = format!("fill: {len} B, 90 % / 10 % full");
+            compare(&name, 1.2, beside_held(&full, 90, len), beside_held(&half, 10, len));
         }
     }
 

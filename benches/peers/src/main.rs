@@ -1,13 +1,15 @@
 //! How does uring-arena compare with every peer, on the same work, in one run?
 //!
-//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…]`
+//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|buddy|waiting|receive|disk|scaling]…]`
 
 mod buddy;
 mod disk;
 mod fixed;
 mod harness;
+mod pending;
 mod receive;
 mod report;
+mod scaling;
 mod waiting;
 
 use std::io;
@@ -17,9 +19,14 @@ use std::process::ExitCode;
 use harness::Effort;
 use report::Part;
 
-const PARTS: [&str; 5] = ["core", "receive", "disk", "buddy", "waiting"];
+/// In the order of the page.
+const PARTS: [&str; 6] = ["core", "buddy", "waiting", "receive", "disk", SCALING];
 
-const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|receive|disk|buddy|waiting]…";
+/// Only on demand: of no use on few cores.
+const SCALING: &str = "scaling";
+
+const USAGE: &str =
+    "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|disk|scaling]…";
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -61,7 +68,7 @@ fn compare(words: &[String]) -> io::Result<()> {
         }
     }
     if parts.is_empty() {
-        parts.extend(PARTS);
+        parts.extend(PARTS.iter().filter(|&&part| part != SCALING));
     }
     let folder = folder.unwrap_or_else(|| usual_folder(effort));
     for name in PARTS.iter().filter(|name| parts.contains(name)) {
@@ -91,6 +98,7 @@ fn measure(name: &str, effort: Effort) -> io::Result<Part> {
         "disk" => disk::run(effort, &target_folder()?),
         "buddy" => Ok(buddy::run(effort)),
         "waiting" => Ok(waiting::run(effort)),
+        SCALING => Ok(scaling::run(effort)),
         _ => Err(io::Error::other(USAGE)),
     }
 }

@@ -100,7 +100,9 @@ impl Desk {
                 let is_all = |sent: usize| sent == payload.as_ref().len();
                 self.done(id, result.and_then(|sent| complete(is_all(sent))));
             }
-            Event::Accepted { .. } => unreachable!("a pool has no listeners"),
+            Event::Accepted { .. } | Event::Datagram { .. } => {
+                unreachable!("a pool has neither listeners nor datagram sockets")
+            }
         }
     }
 

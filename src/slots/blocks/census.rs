@@ -24,6 +24,21 @@ impl BlockMap {
             .sum()
     }
 
+    /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than it.
+    pub(crate) fn live_units_in(&self, first: u32, order: u32) -> u64 {
+        let (at, bit) = self.levels.place(first, order);
+        let mask = self.levels.order(order).mask_at(bit);
+        let own = u64::from((self.load(at).claimed(at.level) & mask).count_ones()) << (4 * at.level);
+        let below = (0..at.level).flat_map(|level| {
+            // Words of lower levels lie in the place as a whole.
+            let word = At { level, index: 0 }.order();
+            (first >> word..(first >> word) + (1 << (order - word))).map(move |index| At { level, index })
+        });
+        own + below
+            .map(|at| u64::from(self.load(at).claimed(at.level).count_ones()) << (4 * at.level))
+            .sum::<u64>()
+    }
+
     /// Blocks that are claimed; `order_at` knows the order of the block that starts at a unit.
     pub(crate) fn live_blocks(&self, order_at: impl Fn(u32) -> u32) -> u64 {
         let mut blocks = 0;

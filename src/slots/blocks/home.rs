@@ -6,8 +6,7 @@
 //! the map may be gone.
 
 use super::BlockMap;
-use super::hints::field_whole;
-use super::levels::Place;
+use super::levels::{At, Order};
 use super::runs::longest_span;
 use super::word::Word;
 use crate::slots::word::Freed;
@@ -25,19 +24,35 @@ impl BlockMap {
     /// All that the free of a block needs besides its word.
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
-        let Place { at, mask } = self.levels.place(first, order);
-        let step = FreeStep { mask, level: at.level, pinned: self.levels.pinned(at.level) };
-        let shared = self.word(at);
-        self.preferences.set(order, at.index);
-        if at.level < self.levels.top() {
-            let promised = self.hints.load(&self.levels, at.parent()).get(at.child_number());
-            if promised < field_whole(at.level) {
-                let after = Word::from_bits(shared.load(Ordering::Relaxed)).without_claim(mask);
-                let span = longest_span(self.occupied(at, after)).unwrap_or(0);
-                self.hints.raise(&self.levels, at, 4 * at.level + span);
-            }
+        let known = self.levels.order(order);
+        let (At { index, .. }, bit) = self.levels.place(first, order);
+        let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
+        let shared = self.words.get(known.position(index));
+        // A free that its thread remembers will most likely be gone back to: the hints need not know. Others find it all the
+        // same, see `search`.
+        let forgotten = match self.trails.of(order) {
+            Some(trail) => trail.push_freed(index),
+            None => Some(index),
+        };
+        if let Some(forgotten) = forgotten {
+            self.tell(known, forgotten, if forgotten == index { step.mask } else { 0 });
         }
         (shared, step)
+    }
+
+    /// Lets the hints promise what is free in a word, `mask` included.
+    pub(super) fn tell(&self, order: &Order, index: u32, mask: u32) {
+        if !order.has_hint || self.hints.of(order, index) >= order.field_whole {
+            return;
+        }
+        let word = Word::from_bits(self.words.get(order.position(index)).load(Ordering::Relaxed));
+        // Sealed, it is its parent's, and the hints know. Below the top nothing is pinned.
+        if word.is_sealed() {
+            return;
+        }
+        if let Some(span) = longest_span(word.occupied(order.level) & !mask) {
+            self.hints.raise(&self.levels, order.at(index), 4 * order.level + span);
+        }
     }
 
     /// Words that must drain before a closed map is done with.

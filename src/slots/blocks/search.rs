@@ -8,8 +8,9 @@
 
 use super::BlockMap;
 use super::handover::Entered;
-use super::hints::{field, field_whole, order_of};
-use super::levels::{At, CHILDREN, first_unit, span_of};
+use super::hints::{Fields, field, field_whole, order_of};
+use super::levels::{At, Order, first_unit, span_of};
+use super::lines::Trail;
 use super::runs::{find_run, longest_span, run_mask};
 use super::word::{Child, Word};
 use crate::sync::Ordering;
@@ -25,6 +26,15 @@ struct Pass {
     digest: u64,
     /// Something free was seen and lost to somebody else, so the pass proves nothing.
     unsure: bool,
+}
+
+/// The numbers of the bits that are set, the lowest first.
+fn bits(mut set: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let lowest = set.checked_ilog2().map(|_| set.trailing_zeros());
+        set &= set.wrapping_sub(1);
+        lowest
+    })
 }
 
 impl Pass {
@@ -43,24 +53,69 @@ impl Pass {
 
 impl BlockMap {
     #[inline(never)]
-    pub(super) fn claim_elsewhere(&self, near: At, order: u32) -> Option<u32> {
-        let found = self.search_by_hints(near, order).or_else(|| self.search_all(near.level, order));
+    pub(super) fn claim_elsewhere(&self, trail: &Trail, order: u32) -> Option<u32> {
+        let known = self.levels.order(order);
+        let at = known.at(trail.served());
+        let found = self.search_nearby(at, trail, known, order).or_else(|| self.search(order));
         if let Some(first) = found {
-            self.preferences.set(order, first >> near.order());
+            trail.set_served(self.levels.place(first, order).0.index);
         }
         found
     }
 
-    fn search_by_hints(&self, near: At, order: u32) -> Option<u32> {
-        let mut pass = Pass::new(near.level, order, false);
-        let mut at = near;
-        while at.level < self.levels.top() {
-            at = at.parent();
-            if let Some(first) = self.visit(at, &mut pass) {
-                return Some(first);
-            }
+    /// Keeps threads apart: a thread's first claim opens a word of its own, and rows are looked for beside the last one.
+    fn search_nearby(&self, at: At, trail: &Trail, known: &Order, order: u32) -> Option<u32> {
+        if trail.is_cold() {
+            trail.set_served(at.index);
+            return if self.open(at) { self.claim_in(at.index, known) } else { None };
         }
-        None
+        if at.level > 0 || at.level == self.levels.top() {
+            return None;
+        }
+        self.visit(at.parent(), &mut Pass::new(at.level, order, false))
+    }
+
+    /// Has a word and all above it handed down, if they are not claimed as a whole.
+    fn open(&self, at: At) -> bool {
+        if at.level == self.levels.top() || !self.load(at).is_sealed() {
+            return true;
+        }
+        let (parent, child) = (at.parent(), at.child_number());
+        if !self.open(parent) {
+            return false;
+        }
+        let word = self.load(parent);
+        if word.is_sealed() || (word.child(child) == Child::Free && !self.hand_down(parent, word, child)) {
+            return false;
+        }
+        self.enter(parent, child, 0) != Entered::Gone
+    }
+
+    fn hand_down(&self, at: At, word: Word, child: u32) -> bool {
+        if !self.replace(at, word, word.with_child(child, Child::Open)) {
+            return false;
+        }
+        // Relaxed: a counter.
+        self.splits.fetch_add(1, Ordering::Relaxed);
+        let below = at.child(child);
+        self.hints.raise(&self.levels, below, below.order());
+        true
+    }
+
+    /// From the root into whichever part promises the least that is enough, so that full parts fill up and empty ones stay
+    /// whole for those who need them; then everywhere.
+    pub(super) fn search(&self, order: u32) -> Option<u32> {
+        let level = self.levels.level_of(order);
+        let by_hints = || self.visit(self.levels.root(), &mut Pass::new(level, order, false));
+        by_hints()
+            .or_else(|| {
+                // Threads keep their latest frees to themselves until somebody misses them.
+                for (freed, index) in self.trails.all_freed() {
+                    self.tell(self.levels.order(freed), index, 0);
+                }
+                by_hints()
+            })
+            .or_else(|| self.search_all(level, order))
     }
 
     pub(super) fn search_all(&self, level: u32, order: u32) -> Option<u32> {
@@ -68,7 +123,7 @@ impl BlockMap {
         loop {
             let mut pass = Pass::new(level, order, true);
             if let Some(first) = self.visit(self.levels.root(), &mut pass) {
-                let at = self.levels.place(first, order).at;
+                let (at, _) = self.levels.place(first, order);
                 // The hints had missed it.
                 if let Some(largest) = self.estimate(at) {
                     self.hints.raise(&self.levels, at, largest);
@@ -98,12 +153,21 @@ impl BlockMap {
 
     /// Looks into the children that are open already, the fullest that may serve first.
     fn visit_handed_down(&self, at: At, word: Word, pass: &mut Pass) -> Option<u32> {
-        let fields = self.hints.load(&self.levels, at);
         let mut rest = word.handed_down();
-        if !pass.all {
-            rest &= fields.at_least(field(at.level - 1, pass.order));
+        if pass.all {
+            return bits(rest).find_map(|child| self.visit_child(at, child, pass));
         }
-        while let Some(child) = fields.tightest(rest) {
+        if at.level == pass.level + 1 {
+            let found = self.visit_tightest(at, rest, pass);
+            // Rows have nothing below them to be taken back.
+            if found.is_some() || pass.level == 0 {
+                return found;
+            }
+        }
+        let fields = self.hints.load(&self.levels, at);
+        let enough = field(at.level - 1, pass.order);
+        rest &= fields.at_least(enough);
+        while let Some(child) = fields.tightest(rest, enough) {
             rest &= !(1 << child);
             let found = self.visit_child(at, child, pass);
             if found.is_some() {
@@ -111,6 +175,26 @@ impl BlockMap {
             }
         }
         None
+    }
+
+    /// Looks at the words below, which share two cache lines, and takes the one whose longest run is the shortest that serves.
+    fn visit_tightest(&self, at: At, mut rest: u32, pass: &mut Pass) -> Option<u32> {
+        let span = span_of(pass.order, pass.level);
+        loop {
+            let longest = |child| {
+                let below = at.child(child);
+                let word = self.load(below);
+                // Sealed yet handed down: free as a whole, for who unseals it.
+                let occupied = if word.is_sealed() { 0 } else { word.occupied(below.level) };
+                longest_span(occupied).filter(|&longest| longest >= span).map(|longest| (longest, child))
+            };
+            let (_, child) = bits(rest).filter_map(longest).min()?;
+            rest &= !(1 << child);
+            let found = self.visit_child(at, child, pass);
+            if found.is_some() {
+                return found;
+            }
+        }
     }
 
     /// Hands down children that are free as a whole, until one serves.
@@ -124,11 +208,7 @@ impl BlockMap {
             }
             // A child is two bits.
             let child = find_run(self.occupied(at, word), 1)? / 2;
-            if self.replace(at, word, word.with_child(child, Child::Open)) {
-                // Relaxed: a counter.
-                self.splits.fetch_add(1, Ordering::Relaxed);
-                let below = at.child(child);
-                self.hints.raise(&self.levels, below, below.order());
+            if self.hand_down(at, word, child) {
                 let found = self.visit_child(at, child, pass);
                 if found.is_some() {
                     return found;
@@ -166,7 +246,7 @@ impl BlockMap {
             return None;
         }
         if find_run(self.occupied(at, word), span_of(pass.order, at.level)).is_some() {
-            let found = self.claim_in(at, pass.order);
+            let found = self.claim_in(at.index, self.levels.order(pass.order));
             if found.is_some() {
                 return found;
             }
@@ -199,22 +279,16 @@ impl BlockMap {
     fn seems_empty(&self, at: At, word: Word, mask: u32, pass: &mut Pass) -> bool {
         let fields = self.hints.load(&self.levels, at);
         let whole = field_whole(at.level - 1);
-        let mut handed = word.handed_down();
-        while handed != 0 {
-            let child = handed.trailing_zeros();
-            handed &= handed - 1;
-            if mask & (0b11 << (2 * child)) == 0 {
-                continue;
-            }
+        bits(word.handed_down()).filter(|child| mask & (0b11 << (2 * child)) != 0).all(|child| {
             if !pass.all && fields.get(child) < whole {
                 return false;
             }
-            if !self.is_empty(at.child(child), pass) {
+            let empty = self.is_empty(at.child(child), pass);
+            if !empty {
                 self.lower_hint(at, child, fields);
-                return false;
             }
-        }
-        true
+            empty
+        })
     }
 
     fn is_empty(&self, at: At, pass: &mut Pass) -> bool {
@@ -224,9 +298,7 @@ impl BlockMap {
             return word.state() == 0;
         }
         word.claimed(at.level) == 0
-            && (0..CHILDREN as u32)
-                .filter(|child| word.handed_down() & (1 << child) != 0)
-                .all(|child| self.is_empty(at.child(child), pass))
+            && bits(word.handed_down()).all(|child| self.is_empty(at.child(child), pass))
     }
 
     /// Claims exactly these bits, if all of them are free.
@@ -249,8 +321,11 @@ impl BlockMap {
 
     /// Makes the hint for a child what the child looks like now, and looks once more, because a
     /// free that saw the old hint did not raise it.
-    fn lower_hint(&self, at: At, child: u32, seen: super::hints::Fields) {
+    fn lower_hint(&self, at: At, child: u32, seen: Fields) {
         let below = at.child(child);
+        if below.level == 0 {
+            return;
+        }
         let estimate = self.estimate(below);
         let to = estimate.map_or(0, |order| field(below.level, order));
         if self.hints.lower(&self.levels, at, seen, child, to)
@@ -269,12 +344,17 @@ impl BlockMap {
         if at.level == 0 || word.handed_down() == 0 {
             return own(occupied);
         }
-        let fields = self.hints.load(&self.levels, at);
         let handed = word.handed_down();
-        let whole = handed & fields.at_least(field_whole(at.level - 1));
-        let returnable = (0..CHILDREN as u32)
-            .filter(|child| whole & (1 << child) != 0)
-            .fold(0u32, |bits, child| bits | (0b11 << (2 * child)));
-        own(occupied & !returnable).max(order_of(at.level - 1, fields.largest(handed)))
+        let (whole, largest) = if at.level == 1 {
+            let row = |child| self.load(at.child(child)).state();
+            let empty =
+                bits(handed).filter(|&child| row(child) == 0).fold(0, |whole, child| whole | (1 << child));
+            (empty, bits(handed).filter_map(|child| longest_span(row(child))).max())
+        } else {
+            let fields = self.hints.load(&self.levels, at);
+            (fields.at_least(field_whole(at.level - 1)), order_of(at.level - 1, fields.largest(handed)))
+        };
+        let returnable = bits(handed & whole).fold(0, |returnable, child| returnable | (0b11 << (2 * child)));
+        own(occupied & !returnable).max(largest)
     }
 }

@@ -129,6 +129,17 @@ fn every_unit_is_served_once_at_every_order() {
     }
 }
 
+/// With the header of 20 bytes of every unit that makes less than 8 % of a region in units of 256 bytes.
+#[test]
+fn the_books_cost_less_than_half_a_byte_per_unit() {
+    for max_order in [14, 16, 18, 22] {
+        let map = BlockMap::new(max_order).unwrap();
+        let hints = map.levels.words_total() - map.levels.hints_begin();
+        let bytes = 8 * (map.levels.words_total() + hints) + map.trails.bytes();
+        assert!((bytes as f64) < 0.45 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
+    }
+}
+
 #[test]
 #[should_panic(expected = "not claimed")]
 fn a_block_freed_twice_is_noticed() {

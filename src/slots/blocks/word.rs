@@ -173,7 +173,7 @@ mod tests {
         }
         word = word.with_claim(0b11 << 6);
         assert_eq!(word.child(3), Child::Taken);
-        assert_eq!(word.handed_down(), 1 | 1 << 5 | 1 << 15);
+        assert_eq!(word.handed_down(), 0b1000_0000_0010_0001);
         assert_eq!(word.occupied(1), 0b11 | 0b11 << 6 | 0b11 << 10 | 0b11 << 30);
         assert_eq!(word.claimed(1), 0b11 << 6);
     }

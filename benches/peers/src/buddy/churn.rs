@@ -1,9 +1,9 @@
 //! What do claims and drops of many lengths cost one thread?
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::memory::Memory;
 use super::random::Random;
@@ -15,17 +15,21 @@ pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
 
 #[inline(never)]
 pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Duration {
-    let begin = Instant::now();
+    let begin = Stopwatch::thread();
     for _ in 0..times {
-        // There is room for one: who refuses because another thread splits at that moment is asked again.
-        let block = loop {
-            if let Some(block) = memory.claim(black_box(bytes)) {
-                break block;
-            }
-        };
-        drop(black_box(block));
+        drop(black_box(claim_at_last(memory, black_box(bytes))));
     }
     begin.elapsed()
+}
+
+/// There is always room in these cases: who refuses because another thread splits at that moment is asked again.
+#[inline]
+fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
+    loop {
+        if let Some(block) = memory.claim(bytes) {
+            return block;
+        }
+    }
 }
 
 /// So many live; each operation drops one of them and claims another.
@@ -43,11 +47,11 @@ pub fn replace<M: Memory>(
     length: fn(&mut Random) -> usize,
     times: u64,
 ) -> Duration {
-    let begin = Instant::now();
+    let begin = Stopwatch::thread();
     for _ in 0..times {
         let victim = random.below(held.len());
         held[victim] = None;
-        held[victim] = memory.claim(length(random));
+        held[victim] = Some(claim_at_last(memory, length(random)));
     }
     begin.elapsed()
 }
@@ -61,7 +65,7 @@ pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
         held.swap_remove(random.below(held.len()));
     }
     Box::new(move |times| {
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             let victim = random.below(held.len());
             held[victim] = None;
@@ -77,7 +81,7 @@ pub fn burst<M: Memory>(memory: M) -> Work<'static> {
     let mut held = Vec::with_capacity(256);
     Box::new(move |times| {
         let bursts = times.div_ceil(256);
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..bursts {
             held.extend((0..256).map(|_| memory.claim(random.size())));
             while !held.is_empty() {

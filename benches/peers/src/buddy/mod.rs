@@ -17,7 +17,8 @@ use memory::{Alligator, Heap, Memory, Offsets};
 use ours::Ours;
 
 const INTRODUCTION: &str = "\
-64 MiB, smallest block 256 B, unless the case says otherwise; nanoseconds per claim and drop on one pinned thread. The `offset-allocator` \
+64 MiB, smallest block 256 B, unless the case says otherwise; nanoseconds of processor time per claim and \
+drop on one pinned thread. The `offset-allocator` \
 stands behind a mutex and counts in units of 256 B; its blocks hold an `Arc`, as any that may outlive their arena must.";
 
 pub fn run(effort: Effort) -> Part {
@@ -35,6 +36,17 @@ pub fn run(effort: Effort) -> Part {
     fragmentation::add(&mut part, effort);
     figures::add(&mut part);
     part
+}
+
+/// The same work on each number of threads, with keys of their own.
+pub fn by_threads(counts: &[usize]) -> Vec<Question> {
+    let cases = counts.iter().map(|&count| Case::Threads { count });
+    let question = |case: Case| Question {
+        key: format!("buddy-{}", case.key()),
+        title: format!("Buddy mode, {}", case.title()),
+        contenders: contenders(case),
+    };
+    cases.map(question).collect()
 }
 
 fn contenders(case: Case) -> Vec<Contender<'static>> {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::harness::{Team, Work};
+use crate::harness::{Spent, Team, Work};
 
 use super::churn::{claim_and_drop, replace};
 use super::memory::Memory;
 use super::random::Random;
 
-/// Core time per operation: wall time × busy cores ÷ operations of all threads.
-fn core_time(team: &Team, wall: Duration, done: u64, asked: u64) -> Duration {
-    wall.mul_f64(team.cores() as f64 * asked as f64 / done as f64)
+/// Processor time of all threads for as many operations as were asked for.
+fn core_time(spent: Spent, done: u64, asked: u64) -> Duration {
+    spent.processor.mul_f64(asked as f64 / done as f64)
 }
 
 /// Each thread claims and drops one block at a time.
@@ -23,10 +23,10 @@ pub fn alone<M: Memory>(memory: M, bytes: usize, count: usize) -> Work<'static> 
     Box::new(move |times| {
         let each = times.div_ceil(count as u64);
         let memory = memory.clone();
-        let wall = team.run(move |_| {
+        let spent = team.run(move |_| {
             claim_and_drop(&memory, bytes, each);
         });
-        core_time(&team, wall, each * count as u64, times)
+        core_time(spent, each * count as u64, times)
     })
 }
 
@@ -40,14 +40,14 @@ pub fn larson<M: Memory>(memory: M) -> Work<'static> {
     Box::new(move |times| {
         let turns = times.div_ceil(2 * 1024).max(1);
         let (memory, sets) = (memory.clone(), sets.clone());
-        let wall = team.run(move |thread| {
+        let spent = team.run(move |thread| {
             let mut random = Random::new(23 + thread as u64);
             for turn in 0..turns as usize {
                 let mut set = sets[(thread + turn) % 2].lock().expect("not poisoned");
                 replace(&memory, &mut set, &mut random, Random::size, 1024);
             }
         });
-        core_time(&team, wall, turns * 2 * 1024, times)
+        core_time(spent, turns * 2 * 1024, times)
     })
 }
 
@@ -59,7 +59,7 @@ pub fn passed<M: Memory>(memory: M) -> Work<'static> {
         let memory = memory.clone();
         let queue: ArrayQueue<Vec<Option<M::Block>>> = ArrayQueue::new(16);
         let finished = AtomicBool::new(false);
-        let wall = team.run(move |thread| {
+        let spent = team.run(move |thread| {
             if thread == 0 {
                 let mut random = Random::new(29);
                 for _ in 0..batches {
@@ -82,6 +82,6 @@ pub fn passed<M: Memory>(memory: M) -> Work<'static> {
                 }
             }
         });
-        wall.mul_f64(times as f64 / (batches * 32) as f64)
+        spent.wall.mul_f64(times as f64 / (batches * 32) as f64)
     })
 }

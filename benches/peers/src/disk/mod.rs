@@ -4,6 +4,7 @@ mod figures;
 mod file;
 mod fio;
 mod plan;
+mod registering;
 mod systems;
 
 use std::io;
@@ -24,7 +25,7 @@ workers included. Reads per second: more is better, so *ours ÷ this* above 1 is
 pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
     let mut part = Part::new("disk", "Reading files", INTRODUCTION, effort);
     let loads = Load::all();
-    let progress = Progress::begin("disk", loads.len());
+    let progress = Progress::begin("disk", loads.len() + 1);
     let file = TestFile::create(target, effort.choose(256, 1024) << 20)?;
     part.remarks.push(file.describe());
     if !Tool::Fio.is_installed() {
@@ -37,6 +38,8 @@ pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
         progress.step(&load.title());
         compare(load, &file, effort, &progress, &mut part);
     }
+    progress.step("registering 1 GiB");
+    registering::add(&mut part, effort);
     figures::add(&mut part);
     let mut plot = Plot::new(
         "cpu-per-read-by-depth",
@@ -93,7 +96,7 @@ fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, par
     }
     if Tool::Fio.is_installed() {
         let path = file.path().to_owned();
-        let length = effort.choose(250, 1000);
+        let length = effort.choose(150, 1000);
         entries.push(Entry {
             name: fio::NAME,
             note: fio::NOTE.into(),
@@ -132,7 +135,7 @@ fn entry(system: System, load: Load, file: &TestFile, effort: Effort) -> io::Res
     let mut child = Child::start(&["disk", &system.key(), &load.key(), path], "")?;
     // How much fills a round is known after a first one.
     let first = child.run(256)?;
-    let seconds = effort.choose(0.25, 1.0);
+    let seconds = effort.choose(0.15, 1.0);
     let times = (first.get("rate").unwrap_or(1000.0) * seconds) as u64;
     let mut note = system.note().to_owned();
     match first.get("registered") {

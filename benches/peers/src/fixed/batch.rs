@@ -1,8 +1,6 @@
 //! What does a slot cost when a ring is refilled with many at once?
 
-use std::time::Instant;
-
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::pool::{Pool, Setup};
 
@@ -13,7 +11,7 @@ pub fn prepare<P: Pool>() -> Work<'static> {
     let mut batch = Vec::with_capacity(BATCH);
     Box::new(move |times| {
         let rounds = times.div_ceil(BATCH as u64);
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..rounds {
             pool.claim_many(BATCH, &mut batch);
             assert_eq!(batch.len(), BATCH);

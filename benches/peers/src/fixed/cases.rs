@@ -54,6 +54,10 @@ impl Case {
     }
 
     pub fn parse(key: &str) -> Option<Self> {
+        // Any number of threads, for the sweep of a host with many cores.
+        if let Some(count) = key.strip_prefix("threads-") {
+            return Some(Self::Threads { count: count.parse().ok()? });
+        }
         groups(Effort::full()).into_iter().flatten().find(|case| case.key() == key)
     }
 

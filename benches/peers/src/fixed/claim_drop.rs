@@ -1,16 +1,15 @@
 //! What does a slot cost when nothing is done with it?
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::pool::{Pool, Setup};
 
 pub fn prepare<P: Pool>() -> Work<'static> {
     let pool = P::new(Setup::USUAL);
     Box::new(move |times| {
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             drop(black_box(pool.claim()));
         }

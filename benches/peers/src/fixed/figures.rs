@@ -2,6 +2,7 @@
 
 use crate::report::{Bound, Figure, OURS, Part};
 
+use super::heap;
 use super::peers::{Alligator, Bare, Heap};
 use super::pool::Pool;
 
@@ -38,4 +39,12 @@ pub fn add(part: &mut Part) {
     against(scaling, ("threads-2", OURS), ("threads-1", OURS), 1.10, "× our own 1 thread");
     let inside = "claim, 64 B, `ArenaBytes`, drop";
     against(inside, (trip, OURS_IN_ARENA), (trip, peer), 0.17, "× arena-alligator's `Bytes`");
+
+    for (case, row, limit) in [
+        ("heap allocations per `Bytes` round trip", OURS, 1.0),
+        ("the same, `ArenaBytes`", OURS_IN_ARENA, 0.0),
+    ] {
+        let measured = part.row(heap::KEY, row).and_then(|row| row.spread);
+        part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), "", measured));
+    }
 }

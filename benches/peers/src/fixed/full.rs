@@ -1,9 +1,8 @@
 //! How fast is "no"?
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::pool::{Pool, Setup};
 
@@ -12,7 +11,7 @@ pub fn prepare<P: Pool>() -> Work<'static> {
     let held: Vec<_> = (0..1024).map_while(|_| pool.claim()).collect();
     assert!(pool.claim().is_none(), "1024 slots serve 1024 claims and no more");
     Box::new(move |times| {
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             assert!(black_box(pool.claim()).is_none());
         }

@@ -1,12 +1,14 @@
 //! The fixed arena beside what it replaces: claim, write, freeze, drop.
 
 mod batch;
+mod by_hand;
 mod cases;
 mod claim_drop;
 mod figures;
 mod fill;
 mod full;
 mod hand_over;
+mod heap;
 mod ours;
 mod peers;
 mod plots;
@@ -22,14 +24,15 @@ use std::io;
 use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
 use crate::report::{Part, Question};
 
+use by_hand::{LockedList, Queue};
 use cases::Case;
 use ours::{Ours, OursInArena};
-use peers::{Alligator, Bare, Heap, LockedList, Queue};
+use peers::{Alligator, Bare, Heap};
 use pool::Pool;
 
 const INTRODUCTION: &str = "\
-1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds per operation on one pinned \
-thread unless the case says otherwise. Freeze and drop are counted. The lists kept by hand hold an `Arc` in each slot, as any \
+1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds of processor \
+time per operation on one pinned thread unless the case says otherwise. Freeze and drop are counted. The lists kept by hand hold an `Arc` in each slot, as any \
 owner of a `Bytes` that may outlive its pool must.";
 
 /// The name of the `BytesMut` line whose process runs on mimalloc.
@@ -43,21 +46,32 @@ pub fn run(effort: Effort) -> Part {
     let mut part = Part::new("core", "The fixed arena", INTRODUCTION, effort);
     for group in groups {
         progress.step(&group[0].title());
-        let question = |case: Case| Question {
-            key: case.key(),
-            title: case.title(),
-            contenders: contenders(case, &progress),
-        };
-        part.ask(group.into_iter().map(question).collect(), effort);
+        part.ask(group.into_iter().map(|case| question(case, &progress)).collect(), effort);
     }
+    heap::add(&mut part, &progress);
     figures::add(&mut part);
     plots::add(&mut part);
     part
 }
 
+/// The same work on each number of threads.
+pub fn by_threads(counts: &[usize], progress: &Progress) -> Vec<Question> {
+    let cases = counts.iter().map(|&count| Case::Threads { count });
+    cases.map(|case| question(case, progress)).collect()
+}
+
+fn question(case: Case, progress: &Progress) -> Question {
+    Question { key: case.key(), title: case.title(), contenders: contenders(case, progress) }
+}
+
 /// The child's side of the mimalloc line.
 pub fn work(words: &[String]) -> io::Result<()> {
     pin_to_core(0);
+    if let [key, name] = words
+        && key == heap::KEY
+    {
+        return heap::work(name);
+    }
     let case = words.first().and_then(|key| Case::parse(key));
     let case = case.ok_or_else(|| io::Error::other("no such case"))?;
     let mut work = case.prepare::<Heap>();

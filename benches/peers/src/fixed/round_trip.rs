@@ -1,9 +1,9 @@
 //! What does one message cost from claim to the last drop?
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::Work;
+use crate::harness::{Stopwatch, Work};
 
 use super::pool::{Pool, Setup};
 
@@ -16,7 +16,7 @@ pub fn prepare<P: Pool>(bytes: usize) -> Work<'static> {
 /// Claim, write, freeze, drop; shared by the cases that surround it with something.
 #[inline(never)]
 pub fn round_trips<P: Pool>(pool: &P, payload: &[u8], times: u64) -> Duration {
-    let begin = Instant::now();
+    let begin = Stopwatch::thread();
     for _ in 0..times {
         let mut slot = pool.claim().expect("a free slot");
         P::put(&mut slot, black_box(payload));

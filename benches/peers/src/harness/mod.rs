@@ -7,6 +7,7 @@ mod effort;
 mod progress;
 mod rounds;
 mod spread;
+mod stopwatch;
 mod team;
 mod tool;
 
@@ -17,5 +18,6 @@ pub use effort::Effort;
 pub use progress::Progress;
 pub use rounds::{Contender, Work, interleave};
 pub use spread::{Spread, ratios};
-pub use team::Team;
+pub use stopwatch::Stopwatch;
+pub use team::{Spent, Team};
 pub use tool::Tool;

@@ -6,14 +6,31 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{core_count, pin_to_core};
+use super::{Stopwatch, core_count, pin_to_core};
 
 type Job = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// What one thread did of a job.
+struct Span {
+    begin: Instant,
+    end: Instant,
+    processor: Duration,
+}
+
+/// A job's time.
+#[derive(Clone, Copy)]
+pub struct Spent {
+    /// From the first thread's start to the last thread's end.
+    pub wall: Duration,
+    /// Processor time of all threads together. What a thread sleeps for a lock is not in it, nor is what neighbours on the
+    /// machine do.
+    pub processor: Duration,
+}
 
 /// A fixed number of pinned threads that start each job together.
 pub struct Team {
     jobs: Vec<Sender<Job>>,
-    finished: Receiver<(Instant, Instant)>,
+    finished: Receiver<Span>,
     arrived: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -33,32 +50,30 @@ impl Team {
                 for job in job_out {
                     meet(&arrived, size);
                     let begin = Instant::now();
+                    let stopwatch = Stopwatch::thread();
                     job(index);
+                    let processor = stopwatch.elapsed();
                     let end = Instant::now();
                     drop(job);
-                    report.send((begin, end)).ok();
+                    report.send(Span { begin, end, processor }).ok();
                 }
             }));
         }
         Self { jobs, finished, arrived, threads }
     }
 
-    /// From the first thread's start to the last thread's end.
-    pub fn run(&self, job: impl Fn(usize) + Send + Sync + 'static) -> Duration {
+    /// Has all threads do the job, started together.
+    pub fn run(&self, job: impl Fn(usize) + Send + Sync + 'static) -> Spent {
         self.arrived.store(0, Ordering::Release);
         let job: Job = Arc::new(job);
         for sender in &self.jobs {
             sender.send(job.clone()).expect("a team thread has died");
         }
         let spans: Vec<_> = self.finished.iter().take(self.jobs.len()).collect();
-        let begin = spans.iter().map(|span| span.0).min();
-        let end = spans.iter().map(|span| span.1).max();
-        end.zip(begin).map_or(Duration::ZERO, |(end, begin)| end - begin)
-    }
-
-    /// Cores that this team keeps busy.
-    pub fn cores(&self) -> usize {
-        self.jobs.len().min(core_count())
+        let begin = spans.iter().map(|span| span.begin).min();
+        let end = spans.iter().map(|span| span.end).max();
+        let wall = end.zip(begin).map_or(Duration::ZERO, |(end, begin)| end - begin);
+        Spent { wall, processor: spans.iter().map(|span| span.processor).sum() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which figures this part answers.
 
+use crate::harness::Spread;
 use crate::report::{Bound, Figure, OURS, Part};
 
 use super::systems::System;
@@ -21,6 +22,15 @@ pub fn add(part: &mut Part) {
     }
     figure("user-space instructions per message", "instructions", 0.35, tokio);
 
+    for connections in [64, 512] {
+        let key = format!("drain-{connections}x512");
+        let (ours, own) = (System::OursCompio.name(), System::Compio.name());
+        let measured = part.ratio((&key, ours), (&key, own));
+        let case = format!("compio: receive through our memory, {connections} connections × 512 B, CPU");
+        let of = "× its own buffers, used in place";
+        part.figures.push(Figure::new("Runtimes", &case, Bound::AtMost(1.05), of, measured));
+    }
+
     for (case, row, limit) in [
         ("heap allocations per message as `Bytes`", OURS, 1.0),
         ("heap allocations per message as `ArenaBytes`", "uring-arena, ArenaBytes", 0.0),
@@ -28,4 +38,11 @@ pub fn add(part: &mut Part) {
         let measured = part.row("heap", row).and_then(|row| row.spread);
         part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), "", measured));
     }
+
+    // What a connection adds: everything that the pool holds anyway falls out of the difference.
+    let held = |key: &str| part.row(key, OURS).and_then(|row| row.spread).map(|spread| spread.median);
+    let each = held("idle-9900").zip(held("idle-64")).map(|(many, few)| (many - few) * 1_048_576.0 / 9836.0);
+    let each = each.and_then(|bytes| Spread::of(&[bytes]));
+    let case = "memory per connection with 9,900 idle (a receive buffer would be 4096 B)";
+    part.figures.push(Figure::new(GROUP, case, Bound::AtMost(512.0), "B", each));
 }

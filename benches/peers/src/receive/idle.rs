@@ -18,10 +18,10 @@ use super::{Shape, start_all};
 const AT_ONCE: usize = 128;
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
-    for connections in effort.choose(vec![64, 1024], vec![64, 1024, 4096, 8192]) {
+    for connections in effort.choose(vec![64, 1024], vec![64, 1024, 4096, 9_900]) {
         let shape = Shape { connections, message_bytes: 512 };
         let mut rows = Vec::new();
-        for (system, mut child) in start_all("idle", shape, "", progress) {
+        for (system, mut child) in start_all("idle", shape, "", effort, progress) {
             // What it takes on the way through the wire it keeps; measured when all have been served.
             if let Ok(sample) = child.run(1) {
                 let bytes = sample.get("resident").unwrap_or(f64::NAN);

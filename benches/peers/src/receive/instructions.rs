@@ -15,7 +15,7 @@ const SHAPE: Shape = Shape { connections: 64, message_bytes: 512 };
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let mut heap = Vec::new();
-    for (system, mut child) in start_all("lockstep", SHAPE, "count", progress) {
+    for (system, mut child) in start_all("lockstep", SHAPE, "count", effort, progress) {
         if let Ok(sample) = child.run(64) {
             let each = sample.get("heap").unwrap_or(f64::NAN);
             heap.push(Row::new(system.name(), system.note(), vec![each]));

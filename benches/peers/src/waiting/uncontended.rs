@@ -3,9 +3,8 @@
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
-use crate::harness::{Contender, Effort, Work};
+use crate::harness::{Contender, Effort, Stopwatch, Work};
 use crate::report::{Part, Question};
 
 use super::systems::{Alligator, Guarded, Waitable};
@@ -38,7 +37,7 @@ fn line<W: Waitable>(work: Work<'static>) -> Contender<'static> {
 fn claimed<W: Waitable>() -> Work<'static> {
     let arena = W::new(SLOTS);
     Box::new(move |times| {
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             drop(black_box(arena.claim()));
         }
@@ -50,7 +49,7 @@ fn waited<W: Waitable>() -> Work<'static> {
     let arena = W::new(SLOTS);
     Box::new(move |times| {
         let mut context = Context::from_waker(Waker::noop());
-        let begin = Instant::now();
+        let begin = Stopwatch::thread();
         for _ in 0..times {
             match pin!(arena.wait()).poll(&mut context) {
                 Poll::Ready(slot) => drop(black_box(slot)),

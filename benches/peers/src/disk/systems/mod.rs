@@ -6,6 +6,7 @@ mod compio;
 mod glommio;
 mod monoio;
 mod ours;
+mod ours_tokio_uring;
 mod tokio;
 mod tokio_uring;
 
@@ -27,6 +28,7 @@ pub trait Reader {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
     Ours,
+    OursTokioUring,
     Bare,
     TokioUring,
     Glommio,
@@ -36,12 +38,21 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: [Self; 7] =
-        [Self::Ours, Self::Bare, Self::TokioUring, Self::Glommio, Self::Compio, Self::Monoio, Self::Tokio];
+    pub const ALL: [Self; 8] = [
+        Self::Ours,
+        Self::OursTokioUring,
+        Self::Bare,
+        Self::TokioUring,
+        Self::Glommio,
+        Self::Compio,
+        Self::Monoio,
+        Self::Tokio,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => OURS,
+            Self::OursTokioUring => "uring-arena on tokio-uring",
             Self::Bare => "bare io_uring",
             Self::TokioUring => "tokio-uring read_fixed_at",
             Self::Glommio => "glommio read_at_aligned",
@@ -56,6 +67,7 @@ impl System {
             Self::Ours => {
                 "`RegisteredArena` and `InFlight` on an own ring; a new slot per read, frozen and dropped"
             }
+            Self::OursTokioUring => "`Registered` on its runtime; a new slot per read, frozen and dropped",
             Self::Bare => "READ_FIXED, registered file, DEFER_TASKRUN; hands nothing out",
             Self::TokioUring => "a `FixedBuf` per read in flight, used again in place",
             Self::Glommio => "its own registered region; the result stays on the thread",
@@ -76,6 +88,7 @@ impl System {
     pub fn start(self, path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
         Ok(match self {
             Self::Ours => Box::new(ours::Ours::start(path, load)?),
+            Self::OursTokioUring => Box::new(ours_tokio_uring::OursTokioUring::start(path, load)?),
             Self::Bare => Box::new(bare::Bare::start(path, load)?),
             Self::TokioUring => Box::new(tokio_uring::TokioUring::start(path, load)?),
             Self::Glommio => Box::new(glommio::Glommio::start(path, load)?),

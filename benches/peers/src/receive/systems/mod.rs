@@ -6,6 +6,7 @@ mod compio;
 mod epoll;
 mod monoio;
 mod ours;
+mod ours_compio;
 mod tokio;
 mod tokio_uring;
 
@@ -22,6 +23,7 @@ use super::lockstep::Receiver;
 pub enum System {
     Ours,
     OursInArena,
+    OursCompio,
     Epoll,
     Tokio,
     TokioShared,
@@ -36,9 +38,10 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Ours,
         Self::OursInArena,
+        Self::OursCompio,
         Self::Bare,
         Self::BareOne,
         Self::Epoll,
@@ -56,6 +59,7 @@ impl System {
         match self {
             Self::Ours => OURS,
             Self::OursInArena => "uring-arena, ArenaBytes",
+            Self::OursCompio => "uring-arena on compio",
             Self::Bare => "bare io_uring",
             Self::BareOne => "bare io_uring, waits for one",
             Self::Epoll => "epoll + read",
@@ -74,6 +78,9 @@ impl System {
         match self {
             Self::Ours => "`Driver`, 1024 slots; a `Bytes` that may leave the thread",
             Self::OursInArena => "the same, without the heap",
+            Self::OursCompio => {
+                "`ReceiveRing` on compio's runtime, DEFER_TASKRUN; a `Bytes` that may leave the thread"
+            }
             Self::Bare => {
                 "multishot, buffer ring, DEFER_TASKRUN, waits for many with a timeout; hands nothing out"
             }
@@ -97,6 +104,11 @@ impl System {
         !matches!(self, Self::TokioUring | Self::Monoio | Self::CompioDefault)
     }
 
+    /// A second setting of a system that has another line: not needed under `--quick`.
+    pub fn is_variant(self) -> bool {
+        matches!(self, Self::BareOne | Self::TokioShared | Self::CompioCopied | Self::CompioDefault)
+    }
+
     pub fn key(self) -> String {
         format!("{self:?}")
     }
@@ -110,6 +122,7 @@ impl System {
         Ok(match self {
             Self::Ours => Box::new(ours::Ours::start(sockets, shape, ours::As::Bytes)?),
             Self::OursInArena => Box::new(ours::Ours::start(sockets, shape, ours::As::ArenaBytes)?),
+            Self::OursCompio => Box::new(ours_compio::OursCompio::start(sockets, shape)?),
             Self::Bare => Box::new(bare::Bare::start(sockets, shape, bare::Wait::Many)?),
             Self::BareOne => Box::new(bare::Bare::start(sockets, shape, bare::Wait::One)?),
             Self::Epoll => Box::new(epoll::Epoll::start(sockets, shape)?),

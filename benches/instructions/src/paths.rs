@@ -1,0 +1,170 @@
+//! The paths: each in a function of its own that is never inlined, so that callgrind can tell them apart.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
+
+use bytes::BufMut;
+use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FixedArena, PageSize};
+
+use crate::TIMES;
+
+const SLOTS: usize = 1024;
+const PAYLOAD: [u8; 64] = [7; 64];
+
+fn nz(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("sizes here are above zero")
+}
+
+pub fn fixed() -> FixedArena {
+    FixedArena::with_slot_capacity(nz(SLOTS), nz(4096)).alignment(4096).build().expect("the arena builds")
+}
+
+/// An arena with no slot left, and its slots.
+pub fn full() -> (FixedArena, Vec<Buffer>) {
+    let arena = fixed();
+    let held = (0..SLOTS).map(|_| arena.allocate().expect("a free slot")).collect();
+    (arena, held)
+}
+
+/// An arena with 24 free slots, scattered.
+pub fn nearly_full() -> (FixedArena, Vec<Buffer>) {
+    let (arena, mut held) = full();
+    (0..24).for_each(|index| drop(held.swap_remove(index * 40)));
+    (arena, held)
+}
+
+pub fn buddy() -> BuddyArena {
+    let geometry = BuddyGeometry::exact(nz(64 << 20), nz(256)).expect("powers of two");
+    BuddyArena::builder(geometry).page_size(PageSize::Unknown).build().expect("the arena builds")
+}
+
+fn written(arena: &FixedArena) -> Buffer {
+    let mut buffer = arena.allocate().expect("a free slot");
+    buffer.put_slice(black_box(&PAYLOAD));
+    buffer
+}
+
+macro_rules! paths {
+    ($($name:ident($arena:ident: $type:ty) $path:block)*) => {$(
+        #[inline(never)]
+        pub fn $name($arena: &$type) {
+            for _ in 0..TIMES $path
+        }
+    )*};
+}
+
+paths! {
+    path_claim_drop(arena: FixedArena) {
+        drop(black_box(arena.allocate()));
+    }
+
+    path_put_bytes_drop(arena: FixedArena) {
+        drop(black_box(written(arena)));
+    }
+
+    path_put_freeze_bytes(arena: FixedArena) {
+        drop(black_box(written(arena).freeze()));
+    }
+
+    path_put_freeze_in_place(arena: FixedArena) {
+        drop(black_box(written(arena).freeze_in_place()));
+    }
+
+    path_64_put_u32(arena: FixedArena) {
+        let mut buffer = arena.allocate().expect("a free slot");
+        for number in 0..64 {
+            buffer.put_u32(black_box(number));
+        }
+        drop(black_box(buffer));
+    }
+
+    path_claim_refused(arena: FixedArena) {
+        assert!(black_box(arena.allocate()).is_err());
+    }
+
+    path_claim_nearly_full(arena: FixedArena) {
+        drop(black_box(arena.allocate()));
+    }
+
+    path_buddy_256(arena: BuddyArena) {
+        drop(black_box(arena.allocate(nz(256))));
+    }
+
+    path_buddy_4096(arena: BuddyArena) {
+        drop(black_box(arena.allocate(nz(4096))));
+    }
+
+    path_buddy_65536(arena: BuddyArena) {
+        drop(black_box(arena.allocate(nz(65536))));
+    }
+}
+
+#[inline(never)]
+pub fn path_clone_drop_in_place(arena: &FixedArena) {
+    let bytes = written(arena).freeze_in_place();
+    for _ in 0..TIMES {
+        drop(black_box(bytes.clone()));
+    }
+}
+
+#[inline(never)]
+pub fn path_slice_drop_in_place(arena: &FixedArena) {
+    let bytes = written(arena).freeze_in_place();
+    for _ in 0..TIMES {
+        drop(black_box(bytes.slice(8..16)));
+    }
+}
+
+#[inline(never)]
+pub fn path_locate(arena: &FixedArena) {
+    let bytes = written(arena).freeze();
+    for _ in 0..TIMES {
+        black_box(arena.locate(black_box(&bytes)));
+    }
+}
+
+/// Counted per slot: 32 at a time, so that `TIMES` slots are taken and given back.
+#[inline(never)]
+pub fn path_claim_32_drop_32(arena: &FixedArena) {
+    let mut batch = Vec::with_capacity(32);
+    for _ in 0..TIMES / 32 {
+        arena.allocate_many(32, |buffer| batch.push(buffer));
+        batch.clear();
+    }
+}
+
+/// Messages of 512 B through the driver, one at a time, from the wait to the dropped `Bytes`. Left out aloud where
+/// io_uring is not to be had.
+pub fn receive() {
+    let (mut sender, receiver) = UnixStream::pair().expect("a pair of sockets");
+    let arena = fixed();
+    let armed = Driver::builder().build().ok().and_then(|mut driver| {
+        let ring = driver.buffer_ring(&arena, BufferRing::options().entries(64)).ok()?;
+        driver.receive(ring, receiver).ok()?;
+        Some(driver)
+    });
+    let Some(mut driver) = armed else {
+        eprintln!("left out: path_receive_message: no io_uring here");
+        return;
+    };
+    // Each message is a call of its own, and a dump; the last ones are warm.
+    for _ in 0..8 {
+        sender.write_all(&[7; 512]).expect("room in the socket");
+        path_receive_message(&mut driver);
+    }
+}
+
+/// Counted per call: one message, and the sender's write before it.
+#[inline(never)]
+pub fn path_receive_message(driver: &mut Driver) {
+    loop {
+        driver.wait().expect("the ring works");
+        while let Some(event) = driver.next() {
+            if let Event::Received { bytes, .. } = event {
+                return drop(black_box(bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the machine tells about itself in files.
+
+use std::fs;
+use std::io;
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+pub fn kernel() -> String {
+    read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into())
+}
+
+/// The mode that is set: `always`, `madvise` or `never`.
+fn huge_page_mode() -> Option<String> {
+    let modes = read("/sys/kernel/mm/transparent_hugepage/enabled")?;
+    let (_, from) = modes.split_once('[')?;
+    Some(from.split_once(']')?.0.to_owned())
+}
+
+pub fn transparent_huge_pages() -> String {
+    match huge_page_mode() {
+        Some(mode) if mode == "madvise" => "yes, for those that ask: Backing::TransparentHuge".into(),
+        Some(mode) if mode == "always" => "yes, always".into(),
+        Some(_) => "NO: switched off; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into(),
+        None => "NO: this kernel is built without".into(),
+    }
+}
+
+pub fn can_ask_for_huge_pages() -> bool {
+    huge_page_mode().is_some_and(|mode| mode != "never")
+}
+
+/// The pool of reserved huge pages of this size.
+pub fn huge_pages(kib: u64) -> String {
+    let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
+    let number = |file: &str| read(&format!("{folder}/{file}")).and_then(|text| text.parse::<u64>().ok());
+    match (number("nr_hugepages"), number("free_hugepages")) {
+        (Some(0), _) => format!("none reserved; echo N > {folder}/nr_hugepages"),
+        (Some(all), Some(free)) => format!("{free} free of {all} reserved"),
+        _ => "NO: this machine has none".into(),
+    }
+}
+
+/// A file on the file system of the current directory, without a name.
+pub fn file_here() -> io::Result<fs::File> {
+    let name = format!("doctor-{}.tmp", std::process::id());
+    let file = fs::File::create_new(&name)?;
+    fs::remove_file(&name)?;
+    Ok(file)
+}

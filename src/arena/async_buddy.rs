@@ -1,0 +1,142 @@
+//! The buddy arena whose claims can wait.
+
+use std::any::Any;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+
+use super::waiter::wait_under;
+use super::{BuddyArena, BuddyArenaBuilder, BuddyWaiter, NotifyWaiters};
+use crate::buffer::Buffer;
+use crate::error::{AllocError, BuildError};
+use crate::sync::Arc;
+
+/// A [`BuddyArena`] whose claims can wait, on any executor.
+///
+/// Everything else is the plain arena's, through `Deref`; claims that do not wait ([`BuddyArena::allocate`]) mix freely with those
+/// that do.
+///
+/// A block that comes back serves, in order of arrival, every waiter that it can: many small ones, or one larger than itself if it
+/// merged. One that cannot be served yet does not stop those behind it; and small ones do not pass over a larger one for ever: after
+/// a few frees, memory that comes back in one place of its size is held for it, at most half of the arena. A request for the
+/// whole arena waits until nothing is in use. A wait that is dropped, also after its wake, hands on what it had.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use uring_arena::{AllocError, BuddyArena, BuddyGeometry};
+///
+/// let bytes = |n| NonZeroUsize::new(n).unwrap();
+/// let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(65536), bytes(1024))?).build_async()?;
+/// # futures::executor::block_on(async {
+/// let whole = arena.allocate_async(bytes(65536)).await?;
+/// let waiting = arena.allocate_async(bytes(5000));
+/// std::thread::spawn(move || drop(whole));
+/// assert_eq!(waiting.await?.capacity(), 8192);
+/// assert_eq!(arena.allocate_async(bytes(65537)).await.unwrap_err(), AllocError::RequestTooLarge);
+/// # Ok::<(), AllocError>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct AsyncBuddyArena<W = NotifyWaiters> {
+    arena: BuddyArena,
+    /// The policy that claims wait under; `None` for the arena's own queue.
+    policy: Option<Arc<W>>,
+}
+
+impl BuddyArenaBuilder {
+    /// Builds an arena whose claims can wait; the pages are present as by [`build`](Self::build).
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Self::build).
+    pub fn build_async(self) -> Result<AsyncBuddyArena, BuildError> {
+        Ok(AsyncBuddyArena { arena: self.build()?, policy: None })
+    }
+
+    /// Builds an arena whose claims wait under a wake policy of your own.
+    ///
+    /// Its frees cost more than those of [`build_async`](Self::build_async): each tells the policy.
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Self::build).
+    pub fn build_async_with<W: BuddyWaiter>(mut self, waiters: W) -> Result<AsyncBuddyArena<W>, BuildError> {
+        let policy = Arc::new(waiters);
+        let told = policy.clone();
+        self.set_hook(Box::new(move |order| told.wake(order as usize)));
+        // The policy that comes with the crate is the arena's own queue.
+        let is_ours = (&*policy as &dyn Any).is::<NotifyWaiters>();
+        Ok(AsyncBuddyArena { arena: self.build()?, policy: (!is_ours).then_some(policy) })
+    }
+}
+
+impl<W: BuddyWaiter> AsyncBuddyArena<W> {
+    /// Claims the smallest block that holds `len` bytes, and waits for one if none is free. Dropping the future ends the wait.
+    ///
+    /// A claim that finds a block neither queues nor touches the heap. Waiting does not count as a failed allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::RequestTooLarge`], at once, if the arena could not serve `len` even if it were empty.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BuddyArena, BuddyGeometry};
+    /// # let bytes = |n| NonZeroUsize::new(n).unwrap();
+    /// # let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(65536), bytes(1024)).unwrap()).build_async().unwrap();
+    /// # futures::executor::block_on(async {
+    /// let buffer = arena.allocate_async(bytes(3000)).await?;
+    /// assert_eq!(buffer.capacity(), 4096);
+    /// # Ok::<(), uring_arena::AllocError>(())
+    /// # }).unwrap();
+    /// ```
+    #[inline]
+    pub async fn allocate_async(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
+        let Some(order) = self.arena.order_of(len) else {
+            return Err(self.arena.refuse(AllocError::RequestTooLarge));
+        };
+        match self.arena.claim(len, order) {
+            Some(buffer) => Ok(buffer),
+            None => Ok(self.wait(len, order).await),
+        }
+    }
+
+    #[cold]
+    async fn wait(&self, len: NonZeroUsize, order: u32) -> Buffer {
+        let claim = || self.arena.claim(len, order);
+        match &self.policy {
+            None => self.wait_in_order(len, order).await,
+            Some(policy) => wait_under(|| policy.register(order as usize), claim).await,
+        }
+    }
+
+    /// Waits in the arena's own queue.
+    async fn wait_in_order(&self, len: NonZeroUsize, order: u32) -> Buffer {
+        let place = self.arena.handle().join_queue(order);
+        match self.arena.claim(len, order) {
+            Some(buffer) => buffer,
+            None => self.arena.buffer_of(place.await, len, order),
+        }
+    }
+}
+
+impl<W> Clone for AsyncBuddyArena<W> {
+    fn clone(&self) -> AsyncBuddyArena<W> {
+        AsyncBuddyArena { arena: self.arena.clone(), policy: self.policy.clone() }
+    }
+}
+
+impl<W> Deref for AsyncBuddyArena<W> {
+    type Target = BuddyArena;
+
+    #[inline]
+    fn deref(&self) -> &BuddyArena {
+        &self.arena
+    }
+}
+
+impl<W> fmt::Debug for AsyncBuddyArena<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AsyncBuddyArena").field(&self.arena).finish()
+    }
+}

@@ -1,0 +1,111 @@
+//! Completions of receives: bytes out, then what became of the receive.
+//!
+//! # Safety
+//!
+//! Unsafe here: handing completions to the ring that they belong to, which the table knows.
+#![allow(unsafe_code)]
+
+use io_uring::cqueue;
+
+use super::key::Key;
+use super::receive::Form;
+use super::{Driver, Event, SocketId};
+use crate::ArenaBytes;
+use crate::uring::{BufferRing, Cursor, Delivered, Status};
+
+/// A completion whose bytes are being handed out, or whose status is to be acted on afterwards.
+pub(super) struct Unfolding {
+    key: Key,
+    ring: u32,
+    form: Form,
+    cursor: Cursor,
+    status: Status,
+}
+
+impl Driver {
+    /// Acts on a completion of the receive at `key`.
+    #[inline]
+    pub(super) fn received<B: Delivered>(
+        &mut self,
+        key: Key,
+        completion: &cqueue::Entry,
+    ) -> Option<Event<B>> {
+        let receive = self.operations.receive_mut(key)?;
+        let (number, form) = (receive.ring, receive.form);
+        let buffers = &mut self.rings.get_mut(number)?.buffers;
+        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken from the queue once; and the
+        // completion before it has been unfolded.
+        let (mut cursor, status) = unsafe { buffers.begin(completion.result(), completion.flags()) };
+        let event = event(buffers, &mut cursor, form, key);
+        receive.served |= event.is_some();
+        if !cursor.is_done() || status != Status::Armed {
+            self.unfolding = Some(Unfolding { key, ring: number, form, cursor, status });
+        }
+        event
+    }
+
+    /// Hands out what is left of a completion, then acts on its status.
+    pub(super) fn unfold<B: Delivered>(&mut self) -> Option<Event<B>> {
+        let unfolding = self.unfolding.as_mut()?;
+        if let Some(ring) = self.rings.get_mut(unfolding.ring) {
+            let event = event(&mut ring.buffers, &mut unfolding.cursor, unfolding.form, unfolding.key);
+            if event.is_some() {
+                return event;
+            }
+        }
+        let Unfolding { key, status, .. } = self.unfolding.take()?;
+        self.settle(key, status).map(Event::delivered)
+    }
+
+    pub(super) fn is_unfolding(&self, key: Key) -> bool {
+        self.unfolding.as_ref().is_some_and(|unfolding| unfolding.key == key)
+    }
+
+    fn settle(&mut self, key: Key, status: Status) -> Option<Event<ArenaBytes>> {
+        let receive = self.operations.receive_mut(key)?;
+        let ending = receive.closing || self.draining;
+        let was_pausing = status != Status::Armed && std::mem::take(&mut receive.pausing);
+        match status {
+            Status::Armed => None,
+            // Armed again unless it is still paused.
+            Status::Cancelled if was_pausing && !ending => self.arm_again(key),
+            Status::Ended if !ending => self.arm_again(key),
+            Status::Starved if !ending => {
+                let served = receive.served;
+                receive.parked = true;
+                let number = receive.ring;
+                if let Some(ring) = self.rings.get_mut(number) {
+                    ring.starved.park(key, served);
+                }
+                None
+            }
+            Status::Cancelled if !ending => self.closed(key, Some(libc::ECANCELED)),
+            Status::Failed { errno } if !ending && (receive.falls_back(errno) || receive.survives(errno)) => {
+                self.arm_again(key)
+            }
+            Status::Failed { errno } => self.closed(key, Some(errno)),
+            Status::Ended | Status::Starved | Status::Cancelled | Status::Finished => self.closed(key, None),
+        }
+    }
+
+    /// On the next turn: so that a receive that ends at once cannot keep this one from ending.
+    fn arm_again<B>(&mut self, key: Key) -> Option<Event<B>> {
+        self.ended.push_back(key);
+        None
+    }
+}
+
+/// The next event of a completion.
+#[inline]
+fn event<B: Delivered>(
+    buffers: &mut BufferRing,
+    cursor: &mut Cursor,
+    form: Form,
+    key: Key,
+) -> Option<Event<B>> {
+    let id = SocketId(key);
+    match form {
+        Form::Stream | Form::Pipe => buffers.take(cursor).map(|bytes| Event::Received { id, bytes }),
+        Form::Datagrams => buffers.take_datagram(cursor).map(|datagram| Event::Datagram { id, datagram }),
+    }
+}

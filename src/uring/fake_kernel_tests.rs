@@ -1,0 +1,302 @@
+//! A kernel of our own that completes in every order and with every error, against the buffer ring.
+//!
+//! After each step ownership must add up: every slot is free, posted, spare or held by the user; and what was handed out is what
+//! the fake kernel wrote.
+
+#![allow(unsafe_code)]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::buffer_ring::BufferRing;
+use super::ring_entries::RingEntry;
+use super::{BufferRingOptions, Status};
+use crate::buffer::ArenaBytes;
+use crate::{FixedArena, InitPolicy};
+
+const SLOT_BYTES: usize = 32;
+
+const F_BUFFER: u32 = 1;
+const F_MORE: u32 = 2;
+const F_BUF_MORE: u32 = 16;
+
+/// What the kernel keeps of a buffer ring, and its way of using it.
+struct FakeKernel {
+    entries: *mut RingEntry,
+    count: u16,
+    head: u16,
+    incremental: bool,
+    /// Selected by a worker thread of the kernel, not completed yet.
+    selected: Vec<Selected>,
+    /// What the next byte written will be.
+    next: u8,
+}
+
+struct Selected {
+    address: *mut u8,
+    id: u16,
+}
+
+impl FakeKernel {
+    fn entry(&self, position: u16) -> *mut RingEntry {
+        // SAFETY: masked, so inside the array.
+        unsafe { self.entries.add(usize::from(position % self.count)) }
+    }
+
+    fn posted(&self) -> u16 {
+        // SAFETY: the ring outlives the fake, and only this thread writes it.
+        let tail = unsafe { (*self.entries).tail };
+        let posted = tail.wrapping_sub(self.head);
+        assert!(posted <= self.count, "posted over entries that were not consumed");
+        posted
+    }
+
+    fn write(&mut self, address: *mut u8, len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|place| {
+                self.next = self.next.wrapping_add(1);
+                // SAFETY: inside a posted slot: what the kernel may write.
+                unsafe { address.wrapping_add(place).write(self.next) };
+                self.next
+            })
+            .collect()
+    }
+
+    /// Receives up to `len` bytes into one buffer, or into several; the completion, and the bytes.
+    fn receive(&mut self, len: usize, bundle: bool) -> (i32, u32, Vec<u8>) {
+        if self.posted() == 0 {
+            return (-libc::ENOBUFS, 0, Vec::new());
+        }
+        // SAFETY: posted, so written by the ring before its tail.
+        let first = unsafe { (*self.entry(self.head)).id };
+        let (mut bytes, mut flags) = (Vec::new(), F_BUFFER | u32::from(first) << 16);
+        while bytes.len() < len && self.posted() > 0 {
+            let entry = self.entry(self.head);
+            // SAFETY: as above.
+            let RingEntry { address, bytes: room, .. } = unsafe { entry.read() };
+            let (address, room) = (address as *mut u8, room as usize);
+            let part = room.min(len - bytes.len());
+            bytes.extend(self.write(address, part));
+            if self.incremental && part < room {
+                // SAFETY: the kernel writes the entries of an incremental ring.
+                unsafe { (*entry).address += part as u64 };
+                // SAFETY: as above.
+                unsafe { (*entry).bytes -= part as u32 };
+                flags |= F_BUF_MORE;
+            } else {
+                self.head = self.head.wrapping_add(1);
+            }
+            if !bundle {
+                break;
+            }
+        }
+        (bytes.len() as i32, flags, bytes)
+    }
+
+    /// A worker thread takes a buffer before it has anything to put there.
+    fn select(&mut self) {
+        if self.posted() > 0 && !self.incremental {
+            let entry = self.entry(self.head);
+            // SAFETY: posted, so written by the ring before its tail.
+            let RingEntry { address, id, .. } = unsafe { entry.read() };
+            self.head = self.head.wrapping_add(1);
+            self.selected.push(Selected { address: address as *mut u8, id });
+        }
+    }
+
+    /// A worker thread is done, in any order, with bytes or without.
+    fn complete_selected(&mut self, which: usize, result: i32) -> Option<(i32, u32, Vec<u8>)> {
+        if self.selected.is_empty() {
+            return None;
+        }
+        let Selected { address, id } = self.selected.remove(which % self.selected.len());
+        let bytes = self.write(address, result.max(0) as usize);
+        Some((result, F_BUFFER | u32::from(id) << 16, bytes))
+    }
+}
+
+/// One step of the world.
+#[derive(Debug, Clone)]
+enum Step {
+    Receive { len: usize, bundle: bool, more: bool },
+    Select,
+    CompleteSelected { which: usize, result: i32 },
+    Error { errno: i32 },
+    Foreign { id: u16, result: i32 },
+    Refill,
+    Drop { which: usize },
+    Share { which: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let errno = prop_oneof![
+        Just(libc::ENOBUFS),
+        Just(libc::ECANCELED),
+        Just(libc::ECONNRESET),
+        Just(libc::EINTR),
+        Just(libc::EFAULT),
+        Just(0)
+    ];
+    let result = prop_oneof![1..=SLOT_BYTES as i32, Just(0), errno.clone().prop_map(|errno| -errno)];
+    prop_oneof![
+        6 => (1..200usize, any::<bool>(), any::<bool>())
+            .prop_map(|(len, bundle, more)| Step::Receive { len, bundle, more }),
+        2 => Just(Step::Select),
+        3 => (any::<usize>(), result.clone()).prop_map(|(which, result)| Step::CompleteSelected { which, result }),
+        1 => errno.prop_map(|errno| Step::Error { errno }),
+        1 => (any::<u16>(), result).prop_map(|(id, result)| Step::Foreign { id, result }),
+        4 => Just(Step::Refill),
+        5 => any::<usize>().prop_map(|which| Step::Drop { which }),
+        2 => any::<usize>().prop_map(|which| Step::Share { which }),
+    ]
+}
+
+struct World {
+    arena: FixedArena,
+    ring: BufferRing,
+    kernel: FakeKernel,
+    /// What the user holds, and what it must read as.
+    held: Vec<(ArenaBytes, Vec<u8>)>,
+}
+
+impl World {
+    fn new(slots: usize, options: BufferRingOptions, zero: bool) -> World {
+        let nz = |n| std::num::NonZeroUsize::new(n).unwrap();
+        let policy = if zero { InitPolicy::Zero } else { InitPolicy::Uninit };
+        let arena =
+            FixedArena::with_slot_capacity(nz(slots), nz(SLOT_BYTES)).init_policy(policy).build().unwrap();
+        let mut ring = BufferRing::unregistered(&arena, options).unwrap();
+        let kernel = FakeKernel {
+            entries: ring.address() as *mut RingEntry,
+            count: ring.count(),
+            head: 0,
+            incremental: ring.incremental,
+            selected: Vec::new(),
+            next: 0,
+        };
+        ring.refill();
+        World { arena, ring, kernel, held: Vec::new() }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Receive { len, bundle, more } => {
+                let (result, flags, bytes) = self.kernel.receive(len, bundle);
+                let more = more && result > 0;
+                let status = self.complete(result, flags | if more { F_MORE } else { 0 }, bytes);
+                assert_eq!(status == Status::Armed, more);
+                assert_eq!(status == Status::Starved, result == -libc::ENOBUFS);
+            }
+            Step::Select => self.kernel.select(),
+            Step::CompleteSelected { which, result } => {
+                if let Some((result, flags, bytes)) = self.kernel.complete_selected(which, result) {
+                    self.complete(result, flags, bytes);
+                }
+            }
+            Step::Error { errno } => {
+                self.complete(-errno, 0, Vec::new());
+            }
+            Step::Foreign { id, result } => {
+                // An id that was posted would be a completion of this ring's: the contract excludes it.
+                if self.ring.shadow.find(id).is_none() {
+                    let before = self.ring.metrics.foreign;
+                    self.complete(result, F_BUFFER | u32::from(id) << 16, Vec::new());
+                    assert_eq!(self.ring.metrics.foreign, before + 1);
+                }
+            }
+            Step::Refill => {
+                self.ring.refill();
+            }
+            Step::Drop { which } if !self.held.is_empty() => {
+                drop(self.held.swap_remove(which % self.held.len()));
+            }
+            Step::Share { which } if !self.held.is_empty() => {
+                let (bytes, expected) = &self.held[which % self.held.len()];
+                let at = bytes.len() / 2;
+                let half = (bytes.slice(at..), expected[at..].to_vec());
+                self.held.push(half);
+            }
+            Step::Drop { .. } | Step::Share { .. } => {}
+        }
+        self.check();
+    }
+
+    fn complete(&mut self, result: i32, flags: u32, expected: Vec<u8>) -> Status {
+        // SAFETY: the fake kernel completes each receive once.
+        let (mut cursor, status) = unsafe { self.ring.begin(result, flags) };
+        let mut at = 0;
+        while let Some(bytes) = self.ring.take::<ArenaBytes>(&mut cursor) {
+            let part = expected[at..at + bytes.len()].to_vec();
+            at += bytes.len();
+            self.held.push((bytes, part));
+        }
+        assert_eq!(at, expected.len(), "bytes were lost");
+        status
+    }
+
+    /// Each slot has one owner, and nothing that was handed out has changed.
+    fn check(&self) {
+        for (bytes, expected) in &self.held {
+            assert_eq!(bytes, &expected[..]);
+        }
+        let mut out: Vec<u32> = self.held.iter().filter_map(|(bytes, _)| bytes.slot_index()).collect();
+        // A slot of an incremental ring may be the user's and the ring's.
+        out.extend(self.ring.shadow.ids().map(u32::from));
+        out.sort_unstable();
+        if !self.ring.incremental {
+            let posted: Vec<u32> = self.ring.shadow.ids().map(u32::from).collect();
+            assert!(
+                self.held
+                    .iter()
+                    .all(|(bytes, _)| bytes.slot_index().is_none_or(|slot| !posted.contains(&slot)))
+            );
+        }
+        out.dedup();
+        let live = self.arena.metrics().bytes_live / SLOT_BYTES;
+        let spare = self.ring.slot_count() - self.ring.shadow.count();
+        assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
+    }
+
+    /// Ends it all, in either order, taken down or not.
+    fn end(mut self, taken_down: bool, user_first: bool) {
+        if user_first {
+            self.held.clear();
+        }
+        let posted = self.ring.shadow.count();
+        if !taken_down {
+            self.ring.registered = true;
+        }
+        drop(self.ring);
+        for (bytes, expected) in self.held {
+            let bytes = Bytes::from(bytes);
+            assert_eq!(bytes, expected);
+        }
+        let metrics = self.arena.metrics();
+        let lost = if taken_down { 0 } else { posted };
+        assert_eq!((metrics.bytes_live / SLOT_BYTES, metrics.quarantined as usize), (lost, lost));
+    }
+}
+
+proptest! {
+    #[test]
+    fn ownership_adds_up_whatever_the_kernel_does(
+        slots in 1..12usize,
+        entries_shift in 0..4u32,
+        incremental: bool,
+        zero: bool,
+        copy_below in prop_oneof![Just(0usize), 1..SLOT_BYTES + 2],
+        steps in prop::collection::vec(step(), 1..120),
+        taken_down: bool,
+        user_first: bool,
+    ) {
+        let options = BufferRing::options()
+            .entries(1 << entries_shift)
+            .incremental(incremental)
+            .copy_below(copy_below);
+        let mut world = World::new(slots, options, zero);
+        for step in steps {
+            world.run(step);
+        }
+        world.end(taken_down, user_first);
+    }
+}
