@@ -10,13 +10,13 @@ use crate::support::mistake;
 /// Bytes and their checksum.
 type Sum = (u64, u32);
 
-/// A thread that counts what it sends or receives.
-type Counting = JoinHandle<io::Result<Sum>>;
-
 pub struct Traffic {
     server: String,
-    clients: Vec<(Counting, Counting)>,
+    clients: Vec<Client>,
 }
+
+/// The threads that send and receive for one client.
+type Client = (JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>);
 
 impl Traffic {
     /// Starts the server, and clients that connect to `proxy`; they send `bytes` bytes together.
