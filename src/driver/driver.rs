@@ -193,6 +193,7 @@ impl Driver {
     }
 
     /// Whether nothing is to be submitted and nothing to be told.
+    #[cfg(feature = "tokio")]
     pub(crate) fn is_settled(&mut self) -> bool {
         self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
     }
