@@ -58,8 +58,16 @@ fn main() {
         let rounds = (rounds * 64 / connections).max(5);
         compare("tokio pool", "tokio BytesMut", tokio_loops::pool, tokio_loops::own, connections, rounds);
         compare(
+            "tokio pool, own thread",
+            "tokio BytesMut",
+            tokio_loops::threaded,
+            tokio_loops::own,
+            connections,
+            rounds,
+        );
+        compare(
             "tokio-uring arena",
-            "its BytesMut",
+            "its own buffer",
             tokio_uring_loops::arena,
             tokio_uring_loops::own,
             connections,
@@ -67,7 +75,7 @@ fn main() {
         );
         compare(
             "tokio-uring arena",
-            "its BytesMut, copied out",
+            "its own buffer, copied out",
             tokio_uring_loops::arena,
             tokio_uring_loops::copied,
             connections,
@@ -92,7 +100,9 @@ fn compare(name: &str, other: &str, start: Start, start_other: Start, connection
     });
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..rounds + rounds / 10 {
-        for ((system, senders), times) in sides.iter_mut().zip(&mut times) {
+        // Who goes first finds the caches and the connections as the other left them: take turns at that too.
+        for side in [round % 2, 1 - round % 2] {
+            let (system, senders) = &mut sides[side];
             let begin = processor_ns();
             for sender in senders.iter_mut() {
                 sender.write_all(&[0x5A; MESSAGE_BYTES]).expect("room in the socket");
@@ -100,7 +110,7 @@ fn compare(name: &str, other: &str, start: Start, start_other: Start, connection
             system.drain(connections * MESSAGE_BYTES);
             // The first rounds warm up.
             if round >= rounds / 10 {
-                times.push((processor_ns() - begin) as f64 / connections as f64);
+                times[side].push((processor_ns() - begin) as f64 / connections as f64);
             }
         }
     }

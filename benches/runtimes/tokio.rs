@@ -17,29 +17,51 @@ struct Tokio {
     goal: Goal,
 }
 
-fn start(sockets: Vec<TcpStream>, spawn: impl Fn(tokio::net::TcpStream, Goal, &LocalSet)) -> Box<dyn System> {
+fn start(
+    sockets: Vec<TcpStream>,
+    spawn: impl FnOnce(Vec<tokio::net::TcpStream>, Goal, &LocalSet),
+) -> Box<dyn System> {
     let runtime = Builder::new_current_thread().enable_io().build().expect("a runtime");
     let (tasks, goal) = (LocalSet::new(), Goal::default());
     let context = runtime.enter();
-    for socket in sockets {
+    let adopt = |socket: TcpStream| {
         socket.set_nonblocking(true).expect("a socket");
-        let socket = tokio::net::TcpStream::from_std(socket).expect("a socket");
-        spawn(socket, goal.clone(), &tasks);
-    }
+        tokio::net::TcpStream::from_std(socket).expect("a socket")
+    };
+    spawn(sockets.into_iter().map(adopt).collect(), goal.clone(), &tasks);
     drop(context);
     Box::new(Tokio { runtime, tasks, goal })
 }
 
+/// The engine as a task of the runtime.
 pub fn pool(sockets: Vec<TcpStream>) -> Box<dyn System> {
-    let pool = Pool::new(super::arena()).expect("a pool");
-    start(sockets, move |socket, goal, tasks| {
-        let incoming = pool.recv_stream(socket).expect("a stream");
-        tasks.spawn_local(receive(incoming, goal));
+    start(sockets, |sockets, goal, tasks| {
+        let pool = Pool::new(super::arena()).expect("a pool");
+        receive_all(&pool, sockets, &goal, tasks);
     })
 }
 
+/// The engine on a thread of its own.
+pub fn threaded(sockets: Vec<TcpStream>) -> Box<dyn System> {
+    start(sockets, |sockets, goal, tasks| {
+        let pool = Pool::builder(super::arena()).own_thread().build().expect("a pool");
+        receive_all(&pool, sockets, &goal, tasks);
+    })
+}
+
+fn receive_all(pool: &Pool, sockets: Vec<tokio::net::TcpStream>, goal: &Goal, tasks: &LocalSet) {
+    for socket in sockets {
+        let incoming = pool.recv_stream(socket).expect("a stream");
+        tasks.spawn_local(receive(incoming, goal.clone()));
+    }
+}
+
 pub fn own(sockets: Vec<TcpStream>) -> Box<dyn System> {
-    start(sockets, |socket, goal, tasks| drop(tasks.spawn_local(receive_own(socket, goal))))
+    start(sockets, |sockets, goal, tasks| {
+        for socket in sockets {
+            tasks.spawn_local(receive_own(socket, goal.clone()));
+        }
+    })
 }
 
 async fn receive(mut incoming: RecvStream, goal: Goal) {

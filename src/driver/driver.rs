@@ -192,8 +192,9 @@ impl Driver {
         })
     }
 
-    /// Whether nothing is to be submitted and nothing to be told.
-    pub(crate) fn is_settled(&mut self) -> bool {
+    /// Whether nothing is to be submitted and nothing to be told: then the next thing that happens [raises](Self::notify) the
+    /// event descriptor. If not, look again.
+    pub fn is_settled(&mut self) -> bool {
         self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
     }
 

@@ -107,35 +107,50 @@ impl SlotMap {
     /// Lock-free: a further pass is needed only when another thread has freed a slot.
     #[cold]
     fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
-        let mut frees_before = None;
         loop {
-            let mut frees = 0u64;
-            for step in 0..self.word_count {
-                let at = wrap(start + step, self.word_count);
-                let word = self.word(at);
-                let mut seen = Word(word.load(Ordering::Acquire));
-                loop {
-                    let mask = seen.lowest_free_many(wanted);
-                    if mask == 0 {
-                        break;
+            let frees = match self.claim_from(start, wanted) {
+                Ok((at, mask)) => {
+                    if at != start {
+                        hint.store(at as u32, Ordering::Relaxed);
                     }
-                    match word::exchange(word, seen, seen.claiming(mask)) {
-                        Ok(()) => {
-                            if at != start {
-                                hint.store(at as u32, Ordering::Relaxed);
-                            }
-                            return Some((at, mask));
-                        }
-                        Err(now) => seen = now,
-                    }
+                    return Some((at, mask));
                 }
-                frees = frees.wrapping_add(seen.version());
-            }
-            if frees_before == Some(frees) {
+                Err(frees) => frees,
+            };
+            if self.frees_if_full() == Some(frees) {
                 return None;
             }
-            frees_before = Some(frees);
         }
+    }
+
+    /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the frees seen in all words.
+    fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
+        let mut frees = 0u64;
+        for at in (start..self.word_count).chain(0..start) {
+            let word = self.word(at);
+            let mut seen = Word(word.load(Ordering::Acquire));
+            while !seen.is_full() {
+                let mask = seen.lowest_free_many(wanted);
+                match word::exchange(word, seen, seen.claiming(mask)) {
+                    Ok(()) => return Ok((at, mask)),
+                    Err(now) => seen = now,
+                }
+            }
+            frees = frees.wrapping_add(seen.version());
+        }
+        Err(frees)
+    }
+
+    /// The frees seen in all words, if each of them was full.
+    fn frees_if_full(&self) -> Option<u64> {
+        let mut all_full = true;
+        let mut frees = 0u64;
+        for word in self.words.iter().step_by(1 << self.shift) {
+            let seen = Word(word.load(Ordering::Acquire));
+            all_full &= seen.is_full();
+            frees = frees.wrapping_add(seen.version());
+        }
+        all_full.then_some(frees)
     }
 
     /// Closes every word; returns how many hold no claim and so are drained already.
@@ -180,10 +195,6 @@ fn slot_number(at: usize, bit: u32) -> u32 {
 
 fn slots_in_word(slot_count: usize, at: usize) -> usize {
     (slot_count - at * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
-}
-
-fn wrap(at: usize, count: usize) -> usize {
-    if at < count { at } else { at - count }
 }
 
 /// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few are far apart.

@@ -59,6 +59,11 @@ impl Word {
     }
 
     #[inline]
+    pub(super) fn is_full(self) -> bool {
+        self.0 as u32 == u32::MAX
+    }
+
+    #[inline]
     pub(super) fn claiming(self, mask: u32) -> Word {
         Word(self.0 | u64::from(mask))
     }
