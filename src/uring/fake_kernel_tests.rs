@@ -2,7 +2,10 @@
 //!
 //! After each step ownership must add up: every slot is free, posted, spare or held by the user; and what was handed out is what
 //! the fake kernel wrote.
-
+//!
+//! # Safety
+//!
+//! Unsafe here: handing completions to the ring, and writing to slots that it has posted, as a kernel would.
 #![allow(unsafe_code)]
 
 use bytes::Bytes;

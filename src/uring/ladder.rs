@@ -34,7 +34,8 @@ pub enum Rung {
     Cloned,
     /// One index per slot: slot index = buffer index. Up to 16,384 slots; costs the kernel 1 KiB a slot.
     Slots,
-    /// One index per region of up to 1 GiB.
+    /// One index per region of up to 1 GiB. With transparent huge pages it takes a tenth of the time of the slot rung for 16,384 slots of
+    /// 64 KiB, and cloning it a thousandth; with ordinary pages both rungs take as long.
     Regions,
     /// Not at all: operations are ordinary reads, writes and sends.
     Unregistered,
