@@ -277,6 +277,10 @@ impl Driver {
             Progress::More(operation) => {
                 let sent = operation.result_so_far();
                 transfer.state = State::Running(operation);
+                if !self.operations.is_in_flight(key) {
+                    // The notification overtook the result: there is one more to come.
+                    self.operations.note_pushed(key);
+                }
                 let is_all = matches!(sent, Some(Ok(sent)) if transfer.done + sent == transfer.len());
                 if is_all {
                     // Its bytes are in the socket's queue: the next one may follow, before the notification.

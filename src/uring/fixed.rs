@@ -24,7 +24,7 @@ impl RegisteredArena {
     /// Offset `u64::MAX` reads at the descriptor's own position; for sockets and pipes it is 0. A buffer without room reads nothing and completes
     /// with 0, as at the end of a file. See [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html), `IORING_OP_READ_FIXED`.
     ///
-    /// An `O_DIRECT` file wants `offset`, length and address aligned: ask [`DirectFile::check`](crate::DirectFile::check) first.
+    /// An `O_DIRECT` file wants `offset`, length and address aligned: ask [`DirectAlignment::check_read`](crate::DirectAlignment::check_read) first.
     ///
     /// The example of [`RegisteredArena`] shows it.
     pub fn read(

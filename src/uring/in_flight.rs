@@ -196,19 +196,29 @@ impl InFlight {
     /// `cqe` was reaped from the ring that the table's entries are pushed to. What carries the `user_data` of an operation in
     /// flight is a completion of its entry.
     pub unsafe fn complete(&mut self, cqe: &cqueue::Entry) -> Completion {
-        let key = Key::unpack(cqe.user_data());
+        // SAFETY: the caller's promise.
+        unsafe { self.complete_with(cqe.user_data(), cqe.result(), cqe.flags()) }
+    }
+
+    /// Takes a completion in, of which a runtime kept only the three numbers.
+    ///
+    /// # Safety
+    ///
+    /// As for [`complete`](Self::complete).
+    pub unsafe fn complete_with(&mut self, user_data: u64, result: i32, flags: u32) -> Completion {
+        let key = Key::unpack(user_data);
         if key.tag != self.tag {
             return Completion::Foreign;
         }
         let Some(operation) = self.take(key) else { return Completion::Stale };
         // SAFETY: the key names this operation, in this generation: its entry's completion (the caller's promise), and
         // the first with this result, because the place empties with the last one.
-        match unsafe { operation.complete(cqe) } {
+        match unsafe { operation.complete_with(result, flags) } {
             Progress::Done { result, buffer, copied } => {
                 if key.place & SHARED != 0 {
                     self.shared_free.push(key.place);
                 }
-                Completion::Done { user_data: cqe.user_data(), result, payload: buffer, copied }
+                Completion::Done { user_data, result, payload: buffer, copied }
             }
             Progress::More(operation) => {
                 self.put_back(key, operation);

@@ -75,6 +75,12 @@ impl Cursor {
     pub(crate) fn is_done(&self) -> bool {
         self.remaining == 0
     }
+
+    /// Whether all of the bytes are in one slot, which is not shared with later ones.
+    #[inline]
+    pub(crate) fn is_in_one_slot(&self, buffers: &BufferRing) -> bool {
+        self.remaining <= buffers.slot_bytes && !buffers.incremental
+    }
 }
 
 /// Bytes of one completion in one slot.

@@ -248,12 +248,12 @@ fn fragmentation<B>(name: &str, total: usize, claim: impl Fn(usize) -> Option<B>
     let (mut held, mut live) = (Vec::new(), 0);
     for _ in 0..400_000 {
         let bytes = any_scale(&mut random);
-        if live + bytes <= total / 4 * 3 {
-            if let Some(block) = claim(bytes) {
-                live += bytes.next_power_of_two();
-                held.push((block, bytes));
-                continue;
-            }
+        if live + bytes <= total / 4 * 3
+            && let Some(block) = claim(bytes)
+        {
+            live += bytes.next_power_of_two();
+            held.push((block, bytes));
+            continue;
         }
         if !held.is_empty() {
             let (block, bytes) = held.swap_remove(random.next() % held.len());

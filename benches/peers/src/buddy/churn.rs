@@ -17,7 +17,9 @@ pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
 pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Duration {
     let begin = Stopwatch::thread();
     for _ in 0..times {
-        drop(black_box(claim_at_last(memory, black_box(bytes))));
+        let block = claim_at_last(memory, black_box(bytes));
+        black_box(&block);
+        drop(block);
     }
     begin.elapsed()
 }

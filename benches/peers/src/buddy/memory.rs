@@ -40,7 +40,7 @@ impl Memory for Alligator {
         Self(built.expect("the peer's arena builds"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self, bytes: usize) -> Option<Self::Block> {
         self.0.allocate(nz(bytes)).ok()
     }
@@ -61,7 +61,7 @@ impl Memory for Heap {
         Self
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self, bytes: usize) -> Option<BytesMut> {
         Some(BytesMut::with_capacity(bytes))
     }
@@ -82,7 +82,7 @@ pub struct OffsetBlock {
 }
 
 impl Drop for OffsetBlock {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.home.offsets.lock().expect("not poisoned").free(self.allocation);
     }
@@ -100,7 +100,7 @@ impl Memory for Offsets {
         Self(Arc::new(Shared { offsets: Mutex::new(offsets), smallest }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self, bytes: usize) -> Option<OffsetBlock> {
         let units = bytes.div_ceil(self.0.smallest) as u32;
         let allocation = self.0.offsets.lock().expect("not poisoned").allocate(units)?;

@@ -23,7 +23,7 @@ impl Memory for Ours {
         Self(built.expect("the arena builds"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self, bytes: usize) -> Option<Buffer> {
         self.0.allocate(NonZeroUsize::new(bytes)?).ok()
     }

@@ -44,6 +44,10 @@ impl<L> Drop for Home<L> {
     }
 }
 
+/// Every slot is held.
+#[derive(Debug)]
+pub struct NoSlot;
+
 /// A free list that a program might pick.
 pub trait FreeList: Send + Sync + 'static {
     fn with_all(slots: usize) -> Self;
@@ -60,12 +64,12 @@ impl FreeList for ArrayQueue<u32> {
         queue
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self) -> Option<u32> {
         self.pop()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_back(&self, index: u32) {
         self.push(index).expect("room for every slot");
     }
@@ -76,12 +80,12 @@ impl FreeList for Mutex<Vec<u32>> {
         Mutex::new((0..slots as u32).rev().collect())
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&self) -> Option<u32> {
         self.lock().expect("not poisoned").pop()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_back(&self, index: u32) {
         self.lock().expect("not poisoned").push(index);
     }
@@ -95,7 +99,7 @@ pub struct HomeSlot<L: FreeList> {
 }
 
 impl<L: FreeList> HomeSlot<L> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, payload: &[u8]) {
         let (at, end) = (self.written as usize, self.written as usize + payload.len());
         assert!(end <= self.home.slot_bytes, "the slot is full");
@@ -110,7 +114,7 @@ impl<L: FreeList> HomeSlot<L> {
 }
 
 impl<L: FreeList> AsRef<[u8]> for HomeSlot<L> {
-    #[inline]
+    #[inline(always)]
     fn as_ref(&self) -> &[u8] {
         let offset = self.index as usize * self.home.slot_bytes;
         // SAFETY: `written` bytes of this slot are initialised, and nobody else holds it.
@@ -119,7 +123,7 @@ impl<L: FreeList> AsRef<[u8]> for HomeSlot<L> {
 }
 
 impl<L: FreeList> Drop for HomeSlot<L> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.home.free.put_back(self.index);
     }
@@ -134,6 +138,7 @@ macro_rules! home_pool {
         impl Pool for $pool {
             type Slot = HomeSlot<$list>;
             type Frozen = Bytes;
+            type Refused = NoSlot;
 
             const NAME: &'static str = $name;
             const NOTE: &'static str = "kept by hand; `Arc` per slot, `Bytes::from_owner`";
@@ -142,24 +147,24 @@ macro_rules! home_pool {
                 Self(Arc::new(Home::new(setup)))
             }
 
-            #[inline]
-            fn claim(&self) -> Option<Self::Slot> {
-                let index = self.0.free.take()?;
+            #[inline(always)]
+            fn claim(&self) -> Result<Self::Slot, NoSlot> {
+                let index = self.0.free.take().ok_or(NoSlot)?;
                 let home = self.0.clone();
-                Some(HomeSlot { home, index, written: 0 })
+                Ok(HomeSlot { home, index, written: 0 })
             }
 
-            #[inline]
+            #[inline(always)]
             fn put(slot: &mut Self::Slot, payload: &[u8]) {
                 slot.put(payload);
             }
 
-            #[inline]
+            #[inline(always)]
             fn put_number(slot: &mut Self::Slot, number: u32) {
                 slot.put(&number.to_be_bytes());
             }
 
-            #[inline]
+            #[inline(always)]
             fn freeze(slot: Self::Slot) -> Bytes {
                 Bytes::from_owner(slot)
             }

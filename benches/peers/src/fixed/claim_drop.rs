@@ -11,7 +11,9 @@ pub fn prepare<P: Pool>() -> Work<'static> {
     Box::new(move |times| {
         let begin = Stopwatch::thread();
         for _ in 0..times {
-            drop(black_box(pool.claim()));
+            let slot = pool.claim();
+            black_box(&slot);
+            drop(slot);
         }
         begin.elapsed()
     })

@@ -19,7 +19,7 @@ pub fn prepare<P: Pool>(slots: usize) -> Work<'static> {
 /// Holds so many of 1024 slots that the free ones lie anywhere, as after hours of service,
 /// and not in one run at the end.
 fn hold_scattered<P: Pool>(pool: &P, slots: usize) -> Vec<P::Slot> {
-    let mut held: Vec<_> = (0..1024).map_while(|_| pool.claim()).collect();
+    let mut held: Vec<_> = (0..1024).map_while(|_| pool.claim().ok()).collect();
     assert_eq!(held.len(), 1024, "every slot can be claimed");
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     while held.len() > slots {

@@ -46,7 +46,7 @@ pub fn prepare<P: Pool>(droppers: usize) -> Work<'static> {
         for _ in 0..batches {
             let mut batch = wait_for(|| shared.empty.pop());
             for _ in 0..BATCH {
-                let mut slot = wait_for(|| pool.claim());
+                let mut slot = wait_for(|| pool.claim().ok());
                 P::put(&mut slot, &[7; 64]);
                 batch.push(P::freeze(slot));
             }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use bytes::{BufMut, Bytes};
-use uring_arena::{ArenaBytes, Buffer, FixedArena, InitPolicy, PageSize};
+use uring_arena::{AllocError, ArenaBytes, Buffer, FixedArena, InitPolicy, PageSize};
 
 use crate::report::OURS;
 
@@ -34,6 +34,7 @@ macro_rules! our_pool {
         impl Pool for $pool {
             type Slot = Buffer;
             type Frozen = $frozen;
+            type Refused = AllocError;
 
             const NAME: &'static str = $name;
             const NOTE: &'static str = $note;
@@ -44,27 +45,27 @@ macro_rules! our_pool {
                 Self(build(setup))
             }
 
-            #[inline]
-            fn claim(&self) -> Option<Buffer> {
-                self.0.allocate().ok()
+            #[inline(always)]
+            fn claim(&self) -> Result<Buffer, AllocError> {
+                self.0.allocate()
             }
 
-            #[inline]
+            #[inline(always)]
             fn put(slot: &mut Buffer, payload: &[u8]) {
                 slot.put_slice(payload);
             }
 
-            #[inline]
+            #[inline(always)]
             fn put_number(slot: &mut Buffer, number: u32) {
                 slot.put_u32(number);
             }
 
-            #[inline]
+            #[inline(always)]
             fn freeze(slot: Buffer) -> $frozen {
                 slot.$freeze()
             }
 
-            #[inline]
+            #[inline(always)]
             fn claim_many(&self, count: usize, into: &mut Vec<Buffer>) {
                 self.0.allocate_many(count, |slot| into.push(slot));
             }

@@ -1,5 +1,6 @@
 //! The peers of the fixed arena, each with its best documented settings.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
@@ -18,6 +19,7 @@ pub struct Alligator(arena_alligator::FixedArena);
 impl Pool for Alligator {
     type Slot = arena_alligator::Buffer;
     type Frozen = Bytes;
+    type Refused = arena_alligator::AllocError;
 
     const NAME: &'static str = "arena-alligator 0.7";
     const SPILLS: bool = true;
@@ -34,22 +36,22 @@ impl Pool for Alligator {
         Self(built.expect("the peer's arena builds"))
     }
 
-    #[inline]
-    fn claim(&self) -> Option<Self::Slot> {
-        self.0.allocate().ok()
+    #[inline(always)]
+    fn claim(&self) -> Result<Self::Slot, Self::Refused> {
+        self.0.allocate()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(slot: &mut Self::Slot, payload: &[u8]) {
         slot.put_slice(payload);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_number(slot: &mut Self::Slot, number: u32) {
         slot.put_u32(number);
     }
 
-    #[inline]
+    #[inline(always)]
     fn freeze(slot: Self::Slot) -> Bytes {
         slot.freeze()
     }
@@ -65,6 +67,7 @@ pub struct Heap {
 impl Pool for Heap {
     type Slot = BytesMut;
     type Frozen = Bytes;
+    type Refused = Infallible;
 
     const NAME: &'static str = "BytesMut, glibc";
     const NOTE: &'static str = "no limit, no alignment, nothing the kernel could know";
@@ -76,27 +79,27 @@ impl Pool for Heap {
         Self { slot_bytes: setup.slot_bytes, zero: setup.zero }
     }
 
-    #[inline]
-    fn claim(&self) -> Option<BytesMut> {
+    #[inline(always)]
+    fn claim(&self) -> Result<BytesMut, Infallible> {
         if self.zero {
             let mut fresh = BytesMut::zeroed(self.slot_bytes);
             fresh.clear();
-            return Some(fresh);
+            return Ok(fresh);
         }
-        Some(BytesMut::with_capacity(self.slot_bytes))
+        Ok(BytesMut::with_capacity(self.slot_bytes))
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(slot: &mut BytesMut, payload: &[u8]) {
         slot.put_slice(payload);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_number(slot: &mut BytesMut, number: u32) {
         slot.put_u32(number);
     }
 
-    #[inline]
+    #[inline(always)]
     fn freeze(slot: BytesMut) -> Bytes {
         slot.freeze()
     }
@@ -138,7 +141,7 @@ pub struct BareSlot {
 unsafe impl Send for BareSlot {}
 
 impl AsRef<[u8]> for BareSlot {
-    #[inline]
+    #[inline(always)]
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `written` bytes are initialised, and the slot is never freed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.written as usize) }
@@ -148,6 +151,7 @@ impl AsRef<[u8]> for BareSlot {
 impl Pool for Bare {
     type Slot = BareSlot;
     type Frozen = Bytes;
+    type Refused = Infallible;
 
     const NAME: &'static str = "bare from_owner";
     const NOTE: &'static str = "no pool behind it: the floor of making a `Bytes`";
@@ -157,12 +161,12 @@ impl Pool for Bare {
         Self::with_slot(setup.slot_bytes)
     }
 
-    #[inline]
-    fn claim(&self) -> Option<BareSlot> {
-        Some(BareSlot { start: self.start, written: 0, capacity: self.capacity })
+    #[inline(always)]
+    fn claim(&self) -> Result<BareSlot, Infallible> {
+        Ok(BareSlot { start: self.start, written: 0, capacity: self.capacity })
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(slot: &mut BareSlot, payload: &[u8]) {
         let end = slot.written + payload.len() as u32;
         assert!(end <= slot.capacity, "the slot is full");
@@ -174,12 +178,12 @@ impl Pool for Bare {
         slot.written = end;
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_number(slot: &mut BareSlot, number: u32) {
         Self::put(slot, &number.to_be_bytes());
     }
 
-    #[inline]
+    #[inline(always)]
     fn freeze(slot: BareSlot) -> Bytes {
         Bytes::from_owner(slot)
     }

@@ -17,9 +17,14 @@ impl Setup {
 }
 
 /// One contender. A clone is a thread's handle on the same memory.
+///
+/// The functions are inlined always, and values are shown to `black_box` by reference: a wrapper's call, or a move of
+/// what was just written, would be measured as the contender's (a store that cannot be forwarded costs as much as an atomic).
 pub trait Pool: Clone + Send + Sync + 'static {
     type Slot: Send + 'static;
     type Frozen: AsRef<[u8]> + Send + 'static;
+    /// Its word for having no slot; what it returns is not converted on the way, as that would be measured.
+    type Refused: std::fmt::Debug;
 
     const NAME: &'static str;
     const NOTE: &'static str = "";
@@ -29,13 +34,13 @@ pub trait Pool: Clone + Send + Sync + 'static {
     const ZEROES: bool = false;
 
     fn new(setup: Setup) -> Self;
-    fn claim(&self) -> Option<Self::Slot>;
+    fn claim(&self) -> Result<Self::Slot, Self::Refused>;
     fn put(slot: &mut Self::Slot, payload: &[u8]);
     fn put_number(slot: &mut Self::Slot, number: u32);
     fn freeze(slot: Self::Slot) -> Self::Frozen;
 
     /// Several at once; one call where the contender has one.
     fn claim_many(&self, count: usize, into: &mut Vec<Self::Slot>) {
-        into.extend((0..count).map_while(|_| self.claim()));
+        into.extend((0..count).map_while(|_| self.claim().ok()));
     }
 }

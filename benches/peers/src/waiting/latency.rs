@@ -16,6 +16,7 @@ use tokio::task::LocalSet;
 use crate::harness::{Child, Effort, Progress, Sample, pin_to_core, serve};
 use crate::report::{Comparison, Part, Row};
 
+use super::ours::Ours;
 use super::systems::{Alligator, Guarded, System, Waitable};
 
 const SLOTS: usize = 16;
@@ -58,6 +59,7 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
 /// The child's side.
 pub fn work(system: System) -> io::Result<()> {
     match system {
+        System::Ours => wakes::<Ours>(),
         System::Alligator => wakes::<Alligator>(),
         System::Semaphore => wakes::<Guarded>(),
     }

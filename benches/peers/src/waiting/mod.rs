@@ -2,6 +2,7 @@
 
 mod figures;
 mod latency;
+mod ours;
 mod systems;
 mod uncontended;
 

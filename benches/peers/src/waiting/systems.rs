@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ours::Ours;
+
 fn nz(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).expect("sizes here are above zero")
 }
@@ -15,15 +17,17 @@ const SLOT_BYTES: usize = 4096;
 /// One line of the tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
+    Ours,
     Alligator,
     Semaphore,
 }
 
 impl System {
-    pub const ALL: [Self; 2] = [Self::Alligator, Self::Semaphore];
+    pub const ALL: [Self; 3] = [Self::Ours, Self::Alligator, Self::Semaphore];
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ours => Ours::NAME,
             Self::Alligator => Alligator::NAME,
             Self::Semaphore => Guarded::NAME,
         }
@@ -65,12 +69,12 @@ impl Waitable for Alligator {
         Self(builder.alignment(4096).build_async().expect("the peer's arena builds"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&self) -> impl Future<Output = Self::Slot> {
         self.0.allocate_async()
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self) -> Option<Self::Slot> {
         self.0.allocate().ok()
     }
@@ -101,13 +105,13 @@ impl Waitable for Guarded {
         Self { arena, permits: Arc::new(Semaphore::new(slots)) }
     }
 
-    #[inline]
+    #[inline(always)]
     async fn wait(&self) -> GuardedSlot {
         let permit = self.permits.clone().acquire_owned().await.expect("never closed");
         GuardedSlot { _slot: self.arena.allocate().expect("a permit is a slot"), _permit: permit }
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self) -> Option<GuardedSlot> {
         let permit = self.permits.clone().try_acquire_owned().ok()?;
         Some(GuardedSlot { _slot: self.arena.allocate().ok()?, _permit: permit })

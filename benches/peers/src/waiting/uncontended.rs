@@ -7,27 +7,44 @@ use std::task::{Context, Poll, Waker};
 use crate::harness::{Contender, Effort, Stopwatch, Work};
 use crate::report::{Part, Question};
 
+use super::ours::{Ours, OursPlain};
 use super::systems::{Alligator, Guarded, Waitable};
 
 const SLOTS: usize = 1024;
 
 pub fn add(part: &mut Part, effort: Effort) {
     // In one run, because the one is compared with the other.
-    let contenders = |of: fn() -> [Work<'static>; 2]| {
-        let [alligator, guarded] = of();
-        vec![line::<Alligator>(alligator), line::<Guarded>(guarded)]
-    };
     let question =
         |key: &str, title: &str, contenders| Question { key: key.into(), title: title.into(), contenders };
-    let plain = contenders(|| [claimed::<Alligator>(), claimed::<Guarded>()]);
-    let waited = contenders(|| [waited::<Alligator>(), waited::<Guarded>()]);
+    let mut claims = vec![line::<Ours>(claimed::<Ours>())];
+    claims.push(Contender { name: OursPlain::NAME.into(), note: String::new(), work: claimed_plain() });
+    claims.push(line::<Alligator>(claimed::<Alligator>()));
+    claims.push(line::<Guarded>(claimed::<Guarded>()));
+    let waits = vec![
+        line::<Ours>(waited::<Ours>()),
+        line::<Alligator>(waited::<Alligator>()),
+        line::<Guarded>(waited::<Guarded>()),
+    ];
     part.ask(
         vec![
-            question("claim", "Claim without waiting, from an arena that can wait", plain),
-            question("wait", "Claim with waiting, free slots there", waited),
+            question("claim", "Claim without waiting, from an arena that can wait", claims),
+            question("wait", "Claim with waiting, free slots there", waits),
         ],
         effort,
     );
+}
+
+fn claimed_plain() -> Work<'static> {
+    let arena = OursPlain::new(SLOTS);
+    Box::new(move |times| {
+        let begin = Stopwatch::thread();
+        for _ in 0..times {
+            let slot = arena.claim();
+            black_box(&slot);
+            drop(slot);
+        }
+        begin.elapsed()
+    })
 }
 
 fn line<W: Waitable>(work: Work<'static>) -> Contender<'static> {
@@ -39,7 +56,9 @@ fn claimed<W: Waitable>() -> Work<'static> {
     Box::new(move |times| {
         let begin = Stopwatch::thread();
         for _ in 0..times {
-            drop(black_box(arena.claim()));
+            let slot = arena.claim();
+            black_box(&slot);
+            drop(slot);
         }
         begin.elapsed()
     })
@@ -52,7 +71,9 @@ fn waited<W: Waitable>() -> Work<'static> {
         let begin = Stopwatch::thread();
         for _ in 0..times {
             match pin!(arena.wait()).poll(&mut context) {
-                Poll::Ready(slot) => drop(black_box(slot)),
+                Poll::Ready(slot) => {
+                    black_box(&slot);
+                }
                 Poll::Pending => panic!("a free slot is served at once"),
             }
         }

@@ -1,0 +1,106 @@
+//! Tasks and timers on one thread.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::ring::{Ring, SharedRing};
+use uring_arena::FixedArena;
+
+/// A future, and nothing once it is done.
+type Task = Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>;
+
+/// What tasks see; clones are the same runtime.
+#[derive(Clone)]
+pub struct Runtime {
+    pub ring: SharedRing,
+    timers: Rc<RefCell<BTreeMap<(Instant, usize), Waker>>>,
+    spawned: Rc<RefCell<Vec<Task>>>,
+}
+
+/// Wakes a task: sends its number to the executor.
+struct TaskWaker(usize, mpsc::Sender<usize>);
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        let _ = self.1.send(self.0);
+    }
+}
+
+impl Runtime {
+    pub fn new(arena: &FixedArena) -> Result<Runtime, Box<dyn std::error::Error>> {
+        let ring = SharedRing(Rc::new(RefCell::new(Ring::new(arena)?)));
+        Ok(Runtime { ring, timers: Rc::default(), spawned: Rc::default() })
+    }
+
+    /// Runs a task beside the others.
+    pub fn spawn(&self, task: impl Future<Output = io::Result<()>> + 'static) {
+        self.spawned.borrow_mut().push(Some(Box::pin(task)));
+    }
+
+    /// Runs tasks, timers and completions until every task is done, and the kernel with all that they began.
+    pub fn run(&self) -> io::Result<()> {
+        let (wake, woken) = mpsc::channel();
+        let mut tasks: Vec<(Task, Waker)> = Vec::new();
+        let mut running = 0;
+        loop {
+            for task in self.spawned.take() {
+                let waker = Waker::from(Arc::new(TaskWaker(tasks.len(), wake.clone())));
+                waker.wake_by_ref();
+                tasks.push((task, waker));
+                running += 1;
+            }
+            if let Ok(number) = woken.try_recv() {
+                let (task, waker) = &mut tasks[number];
+                let Some(future) = task else { continue };
+                if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+                    result.unwrap_or_else(|error| eprintln!("a task ended early: {error}"));
+                    *task = None;
+                    running -= 1;
+                }
+            } else if running == 0 && self.ring.0.borrow().in_flight == 0 {
+                return Ok(());
+            } else {
+                let patience = self.fire_timers();
+                self.ring.0.borrow_mut().turn(patience)?;
+            }
+        }
+    }
+
+    /// The future's output, or `None` if it takes longer than `patience`: it is dropped then.
+    pub async fn timeout<F: Future>(&self, patience: Duration, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        // No other future that waits lies at this address: it tells timers of the same instant apart.
+        let timer = (Instant::now() + patience, (&raw const future).addr());
+        let output = poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if Instant::now() >= timer.0 => Poll::Ready(None),
+            Poll::Pending => {
+                self.timers.borrow_mut().insert(timer, context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+        self.timers.borrow_mut().remove(&timer);
+        output
+    }
+
+    /// Wakes those whose time has come. Gives the time until the next one, if there is one: none at all if somebody was woken.
+    fn fire_timers(&self) -> Option<Duration> {
+        let mut timers = self.timers.borrow_mut();
+        let now = Instant::now();
+        let later = timers.split_off(&(now, usize::MAX));
+        let due = std::mem::replace(&mut *timers, later);
+        if due.is_empty() {
+            return timers.first_key_value().map(|((time, _), _)| *time - now);
+        }
+        due.into_values().for_each(Waker::wake);
+        Some(Duration::ZERO)
+    }
+}
