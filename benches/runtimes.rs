@@ -41,6 +41,12 @@ trait System {
     fn drain(&mut self, bytes: usize);
 }
 
+/// Bytes of the file that is read.
+const READ_BYTES: usize = 256 * SLOT_BYTES;
+
+/// Makes a system that reads this file from its start, over and over.
+type StartReads = fn(&std::path::Path) -> Box<dyn System>;
+
 /// Makes a system that receives from these sockets.
 type Start = fn(Vec<TcpStream>) -> Box<dyn System>;
 
@@ -54,6 +60,13 @@ fn main() {
     let rounds = std::env::args().filter_map(|argument| argument.parse().ok()).next();
     let rounds: usize = rounds.unwrap_or(if bench { 2000 } else { 10 });
     pin();
+    compare_reads(
+        "tokio-uring registered",
+        tokio_uring_loops::read_arena,
+        tokio_uring_loops::read_own,
+        rounds / 4,
+    );
+    compare_reads("compio registered", compio_loops::read_arena, compio_loops::read_own, rounds / 4);
     for connections in [64, 512] {
         let rounds = (rounds * 64 / connections).max(5);
         compare("tokio pool", "tokio BytesMut", tokio_loops::pool, tokio_loops::own, connections, rounds);
@@ -91,6 +104,30 @@ fn main() {
             rounds,
         );
     }
+}
+
+/// Reads of a file in the page cache, one after the other.
+fn compare_reads(name: &str, start: StartReads, start_own: StartReads, rounds: usize) {
+    let path = std::env::temp_dir().join(format!("uring-arena-reads-{}", std::process::id()));
+    std::fs::write(&path, vec![7; READ_BYTES]).expect("a file");
+    let mut sides = [start, start_own].map(|start| start(&path));
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..rounds + rounds / 10 {
+        for side in [round % 2, 1 - round % 2] {
+            let begin = processor_ns();
+            sides[side].drain(READ_BYTES);
+            if round >= rounds / 10 {
+                times[side].push((processor_ns() - begin) as f64 / (READ_BYTES / SLOT_BYTES) as f64);
+            }
+        }
+    }
+    std::fs::remove_file(&path).expect("our file");
+    let ratios: Vec<f64> = times[0].iter().zip(&times[1]).map(|(ours, theirs)| ours / theirs).collect();
+    let [ours, theirs] = times.map(median);
+    let ratio = median(ratios);
+    println!(
+        "{SLOT_BYTES} B reads  {name}: {ours:.0} ns a read; its own buffer: {theirs:.0}; ratio {ratio:.3}"
+    );
 }
 
 fn compare(name: &str, other: &str, start: Start, start_other: Start, connections: usize, rounds: usize) {

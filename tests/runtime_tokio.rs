@@ -427,3 +427,26 @@ fn a_reset_is_an_error_once() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn idle_connections_hold_no_memory() -> Outcome {
+    for runtime in runtimes() {
+        let arena = arena(64, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(16)).build()?;
+            let mut idle = Vec::new();
+            for _ in 0..300 {
+                let (near, far) = UnixStream::pair()?;
+                idle.push((pool.recv_stream(near)?, far));
+            }
+            // One of them speaks, so all have been armed.
+            let (incoming, far) = idle.last_mut().unwrap();
+            far.write_all(b"x").await?;
+            assert_eq!(timeout(PATIENCE, incoming.try_next()).await??.unwrap(), "x");
+            until("only the ring's slots are in use", || arena.metrics().bytes_live <= 16 * 4096).await;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(is_at_rest(&arena));
+    }
+    Ok(())
+}

@@ -5,11 +5,11 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use compio::driver::ProactorBuilder;
-use compio::io::AsyncReadMulti;
+use compio::io::{AsyncReadAt, AsyncReadMulti};
 use compio::runtime::Runtime;
 use futures_util::StreamExt;
 use uring_arena::BufferRing;
-use uring_arena::compio::ReceiveRing;
+use uring_arena::compio::{ReceiveRing, Registered};
 
 use super::goal::Goal;
 use super::{SLOT_BYTES, SLOTS, System};
@@ -85,4 +85,52 @@ impl System for Compio {
         self.goal.expect(bytes);
         self.runtime.block_on(self.goal.reached());
     }
+}
+
+/// Reads a file; `read` takes where to and gives back how many bytes.
+struct Reads<F> {
+    runtime: Runtime,
+    read: F,
+}
+
+impl<F: AsyncFnMut(u64) -> usize> System for Reads<F> {
+    fn drain(&mut self, bytes: usize) {
+        self.runtime.block_on(async {
+            let mut offset = 0;
+            while offset < bytes {
+                offset += (self.read)(offset as u64).await;
+            }
+        });
+    }
+}
+
+pub fn read_arena(path: &std::path::Path) -> Box<dyn System> {
+    let runtime = Runtime::new().expect("a runtime");
+    let arena = super::arena();
+    let (file, registered) = runtime.block_on(async {
+        let file = compio::fs::File::open(path).await.expect("our file");
+        (file, Registered::new(&arena).expect("a free table"))
+    });
+    let read = async move |offset| {
+        let buffer = arena.allocate().expect("a free slot");
+        let (result, buffer): (std::io::Result<usize>, _) =
+            registered.read_at(&file, buffer, offset).await.into();
+        drop(buffer.freeze());
+        result.expect("a file")
+    };
+    Box::new(Reads { runtime, read })
+}
+
+pub fn read_own(path: &std::path::Path) -> Box<dyn System> {
+    let runtime = Runtime::new().expect("a runtime");
+    let file = runtime.block_on(compio::fs::File::open(path)).expect("our file");
+    let mut kept = Some(Vec::with_capacity(SLOT_BYTES));
+    let read = async move |offset| {
+        let mut buffer: Vec<u8> = kept.take().expect("given back");
+        buffer.clear();
+        let (result, buffer): (std::io::Result<usize>, _) = file.read_at(buffer, offset).await.into();
+        kept = Some(buffer);
+        result.expect("a file")
+    };
+    Box::new(Reads { runtime, read })
 }

@@ -79,3 +79,49 @@ impl System for TokioUring {
         self.runtime.block_on(self.goal.reached());
     }
 }
+
+/// Reads a file; `read` takes where to and gives back how many bytes.
+struct Reads<F> {
+    runtime: Runtime,
+    read: F,
+}
+
+impl<F: AsyncFnMut(u64) -> usize> System for Reads<F> {
+    fn drain(&mut self, bytes: usize) {
+        self.runtime.block_on(async {
+            let mut offset = 0;
+            while offset < bytes {
+                offset += (self.read)(offset as u64).await;
+            }
+        });
+    }
+}
+
+pub fn read_arena(path: &std::path::Path) -> Box<dyn System> {
+    let runtime = Runtime::new(&builder()).expect("a runtime");
+    let arena = super::arena();
+    let (file, registered) = runtime.block_on(async {
+        let file = tokio_uring::fs::File::open(path).await.expect("our file");
+        (Rc::new(file), arena_io::Registered::new(&arena).expect("a free table"))
+    });
+    let read = async move |offset| {
+        let buffer = arena.allocate().expect("a free slot");
+        let (result, buffer) = registered.read_at(&file, buffer, offset).await;
+        drop(buffer.freeze());
+        result.expect("a file")
+    };
+    Box::new(Reads { runtime, read })
+}
+
+pub fn read_own(path: &std::path::Path) -> Box<dyn System> {
+    let runtime = Runtime::new(&builder()).expect("a runtime");
+    let file = runtime.block_on(tokio_uring::fs::File::open(path)).expect("our file");
+    let mut kept = Some(Vec::with_capacity(SLOT_BYTES));
+    let read = async move |offset| {
+        let buffer: Vec<u8> = kept.take().expect("given back");
+        let (result, buffer) = file.read_at(buffer, offset).await;
+        kept = Some(buffer);
+        result.expect("a file")
+    };
+    Box::new(Reads { runtime, read })
+}

@@ -3,7 +3,7 @@
 //! | | how |
 //! |---|---|
 //! | its own methods | [`lend`] a buffer: `stream.read(lend(buffer)).await` |
-//! | reads and writes that may be dropped | [`read`], [`write`], [`read_at`], [`write_at`] |
+//! | reads and writes that may be dropped | [`read`], [`write()`], [`read_at`], [`write_at`] |
 //! | the same on registered memory | [`Registered`] |
 //! | before the runtime ends | [`drain`] |
 //!
