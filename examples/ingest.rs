@@ -74,6 +74,11 @@ fn ingest_into(options: &Options, file: File) -> Result<(), Box<dyn Error>> {
         None => Some(Sender::start(listener.local_addr()?, options.bytes)),
     };
     let (socket, _) = listener.accept()?;
+    if sender.is_some() {
+        // Room beforehand, where the length is known: a write that grows a file takes its lock alone, and the kernel's
+        // workers spin for it. A file system that cannot do this only costs more.
+        let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, options.bytes);
+    }
 
     let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes).alignment(STEP).build()?;
     let bar = support::progress(options.bytes);
