@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::ptr::NonNull;
 
 use super::fixed_builder::CallerMemory;
 use super::{BuddyArena, BuddyGeometry, BuddyHint, InitPolicy, Unfaulted};
@@ -83,11 +82,9 @@ impl BuddyArena {
         hint: BuddyHint,
         dealloc: impl Dealloc,
     ) -> BuddyArenaBuilder {
-        let take = Box::new(move |start, usable, len| {
-            // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
-            unsafe { Region::from_caller(start, usable, len, dealloc) }
-        });
-        BuddyArenaBuilder::new(Shape::Caller { hint, memory: CallerMemory { start: ptr, len, take } })
+        // SAFETY: the caller's promise, passed on.
+        let memory = unsafe { CallerMemory::lent(ptr, len, dealloc) };
+        BuddyArenaBuilder::new(Shape::Caller { hint, memory })
     }
 }
 
@@ -194,10 +191,7 @@ impl BuddyArenaBuilder {
         };
         let total = geometry.total_size();
         let handle = Handle::new(plan, || match self.shape {
-            Shape::Caller { memory, .. } => {
-                let start = NonNull::new(memory.start).ok_or(BuildError::NullPointer)?;
-                Ok((memory.take)(start, total, memory.len))
-            }
+            Shape::Caller { memory, .. } => memory.into_region(total),
             Shape::Geometry(_) => Region::new(total, geometry.alignment(), &self.request),
         })?;
         Ok(Unfaulted::new(BuddyArena::new(handle, geometry), page_bytes, |arena, page_bytes| {

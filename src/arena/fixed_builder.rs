@@ -27,10 +27,29 @@ pub(super) struct CallerMemory {
     pub(super) start: *mut u8,
     pub(super) len: usize,
     /// Makes the region of the given usable length. Dropping it unused leaves the memory with the caller.
-    pub(super) take: TakeOver,
+    take: TakeOver,
 }
 
-pub(super) type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
+type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
+
+impl CallerMemory {
+    /// # Safety
+    ///
+    /// As for [`FixedArena::from_raw`].
+    pub(super) unsafe fn lent(start: *mut u8, len: usize, dealloc: impl Dealloc) -> CallerMemory {
+        let take = Box::new(move |start, usable, len| {
+            // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
+            unsafe { Region::from_caller(start, usable, len, dealloc) }
+        });
+        CallerMemory { start, len, take }
+    }
+
+    /// Takes the memory over, to use its first `usable` bytes.
+    pub(super) fn into_region(self, usable: usize) -> Result<Region, BuildError> {
+        let start = NonNull::new(self.start).ok_or(BuildError::NullPointer)?;
+        Ok((self.take)(start, usable, self.len))
+    }
+}
 
 // SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer is only carried here.
 unsafe impl Send for CallerMemory {}
@@ -100,11 +119,9 @@ impl FixedArena {
         spec: SlotSpec,
         dealloc: impl Dealloc,
     ) -> FixedArenaBuilder {
-        let take = Box::new(move |start, usable, len| {
-            // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
-            unsafe { Region::from_caller(start, usable, len, dealloc) }
-        });
-        FixedArenaBuilder::new(Shape::Caller { spec, memory: CallerMemory { start: ptr, len, take } })
+        // SAFETY: the caller's promise, passed on.
+        let memory = unsafe { CallerMemory::lent(ptr, len, dealloc) };
+        FixedArenaBuilder::new(Shape::Caller { spec, memory })
     }
 }
 
@@ -207,10 +224,7 @@ impl FixedArenaBuilder {
             hook: self.hook,
         };
         let handle = Handle::new(plan, || match self.shape {
-            Shape::Caller { memory, .. } => {
-                let start = NonNull::new(memory.start).ok_or(BuildError::NullPointer)?;
-                Ok((memory.take)(start, region_bytes, memory.len))
-            }
+            Shape::Caller { memory, .. } => memory.into_region(region_bytes),
             Shape::Slots { .. } | Shape::Total { .. } => {
                 Region::new(region_bytes, self.alignment, &self.request)
             }
