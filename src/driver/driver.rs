@@ -21,7 +21,7 @@ use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
 use super::transfers::Transfers;
-use super::{DriverMetrics, Event};
+use super::{DriverMetrics, Event, SocketId};
 use crate::ArenaBytes;
 use crate::error::DriverError;
 use crate::sync::{AtomicU32, Ordering};
@@ -223,7 +223,21 @@ impl Driver {
             let Some(completion) = self.uring.completion().next() else {
                 return self.next_told().map(Event::delivered);
             };
-            if let Some(event) = self.complete(&completion) {
+            self.metrics.completions += 1;
+            let is_final = !cqueue::more(completion.flags());
+            let key = Key::of(completion.user_data());
+            let Some(held) = self.operations.note_completed(key, is_final) else {
+                self.complete_without_place(key);
+                continue;
+            };
+            if !is_final
+                && let Some(Held::Receive(receive)) = held
+                && let Some(bytes) = receive.take_plain(&mut self.rings, &completion)
+            {
+                return Some(Event::Received { id: SocketId(key), bytes });
+            }
+            let Some(kind) = held.as_ref().map(Held::kind) else { continue };
+            if let Some(event) = self.complete(key, kind, &completion) {
                 return Some(event);
             }
         }
@@ -243,17 +257,19 @@ impl Driver {
         None
     }
 
-    /// Acts on one completion.
-    #[inline]
-    fn complete<B: Delivered>(&mut self, completion: &cqueue::Entry) -> Option<Event<B>> {
-        self.metrics.completions += 1;
-        let is_final = !cqueue::more(completion.flags());
-        let Some((key, kind)) = self.operations.note_completed(completion.user_data(), is_final) else {
-            self.complete_without_place(completion);
-            return None;
-        };
+    /// Acts on a completion that is not a message like most.
+    #[inline(never)]
+    fn complete<B: Delivered>(
+        &mut self,
+        key: Key,
+        kind: Kind,
+        completion: &cqueue::Entry,
+    ) -> Option<Event<B>> {
         match kind {
-            Kind::Receive => self.received(key, completion),
+            Kind::Receive => {
+                self.received(key, completion);
+                None
+            }
             Kind::Accept => self.accepted(key, completion),
             Kind::Transfer => self.transferred(key, completion),
             Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
@@ -261,11 +277,10 @@ impl Driver {
     }
 
     #[cold]
-    fn complete_without_place(&mut self, completion: &cqueue::Entry) {
-        let (key, kind) = Key::unpack(completion.user_data());
-        if kind == Kind::Wake as u8 && key == Key::NO_PLACE {
+    fn complete_without_place(&mut self, key: Key) {
+        if key == Key::WAKE {
             self.woken();
-        } else if kind != Kind::Cancel as u8 {
+        } else if !key.is_of_cancel() {
             self.metrics.unknown_completions += 1;
         }
     }
@@ -341,8 +356,10 @@ impl Driver {
     ///
     /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until the final completion.
     pub(super) unsafe fn push(&mut self, key: Key, entry: squeue::Entry) -> Result<(), DriverError> {
-        let Some(held) = self.operations.get(key) else { return Ok(()) };
-        let entry = entry.user_data(key.pack(held.kind()));
+        if self.operations.get(key).is_none() {
+            return Ok(());
+        }
+        let entry = entry.user_data(key.user_data());
         // SAFETY: the caller's promise.
         unsafe { self.push_entry(&entry) }?;
         self.operations.note_pushed(key);

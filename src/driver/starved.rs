@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::{opcode, types};
 
 use super::Driver;
-use super::key::{Key, Kind};
+use super::key::Key;
 use crate::error::DriverError;
 use crate::lease::Bell;
 use crate::sync::Arc;
@@ -159,7 +159,7 @@ impl Driver {
         let fd = types::Fd(alarm.event_fd.raw());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
         // SAFETY: the driver owns the descriptor, and the entry refers to no memory.
-        unsafe { self.push_entry(&entry.user_data(Key::NO_PLACE.pack(Kind::Wake))) }?;
+        unsafe { self.push_entry(&entry.user_data(Key::WAKE.user_data())) }?;
         if let Some(alarm) = &mut self.alarm {
             alarm.polled = true;
         }

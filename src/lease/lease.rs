@@ -149,22 +149,30 @@ impl Lease {
         }
     }
 
-    /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
-    #[inline]
-    fn clean(&self) {
-        if self.header().has(ZERO) {
-            self.scrub_written();
-        } else if cfg!(debug_assertions) {
+    /// Zeroes what was written, where the policy asks for it.
+    fn scrub_written(&self) {
+        let written = self.header().take_written(self.slot_bytes());
+        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+        unsafe { scrub(self.slot_start(), written) };
+    }
+
+    /// Makes the slot useless to a late reader, unless it is about to be zeroed.
+    fn poison(&self) {
+        if !self.header().has(ZERO) {
             // SAFETY: the owner alone has these bytes.
             unsafe { self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX)) };
         }
     }
 
-    #[cold]
-    fn scrub_written(&self) {
-        let written = self.header().take_written(self.slot_bytes());
-        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
-        unsafe { scrub(self.slot_start(), written) };
+    /// The free that is more than one exchange of a word.
+    #[inline(never)]
+    fn free_otherwise(self) {
+        let lease = ManuallyDrop::new(self);
+        if lease.header().has(ZERO) {
+            lease.scrub_written();
+        }
+        // SAFETY: the lease owns the claim (invariant 2) and ends here.
+        unsafe { lifetime::free(lease.header) }
     }
 }
 
@@ -179,8 +187,13 @@ impl Drop for Lease {
     fn drop(&mut self) {
         #[cfg(uring_arena_loom)]
         self.header().bytes.with_mut(|_| ());
-        self.clean();
+        if cfg!(debug_assertions) {
+            self.poison();
+        }
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        unsafe { lifetime::free(self.header) }
+        if !unsafe { lifetime::free_plainly(self.header) } {
+            // Nothing was freed: the claim goes on in a lease that ends otherwise.
+            Lease { header: self.header }.free_otherwise();
+        }
     }
 }

@@ -8,7 +8,7 @@ mod word;
 
 pub(crate) use blocks::{BLOCK_ORDER_MAX, BlockMap, free_block, free_block_despite_waiters};
 pub(crate) use map::{SLOTS_MAX, SlotMap};
-pub(crate) use word::{Freed, free_despite_waiters, free_slot};
+pub(crate) use word::{FreeStep, Freed, free_despite_waiters, free_plainly, free_slot};
 
 #[cfg(all(test, uring_arena_loom))]
 mod loom_tests;

@@ -98,6 +98,8 @@ pub struct BufferRing {
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
+    /// Which lengths are handed out as they are, in a slot of their own.
+    pub(super) plain: PlainLengths,
     pub(super) registered: bool,
     pub(super) metrics: BufferRingMetrics,
 }
@@ -181,6 +183,7 @@ impl BufferRing {
         if ring.incremental && is_errno(&answer, libc::EINVAL) {
             // Before 6.12: the older form.
             ring.incremental = false;
+            ring.plain = PlainLengths::new(&options.clone().incremental(false), arena, ring.slot_bytes);
             answer = register(0);
         }
         if let Err(error) = answer {
@@ -214,6 +217,7 @@ impl BufferRing {
             bundles: options.wants_bundles(),
             copy_below: options.copy_below_bytes(),
             slot_bytes,
+            plain: PlainLengths::new(&options, arena, slot_bytes),
             registered: false,
             metrics: BufferRingMetrics::default(),
         })
@@ -235,21 +239,21 @@ impl BufferRing {
     fn post_up_to(&mut self, room: u32) {
         let BufferRing { arena, entries, shadow, spare, slot_bytes, .. } = self;
         let Some(entries) = entries else { return };
-        let before = shadow.tail();
-        let mut post = |lease: Lease, start: NonNull<u8>| {
-            let id = lease.index() as u16;
-            let position = shadow.post(lease, id);
-            entries.write(position, start, *slot_bytes, id);
+        let (before, slot_bytes) = (shadow.tail(), *slot_bytes);
+        let mut post = |lease: Lease, start: NonNull<u8>, slot: u32| {
+            let id = slot as u16;
+            let position = shadow.post(lease, start, id);
+            entries.write(position, start, slot_bytes, id);
         };
-        let again = spare.len().min(room as usize);
-        for lease in spare.drain(spare.len() - again..) {
-            let start = lease.slot_start();
-            post(lease, start);
+        let mut wanted = room as usize;
+        while wanted > 0
+            && let Some(lease) = spare.pop()
+        {
+            let (start, slot) = (lease.slot_start(), lease.index());
+            post(lease, start, slot);
+            wanted -= 1;
         }
-        let wanted = room as usize - again;
-        if wanted > 0 {
-            arena.claim_slots(wanted, &mut post);
-        }
+        arena.claim_slots(wanted, post);
         let tail = shadow.tail();
         if tail != before {
             entries.publish(tail);
@@ -375,6 +379,29 @@ impl Drop for BufferRing {
         } else {
             self.let_go();
         }
+    }
+}
+
+/// A range of lengths that one comparison tells from all others, errors among them.
+pub(super) struct PlainLengths {
+    least: u32,
+    count: u32,
+}
+
+impl PlainLengths {
+    /// From the threshold of copies to the whole slot. None of a ring whose messages share slots, or of an arena that scrubs what
+    /// was written: there each has more to be done.
+    fn new(options: &BufferRingOptions, arena: &FixedArena, slot_bytes: u32) -> PlainLengths {
+        let least = u32::try_from(options.copy_below_bytes()).unwrap_or(u32::MAX).max(1);
+        let scrubs = arena.handle().scrubs();
+        let most = if options.is_incremental() || scrubs { 0 } else { slot_bytes };
+        PlainLengths { least, count: (most + 1).saturating_sub(least) }
+    }
+
+    /// Whether a completion with this result is of such a length.
+    #[inline]
+    pub(super) fn contain(&self, result: i32) -> bool {
+        (result as u32).wrapping_sub(self.least) < self.count
     }
 }
 
