@@ -352,9 +352,15 @@ impl BufferRing {
         }
     }
 
+    #[cfg(test)]
     /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
     pub(crate) fn slot_count(&self) -> usize {
         self.shadow.count() + self.spare.len()
+    }
+
+    /// Their numbers.
+    pub(crate) fn owned_slots(&self) -> impl Iterator<Item = u32> {
+        self.shadow.ids().map(u32::from).chain(self.spare.iter().map(Lease::index))
     }
 
     pub(super) fn address(&self) -> u64 {

@@ -46,6 +46,7 @@ pub use operation::{Operation, Progress};
 pub use probe::{Probe, ring_info};
 pub(crate) use receive::Cursor;
 pub use receive::{Received, Status};
+pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};
 pub use ring_options::BufferRingOptions;
 pub use send::SendOptions;

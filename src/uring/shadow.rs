@@ -132,7 +132,6 @@ impl Shadow {
     }
 
     /// The ids of the slots posted and not taken.
-    #[cfg(test)]
     pub(super) fn ids(&self) -> impl Iterator<Item = u16> {
         let positions = (0..self.posted()).map(|step| self.at(self.head.wrapping_add(step)));
         positions.filter(|place| place.lease.is_some()).map(|place| place.id)
