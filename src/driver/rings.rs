@@ -130,7 +130,9 @@ impl Driver {
         let Some(mut ring) = self.rings.take(number) else { return Ok(()) };
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in the table.
-        unsafe { ring.buffers.unregister(&self.uring.submitter()) }
+        let answer = unsafe { ring.buffers.unregister_on(&self.uring) };
+        self.metrics.unreported += ring.buffers.metrics().unreported;
+        answer
     }
 
     /// Takes down every ring. Nothing may be in flight: a ring that the kernel does not give back is quarantined.

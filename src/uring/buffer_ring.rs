@@ -116,6 +116,8 @@ pub struct BufferRingMetrics {
     pub starved: u64,
     /// Completions that named no slot of this ring, or more bytes than were posted.
     pub foreign: u64,
+    /// Slots that the kernel used up and told of in no completion; they were [taken back](BufferRing::reconcile).
+    pub unreported: u64,
 }
 
 impl BufferRing {
@@ -305,7 +307,7 @@ impl BufferRing {
     }
 
     /// Takes the ring down: the slots in it are free again, and nothing can be received into it any more. Bytes that came
-    /// through it stay valid.
+    /// through it stay valid. Does not ask for what was [not told of](Self::reconcile): a submitter does not say its ring's descriptor.
     ///
     /// # Errors
     ///
@@ -319,7 +321,8 @@ impl BufferRing {
         self.note_unregistered(submitter.unregister_buf_ring(self.group))
     }
 
-    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known.
+    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known; counts the slots that the kernel used up
+    /// without saying so ([`reconcile`](Self::reconcile)).
     ///
     /// # Errors
     ///
@@ -329,6 +332,15 @@ impl BufferRing {
     ///
     /// As for `unregister`, where `ring` stands for the submitter's ring.
     pub unsafe fn unregister_on(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.reconcile(ring) } {
+            Ok(0) => {}
+            Ok(slots) => tracing::warn!(slots, "the kernel used slots up and told of them in no completion"),
+            // Only the count is missing then: everything is freed below.
+            Err(error) => {
+                tracing::debug!(%error, "a buffer ring is taken down without asking how far it was used")
+            }
+        }
         self.note_unregistered(syscall::unregister_buffer_ring(ring.as_raw_fd(), self.group))
     }
 

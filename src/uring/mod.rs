@@ -18,6 +18,7 @@ mod memory;
 mod operation;
 mod probe;
 mod receive;
+mod reconcile;
 mod registered;
 mod ring_entries;
 mod ring_options;

@@ -55,6 +55,11 @@ impl Shadow {
         self.places.len() as u32 - self.posted()
     }
 
+    /// The position of the oldest posted slot.
+    pub(super) fn head(&self) -> u32 {
+        self.head
+    }
+
     /// The position after the last posted one: what the kernel knows as the tail.
     #[inline]
     pub(super) fn tail(&self) -> u32 {
