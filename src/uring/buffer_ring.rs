@@ -212,7 +212,7 @@ impl BufferRing {
             entries: Some(entries),
             spare: Vec::new(),
             group: options.group_id().unwrap_or(0),
-            incremental: options.is_incremental(),
+            incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
             copy_below: options.copy_below_bytes(),
             slot_bytes,

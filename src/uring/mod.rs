@@ -51,3 +51,4 @@ pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};
 pub use ring_options::BufferRingOptions;
 pub use send::SendOptions;
+pub(crate) use unavailable::disabled_by_sysctl;
