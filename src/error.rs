@@ -191,11 +191,23 @@ pub enum RingError {
 #[non_exhaustive]
 pub enum DriverError {
     /// io_uring is switched off for this user or this container.
-    #[error(
-        "io_uring is forbidden here ({}): allow it with `sysctl kernel.io_uring_disabled=0`, or in the container's seccomp profile",
-        std::io::Error::from_raw_os_error(*errno)
-    )]
+    #[error("io_uring is forbidden here ({}): {}", std::io::Error::from_raw_os_error(*errno), kernel::who_forbids(*sysctl))]
+    #[non_exhaustive]
     Forbidden {
+        /// The error number.
+        errno: i32,
+        /// What `kernel.io_uring_disabled` says, where there is one (Linux 6.6): 1 or 2 if it is what forbids.
+        sysctl: Option<u32>,
+    },
+    /// The system has no memory, or no descriptor, for a ring.
+    #[error(
+        "the system has no room for a ring of {entries} entries ({}): {}",
+        std::io::Error::from_raw_os_error(*errno),
+        kernel::room_remedy(*errno)
+    )]
+    NoRoom {
+        /// Entries asked for.
+        entries: u32,
         /// The error number.
         errno: i32,
     },

@@ -498,8 +498,8 @@ fn slots_by_state_add_up() {
         });
         driver.wait_timeout(Duration::ZERO).unwrap();
         let slots = driver.slots(&arena);
-        assert_eq!((slots.held, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
-        assert_eq!(slots.free + slots.published + slots.held, 16);
+        assert_eq!((slots.frozen, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
+        assert_eq!((slots.free + slots.published + slots.frozen, slots.total()), (16, 16));
     }
     drop(held);
     assert_eq!(driver.slots(&arena).free, 12);

@@ -15,6 +15,7 @@ mod metrics;
 mod notify_waiters;
 mod policy;
 mod regions;
+mod slot_states;
 mod spec;
 mod timeout;
 mod unfaulted;
@@ -36,6 +37,9 @@ pub use metrics::FixedArenaMetrics;
 pub use notify_waiters::{NotifyRegistration, NotifyWaiters};
 pub use policy::InitPolicy;
 pub use regions::RegionLocation;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use slot_states::OnRing;
+pub use slot_states::SlotStates;
 pub use spec::SlotSpec;
 pub use unfaulted::Unfaulted;
 #[cfg(feature = "async-alloc")]

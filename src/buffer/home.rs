@@ -142,7 +142,9 @@ impl SharedHome {
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: from `into_raw` (invariant), the only owner, and `this` does not drop it.
-        Ok(unsafe { Lease::from_raw(this.0.cast()) })
+        let lease = unsafe { Lease::from_raw(this.0.cast()) };
+        lease.header().note_thaw();
+        Ok(lease)
     }
 }
 

@@ -13,21 +13,24 @@ use super::key::Key;
 use super::operation_table::Held;
 use super::{Driver, Event, SocketId};
 use crate::error::DriverError;
+use crate::uring::Feature;
 
 /// A listener that is accepted from.
 pub(super) struct Accept {
     pub(super) listener: OwnedFd,
+    /// One accept brings many connections; off where the kernel is too old for it.
+    pub(super) multishot: bool,
     pub(super) closing: bool,
 }
 
 impl Accept {
-    pub(super) fn new(listener: OwnedFd) -> Accept {
-        Accept { listener, closing: false }
+    pub(super) fn new(listener: OwnedFd, multishot: bool) -> Accept {
+        Accept { listener, multishot, closing: false }
     }
 }
 
 impl Driver {
-    /// Accepts every connection on `listener` (multishot, Linux 5.19): each is an [`Event::Accepted`], until you
+    /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older kernel): each is an [`Event::Accepted`], until you
     /// [`close`](Self::close) it or it fails, for example for want of descriptors (`EMFILE`); then [`Event::Closed`] says so.
     ///
     /// # Errors
@@ -59,7 +62,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, DriverError> {
-        let accept = Accept::new(listener.into());
+        let accept = Accept::new(listener.into(), self.forms.has(Feature::AcceptMultishot));
         let entry = entry(&accept);
         // SAFETY: the table owns the listener, and the entry refers to no memory.
         unsafe { self.start(Held::Accept(accept), entry) }.map(SocketId).map_err(|(_, error)| error)
@@ -73,11 +76,13 @@ impl Driver {
     }
 
     pub(super) fn accepted<B>(&mut self, key: Key, completion: &cqueue::Entry) -> Option<Event<B>> {
-        let Some(Held::Accept(accept)) = self.operations.get(key) else { return None };
+        let Some(Held::Accept(accept)) = self.operations.get_mut(key) else { return None };
         let ending = accept.closing || self.draining;
         let result = completion.result();
         if !cqueue::more(completion.flags()) {
-            let again = !ending && (result >= 0 || is_passing(-result));
+            // A kernel that does not know the form gets the older one.
+            let falls_back = result == -libc::EINVAL && std::mem::take(&mut accept.multishot);
+            let again = !ending && (result >= 0 || is_passing(-result) || falls_back);
             if again {
                 self.ended.push_back(key);
             } else {
@@ -105,5 +110,10 @@ fn is_passing(errno: i32) -> bool {
 }
 
 fn entry(accept: &Accept) -> io_uring::squeue::Entry {
-    opcode::AcceptMulti::new(types::Fd(accept.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build()
+    let fd = types::Fd(accept.listener.as_raw_fd());
+    if accept.multishot {
+        return opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build();
+    }
+    let nobody = std::ptr::null_mut();
+    opcode::Accept::new(fd, nobody, nobody.cast()).flags(libc::SOCK_CLOEXEC).build()
 }

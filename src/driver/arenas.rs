@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 
 use super::Driver;
 use crate::error::{DriverError, RegisterError};
-use crate::uring::{Probe, RegisterOptions, RegisteredArena, Registrable};
+use crate::uring::{Feature, Probe, RegisterOptions, RegisteredArena, Registrable};
 
 /// Entries of the table that a driver makes for its arenas: all that the kernel allows. Empty ones cost the kernel eight bytes each.
 const TABLE_ENTRIES: u32 = 1 << 14;
@@ -105,7 +105,7 @@ impl Driver {
 
     /// The first free entry of the ring's table, which is made if need be. `None` where the kernel has no sparse tables (before 5.19).
     fn free_entry(&mut self) -> Option<u32> {
-        if self.arenas.next_entry.is_none() {
+        if self.arenas.next_entry.is_none() && self.arenas.probe.has(Feature::SparseTable) {
             let made = self.uring.submitter().register_buffers_sparse(TABLE_ENTRIES);
             self.arenas.next_entry = made.is_ok().then_some(0);
         }

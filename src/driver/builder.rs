@@ -5,6 +5,7 @@ use io_uring::IoUring;
 use super::Driver;
 use super::driver::Parts;
 use crate::error::DriverError;
+use crate::uring::{Feature, Probe, disabled_by_sysctl};
 
 /// Entries that a submission queue has at most: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;
@@ -34,6 +35,7 @@ pub struct DriverBuilder {
     operations: usize,
     single_issuer: bool,
     multishot: bool,
+    probe: Option<Probe>,
 }
 
 impl Default for DriverBuilder {
@@ -44,6 +46,7 @@ impl Default for DriverBuilder {
             operations: 16_384,
             single_issuer: true,
             multishot: true,
+            probe: None,
         }
     }
 }
@@ -94,18 +97,37 @@ impl DriverBuilder {
         self
     }
 
+    /// Believes this of the kernel instead of looking, and uses nothing that it lacks: to see how a program fares on an older kernel.
+    ///
+    /// ```
+    /// # use uring_arena::{Driver, Feature, Probe};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let Ok(probe) = Probe::shared() else { return Ok(()) };
+    /// let driver = Driver::builder().probe(probe.without(Feature::RecvMultishot)).build()?;
+    /// # drop(driver);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn probe(mut self, probe: Probe) -> DriverBuilder {
+        self.probe = Some(probe);
+        self
+    }
+
     /// Makes the ring, on the thread that will use it.
     ///
     /// # Errors
     ///
-    /// [`DriverError`]: io_uring forbidden or missing, numbers of entries that the kernel does not take, no memory.
+    /// [`DriverError`]: io_uring forbidden or missing, numbers of entries that the kernel does not take, no memory or no descriptor left.
     pub fn build(self) -> Result<Driver, DriverError> {
         let entries = check_entries(self.entries, ENTRIES_MAX)?;
         let completion_entries = match self.completion_entries {
             Some(entries) => check_entries(entries, 2 * ENTRIES_MAX)?.max(self.entries as u32),
             None => (entries * 4).min(2 * ENTRIES_MAX as u32),
         };
-        let modes: &[Mode] = match self.single_issuer {
+        let may_defer = self
+            .probe
+            .is_none_or(|probe| probe.has(Feature::SingleIssuer) && probe.has(Feature::DeferTaskrun));
+        let modes: &[Mode] = match self.single_issuer && may_defer {
             true => &[Mode::Deferred, Mode::Cooperative, Mode::Plain],
             false => &[Mode::Cooperative, Mode::Plain],
         };
@@ -117,6 +139,7 @@ impl DriverBuilder {
                         uring,
                         operations: self.operations,
                         multishot: self.multishot,
+                        probe: self.probe,
                     });
                 }
                 Err(error) => refused = error.raw_os_error().unwrap_or(libc::EIO),
@@ -125,7 +148,7 @@ impl DriverBuilder {
                 break;
             }
         }
-        Err(build_error(refused))
+        Err(build_error(refused, entries))
     }
 }
 
@@ -150,9 +173,10 @@ fn make(mode: Mode, entries: u32, completion_entries: u32) -> std::io::Result<Io
     builder.build(entries)
 }
 
-fn build_error(errno: i32) -> DriverError {
+fn build_error(errno: i32, entries: u32) -> DriverError {
     match errno {
-        libc::EPERM | libc::EACCES => DriverError::Forbidden { errno },
+        libc::EPERM | libc::EACCES => DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() },
+        libc::ENOMEM | libc::EMFILE | libc::ENFILE => DriverError::NoRoom { entries, errno },
         libc::ENOSYS => DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" },
         errno => DriverError::System { action: "setting up io_uring", errno },
     }

@@ -98,6 +98,8 @@ pub struct Driver {
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
+    /// The forms of operations that are tried; those that the kernel then refuses give way to older ones.
+    pub(super) forms: Probe,
     /// One receive brings many completions, where the kernel can.
     pub(super) multishot: bool,
     pub(super) number: u32,
@@ -111,6 +113,8 @@ pub(super) struct Parts {
     pub(super) uring: IoUring,
     pub(super) operations: usize,
     pub(super) multishot: bool,
+    /// What to believe of the kernel, instead of looking.
+    pub(super) probe: Option<Probe>,
 }
 
 impl Driver {
@@ -119,7 +123,7 @@ impl Driver {
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
         // Looked at already if any driver was made before; if it cannot be, operations are the ordinary ones.
-        let probe = Probe::shared().unwrap_or(Probe::none());
+        let probe = parts.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
         Ok(Driver {
             uring: parts.uring,
             operations: OperationTable::new(parts.operations),
@@ -133,6 +137,7 @@ impl Driver {
             closings: VecDeque::new(),
             alarm: None,
             draining: false,
+            forms: parts.probe.unwrap_or(Probe::all()),
             multishot: parts.multishot,
             number: DRIVERS.fetch_add(1, Ordering::Relaxed),
             metrics: DriverMetrics::default(),

@@ -30,4 +30,3 @@ pub use event::{BufferRingId, Event, OperationId, SocketId};
 pub use files::FileId;
 pub use metrics::DriverMetrics;
 pub use shutdown::Drained;
-pub use slot_states::SlotStates;

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn listener() -> Held {
-        Held::Accept(Accept::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into()))
+        Held::Accept(Accept::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap().into(), true))
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::key::Key;
 use super::operation_table::Held;
 use super::{BufferRingId, Driver, SocketId};
 use crate::error::DriverError;
-use crate::uring::{BufferRing, DATAGRAM_HEADER_BYTES};
+use crate::uring::{BufferRing, DATAGRAM_HEADER_BYTES, Feature};
 
 /// What is received from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,16 @@ pub(super) enum Form {
     Stream,
     Pipe,
     Datagrams,
+}
+
+impl Form {
+    /// What lets one receive of this form bring many completions.
+    fn multishot(self) -> Feature {
+        match self {
+            Form::Stream | Form::Datagrams => Feature::RecvMultishot,
+            Form::Pipe => Feature::ReadMultishot,
+        }
+    }
 }
 
 /// A socket, or a pipe, that is received from.
@@ -130,7 +140,8 @@ impl Driver {
     /// # Errors
     ///
     /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header; [`DriverError::RingIsIncremental`] for a ring
-    /// that lets several messages share a slot, which the kernel's datagram receive does not work well with; and as for
+    /// that lets several messages share a slot, which the kernel's datagram receive does not work well with;
+    /// [`DriverError::Unsupported`] before Linux 6.0; and as for
     /// [`receive`](Self::receive).
     ///
     /// ```
@@ -166,6 +177,10 @@ impl Driver {
         if buffers.is_incremental() {
             return Err(DriverError::RingIsIncremental);
         }
+        if !self.forms.has(Feature::RecvMultishot) {
+            let since = Feature::RecvMultishot.since();
+            return Err(DriverError::Unsupported { what: "receiving datagrams into a buffer ring", since });
+        }
         let bytes = buffers.slot_bytes();
         if bytes <= DATAGRAM_HEADER_BYTES {
             return Err(DriverError::SlotTooSmall { bytes, needed: DATAGRAM_HEADER_BYTES + 1 });
@@ -184,7 +199,7 @@ impl Driver {
             socket,
             ring,
             form,
-            multishot: self.multishot,
+            multishot: self.multishot && self.forms.has(form.multishot()),
             served: false,
             parked: false,
             closing: false,

@@ -10,7 +10,7 @@ use super::starved::Starved;
 use super::{BufferRingId, Driver};
 use crate::FixedArena;
 use crate::error::{DriverError, RingError};
-use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions};
+use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Feature};
 
 /// One buffer ring and who waits for its slots.
 pub(super) struct Ring {
@@ -70,8 +70,16 @@ impl Driver {
             Some(_) => options,
             None => options.group(self.free_group()?),
         };
-        let bundles = options.wants_bundles() && self.uring.params().is_feature_recvsend_bundle();
-        let options = options.bundles(bundles);
+        if !self.forms.has(Feature::BufferRing) {
+            return Err(RingError::Unsupported {
+                what: "provided-buffer rings",
+                since: Feature::BufferRing.since(),
+            });
+        }
+        let bundles = self.forms.has(Feature::Bundles) && self.uring.params().is_feature_recvsend_bundle();
+        let bundles = options.wants_bundles() && bundles;
+        let incremental = options.wants_incremental() && self.forms.has(Feature::IncrementalBuffers);
+        let options = options.bundles(bundles).incremental(incremental);
         // SAFETY: the driver keeps the contract (see the head of this file).
         let buffers = unsafe { BufferRing::register(&self.uring.submitter(), arena, options)? };
         self.rings.rings.push(Some(Ring { buffers, starved: Starved::default(), sockets: 0 }));
@@ -130,7 +138,9 @@ impl Driver {
         let Some(mut ring) = self.rings.take(number) else { return Ok(()) };
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in the table.
-        unsafe { ring.buffers.unregister(&self.uring.submitter()) }
+        let answer = unsafe { ring.buffers.unregister_on(&self.uring) };
+        self.metrics.unreported += ring.buffers.metrics().unreported;
+        answer
     }
 
     /// Takes down every ring. Nothing may be in flight: a ring that the kernel does not give back is quarantined.

@@ -24,6 +24,8 @@ pub struct Drained {
     pub closed: usize,
     /// Bytes that came in and that nobody took.
     pub discarded_bytes: u64,
+    /// Slots that the kernel used up and told of in no completion: free again, now that nothing is in flight.
+    pub unreported: u64,
     /// Operations that the kernel still has: none if all is well.
     pub in_flight: usize,
     /// Slots that are lost with them, for good: they and their arena's memory are never freed.
@@ -60,7 +62,9 @@ impl Driver {
         let answer = self.reap(Instant::now() + patience, &mut drained);
         drained.in_flight = self.operations.in_flight();
         if drained.in_flight == 0 {
+            let before = self.metrics.unreported;
             self.unregister_rings();
+            drained.unreported = self.metrics.unreported - before;
             self.unregister_arenas();
             self.draining = false;
         } else {

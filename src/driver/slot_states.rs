@@ -1,26 +1,14 @@
 //! Where the slots of an arena are, as one driver sees it.
 
 use super::Driver;
-use crate::FixedArena;
-
-/// The slots of one arena by state: they add up to its number of slots, unless other threads claim or free meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct SlotStates {
-    /// Nobody has them.
-    pub free: usize,
-    /// In this driver's buffer rings: the kernel may receive into them. A slot of an incremental ring may hold messages besides.
-    pub published: usize,
-    /// In reads, writes and sends of this driver that the kernel has.
-    pub in_flight: usize,
-    /// With the program, as buffers or as bytes; other drivers' are counted here too.
-    pub held: usize,
-    /// Lost for good.
-    pub quarantined: usize,
-}
+use crate::arena::{OnRing, SlotStates};
+use crate::uring::{Registrable, handle_of};
 
 impl Driver {
-    /// Where the slots of `arena` are. Walks over all of them: for monitoring, not for hot paths.
+    /// Where the slots of `arena` are, or the smallest blocks of a buddy arena. Walks over all of them: for monitoring, not for hot
+    /// paths.
+    ///
+    /// What other drivers' rings and operations have counts as held, or frozen. [`SlotStates`] says how exact the numbers are.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -36,34 +24,37 @@ impl Driver {
     /// let buffer = arena.allocate()?;
     /// let slots = driver.slots(&arena);
     /// assert_eq!((slots.free, slots.published, slots.held), (7, 8, 1));
+    /// assert_eq!(slots.total(), 16);
     /// # drop(buffer);
     /// # let _ = ring;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn slots(&self, arena: &FixedArena) -> SlotStates {
-        let metrics = arena.metrics();
-        let live = metrics.bytes_live / arena.slot_capacity();
-        let ours = self.rings.iter().filter(|ring| ring.buffers.arena().is_same(arena.handle()));
-        let published = ours.map(|ring| ring.buffers.slot_count()).sum();
-        let start = arena.handle().region.start().addr().get();
-        let mut in_flight: Vec<usize> = self
-            .transfers
-            .addresses_running()
-            .filter_map(|address| address.checked_sub(start))
-            .map(|distance| distance / arena.slot_capacity())
-            .filter(|&slot| slot < arena.slot_count())
-            .collect();
-        // One slot may be sent several times at once.
-        in_flight.sort_unstable();
-        in_flight.dedup();
-        let quarantined = metrics.quarantined as usize;
-        SlotStates {
-            free: arena.slot_count() - live,
-            published,
-            in_flight: in_flight.len(),
-            held: live.saturating_sub(published + in_flight.len() + quarantined),
-            quarantined,
-        }
+    pub fn slots(&self, arena: &impl Registrable) -> SlotStates {
+        let handle = handle_of(arena);
+        let published = sorted(
+            self.rings
+                .iter()
+                .filter(|ring| ring.buffers.arena().is_same(handle))
+                .flat_map(|ring| ring.buffers.owned_slots()),
+        );
+        let in_flight =
+            sorted(self.transfers.addresses_running().filter_map(|address| handle.unit_at(address)));
+        SlotStates::of(handle, |owned| {
+            if published.binary_search(&owned.first).is_ok() {
+                return Some(OnRing::Published);
+            }
+            // An operation may begin anywhere in its block.
+            let next = in_flight.partition_point(|&unit| unit < owned.first);
+            let is_in_flight =
+                in_flight.get(next).is_some_and(|&unit| u64::from(unit - owned.first) < owned.units);
+            is_in_flight.then_some(OnRing::InFlight)
+        })
     }
+}
+
+fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut units: Vec<u32> = units.collect();
+    units.sort_unstable();
+    units
 }

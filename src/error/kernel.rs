@@ -42,6 +42,30 @@ pub enum UnavailableError {
     },
 }
 
+/// Who refuses a ring, and what mends it, by what `kernel.io_uring_disabled` says.
+pub(super) fn who_forbids(sysctl: Option<u32>) -> &'static str {
+    match sysctl {
+        Some(1) => {
+            "kernel.io_uring_disabled=1; run with CAP_SYS_ADMIN, or as a member of the group in              `sysctl kernel.io_uring_group`, or `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(2..) => {
+            "kernel.io_uring_disabled=2; nobody may use it until `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(0) | None => {
+            "a seccomp filter or a security module forbids io_uring_setup, as container runtimes do by default; use a              profile that allows io_uring_setup, io_uring_enter and io_uring_register (docker: --security-opt seccomp=PROFILE)"
+        }
+    }
+}
+
+/// What mends that the system has no room for a ring.
+pub(super) fn room_remedy(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => "raise `ulimit -n`, or close some files",
+        libc::ENFILE => "raise `sysctl fs.file-max`",
+        _ => "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`",
+    }
+}
+
 /// A facility of the kernel that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{} needs Linux {} or newer: this kernel does not offer it", feature.name(), feature.since())]
@@ -250,4 +274,21 @@ impl<M> std::fmt::Debug for Refused<M> {
 pub struct FileError {
     /// What asking the file answered.
     pub reason: std::io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::DriverError;
+
+    #[test]
+    fn who_forbids_io_uring_is_told_with_what_mends_it() {
+        let text = |sysctl| DriverError::Forbidden { errno: libc::EPERM, sysctl }.to_string();
+        assert!(text(Some(2)).contains("kernel.io_uring_disabled=2; nobody may"), "{}", text(Some(2)));
+        assert!(text(Some(1)).contains("kernel.io_uring_group"), "{}", text(Some(1)));
+        assert!(text(Some(0)).contains("seccomp"), "{}", text(Some(0)));
+        assert!(text(None).contains("seccomp"), "{}", text(None));
+        let text = |errno| DriverError::NoRoom { entries: 64, errno }.to_string();
+        assert!(text(libc::EMFILE).contains("64 entries") && text(libc::EMFILE).contains("ulimit -n"));
+        assert!(text(libc::ENOMEM).contains("fewer entries"));
+    }
 }

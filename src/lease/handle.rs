@@ -19,7 +19,7 @@ use crate::sync::Ordering;
 
 /// One of the handles of an arena. Invariant: counted in the core's `handles`.
 pub(crate) struct Handle {
-    core: NonNull<Core>,
+    pub(super) core: NonNull<Core>,
 }
 
 // SAFETY: a `Core` is Send + Sync (its region and books are, the rest are atomics; pinned below), and the last handle
@@ -69,7 +69,7 @@ impl Handle {
         // SAFETY: the core is live (invariant), and the books give out only slots that exist.
         let header = unsafe { Core::slot_header_at(self.core, slot) };
         // SAFETY: just claimed, so this is its only lease.
-        Some((unsafe { self.lease(header, slot) }, self.slot_start(slot)))
+        Some((unsafe { self.slot_lease(header, slot) }, self.slot_start(slot)))
     }
 
     /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
@@ -80,9 +80,9 @@ impl Handle {
             let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
                 break;
             };
+            claimed += mask.count_ones() as usize;
             let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
             for (lease, bit) in Claimed::new(self, first, mask) {
-                claimed += 1;
                 // SAFETY: the slots that the books number lie inside the region.
                 let start = unsafe { start.add(bit as usize * slot_bytes) };
                 each(lease, start, first + bit);
@@ -153,14 +153,27 @@ impl Handle {
             // SAFETY: the core is live (invariant), and the books give out only slots that exist.
             let header = unsafe { Core::slot_header_at(self.core, slot) };
             // SAFETY: the caller's promise.
-            return unsafe { self.lease(header, slot) };
+            return unsafe { self.slot_lease(header, slot) };
         }
         let header = self.note_order(slot, order);
         // SAFETY: the caller's promise.
         unsafe { self.block_lease(header, slot, order) }
     }
 
-    /// Makes the lease of a slot, or block, that the books have just given out.
+    /// Makes the lease of a slot that the books have just given out.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lease`](Self::lease), and the arena has slots.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn slot_lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        let lease = unsafe { self.lease(header, slot) };
+        lease.header().note_slot_claimed();
+        lease
+    }
+
+    /// Makes the lease of a slot, or block, that the books have just given out. The order of a block is noted already.
     ///
     /// # Safety
     ///
@@ -199,39 +212,6 @@ impl Handle {
     /// Whether a free zeroes what was written.
     pub(crate) fn scrubs(&self) -> bool {
         self.flags & super::header::ZERO != 0
-    }
-
-    /// Successful claims so far: exact when no claim is under way.
-    pub(crate) fn claims(&self) -> u64 {
-        let carried = self.counters.claims_carried.load(Ordering::Relaxed);
-        carried + self.sum_headers(|header| header.claims().into())
-    }
-
-    /// Freezes so far that kept the slot.
-    pub(crate) fn frozen(&self) -> u64 {
-        let carried = self.counters.frozen_carried.load(Ordering::Relaxed);
-        carried + self.sum_headers(|header| header.frozen().into())
-    }
-
-    /// Blocks that are claimed: exact when nobody claims or frees meanwhile.
-    pub(crate) fn live_blocks(&self) -> u64 {
-        self.books.blocks().live_blocks(|first| {
-            // SAFETY: the core is live (invariant), and the books number units that have headers.
-            let header = unsafe { Core::header_at(self.core, first) };
-            // SAFETY: headers live as long as the core, and are all atomics.
-            unsafe { header.as_ref() }.order().into()
-        })
-    }
-
-    fn sum_headers(&self, of: impl Fn(&Header) -> u64) -> u64 {
-        (0..self.books.header_count())
-            .map(|index| {
-                // SAFETY: the core is live (invariant) and has this header.
-                let header = unsafe { Core::header_at(self.core, index as u32) };
-                // SAFETY: headers live as long as the core, and are all atomics.
-                of(unsafe { header.as_ref() })
-            })
-            .sum()
     }
 
     /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
@@ -286,7 +266,7 @@ impl Iterator for Claimed<'_> {
         // SAFETY: the books give out only slots that exist, and the headers of a core's slots lie side by side.
         let header = unsafe { self.header.add(bit as usize) }.cast();
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        Some((unsafe { self.handle.lease(header, self.first + bit) }, bit))
+        Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))
     }
 }
 

@@ -19,6 +19,10 @@ pub(super) const BACK_MAX: usize = LINE as usize - 4;
 /// In `used`: the slot is lost for good.
 const QUARANTINED: u8 = 1 << 1;
 
+/// In `order`: the owner has frozen what it wrote.
+const FROZEN: u8 = 1 << 7;
+const ORDER: u8 = 0x1F;
+
 /// Bytes that one unit of `written` stands for: 2³² of them are more than any slot holds.
 const WRITTEN_GRAIN: usize = 16;
 
@@ -36,7 +40,8 @@ pub(crate) struct Header {
     written: AtomicU32,
     /// Freezes so far; what wraps is carried to the core.
     frozen: AtomicU16,
-    /// Order of the block that starts here (buddy mode).
+    /// Order of the block that starts here (buddy mode), and whether its owner has frozen it (both modes). Written by a claim, so
+    /// that in the buddy mode it starts anew with no store of its own.
     order: AtomicU8,
     /// Buddy mode: this unit's bytes have been handed out before, so they are as clean as a free left them.
     used: AtomicU8,
@@ -124,6 +129,7 @@ impl Header {
     /// Notes a freeze. True once in 65,536 times, when the caller carries that many to the core.
     #[inline]
     pub(crate) fn note_freeze(&self) -> bool {
+        self.order.store(self.order.load(Ordering::Relaxed) | FROZEN, Ordering::Relaxed);
         let now = self.frozen.load(Ordering::Relaxed).wrapping_add(1);
         self.frozen.store(now, Ordering::Relaxed);
         now == 0
@@ -202,12 +208,34 @@ impl Header {
 
     #[inline]
     pub(crate) fn order(&self) -> u8 {
-        self.order.load(Ordering::Relaxed)
+        self.order.load(Ordering::Relaxed) & ORDER
     }
 
     #[inline]
     pub(crate) fn set_order(&self, order: u8) {
         self.order.store(order, Ordering::Relaxed);
+    }
+
+    /// Says that nothing is frozen here (any more): by a claim of a slot, and by an owner that may write again.
+    #[inline]
+    pub(crate) fn note_thaw(&self) {
+        self.order.store(self.order(), Ordering::Relaxed);
+    }
+
+    /// As [`note_thaw`](Self::note_thaw) for a slot, which has no order to keep.
+    #[inline]
+    pub(super) fn note_slot_claimed(&self) {
+        self.order.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the owner of a claimed slot, or block, has frozen it.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.order.load(Ordering::Relaxed) & FROZEN != 0
+    }
+
+    /// Whether the slot is lost for good.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.used.load(Ordering::Relaxed) & QUARANTINED != 0
     }
 
     /// Marks the slot as lost for good; true if this is the first mark.

@@ -171,7 +171,13 @@ unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
         Books::Blocks(_) => unsafe { order_of(core, index) },
     };
     // SAFETY: our claim keeps the core live.
-    if let Some(handle) = unsafe { Handle::upgrade(core) } {
+    let handle = unsafe { Handle::upgrade(core) };
+    if let Some(handle) = handle {
+        // What is kept for a waiter is nobody's frozen bytes.
+        // SAFETY: our claim keeps the core live, and the slot has a header.
+        let header = unsafe { Core::header_at(core, index) };
+        // SAFETY: headers live as long as the core, and this one is the claim's.
+        unsafe { header.as_ref() }.note_thaw();
         handle.come_back(index, order);
     } else if books.free_despite_waiters(index, order) == Freed::Drained {
         // SAFETY: our free emptied the word; `pending` counted it until now.

@@ -2,6 +2,7 @@
 //!
 //! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses `region` and `slots`.
 
+mod census;
 mod core;
 mod handle;
 mod header;
@@ -15,6 +16,7 @@ mod waiters;
 mod witness;
 
 pub(crate) use self::core::{Books, Core, Plan};
+pub(crate) use census::Owned;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;

@@ -7,7 +7,7 @@
 
 use std::ptr::NonNull;
 
-use super::core::Core;
+use super::core::{Books, Core};
 use crate::region::Region;
 use crate::sync::Ordering;
 
@@ -50,9 +50,20 @@ impl Witness {
     pub(crate) unsafe fn note_quarantine(self, address: usize) {
         // SAFETY: the claim keeps the core live.
         let core = unsafe { self.core.as_ref() };
-        let slot = (address - self.start) / core.slot_bytes;
+        let unit = ((address - self.start) / core.slot_bytes) as u32;
+        let slot = match &core.books {
+            Books::Slots(_) => unit,
+            Books::Blocks(map) => {
+                // A block is told of at its first unit.
+                // SAFETY: live, and the books number only units that have headers.
+                let header_at = |first| unsafe { Core::header_at(self.core, first) };
+                // SAFETY: headers live as long as the core, and are all atomics.
+                let order_at = |first| unsafe { header_at(first).as_ref() }.order().into();
+                map.block_around(unit, order_at).unwrap_or(unit)
+            }
+        };
         // SAFETY: live, and the slot exists because it is claimed.
-        let header = unsafe { Core::header_at(self.core, slot as u32) };
+        let header = unsafe { Core::header_at(self.core, slot) };
         // SAFETY: headers live as long as the core, and are all atomics.
         if unsafe { header.as_ref() }.note_quarantine() {
             // Relaxed: a counter.

@@ -178,6 +178,20 @@ impl SlotMap {
             .sum()
     }
 
+    /// Hands each claimed slot to `each`: every word as it was at one instant.
+    pub(crate) fn each_claimed(&self, mut each: impl FnMut(u32)) {
+        for at in 0..self.word_count {
+            let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
+            // Slots that do not exist are the word's highest bits.
+            let exist = u32::MAX >> missing;
+            let mut claimed = Word(self.word(at).load(Ordering::Acquire)).claimed() & exist;
+            while claimed != 0 {
+                each(slot_number(at, claimed.trailing_zeros()));
+                claimed &= claimed - 1;
+            }
+        }
+    }
+
     /// Asks every word to tell of its frees.
     pub(crate) fn set_waiters(&self) {
         for at in 0..self.word_count {

@@ -118,6 +118,8 @@ pub struct BufferRingMetrics {
     pub starved: u64,
     /// Completions that named no slot of this ring, or more bytes than were posted.
     pub foreign: u64,
+    /// Slots that the kernel used up and told of in no completion; they were [taken back](BufferRing::reconcile).
+    pub unreported: u64,
 }
 
 impl BufferRing {
@@ -213,7 +215,7 @@ impl BufferRing {
             entries: Some(entries),
             spare: Vec::new(),
             group: options.group_id().unwrap_or(0),
-            incremental: options.is_incremental(),
+            incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
             copy_below: options.copy_below_bytes(),
             slot_bytes,
@@ -309,7 +311,7 @@ impl BufferRing {
     }
 
     /// Takes the ring down: the slots in it are free again, and nothing can be received into it any more. Bytes that came
-    /// through it stay valid.
+    /// through it stay valid. Does not ask for what was [not told of](Self::reconcile): a submitter does not say its ring's descriptor.
     ///
     /// # Errors
     ///
@@ -323,7 +325,8 @@ impl BufferRing {
         self.note_unregistered(submitter.unregister_buf_ring(self.group))
     }
 
-    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known.
+    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known; counts the slots that the kernel used up
+    /// without saying so ([`reconcile`](Self::reconcile)).
     ///
     /// # Errors
     ///
@@ -333,6 +336,15 @@ impl BufferRing {
     ///
     /// As for `unregister`, where `ring` stands for the submitter's ring.
     pub unsafe fn unregister_on(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.reconcile(ring) } {
+            Ok(0) => {}
+            Ok(slots) => tracing::warn!(slots, "the kernel used slots up and told of them in no completion"),
+            // Only the count is missing then: everything is freed below.
+            Err(error) => {
+                tracing::debug!(%error, "a buffer ring is taken down without asking how far it was used")
+            }
+        }
         self.note_unregistered(syscall::unregister_buffer_ring(ring.as_raw_fd(), self.group))
     }
 
@@ -356,9 +368,15 @@ impl BufferRing {
         }
     }
 
+    #[cfg(test)]
     /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
     pub(crate) fn slot_count(&self) -> usize {
         self.shadow.count() + self.spare.len()
+    }
+
+    /// Their numbers.
+    pub(crate) fn owned_slots(&self) -> impl Iterator<Item = u32> {
+        self.shadow.ids().map(u32::from).chain(self.spare.iter().map(Lease::index))
     }
 
     pub(super) fn address(&self) -> u64 {
@@ -394,7 +412,7 @@ impl PlainLengths {
     fn new(options: &BufferRingOptions, arena: &FixedArena, slot_bytes: u32) -> PlainLengths {
         let least = u32::try_from(options.copy_below_bytes()).unwrap_or(u32::MAX).max(1);
         let scrubs = arena.handle().scrubs();
-        let most = if options.is_incremental() || scrubs { 0 } else { slot_bytes };
+        let most = if options.wants_incremental() || scrubs { 0 } else { slot_bytes };
         PlainLengths { least, count: (most + 1).saturating_sub(least) }
     }
 

@@ -31,6 +31,8 @@ struct FakeKernel {
     incremental: bool,
     /// Selected by a worker thread of the kernel, not completed yet.
     selected: Vec<Selected>,
+    /// Selected, and never told of.
+    lost: u64,
     /// What the next byte written will be.
     next: u8,
 }
@@ -108,6 +110,16 @@ impl FakeKernel {
     }
 
     /// A worker thread is done, in any order, with bytes or without.
+    /// A worker thread is cancelled, and its completion names no buffer. True if there was one.
+    fn lose_selected(&mut self, which: usize) -> bool {
+        if self.selected.is_empty() {
+            return false;
+        }
+        self.selected.remove(which % self.selected.len());
+        self.lost += 1;
+        true
+    }
+
     fn complete_selected(&mut self, which: usize, result: i32) -> Option<(i32, u32, Vec<u8>)> {
         if self.selected.is_empty() {
             return None;
@@ -121,14 +133,34 @@ impl FakeKernel {
 /// One step of the world.
 #[derive(Debug, Clone)]
 enum Step {
-    Receive { len: usize, bundle: bool, more: bool },
+    Receive {
+        len: usize,
+        bundle: bool,
+        more: bool,
+    },
     Select,
-    CompleteSelected { which: usize, result: i32 },
-    Error { errno: i32 },
-    Foreign { id: u16, result: i32 },
+    CompleteSelected {
+        which: usize,
+        result: i32,
+    },
+    /// A worker thread is cancelled and forgets to say which buffer it had.
+    LoseSelected {
+        which: usize,
+    },
+    Error {
+        errno: i32,
+    },
+    Foreign {
+        id: u16,
+        result: i32,
+    },
     Refill,
-    Drop { which: usize },
-    Share { which: usize },
+    Drop {
+        which: usize,
+    },
+    Share {
+        which: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -146,6 +178,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(len, bundle, more)| Step::Receive { len, bundle, more }),
         2 => Just(Step::Select),
         3 => (any::<usize>(), result.clone()).prop_map(|(which, result)| Step::CompleteSelected { which, result }),
+        1 => any::<usize>().prop_map(|which| Step::LoseSelected { which }),
         1 => errno.prop_map(|errno| Step::Error { errno }),
         1 => (any::<u16>(), result).prop_map(|(id, result)| Step::Foreign { id, result }),
         4 => Just(Step::Refill),
@@ -175,6 +208,7 @@ impl World {
             head: 0,
             incremental: ring.incremental,
             selected: Vec::new(),
+            lost: 0,
             next: 0,
         };
         ring.refill();
@@ -194,6 +228,11 @@ impl World {
             Step::CompleteSelected { which, result } => {
                 if let Some((result, flags, bytes)) = self.kernel.complete_selected(which, result) {
                     self.complete(result, flags, bytes);
+                }
+            }
+            Step::LoseSelected { which } => {
+                if self.kernel.lose_selected(which) {
+                    self.complete(-libc::ECANCELED, 0, Vec::new());
                 }
             }
             Step::Error { errno } => {
@@ -260,10 +299,31 @@ impl World {
         assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
     }
 
+    /// Once every receive has ended, what the kernel lost is found, all of it and nothing else, and the ring is whole again.
+    fn reconcile(&mut self) {
+        while let Some((result, flags, bytes)) = self.kernel.complete_selected(0, -libc::ECANCELED) {
+            self.complete(result, flags, bytes);
+        }
+        let before = self.ring.shadow.count();
+        let taken = self.ring.take_back(self.kernel.head);
+        assert_eq!(taken as u64, self.kernel.lost);
+        assert_eq!(self.ring.metrics().unreported, self.kernel.lost);
+        assert_eq!(self.ring.shadow.count(), before - taken);
+        assert_eq!(self.ring.shadow.count(), usize::from(self.kernel.posted()), "both count the same");
+        self.check();
+        // Every place can be posted to again.
+        self.ring.refill();
+        assert!(self.kernel.posted() == self.kernel.count || self.arena.slot_states().free == 0);
+        self.check();
+    }
+
     /// Ends it all, in either order, taken down or not.
     fn end(mut self, taken_down: bool, user_first: bool) {
         if user_first {
             self.held.clear();
+        }
+        if taken_down {
+            self.reconcile();
         }
         let posted = self.ring.shadow.count();
         if !taken_down {

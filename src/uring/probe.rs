@@ -90,6 +90,11 @@ impl Probe {
         Probe { features: 0 }
     }
 
+    /// A kernel that offers everything.
+    pub(crate) fn all() -> Probe {
+        Feature::ALL.into_iter().fold(Probe::none(), Probe::with)
+    }
+
     /// Whether the feature is there.
     #[inline]
     pub fn has(self, feature: Feature) -> bool {

@@ -29,6 +29,11 @@ mod sealed {
 /// An arena that can be registered on a ring. Implemented by the arenas of this crate.
 pub trait Registrable: sealed::Sealed {}
 
+/// What is behind an arena of either kind.
+pub(crate) fn handle_of(arena: &impl Registrable) -> &Handle {
+    arena.inside().0
+}
+
 impl sealed::Sealed for FixedArena {
     fn inside(&self) -> sealed::Inside<'_> {
         sealed::Inside(self.handle())

@@ -67,7 +67,7 @@ impl BufferRingOptions {
         self
     }
 
-    pub(super) fn is_incremental(&self) -> bool {
+    pub(crate) fn wants_incremental(&self) -> bool {
         self.incremental
     }
 

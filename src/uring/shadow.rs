@@ -13,7 +13,7 @@ struct Place {
     lease: Option<Lease>,
     /// Where the slot's bytes begin: kept, so that a completion need not work it out.
     start: NonNull<u8>,
-    /// Bytes of the slot that earlier completions took (incremental consumption).
+    /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty place.
     used: u32,
     id: u16,
 }
@@ -62,6 +62,11 @@ impl Shadow {
         self.places.len() as u32 - self.posted()
     }
 
+    /// The position of the oldest posted slot.
+    pub(super) fn head(&self) -> u32 {
+        self.head
+    }
+
     /// The position after the last posted one: what the kernel knows as the tail.
     #[inline]
     pub(super) fn tail(&self) -> u32 {
@@ -77,7 +82,8 @@ impl Shadow {
         debug_assert!(place.lease.is_none(), "posted over a slot that the kernel has");
         // Empty, so nothing is dropped: forgotten, so that no code is spent on it.
         std::mem::forget(place.lease.replace(lease));
-        (place.start, place.used, place.id) = (start, 0, id);
+        debug_assert!(place.used == 0);
+        (place.start, place.id) = (start, id);
         self.tail = position.wrapping_add(1);
         position
     }
@@ -153,7 +159,9 @@ impl Shadow {
         if position.wrapping_sub(self.head) >= self.posted() {
             return None;
         }
-        let lease = self.at_mut(position).lease.take()?;
+        let place = self.at_mut(position);
+        let lease = place.lease.take()?;
+        place.used = 0;
         if position == self.head {
             self.leave_head();
         } else {
@@ -166,7 +174,9 @@ impl Shadow {
     pub(super) fn drain(&mut self, mut each: impl FnMut(Lease)) {
         while self.head != self.tail {
             let head = self.head;
-            if let Some(lease) = self.at_mut(head).lease.take() {
+            let place = self.at_mut(head);
+            place.used = 0;
+            if let Some(lease) = place.lease.take() {
                 each(lease);
             }
             self.head = head.wrapping_add(1);
@@ -175,7 +185,6 @@ impl Shadow {
     }
 
     /// The ids of the slots posted and not taken.
-    #[cfg(test)]
     pub(super) fn ids(&self) -> impl Iterator<Item = u16> {
         let positions = (0..self.posted()).map(|step| self.at(self.head.wrapping_add(step)));
         positions.filter(|place| place.lease.is_some()).map(|place| place.id)

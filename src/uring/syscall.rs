@@ -14,6 +14,7 @@ const REGISTER_BUFFERS2: libc::c_uint = 15;
 const REGISTER_BUFFERS_UPDATE: libc::c_uint = 16;
 const REGISTER_PBUF_RING: libc::c_uint = 22;
 const UNREGISTER_PBUF_RING: libc::c_uint = 23;
+const REGISTER_PBUF_STATUS: libc::c_uint = 26;
 const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
 
 const RSRC_REGISTER_SPARSE: u32 = 1;
@@ -59,6 +60,15 @@ struct BufferRingRegister {
     group: u16,
     flags: u16,
     reserved: [u64; 3],
+}
+
+/// `struct io_uring_buf_status`.
+#[repr(C)]
+struct BufferRingStatus {
+    group: u32,
+    /// Written by the kernel.
+    head: u32,
+    reserved: [u32; 8],
 }
 
 /// Registers a table that has exactly these entries.
@@ -185,6 +195,14 @@ pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> 
     unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
 
+/// How many entries of a buffer ring the kernel has used up, modulo 2¹⁶. `EINVAL` before Linux 6.8.
+pub(super) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
+    let mut status = BufferRingStatus { group: group.into(), head: 0, reserved: [0; 8] };
+    // SAFETY: live during the call, and the kernel's to write then.
+    unsafe { register(ring, REGISTER_PBUF_STATUS, &raw mut status, 1) }?;
+    Ok(status.head as u16)
+}
+
 /// # Safety
 ///
 /// `argument` and `count` are what `opcode` asks for, and live during the call.
@@ -212,6 +230,8 @@ mod tests {
         assert_eq!(size_of::<CloneBuffers>(), 32);
         assert_eq!(std::mem::offset_of!(CloneBuffers, nr), 16);
         assert_eq!(size_of::<BufferRingRegister>(), 40);
+        assert_eq!(size_of::<BufferRingStatus>(), 40);
+        assert_eq!(std::mem::offset_of!(BufferRingStatus, head), 4);
         assert_eq!(std::mem::offset_of!(BufferRingRegister, flags), 14);
     }
 }

@@ -4,13 +4,17 @@ use crate::error::UnavailableError;
 
 /// Explains the error of `io_uring_setup(2)`.
 pub(crate) fn unavailable(entries: u32, errno: i32) -> UnavailableError {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
-    explain(
-        entries,
-        errno,
-        read("/proc/sys/kernel/io_uring_disabled").ok().and_then(|value| value.parse().ok()),
-        &read("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "of unknown version".into()),
-    )
+    let kernel = read("/proc/sys/kernel/osrelease");
+    explain(entries, errno, disabled_by_sysctl(), &kernel.unwrap_or_else(|| "of unknown version".into()))
+}
+
+/// What `kernel.io_uring_disabled` says; `None` where there is no such setting (before Linux 6.6).
+pub(crate) fn disabled_by_sysctl() -> Option<u32> {
+    read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
 /// The same, of what was read.

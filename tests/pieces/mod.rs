@@ -72,6 +72,8 @@ pub fn assert_at_rest(arena: &FixedArena) {
     let metrics = arena.metrics();
     assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "slots are missing");
     assert_eq!(metrics.allocations_ok, metrics.frees);
+    let states = arena.slot_states();
+    assert_eq!((states.free, states.total()), (arena.slot_count(), arena.slot_count()), "{states:?}");
 }
 
 /// Bytes that differ from place to place.

@@ -60,6 +60,8 @@ pub fn assert_home(arena: &FixedArena) {
     let metrics = arena.metrics();
     assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
     assert_eq!(metrics.allocations_ok, metrics.frees);
+    let states = arena.slot_states();
+    assert_eq!((states.free, states.total()), (arena.slot_count(), arena.slot_count()), "{states:?}");
 }
 
 /// Ends the driver; nothing may be left in flight.

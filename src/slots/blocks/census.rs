@@ -39,20 +39,39 @@ impl BlockMap {
             .sum::<u64>()
     }
 
-    /// Blocks that are claimed; `order_at` knows the order of the block that starts at a unit.
-    pub(crate) fn live_blocks(&self, order_at: impl Fn(u32) -> u32) -> u64 {
-        let mut blocks = 0;
+    /// Hands each claimed block to `each`, with the units of it that are claimed; `order_at` knows the order of the block that
+    /// starts at a unit.
+    pub(crate) fn each_block(&self, order_at: impl Fn(u32) -> u32, mut each: impl FnMut(u32, u64)) {
         for at in self.levels.iter() {
-            let mut claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
-            while claimed != 0 {
-                let bit = claimed.trailing_zeros();
-                // While blocks come and go the order may be another's: keep to this word.
-                let span = order_at(first_unit(at, bit)).saturating_sub(4 * at.level).min(SPAN_MAX);
-                claimed &= !(run_mask(span) << bit);
-                blocks += 1;
-            }
+            self.each_block_in(at, &order_at, &mut each);
         }
-        blocks
+    }
+
+    fn each_block_in(&self, at: At, order_at: &impl Fn(u32) -> u32, each: &mut impl FnMut(u32, u64)) {
+        let mut claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
+        while claimed != 0 {
+            let bit = claimed.trailing_zeros();
+            let first = first_unit(at, bit);
+            // While blocks come and go the order may be another's: keep to this word, and to what is claimed.
+            let span = order_at(first).saturating_sub(4 * at.level).min(SPAN_MAX);
+            let run = claimed & (run_mask(span) << bit);
+            claimed &= !run;
+            each(first, u64::from(run.count_ones()) << (4 * at.level));
+        }
+    }
+
+    /// The first unit of the claimed block that `unit` lies in.
+    pub(crate) fn block_around(&self, unit: u32, order_at: impl Fn(u32) -> u32) -> Option<u32> {
+        let mut around = None;
+        for level in 0..=self.levels.root().level {
+            let index = unit >> At { level, index: 0 }.order();
+            self.each_block_in(At { level, index }, &order_at, &mut |first, units| {
+                if u64::from(unit.wrapping_sub(first)) < units {
+                    around = Some(first);
+                }
+            });
+        }
+        around
     }
 
     /// Order of the largest block that a claim could get, `None` if every unit is claimed.
