@@ -185,7 +185,7 @@ impl BufferRing {
         if ring.incremental && is_errno(&answer, libc::EINVAL) {
             // Before 6.12: the older form.
             ring.incremental = false;
-            ring.plain = PlainLengths::new(&options.clone().incremental(false), arena, ring.slot_bytes);
+            ring.plain = PlainLengths::new(&options.incremental(false), arena, ring.slot_bytes);
             answer = register(0);
         }
         if let Err(error) = answer {
