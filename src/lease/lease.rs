@@ -164,7 +164,39 @@ impl Lease {
         }
     }
 
-    /// The free that is more than one exchange of a word.
+    /// Ends the lease of a slot or block of which the first `len` bytes were written last.
+    #[inline]
+    pub(crate) fn free_written(self, len: usize) {
+        let lease = ManuallyDrop::new(self);
+        // SAFETY: not used again if it was freed.
+        if !unsafe { lease.free_plainly() } {
+            ManuallyDrop::into_inner(lease).free_written_otherwise(len);
+        }
+    }
+
+    #[inline(never)]
+    fn free_written_otherwise(self, len: usize) {
+        self.note_written(len);
+        self.free_otherwise();
+    }
+
+    /// Frees the slot by one exchange of its word, if that is all there is to do; false, and nothing was freed, otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The lease is not used again, and not dropped, if it was freed.
+    #[inline]
+    unsafe fn free_plainly(&self) -> bool {
+        #[cfg(uring_arena_loom)]
+        self.header().bytes.with_mut(|_| ());
+        if cfg!(debug_assertions) {
+            self.poison();
+        }
+        // SAFETY: the lease owns the claim (invariant 2), and ends with it (the caller's promise).
+        unsafe { lifetime::free_plainly(self.header) }
+    }
+
+    /// The free that is more than that.
     #[inline(never)]
     fn free_otherwise(self) {
         let lease = ManuallyDrop::new(self);
@@ -185,14 +217,9 @@ const POISONED_MAX: usize = 64 << 10;
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        #[cfg(uring_arena_loom)]
-        self.header().bytes.with_mut(|_| ());
-        if cfg!(debug_assertions) {
-            self.poison();
-        }
-        // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        if !unsafe { lifetime::free_plainly(self.header) } {
-            // Nothing was freed: the claim goes on in a lease that ends otherwise.
+        // SAFETY: the lease ends here if it was freed.
+        if !unsafe { self.free_plainly() } {
+            // The claim goes on in a lease that ends otherwise.
             Lease { header: self.header }.free_otherwise();
         }
     }
