@@ -79,11 +79,12 @@ impl Driver {
         let mut feed = Feed { is_unfinished: false };
         for number in self.rings.numbers() {
             let Some(ring) = self.rings.get_mut(number) else { continue };
-            let ready = ring.buffers.refill();
             if ring.starved.count() == 0 || self.draining {
+                ring.buffers.refill_in_bulk();
                 ring.starved.listener = None;
                 continue;
             }
+            let ready = ring.buffers.refill();
             let ready = if ready > 0 { ready } else { self.listen(number)? };
             feed.is_unfinished |= self.arm_starved(number, ready)?;
         }

@@ -25,6 +25,7 @@ use super::syscall;
 use crate::FixedArena;
 use crate::error::RingError;
 use crate::lease::{Handle, Lease, ZERO};
+use crate::slots::SLOTS_PER_WORD;
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`]: a slot's index is its buffer id.
 ///
@@ -98,6 +99,8 @@ pub struct BufferRing {
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
+    /// Empty places from which a refill is worth its cost.
+    bulk: u32,
     /// Which lengths are handed out as they are, in a slot of their own.
     pub(super) plain: PlainLengths,
     pub(super) registered: bool,
@@ -219,6 +222,7 @@ impl BufferRing {
             bundles: options.wants_bundles(),
             copy_below: options.copy_below_bytes(),
             slot_bytes,
+            bulk: (u32::from(count) / 8).clamp(1, SLOTS_PER_WORD as u32),
             plain: PlainLengths::new(&options, arena, slot_bytes),
             registered: false,
             metrics: BufferRingMetrics::default(),
@@ -236,6 +240,16 @@ impl BufferRing {
             self.post_up_to(room);
         }
         self.shadow.posted() as usize
+    }
+
+    /// As [`refill`](Self::refill), but only when enough places are empty to be worth it: an eighth of the ring, and at most as many as
+    /// one claim can fill. A message at a time, a refill would cost as much as the rest of the turn.
+    #[inline]
+    pub(crate) fn refill_in_bulk(&mut self) {
+        let room = self.shadow.room();
+        if room >= self.bulk {
+            self.post_up_to(room);
+        }
     }
 
     fn post_up_to(&mut self, room: u32) {
