@@ -25,7 +25,7 @@ use io_uring::{squeue, types};
 
 use super::AttachError;
 use super::anchor::Anchor;
-use super::operation::{raw_flags, raw_result};
+use super::operation::{raw_receive_flags, raw_result};
 use crate::arena::FixedArena;
 use crate::error::RingError;
 use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions, Status};
@@ -334,12 +334,12 @@ unsafe impl<D: 'static> IourOpCode for Armed<D> {
     }
 
     unsafe fn set_result(&mut self, (): &mut (), result: &io::Result<usize>, extra: &Extra) {
-        let status = self.complete(raw_result(result), raw_flags(extra, false));
+        let status = self.complete(raw_result(result), raw_receive_flags(extra, false));
         self.status = Some(status);
     }
 
     unsafe fn push_multishot(&mut self, (): &mut (), result: io::Result<usize>, extra: Extra) {
-        self.complete(raw_result(&result), raw_flags(&extra, true));
+        self.complete(raw_result(&result), raw_receive_flags(&extra, true));
     }
 }
 
