@@ -14,6 +14,7 @@ pub const NOTE: &str = "io_uring engine, --direct=1 --fixedbufs --registerfiles;
 /// One run of so many milliseconds.
 pub fn run(path: &Path, load: Load, milliseconds: u64) -> io::Result<Sample> {
     let mut command = Command::new("fio");
+    command.envs(super::compare::ALLOCATOR.environment());
     command.args(["--name=peer", "--ioengine=io_uring", "--direct=1", "--fixedbufs", "--registerfiles"]);
     command.args(["--thread", "--time_based", "--cpus_allowed=0", "--output-format=json"]);
     command.arg(if load.random { "--rw=randread" } else { "--rw=read" });

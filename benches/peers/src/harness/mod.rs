@@ -10,8 +10,9 @@ mod spread;
 mod stopwatch;
 mod team;
 mod tool;
+mod turns;
 
-pub use allocator::{ALLOCATOR_VARIABLE, heap_allocations};
+pub use allocator::{Allocator, heap_allocations};
 pub use child::{Child, Sample, serve};
 pub use cores::{core_count, pin_to_core};
 pub use effort::Effort;
@@ -21,3 +22,4 @@ pub use spread::{Spread, ratios};
 pub use stopwatch::Stopwatch;
 pub use team::{Spent, Team};
 pub use tool::Tool;
+pub use turns::{Answers, take_turns};

@@ -1,7 +1,7 @@
-//! Both ends of some TCP connections over loopback, in one process.
+//! The sending ends of some TCP connections over loopback.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 /// The sending ends; the receiving ends belong to the system under test.
 pub struct Wire {
@@ -10,22 +10,26 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects `connections` pairs and gives the receiving ends away.
+    /// Connects `connections` pairs inside this process and gives the receiving ends away.
     pub fn connect(connections: usize, message_bytes: usize) -> io::Result<(Self, Vec<TcpStream>)> {
         allow_descriptors(2 * connections as u64 + 64)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+        let mut wire = Self { senders: Vec::new(), message: vec![7; message_bytes] };
+        let mut receivers = Vec::new();
         for _ in 0..connections {
-            let sender = TcpStream::connect(address)?;
+            wire.senders.push(sender(address)?);
             let (receiver, _) = listener.accept()?;
-            sender.set_nodelay(true)?;
             receiver.set_nodelay(true)?;
-            senders.push(sender);
             receivers.push(receiver);
         }
-        let message = vec![7; message_bytes];
-        Ok((Self { senders, message }, receivers))
+        Ok((wire, receivers))
+    }
+
+    /// The sending ends only; somebody else accepts.
+    pub fn connect_to(address: SocketAddr, connections: usize, message_bytes: usize) -> io::Result<Self> {
+        let senders = (0..connections).map(|_| sender(address)).collect::<io::Result<_>>()?;
+        Ok(Self { senders, message: vec![7; message_bytes] })
     }
 
     pub fn connections(&self) -> usize {
@@ -43,8 +47,14 @@ impl Wire {
     }
 }
 
+fn sender(address: SocketAddr) -> io::Result<TcpStream> {
+    let sender = TcpStream::connect(address)?;
+    sender.set_nodelay(true)?;
+    Ok(sender)
+}
+
 /// Raises the soft limit of open files as far as needed, and the hard one if we may.
-fn allow_descriptors(needed: u64) -> io::Result<()> {
+pub fn allow_descriptors(needed: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live value of the right type.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {

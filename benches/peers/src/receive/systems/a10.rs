@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::receive::Shape;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
 
 pub struct A10 {
     ring: Ring,
@@ -22,6 +23,7 @@ pub struct A10 {
     /// The list that `woken` is exchanged with.
     turn: Vec<usize>,
     starved: u64,
+    outlet: Outlet,
 }
 
 struct Connection {
@@ -48,7 +50,7 @@ impl Wake for Call {
 }
 
 impl A10 {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape) -> io::Result<Self> {
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, outlet: Outlet) -> io::Result<Self> {
         let ring = Ring::config()
             .single_issuer()
             .defer_task_run()
@@ -64,7 +66,7 @@ impl A10 {
             Connection { socket, messages, waker }
         });
         let connections: Vec<_> = connections.collect();
-        let mut system = Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0 };
+        let mut system = Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
         for index in 0..system.connections.len() {
             system.take_all(index)?;
         }
@@ -81,7 +83,7 @@ impl A10 {
                 Poll::Pending => return Ok(got),
                 Poll::Ready(Some(Ok(buffer))) => {
                     got += buffer.len();
-                    drop(Bytes::from_owner(buffer));
+                    self.outlet.take(Bytes::from_owner(buffer));
                 }
                 Poll::Ready(Some(Err(error))) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.starved += 1;
