@@ -153,6 +153,6 @@ fn hand_over(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part)
 fn measure(children: Vec<(System, Child)>, shape: Shape, effort: Effort) -> (Vec<System>, Vec<Answers>) {
     let (systems, mut children): (Vec<_>, Vec<_>) = children.into_iter().unzip();
     let times = rounds_of_wire(shape, effort);
-    let answers = take_turns(&mut children, effort.choose(5, 15), |child| child.run(times));
+    let answers = take_turns(&mut children, effort.choose(3, 15), |child| child.run(times));
     (systems, answers)
 }

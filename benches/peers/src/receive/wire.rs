@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 
 /// The sending ends; the receiving ends belong to the system under test.
 pub struct Wire {
@@ -15,10 +16,10 @@ impl Wire {
         allow_descriptors(2 * connections as u64 + 64)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let mut wire = Self { senders: Vec::new(), message: vec![7; message_bytes] };
+        let mut wire = Self::unconnected(message_bytes);
         let mut receivers = Vec::new();
         for _ in 0..connections {
-            wire.senders.push(sender(address)?);
+            wire.connect_one(address)?;
             let (receiver, _) = listener.accept()?;
             receiver.set_nodelay(true)?;
             receivers.push(receiver);
@@ -26,10 +27,18 @@ impl Wire {
         Ok((wire, receivers))
     }
 
-    /// The sending ends only; somebody else accepts.
-    pub fn connect_to(address: SocketAddr, connections: usize, message_bytes: usize) -> io::Result<Self> {
-        let senders = (0..connections).map(|_| sender(address)).collect::<io::Result<_>>()?;
-        Ok(Self { senders, message: vec![7; message_bytes] })
+    /// No sending ends yet.
+    pub fn unconnected(message_bytes: usize) -> Self {
+        Self { senders: Vec::new(), message: vec![7; message_bytes] }
+    }
+
+    /// One sending end more; somebody else accepts.
+    pub fn connect_one(&mut self, address: SocketAddr) -> io::Result<()> {
+        let sender = TcpStream::connect(address)?;
+        sender.set_nodelay(true)?;
+        end_at_once(&sender)?;
+        self.senders.push(sender);
+        Ok(())
     }
 
     pub fn connections(&self) -> usize {
@@ -47,10 +56,15 @@ impl Wire {
     }
 }
 
-fn sender(address: SocketAddr) -> io::Result<TcpStream> {
-    let sender = TcpStream::connect(address)?;
-    sender.set_nodelay(true)?;
-    Ok(sender)
+/// Has the connection end at once when it is closed: ten thousand that linger for a minute would be in the next ones' way.
+pub fn end_at_once(socket: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let (pointer, bytes) = ((&raw const linger).cast(), size_of_val(&linger) as libc::socklen_t);
+    // SAFETY: the pointer is to a live value of the right type and size.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, pointer, bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Raises the soft limit of open files as far as needed, and the hard one if we may.
