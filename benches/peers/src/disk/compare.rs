@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::harness::{Allocator, Child, Effort, Progress, Sample, Tool, pin_to_core, serve, take_turns};
+use crate::harness::{
+    Allocator, Child, Effort, Progress, Sample, Tool, pin_to_core, registered_buffers, serve, take_turns,
+};
 use crate::report::{Comparison, Part, Plot, Row};
 
 use super::file::TestFile;
@@ -34,6 +36,7 @@ pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
         progress.aloud(missing);
         part.remarks.push(missing.into());
     }
+    part.remarks.extend(fio::version().map(|version| format!("fio is {version}.")));
     for load in loads {
         progress.step(&load.title());
         compare(load, &file, effort, &progress, &mut part);
@@ -63,7 +66,7 @@ pub fn work(words: &[String]) -> io::Result<()> {
     let load = Load::parse(load).ok_or_else(unknown)?;
     let mut reader = system.start(Path::new(path), load)?;
     reader.read(4 * load.depth as u64)?;
-    let buffers = plan::registered_buffers() as f64;
+    let buffers = registered_buffers();
     serve(|times| {
         let processor = Processor::now();
         let begin = std::time::Instant::now();
@@ -86,7 +89,7 @@ struct Entry {
 
 fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, part: &mut Part) {
     let mut entries = Vec::new();
-    for system in System::ALL {
+    for system in System::measured_with(effort) {
         match entry(system, load, file, effort) {
             Ok(entry) => entries.push(entry),
             Err(error) => {
@@ -125,13 +128,8 @@ fn entry(system: System, load: Load, file: &TestFile, effort: Effort) -> io::Res
     let first = child.run(256)?;
     let seconds = effort.choose(0.1, 0.4);
     let times = (first.get("rate").unwrap_or(1000.0) * seconds) as u64;
-    let mut note = system.note().to_owned();
-    match first.get("registered") {
-        Some(registered) if registered > 0.0 => note += &format!("; fdinfo: {registered} registered buffers"),
-        _ => note += "; nothing registered",
-    }
     let huge = first.get("huge").unwrap_or(0.0);
-    note += &format!("; {huge:.0} MiB on huge pages");
+    let note = format!("{}; {huge:.0} MiB on huge pages", system.note());
     let round = Box::new(move || child.run(times.max(64)));
     Ok(Entry { name: system.name(), note, round })
 }

@@ -115,15 +115,3 @@ pub fn huge_mebibytes() -> f64 {
     let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
     kilobytes.unwrap_or(0.0) / 1024.0
 }
-
-/// Buffers registered with rings of this process, as the kernel tells: proof, not intention.
-pub fn registered_buffers() -> u64 {
-    let Ok(entries) = fs::read_dir("/proc/self/fdinfo") else {
-        return 0;
-    };
-    let count = |text: String| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix("UserBufs:"))?;
-        line.trim().parse().ok()
-    };
-    entries.flatten().filter_map(|entry| count(fs::read_to_string(entry.path()).ok()?)).sum()
-}

@@ -37,6 +37,36 @@ pub fn take_turns<C>(
     answers
 }
 
+/// The same with contenders that are started anew so many times: where a process's memory comes to lie is worth some per cent, and
+/// would otherwise be in every round. Those that `start` gives are known by their keys; who is missing has empty rounds.
+pub fn take_turns_anew<K: Copy + PartialEq, C>(
+    starts: usize,
+    rounds: usize,
+    mut start: impl FnMut() -> Vec<(K, C)>,
+    mut ask: impl FnMut(&mut C) -> io::Result<Sample>,
+) -> Vec<(K, Answers)> {
+    let mut all: Vec<(K, Answers)> = Vec::new();
+    for begun in 0..starts {
+        let (keys, mut contenders): (Vec<K>, Vec<C>) = start().into_iter().unzip();
+        let answers = take_turns(&mut contenders, rounds, &mut ask);
+        for (key, later) in keys.into_iter().zip(answers) {
+            match all.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, own)) => own.extend(later),
+                None => {
+                    let mut own = Answers::default();
+                    own.samples.resize(begun * rounds, Sample::default());
+                    own.extend(later);
+                    all.push((key, own));
+                }
+            }
+        }
+        for (_, own) in &mut all {
+            own.samples.resize((begun + 1) * rounds, Sample::default());
+        }
+    }
+    all
+}
+
 impl Answers {
     /// One value a round; not a number where there was none.
     pub fn values(&self, name: &str) -> Vec<f64> {
@@ -52,16 +82,21 @@ impl Answers {
         self.failure.as_deref()
     }
 
-    /// The contender's note, and what went wrong.
+    /// The contender's note; how many registered buffers the kernel knew of, where the samples say; and what went wrong.
     pub fn note(&self, note: &str) -> String {
-        match &self.failure {
-            Some(failure) => format!("{note}; {failure}"),
-            None => note.to_owned(),
-        }
+        let mut words: Vec<String> =
+            [note].iter().filter(|note| !note.is_empty()).map(|&n| n.into()).collect();
+        let registered = self.samples.iter().filter_map(|sample| sample.get("registered")).reduce(f64::max);
+        words.extend(registered.map(|count| match count {
+            0.0 => "nothing registered".into(),
+            count => format!("fdinfo: {count} registered buffers"),
+        }));
+        words.extend(self.failure.clone());
+        words.join("; ")
     }
 
     /// Puts later answers behind these.
-    pub fn extend(&mut self, later: Self) {
+    fn extend(&mut self, later: Self) {
         self.samples.extend(later.samples);
         self.failure = self.failure.take().or(later.failure);
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::harness::{Allocator, Answers, Child, Effort, Progress, pin_to_core, take_turns};
+use crate::harness::{Allocator, Answers, Child, Effort, Progress, Sample, pin_to_core, take_turns_anew};
 use crate::report::{Comparison, Part, Row};
 
 use super::lockstep::{self, Fate};
@@ -12,7 +12,7 @@ use super::{Shape, far_ends, figures, idle, instructions, plots};
 const INTRODUCTION: &str = "\
 TCP over loopback, in lockstep: one pinned thread writes one message to each connection, then drains them all; microseconds \
 of processor time per message, so that neighbours on the machine are not in it. \
-Each system has a process of its own; rounds are interleaved. With DEFER_TASKRUN, and with epoll, the kernel receives inside the drain: \
+Each system has a process of its own, started anew several times; rounds are interleaved. With DEFER_TASKRUN, and with epoll, the kernel receives inside the drain: \
 there the drain alone is the receiver's work. Other rings receive inside the sender's calls; for them only the whole round, sending \
 included, can be compared. Buffers are 1024 × 4096 B (16 KiB for messages of 16 KiB), touched beforehand. Each message is dropped at once, \
 or kept until the round is drained and dropped by a thread on another core, whose time is added; only what may leave its thread takes part \
@@ -76,9 +76,11 @@ pub fn start_all(
     systems.iter().filter_map(start).collect()
 }
 
-/// Rounds of the wire that make one sample: about 8 µs a message, so as many as fill some shares, and enough for a median.
-pub fn rounds_of_wire(shape: Shape, effort: Effort) -> u64 {
-    (effort.share.as_micros() as u64 / shape.connections as u64).clamp(16, 256)
+/// Takes one sample of a child: about 8 µs a message, so as many rounds of the wire as fill some shares, and enough for a median.
+/// Getting back into step takes its time, too: fewer samples than elsewhere.
+pub fn one_turn(shape: Shape, effort: Effort) -> impl FnMut(&mut Child) -> io::Result<Sample> {
+    let times = (effort.share.as_micros() as u64 / shape.connections as u64).clamp(16, 256);
+    move |child| child.run(times)
 }
 
 /// What of a sample a table shows.
@@ -105,8 +107,8 @@ impl Metric {
 }
 
 /// A row for each system that the metric suits, in microseconds.
-pub fn rows_of(metric: Metric, systems: &[System], answers: &[Answers]) -> Vec<Row> {
-    let all = systems.iter().zip(answers).filter(|(system, _)| metric.suits(**system));
+pub fn rows_of(metric: Metric, answers: &[(System, Answers)]) -> Vec<Row> {
+    let all = answers.iter().filter(|(system, _)| metric.suits(*system));
     let rows = all.map(|(system, own)| {
         let micros = own.values(metric.name()).into_iter().map(|nanos| nanos / 1000.0);
         let mut note = own.note(system.note());
@@ -121,15 +123,15 @@ pub fn rows_of(metric: Metric, systems: &[System], answers: &[Answers]) -> Vec<R
 
 fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let systems = System::received_with(effort);
-    let children = start_all("lockstep", &systems, shape, Allocator::Glibc, progress);
-    let (systems, answers) = measure(children, shape, effort);
+    let start = || start_all("lockstep", &systems, shape, Allocator::Glibc, progress);
+    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 5), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
     for (metric, what) in [
         (Metric::Drain, "the drain alone"),
         (Metric::Whole, "the whole round"),
         (Metric::Wall, "the whole round by the wall clock"),
     ] {
-        let rows = rows_of(metric, &systems, &answers);
+        let rows = rows_of(metric, &answers);
         let key = format!("{}-{key}", metric.name());
         part.push(Comparison::new(&key, &format!("{title}: {what}"), "µs", rows));
     }
@@ -138,21 +140,13 @@ fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
 /// The same with each message dropped by another thread.
 fn hand_over(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let systems: Vec<_> = System::ALL.into_iter().filter(|system| system.hands_over()).collect();
-    let children = start_all("handover", &systems, shape, Allocator::Glibc, progress);
-    let (systems, answers) = measure(children, shape, effort);
+    let start = || start_all("handover", &systems, shape, Allocator::Glibc, progress);
+    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 5), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
     for (metric, what) in [(Metric::Drain, "the drain and the drop"), (Metric::Whole, "the whole round")] {
-        let rows = rows_of(metric, &systems, &answers);
+        let rows = rows_of(metric, &answers);
         let key = format!("handed-{}-{key}", metric.name());
         let title = format!("{title}, dropped on another thread: {what}");
         part.push(Comparison::new(&key, &title, "µs", rows));
     }
-}
-
-/// Getting back into step takes its time, too: fewer rounds than elsewhere.
-fn measure(children: Vec<(System, Child)>, shape: Shape, effort: Effort) -> (Vec<System>, Vec<Answers>) {
-    let (systems, mut children): (Vec<_>, Vec<_>) = children.into_iter().unzip();
-    let times = rounds_of_wire(shape, effort);
-    let answers = take_turns(&mut children, effort.choose(3, 15), |child| child.run(times));
-    (systems, answers)
 }

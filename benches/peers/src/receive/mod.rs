@@ -14,6 +14,7 @@ mod shape;
 mod systems;
 mod wire;
 
-pub use compare::{Metric, rounds_of_wire, rows_of, run, start_all, work};
+pub use compare::{Metric, one_turn, rows_of, run, start_all, work};
 pub use shape::Shape;
-pub use systems::System;
+pub use systems::{System, arena};
+pub use wire::Wire;

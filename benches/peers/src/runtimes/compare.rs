@@ -7,7 +7,7 @@ use crate::harness::{Effort, Progress, pin_to_core};
 use crate::report::Part;
 
 use super::receiving::Home;
-use super::{figures, reads, receiving};
+use super::{figures, reads, receiving, workers};
 
 const INTRODUCTION: &str = "\
 Each runtime with our memory, beside the same loop with the runtime's own: in place, where nothing may leave the task, and in the forms that may. \
@@ -17,21 +17,29 @@ own, started anew several times, because where a process's memory comes to lie i
 
 pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
     let mut part = Part::new("runtimes", "In the runtimes", INTRODUCTION, effort);
-    let progress = Progress::begin("runtimes", Home::ALL.len() * receiving::SHAPES.len() + 1);
+    let progress = Progress::begin("runtimes", Home::ALL.len() * receiving::SHAPES.len() + 2);
     for shape in receiving::SHAPES {
         for home in Home::ALL {
             progress.step(&format!("{}, {}", home.name(), shape.title()));
             receiving::compare(home, shape, effort, &progress, &mut part);
         }
     }
+    progress.step("tokio with two workers");
+    workers::compare(effort, &progress, &mut part);
     progress.step("reading files");
     reads::compare(target, effort, &progress, &mut part)?;
     figures::add(&mut part);
     Ok(part)
 }
 
-/// The child's side of reading; receiving has the children of its own part.
+/// The child's side; receiving in lockstep has the children of its own part.
 pub fn work(words: &[String]) -> io::Result<()> {
-    pin_to_core(0);
-    reads::work(words)
+    match words {
+        [kind, system, path] if kind == reads::KIND => {
+            pin_to_core(0);
+            reads::work(system, path)
+        }
+        [kind, system] if kind == workers::KIND => workers::work(system),
+        _ => Err(io::Error::other("no such system")),
+    }
 }

@@ -3,8 +3,8 @@
 use crate::receive::System;
 use crate::report::{Bound, Figure, Part};
 
-use super::readers;
 use super::receiving::{Home, SHAPES};
+use super::{readers, workers};
 
 const GROUP: &str = "Runtimes";
 const IN_PLACE: &str = "× its own buffers, used in place";
@@ -31,6 +31,13 @@ pub fn add(part: &mut Part) {
             let case = format!("{}: receive through our memory, CPU", home.name());
             figure(&case, home, home.systems()[0], own, bound, IN_PLACE);
         }
+    }
+    for (key, case) in [
+        (workers::ELAPSED, "two workers, the pool's engine on its own thread, time per message"),
+        (workers::PROCESSOR, "two workers, the pool's engine on its own thread, CPU per message"),
+    ] {
+        let measured = part.ratio((key, workers::System::Ours.name()), (key, workers::System::Own.name()));
+        part.figures.push(Figure::new(GROUP, case, Bound::Shown, "× tokio + BytesMut", measured));
     }
     for [ours, own] in readers::System::PAIRS {
         let measured = part.ratio((ours.table(), ours.name()), (ours.table(), own.name()));

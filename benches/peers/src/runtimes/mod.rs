@@ -5,5 +5,6 @@ mod figures;
 mod readers;
 mod reads;
 mod receiving;
+mod workers;
 
 pub use compare::{run, work};

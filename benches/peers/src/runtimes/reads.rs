@@ -4,10 +4,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::harness::{Allocator, Answers, Child, Effort, Progress, Sample, Stopwatch, serve, take_turns};
+use crate::harness::{
+    Allocator, Child, Effort, Progress, Sample, Stopwatch, registered_buffers, serve, take_turns_anew,
+};
 use crate::report::{Comparison, Part, Row};
 
 use super::readers::{READ_BYTES, System};
+
+/// The word of this role.
+pub const KIND: &str = "reads";
 
 /// Reads through the whole file once.
 const READS: usize = 256;
@@ -23,24 +28,20 @@ pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Pa
 
 /// Ours and the runtime's own.
 fn compare_pair(pair: [System; 2], path: &Path, effort: Effort, progress: &Progress, part: &mut Part) {
-    let mut answers: Vec<Answers> = Vec::new();
-    for _ in 0..effort.choose(2, 4) {
-        let started: io::Result<Vec<_>> = pair.iter().map(|system| start(*system, path)).collect();
-        let mut children = match started {
-            Ok(children) => children,
-            Err(error) => return progress.aloud(&format!("left out: {}: {error}", pair[0].title())),
+    let start = || {
+        let start = |system: System| match start(system, path) {
+            Ok(child) => Some((system, child)),
+            Err(error) => {
+                progress.aloud(&format!("left out: {}: {error}", system.name()));
+                None
+            }
         };
-        // A pass is about a millisecond.
-        let later = take_turns(&mut children, effort.choose(8, 16), |child| child.run(16));
-        if answers.is_empty() {
-            answers = later;
-        } else {
-            answers.iter_mut().zip(later).for_each(|(own, later)| own.extend(later));
-        }
-    }
-    let rows = pair
+        pair.into_iter().filter_map(start).collect()
+    };
+    // A pass is about a millisecond.
+    let answers = take_turns_anew(effort.choose(1, 4), 16, start, |child: &mut Child| child.run(16));
+    let rows = answers
         .iter()
-        .zip(&answers)
         .map(|(system, own)| Row::new(system.name(), &own.note(system.note()), own.values("read")));
     let (key, title) = (pair[0].table(), pair[0].title());
     part.push(Comparison::beside(pair[0].name(), key, title, "ns", rows.collect()));
@@ -48,23 +49,21 @@ fn compare_pair(pair: [System; 2], path: &Path, effort: Effort, progress: &Progr
 
 fn start(system: System, path: &Path) -> io::Result<Child> {
     let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-    Child::start(&["runtimes", &system.key(), path], Allocator::Glibc)
+    Child::start(&["runtimes", KIND, &system.key(), path], Allocator::Glibc)
 }
 
 /// The child's side: `<system> <file>`.
-pub fn work(words: &[String]) -> io::Result<()> {
-    let [system, path] = words else {
-        return Err(io::Error::other("no such system"));
-    };
+pub fn work(system: &str, path: &str) -> io::Result<()> {
     let system = System::parse(system).ok_or_else(|| io::Error::other("no such system"))?;
     let mut reader = system.start(Path::new(path))?;
     reader.read(READS)?;
+    let registered = registered_buffers();
     serve(|passes| {
         let begin = Stopwatch::process();
         for _ in 0..passes {
             reader.read(READS)?;
         }
         let each = begin.elapsed().as_nanos() as f64 / (passes * READS as u64) as f64;
-        Ok(Sample::default().with("read", each))
+        Ok(Sample::default().with("read", each).with("registered", registered))
     })
 }

@@ -1,7 +1,7 @@
 //! The receive loops of one runtime beside each other.
 
-use crate::harness::{Allocator, Answers, Effort, Progress, take_turns};
-use crate::receive::{Metric, Shape, System, rounds_of_wire, rows_of, start_all};
+use crate::harness::{Allocator, Effort, Progress, take_turns_anew};
+use crate::receive::{Metric, Shape, System, one_turn, rows_of, start_all};
 use crate::report::{Comparison, Part};
 
 pub const SHAPES: [Shape; 2] =
@@ -49,20 +49,9 @@ impl Home {
 }
 
 pub fn compare(home: Home, shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
-    let mut systems = Vec::new();
-    let mut answers: Vec<Answers> = Vec::new();
-    for _ in 0..effort.choose(1, 4) {
-        let children = start_all("lockstep", home.systems(), shape, Allocator::Glibc, progress);
-        let (started, mut children): (Vec<_>, Vec<_>) = children.into_iter().unzip();
-        let times = rounds_of_wire(shape, effort);
-        let later = take_turns(&mut children, effort.choose(5, 8), |child| child.run(times));
-        if answers.is_empty() {
-            (systems, answers) = (started, later);
-        } else if started == systems {
-            answers.iter_mut().zip(later).for_each(|(own, later)| own.extend(later));
-        }
-    }
-    let rows = rows_of(Metric::Whole, &systems, &answers);
+    let start = || start_all("lockstep", home.systems(), shape, Allocator::Glibc, progress);
+    let answers = take_turns_anew(effort.choose(1, 4), effort.choose(4, 8), start, one_turn(shape, effort));
+    let rows = rows_of(Metric::Whole, &answers);
     let title = format!("{}, {}: the whole round", home.name(), shape.title());
     let ours = home.systems()[0].name();
     part.push(Comparison::beside(ours, &home.key(shape), &title, "µs", rows));

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Instant;
 
-use crate::harness::{Allocator, Answers, Child, Effort, Progress, Sample, pin_to_core, serve, take_turns};
+use crate::harness::{
+    Allocator, Child, Effort, Progress, Sample, pin_to_core, registered_buffers, serve, take_turns_anew,
+};
 use crate::report::{Bound, Comparison, Figure, OURS, Part, Row};
 
 use super::server::{CONNECTIONS, Serve, Server};
@@ -23,27 +25,26 @@ const SERVERS: [(&str, &str, &str, Serve); 2] = [
 ];
 
 pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
-    let mut answers: Vec<Answers> = Vec::new();
-    // Started anew several times: where a process's memory comes to lie is worth some per cent.
-    for _ in 0..effort.choose(2, 4) {
-        let children = SERVERS.map(|(word, ..)| Child::start(&["programs", "echo", word], Allocator::Glibc));
-        let mut children: Vec<Child> = match children.into_iter().collect() {
-            Ok(children) => children,
-            Err(error) => return progress.aloud(&format!("left out: echo: {error}")),
+    let start = || {
+        let start = |at: usize| match Child::start(&["programs", "echo", SERVERS[at].0], Allocator::Glibc) {
+            Ok(child) => Some((at, child)),
+            Err(error) => {
+                progress.aloud(&format!("left out: echo by {}: {error}", SERVERS[at].1));
+                None
+            }
         };
-        let later = take_turns(&mut children, effort.choose(5, 12), |child| child.run(100));
-        if answers.is_empty() {
-            answers = later;
-        } else {
-            answers.iter_mut().zip(later).for_each(|(own, later)| own.extend(later));
-        }
-    }
+        (0..SERVERS.len()).filter_map(start).collect()
+    };
+    let rounds = effort.choose(5, 12);
+    let answers = take_turns_anew(effort.choose(2, 4), rounds, start, |child: &mut Child| child.run(100));
     for (what, title) in [
         ("server", "Echo: the server's processor time per message"),
         ("wall", "Echo: the round by the wall clock, per message"),
     ] {
-        let rows = SERVERS.iter().zip(&answers);
-        let rows = rows.map(|((_, name, note, _), own)| Row::new(name, &own.note(note), own.values(what)));
+        let rows = answers.iter().map(|(at, own)| {
+            let (_, name, note, _) = SERVERS[*at];
+            Row::new(name, &own.note(note), own.values(what))
+        });
         part.push(Comparison::new(&format!("echo-{what}"), title, "ns", rows.collect()));
     }
     for (what, case) in [
@@ -66,6 +67,7 @@ pub fn work(words: &[String]) -> io::Result<()> {
     for _ in 0..100 {
         server.round()?;
     }
+    let registered = registered_buffers();
     serve(|rounds| {
         let begin = Instant::now();
         let stopwatch = server.stopwatch()?;
@@ -75,6 +77,7 @@ pub fn work(words: &[String]) -> io::Result<()> {
         let messages = (rounds * CONNECTIONS as u64) as f64;
         let (served, wall) = (stopwatch.elapsed(), begin.elapsed());
         Ok(Sample::default()
+            .with("registered", registered)
             .with("server", served.as_nanos() as f64 / messages)
             .with("wall", wall.as_nanos() as f64 / messages))
     })

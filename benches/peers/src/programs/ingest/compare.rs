@@ -65,5 +65,7 @@ fn one(ingest: &mut dyn super::systems::Ingest, path: &Path, bytes: usize) -> io
     stream::verify(path, bytes)?;
     std::fs::remove_file(path)?;
     let gigabytes = bytes as f64 / 1e9;
-    Ok(Sample::default().with("cpu", spent / gigabytes).with("wall", wall / gigabytes))
+    let registered = ingest.registered();
+    let sample = Sample::default().with("cpu", spent / gigabytes).with("wall", wall / gigabytes);
+    Ok(sample.with("registered", registered))
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use uring_arena::{DirectFile, Driver, Event, FixedArena};
 
+use crate::harness::registered_buffers;
+
 use super::stream::BLOCK_BYTES;
 use super::systems::{Ingest, Room};
 
@@ -18,13 +20,14 @@ const SLOTS: usize = 32;
 pub struct Ours {
     arena: FixedArena,
     room: Room,
+    registered: f64,
 }
 
 impl Ours {
     pub fn new(room: Room) -> io::Result<Self> {
         let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
         let builder = FixedArena::with_slot_capacity(nz(SLOTS)?, nz(BLOCK_BYTES)?).alignment(4096);
-        Ok(Self { arena: builder.build().map_err(io::Error::other)?, room })
+        Ok(Self { arena: builder.build().map_err(io::Error::other)?, room, registered: 0.0 })
     }
 }
 
@@ -36,6 +39,9 @@ impl Ingest for Ours {
         self.room.make(&file, bytes)?;
         let mut driver = Driver::builder().build()?;
         driver.register(&self.arena)?;
+        if self.registered == 0.0 {
+            self.registered = registered_buffers();
+        }
         let (socket, file) = (driver.file(socket)?, driver.file(file)?);
         let (mut received, mut offset, mut writes, mut is_reading) = (0, 0, 0, false);
         while received < bytes || writes > 0 {
@@ -72,5 +78,9 @@ impl Ingest for Ours {
         }
         driver.drain(Duration::from_secs(10))?;
         Ok(())
+    }
+
+    fn registered(&self) -> f64 {
+        self.registered
     }
 }

@@ -14,6 +14,11 @@ use super::{ours, tokio};
 /// Brings so many bytes from the socket into a new file.
 pub trait Ingest {
     fn ingest(&mut self, socket: TcpStream, path: &Path, bytes: usize) -> Result<(), Box<dyn Error>>;
+
+    /// Buffers that were registered meanwhile.
+    fn registered(&self) -> f64 {
+        0.0
+    }
 }
 
 /// Whether the file's blocks are there beforehand.

@@ -15,6 +15,13 @@ use crate::receive::Shape;
 use crate::receive::lockstep::Receiver;
 use crate::receive::outlet::Outlet;
 
+/// How the ring is set up; the pool of buffers is the same.
+#[derive(Clone, Copy)]
+pub enum Taste {
+    Best,
+    Defaults,
+}
+
 pub struct A10 {
     ring: Ring,
     pool: ReadBufPool,
@@ -50,13 +57,17 @@ impl Wake for Call {
 }
 
 impl A10 {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, outlet: Outlet) -> io::Result<Self> {
-        let ring = Ring::config()
-            .single_issuer()
-            .defer_task_run()
-            .with_submission_queue_size(1024)
-            .with_completion_queue_size(4096)
-            .build()?;
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+        let config = Ring::config();
+        let config = match taste {
+            Taste::Best => config
+                .single_issuer()
+                .defer_task_run()
+                .with_submission_queue_size(1024)
+                .with_completion_queue_size(4096),
+            Taste::Defaults => config,
+        };
+        let ring = config.build()?;
         let pool = ReadBufPool::new(ring.sq(), 1024, shape.slot_bytes() as u32)?;
         let woken = Arc::new(Mutex::new(Vec::new()));
         let connections = sockets.into_iter().enumerate().map(|(index, socket)| {

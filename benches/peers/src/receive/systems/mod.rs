@@ -25,6 +25,8 @@ use super::Shape;
 use super::lockstep::Receiver;
 use super::outlet::Outlet;
 
+pub use ours::arena;
+
 /// One line of the tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
@@ -43,18 +45,21 @@ pub enum System {
     Tokio,
     TokioShared,
     TokioUring,
+    TokioUringDefault,
     TokioUringInPlace,
     TokioUringCopied,
     Compio,
     CompioCopied,
     CompioDefault,
     Monoio,
+    MonoioDefault,
     MonoioInPlace,
     A10,
+    A10Default,
 }
 
 impl System {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Ours,
         Self::OursInArena,
         Self::OursCompio,
@@ -70,14 +75,17 @@ impl System {
         Self::Tokio,
         Self::TokioShared,
         Self::TokioUring,
+        Self::TokioUringDefault,
         Self::TokioUringInPlace,
         Self::TokioUringCopied,
         Self::Compio,
         Self::CompioCopied,
         Self::CompioDefault,
         Self::Monoio,
+        Self::MonoioDefault,
         Self::MonoioInPlace,
         Self::A10,
+        Self::A10Default,
     ];
 
     pub fn name(self) -> &'static str {
@@ -97,14 +105,17 @@ impl System {
             Self::Tokio => "tokio + BytesMut",
             Self::TokioShared => "tokio, one shared buffer",
             Self::TokioUring => "tokio-uring + BytesMut",
+            Self::TokioUringDefault => "tokio-uring + BytesMut, defaults",
             Self::TokioUringInPlace => "tokio-uring, in place",
             Self::TokioUringCopied => "tokio-uring + copy",
             Self::Compio => "compio read_multi",
             Self::CompioCopied => "compio read_multi + copy",
             Self::CompioDefault => "compio read_multi, defaults",
             Self::Monoio => "monoio + BytesMut",
+            Self::MonoioDefault => "monoio + BytesMut, defaults",
             Self::MonoioInPlace => "monoio, in place",
             Self::A10 => "a10 multishot_recv + from_owner",
+            Self::A10Default => "a10 multishot_recv, defaults",
         }
     }
 
@@ -133,14 +144,17 @@ impl System {
             }
             Self::TokioShared => "`readable`, then `try_read` into one buffer; hands nothing out",
             Self::TokioUring => "COOP_TASKRUN; a fresh `BytesMut` per read, frozen",
+            Self::TokioUringDefault => "the same with the runtime as `new` makes it",
             Self::TokioUringInPlace => "COOP_TASKRUN; a `Vec` per connection; hands nothing out",
             Self::TokioUringCopied => "the same, and a `Bytes` by copying",
             Self::Compio => "DEFER_TASKRUN, 1024 buffers; the buffer cannot leave the thread",
             Self::CompioCopied => "the same, and a `Bytes` by copying",
             Self::CompioDefault => "8 buffers of 8 KiB, as it comes; armed again after each refusal",
             Self::Monoio => "COOP_TASKRUN; a fresh `BytesMut` per read, frozen",
+            Self::MonoioDefault => "the same with the runtime as `new` makes it",
             Self::MonoioInPlace => "COOP_TASKRUN; a `Vec` per connection; hands nothing out",
             Self::A10 => "SINGLE_ISSUER, DEFER_TASKRUN; a `Bytes` that may leave the thread",
+            Self::A10Default => "the same with the ring as `config` makes it",
         }
     }
 
@@ -150,11 +164,14 @@ impl System {
             Self::OursTokioUring,
             Self::OursMonoio,
             Self::TokioUring,
+            Self::TokioUringDefault,
             Self::TokioUringInPlace,
             Self::TokioUringCopied,
             Self::Monoio,
+            Self::MonoioDefault,
             Self::MonoioInPlace,
             Self::CompioDefault,
+            Self::A10Default,
         ];
         !elsewhere.contains(&self)
     }
@@ -183,6 +200,9 @@ impl System {
             Self::TokioShared,
             Self::CompioCopied,
             Self::CompioDefault,
+            Self::TokioUringDefault,
+            Self::MonoioDefault,
+            Self::A10Default,
         ];
         variants.contains(&self)
     }
@@ -247,14 +267,17 @@ impl System {
             Self::Tokio => Box::new(tokio(sockets, Memory::PerConnection, outlet)?),
             Self::TokioShared => Box::new(tokio(sockets, Memory::Shared, outlet)?),
             Self::TokioUring => Box::new(tokio_uring(sockets, TokioUring::Fresh, outlet)?),
+            Self::TokioUringDefault => Box::new(tokio_uring(sockets, TokioUring::Defaults, outlet)?),
             Self::TokioUringInPlace => Box::new(tokio_uring(sockets, TokioUring::InPlace, outlet)?),
             Self::TokioUringCopied => Box::new(tokio_uring(sockets, TokioUring::Copied, outlet)?),
             Self::Compio => Box::new(compio(sockets, Compio::InPlace, outlet)?),
             Self::CompioCopied => Box::new(compio(sockets, Compio::Copied, outlet)?),
             Self::CompioDefault => Box::new(compio(sockets, Compio::Defaults, outlet)?),
             Self::Monoio => Box::new(monoio(sockets, Monoio::Fresh, outlet)?),
+            Self::MonoioDefault => Box::new(monoio(sockets, Monoio::Defaults, outlet)?),
             Self::MonoioInPlace => Box::new(monoio(sockets, Monoio::InPlace, outlet)?),
-            Self::A10 => Box::new(a10::A10::start(sockets, shape, outlet)?),
+            Self::A10 => Box::new(a10::A10::start(sockets, shape, a10::Taste::Best, outlet)?),
+            Self::A10Default => Box::new(a10::A10::start(sockets, shape, a10::Taste::Defaults, outlet)?),
         })
     }
 }

@@ -16,6 +16,8 @@ use crate::receive::outlet::Outlet;
 #[derive(Clone, Copy)]
 pub enum Taste {
     Fresh,
+    /// The same, and the runtime as it comes.
+    Defaults,
     /// Consumed in place; nothing leaves the task.
     InPlace,
 }
@@ -30,7 +32,11 @@ impl Monoio {
         // monoio takes a builder of the older io-uring crate, which tokio-uring hands out as well.
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun().setup_cqsize(4096);
-        let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(1024).uring_builder(ring);
+        let builder = RuntimeBuilder::<IoUringDriver>::new();
+        let builder = match taste {
+            Taste::Defaults => builder,
+            _ => builder.with_entries(1024).uring_builder(ring),
+        };
         let mut runtime = builder.build()?;
         let goal = Goal::default();
         let slot_bytes = shape.slot_bytes();
@@ -38,7 +44,7 @@ impl Monoio {
             for socket in sockets {
                 let socket = monoio::net::TcpStream::from_std(socket)?;
                 match taste {
-                    Taste::Fresh => {
+                    Taste::Fresh | Taste::Defaults => {
                         monoio::spawn(receive(socket, slot_bytes, goal.clone(), outlet.clone()));
                     }
                     Taste::InPlace => {

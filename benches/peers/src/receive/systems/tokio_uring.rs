@@ -16,6 +16,8 @@ use crate::receive::outlet::Outlet;
 #[derive(Clone, Copy, PartialEq)]
 pub enum Taste {
     Fresh,
+    /// The same, and the runtime as it comes.
+    Defaults,
     /// Consumed in place; nothing leaves the task.
     InPlace,
     /// The same, and a `Bytes` by copying.
@@ -31,7 +33,10 @@ impl TokioUring {
     pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
         let mut ring = uring_builder();
         ring.setup_coop_taskrun().setup_cqsize(4096);
-        let runtime = Runtime::new(builder().entries(1024).uring_builder(&ring))?;
+        let runtime = match taste {
+            Taste::Defaults => Runtime::new(&builder())?,
+            _ => Runtime::new(builder().entries(1024).uring_builder(&ring))?,
+        };
         let goal = Goal::default();
         let slot_bytes = shape.slot_bytes();
         runtime.block_on(async {
@@ -39,7 +44,9 @@ impl TokioUring {
                 let socket = tokio_uring::net::TcpStream::from_std(socket);
                 let (goal, outlet) = (goal.clone(), outlet.clone());
                 match taste {
-                    Taste::Fresh => tokio_uring::spawn(receive(socket, slot_bytes, goal, outlet)),
+                    Taste::Fresh | Taste::Defaults => {
+                        tokio_uring::spawn(receive(socket, slot_bytes, goal, outlet))
+                    }
                     _ => tokio_uring::spawn(receive_in_place(socket, slot_bytes, goal, taste)),
                 };
             }
