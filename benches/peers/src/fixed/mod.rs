@@ -21,7 +21,7 @@ mod zero;
 
 use std::io;
 
-use crate::harness::{Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
+use crate::harness::{Allocator, Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
 use crate::report::{Part, Question};
 
 use by_hand::{LockedList, Queue};
@@ -107,7 +107,7 @@ fn add<P: Pool>(list: &mut Vec<Contender<'static>>, case: Case) {
 }
 
 fn mimalloc(case: Case) -> io::Result<Work<'static>> {
-    let mut child = Child::start(&["core", &case.key()], "mimalloc")?;
+    let mut child = Child::start(&["core", &case.key()], Allocator::Mimalloc)?;
     Ok(Box::new(move |times| {
         let nanos = child.run(times).ok().and_then(|sample| sample.get("nanos"));
         std::time::Duration::from_nanos(nanos.unwrap_or(f64::NAN) as u64)

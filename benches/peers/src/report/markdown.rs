@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 
 use super::{Comparison, Part};
-use crate::pending;
 
 const HEAD: &str = "\
 # uring-arena beside its peers
@@ -30,8 +29,7 @@ pub fn write_page(folder: &Path, parts: &[Part]) -> io::Result<()> {
 fn figures(page: &mut String, parts: &[Part]) -> fmt::Result {
     writeln!(page, "\n## Figures: promised and measured\n")?;
     writeln!(page, "| | case | target | measured | p10–p90 | |\n|---|---|---|---|---|---|")?;
-    let pending = pending::figures();
-    for figure in parts.iter().flat_map(|part| &part.figures).chain(&pending) {
+    for figure in parts.iter().flat_map(|part| &part.figures) {
         let (measured, range) = match figure.measured {
             Some(spread) => {
                 let range = format!("{}–{}", number(spread.p10), number(spread.p90));

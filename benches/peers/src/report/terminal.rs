@@ -16,7 +16,7 @@ pub fn print(part: &Part) {
             };
             let range = format!("{}–{}", number(spread.p10), number(spread.p90));
             let ratio = row.ours_to_this.map_or(String::new(), ratio);
-            println!("  {:34} {:>9}  {range:>17}  {ratio}", row.name, number(spread.median));
+            println!("  {:34} {:>9}  {range:>17}  {ratio:36}  {}", row.name, number(spread.median), row.note);
         }
     }
     for remark in &part.remarks {

@@ -2,6 +2,7 @@
 
 mod figures;
 mod latency;
+mod many_words;
 mod ours;
 mod systems;
 mod uncontended;
@@ -20,10 +21,12 @@ drop to the moment a task has the slot. Each system has a process of its own; on
 
 pub fn run(effort: Effort) -> Part {
     pin_to_core(0);
-    let progress = Progress::begin("waiting", 2);
+    let progress = Progress::begin("waiting", 3);
     let mut part = Part::new("waiting", "Waiting for memory", INTRODUCTION, effort);
     progress.step("claims without need to wait");
     uncontended::add(&mut part, effort);
+    progress.step("a million slots");
+    many_words::add(&mut part, effort);
     progress.step("wakes");
     latency::add(&mut part, effort, &progress);
     figures::add(&mut part);

@@ -6,6 +6,7 @@ mod compio;
 mod glommio;
 mod monoio;
 mod ours;
+mod ours_driver;
 mod ours_tokio_uring;
 mod tokio;
 mod tokio_uring;
@@ -15,9 +16,19 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::harness::Effort;
 use crate::report::OURS;
 
 use super::plan::Load;
+
+/// How a peer's runtime is set up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Settings {
+    /// The best that its documentation names.
+    Best,
+    /// As it comes.
+    Default,
+}
 
 /// Reads so many blocks, always `depth` of them in flight.
 pub trait Reader {
@@ -28,36 +39,59 @@ pub trait Reader {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum System {
     Ours,
+    OursDriver,
     OursTokioUring,
     Bare,
     TokioUring,
+    TokioUringDefault,
     Glommio,
+    GlommioDefault,
     Compio,
+    CompioDefault,
     Monoio,
+    MonoioDefault,
     Tokio,
 }
 
 impl System {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Ours,
+        Self::OursDriver,
         Self::OursTokioUring,
         Self::Bare,
         Self::TokioUring,
+        Self::TokioUringDefault,
         Self::Glommio,
+        Self::GlommioDefault,
         Self::Compio,
+        Self::CompioDefault,
         Self::Monoio,
+        Self::MonoioDefault,
         Self::Tokio,
     ];
+
+    /// Under `--quick` only what has no better line.
+    pub fn measured_with(effort: Effort) -> Vec<Self> {
+        let defaults =
+            [Self::TokioUringDefault, Self::GlommioDefault, Self::CompioDefault, Self::MonoioDefault];
+        let is_wanted = |system: &Self| !(effort.quick && defaults.contains(system));
+        Self::ALL.into_iter().filter(is_wanted).collect()
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => OURS,
+            Self::OursDriver => "uring-arena, Driver",
             Self::OursTokioUring => "uring-arena on tokio-uring",
             Self::Bare => "bare io_uring",
             Self::TokioUring => "tokio-uring read_fixed_at",
+            Self::TokioUringDefault => "tokio-uring read_fixed_at, defaults",
             Self::Glommio => "glommio read_at_aligned",
+            Self::GlommioDefault => "glommio read_at_aligned, defaults",
             Self::Compio => "compio read_at",
+            Self::CompioDefault => "compio read_at, defaults",
             Self::Monoio => "monoio read_at",
+            Self::MonoioDefault => "monoio read_at, defaults",
             Self::Tokio => "tokio spawn_blocking",
         }
     }
@@ -67,13 +101,17 @@ impl System {
             Self::Ours => {
                 "`RegisteredArena` and `InFlight` on an own ring; a new slot per read, frozen and dropped"
             }
+            Self::OursDriver => "`Driver`, safe code only; a new slot per read, frozen and dropped",
             Self::OursTokioUring => "`Registered` on its runtime; a new slot per read, frozen and dropped",
             Self::Bare => "READ_FIXED, registered file, DEFER_TASKRUN; hands nothing out",
             Self::TokioUring => "a `FixedBuf` per read in flight, used again in place",
             Self::Glommio => "its own registered region; the result stays on the thread",
             Self::Compio => "DEFER_TASKRUN; an aligned buffer per read in flight, used again in place",
             Self::Monoio => "an aligned buffer per read in flight, used again in place",
-            Self::Tokio => "`pread` on the pool of blocking threads",
+            Self::TokioUringDefault | Self::GlommioDefault | Self::CompioDefault | Self::MonoioDefault => {
+                "the same with the runtime as its `new` or `default` makes it"
+            }
+            Self::Tokio => "`pread` on the pool of blocking threads, all on the same core",
         }
     }
 
@@ -88,12 +126,19 @@ impl System {
     pub fn start(self, path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
         Ok(match self {
             Self::Ours => Box::new(ours::Ours::start(path, load)?),
+            Self::OursDriver => Box::new(ours_driver::OursDriver::start(path, load)?),
             Self::OursTokioUring => Box::new(ours_tokio_uring::OursTokioUring::start(path, load)?),
             Self::Bare => Box::new(bare::Bare::start(path, load)?),
-            Self::TokioUring => Box::new(tokio_uring::TokioUring::start(path, load)?),
-            Self::Glommio => Box::new(glommio::Glommio::start(path, load)?),
-            Self::Compio => Box::new(compio::Compio::start(path, load)?),
-            Self::Monoio => Box::new(monoio::Monoio::start(path, load)?),
+            Self::TokioUring => Box::new(tokio_uring::TokioUring::start(path, load, Settings::Best)?),
+            Self::TokioUringDefault => {
+                Box::new(tokio_uring::TokioUring::start(path, load, Settings::Default)?)
+            }
+            Self::Glommio => Box::new(glommio::Glommio::start(path, load, Settings::Best)?),
+            Self::GlommioDefault => Box::new(glommio::Glommio::start(path, load, Settings::Default)?),
+            Self::Compio => Box::new(compio::Compio::start(path, load, Settings::Best)?),
+            Self::CompioDefault => Box::new(compio::Compio::start(path, load, Settings::Default)?),
+            Self::Monoio => Box::new(monoio::Monoio::start(path, load, Settings::Best)?),
+            Self::MonoioDefault => Box::new(monoio::Monoio::start(path, load, Settings::Default)?),
             Self::Tokio => Box::new(tokio::Tokio::start(path, load)?),
         })
     }

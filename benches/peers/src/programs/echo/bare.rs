@@ -3,7 +3,6 @@
 //! # Safety
 //!
 //! The ring goes before the buffers and the sockets, and returns when nothing is in flight.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::net::TcpStream;
@@ -11,7 +10,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use crate::SLOT_BYTES;
+use super::server::SLOT_BYTES;
 
 /// Set in `user_data` of sends.
 const SEND: u64 = 1 << 32;
