@@ -172,6 +172,58 @@ fn a_table_that_is_too_short_is_left_as_it_was() {
     assert_eq!((registered.rung(), registered.entries()), (Rung::Regions, Some((1, 1))));
 }
 
+/// The kernel places entry after entry and says how many it did, not which failed: what was placed is taken back.
+#[test]
+fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
+    let Some(ring) = ring("partial placement") else { return };
+    ring.submitter().register_buffers_sparse(16).unwrap();
+    let bytes = 8 * 4096;
+    // SAFETY: asks for memory of its own, at any place.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(memory, libc::MAP_FAILED);
+    // SAFETY: mapped just now, never unmapped, and used by the arena alone.
+    let builder = unsafe {
+        FixedArena::from_raw(
+            memory.cast(),
+            bytes,
+            uring_arena::SlotSpec::Size(nz(4096)),
+            uring_arena::NoDealloc,
+        )
+    };
+    let arena = builder.build().unwrap();
+    let last_three = memory.wrapping_byte_add(5 * 4096);
+    // SAFETY: pages of the mapping; nobody writes them meanwhile.
+    assert_eq!(unsafe { libc::mprotect(last_three, 3 * 4096, libc::PROT_READ) }, 0);
+    let options = RegisterOptions::new().at(4);
+    let error = try_register(&ring, &arena, options.rung(Rung::Slots)).unwrap_err();
+    assert_eq!(error, RegisterError::MemoryRefused { entry: 5 });
+    assert!(error.to_string().contains("it must be writable"), "{error}");
+    let is_empty = |index: u32| {
+        let info = ring_info(ring.as_raw_fd()).unwrap();
+        let entry = info.lines().find(|line| line.trim_start().starts_with(&format!("{index}: ")));
+        entry.is_none_or(|entry| entry.contains("<none>"))
+    };
+    assert!((0..16).all(is_empty), "{}", ring_info(ring.as_raw_fd()).unwrap());
+    // Asked for the best there is, both rungs say why not.
+    let registered = try_register(&ring, &arena, options).unwrap();
+    assert_eq!(registered.rung(), Rung::Unregistered);
+    let refused = [5, 0].map(|entry| RegisterError::MemoryRefused { entry });
+    assert_eq!(registered.refused().iter().map(|(_, error)| error.clone()).collect::<Vec<_>>(), refused);
+    // SAFETY: as above. Then everything is registered as if nothing had been.
+    assert_eq!(unsafe { libc::mprotect(last_three, 3 * 4096, libc::PROT_READ | libc::PROT_WRITE) }, 0);
+    assert_eq!(try_register(&ring, &arena, options).unwrap().entries(), Some((4, 8)));
+    assert!(!is_empty(4), "{}", ring_info(ring.as_raw_fd()).unwrap());
+}
+
 #[test]
 fn mistakes_are_errors_not_lower_rungs() {
     let Some(ring) = ring("mistakes") else { return };

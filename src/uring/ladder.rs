@@ -7,126 +7,14 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
-use super::registered::RegisteredArena;
+use super::register_options::RegisterOptions;
 use super::syscall::{self, Cloned};
 use super::table::{self, ENTRIES_MAX, ENTRY_BYTES_MAX, Table};
-use super::{Feature, Memlock, Probe};
+use super::{Feature, Memlock, Probe, Rung};
 use crate::error::RegisterError;
 use crate::lease::Handle;
-
-/// How an arena is known to a ring.
-///
-/// ```
-/// use uring_arena::Rung;
-///
-/// assert!(Rung::Slots.is_registered());
-/// assert!(!Rung::Unregistered.is_registered());
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Rung {
-    /// Only to be asked for: the first of those below that works.
-    #[default]
-    Best,
-    /// Shares the registration of another ring: pins nothing again, costs no locked memory. Linux 6.12 (6.13 at an index).
-    Cloned,
-    /// One index per slot: slot index = buffer index. Up to 16,384 slots; costs the kernel 1 KiB a slot.
-    Slots,
-    /// One index per region of up to 1 GiB. With transparent huge pages it takes a tenth of the time of the slot rung for 16,384 slots of
-    /// 64 KiB, and cloning it a thousandth; with ordinary pages both rungs take as long.
-    Regions,
-    /// Not at all: operations are ordinary reads, writes and sends.
-    Unregistered,
-}
-
-impl Rung {
-    /// Whether operations can use a registered buffer.
-    pub fn is_registered(self) -> bool {
-        matches!(self, Rung::Cloned | Rung::Slots | Rung::Regions)
-    }
-}
-
-/// How an arena shall be registered.
-///
-/// ```
-/// use uring_arena::{RegisterOptions, Rung};
-///
-/// // From index 64 on of a table that the ring has already, by regions.
-/// let options = RegisterOptions::new().rung(Rung::Regions).at(64);
-/// # let _ = options;
-/// ```
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RegisterOptions<'a> {
-    rung: Rung,
-    at: Option<u32>,
-    source: Option<Source<'a>>,
-    probe: Option<Probe>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Source<'a> {
-    registered: &'a RegisteredArena,
-    ring: RawFd,
-}
-
-impl<'a> RegisterOptions<'a> {
-    /// The best rung, in a table of its own.
-    pub fn new() -> RegisterOptions<'a> {
-        RegisterOptions::default()
-    }
-
-    /// Demands one rung: anything else is an error. [`Rung::Best`] demands nothing.
-    #[must_use]
-    pub fn rung(mut self, rung: Rung) -> Self {
-        self.rung = rung;
-        self
-    }
-
-    /// Places the arena into the table that the ring has already, from this index on: several arenas on one ring, or an arena
-    /// beside other buffers. What stood there is replaced.
-    #[must_use]
-    pub fn at(mut self, index: u32) -> Self {
-        self.at = Some(index);
-        self
-    }
-
-    /// Offers a ring that has the arena registered, to clone from. Nothing is pinned or counted again.
-    #[must_use]
-    pub fn clone_of(mut self, registered: &'a RegisteredArena, ring: &impl AsRawFd) -> Self {
-        self.source = Some(Source { registered, ring: ring.as_raw_fd() });
-        self
-    }
-
-    /// Believes this probe instead of looking.
-    #[must_use]
-    pub fn probe(mut self, probe: Probe) -> Self {
-        self.probe = Some(probe);
-        self
-    }
-
-    /// The same in a table of its own.
-    pub(crate) fn not_at(mut self) -> Self {
-        self.at = None;
-        self
-    }
-
-    pub(crate) fn probe_unless_known(mut self, probe: Probe) -> Self {
-        self.probe.get_or_insert(probe);
-        self
-    }
-
-    pub(super) fn known_probe(&self) -> Option<Probe> {
-        self.probe
-    }
-}
-
-impl From<Rung> for RegisterOptions<'_> {
-    fn from(rung: Rung) -> Self {
-        RegisterOptions::new().rung(rung)
-    }
-}
 
 /// Where the climb ended.
 pub(super) struct Reached {
@@ -323,6 +211,11 @@ impl Climb<'_> {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EINVAL) if step == "placing" => RegisterError::TableTooShort { needed, offset },
             Some(libc::EFAULT) => RegisterError::MemoryRefused { entry },
+            // This ring, or the one to clone from: if it is this one, the next rung down says so.
+            Some(libc::EEXIST) if step == "cloning" => RegisterError::NoSource(
+                "the ring to clone from was set up for a single issuer, on another thread: build it with \
+                 `single_issuer(false)`, or clone on that thread",
+            ),
             Some(libc::EEXIST) => RegisterError::WrongThread,
             Some(libc::ENOMEM) => {
                 let memlock = Memlock::for_bytes(locked);

@@ -8,10 +8,11 @@
 use std::fmt;
 use std::os::fd::AsRawFd;
 
-use super::ladder::{self, RegisterOptions, Rung};
+use super::ladder;
 use super::probe::Probe;
 use super::syscall;
 use super::table::Table;
+use super::{RegisterOptions, Rung};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
 use crate::lease::{Handle, Witness};
