@@ -1,9 +1,5 @@
-//! The driver: owner of a ring, of what is under way on it, and of when it is not.
-//!
-//! # Safety
-//!
-//! Unsafe here: pushing entries. What an entry refers to is held in the table until its final completion.
-#![allow(unsafe_code)]
+//! The driver: owner of a ring, of what is under way on it, and of when it is not. Here its turns: from what is to be done into the
+//! kernel and back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,21 +7,21 @@ use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, squeue, types};
+use io_uring::{IoUring, types};
 
 use super::arenas::Arenas;
 use super::files::Files;
-use super::key::{Key, Kind};
-use super::operation_table::{Held, OperationTable};
+use super::key::Key;
+use super::operation_table::OperationTable;
 use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
 use super::transfers::Transfers;
-use super::{DriverMetrics, Event, SocketId};
+use super::{DriverMetrics, Event};
 use crate::ArenaBytes;
 use crate::error::DriverError;
 use crate::sync::{AtomicU32, Ordering};
-use crate::uring::{Delivered, Probe};
+use crate::uring::Probe;
 
 /// Owns an io_uring and everything under way on it; safe through and through.
 ///
@@ -203,93 +199,6 @@ impl Driver {
         self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
     }
 
-    /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator would borrow the driver while the program uses it"
-    )]
-    pub fn next(&mut self) -> Option<Event> {
-        self.next_as()
-    }
-
-    /// As [`next`](Self::next), with bytes that allocate nothing on the heap.
-    pub fn next_in_place(&mut self) -> Option<Event<ArenaBytes>> {
-        self.next_as()
-    }
-
-    pub(super) fn next_as<B: Delivered>(&mut self) -> Option<Event<B>> {
-        loop {
-            if self.unfolding.is_some() {
-                if let Some(event) = self.unfold() {
-                    return Some(event);
-                }
-                continue;
-            }
-            let Some(completion) = self.uring.completion().next() else {
-                return self.next_told().map(Event::delivered);
-            };
-            self.metrics.completions += 1;
-            let is_final = !cqueue::more(completion.flags());
-            let key = Key::of(completion.user_data());
-            let Some(held) = self.operations.note_completed(key, is_final) else {
-                self.complete_without_place(key);
-                continue;
-            };
-            if !is_final
-                && let Some(Held::Receive(receive)) = held
-                && let Some(bytes) = receive.take_plain(&mut self.rings, &completion)
-            {
-                return Some(Event::Received { id: SocketId(key), bytes });
-            }
-            let Some(kind) = held.as_ref().map(Held::kind) else { continue };
-            if let Some(event) = self.complete(key, kind, &completion) {
-                return Some(event);
-            }
-        }
-    }
-
-    /// The next event that no completion brings.
-    fn next_told(&mut self) -> Option<Event<ArenaBytes>> {
-        if let Some(event) = self.told.pop_front() {
-            return Some(event);
-        }
-        while let Some((key, errno)) = self.closings.pop_front() {
-            let closed = self.closed(key, errno);
-            if closed.is_some() {
-                return closed;
-            }
-        }
-        None
-    }
-
-    /// Acts on a completion that is not a message like most.
-    #[inline(never)]
-    fn complete<B: Delivered>(
-        &mut self,
-        key: Key,
-        kind: Kind,
-        completion: &cqueue::Entry,
-    ) -> Option<Event<B>> {
-        match kind {
-            Kind::Receive => {
-                self.received(key, completion);
-                None
-            }
-            Kind::Accept => self.accepted(key, completion),
-            Kind::Transfer => self.transferred(key, completion),
-            Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
-        }
-    }
-
-    #[cold]
-    fn complete_without_place(&mut self, key: Key) {
-        if key == Key::WAKE {
-            self.woken();
-        } else if !key.is_of_cancel() {
-            self.metrics.unknown_completions += 1;
-        }
-    }
-
     /// Whether `next` would find something.
     pub(super) fn has_news(&mut self) -> bool {
         let is_told = !self.told.is_empty() || !self.closings.is_empty();
@@ -329,64 +238,6 @@ impl Driver {
             Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
             Err(errno) => Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno }),
         }
-    }
-
-    /// Takes a place in the table and pushes `entry`, whose `user_data` is filled in.
-    ///
-    /// If the operation cannot be taken it is given back with the reason.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to is owned by `held`, or lives for ever: until the final completion.
-    pub(super) unsafe fn start(
-        &mut self,
-        held: Held,
-        entry: squeue::Entry,
-    ) -> Result<Key, (Held, DriverError)> {
-        let limit = self.operations.limit();
-        let key = match self.operations.insert(held) {
-            Ok(key) => key,
-            Err(held) => return Err((held, DriverError::TooManyOperations { limit })),
-        };
-        // SAFETY: the table owns what the entry refers to (the caller's promise).
-        match unsafe { self.push(key, entry) } {
-            Ok(()) => Ok(key),
-            Err(error) => Err((self.operations.remove(key).expect("just inserted"), error)),
-        }
-    }
-
-    /// Pushes an entry for an operation in the table, which is in flight from here on.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until the final completion.
-    pub(super) unsafe fn push(&mut self, key: Key, entry: squeue::Entry) -> Result<(), DriverError> {
-        if self.operations.get(key).is_none() {
-            return Ok(());
-        }
-        let entry = entry.user_data(key.user_data());
-        // SAFETY: the caller's promise.
-        unsafe { self.push_entry(&entry) }?;
-        self.operations.note_pushed(key);
-        Ok(())
-    }
-
-    /// Pushes an entry, submitting what is in the way.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to outlives the operation.
-    pub(super) unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), DriverError> {
-        // A queue that stays full after a submission is one that the kernel does not take from now.
-        const TRIES: usize = 2;
-        for _ in 0..TRIES {
-            // SAFETY: the caller's promise.
-            if unsafe { self.uring.submission().push(entry) }.is_ok() {
-                return Ok(());
-            }
-            self.enter(true, None)?;
-        }
-        Err(DriverError::System { action: "submitting (the queue stays full)", errno: libc::EBUSY })
     }
 }
 
