@@ -14,7 +14,7 @@ TCP over loopback, in lockstep: one pinned thread writes one message to each con
 of processor time per message, so that neighbours on the machine are not in it. \
 Each system has a process of its own, started anew several times; rounds are interleaved. With DEFER_TASKRUN, and with epoll, the kernel receives inside the drain: \
 there the drain alone is the receiver's work. Other rings receive inside the sender's calls; for them only the whole round, sending \
-included, can be compared. Buffers are 1024 × 4096 B (16 KiB for messages of 16 KiB), touched beforehand. Each message is dropped at once, \
+included, can be compared. Settings are the best that each one's documentation names; as they come they are shown with 64 connections. Buffers are 1024 × 4096 B (16 KiB for messages of 16 KiB), touched beforehand. Each message is dropped at once, \
 or kept until the round is drained and dropped by a thread on another core, whose time is added; only what may leave its thread takes part \
 in that, copied where its owner may not.";
 
@@ -122,9 +122,9 @@ pub fn rows_of(metric: Metric, answers: &[(System, Answers)]) -> Vec<Row> {
 }
 
 fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
-    let systems = System::received_with(effort);
+    let systems = System::received_with(effort, shape);
     let start = || start_all("lockstep", &systems, shape, Allocator::Glibc, progress);
-    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 5), start, one_turn(shape, effort));
+    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
     for (metric, what) in [
         (Metric::Drain, "the drain alone"),
@@ -141,7 +141,7 @@ fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
 fn hand_over(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let systems: Vec<_> = System::ALL.into_iter().filter(|system| system.hands_over()).collect();
     let start = || start_all("handover", &systems, shape, Allocator::Glibc, progress);
-    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 5), start, one_turn(shape, effort));
+    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
     for (metric, what) in [(Metric::Drain, "the drain and the drop"), (Metric::Whole, "the whole round")] {
         let rows = rows_of(metric, &answers);

@@ -24,13 +24,13 @@ pub const MANY: usize = 10_000;
 const AT_ONCE: usize = 128;
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
-    let systems = System::received_with(effort);
     for connections in effort.choose(vec![FEW, MANY], vec![FEW, 1024, 4096, MANY]) {
         let shape = Shape { connections, message_bytes: 512 };
         let mut rows = Vec::new();
-        for system in &systems {
+        // Those of many connections in all tables, so that each makes a line of the plot.
+        for system in System::received_with(effort, Shape { connections: MANY, message_bytes: 512 }) {
             // One after the other: nothing is timed, and all together would use up the ports.
-            for (system, mut child) in start_all("idle", &[*system], shape, Allocator::Glibc, progress) {
+            for (system, mut child) in start_all("idle", &[system], shape, Allocator::Glibc, progress) {
                 // What it takes on the way through the wire it keeps; measured when all have been served.
                 if let Ok(sample) = child.run(1) {
                     let bytes = sample.get("resident").unwrap_or(f64::NAN);

@@ -15,7 +15,7 @@ const SHAPE: Shape = Shape { connections: 64, message_bytes: 512 };
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let mut heap = Vec::new();
-    let systems = System::received_with(effort);
+    let systems = System::received_with(effort, SHAPE);
     for (system, mut child) in start_all("lockstep", &systems, SHAPE, Allocator::Counting, progress) {
         if let Ok(sample) = child.run(64) {
             let each = sample.get("heap").unwrap_or(f64::NAN);

@@ -10,8 +10,8 @@ use super::{Comparison, Part};
 const HEAD: &str = "\
 # uring-arena beside its peers
 
-Made by `cargo run --release -p uring-arena-peers`; do not edit. `-- --quick` takes under two minutes, `-- core receive` runs two parts
-only. Numbers are medians over the rounds of one run, with the tenth and ninetieth percentile beside them. The rounds are interleaved:
+Made by `cargo run --release -p uring-arena-peers`, which takes about 25 minutes; do not edit. `-- --quick` takes under two minutes,
+`-- core receive` runs two parts only. Numbers are medians over the rounds of one run, with the tenth and ninetieth percentile beside them. The rounds are interleaved:
 each round visits every contender in turn, starting with another one each time. *ours ÷ this* is the median of the ratios taken round by
 round, with the same percentiles, so that what drifts between rounds falls out. Times are of one machine on one day: trust the ratios.
 ";
