@@ -17,6 +17,7 @@ mod pause;
 mod receive;
 mod received;
 mod rings;
+mod settle;
 mod shutdown;
 mod slot_states;
 mod starved;

@@ -2,6 +2,7 @@
 //!
 //! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses `region` and `slots`.
 
+mod books;
 mod census;
 mod core;
 mod handle;
@@ -15,7 +16,8 @@ mod waiters;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod witness;
 
-pub(crate) use self::core::{Books, Core, Plan};
+pub(crate) use self::core::{Core, Plan};
+pub(crate) use books::Books;
 pub(crate) use census::Owned;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
