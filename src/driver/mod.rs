@@ -19,6 +19,7 @@ mod push;
 mod receive;
 mod received;
 mod rings;
+mod settle;
 mod shutdown;
 mod slot_states;
 mod starved;

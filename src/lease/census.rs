@@ -6,7 +6,8 @@
 //! units that have headers.
 #![allow(unsafe_code)]
 
-use super::core::{Books, Core};
+use super::books::Books;
+use super::core::Core;
 use super::handle::Handle;
 use super::header::Header;
 use crate::sync::Ordering;

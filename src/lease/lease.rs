@@ -8,7 +8,8 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::core::{Books, Core};
+use super::books::Books;
+use super::core::Core;
 use super::header::{Header, HeaderLine, LINE, ZERO};
 use super::lifetime;
 use crate::region::scrub;

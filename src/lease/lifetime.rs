@@ -12,7 +12,8 @@
 
 use std::ptr::NonNull;
 
-use super::core::{Books, Core};
+use super::books::Books;
+use super::core::Core;
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, LINE, ZERO, back_of};
 use crate::slots::{self, Freed, free_block, free_slot};

@@ -13,7 +13,7 @@
 
 use std::task::Waker;
 
-use super::core::Books;
+use super::books::Books;
 use super::handle::Handle;
 use super::ledger::{Ledger, Seat, Turn};
 use super::place::{Bell, Place};

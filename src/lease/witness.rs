@@ -7,7 +7,8 @@
 
 use std::ptr::NonNull;
 
-use super::core::{Books, Core};
+use super::books::Books;
+use super::core::Core;
 use crate::region::Region;
 use crate::sync::Ordering;
 

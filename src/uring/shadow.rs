@@ -6,13 +6,13 @@
 
 use std::ptr::NonNull;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, Start};
 
 /// One posted slot. Empty once its completion was seen.
 struct Place {
     lease: Option<Lease>,
     /// Where the slot's bytes begin: kept, so that a completion need not work it out.
-    start: NonNull<u8>,
+    start: Start,
     /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty place.
     used: u32,
     id: u16,
@@ -35,7 +35,7 @@ impl Shadow {
     pub(super) fn new(count: u32) -> Shadow {
         assert!(count.is_power_of_two());
         let places =
-            (0..count).map(|_| Place { lease: None, start: NonNull::dangling(), used: 0, id: 0 }).collect();
+            (0..count).map(|_| Place { lease: None, start: Start::NOWHERE, used: 0, id: 0 }).collect();
         Shadow { places, head: 0, tail: 0, overtaken: 0 }
     }
 
@@ -83,7 +83,7 @@ impl Shadow {
         // Empty, so nothing is dropped: forgotten, so that no code is spent on it.
         std::mem::forget(place.lease.replace(lease));
         debug_assert!(place.used == 0);
-        (place.start, place.id) = (start, id);
+        (place.start, place.id) = (Start::new(start), id);
         self.tail = position.wrapping_add(1);
         position
     }
@@ -97,7 +97,7 @@ impl Shadow {
             return None;
         }
         let lease = place.lease.take()?;
-        let start = place.start;
+        let start = place.start.first_byte();
         self.leave_head();
         Some((lease, start))
     }
@@ -144,7 +144,7 @@ impl Shadow {
             return None;
         }
         let place = self.at(position);
-        Some((place.lease.as_ref()?, place.start, place.used))
+        Some((place.lease.as_ref()?, place.start.first_byte(), place.used))
     }
 
     /// Notes that `bytes` more of the slot at `position` are used.
