@@ -130,32 +130,49 @@ impl SlotMap {
 
     /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the frees seen in all words.
     fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
-        let mut frees = 0u64;
-        for at in (start..self.word_count).chain(0..start) {
-            let word = self.word(at);
-            let mut seen = Word(word.load(Ordering::Acquire));
-            while !seen.is_full() {
-                let mask = seen.lowest_free_many(wanted);
-                match word::exchange(word, seen, seen.claiming(mask)) {
-                    Ok(()) => return Ok((at, mask)),
-                    Err(now) => seen = now,
-                }
+        let mut frees = 0;
+        let (before, from) = self.words.split_at(start << self.shift);
+        for (first, words) in [(start, from), (0, before)] {
+            if let Some((at, mask)) = self.claim_among(words, wanted, &mut frees) {
+                return Ok((first + at, mask));
             }
-            frees = frees.wrapping_add(seen.version());
         }
         Err(frees)
     }
 
+    /// The same among some words, one after another: by their number from the first of them. Adds the frees seen to `frees`.
+    #[inline]
+    fn claim_among(&self, words: &[AtomicU64], wanted: usize, frees: &mut u64) -> Option<(usize, u32)> {
+        let mut place = 0;
+        while place < words.len() {
+            let word = &words[place];
+            let mut seen = Word(word.load(Ordering::Acquire));
+            while !seen.is_full() {
+                let mask = seen.lowest_free_many(wanted);
+                match word::exchange(word, seen, seen.claiming(mask)) {
+                    Ok(()) => return Some((place >> self.shift, mask)),
+                    Err(now) => seen = now,
+                }
+            }
+            *frees = frees.wrapping_add(seen.version());
+            place += 1 << self.shift;
+        }
+        None
+    }
+
     /// The frees seen in all words, if each of them was full.
     fn frees_if_full(&self) -> Option<u64> {
-        let mut all_full = true;
         let mut frees = 0u64;
-        for word in self.words.iter().step_by(1 << self.shift) {
-            let seen = Word(word.load(Ordering::Acquire));
-            all_full &= seen.is_full();
+        let mut place = 0;
+        while place < self.words.len() {
+            let seen = Word(self.words[place].load(Ordering::Acquire));
+            if !seen.is_full() {
+                return None;
+            }
             frees = frees.wrapping_add(seen.version());
+            place += 1 << self.shift;
         }
-        all_full.then_some(frees)
+        Some(frees)
     }
 
     /// Closes every word; returns how many hold no claim and so are drained already.
