@@ -9,10 +9,11 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use super::fixed_builder::CallerMemory;
-use super::{BuddyArena, BuddyGeometry, BuddyHint, InitPolicy, Unfaulted};
+use super::setters::shared_setters;
+use super::{BuddyArena, BuddyGeometry, BuddyHint, Unfaulted};
 use crate::error::BuildError;
 use crate::lease::{Books, FreeHook, Handle, Plan};
-use crate::region::{Backing, Dealloc, NoDealloc, PageSize, Region, Request};
+use crate::region::{Dealloc, NoDealloc, Region, Request};
 use crate::slots::{BLOCK_ORDER_MAX, BlockMap};
 
 enum Shape {
@@ -112,46 +113,18 @@ impl BuddyArenaBuilder {
 
     /// Aligns every block to `bytes`: as [`BuddyGeometry::with_alignment`]. Memory of the caller's must start on a multiple of it,
     /// or building fails.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BuddyArena, BuddyGeometry};
+    /// # let bytes = |n| NonZeroUsize::new(n).unwrap();
+    /// let geometry = BuddyGeometry::nearest(bytes(1 << 20), bytes(512))?;
+    /// let arena = BuddyArena::builder(geometry).alignment(bytes(4096)).build()?;
+    /// assert_eq!(arena.allocate(bytes(1))?.as_ptr().addr() % 4096, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn alignment(mut self, bytes: NonZeroUsize) -> BuddyArenaBuilder {
         self.alignment = Some(bytes);
-        self
-    }
-
-    /// Lets a buffer that outgrows its block go on on the heap instead of panicking.
-    pub fn auto_spill(mut self) -> BuddyArenaBuilder {
-        self.spill = true;
-        self
-    }
-
-    /// What a new owner finds in a block. Default: [`InitPolicy::Uninit`].
-    pub fn init_policy(mut self, policy: InitPolicy) -> BuddyArenaBuilder {
-        self.zero = policy == InitPolicy::Zero;
-        self
-    }
-
-    /// How [`build`](Self::build) makes the pages present. Default: [`PageSize::Auto`].
-    pub fn page_size(mut self, page_size: PageSize) -> BuddyArenaBuilder {
-        self.request.page_size = page_size;
-        self
-    }
-
-    /// Where the memory comes from. Default: [`Backing::Anonymous`]. Without effect on memory of the caller's.
-    pub fn backing(mut self, backing: Backing) -> BuddyArenaBuilder {
-        self.request.backing = backing;
-        self
-    }
-
-    /// Places the memory on one NUMA node ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html), Linux).
-    /// Without effect on the heap and on memory of the caller's.
-    pub fn numa_node(mut self, node: u32) -> BuddyArenaBuilder {
-        self.request.numa_node = Some(node);
-        self
-    }
-
-    /// Keeps the memory out of forked children (`MADV_DONTFORK`), where registered pages would not be shared anyway.
-    /// Without effect on the heap and on memory of the caller's.
-    pub fn keep_from_children(mut self) -> BuddyArenaBuilder {
-        self.request.keep_from_children = true;
         self
     }
 
@@ -214,6 +187,13 @@ impl BuddyArenaBuilder {
         self.alignment.map_or(Ok(geometry), |alignment| geometry.with_alignment(alignment))
     }
 }
+
+shared_setters!(
+    BuddyArenaBuilder,
+    "block",
+    "BuddyArena::builder(BuddyGeometry::nearest(NonZeroUsize::new(16384).unwrap(), NonZeroUsize::new(4096).unwrap())?)",
+    "arena.allocate(NonZeroUsize::new(4096).unwrap())?"
+);
 
 impl fmt::Debug for BuddyArenaBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,10 +9,11 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use super::{FixedArena, InitPolicy, SlotSpec, Unfaulted};
+use super::setters::shared_setters;
+use super::{FixedArena, SlotSpec, Unfaulted};
 use crate::error::BuildError;
 use crate::lease::{Books, FreeHook, Handle, Plan};
-use crate::region::{Backing, Dealloc, NoDealloc, PageSize, Region, Request};
+use crate::region::{Dealloc, NoDealloc, Region, Request};
 use crate::slots::{SLOTS_MAX, SlotMap};
 
 /// What the arena shall look like.
@@ -145,46 +146,17 @@ impl FixedArenaBuilder {
 
     /// Aligns the first slot and every other to `bytes`, a power of two, and rounds the slot size up to it
     /// (down for memory of the caller's). 4096 serves every `O_DIRECT` device. Default: 1.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::FixedArena;
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(5000).unwrap());
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// assert_eq!(arena.slot_capacity(), 8192);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn alignment(mut self, bytes: usize) -> FixedArenaBuilder {
         self.alignment = bytes;
-        self
-    }
-
-    /// Lets a buffer that outgrows its slot go on on the heap instead of panicking.
-    pub fn auto_spill(mut self) -> FixedArenaBuilder {
-        self.spill = true;
-        self
-    }
-
-    /// What a new owner finds in a slot. Default: [`InitPolicy::Uninit`].
-    pub fn init_policy(mut self, policy: InitPolicy) -> FixedArenaBuilder {
-        self.zero = policy == InitPolicy::Zero;
-        self
-    }
-
-    /// How [`build`](Self::build) makes the pages present. Default: [`PageSize::Auto`].
-    pub fn page_size(mut self, page_size: PageSize) -> FixedArenaBuilder {
-        self.request.page_size = page_size;
-        self
-    }
-
-    /// Where the memory comes from. Default: [`Backing::Anonymous`]. Without effect on memory of the caller's.
-    pub fn backing(mut self, backing: Backing) -> FixedArenaBuilder {
-        self.request.backing = backing;
-        self
-    }
-
-    /// Places the memory on one NUMA node ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html), Linux).
-    /// Without effect on the heap and on memory of the caller's.
-    pub fn numa_node(mut self, node: u32) -> FixedArenaBuilder {
-        self.request.numa_node = Some(node);
-        self
-    }
-
-    /// Keeps the memory out of forked children (`MADV_DONTFORK`), where registered pages would not be shared anyway.
-    /// Without effect on the heap and on memory of the caller's.
-    pub fn keep_from_children(mut self) -> FixedArenaBuilder {
-        self.request.keep_from_children = true;
         self
     }
 
@@ -254,6 +226,13 @@ impl FixedArenaBuilder {
         }
     }
 }
+
+shared_setters!(
+    FixedArenaBuilder,
+    "slot",
+    "FixedArena::with_slot_capacity(NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap())",
+    "arena.allocate()?"
+);
 
 impl fmt::Debug for FixedArenaBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,6 +15,7 @@ mod metrics;
 mod notify_waiters;
 mod policy;
 mod regions;
+mod setters;
 mod slot_states;
 mod spec;
 mod timeout;
