@@ -2,7 +2,7 @@
 //!
 //! Lockstep: one core, pinned; one message is written to each connection, then all are drained. Counted is the processor time of whole rounds,
 //! sender, receiver and helper threads: some rings receive inside the sender's calls, and on one core it is the time that passes, but for
-//! what others take. The systems take turns round by round, and the figure is the median of the ratios of neighbouring rounds.
+//! what others take. tokio with two workers is not pinned, and shows the time that passes too. The systems take turns round by round, and the figure is the median of the ratios of neighbouring rounds.
 //!
 //! ```text
 //! cargo bench --bench runtimes --features tokio,tokio-uring,compio [-- ROUNDS]
@@ -21,6 +21,8 @@ mod goal;
 mod tokio_loops;
 #[path = "runtimes/tokio_uring.rs"]
 mod tokio_uring_loops;
+#[path = "runtimes/workers.rs"]
+mod workers;
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -59,6 +61,8 @@ fn main() {
     let bench = std::env::args().any(|argument| argument == "--bench");
     let rounds = std::env::args().filter_map(|argument| argument.parse().ok()).next();
     let rounds: usize = rounds.unwrap_or(if bench { 2000 } else { 10 });
+    compare_workers("tokio pool", workers::pool, rounds / 20);
+    compare_workers("tokio pool, batch", workers::batched, rounds / 20);
     pin();
     compare_reads(
         "tokio-uring registered",
@@ -74,6 +78,14 @@ fn main() {
             "tokio pool, own thread",
             "tokio BytesMut",
             tokio_loops::threaded,
+            tokio_loops::own,
+            connections,
+            rounds,
+        );
+        compare(
+            "tokio pool, own thread, batch",
+            "tokio BytesMut",
+            tokio_loops::batched,
             tokio_loops::own,
             connections,
             rounds,
@@ -104,6 +116,37 @@ fn main() {
             rounds,
         );
     }
+}
+
+/// Connections of a runtime of several workers.
+const WORKERS_CONNECTIONS: usize = 64;
+
+/// Two workers that receive while a third thread sends.
+fn compare_workers(
+    name: &str,
+    start: fn((Vec<TcpStream>, Vec<TcpStream>)) -> workers::Workers,
+    rounds: usize,
+) {
+    let mut sides = [start, workers::own].map(|start| start(pairs(WORKERS_CONNECTIONS)));
+    let mut times = [Vec::new(), Vec::new()];
+    let rounds = rounds.max(2);
+    for round in 0..rounds + rounds.div_ceil(10) {
+        for side in [round % 2, 1 - round % 2] {
+            let took = sides[side].round();
+            if round >= rounds.div_ceil(10) {
+                times[side].push(took);
+            }
+        }
+    }
+    let ratio = |of: fn(&workers::Took) -> f64| {
+        median(times[0].iter().zip(&times[1]).map(|(ours, theirs)| of(ours) / of(theirs)).collect())
+    };
+    let (elapsed, processor) = (ratio(|took| took.elapsed_ns), ratio(|took| took.processor_ns));
+    let [ours, theirs] = [0, 1].map(|side| median(times[side].iter().map(|took| took.elapsed_ns).collect()));
+    println!(
+        "{WORKERS_CONNECTIONS} x {MESSAGE_BYTES} B  {name}, two workers: {ours:.0} ns a message passed; \
+         tokio BytesMut: {theirs:.0}; ratio {elapsed:.3}, of processor time {processor:.3}"
+    );
 }
 
 /// Reads of a file in the page cache, one after the other.

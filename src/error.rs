@@ -9,6 +9,8 @@ pub use kernel::{
 };
 
 /// A claim that could not be served.
+// As wide as the word of a `Buffer` whose place it takes in a `Result`: a narrower one makes the compiler move that word in pieces.
+#[repr(usize)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllocError {

@@ -43,9 +43,18 @@ pub fn pool(sockets: Vec<TcpStream>) -> Box<dyn System> {
 
 /// The engine on a thread of its own.
 pub fn threaded(sockets: Vec<TcpStream>) -> Box<dyn System> {
+    on_a_thread(sockets, false)
+}
+
+/// The same thread, scheduled as a batch job.
+pub fn batched(sockets: Vec<TcpStream>) -> Box<dyn System> {
+    on_a_thread(sockets, true)
+}
+
+fn on_a_thread(sockets: Vec<TcpStream>, batch: bool) -> Box<dyn System> {
     start(sockets, |sockets, goal, tasks| {
-        let pool = Pool::builder(super::arena()).own_thread().build().expect("a pool");
-        receive_all(&pool, sockets, &goal, tasks);
+        let builder = Pool::builder(super::arena()).own_thread().batch_scheduling(batch);
+        receive_all(&builder.build().expect("a pool"), sockets, &goal, tasks);
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::ring::{Ring, SharedRing};
+use super::ring::{Ring, SharedRing};
 use uring_arena::FixedArena;
 
 /// A future, and nothing once it is done.

@@ -125,7 +125,8 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn allocate_many(&self, count: usize, mut each: impl FnMut(Buffer)) -> usize {
-        self.handle.claim_slots(count, |lease, start| each(Buffer::new(lease, start, self.handle.slot_bytes)))
+        self.handle
+            .claim_slots(count, |lease, start, _| each(Buffer::new(lease, start, self.handle.slot_bytes)))
     }
 
     /// The buffer of a slot that was kept for the caller while it waited.

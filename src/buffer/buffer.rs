@@ -289,11 +289,10 @@ impl std::fmt::Debug for Buffer {
 impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
-        if self.home.is_heap() {
-            self.drop_heap();
-        } else {
-            self.note_len();
+        // What is left in its place needs no drop of its own.
+        match std::mem::replace(&mut self.home, BufferHome::heap(0)).into_lease() {
+            Ok(lease) => lease.free_written(self.len),
+            Err(headroom) => self.drop_heap(headroom),
         }
-        // The home goes next, and the slot with it.
     }
 }

@@ -164,8 +164,8 @@ impl Drop for SharedHome {
     #[inline]
     fn drop(&mut self) {
         if self.is_heap() {
-            // SAFETY: this value's own count of the vector (invariant).
-            unsafe { Arc::decrement_strong_count(self.vector()) };
+            // SAFETY: this value's own count of the vector (invariant), given up once.
+            unsafe { give_up_vector(self.vector()) };
             return;
         }
         // SAFETY: from `into_raw` (invariant). Dropped below by the last owner only.
@@ -174,4 +174,15 @@ impl Drop for SharedHome {
             drop(ManuallyDrop::into_inner(lease));
         }
     }
+}
+
+/// Not inlined, so that a drop in the arena stays a handful of instructions.
+///
+/// # Safety
+///
+/// The caller owns one count of the vector, and gives it up.
+#[inline(never)]
+unsafe fn give_up_vector(vector: *const Vec<u8>) {
+    // SAFETY: the caller's promise.
+    unsafe { Arc::decrement_strong_count(vector) };
 }

@@ -81,7 +81,10 @@ impl Buffer {
         (self.take_vector(), headroom)
     }
 
-    pub(super) fn drop_heap(&mut self) {
+    /// Frees the vector of a spilled buffer whose home, with so much head room, was taken out.
+    #[inline(never)]
+    pub(super) fn drop_heap(&mut self, headroom: usize) {
+        self.home = BufferHome::heap(headroom);
         drop(self.take_vector());
     }
 }

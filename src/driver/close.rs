@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use io_uring::{opcode, types};
 
 use super::accept::Accept;
-use super::key::{Key, Kind};
+use super::key::Key;
 use super::operation_table::Held;
 use super::receive::Receive;
 use super::{Driver, Event, SocketId};
@@ -60,7 +60,6 @@ impl Driver {
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
         let key = id.0;
         let held = self.operations.get(key).ok_or(DriverError::UnknownSocket)?;
-        let kind = held.kind();
         match held {
             Held::Receive(Receive { closing: true, .. }) | Held::Accept(Accept { closing: true, .. }) => {
                 return Ok(());
@@ -69,7 +68,7 @@ impl Driver {
             Held::Transfer(_) => return Err(DriverError::UnknownSocket),
         }
         if self.operations.is_in_flight(key) {
-            return self.cancel(key, kind).inspect_err(|_| self.set_closing(key, false));
+            return self.cancel(key).inspect_err(|_| self.set_closing(key, false));
         }
         if !self.is_unfolding(key) {
             // Parked, or about to be armed: no completion will tell.
@@ -98,9 +97,9 @@ impl Driver {
     }
 
     /// Asks the kernel to end an operation. Its own completion tells when it has.
-    pub(super) fn cancel(&mut self, key: Key, kind: Kind) -> Result<(), DriverError> {
-        let builder = types::CancelBuilder::user_data(key.pack(kind));
-        let entry = opcode::AsyncCancel2::new(builder).build().user_data(key.pack(Kind::Cancel));
+    pub(super) fn cancel(&mut self, key: Key) -> Result<(), DriverError> {
+        let builder = types::CancelBuilder::user_data(key.user_data());
+        let entry = opcode::AsyncCancel2::new(builder).build().user_data(key.of_cancel().user_data());
         // SAFETY: the entry refers to nothing.
         unsafe { self.push_entry(&entry) }
     }

@@ -1,9 +1,5 @@
-//! The driver: owner of a ring, of what is under way on it, and of when it is not.
-//!
-//! # Safety
-//!
-//! Unsafe here: pushing entries. What an entry refers to is held in the table until its final completion.
-#![allow(unsafe_code)]
+//! The driver: owner of a ring, of what is under way on it, and of when it is not. Here its turns: from what is to be done into the
+//! kernel and back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,12 +7,12 @@ use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use io_uring::{IoUring, cqueue, squeue, types};
+use io_uring::{IoUring, types};
 
 use super::arenas::Arenas;
 use super::files::Files;
-use super::key::{Key, Kind};
-use super::operation_table::{Held, OperationTable};
+use super::key::Key;
+use super::operation_table::OperationTable;
 use super::received::Unfolding;
 use super::rings::Rings;
 use super::starved::Alarm;
@@ -25,7 +21,7 @@ use super::{DriverMetrics, Event};
 use crate::ArenaBytes;
 use crate::error::DriverError;
 use crate::sync::{AtomicU32, Ordering};
-use crate::uring::{Delivered, Probe};
+use crate::uring::Probe;
 
 /// Owns an io_uring and everything under way on it; safe through and through.
 ///
@@ -203,78 +199,6 @@ impl Driver {
         self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
     }
 
-    /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator would borrow the driver while the program uses it"
-    )]
-    pub fn next(&mut self) -> Option<Event> {
-        self.next_as()
-    }
-
-    /// As [`next`](Self::next), with bytes that allocate nothing on the heap.
-    pub fn next_in_place(&mut self) -> Option<Event<ArenaBytes>> {
-        self.next_as()
-    }
-
-    pub(super) fn next_as<B: Delivered>(&mut self) -> Option<Event<B>> {
-        loop {
-            if self.unfolding.is_some() {
-                if let Some(event) = self.unfold() {
-                    return Some(event);
-                }
-                continue;
-            }
-            let Some(completion) = self.uring.completion().next() else {
-                return self.next_told().map(Event::delivered);
-            };
-            if let Some(event) = self.complete(&completion) {
-                return Some(event);
-            }
-        }
-    }
-
-    /// The next event that no completion brings.
-    fn next_told(&mut self) -> Option<Event<ArenaBytes>> {
-        if let Some(event) = self.told.pop_front() {
-            return Some(event);
-        }
-        while let Some((key, errno)) = self.closings.pop_front() {
-            let closed = self.closed(key, errno);
-            if closed.is_some() {
-                return closed;
-            }
-        }
-        None
-    }
-
-    /// Acts on one completion.
-    #[inline]
-    fn complete<B: Delivered>(&mut self, completion: &cqueue::Entry) -> Option<Event<B>> {
-        self.metrics.completions += 1;
-        let is_final = !cqueue::more(completion.flags());
-        let Some((key, kind)) = self.operations.note_completed(completion.user_data(), is_final) else {
-            self.complete_without_place(completion);
-            return None;
-        };
-        match kind {
-            Kind::Receive => self.received(key, completion),
-            Kind::Accept => self.accepted(key, completion),
-            Kind::Transfer => self.transferred(key, completion),
-            Kind::Wake | Kind::Cancel => unreachable!("they have no place in the table"),
-        }
-    }
-
-    #[cold]
-    fn complete_without_place(&mut self, completion: &cqueue::Entry) {
-        let (key, kind) = Key::unpack(completion.user_data());
-        if kind == Kind::Wake as u8 && key == Key::NO_PLACE {
-            self.woken();
-        } else if kind != Kind::Cancel as u8 {
-            self.metrics.unknown_completions += 1;
-        }
-    }
-
     /// Whether `next` would find something.
     pub(super) fn has_news(&mut self) -> bool {
         let is_told = !self.told.is_empty() || !self.closings.is_empty();
@@ -314,62 +238,6 @@ impl Driver {
             Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
             Err(errno) => Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno }),
         }
-    }
-
-    /// Takes a place in the table and pushes `entry`, whose `user_data` is filled in.
-    ///
-    /// If the operation cannot be taken it is given back with the reason.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to is owned by `held`, or lives for ever: until the final completion.
-    pub(super) unsafe fn start(
-        &mut self,
-        held: Held,
-        entry: squeue::Entry,
-    ) -> Result<Key, (Held, DriverError)> {
-        let limit = self.operations.limit();
-        let key = match self.operations.insert(held) {
-            Ok(key) => key,
-            Err(held) => return Err((held, DriverError::TooManyOperations { limit })),
-        };
-        // SAFETY: the table owns what the entry refers to (the caller's promise).
-        match unsafe { self.push(key, entry) } {
-            Ok(()) => Ok(key),
-            Err(error) => Err((self.operations.remove(key).expect("just inserted"), error)),
-        }
-    }
-
-    /// Pushes an entry for an operation in the table, which is in flight from here on.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until the final completion.
-    pub(super) unsafe fn push(&mut self, key: Key, entry: squeue::Entry) -> Result<(), DriverError> {
-        let Some(held) = self.operations.get(key) else { return Ok(()) };
-        let entry = entry.user_data(key.pack(held.kind()));
-        // SAFETY: the caller's promise.
-        unsafe { self.push_entry(&entry) }?;
-        self.operations.note_pushed(key);
-        Ok(())
-    }
-
-    /// Pushes an entry, submitting what is in the way.
-    ///
-    /// # Safety
-    ///
-    /// What the entry refers to outlives the operation.
-    pub(super) unsafe fn push_entry(&mut self, entry: &squeue::Entry) -> Result<(), DriverError> {
-        // A queue that stays full after a submission is one that the kernel does not take from now.
-        const TRIES: usize = 2;
-        for _ in 0..TRIES {
-            // SAFETY: the caller's promise.
-            if unsafe { self.uring.submission().push(entry) }.is_ok() {
-                return Ok(());
-            }
-            self.enter(true, None)?;
-        }
-        Err(DriverError::System { action: "submitting (the queue stays full)", errno: libc::EBUSY })
     }
 }
 

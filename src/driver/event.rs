@@ -26,7 +26,7 @@ impl SocketId {
     /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that no other open socket
     /// has: for a table of your own. Given out again after [`Event::Closed`].
     pub fn index(self) -> usize {
-        self.0.place as usize
+        self.0.place() as usize
     }
 }
 
@@ -38,7 +38,7 @@ impl OperationId {
     /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that nothing else under way
     /// has: for a table of your own. Given out again after the operation's event.
     pub fn index(self) -> usize {
-        self.0.place as usize
+        self.0.place() as usize
     }
 }
 

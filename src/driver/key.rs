@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Transfer = 3,
     /// The poll of the descriptor that freed slots raise. Has no place in the table: it refers to no memory.
     Wake = 14,
-    /// A cancellation. Has no place in the table either; its key is that of its target.
+    /// A cancellation. Has no place in the table either; the rest of its key is that of its target.
     Cancel = 15,
 }
 
@@ -37,28 +37,58 @@ impl Generation {
     }
 }
 
-/// Place and generation: one operation, and no other one for the next 16 million in that place.
+/// One operation, and no other one for the next 16 million in its place: what a completion carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) place: u32,
-    pub(super) generation: Generation,
-}
+pub(super) struct Key(u64);
 
 impl Key {
-    /// What an operation without a place is keyed by.
-    pub(super) const NO_PLACE: Key = Key { place: u32::MAX, generation: Generation(0) };
+    /// What the poll of the alarm is recognised by. It has no place.
+    pub(super) const WAKE: Key = Key((Kind::Wake as u64) << KIND_SHIFT | u32::MAX as u64);
 
     #[inline]
-    pub(super) fn pack(self, kind: Kind) -> u64 {
-        (kind as u64) << KIND_SHIFT | u64::from(self.generation.0) << 32 | u64::from(self.place)
+    pub(super) fn new(kind: Kind, generation: Generation, place: u32) -> Key {
+        Key((kind as u64) << KIND_SHIFT | u64::from(generation.0) << 32 | u64::from(place))
     }
 
-    /// The key in `user_data`, and the number of its kind.
+    /// What a completion carries, which need not be a key of ours.
     #[inline]
-    pub(super) fn unpack(user_data: u64) -> (Key, u8) {
-        let generation = Generation((user_data >> 32) as u32 & GENERATION_MAX);
-        (Key { place: user_data as u32, generation }, (user_data >> KIND_SHIFT) as u8)
+    pub(super) fn of(user_data: u64) -> Key {
+        Key(user_data)
     }
+
+    #[inline]
+    pub(super) fn user_data(self) -> u64 {
+        self.0
+    }
+
+    /// What the cancellation of this operation is recognised by.
+    pub(super) fn of_cancel(self) -> Key {
+        let rest = (1 << KIND_SHIFT) - 1;
+        Key((Kind::Cancel as u64) << KIND_SHIFT | self.0 & rest)
+    }
+
+    pub(super) fn is_of_cancel(self) -> bool {
+        self.0 >> KIND_SHIFT == Kind::Cancel as u64
+    }
+
+    #[inline]
+    pub(super) fn place(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    pub(super) fn mark(self) -> Mark {
+        Mark((self.0 >> 32) as u32)
+    }
+}
+
+/// Kind and generation: all of a key but its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(u32);
+
+impl Mark {
+    /// Of no operation: no kind has the number 0.
+    pub(super) const NONE: Mark = Mark(0);
 }
 
 #[cfg(test)]
@@ -66,11 +96,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_comes_back_as_it_was_packed() {
-        let key = Key { place: u32::MAX, generation: Generation(GENERATION_MAX) };
-        assert_eq!(Key::unpack(key.pack(Kind::Cancel)), (key, Kind::Cancel as u8));
-        let key = Key { place: 7, generation: Generation(0) };
-        assert_eq!(Key::unpack(key.pack(Kind::Receive)), (key, Kind::Receive as u8));
+    fn a_key_carries_its_place_and_differs_by_kind_and_generation() {
+        let generation = Generation(GENERATION_MAX);
+        let key = Key::new(Kind::Receive, generation, u32::MAX);
+        assert_eq!((key.place(), Key::of(key.user_data())), (u32::MAX, key));
+        assert_ne!(key.mark(), Key::new(Kind::Accept, generation, u32::MAX).mark());
+        assert_ne!(key.mark(), Key::new(Kind::Receive, generation.next(), u32::MAX).mark());
+        assert_ne!(key.mark(), Mark::NONE);
+    }
+
+    #[test]
+    fn a_cancellation_is_told_from_its_target() {
+        let key = Key::new(Kind::Transfer, Generation(7), 3);
+        assert!(key.of_cancel().is_of_cancel() && !key.is_of_cancel());
+        assert_eq!(key.of_cancel().place(), key.place());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who is under way: a table made once, so that an operation allocates nothing.
 
 use super::accept::Accept;
-use super::key::{Generation, Key, Kind};
+use super::key::{Generation, Key, Kind, Mark};
 use super::receive::Receive;
 
 /// What an operation needs until its final completion.
@@ -25,11 +25,14 @@ impl Held {
     }
 }
 
-/// One place of the table.
+/// One place of the table: half a cache line, so that a completion touches one.
+#[repr(align(32))]
 struct Place {
     generation: Generation,
-    /// The kernel has it: from the push to the final completion.
-    in_flight: bool,
+    /// Of the operation that is here.
+    mark: Mark,
+    /// The same while the kernel has it, from the push to the final completion: so one comparison recognises those.
+    in_flight: Mark,
     held: Option<Held>,
     next_free: u32,
 }
@@ -39,7 +42,8 @@ const NONE: u32 = u32::MAX;
 
 /// The operations of one driver.
 ///
-/// Invariant: `in_flight` counts the places whose `in_flight` is set, and only full places are.
+/// Invariants: a place has a mark while it is full. `in_flight` counts the places whose mark is in flight, and only full places
+/// have one.
 pub(super) struct OperationTable {
     places: Vec<Place>,
     free: u32,
@@ -76,7 +80,8 @@ impl OperationTable {
             NONE => {
                 self.places.push(Place {
                     generation: Generation::default(),
-                    in_flight: false,
+                    mark: Mark::NONE,
+                    in_flight: Mark::NONE,
                     held: None,
                     next_free: NONE,
                 });
@@ -86,20 +91,22 @@ impl OperationTable {
         };
         let entry = &mut self.places[place as usize];
         self.free = std::mem::replace(&mut entry.next_free, NONE);
-        debug_assert!(entry.held.is_none() && !entry.in_flight);
+        debug_assert!(entry.held.is_none() && entry.in_flight == Mark::NONE);
+        let key = Key::new(held.kind(), entry.generation, place);
+        entry.mark = key.mark();
         entry.held = Some(held);
         self.count += 1;
-        Ok(Key { place, generation: entry.generation })
+        Ok(key)
     }
 
     #[inline]
     fn place(&self, key: Key) -> Option<&Place> {
-        self.places.get(key.place as usize).filter(|place| place.generation == key.generation)
+        self.places.get(key.place() as usize).filter(|place| place.mark == key.mark())
     }
 
     #[inline]
     fn place_mut(&mut self, key: Key) -> Option<&mut Place> {
-        self.places.get_mut(key.place as usize).filter(|place| place.generation == key.generation)
+        self.places.get_mut(key.place() as usize).filter(|place| place.mark == key.mark())
     }
 
     #[inline]
@@ -121,57 +128,57 @@ impl OperationTable {
     }
 
     pub(super) fn is_in_flight(&self, key: Key) -> bool {
-        self.place(key).is_some_and(|place| place.in_flight)
+        self.place(key).is_some_and(|place| place.in_flight != Mark::NONE)
     }
 
     /// Notes that the operation was pushed.
     pub(super) fn note_pushed(&mut self, key: Key) {
         if let Some(place) = self.place_mut(key) {
-            debug_assert!(!place.in_flight && place.held.is_some());
-            place.in_flight = true;
+            debug_assert!(place.in_flight == Mark::NONE && place.held.is_some());
+            place.in_flight = key.mark();
             self.in_flight += 1;
         }
     }
 
-    /// Recognises a completion: the key of its operation, which is no longer in flight if this was the final one.
+    /// Recognises a completion: its operation, which is no longer in flight if this was the final one.
     /// `None` if nothing of that kind and generation is in flight.
     #[inline]
-    pub(super) fn note_completed(&mut self, user_data: u64, is_final: bool) -> Option<(Key, Kind)> {
-        let (key, kind_number) = Key::unpack(user_data);
-        let place = self.place_mut(key)?;
-        let kind = place.held.as_ref()?.kind();
-        if !place.in_flight || kind as u8 != kind_number {
+    pub(super) fn note_completed(&mut self, key: Key, is_final: bool) -> Option<&mut Option<Held>> {
+        let place = self.places.get_mut(key.place() as usize)?;
+        if place.in_flight != key.mark() || key.mark() == Mark::NONE {
             return None;
         }
         if is_final {
-            place.in_flight = false;
+            place.in_flight = Mark::NONE;
             self.in_flight -= 1;
         }
-        Some((key, kind))
+        Some(&mut place.held)
     }
 
     /// Gives a place back. The operation must not be in flight.
     pub(super) fn remove(&mut self, key: Key) -> Option<Held> {
         let free = self.free;
         let place = self.place_mut(key)?;
-        debug_assert!(!place.in_flight, "removed while the kernel has it");
+        debug_assert!(place.in_flight == Mark::NONE, "removed while the kernel has it");
         let held = place.held.take()?;
         place.generation = place.generation.next();
+        place.mark = Mark::NONE;
         place.next_free = free;
-        self.free = key.place;
+        self.free = key.place();
         self.count -= 1;
         Some(held)
     }
 
     /// The keys of all operations.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.places
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| place.held.is_some())
-            .map(|(place, entry)| Key { place: place as u32, generation: entry.generation })
+        self.places.iter().enumerate().filter_map(|(place, entry)| {
+            let kind = entry.held.as_ref()?.kind();
+            Some(Key::new(kind, entry.generation, place as u32))
+        })
     }
 }
+
+const _: () = assert!(size_of::<Place>() == 32);
 
 #[cfg(test)]
 mod tests {
@@ -182,20 +189,28 @@ mod tests {
     }
 
     #[test]
+    fn a_completion_that_names_no_kind_is_not_recognised() {
+        let mut table = OperationTable::new(1);
+        let key = table.insert(listener()).ok().unwrap();
+        assert!(table.note_completed(Key::of(key.place().into()), true).is_none());
+        assert_eq!(table.in_flight(), 0);
+    }
+
+    #[test]
     fn a_late_completion_of_an_earlier_operation_is_not_recognised() {
         let mut table = OperationTable::new(1);
         let first = table.insert(listener()).ok().unwrap();
         table.note_pushed(first);
-        assert_eq!(table.note_completed(first.pack(Kind::Accept), true), Some((first, Kind::Accept)));
+        assert!(table.note_completed(first, true).is_some());
         assert!(table.remove(first).is_some());
         let second = table.insert(listener()).ok().unwrap();
         table.note_pushed(second);
-        assert_eq!(second.place, first.place);
-        assert_eq!(table.note_completed(first.pack(Kind::Accept), true), None);
-        assert_eq!(table.note_completed(second.pack(Kind::Receive), true), None);
+        assert_eq!(second.place(), first.place());
+        assert!(table.note_completed(first, true).is_none());
+        assert!(table.note_completed(second.of_cancel(), true).is_none());
         assert_eq!(table.in_flight(), 1);
-        assert!(table.note_completed(second.pack(Kind::Accept), true).is_some());
-        assert_eq!(table.note_completed(second.pack(Kind::Accept), true), None);
+        assert!(table.note_completed(second, true).is_some());
+        assert!(table.note_completed(second, true).is_none());
         assert_eq!(table.in_flight(), 0);
     }
 

@@ -1,6 +1,5 @@
 //! Not receiving from a socket for a while: the bytes stay with the peer.
 
-use super::key::Kind;
 use super::{Driver, SocketId};
 use crate::error::DriverError;
 
@@ -45,7 +44,7 @@ impl Driver {
         receive.paused = true;
         if is_in_flight && !receive.pausing {
             receive.pausing = true;
-            self.cancel(key, Kind::Receive)?;
+            self.cancel(key)?;
         }
         Ok(())
     }

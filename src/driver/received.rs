@@ -8,7 +8,8 @@
 use io_uring::cqueue;
 
 use super::key::Key;
-use super::receive::Form;
+use super::receive::{Form, Receive};
+use super::rings::Rings;
 use super::{Driver, Event, SocketId};
 use crate::ArenaBytes;
 use crate::uring::{BufferRing, Cursor, Delivered, Status};
@@ -22,27 +23,37 @@ pub(super) struct Unfolding {
     status: Status,
 }
 
-impl Driver {
-    /// Acts on a completion of the receive at `key`.
+impl Receive {
+    /// The bytes of a completion of this receive, which goes on, if it is one like most: see [`BufferRing::take_plain`].
     #[inline]
-    pub(super) fn received<B: Delivered>(
+    pub(super) fn take_plain<B: Delivered>(
         &mut self,
-        key: Key,
+        rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<Event<B>> {
-        let receive = self.operations.receive_mut(key)?;
-        let (number, form) = (receive.ring, receive.form);
-        let buffers = &mut self.rings.get_mut(number)?.buffers;
+    ) -> Option<B> {
+        if self.form != Form::Stream {
+            return None;
+        }
+        let buffers = &mut rings.get_mut(self.ring)?.buffers;
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken from the queue once; and the
         // completion before it has been unfolded.
-        let (mut cursor, status) = unsafe { buffers.begin(completion.result(), completion.flags()) };
+        let bytes = unsafe { buffers.take_plain(completion.result(), completion.flags()) }?;
+        self.served = true;
+        Some(bytes)
+    }
+}
+
+impl Driver {
+    /// Begins to unfold a completion of the receive at `key`.
+    pub(super) fn received(&mut self, key: Key, completion: &cqueue::Entry) {
+        let Some(receive) = self.operations.receive_mut(key) else { return };
+        let (number, form) = (receive.ring, receive.form);
+        let Some(ring) = self.rings.get_mut(number) else { return };
+        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken from the queue once; and the
+        // completion before it has been unfolded.
+        let (cursor, status) = unsafe { ring.buffers.begin(completion.result(), completion.flags()) };
         receive.served |= !cursor.is_done();
-        // The common case, kept short: one slot of a stream, and the receive goes on.
-        if form == Form::Stream && status == Status::Armed && cursor.is_in_one_slot(buffers) {
-            return buffers.take(&mut cursor).map(|bytes| Event::Received { id: SocketId(key), bytes });
-        }
         self.unfolding = Some(Unfolding { key, ring: number, form, cursor, status });
-        None
     }
 
     /// Hands out what is left of a completion, then acts on its status.

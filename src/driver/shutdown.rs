@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::key::Key;
-use super::operation_table::Held;
 use super::{Driver, Event};
 use crate::error::DriverError;
 
@@ -127,8 +126,8 @@ impl Driver {
             self.operations.keys().filter(|&key| self.operations.is_in_flight(key)).collect();
         for keys in keys.chunks(CANCELS_AT_ONCE) {
             for &key in keys {
-                if let Some(kind) = self.operations.get(key).map(Held::kind) {
-                    self.cancel(key, kind)?;
+                if self.operations.get(key).is_some() {
+                    self.cancel(key)?;
                 }
             }
             self.enter(true, None)?;

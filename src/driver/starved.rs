@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::{opcode, types};
 
 use super::Driver;
-use super::key::{Key, Kind};
+use super::key::Key;
 use crate::error::DriverError;
 use crate::lease::Bell;
 use crate::sync::Arc;
@@ -79,11 +79,12 @@ impl Driver {
         let mut feed = Feed { is_unfinished: false };
         for number in self.rings.numbers() {
             let Some(ring) = self.rings.get_mut(number) else { continue };
-            let ready = ring.buffers.refill();
             if ring.starved.count() == 0 || self.draining {
+                ring.buffers.refill_in_bulk();
                 ring.starved.listener = None;
                 continue;
             }
+            let ready = ring.buffers.refill();
             let ready = if ready > 0 { ready } else { self.listen(number)? };
             feed.is_unfinished |= self.arm_starved(number, ready)?;
         }
@@ -159,7 +160,7 @@ impl Driver {
         let fd = types::Fd(alarm.event_fd.raw());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
         // SAFETY: the driver owns the descriptor, and the entry refers to no memory.
-        unsafe { self.push_entry(&entry.user_data(Key::NO_PLACE.pack(Kind::Wake))) }?;
+        unsafe { self.push_entry(&entry.user_data(Key::WAKE.user_data())) }?;
         if let Some(alarm) = &mut self.alarm {
             alarm.polled = true;
         }

@@ -149,7 +149,7 @@ impl Driver {
         let number = *number;
         self.transfers.get_mut(number).cancelled = true;
         if self.operations.is_in_flight(key) {
-            return self.cancel(key, super::key::Kind::Transfer);
+            return self.cancel(key);
         }
         // Waiting its turn: armed on the next one, which finds it cancelled.
         if !self.ended.contains(&key) {

@@ -87,8 +87,8 @@ impl Books {
     pub(super) fn free_despite_waiters(&self, slot: u32, order: u32) -> Freed {
         match self {
             Books::Slots(map) => {
-                let (word, bit) = map.place_of(slot);
-                free_despite_waiters(word, bit)
+                let (word, step) = map.place_of(slot);
+                free_despite_waiters(word, step)
             }
             Books::Blocks(map) => {
                 let (word, step) = map.prepare_free(slot, order);

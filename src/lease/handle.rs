@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::core::{Core, Plan};
-use super::header::Header;
+use super::header::{Header, HeaderLine};
 use super::lease::Lease;
 use super::lifetime;
 use crate::error::BuildError;
@@ -73,15 +73,19 @@ impl Handle {
     }
 
     /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
-    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>)) -> usize {
+    #[inline] // into its few callers, so that what `each` keeps stays in registers
+    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>, u32)) -> usize {
         let mut claimed = 0;
         while claimed < wanted {
             let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
                 break;
             };
-            for (lease, start) in (Claimed { handle: self, first, mask }) {
-                claimed += 1;
-                each(lease, start);
+            claimed += mask.count_ones() as usize;
+            let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
+            for (lease, bit) in Claimed::new(self, first, mask) {
+                // SAFETY: the slots that the books number lie inside the region.
+                let start = unsafe { start.add(bit as usize * slot_bytes) };
+                each(lease, start, first + bit);
             }
         }
         claimed
@@ -116,7 +120,7 @@ impl Handle {
     unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
         // SAFETY: the caller's promise.
         let lease = unsafe { self.lease(header, first) };
-        if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
+        if self.scrubs() && !self.region.known_zero() {
             self.clean_first_use(&lease, first, order);
         }
         lease
@@ -178,29 +182,36 @@ impl Handle {
     unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::new(header) };
-        let claims_before = lease.header().note_claim();
-        if claims_before == 0 || claims_before == u32::MAX {
-            self.note_rare_claim(&lease, slot, claims_before);
+        let claims = lease.header().note_claim();
+        if claims <= 1 {
+            return self.note_rare_claim(lease, slot, claims);
         }
         lease
     }
 
+    /// The first claim of a slot, or the one at which the count of its claims starts again.
     #[cold]
-    fn note_rare_claim(&self, lease: &Lease, slot: u32, claims_before: u32) {
-        if claims_before == u32::MAX {
+    fn note_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
+        if claims == 0 {
             // Relaxed: a counter.
             self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
-            return;
+            return lease;
         }
         lease.header().set_home(self.back_and_flags(slot));
         if let Some(line) = lease.line() {
-            let (word, bit) = self.books.slots().place_of(slot);
-            line.set_place(word, bit);
-            if self.flags & super::header::ZERO != 0 && !self.region.known_zero() {
+            let (word, step) = self.books.slots().place_of(slot);
+            line.set_place(word, step);
+            if self.scrubs() && !self.region.known_zero() {
                 // SAFETY: the lease owns these bytes alone.
                 unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
             }
         }
+        lease
+    }
+
+    /// Whether a free zeroes what was written.
+    pub(crate) fn scrubs(&self) -> bool {
+        self.flags & super::header::ZERO != 0
     }
 
     /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
@@ -224,32 +235,47 @@ impl Handle {
 
 /// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic loses none.
 ///
-/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet.
+/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet; `header` is that of `first`.
 struct Claimed<'a> {
     handle: &'a Handle,
+    header: NonNull<HeaderLine>,
     first: u32,
     mask: u32,
 }
 
-impl Iterator for Claimed<'_> {
-    type Item = (Lease, NonNull<u8>);
+impl Claimed<'_> {
+    #[inline]
+    fn new(handle: &Handle, first: u32, mask: u32) -> Claimed<'_> {
+        // SAFETY: the handle keeps the core live, and every word has a first slot.
+        let header = unsafe { Core::slot_header_at(handle.core, first) }.cast();
+        Claimed { handle, header, first, mask }
+    }
+}
 
-    fn next(&mut self) -> Option<(Lease, NonNull<u8>)> {
+impl Iterator for Claimed<'_> {
+    /// A lease, and which slot from the first it is of.
+    type Item = (Lease, u32);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Lease, u32)> {
         if self.mask == 0 {
             return None;
         }
-        let slot = self.first + self.mask.trailing_zeros();
+        let bit = self.mask.trailing_zeros();
         self.mask &= self.mask - 1;
-        // SAFETY: the handle keeps the core live, and the books give out only slots that exist.
-        let header = unsafe { Core::slot_header_at(self.handle.core, slot) };
+        // SAFETY: the books give out only slots that exist, and the headers of a core's slots lie side by side.
+        let header = unsafe { self.header.add(bit as usize) }.cast();
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        Some((unsafe { self.handle.slot_lease(header, slot) }, self.handle.slot_start(slot)))
+        Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))
     }
 }
 
 impl Drop for Claimed<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.for_each(drop);
+        if self.mask != 0 {
+            self.for_each(drop);
+        }
     }
 }
 

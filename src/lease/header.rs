@@ -3,6 +3,7 @@
 //! Only the owner of the slot writes a header (shared owners: only the count). So its numbers need no
 //! read-modify-write and are exact all the same; a snapshot sums them.
 
+use crate::slots::FreeStep;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Scrub what was written before the slot is free.
@@ -53,9 +54,9 @@ pub(crate) struct Header {
 #[repr(C, align(64))]
 pub(crate) struct HeaderLine {
     pub(crate) header: Header,
-    /// The slot's bit in its word, and the word: all that freeing it touches. Set by the first claim.
-    bit: AtomicU32,
+    /// The slot's word, and what frees the slot in it: all that freeing touches. Set by the first claim.
     word: AtomicPtr<AtomicU64>,
+    step: AtomicU64,
 }
 
 impl HeaderLine {
@@ -63,21 +64,21 @@ impl HeaderLine {
     pub(super) fn new() -> HeaderLine {
         HeaderLine {
             header: Header::new(),
-            bit: AtomicU32::new(0),
             word: AtomicPtr::new(std::ptr::null_mut()),
+            step: AtomicU64::new(0),
         }
     }
 
     /// Relaxed, as all that only the owner of the slot touches.
-    pub(super) fn set_place(&self, word: &AtomicU64, bit: u32) {
-        self.bit.store(bit, Ordering::Relaxed);
+    pub(super) fn set_place(&self, word: &AtomicU64, step: FreeStep) {
         self.word.store(std::ptr::from_ref(word).cast_mut(), Ordering::Relaxed);
+        self.step.store(step.to_bits(), Ordering::Relaxed);
     }
 
-    /// Where the slot's bit is; the pointer is good while the slot is claimed.
+    /// What frees the slot, and where; the pointer is good while the slot is claimed.
     #[inline]
-    pub(super) fn place(&self) -> (*const AtomicU64, u32) {
-        (self.word.load(Ordering::Relaxed), self.bit.load(Ordering::Relaxed))
+    pub(super) fn place(&self) -> (*const AtomicU64, FreeStep) {
+        (self.word.load(Ordering::Relaxed), FreeStep::from_bits(self.step.load(Ordering::Relaxed)))
     }
 }
 
@@ -103,15 +104,15 @@ impl Header {
         }
     }
 
-    /// Notes a claim. Returns how many there were before.
+    /// Notes a claim. Returns how many there were with this one; 0 if the count starts again.
     ///
     /// Relaxed here and below: the word that claimed and frees the slot orders its owners' accesses
     /// (`slots::word::exchange`), and a snapshot needs only whole numbers.
     #[inline]
     pub(crate) fn note_claim(&self) -> u32 {
-        let before = self.claims.load(Ordering::Relaxed);
-        self.claims.store(before.wrapping_add(1), Ordering::Relaxed);
-        before
+        let now = self.claims.load(Ordering::Relaxed).wrapping_add(1);
+        self.claims.store(now, Ordering::Relaxed);
+        now
     }
 
     /// Says where the core is. By the first claim; the same for all.

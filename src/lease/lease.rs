@@ -150,22 +150,62 @@ impl Lease {
         }
     }
 
-    /// Cleans the slot for its next owner, where the policy or a debug build asks for it.
-    #[inline]
-    fn clean(&self) {
-        if self.header().has(ZERO) {
-            self.scrub_written();
-        } else if cfg!(debug_assertions) {
+    /// Zeroes what was written, where the policy asks for it.
+    fn scrub_written(&self) {
+        let written = self.header().take_written(self.slot_bytes());
+        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+        unsafe { scrub(self.slot_start(), written) };
+    }
+
+    /// Makes the slot useless to a late reader, unless it is about to be zeroed.
+    fn poison(&self) {
+        if !self.header().has(ZERO) {
             // SAFETY: the owner alone has these bytes.
             unsafe { self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX)) };
         }
     }
 
-    #[cold]
-    fn scrub_written(&self) {
-        let written = self.header().take_written(self.slot_bytes());
-        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
-        unsafe { scrub(self.slot_start(), written) };
+    /// Ends the lease of a slot or block of which the first `len` bytes were written last.
+    #[inline]
+    pub(crate) fn free_written(self, len: usize) {
+        let lease = ManuallyDrop::new(self);
+        // SAFETY: not used again if it was freed.
+        if !unsafe { lease.free_plainly() } {
+            ManuallyDrop::into_inner(lease).free_written_otherwise(len);
+        }
+    }
+
+    #[inline(never)]
+    fn free_written_otherwise(self, len: usize) {
+        self.note_written(len);
+        self.free_otherwise();
+    }
+
+    /// Frees the slot by one exchange of its word, if that is all there is to do; false, and nothing was freed, otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The lease is not used again, and not dropped, if it was freed.
+    #[inline]
+    unsafe fn free_plainly(&self) -> bool {
+        #[cfg(uring_arena_loom)]
+        self.header().bytes.with_mut(|_| ());
+        if cfg!(debug_assertions) {
+            self.poison();
+        }
+        // SAFETY: the lease owns the claim (invariant 2), and ends with it (the caller's promise).
+        unsafe { lifetime::free_plainly(self.header) }
+    }
+
+    /// The free that is more than that.
+    #[inline(never)]
+    fn free_otherwise(self) {
+        let lease = ManuallyDrop::new(self);
+        if lease.header().has(ZERO) {
+            lease.scrub_written();
+        }
+        // SAFETY: the lease owns the claim (invariant 2) and ends here.
+        unsafe { lifetime::free(lease.header) }
     }
 }
 
@@ -178,10 +218,10 @@ const POISONED_MAX: usize = 64 << 10;
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        #[cfg(uring_arena_loom)]
-        self.header().bytes.with_mut(|_| ());
-        self.clean();
-        // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        unsafe { lifetime::free(self.header) }
+        // SAFETY: the lease ends here if it was freed.
+        if !unsafe { self.free_plainly() } {
+            // The claim goes on in a lease that ends otherwise.
+            Lease { header: self.header }.free_otherwise();
+        }
     }
 }

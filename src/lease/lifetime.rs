@@ -15,9 +15,9 @@ use std::ptr::NonNull;
 use super::books::Books;
 use super::core::Core;
 use super::handle::Handle;
-use super::header::{Header, HeaderLine, LINE, back_of};
-use crate::slots::{Freed, free_block, free_slot};
-use crate::sync::{Ordering, fence};
+use super::header::{Header, HeaderLine, LINE, ZERO, back_of};
+use crate::slots::{self, Freed, free_block, free_slot};
+use crate::sync::Ordering;
 
 /// Gives up one handle; the last one closes the arena.
 ///
@@ -29,8 +29,8 @@ pub(super) unsafe fn drop_handle(core: NonNull<Core>) {
     let handles = unsafe { &core.as_ref().counters.handles };
     // Release: what this handle's user did comes before the closing.
     if handles.fetch_sub(1, Ordering::Release) == 1 {
-        // Acquire: pairs with that Release of every other handle.
-        fence(Ordering::Acquire);
+        // Acquire: pairs with that Release of every other handle. A load, because thread sanitizers do not see fences.
+        let _ = handles.load(Ordering::Acquire);
         // SAFETY: this was the last handle, and `upgrade` never starts from zero: nobody else closes.
         unsafe { close(core) };
     }
@@ -62,12 +62,30 @@ unsafe fn count_drained(core: NonNull<Core>, words: usize) {
     }
 }
 
+/// Frees the slot of `header` if there is nothing else to do. False, and nothing was freed, otherwise: for a block, a slot
+/// that must be scrubbed, an arena whose handles are gone, or somebody who waits.
+///
+/// # Safety
+///
+/// The caller owns the claim, alone, and does not use it again if it was freed.
+#[inline]
+pub(super) unsafe fn free_plainly(header: NonNull<Header>) -> bool {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let home = unsafe { header.as_ref() }.home();
+    if home & (LINE | ZERO) != LINE {
+        return false;
+    }
+    // SAFETY: the flag says that this header begins a line, which lives as long.
+    let (word, step) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
+    // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
+    slots::free_plainly(unsafe { &*word }, step)
+}
+
 /// Frees the slot or block of `header`.
 ///
 /// # Safety
 ///
 /// The caller owns the claim, alone, and does not use it again.
-#[inline]
 pub(super) unsafe fn free(header: NonNull<Header>) {
     // SAFETY: live while the claim lasts, and all atomics.
     let home = unsafe { header.as_ref() }.home();
@@ -75,9 +93,9 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
     let core = unsafe { header.byte_sub(back_of(home)) }.cast::<Core>();
     let freed = if home & LINE != 0 {
         // SAFETY: the flag says that this header begins a line, which lives as long.
-        let (word, bit) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
+        let (word, step) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
         // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
-        free_slot(unsafe { &*word }, bit)
+        free_slot(unsafe { &*word }, step)
     } else {
         // SAFETY: the caller's promise.
         unsafe { free_block_of(core, header) }
@@ -93,7 +111,6 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
 /// # Safety
 ///
 /// As for [`free`]; `header` is that of the block, in the arena of `core`.
-#[inline(never)]
 unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> Freed {
     // SAFETY: live while the claim lasts, and all atomics.
     let header = unsafe { header.as_ref() };

@@ -12,6 +12,8 @@ mod lease;
 mod ledger;
 mod lifetime;
 mod place;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod start;
 mod waiters;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod witness;
@@ -24,6 +26,8 @@ pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use place::Bell;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use start::Start;
 pub(crate) use waiters::FreeHook;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use witness::Witness;

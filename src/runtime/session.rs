@@ -50,7 +50,7 @@ impl Session {
 
     pub(super) fn note_back(&self) {
         self.lent.set(self.lent.get() - 1);
-        if self.lent.get() == 0 {
+        if self.lent.get() == 0 && !self.draining.borrow().is_empty() {
             self.draining.take().into_iter().for_each(Waker::wake);
         }
     }

@@ -13,8 +13,8 @@ fn model(body: impl Fn() + Send + Sync + 'static) {
 }
 
 fn free(map: &SlotMap, slot: u32) -> Freed {
-    let (word, bit) = map.place_of(slot);
-    free_slot(word, bit)
+    let (word, step) = map.place_of(slot);
+    free_slot(word, step)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use super::word::{self, SLOTS_PER_WORD, Word};
+use super::word::{self, FreeStep, SLOTS_PER_WORD, Word};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 
 /// Slots that one map can book: their numbers fit in 31 bits.
@@ -64,11 +64,10 @@ impl SlotMap {
         &self.words[at << self.shift]
     }
 
-    /// The word and bit of a slot: all that freeing it touches.
-    #[inline]
-    pub(crate) fn place_of(&self, slot: u32) -> (&AtomicU64, u32) {
+    /// The word of a slot, and what frees the slot in it: all that freeing touches.
+    pub(crate) fn place_of(&self, slot: u32) -> (&AtomicU64, FreeStep) {
         let at = slot as usize / SLOTS_PER_WORD;
-        (self.word(at), slot % SLOTS_PER_WORD as u32)
+        (self.word(at), FreeStep::of(slot % SLOTS_PER_WORD as u32))
     }
 
     /// Claims a slot. `None` only if there was an instant during the call at which none was free.
@@ -93,6 +92,12 @@ impl SlotMap {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: as in `claim`.
         let at = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(at);
+        let seen = Word(word.load(Ordering::Relaxed));
+        let mask = seen.lowest_free_many(wanted);
+        if mask != 0 && word::exchange(word, seen, seen.claiming(mask)).is_ok() {
+            return Some((slot_number(at, 0), mask));
+        }
         self.search(hint, at, wanted).map(|(at, mask)| (slot_number(at, 0), mask))
     }
 

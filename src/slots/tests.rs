@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn free(map: &SlotMap, slot: u32) -> Freed {
-    let (word, bit) = map.place_of(slot);
-    free_slot(word, bit)
+    let (word, step) = map.place_of(slot);
+    free_slot(word, step)
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn a_word_with_waiters_is_freed_only_by_the_slow_road() {
     map.set_waiters();
     assert_eq!(free(&map, slot), Freed::Waiters);
     assert_eq!(map.live(), 1);
-    let (word, bit) = map.place_of(slot);
-    assert_eq!(free_despite_waiters(word, bit), Freed::Open);
+    let (word, step) = map.place_of(slot);
+    assert_eq!(free_despite_waiters(word, step), Freed::Open);
     assert_eq!(map.live(), 0);
     map.clear_waiters();
     let slot = map.claim().unwrap();

@@ -46,6 +46,9 @@ impl Word {
     /// The lowest `wanted` free slots as a mask.
     pub(super) fn lowest_free_many(self, wanted: usize) -> u32 {
         let mut left = !(self.0 as u32);
+        if left.count_ones() as usize <= wanted {
+            return left;
+        }
         let mut taken = 0;
         for _ in 0..wanted {
             if left == 0 {
@@ -68,12 +71,6 @@ impl Word {
         Word(self.0 | u64::from(mask))
     }
 
-    /// The word after slot `bit` is freed. The version overflows off the top by itself.
-    #[inline]
-    fn freeing(self, bit: u32) -> Word {
-        Word((self.0 & !(1 << bit)).wrapping_add(ONE_FREE))
-    }
-
     #[inline]
     pub(super) fn is_claimed(self, bit: u32) -> bool {
         self.0 & (1 << bit) != 0
@@ -92,6 +89,12 @@ impl Word {
     #[inline]
     fn has_waiters(self) -> bool {
         self.0 & WAITERS != 0
+    }
+
+    /// Nobody waits, and the arena has not ended: a free is nothing but a free.
+    #[inline]
+    fn is_plain(self) -> bool {
+        self.0 & (WAITERS | CLOSED) == 0
     }
 
     #[inline]
@@ -113,33 +116,71 @@ pub(crate) enum Freed {
     Waiters,
 }
 
-/// Frees slot `bit` of `word`, unless somebody waits for it.
+/// What to add to a word to free one of its claimed slots: clears the bit, counts the free. Worked out once for each slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FreeStep(u64);
+
+impl FreeStep {
+    pub(super) fn of(bit: u32) -> FreeStep {
+        FreeStep(ONE_FREE - (1 << bit))
+    }
+
+    /// As a number, to be kept beside the slot.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave.
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> FreeStep {
+        FreeStep(bits)
+    }
+
+    #[inline]
+    fn taken(self, seen: Word) -> Word {
+        debug_assert!(seen.is_claimed(self.0.trailing_zeros()), "slot freed twice");
+        Word(seen.0.wrapping_add(self.0))
+    }
+}
+
+/// Frees a slot of `word` if that is all there is to do: false, and nothing was freed, if somebody waits or the arena is
+/// closed.
 ///
 /// The word is all that is touched, and not after the slot is free: when the caller's
 /// claim was the last thing that kept the books alive, they may be gone at once.
 #[inline]
-pub(crate) fn free_slot(word: &AtomicU64, bit: u32) -> Freed {
+pub(crate) fn free_plainly(word: &AtomicU64, step: FreeStep) -> bool {
     // Relaxed: the compare-exchange checks what was read.
     let mut seen = Word(word.load(Ordering::Relaxed));
+    while seen.is_plain() {
+        match exchange(word, seen, step.taken(seen)) {
+            Ok(()) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
+}
+
+/// Frees a slot of `word`, unless somebody waits for it. Touches what [`free_plainly`] does.
+pub(crate) fn free_slot(word: &AtomicU64, step: FreeStep) -> Freed {
+    let mut seen = Word(word.load(Ordering::Relaxed));
     loop {
-        debug_assert!(seen.is_claimed(bit), "slot freed twice");
         if seen.has_waiters() {
             return Freed::Waiters;
         }
-        match exchange(word, seen, seen.freeing(bit)) {
-            Ok(()) => return outcome(seen.freeing(bit)),
+        match exchange(word, seen, step.taken(seen)) {
+            Ok(()) => return outcome(step.taken(seen)),
             Err(now) => seen = now,
         }
     }
 }
 
-/// Frees slot `bit` of `word` whether or not somebody waits. `Waiters` never comes back.
-pub(crate) fn free_despite_waiters(word: &AtomicU64, bit: u32) -> Freed {
+/// Frees a slot of `word` whether or not somebody waits. `Waiters` never comes back.
+pub(crate) fn free_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
     let mut seen = Word(word.load(Ordering::Relaxed));
     loop {
-        debug_assert!(seen.is_claimed(bit), "slot freed twice");
-        match exchange(word, seen, seen.freeing(bit)) {
-            Ok(()) => return outcome(seen.freeing(bit)),
+        match exchange(word, seen, step.taken(seen)) {
+            Ok(()) => return outcome(step.taken(seen)),
             Err(now) => seen = now,
         }
     }

@@ -5,26 +5,14 @@
 //!                    ▲                          │ copied, or nothing received
 //!                    └────────── spare ◀────────┘
 //! ```
-//!
-//! # Safety
-//!
-//! Unsafe here: registering memory with the kernel, and interpreting completions on the caller's word.
-#![allow(unsafe_code)]
 
 use std::fmt;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
-
-use io_uring::{Submitter, types};
 
 use super::BufferRingOptions;
+use super::plain_lengths::PlainLengths;
 use super::ring_entries::RingEntries;
 use super::shadow::Shadow;
-use super::syscall;
-use crate::FixedArena;
-use crate::error::RingError;
-use crate::lease::{Handle, Lease, ZERO};
+use crate::lease::{Handle, Lease};
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`]: a slot's index is its buffer id.
 ///
@@ -89,15 +77,19 @@ use crate::lease::{Handle, Lease, ZERO};
 /// there until the completion that names them. 2. `spare` are leases that the kernel does not have. 3. While `registered`,
 /// the kernel reads `entries`.
 pub struct BufferRing {
-    arena: Handle,
-    entries: Option<RingEntries>,
+    pub(super) arena: Handle,
+    pub(super) entries: Option<RingEntries>,
     pub(super) shadow: Shadow,
-    spare: Vec<Lease>,
-    group: u16,
+    pub(super) spare: Vec<Lease>,
+    pub(super) group: u16,
     pub(super) incremental: bool,
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
+    /// Empty places from which a refill is worth its cost.
+    pub(super) bulk: u32,
+    /// Which lengths are handed out as they are, in a slot of their own.
+    pub(super) plain: PlainLengths,
     pub(super) registered: bool,
     pub(super) metrics: BufferRingMetrics,
 }
@@ -124,138 +116,6 @@ impl BufferRing {
     /// Options to begin with.
     pub fn options() -> BufferRingOptions {
         BufferRingOptions::default()
-    }
-
-    /// Registers a ring fed from `arena`, and publishes the first slots.
-    ///
-    /// # Errors
-    ///
-    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than 65,536 slots, a group id in use,
-    /// a kernel older than 5.19, memory that is refused (`RLIMIT_MEMLOCK`).
-    ///
-    /// # Safety
-    ///
-    /// For as long as the result exists: every receive that names this group goes to the ring of `submitter`, every completion of one is
-    /// handed to [`complete`](Self::complete) once, and no other completion is.
-    pub unsafe fn register(
-        submitter: &Submitter<'_>,
-        arena: &FixedArena,
-        options: BufferRingOptions,
-    ) -> Result<BufferRing, RingError> {
-        let register = |address, count, group, flags| {
-            // SAFETY: the array is page-aligned, has `count` entries, and stays until `unregister` has succeeded, or for ever.
-            unsafe { submitter.register_buf_ring_with_flags(address, count, group, flags) }
-        };
-        BufferRing::register_with(register, arena, options)
-    }
-
-    /// As [`register`](Self::register), for a ring of which only the descriptor is known: a runtime's.
-    ///
-    /// # Errors
-    ///
-    /// As for `register`.
-    ///
-    /// # Safety
-    ///
-    /// As for `register`, where `ring` stands for the submitter's ring.
-    pub unsafe fn register_on(
-        ring: &impl AsRawFd,
-        arena: &FixedArena,
-        options: BufferRingOptions,
-    ) -> Result<BufferRing, RingError> {
-        let ring = ring.as_raw_fd();
-        let register = |address, count, group, flags| {
-            // SAFETY: the array is page-aligned, has `count` entries, and stays until it is unregistered, or for ever.
-            unsafe { syscall::register_buffer_ring(ring, address, count, group, flags) }
-        };
-        BufferRing::register_with(register, arena, options)
-    }
-
-    fn register_with(
-        register: impl Fn(u64, u16, u16, u16) -> io::Result<()>,
-        arena: &FixedArena,
-        options: BufferRingOptions,
-    ) -> Result<BufferRing, RingError> {
-        let mut ring = BufferRing::unregistered(arena, options)?;
-        let (address, count, group) = (ring.address(), ring.count(), ring.group);
-        let register = |flags| register(address, count, group, flags);
-        let mut answer = register(if ring.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
-        if ring.incremental && is_errno(&answer, libc::EINVAL) {
-            // Before 6.12: the older form.
-            ring.incremental = false;
-            answer = register(0);
-        }
-        if let Err(error) = answer {
-            let bytes = usize::from(count) * size_of::<types::BufRingEntry>();
-            return Err(register_error(&error, group, bytes));
-        }
-        ring.registered = true;
-        ring.refill();
-        Ok(ring)
-    }
-
-    /// All of a ring but the kernel's knowledge of it.
-    pub(super) fn unregistered(
-        arena: &FixedArena,
-        options: BufferRingOptions,
-    ) -> Result<BufferRing, RingError> {
-        let count = options.entries_for(arena.slot_count())?;
-        let bytes = arena.slot_capacity();
-        let slot_bytes = i32::try_from(bytes)
-            .map_err(|_| RingError::SlotTooLarge { bytes, limit: i32::MAX as usize })?
-            as u32;
-        let entries = RingEntries::new(count)
-            .map_err(|_| RingError::Refused { action: "map a buffer ring", errno: libc::ENOMEM })?;
-        Ok(BufferRing {
-            arena: arena.handle().clone(),
-            shadow: Shadow::new(count.into()),
-            entries: Some(entries),
-            spare: Vec::new(),
-            group: options.group_id().unwrap_or(0),
-            incremental: options.wants_incremental(),
-            bundles: options.wants_bundles(),
-            copy_below: options.copy_below_bytes(),
-            slot_bytes,
-            registered: false,
-            metrics: BufferRingMetrics::default(),
-        })
-    }
-
-    /// Publishes as many free slots as there is room for; returns how many lie ready for the kernel now.
-    ///
-    /// Slots that other threads freed come home through the arena, so call this once a turn, before entering the kernel. One
-    /// store however many there are; nothing at all if the ring is full.
-    #[inline]
-    pub fn refill(&mut self) -> usize {
-        let room = self.shadow.room();
-        if room > 0 {
-            self.post_up_to(room);
-        }
-        self.shadow.posted() as usize
-    }
-
-    fn post_up_to(&mut self, room: u32) {
-        let BufferRing { arena, entries, shadow, spare, slot_bytes, .. } = self;
-        let Some(entries) = entries else { return };
-        let before = shadow.tail();
-        let mut post = |lease: Lease, start: NonNull<u8>| {
-            let id = lease.index() as u16;
-            let position = shadow.post(lease, id);
-            entries.write(position, start, *slot_bytes, id);
-        };
-        let again = spare.len().min(room as usize);
-        for lease in spare.drain(spare.len() - again..) {
-            let start = lease.slot_start();
-            post(lease, start);
-        }
-        let wanted = room as usize - again;
-        if wanted > 0 {
-            arena.claim_slots(wanted, &mut post);
-        }
-        let tail = shadow.tail();
-        if tail != before {
-            entries.publish(tail);
-        }
     }
 
     /// The group id that receives name this ring by.
@@ -291,77 +151,6 @@ impl BufferRing {
 
     pub(crate) fn arena(&self) -> &Handle {
         &self.arena
-    }
-
-    /// Gives a slot that nothing was handed out of back to the kernel, with the next [`refill`](Self::refill).
-    pub(super) fn recycle(&mut self, lease: Lease) {
-        if !lease.header().is_sole() {
-            // Earlier messages in the same slot are still held.
-            lease.give_up_share();
-        } else if lease.header().has(ZERO) {
-            // What came in must not be seen by the next owner of the slot: only a free scrubs.
-            drop(lease);
-        } else {
-            self.spare.push(lease);
-        }
-    }
-
-    /// Takes the ring down: the slots in it are free again, and nothing can be received into it any more. Bytes that came
-    /// through it stay valid. Does not ask for what was [not told of](Self::reconcile): a submitter does not say its ring's descriptor.
-    ///
-    /// # Errors
-    ///
-    /// [`RingError::Refused`] with what the kernel answered; the ring stays as it was.
-    ///
-    /// # Safety
-    ///
-    /// `submitter` is of the io_uring that this was registered on, and no receive that names this group is in flight: the final
-    /// completion of each was seen.
-    pub unsafe fn unregister(&mut self, submitter: &Submitter<'_>) -> Result<(), RingError> {
-        self.note_unregistered(submitter.unregister_buf_ring(self.group))
-    }
-
-    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known; counts the slots that the kernel used up
-    /// without saying so ([`reconcile`](Self::reconcile)).
-    ///
-    /// # Errors
-    ///
-    /// As for `unregister`.
-    ///
-    /// # Safety
-    ///
-    /// As for `unregister`, where `ring` stands for the submitter's ring.
-    pub unsafe fn unregister_on(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
-        // SAFETY: the caller's promise.
-        match unsafe { self.reconcile(ring) } {
-            Ok(0) => {}
-            Ok(slots) => tracing::warn!(slots, "the kernel used slots up and told of them in no completion"),
-            // Only the count is missing then: everything is freed below.
-            Err(error) => {
-                tracing::debug!(%error, "a buffer ring is taken down without asking how far it was used")
-            }
-        }
-        self.note_unregistered(syscall::unregister_buffer_ring(ring.as_raw_fd(), self.group))
-    }
-
-    fn note_unregistered(&mut self, answer: io::Result<()>) -> Result<(), RingError> {
-        if let Err(error) = answer {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            return Err(RingError::Refused { action: "unregister a buffer ring", errno });
-        }
-        self.registered = false;
-        self.let_go();
-        Ok(())
-    }
-
-    /// Frees what the kernel has no hand on (any more).
-    fn let_go(&mut self) {
-        debug_assert!(!self.registered);
-        self.shadow.drain(Lease::give_up_share);
-        self.spare.clear();
-        if let Some(entries) = self.entries.take() {
-            entries.free();
-        }
     }
 
     #[cfg(test)]
@@ -404,26 +193,4 @@ impl fmt::Debug for BufferRing {
             .field("metrics", &self.metrics())
             .finish_non_exhaustive()
     }
-}
-
-fn is_errno(answer: &io::Result<()>, errno: i32) -> bool {
-    matches!(answer, Err(error) if error.raw_os_error() == Some(errno))
-}
-
-fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
-    match error.raw_os_error() {
-        Some(libc::EEXIST) => RingError::GroupTaken { group },
-        // The arguments were checked: what is left is that the kernel does not know the request.
-        Some(libc::EINVAL) => RingError::Unsupported { what: "provided-buffer rings", since: "5.19" },
-        Some(libc::ENOMEM) => RingError::Memory { bytes, soft: memlock_soft() },
-        errno => RingError::Refused { action: "register a buffer ring", errno: errno.unwrap_or(libc::EIO) },
-    }
-}
-
-/// What this user may lock, in bytes.
-fn memlock_soft() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes one `rlimit`, which is ours.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
-    limit.rlim_cur
 }

@@ -144,13 +144,7 @@ impl RegisteredArena {
             Some(index) => build!(file, fd => opcode::ReadvFixed::new(fd, list, count, index).offset(offset)),
             None => build!(file, fd => opcode::Readv::new(fd, list, count).offset(offset)),
         };
-        let operation = self.vectored(
-            buffers,
-            Kind::Read,
-            index,
-            requested,
-            Lists { ranges: Some(ranges), message: None },
-        );
+        let operation = self.vectored(buffers, Kind::Read, index, requested, Lists { ranges, message: None });
         (entry, operation)
     }
 
@@ -182,13 +176,7 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Writev::new(fd, list, count).offset(offset)),
         };
-        let operation = self.vectored(
-            memory,
-            Kind::Write,
-            index,
-            requested,
-            Lists { ranges: Some(ranges), message: None },
-        );
+        let operation = self.vectored(memory, Kind::Write, index, requested, Lists { ranges, message: None });
         (entry, operation)
     }
 
@@ -210,7 +198,7 @@ impl RegisteredArena {
         requested: u32,
     ) -> Operation<M> {
         let witness = self.witness();
-        Operation::new(Begin { memory, lists: Lists::default(), witness, index, kind, requested })
+        Operation::new(Begin { memory, lists: None, witness, index, kind, requested })
     }
 
     pub(super) fn vectored<M: Memory>(
@@ -221,7 +209,7 @@ impl RegisteredArena {
         requested: u32,
         lists: Lists,
     ) -> Operation<M> {
-        let witness = self.witness();
+        let (lists, witness) = (Some(Box::new(lists)), self.witness());
         Operation::new(Begin { memory, lists, witness, index, kind, requested })
     }
 }

@@ -37,27 +37,39 @@ pub(super) enum Kind {
 /// Made by [`RegisteredArena`](crate::RegisteredArena) together with the entry to push. **Dropping it quarantines its slot**: the kernel may
 /// still use the memory, so it is never freed, and counted in the arena's metrics.
 ///
-/// Invariant: `memory` is there until `complete`, `not_submitted` or `drop` takes it.
+/// Invariants: `memory` is there until `take`, `into_any` or `drop` takes it. `noted` is `All` only when the kernel is done with it.
 #[must_use = "dropping an operation loses its memory for good"]
 pub struct Operation<M: Memory = Buffer> {
     memory: ManuallyDrop<M>,
-    lists: Lists,
+    /// For vectored operations only.
+    lists: Option<Box<Lists>>,
     witness: Witness,
     index: Option<u16>,
     kind: Kind,
     /// Bytes asked for.
     requested: u32,
+    noted: Noted,
+}
+
+/// The completions that are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    None,
     /// The result of a zero-copy send whose notification is to come.
-    result: Option<i32>,
+    Result(i32),
     /// The notification of a zero-copy send whose result is to come.
-    notified: Option<u32>,
+    Notification(u32),
+    /// All that the kernel sends. A notification there is of zero-copy sends only, and not of each.
+    All {
+        result: i32,
+        notification: Option<u32>,
+    },
 }
 
 /// What a vectored operation's entry points to besides the memory: the kernel reads it when the operation is issued.
-#[derive(Default)]
 #[allow(dead_code)] // read by the kernel only
 pub(super) struct Lists {
-    pub(super) ranges: Option<Box<[libc::iovec]>>,
+    pub(super) ranges: Box<[libc::iovec]>,
     pub(super) message: Option<Box<libc::msghdr>>,
 }
 
@@ -84,10 +96,17 @@ pub enum Progress<M: Memory = Buffer> {
     More(Operation<M>),
 }
 
+/// What became of an operation: see [`Progress::Done`].
+pub(crate) struct Finished<M> {
+    pub(crate) result: io::Result<usize>,
+    pub(crate) memory: M,
+    pub(crate) copied: Option<bool>,
+}
+
 /// What an operation begins as.
 pub(super) struct Begin<M> {
     pub(super) memory: M,
-    pub(super) lists: Lists,
+    pub(super) lists: Option<Box<Lists>>,
     pub(super) witness: Witness,
     pub(super) index: Option<u16>,
     pub(super) kind: Kind,
@@ -103,8 +122,7 @@ impl<M: Memory> Operation<M> {
             index: begin.index,
             kind: begin.kind,
             requested: begin.requested,
-            result: None,
-            notified: None,
+            noted: Noted::None,
         }
     }
 
@@ -126,7 +144,10 @@ impl<M: Memory> Operation<M> {
 
     /// Bytes sent, or why not, of a zero-copy send whose notification is to come.
     pub fn result_so_far(&self) -> Option<io::Result<usize>> {
-        self.result.map(outcome)
+        match self.noted {
+            Noted::Result(result) => Some(outcome(result)),
+            _ => None,
+        }
     }
 
     /// Takes a completion in.
@@ -146,26 +167,34 @@ impl<M: Memory> Operation<M> {
     ///
     /// As for [`complete`](Self::complete).
     pub unsafe fn complete_with(mut self, result: i32, flags: u32) -> Progress<M> {
-        if cqueue::notif(flags) {
-            self.notified = Some(result as u32);
-        } else {
-            self.result = Some(result);
-            if !cqueue::more(flags) {
-                // SAFETY: no notification follows: the kernel is done with the memory.
-                return unsafe { self.done(result, None) };
-            }
-        }
-        match (self.result, self.notified) {
-            // SAFETY: both completions of the pair are in: the kernel is done with the memory.
-            (Some(result), Some(usage)) => unsafe { self.done(result, Some(usage)) },
-            _ => Progress::More(self),
+        // SAFETY: the caller's promise.
+        unsafe { self.note(result, flags) };
+        match self.finish() {
+            Ok(Finished { result, memory, copied }) => Progress::Done { result, buffer: memory, copied },
+            Err(operation) => Progress::More(operation),
         }
     }
 
+    /// Takes a completion in, and stays where it is: [`finish`](Self::finish) gives the memory back after the last one.
+    ///
     /// # Safety
     ///
-    /// The kernel is done with the memory, and `result` is its result.
-    unsafe fn done(mut self, result: i32, usage: Option<u32>) -> Progress<M> {
+    /// As for [`complete`](Self::complete).
+    #[inline]
+    pub(crate) unsafe fn note(&mut self, result: i32, flags: u32) {
+        self.noted = match (cqueue::notif(flags), self.noted) {
+            (false, Noted::Notification(usage)) => Noted::All { result, notification: Some(usage) },
+            (false, _) if cqueue::more(flags) => Noted::Result(result),
+            (false, _) => Noted::All { result, notification: None },
+            (true, Noted::Result(sent)) => Noted::All { result: sent, notification: Some(result as u32) },
+            (true, _) => Noted::Notification(result as u32),
+        };
+    }
+
+    /// Gives the memory back if the kernel is done with it.
+    #[inline]
+    pub(crate) fn finish(mut self) -> Result<Finished<M>, Operation<M>> {
+        let Noted::All { result, notification } = self.noted else { return Err(self) };
         if self.kind == Kind::Read
             && let Ok(len) = u32::try_from(result)
         {
@@ -174,10 +203,10 @@ impl<M: Memory> Operation<M> {
             unsafe { self.memory.note_read(len) };
         }
         let copied = match self.kind {
-            Kind::SendZc { tells_usage: true } => usage.map(|usage| usage & NOTIFICATION_COPIED != 0),
+            Kind::SendZc { tells_usage: true } => notification.map(|usage| usage & NOTIFICATION_COPIED != 0),
             _ => None,
         };
-        Progress::Done { result: outcome(result), buffer: self.take(), copied }
+        Ok(Finished { result: outcome(result), memory: self.take(), copied })
     }
 
     /// Gives the memory back when the entry was never pushed: the queue was full, say.
@@ -191,7 +220,7 @@ impl<M: Memory> Operation<M> {
 
     fn take(self) -> M {
         let mut this = ManuallyDrop::new(self);
-        this.lists = Lists::default();
+        this.lists = None;
         // SAFETY: there until now (invariant), and `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.memory) }
     }
@@ -200,14 +229,13 @@ impl<M: Memory> Operation<M> {
 impl<M: Memory + Into<Payload>> Operation<M> {
     /// The operation with its memory as a [`Payload`], for a table that holds operations of every kind.
     pub fn into_any(self) -> Operation<Payload> {
-        let (index, kind, requested, result, notified, witness) =
-            (self.index, self.kind, self.requested, self.result, self.notified, self.witness);
+        let Operation { index, kind, requested, noted, witness, .. } = self;
         let mut this = ManuallyDrop::new(self);
-        let lists = std::mem::take(&mut this.lists);
+        let lists = this.lists.take();
         // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told of stays where it is.
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
-        Operation { memory, lists, witness, index, kind, requested, result, notified }
+        Operation { memory, lists, witness, index, kind, requested, noted }
     }
 }
 
@@ -235,9 +263,13 @@ impl<M: Memory> Drop for Operation<M> {
     fn drop(&mut self) {
         // SAFETY: there until now (invariant), and never touched again.
         let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        if matches!(self.noted, Noted::All { .. }) {
+            // The kernel is done with it: it is free, like any other.
+            return;
+        }
         memory.quarantine(self.witness);
         // The kernel may not have read the lists yet either.
-        std::mem::forget(std::mem::take(&mut self.lists));
+        std::mem::forget(self.lists.take());
         tracing::warn!(
             index = self.index,
             "an operation was dropped before its last completion: its memory is lost, because the kernel may still use it"
@@ -251,7 +283,7 @@ impl<M: Memory> fmt::Debug for Operation<M> {
             .field("kind", &self.kind)
             .field("buffer_index", &self.index)
             .field("requested", &self.requested)
-            .field("result", &self.result)
+            .field("noted", &self.noted)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{BufferRing, Delivered};
 use crate::buffer::ArenaBytes;
+use crate::lease::ZERO;
 
 /// What a completion says about the receive that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +76,6 @@ impl Cursor {
     pub(crate) fn is_done(&self) -> bool {
         self.remaining == 0
     }
-
-    /// Whether all of the bytes are in one slot, which is not shared with later ones.
-    #[inline]
-    pub(crate) fn is_in_one_slot(&self, buffers: &BufferRing) -> bool {
-        self.remaining <= buffers.slot_bytes && !buffers.incremental
-    }
 }
 
 /// Bytes of one completion in one slot.
@@ -141,6 +136,26 @@ impl BufferRing {
         // SAFETY: the caller's promise.
         let (cursor, status) = unsafe { self.begin(result, flags) };
         Received { ring: self, cursor, status }
+    }
+
+    /// The bytes of a completion in the common case, which is kept short: they lie in the slot that was posted first, and
+    /// nothing is to be copied. `None`, and nothing done, in any other: [`begin`](Self::begin) has them all.
+    ///
+    /// # Safety
+    ///
+    /// As for [`complete`](Self::complete); the receive goes on, and every cursor was taken to its end.
+    #[inline]
+    pub(crate) unsafe fn take_plain<B: Delivered>(&mut self, result: i32, flags: u32) -> Option<B> {
+        if !self.plain.contain(result) {
+            return None;
+        }
+        let (lease, start) = self.shadow.take_first(cqueue::buffer_select(flags)?)?;
+        let len = result as usize;
+        debug_assert!(!lease.header().has(ZERO), "what was written is not noted");
+        self.metrics.received += 1;
+        // SAFETY: the completion says that the kernel has written these bytes, and that it is done with the slot: it is not shared,
+        // and they fit.
+        Some(B::in_slot(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
     /// As [`complete`](Self::complete), for a caller that keeps the cursor.
@@ -207,7 +222,7 @@ impl BufferRing {
         if cursor.remaining == 0 {
             return None;
         }
-        let Some((lease, used)) = self.shadow.peek(cursor.position) else {
+        let Some((lease, start, used)) = self.shadow.peek(cursor.position) else {
             return self.refuse_rest(cursor);
         };
         let position = cursor.position;
@@ -217,7 +232,7 @@ impl BufferRing {
         let end = used as usize + len as usize;
         lease.note_written(end);
         // SAFETY: `used + len` is at most the slot.
-        let start = unsafe { lease.slot_start().add(used as usize) };
+        let start = unsafe { start.add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.
         let stays = cursor.keeps_last && cursor.remaining == 0 && end < self.slot_bytes as usize;
         Some(Part { position, start, len, stays })
@@ -228,7 +243,7 @@ impl BufferRing {
         let Part { position, start, len, stays } = part;
         self.metrics.received += 1;
         if stays {
-            let (lease, _) = self.shadow.peek(position)?;
+            let (lease, ..) = self.shadow.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the shadow gives the ring's share up
             // by `give_up_share`, or hands it on as one owner of several.
             let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };

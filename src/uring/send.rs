@@ -181,7 +181,7 @@ impl RegisteredArena {
         let (mut ranges, requested) = (spans.list(), spans.len as u32);
         let message = Box::new(message_of(&mut ranges));
         let (pointer, flags) = (&raw const *message, options.flags() as u32);
-        let lists = Lists { ranges: Some(ranges), message: Some(message) };
+        let lists = Lists { ranges, message: Some(message) };
         let Some(index) = index else {
             let entry = build!(socket, fd => opcode::SendMsg::new(fd, pointer).flags(flags));
             return (entry, self.vectored(memory, Kind::Write, None, requested, lists));

@@ -4,12 +4,16 @@
 //! no useful order, so the owner keeps this copy. The entry and the slot are not coupled: a slot that a user holds leaves no
 //! hole here, its place went to the next slot that was published.
 
-use crate::lease::Lease;
+use std::ptr::NonNull;
+
+use crate::lease::{Lease, Start};
 
 /// One posted slot. Empty once its completion was seen.
 struct Place {
     lease: Option<Lease>,
-    /// Bytes of the slot that earlier completions took (incremental consumption).
+    /// Where the slot's bytes begin: kept, so that a completion need not work it out.
+    start: Start,
+    /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty place.
     used: u32,
     id: u16,
 }
@@ -18,18 +22,21 @@ struct Place {
 ///
 /// Invariants: 1. places outside `head..tail` are empty. 2. `tail - head` is at most the number of places: so the kernel, whose
 /// own head is never behind ours, is never given more than it can count. 3. `head == tail`, or the place at `head` is full.
+/// 4. `overtaken` counts the empty places in `head..tail`.
 pub(super) struct Shadow {
     places: Box<[Place]>,
     head: u32,
     tail: u32,
+    overtaken: u32,
 }
 
 impl Shadow {
     /// A queue of `count` places, a power of two.
     pub(super) fn new(count: u32) -> Shadow {
         assert!(count.is_power_of_two());
-        let places = (0..count).map(|_| Place { lease: None, used: 0, id: 0 }).collect();
-        Shadow { places, head: 0, tail: 0 }
+        let places =
+            (0..count).map(|_| Place { lease: None, start: Start::NOWHERE, used: 0, id: 0 }).collect();
+        Shadow { places, head: 0, tail: 0, overtaken: 0 }
     }
 
     #[inline]
@@ -68,14 +75,48 @@ impl Shadow {
 
     /// Posts a slot; returns its position.
     #[inline]
-    pub(super) fn post(&mut self, lease: Lease, id: u16) -> u32 {
+    pub(super) fn post(&mut self, lease: Lease, start: NonNull<u8>, id: u16) -> u32 {
         debug_assert!(self.room() > 0);
         let position = self.tail;
         let place = self.at_mut(position);
         debug_assert!(place.lease.is_none(), "posted over a slot that the kernel has");
-        *place = Place { lease: Some(lease), used: 0, id };
+        // Empty, so nothing is dropped: forgotten, so that no code is spent on it.
+        std::mem::forget(place.lease.replace(lease));
+        debug_assert!(place.used == 0);
+        (place.start, place.id) = (Start::new(start), id);
         self.tail = position.wrapping_add(1);
         position
+    }
+
+    /// Takes the slot that was posted first, if it has this id: the common case, a completion that overtook none.
+    #[inline]
+    pub(super) fn take_first(&mut self, id: u16) -> Option<(Lease, NonNull<u8>)> {
+        let head = self.head;
+        let place = self.at_mut(head);
+        if place.id != id {
+            return None;
+        }
+        let lease = place.lease.take()?;
+        let start = place.start.first_byte();
+        self.leave_head();
+        Some((lease, start))
+    }
+
+    /// Goes on from the place at the head, which is empty now.
+    #[inline]
+    fn leave_head(&mut self) {
+        self.head = self.head.wrapping_add(1);
+        if self.overtaken > 0 {
+            self.pass_overtaken();
+        }
+    }
+
+    #[cold]
+    fn pass_overtaken(&mut self) {
+        while self.overtaken > 0 && self.at(self.head).lease.is_none() {
+            self.overtaken -= 1;
+            self.head = self.head.wrapping_add(1);
+        }
     }
 
     /// Where the slot with this id was posted. `None`: it was not, so the completion is not one of this ring's.
@@ -98,12 +139,12 @@ impl Shadow {
 
     /// The slot at `position` and how much of it was used before; `None` if nothing is posted there (any more).
     #[inline]
-    pub(super) fn peek(&self, position: u32) -> Option<(&Lease, u32)> {
+    pub(super) fn peek(&self, position: u32) -> Option<(&Lease, NonNull<u8>, u32)> {
         if position.wrapping_sub(self.head) >= self.posted() {
             return None;
         }
         let place = self.at(position);
-        Some((place.lease.as_ref()?, place.used))
+        Some((place.lease.as_ref()?, place.start.first_byte(), place.used))
     }
 
     /// Notes that `bytes` more of the slot at `position` are used.
@@ -118,22 +159,29 @@ impl Shadow {
         if position.wrapping_sub(self.head) >= self.posted() {
             return None;
         }
-        let lease = self.at_mut(position).lease.take();
-        while self.head != self.tail && self.at(self.head).lease.is_none() {
-            self.head = self.head.wrapping_add(1);
+        let place = self.at_mut(position);
+        let lease = place.lease.take()?;
+        place.used = 0;
+        if position == self.head {
+            self.leave_head();
+        } else {
+            self.overtaken += 1;
         }
-        lease
+        Some(lease)
     }
 
     /// Takes everything out, oldest first.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Lease)) {
         while self.head != self.tail {
             let head = self.head;
-            if let Some(lease) = self.at_mut(head).lease.take() {
+            let place = self.at_mut(head);
+            place.used = 0;
+            if let Some(lease) = place.lease.take() {
                 each(lease);
             }
             self.head = head.wrapping_add(1);
         }
+        self.overtaken = 0;
     }
 
     /// The ids of the slots posted and not taken.
@@ -144,7 +192,7 @@ impl Shadow {
 
     /// Slots posted and not taken.
     pub(super) fn count(&self) -> usize {
-        (0..self.posted()).filter(|&step| self.at(self.head.wrapping_add(step)).lease.is_some()).count()
+        (self.posted() - self.overtaken) as usize
     }
 }
 
@@ -161,9 +209,9 @@ mod tests {
     }
 
     fn post(shadow: &mut Shadow, arena: &FixedArena) -> u16 {
-        let (lease, _) = arena.handle().claim_slot().unwrap();
+        let (lease, start) = arena.handle().claim_slot().unwrap();
         let id = lease.index() as u16;
-        shadow.post(lease, id);
+        shadow.post(lease, start, id);
         id
     }
 

@@ -27,9 +27,9 @@ impl Table {
     /// `None` if no single entry does.
     #[inline]
     pub(super) fn index_of(&self, distance: usize, len: usize) -> Option<u16> {
-        let last = distance + len.checked_sub(1)?;
         let entry = distance / self.entry_bytes;
-        if entry >= self.count || last / self.entry_bytes != entry {
+        let room = self.entry_bytes - distance % self.entry_bytes;
+        if entry >= self.count || len == 0 || len > room {
             return None;
         }
         u16::try_from(self.first as usize + entry).ok()

@@ -1,14 +1,15 @@
 //! How does uring-arena compare with every peer, on the same work, in one run?
 //!
-//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|buddy|waiting|receive|disk|scaling]…]`
+//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling]…]`
 
 mod buddy;
 mod disk;
 mod fixed;
 mod harness;
-mod pending;
+mod programs;
 mod receive;
 mod report;
+mod runtimes;
 mod scaling;
 mod waiting;
 
@@ -20,13 +21,12 @@ use harness::Effort;
 use report::Part;
 
 /// In the order of the page.
-const PARTS: [&str; 6] = ["core", "buddy", "waiting", "receive", "disk", SCALING];
+const PARTS: [&str; 8] = ["core", "buddy", "waiting", "receive", "runtimes", "disk", "programs", SCALING];
 
 /// Only on demand: of no use on few cores.
 const SCALING: &str = "scaling";
 
-const USAGE: &str =
-    "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|disk|scaling]…";
+const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling]…";
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -95,7 +95,9 @@ fn measure(name: &str, effort: Effort) -> io::Result<Part> {
     match name {
         "core" => Ok(fixed::run(effort)),
         "receive" => Ok(receive::run(effort)),
+        "runtimes" => runtimes::run(effort, &target_folder()?),
         "disk" => disk::run(effort, &target_folder()?),
+        "programs" => programs::run(effort, &target_folder()?),
         "buddy" => Ok(buddy::run(effort)),
         "waiting" => Ok(waiting::run(effort)),
         SCALING => Ok(scaling::run(effort)),
@@ -108,7 +110,9 @@ fn work(role: &[String]) -> io::Result<()> {
     match role.split_first() {
         Some((part, words)) if part == "core" => fixed::work(words),
         Some((part, words)) if part == "receive" => receive::work(words),
+        Some((part, words)) if part == "runtimes" => runtimes::work(words),
         Some((part, words)) if part == "disk" => disk::work(words),
+        Some((part, words)) if part == "programs" => programs::work(words),
         Some((part, words)) if part == "waiting" => waiting::work(words),
         _ => Err(io::Error::other("this is for the program's own children")),
     }

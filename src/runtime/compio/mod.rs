@@ -14,15 +14,18 @@
 //! `compio-polling` here too. Such a runtime may find itself on epoll, where nothing can be registered: [`AttachError::NotOnUring`].
 
 mod anchor;
+mod armed;
 mod buf;
 mod operation;
-mod receive;
+mod receive_ring;
+mod receive_stream;
 mod registered;
 
 pub use anchor::drain;
 pub use buf::{block_on, lend};
 pub use operation::Submitted;
-pub use receive::{ReceiveRing, ReceiveStream};
+pub use receive_ring::ReceiveRing;
+pub use receive_stream::ReceiveStream;
 pub use registered::Registered;
 
 use crate::error::{RegisterError, RingError};

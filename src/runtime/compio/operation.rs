@@ -21,7 +21,7 @@ use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
 use crate::runtime::session::Session;
-use crate::uring::{Memory, Operation, Progress};
+use crate::uring::{Memory, Operation};
 
 /// `IORING_CQE_F_BUFFER`.
 const F_BUFFER: u32 = 1 << 0;
@@ -44,24 +44,34 @@ pub(super) fn raw_result(result: &io::Result<usize>) -> i32 {
     }
 }
 
-/// The flags of a completion, as far as compio shows them.
-pub(super) fn raw_flags(extra: &Extra, more: bool) -> u32 {
+/// The flags of a completion that has no buffer of a ring, as far as compio shows them.
+fn raw_flags(extra: &Extra, more: bool) -> u32 {
     let mut flags = if more { F_MORE } else { 0 };
     if extra.is_notification().unwrap_or(false) {
         flags |= F_NOTIF;
     }
-    if let Ok(id) = extra.buffer_id() {
-        flags |= F_BUFFER | u32::from(id) << BUFFER_SHIFT;
-    }
     flags
 }
 
-/// What compio carries: an entry, its operation, and the descriptor that it names.
+/// The flags of a completion that may have a buffer of a ring. Where there is none compio makes an error of it, on the heap: to be asked
+/// only of receives.
+pub(super) fn raw_receive_flags(extra: &Extra, more: bool) -> u32 {
+    let buffer = extra.buffer_id().map_or(0, |id| F_BUFFER | u32::from(id) << BUFFER_SHIFT);
+    raw_flags(extra, more) | buffer
+}
+
+/// What compio carries.
+///
+/// Boxed because compio moves what it carries some fifteen times on its way to the ring and back.
 pub(super) struct Carried<M: Memory, D> {
+    under_way: Box<UnderWay<M, D>>,
+}
+
+/// An operation with its entry, and the descriptor that it names.
+struct UnderWay<M: Memory, D> {
     entry: squeue::Entry,
-    /// There until the last completion.
+    /// There until the user gets the memory back.
     operation: Option<Operation<M>>,
-    done: Option<(io::Result<usize>, M)>,
     session: Rc<Session>,
     /// Whether the kernel may know of it; counted in the session then.
     submitted: bool,
@@ -69,18 +79,30 @@ pub(super) struct Carried<M: Memory, D> {
     _descriptor: D,
 }
 
-impl<M: Memory, D> Carried<M, D> {
-    fn complete(&mut self, result: i32, flags: u32) {
-        let Some(operation) = self.operation.take() else { return };
+impl<M: Memory, D> UnderWay<M, D> {
+    fn note(&mut self, result: &io::Result<usize>, extra: &Extra, more: bool) {
+        let operation = self.operation.as_mut().expect("in compio's hands, so not given back");
+        let flags = if operation.is_zero_copy() { raw_flags(extra, more) } else { 0 };
         // SAFETY: a completion of this operation, from compio's driver, handed in once.
-        match unsafe { operation.complete_with(result, flags) } {
-            Progress::Done { result, buffer, .. } => self.done = Some((result, buffer)),
-            Progress::More(operation) => self.operation = Some(operation),
+        unsafe { operation.note(raw_result(result), flags) };
+    }
+
+    /// The result and the memory, after compio gave it back. `refusal` is why compio itself ended it, if it did.
+    fn finish(&mut self, refusal: Option<io::Error>) -> BufResult<usize, M> {
+        let operation = self.operation.take().expect("given back once");
+        match operation.finish() {
+            Ok(finished) => BufResult(finished.result, finished.memory),
+            Err(operation) => {
+                // compio refused it before the kernel saw it, or ran it where it cannot run.
+                let error = refusal.unwrap_or(io::ErrorKind::Unsupported.into());
+                // SAFETY: its driver ended it without a completion, so the kernel has no entry of it.
+                BufResult(Err(error), unsafe { operation.not_submitted() })
+            }
         }
     }
 }
 
-impl<M: Memory, D> Drop for Carried<M, D> {
+impl<M: Memory, D> Drop for UnderWay<M, D> {
     fn drop(&mut self) {
         if self.submitted {
             self.session.note_back();
@@ -88,7 +110,7 @@ impl<M: Memory, D> Drop for Carried<M, D> {
             // SAFETY: compio never asked for the entry, so it pushed none.
             drop(unsafe { operation.not_submitted() });
         }
-        // Otherwise the operation quarantines its memory.
+        // Otherwise the operation quarantines its memory, unless its last completion is in.
     }
 }
 
@@ -97,10 +119,11 @@ unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
     type Control = ();
 
     fn create_entry(&mut self, (): &mut ()) -> OpEntry {
-        if !std::mem::replace(&mut self.submitted, true) {
-            self.session.note_lent();
+        let under_way = &mut *self.under_way;
+        if !std::mem::replace(&mut under_way.submitted, true) {
+            under_way.session.note_lent();
         }
-        self.entry.clone().into()
+        under_way.entry.clone().into()
     }
 
     /// The kernel lacks the operation; what asked for it did not look at the probe.
@@ -109,11 +132,11 @@ unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
     }
 
     unsafe fn set_result(&mut self, (): &mut (), result: &io::Result<usize>, extra: &Extra) {
-        self.complete(raw_result(result), raw_flags(extra, false));
+        self.under_way.note(result, extra, false);
     }
 
     unsafe fn push_multishot(&mut self, (): &mut (), result: io::Result<usize>, extra: Extra) {
-        self.complete(raw_result(&result), raw_flags(&extra, true));
+        self.under_way.note(&result, &extra, true);
     }
 }
 
@@ -146,15 +169,14 @@ impl<M: Memory, D: 'static> Submitted<M, D> {
         descriptor: D,
         (entry, operation): (squeue::Entry, Operation<M>),
     ) -> Submitted<M, D> {
-        let session = Rc::clone(session);
-        let carried = Carried {
+        let under_way = UnderWay {
             entry,
-            session,
             operation: Some(operation),
-            done: None,
+            session: Rc::clone(session),
             submitted: false,
             _descriptor: descriptor,
         };
+        let carried = Carried { under_way: Box::new(under_way) };
         Submitted { submit: Runtime::with_current(|runtime| runtime.submit(carried)) }
     }
 }
@@ -164,18 +186,7 @@ impl<M: Memory, D: Unpin + 'static> Future for Submitted<M, D> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let BufResult(answer, mut carried) = ready!(Pin::new(&mut self.submit).poll(context));
-        let (result, memory) = match carried.done.take() {
-            Some(done) => done,
-            None => {
-                // compio refused it before the kernel saw it, or ran it where it cannot run.
-                let operation = carried.operation.take().expect("not completed, so still here");
-                // SAFETY: its driver completed it without the kernel, which therefore has no entry of it.
-                (Err(answer.err().unwrap_or(io::ErrorKind::Unsupported.into())), unsafe {
-                    operation.not_submitted()
-                })
-            }
-        };
-        Poll::Ready(BufResult(result, memory))
+        Poll::Ready(carried.under_way.finish(answer.err()))
     }
 }
 

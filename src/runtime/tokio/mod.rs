@@ -48,6 +48,7 @@ mod inbox;
 mod mailbox;
 mod pool;
 mod recv_stream;
+mod scheduling;
 mod send_half;
 mod socket;
 

@@ -72,7 +72,7 @@ descriptors!(
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
-    Operation::read(from, buffer, None, OWN_POSITION)
+    Operation::read(Place::unregistered(), from, buffer, OWN_POSITION)
 }
 
 /// Reads from a file at `offset` into the buffer; its length becomes the number of bytes read.
@@ -81,7 +81,7 @@ pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
 ///
 /// Outside a tokio-uring runtime.
 pub fn read_at(file: &Rc<::tokio_uring::fs::File>, buffer: Buffer, offset: u64) -> Operation<Buffer> {
-    Operation::read(file, buffer, None, offset)
+    Operation::read(Place::unregistered(), file, buffer, offset)
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position; maybe not all of them.
@@ -90,7 +90,7 @@ pub fn read_at(file: &Rc<::tokio_uring::fs::File>, buffer: Buffer, offset: u64) 
 ///
 /// Outside a tokio-uring runtime.
 pub fn write<D: Descriptor, B: Lend>(to: &Rc<D>, item: B) -> Operation<B> {
-    Operation::write(to, item, None, OWN_POSITION)
+    Operation::write(Place::unregistered(), to, item, OWN_POSITION)
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
@@ -99,11 +99,24 @@ pub fn write<D: Descriptor, B: Lend>(to: &Rc<D>, item: B) -> Operation<B> {
 ///
 /// Outside a tokio-uring runtime.
 pub fn write_at<B: Lend>(file: &Rc<::tokio_uring::fs::File>, item: B, offset: u64) -> Operation<B> {
-    Operation::write(file, item, None, offset)
+    Operation::write(Place::unregistered(), file, item, offset)
 }
 
 /// The offset that means: where the file stands. Sockets take no other.
 pub(super) const OWN_POSITION: u64 = u64::MAX;
+
+/// Where an operation runs, found out before anything is in flight: finding it panics outside a tokio-uring runtime.
+pub(super) struct Place {
+    pub(super) reaper: Rc<Reaper>,
+    /// The entry of the ring's table that holds the memory.
+    pub(super) index: Option<u16>,
+}
+
+impl Place {
+    fn unregistered() -> Place {
+        Place { reaper: Reaper::current(), index: None }
+    }
+}
 
 /// A read or a write under way; gives its result and the memory back.
 ///
@@ -118,14 +131,14 @@ pub struct Operation<B: Lend> {
 
 impl Operation<Buffer> {
     pub(super) fn read<D: Descriptor>(
+        place: Place,
         from: &Rc<D>,
         mut buffer: Buffer,
-        buf_index: Option<u16>,
         offset: u64,
     ) -> Operation<Buffer> {
         let descriptor = types::Fd(from.as_raw_fd());
         let (start, len) = (buffer.as_mut_ptr(), entry_len(buffer.capacity()));
-        let entry = match buf_index {
+        let entry = match place.index {
             Some(index) => opcode::ReadFixed::new(descriptor, start, len, index).offset(offset).build(),
             None => opcode::Read::new(descriptor, start, len).offset(offset).build(),
         };
@@ -133,34 +146,28 @@ impl Operation<Buffer> {
             // SAFETY: the kernel wrote this many bytes from the start on, and no more than the capacity that it was given.
             unsafe { buffer.set_len(read) };
         };
-        Operation::submit(from, buffer, entry, settle)
+        Operation::submit(place.reaper, from, buffer, entry, settle)
     }
 }
 
 impl<B: Lend> Operation<B> {
-    pub(super) fn write<D: Descriptor>(
-        to: &Rc<D>,
-        item: B,
-        buf_index: Option<u16>,
-        offset: u64,
-    ) -> Operation<B> {
+    pub(super) fn write<D: Descriptor>(place: Place, to: &Rc<D>, item: B, offset: u64) -> Operation<B> {
         let descriptor = types::Fd(to.as_raw_fd());
         let (start, len) = (item.as_ref().as_ptr(), entry_len(item.as_ref().len()));
-        let entry = match buf_index {
+        let entry = match place.index {
             Some(index) => opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build(),
             None => opcode::Write::new(descriptor, start, len).offset(offset).build(),
         };
-        Operation::submit(to, item, entry, |_, _| {})
+        Operation::submit(place.reaper, to, item, entry, |_, _| {})
     }
 
     fn submit<D: Descriptor>(
+        reaper: Rc<Reaper>,
         descriptor: &Rc<D>,
         item: B,
         entry: squeue::Entry,
         settle: fn(&mut B, usize),
     ) -> Operation<B> {
-        // Before anything is in flight: it panics outside a tokio-uring runtime.
-        let reaper = Reaper::current();
         reaper.session.note_lent();
         let held = Held {
             item: Some(item),

@@ -13,7 +13,7 @@ use ::tokio_uring::buf::fixed::FixedBufRegistry;
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
-use super::operation::{Descriptor, OWN_POSITION, Operation};
+use super::operation::{Descriptor, OWN_POSITION, Operation, Place};
 use super::reaper::Reaper;
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
@@ -133,8 +133,8 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Operation<Buffer> {
-        let index = self.index_of(&buffer);
-        Operation::read(file, buffer, index, offset)
+        let place = self.place_of(&buffer);
+        Operation::read(place, file, buffer, offset)
     }
 
     /// Reads from a socket, or from a file at its own position, into the buffer.
@@ -143,8 +143,8 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
-        let index = self.index_of(&buffer);
-        Operation::read(from, buffer, index, OWN_POSITION)
+        let place = self.place_of(&buffer);
+        Operation::read(place, from, buffer, OWN_POSITION)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
@@ -153,8 +153,8 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn write_at<B: Lend>(&self, file: &Rc<File>, item: B, offset: u64) -> Operation<B> {
-        let index = self.index_of(&item);
-        Operation::write(file, item, index, offset)
+        let place = self.place_of(&item);
+        Operation::write(place, file, item, offset)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position.
@@ -163,8 +163,8 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn write<D: Descriptor, B: Lend>(&self, to: &Rc<D>, item: B) -> Operation<B> {
-        let index = self.index_of(&item);
-        Operation::write(to, item, index, OWN_POSITION)
+        let place = self.place_of(&item);
+        Operation::write(place, to, item, OWN_POSITION)
     }
 
     /// Takes the registration back. The kernel finishes what is under way with the registered memory first.
@@ -180,12 +180,16 @@ impl Registered {
         self.registry.unregister()
     }
 
-    /// The entry of the kernel's table that holds `item`, if it is of this arena and this is its runtime.
-    fn index_of<B: Lend>(&self, item: &B) -> Option<u16> {
-        let slot = item.slot_in(&self.arena)?;
-        let is_here = Reaper::known().is_some_and(|reaper| Rc::ptr_eq(&reaper, &self.reaper));
-        // At most `ENTRIES_MAX`: it fits.
-        is_here.then(|| (slot as usize / self.slots_per_entry) as u16)
+    /// The runtime that this thread is in, and the entry of its table that holds `item`: none if the arena is registered with another,
+    /// or if `item` is of another arena.
+    fn place_of<B: Lend>(&self, item: &B) -> Place {
+        let reaper = Reaper::current();
+        let index = match Rc::ptr_eq(&reaper, &self.reaper) {
+            // At most `ENTRIES_MAX`: it fits.
+            true => item.slot_in(&self.arena).map(|slot| (slot as usize / self.slots_per_entry) as u16),
+            false => None,
+        };
+        Place { reaper, index }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Stopwatch, Work};
 
 use super::memory::Memory;
-use super::random::Random;
+use super::random::{Random, Steps};
 
 /// One block at a time.
 pub fn alone<M: Memory>(memory: M, bytes: usize) -> Work<'static> {
@@ -38,22 +38,22 @@ fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
 pub fn replaced<M: Memory>(memory: M, live: usize, length: fn(&mut Random) -> usize) -> Work<'static> {
     let mut random = Random::new(11);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(length(&mut random))).collect();
-    Box::new(move |times| replace(&memory, &mut held, &mut random, length, times))
+    let mut steps = Steps::draw(&mut random, live, length);
+    Box::new(move |times| replace(&memory, &mut held, &mut steps, times))
 }
 
 #[inline(never)]
 pub fn replace<M: Memory>(
     memory: &M,
     held: &mut [Option<M::Block>],
-    random: &mut Random,
-    length: fn(&mut Random) -> usize,
+    steps: &mut Steps,
     times: u64,
 ) -> Duration {
     let begin = Stopwatch::thread();
     for _ in 0..times {
-        let victim = random.below(held.len());
+        let (victim, bytes) = steps.next();
         held[victim] = None;
-        held[victim] = Some(claim_at_last(memory, length(random)));
+        held[victim] = Some(claim_at_last(memory, bytes));
     }
     begin.elapsed()
 }
@@ -61,11 +61,7 @@ pub fn replace<M: Memory>(
 /// The arena so full of blocks of one length, the holes anywhere; each operation moves one hole.
 pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'static> {
     let mut random = Random::new(13);
-    let mut held: Vec<_> = std::iter::from_fn(|| memory.claim(bytes)).map(Some).collect();
-    let keep = held.len() * percent / 100;
-    while held.len() > keep {
-        held.swap_remove(random.below(held.len()));
-    }
+    let mut held = fill(&memory, percent, bytes, &mut random);
     Box::new(move |times| {
         let begin = Stopwatch::thread();
         for _ in 0..times {
@@ -75,6 +71,34 @@ pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
         }
         begin.elapsed()
     })
+}
+
+/// Claims 16 blocks and drops them again, where so much of the arena is held for ever, with holes anywhere.
+pub fn beside<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'static> {
+    let held = fill(&memory, percent, bytes, &mut Random::new(37));
+    let mut few = Vec::with_capacity(16);
+    Box::new(move |times| {
+        black_box(&held);
+        let batches = times.div_ceil(16);
+        let begin = Stopwatch::thread();
+        for _ in 0..batches {
+            few.extend(
+                (0..16).map(|_| memory.claim(black_box(bytes)).expect("a tenth of the arena is free")),
+            );
+            few.clear();
+        }
+        begin.elapsed().mul_f64(times as f64 / (batches * 16) as f64)
+    })
+}
+
+/// So much of the arena in blocks of one length.
+fn fill<M: Memory>(memory: &M, percent: usize, bytes: usize, random: &mut Random) -> Vec<Option<M::Block>> {
+    let mut held: Vec<_> = std::iter::from_fn(|| memory.claim(bytes)).map(Some).collect();
+    let keep = held.len() * percent / 100;
+    while held.len() > keep {
+        held.swap_remove(random.below(held.len()));
+    }
+    held
 }
 
 /// Grows to 256 blocks and shrinks to none, in another order.

@@ -10,7 +10,7 @@ use crate::harness::{Spent, Team, Work};
 
 use super::churn::{claim_and_drop, replace};
 use super::memory::Memory;
-use super::random::Random;
+use super::random::{Random, Steps};
 
 /// Processor time of all threads for as many operations as were asked for.
 fn core_time(spent: Spent, done: u64, asked: u64) -> Duration {
@@ -42,9 +42,10 @@ pub fn larson<M: Memory>(memory: M) -> Work<'static> {
         let (memory, sets) = (memory.clone(), sets.clone());
         let spent = team.run(move |thread| {
             let mut random = Random::new(23 + thread as u64);
+            let mut steps = Steps::draw(&mut random, 256, Random::size);
             for turn in 0..turns as usize {
                 let mut set = sets[(thread + turn) % 2].lock().expect("not poisoned");
-                replace(&memory, &mut set, &mut random, Random::size, 1024);
+                replace(&memory, &mut set, &mut steps, 1024);
             }
         });
         core_time(spent, turns * 2 * 1024, times)

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+const PREFIX: &str = "peers-";
+const SUFFIX: &str = ".data";
+
 /// Removed when dropped.
 pub struct TestFile {
     path: PathBuf,
@@ -14,7 +17,8 @@ pub struct TestFile {
 impl TestFile {
     /// Written, not only reserved: reading what was never written does not reach the disk.
     pub fn create(folder: &Path, bytes: u64) -> io::Result<Self> {
-        let path = folder.join(format!("peers-{}.data", std::process::id()));
+        remove_abandoned(folder)?;
+        let path = folder.join(format!("{PREFIX}{}{SUFFIX}", std::process::id()));
         let file = Self { path, bytes };
         let mut target = File::create(&file.path)?;
         let mut chunk = vec![0_u8; 1 << 20];
@@ -51,6 +55,20 @@ impl TestFile {
             other => format!("a filesystem of type {other:#x}"),
         }
     }
+}
+
+/// Removes the files of runs that were ended before they could do so themselves.
+fn remove_abandoned(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+        let Some(Ok(process)) = process.map(str::parse::<u32>) else { continue };
+        if !Path::new("/proc").join(process.to_string()).exists() {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for TestFile {

@@ -9,13 +9,21 @@ use crate::harness::Sample;
 use super::plan::Load;
 
 pub const NAME: &str = "fio";
-pub const NOTE: &str = "io_uring engine, --direct=1 --fixedbufs --registerfiles; hands nothing out";
+pub const NOTE: &str =
+    "io_uring engine, --direct=1 --fixedbufs --registerfiles --gtod_reduce=1; hands nothing out";
+
+/// Which one, as it says itself.
+pub fn version() -> Option<String> {
+    let output = Command::new("fio").arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}
 
 /// One run of so many milliseconds.
 pub fn run(path: &Path, load: Load, milliseconds: u64) -> io::Result<Sample> {
     let mut command = Command::new("fio");
+    command.envs(super::compare::ALLOCATOR.environment());
     command.args(["--name=peer", "--ioengine=io_uring", "--direct=1", "--fixedbufs", "--registerfiles"]);
-    command.args(["--thread", "--time_based", "--cpus_allowed=0", "--output-format=json"]);
+    command.args(["--thread", "--gtod_reduce=1", "--time_based", "--cpus_allowed=0", "--output-format=json"]);
     command.arg(if load.random { "--rw=randread" } else { "--rw=read" });
     command.arg(format!("--bs={}", load.block_bytes));
     command.arg(format!("--iodepth={}", load.depth));

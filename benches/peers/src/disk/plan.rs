@@ -4,6 +4,11 @@ use std::cell::Cell;
 use std::fs;
 use std::time::Duration;
 
+use crate::harness::Effort;
+
+/// What transparent huge pages come in.
+pub const HUGE_PAGE: usize = 2 << 20;
+
 /// One row of tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
@@ -18,6 +23,16 @@ impl Load {
         let random = [1, 32, 128].map(|depth| load(true, 4096, depth));
         let sequential = [1, 32, 128].map(|depth| load(false, 131_072, depth));
         [random, sequential].concat()
+    }
+
+    /// What a run goes through.
+    pub fn measured_with(effort: Effort) -> Vec<Self> {
+        Self::all().into_iter().filter(|load| load.random || load.depth == 32 || !effort.quick).collect()
+    }
+
+    /// As many as are in flight, and never less than a huge page in all.
+    pub fn buffers(self) -> usize {
+        self.depth.max(HUGE_PAGE / self.block_bytes)
     }
 
     pub fn key(self) -> String {
@@ -93,14 +108,10 @@ impl Processor {
     }
 }
 
-/// Buffers registered with rings of this process, as the kernel tells: proof, not intention.
-pub fn registered_buffers() -> u64 {
-    let Ok(entries) = fs::read_dir("/proc/self/fdinfo") else {
-        return 0;
-    };
-    let count = |text: String| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix("UserBufs:"))?;
-        line.trim().parse().ok()
-    };
-    entries.flatten().filter_map(|entry| count(fs::read_to_string(entry.path()).ok()?)).sum()
+/// How much of this process's memory lies on huge pages.
+pub fn huge_mebibytes() -> f64 {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:"));
+    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) / 1024.0
 }

@@ -2,6 +2,7 @@
 
 use crate::harness::{Effort, Work};
 
+use super::peers::Bare;
 use super::pool::Pool;
 use super::{batch, claim_drop, fill, full, hand_over, puts, round_trip, spill, threads, zero};
 
@@ -92,7 +93,7 @@ impl Case {
             Self::Spill => P::SPILLS,
             Self::Zero { .. } => P::ZEROES,
             // Without slots of its own there is nothing to hold, and one slot cannot be in two places.
-            Self::Held { .. } | Self::HandOver { .. } | Self::Batch => P::NAME != super::Bare::NAME,
+            Self::Held { .. } | Self::HandOver { .. } | Self::Batch => P::NAME != Bare::NAME,
             _ => true,
         }
     }

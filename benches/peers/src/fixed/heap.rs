@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::harness::{Child, Progress, Sample, heap_allocations, serve};
+use crate::harness::{Allocator, Child, Progress, Sample, heap_allocations, serve};
 use crate::report::{Comparison, Part, Row};
 
 use super::by_hand::{LockedList, Queue};
@@ -30,7 +30,8 @@ const COUNTED: [(&str, Count); 7] = [
 pub fn add(part: &mut Part, progress: &Progress) {
     let mut rows = Vec::new();
     for (name, _) in COUNTED {
-        let counted = Child::start(&["core", KEY, name], "count").and_then(|mut child| child.run(10_000));
+        let counted = Child::start(&["core", KEY, name], Allocator::Counting);
+        let counted = counted.and_then(|mut child| child.run(10_000));
         match counted {
             Ok(sample) => rows.push(Row::new(name, "", vec![sample.get("heap").unwrap_or(f64::NAN)])),
             Err(error) => progress.aloud(&format!("left out: heap allocations of {name}: {error}")),

@@ -12,8 +12,29 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use mimalloc::MiMalloc;
 
-/// `mimalloc` or `count`; anything else, or nothing, is plain glibc.
-pub const ALLOCATOR_VARIABLE: &str = "URING_ARENA_PEERS_ALLOCATOR";
+/// What a child gets its heap from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Allocator {
+    Glibc,
+    /// glibc that asks for transparent huge pages.
+    GlibcHuge,
+    Mimalloc,
+    /// glibc that counts.
+    Counting,
+}
+
+impl Allocator {
+    /// The environment that a child is started in, the same variables for all.
+    pub fn environment(self) -> [(&'static str, &'static str); 2] {
+        let choice = match self {
+            Self::Glibc | Self::GlibcHuge => "",
+            Self::Mimalloc => "mimalloc",
+            Self::Counting => "count",
+        };
+        let tunables = if self == Self::GlibcHuge { "glibc.malloc.hugetlb=1" } else { "" };
+        [("URING_ARENA_PEERS_ALLOCATOR", choice), ("GLIBC_TUNABLES", tunables)]
+    }
+}
 
 const GLIBC: u8 = 0;
 const MIMALLOC: u8 = 1;

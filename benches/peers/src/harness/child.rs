@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{ALLOCATOR_VARIABLE, Tool};
+use super::{Allocator, Tool};
 
 /// Far beyond any honest round: a peer that has stopped is a result, not a reason to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,10 +51,10 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program again as the worker that `role` names; `allocator` as in `ALLOCATOR_VARIABLE`.
-    pub fn start(role: &[&str], allocator: &str) -> io::Result<Self> {
+    /// Starts this program again as the worker that `role` names.
+    pub fn start(role: &[&str], allocator: Allocator) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.arg("worker").args(role).env(ALLOCATOR_VARIABLE, allocator);
+        command.arg("worker").args(role).envs(allocator.environment());
         Self::spawn(command, None)
     }
 

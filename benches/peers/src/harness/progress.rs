@@ -1,6 +1,7 @@
 //! What is being measured now: a bar on a terminal, a line each otherwise.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -14,9 +15,10 @@ impl Progress {
     pub fn begin(part: &'static str, steps: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64);
-            let style = ProgressStyle::with_template("{prefix:>8} [{bar:30}] {pos}/{len} {msg} {eta}");
+            let style = ProgressStyle::with_template("{prefix:>8} [{bar:30}] {pos}/{len} {elapsed} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(part);
+            bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
         Self { part, bar }

@@ -2,6 +2,9 @@
 //!
 //! On a quiet machine it is the same as the wall clock, as nothing measured with it sleeps.
 
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Processor time since some moment.
@@ -20,6 +23,16 @@ impl Stopwatch {
     /// Of all threads of the process, io_uring's workers included.
     pub fn process() -> Self {
         Self::on(libc::CLOCK_PROCESS_CPUTIME_ID)
+    }
+
+    /// Of another thread of this process.
+    pub fn of<T>(thread: &JoinHandle<T>) -> io::Result<Self> {
+        let mut clock = 0;
+        // SAFETY: the handle keeps the thread's identity valid; the other pointer is to a live value of the right type.
+        match unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &mut clock) } {
+            0 => Ok(Self::on(clock)),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
     }
 
     fn on(clock: libc::clockid_t) -> Self {

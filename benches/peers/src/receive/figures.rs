@@ -3,6 +3,7 @@
 use crate::harness::Spread;
 use crate::report::{Bound, Figure, OURS, Part};
 
+use super::idle::{FEW, MANY};
 use super::systems::System;
 
 const GROUP: &str = "Kernel side";
@@ -20,16 +21,19 @@ pub fn add(part: &mut Part) {
         figure(&case, &key, 1.05, bare);
         figure(&case, &key, 0.90, tokio);
     }
-    figure("user-space instructions per message", "instructions", 0.35, tokio);
-
     for connections in [64, 512] {
-        let key = format!("drain-{connections}x512");
-        let (ours, own) = (System::OursCompio.name(), System::Compio.name());
-        let measured = part.ratio((&key, ours), (&key, own));
-        let case = format!("compio: receive through our memory, {connections} connections × 512 B, CPU");
-        let of = "× its own buffers, used in place";
-        part.figures.push(Figure::new("Runtimes", &case, Bound::AtMost(1.05), of, measured));
+        let case = format!("the same, dropped on another thread, {connections} connections × 512 B");
+        let key = format!("handed-drain-{connections}x512");
+        let measured = part.ratio((&key, OURS), (&key, tokio));
+        let of = format!("× {tokio}");
+        part.figures.push(Figure::new(GROUP, &case, Bound::Shown, &of, measured));
     }
+    let mut figure = |case: &str, key: &str, limit: f64, other: &str| {
+        let measured = part.ratio((key, OURS), (key, other));
+        let of = format!("× {other}");
+        part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), &of, measured));
+    };
+    figure("user-space instructions per message", "instructions", 0.35, tokio);
 
     for (case, row, limit) in [
         ("heap allocations per message as `Bytes`", OURS, 1.0),
@@ -41,8 +45,9 @@ pub fn add(part: &mut Part) {
 
     // What a connection adds: everything that the pool holds anyway falls out of the difference.
     let held = |key: &str| part.row(key, OURS).and_then(|row| row.spread).map(|spread| spread.median);
-    let each = held("idle-9900").zip(held("idle-64")).map(|(many, few)| (many - few) * 1_048_576.0 / 9836.0);
+    let each = held(&format!("idle-{MANY}")).zip(held(&format!("idle-{FEW}")));
+    let each = each.map(|(many, few)| (many - few) * 1_048_576.0 / (MANY - FEW) as f64);
     let each = each.and_then(|bytes| Spread::of(&[bytes]));
-    let case = "memory per connection with 9,900 idle (a receive buffer would be 4096 B)";
+    let case = "memory per connection with 10,000 idle (a receive buffer would be 4096 B)";
     part.figures.push(Figure::new(GROUP, case, Bound::AtMost(512.0), "B", each));
 }

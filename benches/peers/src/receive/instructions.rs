@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::harness::{Child, Effort, Progress, Tool};
+use crate::harness::{Allocator, Child, Effort, Progress, Tool};
 use crate::report::{Comparison, Part, Row};
 
 use super::systems::System;
@@ -15,7 +15,8 @@ const SHAPE: Shape = Shape { connections: 64, message_bytes: 512 };
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let mut heap = Vec::new();
-    for (system, mut child) in start_all("lockstep", SHAPE, "count", effort, progress) {
+    let systems = System::received_with(effort, SHAPE);
+    for (system, mut child) in start_all("lockstep", &systems, SHAPE, Allocator::Counting, progress) {
         if let Ok(sample) = child.run(64) {
             let each = sample.get("heap").unwrap_or(f64::NAN);
             heap.push(Row::new(system.name(), system.note(), vec![each]));
@@ -36,7 +37,7 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
         return;
     }
     let mut counted = Vec::new();
-    for system in System::ALL {
+    for system in systems {
         // Under `--quick` only what the figure needs.
         if effort.quick && ![System::Ours, System::Tokio, System::Bare].contains(&system) {
             continue;

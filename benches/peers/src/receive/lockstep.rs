@@ -5,11 +5,13 @@
 //! receive inside the sender's calls, and only their whole round can be compared.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Sample, Spread, Stopwatch, heap_allocations, serve};
 
 use super::Shape;
+use super::dropper::Dropper;
+use super::outlet::Outlet;
 use super::systems::System;
 use super::wire::Wire;
 
@@ -20,7 +22,7 @@ const CATCH_UP: u64 = 20;
 
 /// A system that receives. Built with all connections, armed and ready.
 pub trait Receiver {
-    /// Receives until so many bytes have arrived, each message handed out as the system does and dropped.
+    /// Receives until so many bytes have arrived, each message handed out as the system does, into its outlet.
     fn drain(&mut self, bytes: usize) -> io::Result<()>;
 
     /// How often the kernel found no buffer.
@@ -29,11 +31,21 @@ pub trait Receiver {
     }
 }
 
+/// What becomes of each message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    DroppedAtOnce,
+    /// Kept until the round is drained, then handed over and dropped by the other thread.
+    DroppedElsewhere,
+}
+
 /// Nanoseconds of each round.
 #[derive(Default)]
 struct Spent {
     whole: Vec<f64>,
     drain: Vec<f64>,
+    /// On the other thread.
+    dropped: Vec<f64>,
     /// By the wall clock, sleep and neighbours included; the others are processor time.
     wall: Vec<f64>,
     /// Heap allocations in all drains.
@@ -41,27 +53,35 @@ struct Spent {
 }
 
 /// The child's side: one system, one shape.
-pub fn work(system: System, shape: Shape) -> io::Result<()> {
+pub fn work(system: System, shape: Shape, fate: Fate) -> io::Result<()> {
     let (mut wire, receivers) = Wire::connect(shape.connections, shape.message_bytes)?;
-    let mut receiver = system.start(receivers, shape)?;
+    let dropper = (fate == Fate::DroppedElsewhere).then(Dropper::start);
+    let outlet = dropper.as_ref().map_or_else(Outlet::default, Dropper::outlet);
+    let mut receiver = system.start(receivers, shape, outlet)?;
     // Every buffer seen, every table grown.
-    rounds(&mut wire, &mut *receiver, CATCH_UP)?;
+    rounds(&mut wire, &mut *receiver, dropper.as_ref(), CATCH_UP)?;
     serve(|times| {
-        rounds(&mut wire, &mut *receiver, CATCH_UP)?;
+        rounds(&mut wire, &mut *receiver, dropper.as_ref(), CATCH_UP)?;
         let starved = receiver.starved();
-        let spent = rounds(&mut wire, &mut *receiver, times)?;
+        let spent = rounds(&mut wire, &mut *receiver, dropper.as_ref(), times)?;
         let messages = shape.connections as f64;
         let each = |rounds: &[f64]| Spread::of(rounds).map_or(f64::NAN, |spread| spread.median / messages);
         Ok(Sample::default()
             .with("whole", each(&spent.whole))
             .with("drain", each(&spent.drain))
+            .with("dropped", each(&spent.dropped))
             .with("wall", each(&spent.wall))
             .with("heap", spent.heap as f64 / (times as f64 * messages))
             .with("starved", (receiver.starved() - starved) as f64))
     })
 }
 
-fn rounds(wire: &mut Wire, receiver: &mut dyn Receiver, times: u64) -> io::Result<Spent> {
+fn rounds(
+    wire: &mut Wire,
+    receiver: &mut dyn Receiver,
+    dropper: Option<&Dropper>,
+    times: u64,
+) -> io::Result<Spent> {
     let mut spent = Spent::default();
     for _ in 0..times {
         let wall = Instant::now();
@@ -73,8 +93,11 @@ fn rounds(wire: &mut Wire, receiver: &mut dyn Receiver, times: u64) -> io::Resul
         spent.heap += heap_allocations() - heap;
         let end = begin.elapsed();
         spent.wall.push(wall.elapsed().as_nanos() as f64);
-        spent.whole.push(end.as_nanos() as f64);
-        spent.drain.push((end - sent).as_nanos() as f64);
+        // The other thread sleeps until now, so what the process has spent is the receiver's.
+        let dropped = dropper.map_or(Duration::ZERO, Dropper::drop_all).as_nanos() as f64;
+        spent.dropped.push(dropped);
+        spent.whole.push(end.as_nanos() as f64 + dropped);
+        spent.drain.push((end - sent).as_nanos() as f64 + dropped);
     }
     Ok(spent)
 }

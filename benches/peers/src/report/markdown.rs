@@ -6,13 +6,12 @@ use std::io;
 use std::path::Path;
 
 use super::{Comparison, Part};
-use crate::pending;
 
 const HEAD: &str = "\
 # uring-arena beside its peers
 
-Made by `cargo run --release -p uring-arena-peers`; do not edit. `-- --quick` takes under two minutes, `-- core receive` runs two parts
-only. Numbers are medians over the rounds of one run, with the tenth and ninetieth percentile beside them. The rounds are interleaved:
+Made by `cargo run --release -p uring-arena-peers`, which takes about 25 minutes; do not edit. `-- --quick` takes under two minutes,
+`-- core receive` runs two parts only. Numbers are medians over the rounds of one run, with the tenth and ninetieth percentile beside them. The rounds are interleaved:
 each round visits every contender in turn, starting with another one each time. *ours ÷ this* is the median of the ratios taken round by
 round, with the same percentiles, so that what drifts between rounds falls out. Times are of one machine on one day: trust the ratios.
 ";
@@ -30,8 +29,7 @@ pub fn write_page(folder: &Path, parts: &[Part]) -> io::Result<()> {
 fn figures(page: &mut String, parts: &[Part]) -> fmt::Result {
     writeln!(page, "\n## Figures: promised and measured\n")?;
     writeln!(page, "| | case | target | measured | p10–p90 | |\n|---|---|---|---|---|---|")?;
-    let pending = pending::figures();
-    for figure in parts.iter().flat_map(|part| &part.figures).chain(&pending) {
+    for figure in parts.iter().flat_map(|part| &part.figures) {
         let (measured, range) = match figure.measured {
             Some(spread) => {
                 let range = format!("{}–{}", number(spread.p10), number(spread.p90));

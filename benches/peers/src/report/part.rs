@@ -6,7 +6,7 @@ use super::figure::Figure;
 use super::machine::Machine;
 use super::{OURS, Plot};
 
-/// One of `core`, `receive`, `disk`, `buddy`, `waiting`.
+/// What can be asked for by name on the command line.
 #[derive(Debug)]
 pub struct Part {
     pub name: String,
@@ -74,8 +74,13 @@ impl Part {
 }
 
 impl Comparison {
-    pub fn new(key: &str, title: &str, unit: &str, mut rows: Vec<Row>) -> Self {
-        let ours = rows.iter().find(|row| row.name == OURS);
+    pub fn new(key: &str, title: &str, unit: &str, rows: Vec<Row>) -> Self {
+        Self::beside(OURS, key, title, unit, rows)
+    }
+
+    /// Where our line has another name.
+    pub fn beside(ours: &str, key: &str, title: &str, unit: &str, mut rows: Vec<Row>) -> Self {
+        let ours = rows.iter().find(|row| row.name == ours);
         let ours = ours.map(|row| row.samples.clone());
         if let Some(ours) = ours {
             for row in &mut rows {

@@ -2,21 +2,24 @@
 
 use crate::harness::Spread;
 
+use super::machine::Machine;
 use super::markdown::number;
 use super::{Figure, Part};
 
 pub fn print(part: &Part) {
     println!("\n# {}\n", part.title);
+    let Machine { date, processor, cores, kernel, versions } = &part.machine;
+    println!("{date}, {processor}, {cores} cores, {kernel}\n{versions}\n");
     for comparison in &part.comparisons {
         println!("{} [{}]", comparison.title, comparison.unit);
         for row in &comparison.rows {
             let Some(spread) = row.spread else {
-                println!("  {:34} failed", row.name);
+                println!("  {:34}    failed  {}", row.name, row.note);
                 continue;
             };
             let range = format!("{}–{}", number(spread.p10), number(spread.p90));
             let ratio = row.ours_to_this.map_or(String::new(), ratio);
-            println!("  {:34} {:>9}  {range:>17}  {ratio}", row.name, number(spread.median));
+            println!("  {:34} {:>9}  {range:>17}  {ratio:36}  {}", row.name, number(spread.median), row.note);
         }
     }
     for remark in &part.remarks {

@@ -13,7 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-use crate::harness::{Child, Effort, Progress, Sample, pin_to_core, serve};
+use crate::harness::{Allocator, Child, Effort, Progress, Sample, pin_to_core, serve, take_turns};
 use crate::report::{Comparison, Part, Row};
 
 use super::ours::Ours;
@@ -24,19 +24,22 @@ const TASKS: usize = 2 * SLOTS;
 
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let rounds = effort.choose(5, 20);
-    let cycles = effort.choose(20_000, 500_000);
-    let mut children: Vec<_> = System::ALL
-        .into_iter()
-        .filter_map(|system| Some((system, Child::start(&["waiting", &system.key()], "").ok()?)))
-        .collect();
-    let mut samples: Vec<Vec<Sample>> = children.iter().map(|_| Vec::new()).collect();
-    for _ in 0..rounds {
-        for ((system, child), samples) in children.iter_mut().zip(&mut samples) {
-            match child.run(cycles) {
-                Ok(sample) => samples.push(sample),
-                Err(error) => progress.aloud(&format!("{}: hangs? {error}", system.name())),
-            }
+    let mut children = Vec::new();
+    for system in System::ALL {
+        match Child::start(&["waiting", &system.key()], Allocator::Glibc) {
+            Ok(child) => children.push((system, child)),
+            Err(error) => progress.aloud(&format!("left out: waiting for {}: {error}", system.name())),
         }
+    }
+    let answers = take_turns(&mut children, rounds, |(system, child)| child.run(cycles(*system, effort)));
+    for ((system, _), own) in children.iter().zip(&answers) {
+        let (name, cycles) = (system.name(), cycles(*system, effort));
+        part.remarks.push(match own.failure() {
+            None => {
+                format!("{name}: {} cycles of claim, pass, drop, wake, and no hang.", rounds as u64 * cycles)
+            }
+            Some(failure) => format!("{name}: {failure} (a round has {cycles} cycles)."),
+        });
     }
     for (key, title) in [
         ("p50", "Wake, median"),
@@ -44,16 +47,17 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
         ("p999", "Wake, 999 of 1000 are faster"),
         ("cycle", "Time per cycle of claim, pass, drop, wake"),
     ] {
-        let rows = children.iter().zip(&samples).map(|((system, _), samples)| {
-            let values: Vec<_> = samples.iter().filter_map(|sample| sample.get(key)).collect();
-            let note = match values.len() {
-                done if done == rounds => format!("{} cycles, no hang", done as u64 * cycles),
-                done => format!("**hangs**: {done} of {rounds} rounds came to an end"),
-            };
-            Row::new(system.name(), &note, values)
-        });
+        let rows = children
+            .iter()
+            .zip(&answers)
+            .map(|((system, _), own)| Row::new(system.name(), &own.note(system.note()), own.values(key)));
         part.push(Comparison::new(&format!("wake-{key}"), title, "ns", rows.collect()));
     }
+}
+
+/// Of a round: ten million of ours in all in a full run, to see whether it ever hangs; fewer of the others, enough for the percentiles.
+fn cycles(system: System, effort: Effort) -> u64 {
+    effort.choose(20_000, if system == System::Ours { 500_000 } else { 125_000 })
 }
 
 /// The child's side.

@@ -1,6 +1,7 @@
 //! Our own waiting arena.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use uring_arena::{AsyncFixedArena, Buffer, FixedArena};
 
@@ -49,5 +50,10 @@ impl OursPlain {
     #[inline(always)]
     pub fn claim(&self) -> Option<Buffer> {
         self.0.allocate().ok()
+    }
+
+    /// Waits in line for a moment; whether there was a slot.
+    pub fn wait_shortly(&self) -> bool {
+        self.0.allocate_timeout(Duration::from_millis(1)).is_ok()
     }
 }

@@ -33,6 +33,14 @@ impl System {
         }
     }
 
+    pub fn note(self) -> &'static str {
+        match self {
+            Self::Ours => Ours::NOTE,
+            Self::Alligator => Alligator::NOTE,
+            Self::Semaphore => Guarded::NOTE,
+        }
+    }
+
     pub fn key(self) -> String {
         format!("{self:?}")
     }

@@ -18,6 +18,12 @@ pub fn add(part: &mut Part, effort: Effort) {
         |key: &str, title: &str, contenders| Question { key: key.into(), title: title.into(), contenders };
     let mut claims = vec![line::<Ours>(claimed::<Ours>())];
     claims.push(Contender { name: OursPlain::NAME.into(), note: String::new(), work: claimed_plain() });
+    let once = "a thread has waited before, and left";
+    claims.push(Contender {
+        name: "uring-arena, waited once".into(),
+        note: once.into(),
+        work: claimed_after_wait(),
+    });
     claims.push(line::<Alligator>(claimed::<Alligator>()));
     claims.push(line::<Guarded>(claimed::<Guarded>()));
     let waits = vec![
@@ -35,7 +41,18 @@ pub fn add(part: &mut Part, effort: Effort) {
 }
 
 fn claimed_plain() -> Work<'static> {
+    claims_of(OursPlain::new(SLOTS))
+}
+
+fn claimed_after_wait() -> Work<'static> {
     let arena = OursPlain::new(SLOTS);
+    let held: Vec<_> = std::iter::from_fn(|| arena.claim()).collect();
+    assert!(!arena.wait_shortly(), "no slot is free");
+    drop(held);
+    claims_of(arena)
+}
+
+fn claims_of(arena: OursPlain) -> Work<'static> {
     Box::new(move |times| {
         let begin = Stopwatch::thread();
         for _ in 0..times {

@@ -12,7 +12,7 @@ use compio::runtime::{Runtime, RuntimeBuilder};
 use crate::disk::plan::{Load, Places};
 
 use super::aligned::Aligned;
-use super::{Reader, open_direct, whole};
+use super::{Reader, Settings, open_direct, whole};
 
 pub struct Compio {
     runtime: Runtime,
@@ -23,10 +23,12 @@ pub struct Compio {
 }
 
 impl Compio {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
+    pub fn start(path: &Path, load: Load, settings: Settings) -> io::Result<Self> {
         let (_, bytes) = open_direct(path)?;
         let mut proactor = ProactorBuilder::new();
-        proactor.capacity(256).single_issuer(true).defer_taskrun(true);
+        if settings == Settings::Best {
+            proactor.capacity(256).single_issuer(true).defer_taskrun(true);
+        }
         let runtime = RuntimeBuilder::new().with_proactor(proactor).build()?;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_DIRECT as _);

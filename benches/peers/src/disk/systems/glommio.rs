@@ -9,7 +9,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use crate::disk::plan::{Load, Places};
 
-use super::{Reader, open_direct, whole};
+use super::{Reader, Settings, open_direct, whole};
 
 pub struct Glommio {
     executor: LocalExecutor,
@@ -19,13 +19,14 @@ pub struct Glommio {
 }
 
 impl Glommio {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
+    pub fn start(path: &Path, load: Load, settings: Settings) -> io::Result<Self> {
         let (_, bytes) = open_direct(path)?;
-        let executor = LocalExecutorBuilder::new(Placement::Unbound)
-            .io_memory(64 << 20)
-            .ring_depth(256)
-            .make()
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        let builder = LocalExecutorBuilder::new(Placement::Unbound);
+        let builder = match settings {
+            Settings::Best => builder.io_memory(64 << 20).ring_depth(256),
+            Settings::Default => builder,
+        };
+        let executor = builder.make().map_err(|error| io::Error::other(error.to_string()))?;
         let file = executor.run(DmaFile::open(path)).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self { executor, file: Rc::new(file), places: Rc::new(Places::new(bytes, load)), load })
     }

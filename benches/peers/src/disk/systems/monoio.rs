@@ -10,7 +10,7 @@ use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 use crate::disk::plan::{Load, Places};
 
 use super::aligned::Aligned;
-use super::{Reader, open_direct, whole};
+use super::{Reader, Settings, open_direct, whole};
 
 pub struct Monoio {
     runtime: Runtime<IoUringDriver>,
@@ -21,12 +21,16 @@ pub struct Monoio {
 }
 
 impl Monoio {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
+    pub fn start(path: &Path, load: Load, settings: Settings) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         // monoio takes a builder of the older io-uring crate, which tokio-uring hands out as well.
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun();
-        let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(256).uring_builder(ring);
+        let builder = RuntimeBuilder::<IoUringDriver>::new();
+        let builder = match settings {
+            Settings::Best => builder.with_entries(256).uring_builder(ring),
+            Settings::Default => builder,
+        };
         let mut runtime = builder.build()?;
         let file = runtime.block_on(async { File::from_std(file) })?;
         Ok(Self {

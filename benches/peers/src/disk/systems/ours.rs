@@ -9,7 +9,7 @@ use std::path::Path;
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, squeue};
-use uring_arena::{Completion, FixedArena, InFlight, RegisteredArena, Rung};
+use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, Rung};
 
 use crate::disk::plan::{Load, Places};
 
@@ -29,8 +29,9 @@ impl Ours {
     pub fn start(path: &Path, load: Load) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder = FixedArena::with_slot_capacity(nz(load.depth)?, nz(load.block_bytes)?);
-        let arena = builder.alignment(4096).build().map_err(io::Error::other)?;
+        let builder = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
+        let arena =
+            builder.alignment(4096).backing(Backing::TransparentHuge).build().map_err(io::Error::other)?;
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         // SAFETY: entries go to this ring only, and each completion comes back to `in_flight` once.

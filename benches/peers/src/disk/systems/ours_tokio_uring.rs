@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tokio_uring::fs::File;
 use tokio_uring::{Runtime, builder};
-use uring_arena::{FixedArena, tokio_uring::Registered};
+use uring_arena::{Backing, FixedArena, tokio_uring::Registered};
 
 use crate::disk::plan::{Load, Places};
 
@@ -30,8 +30,9 @@ impl OursTokioUring {
     pub fn start(path: &Path, load: Load) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder_of_arena = FixedArena::with_slot_capacity(nz(load.depth)?, nz(load.block_bytes)?);
-        let arena = builder_of_arena.alignment(4096).build().map_err(io::Error::other)?;
+        let builder_of_arena = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
+        let builder_of_arena = builder_of_arena.alignment(4096).backing(Backing::TransparentHuge);
+        let arena = builder_of_arena.build().map_err(io::Error::other)?;
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun();
         let runtime = Runtime::new(builder().entries(256).uring_builder(&ring))?;

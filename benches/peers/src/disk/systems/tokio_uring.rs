@@ -11,7 +11,7 @@ use tokio_uring::{Runtime, builder};
 use crate::disk::plan::{Load, Places};
 
 use super::aligned::Aligned;
-use super::{Reader, open_direct, whole};
+use super::{Reader, Settings, open_direct, whole};
 
 pub struct TokioUring {
     runtime: Runtime,
@@ -22,11 +22,14 @@ pub struct TokioUring {
 }
 
 impl TokioUring {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
+    pub fn start(path: &Path, load: Load, settings: Settings) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun();
-        let runtime = Runtime::new(builder().entries(256).uring_builder(&ring))?;
+        let runtime = match settings {
+            Settings::Best => Runtime::new(builder().entries(256).uring_builder(&ring))?,
+            Settings::Default => Runtime::new(&builder())?,
+        };
         let registry = FixedBufRegistry::new(Aligned::row(load.depth, load.block_bytes));
         let file = runtime.block_on(async {
             registry.register()?;

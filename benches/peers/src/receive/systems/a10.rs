@@ -13,6 +13,14 @@ use bytes::Bytes;
 
 use crate::receive::Shape;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
+
+/// How the ring is set up; the pool of buffers is the same.
+#[derive(Clone, Copy)]
+pub enum Taste {
+    Best,
+    Defaults,
+}
 
 pub struct A10 {
     ring: Ring,
@@ -22,6 +30,7 @@ pub struct A10 {
     /// The list that `woken` is exchanged with.
     turn: Vec<usize>,
     starved: u64,
+    outlet: Outlet,
 }
 
 struct Connection {
@@ -48,13 +57,17 @@ impl Wake for Call {
 }
 
 impl A10 {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape) -> io::Result<Self> {
-        let ring = Ring::config()
-            .single_issuer()
-            .defer_task_run()
-            .with_submission_queue_size(1024)
-            .with_completion_queue_size(4096)
-            .build()?;
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+        let config = Ring::config();
+        let config = match taste {
+            Taste::Best => config
+                .single_issuer()
+                .defer_task_run()
+                .with_submission_queue_size(1024)
+                .with_completion_queue_size(4096),
+            Taste::Defaults => config,
+        };
+        let ring = config.build()?;
         let pool = ReadBufPool::new(ring.sq(), 1024, shape.slot_bytes() as u32)?;
         let woken = Arc::new(Mutex::new(Vec::new()));
         let connections = sockets.into_iter().enumerate().map(|(index, socket)| {
@@ -64,7 +77,7 @@ impl A10 {
             Connection { socket, messages, waker }
         });
         let connections: Vec<_> = connections.collect();
-        let mut system = Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0 };
+        let mut system = Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
         for index in 0..system.connections.len() {
             system.take_all(index)?;
         }
@@ -81,7 +94,7 @@ impl A10 {
                 Poll::Pending => return Ok(got),
                 Poll::Ready(Some(Ok(buffer))) => {
                     got += buffer.len();
-                    drop(Bytes::from_owner(buffer));
+                    self.outlet.take(Bytes::from_owner(buffer));
                 }
                 Poll::Ready(Some(Err(error))) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.starved += 1;

@@ -1,4 +1,4 @@
-//! The limit: a hand-written multishot loop over a buffer ring with DEFER_TASKRUN that hands nothing out.
+//! The limit: a hand-written multishot loop over a buffer ring with DEFER_TASKRUN that hands nothing out; or copies, so that a message may leave.
 //!
 //! # Safety
 //! Buffers and ring memory are owned here and outlive the ring, which is the first field and so dropped first.
@@ -11,29 +11,35 @@ use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use bytes::Bytes;
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::receive::Shape;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
 
 const GROUP: u16 = 0;
 const BUFFERS: u16 = 1024;
 
-/// How many completions a wait asks for.
-#[derive(Clone, Copy)]
-pub enum Wait {
+/// How many completions a wait asks for, and what becomes of a message.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Taste {
+    /// Waits for one.
     One,
-    /// As many as there are connections, or what came within 50 µs.
+    /// Waits for as many as there are connections, or what came within 50 µs.
     Many,
+    /// The same, and a `Bytes` by copying.
+    Copied,
 }
 
 pub struct Bare {
     ring: IoUring,
     buffers: Buffers,
     sockets: Vec<TcpStream>,
-    wait: Wait,
+    taste: Taste,
     starved: u64,
+    outlet: Outlet,
 }
 
 /// The buffer ring and what is published in it.
@@ -47,7 +53,7 @@ struct Buffers {
 }
 
 impl Bare {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, wait: Wait) -> io::Result<Self> {
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
         let mut ring =
             IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(4096).build(1024)?;
         let mut buffers = Buffers::new(shape.slot_bytes())?;
@@ -60,13 +66,13 @@ impl Bare {
             arm(&mut ring, index, socket)?;
         }
         ring.submit()?;
-        Ok(Self { ring, buffers, sockets, wait, starved: 0 })
+        Ok(Self { ring, buffers, sockets, taste, starved: 0, outlet })
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let waited = match self.wait {
-            Wait::One => self.ring.submit_and_wait(1),
-            Wait::Many => {
+        let waited = match self.taste {
+            Taste::One => self.ring.submit_and_wait(1),
+            Taste::Many | Taste::Copied => {
                 let limit = Timespec::new().nsec(50_000);
                 let arguments = SubmitArgs::new().timespec(&limit);
                 self.ring.submitter().submit_with_args(self.sockets.len(), &arguments)
@@ -103,6 +109,10 @@ impl Receiver for Bare {
                     result => return Err(io::Error::from_raw_os_error(-result)),
                 }
                 if let Some(index) = cqueue::buffer_select(completion.flags()) {
+                    if self.taste == Taste::Copied {
+                        let length = completion.result().max(0) as usize;
+                        self.outlet.take(Bytes::copy_from_slice(self.buffers.received(index, length)));
+                    }
                     self.buffers.put(index);
                 }
                 if !cqueue::more(completion.flags()) {
@@ -154,6 +164,14 @@ impl Buffers {
         entry.set_len(self.slot_bytes as u32);
         entry.set_bid(index);
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// What the kernel has written into a buffer that it gave back.
+    fn received(&self, index: u16, length: usize) -> &[u8] {
+        // SAFETY: the index came from the kernel, so the offset lies inside the memory.
+        let buffer = unsafe { self.memory.add(usize::from(index) * self.slot_bytes) };
+        // SAFETY: zeroed memory, and the kernel writes there again only after `put`.
+        unsafe { std::slice::from_raw_parts(buffer.as_ptr(), length.min(self.slot_bytes)) }
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use crate::receive::Shape;
 use crate::receive::goal::Goal;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
 
 /// How it is set up, and what becomes of a message.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,7 +30,7 @@ pub struct Compio {
 }
 
 impl Compio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste) -> io::Result<Self> {
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
         let mut proactor = ProactorBuilder::new();
         if taste != Taste::Defaults {
             let buffers = NonZero::new(1024).ok_or(io::ErrorKind::InvalidInput)?;
@@ -46,7 +47,7 @@ impl Compio {
         runtime.block_on(async {
             for socket in sockets {
                 let socket = compio::net::TcpStream::from_std(socket)?;
-                compio::runtime::spawn(receive(socket, goal.clone(), taste)).detach();
+                compio::runtime::spawn(receive(socket, goal.clone(), taste, outlet.clone())).detach();
             }
             io::Result::Ok(())
         })?;
@@ -54,7 +55,7 @@ impl Compio {
     }
 }
 
-async fn receive(mut socket: compio::net::TcpStream, goal: Goal, taste: Taste) {
+async fn receive(mut socket: compio::net::TcpStream, goal: Goal, taste: Taste, outlet: Outlet) {
     loop {
         let mut messages = pin!(socket.read_multi(0));
         while let Some(message) = messages.next().await {
@@ -65,7 +66,7 @@ async fn receive(mut socket: compio::net::TcpStream, goal: Goal, taste: Taste) {
                         return;
                     }
                     if taste == Taste::Copied {
-                        drop(Bytes::copy_from_slice(&buffer));
+                        outlet.take(Bytes::copy_from_slice(&buffer));
                     }
                     drop(buffer);
                     goal.arrived(length);

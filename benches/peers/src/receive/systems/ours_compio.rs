@@ -2,17 +2,17 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::num::NonZeroUsize;
 
 use compio::driver::ProactorBuilder;
 use compio::runtime::{Runtime, RuntimeBuilder};
-use uring_arena::{BufferRing, FixedArena, compio::ReceiveRing};
+use uring_arena::{BufferRing, compio::ReceiveRing};
 
 use crate::receive::Shape;
 use crate::receive::goal::Goal;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
 
-const SLOTS: usize = 1024;
+use super::ours::{SLOTS, arena};
 
 pub struct OursCompio {
     runtime: Runtime,
@@ -21,10 +21,8 @@ pub struct OursCompio {
 }
 
 impl OursCompio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape) -> io::Result<Self> {
-        let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder = FixedArena::with_slot_capacity(nz(SLOTS)?, nz(shape.slot_bytes())?);
-        let arena = builder.alignment(4096).build().map_err(io::Error::other)?;
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, outlet: Outlet) -> io::Result<Self> {
+        let arena = arena(shape)?;
         let mut proactor = ProactorBuilder::new();
         proactor.capacity(1024).cqsize(4096).single_issuer(true).defer_taskrun(true);
         let runtime = RuntimeBuilder::new().with_proactor(proactor).build()?;
@@ -34,7 +32,8 @@ impl OursCompio {
             let ring = ReceiveRing::new(&arena, options).map_err(io::Error::other)?;
             for socket in sockets {
                 let socket = compio::net::TcpStream::from_std(socket)?;
-                compio::runtime::spawn(receive(ring.clone(), socket, goal.clone())).detach();
+                let received = receive(ring.clone(), socket, goal.clone(), outlet.clone());
+                compio::runtime::spawn(received).detach();
             }
             io::Result::Ok(ring)
         })?;
@@ -42,11 +41,11 @@ impl OursCompio {
     }
 }
 
-async fn receive(ring: ReceiveRing, socket: compio::net::TcpStream, goal: Goal) {
+async fn receive(ring: ReceiveRing, socket: compio::net::TcpStream, goal: Goal, outlet: Outlet) {
     let mut messages = ring.receive(&socket);
     while let Ok(Some(bytes)) = messages.try_next().await {
         let length = bytes.len();
-        drop(bytes);
+        outlet.take(bytes);
         goal.arrived(length);
     }
 }

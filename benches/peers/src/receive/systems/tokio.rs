@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 use crate::receive::Shape;
 use crate::receive::goal::Goal;
 use crate::receive::lockstep::Receiver;
+use crate::receive::outlet::Outlet;
 
 /// Where the bytes go.
 #[derive(Clone, Copy)]
@@ -30,7 +31,7 @@ pub struct Tokio {
 }
 
 impl Tokio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, memory: Memory) -> io::Result<Self> {
+    pub fn start(sockets: Vec<TcpStream>, shape: Shape, memory: Memory, outlet: Outlet) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let (tasks, goal) = (LocalSet::new(), Goal::default());
         let shared = Rc::new(RefCell::new(vec![0; shape.slot_bytes()]));
@@ -39,7 +40,9 @@ impl Tokio {
             socket.set_nonblocking(true)?;
             let socket = tokio::net::TcpStream::from_std(socket)?;
             match memory {
-                Memory::PerConnection => tasks.spawn_local(receive(socket, shape.slot_bytes(), goal.clone())),
+                Memory::PerConnection => {
+                    tasks.spawn_local(receive(socket, shape.slot_bytes(), goal.clone(), outlet.clone()))
+                }
                 Memory::Shared => tasks.spawn_local(receive_shared(socket, shared.clone(), goal.clone())),
             };
         }
@@ -48,7 +51,7 @@ impl Tokio {
     }
 }
 
-async fn receive(mut socket: tokio::net::TcpStream, slot_bytes: usize, goal: Goal) {
+async fn receive(mut socket: tokio::net::TcpStream, slot_bytes: usize, goal: Goal, outlet: Outlet) {
     let mut buffer = BytesMut::new();
     loop {
         // Takes the old room again when the last message is dropped, and makes new room otherwise.
@@ -56,7 +59,7 @@ async fn receive(mut socket: tokio::net::TcpStream, slot_bytes: usize, goal: Goa
         match socket.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => return,
             Ok(length) => {
-                drop(buffer.split().freeze());
+                outlet.take(buffer.split().freeze());
                 goal.arrived(length);
             }
         }

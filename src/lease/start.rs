@@ -1,0 +1,33 @@
+//! Where a slot's bytes begin, kept beside its lease by whoever needs it again and again.
+//!
+//! # Safety
+//!
+//! Unsafe here: saying that an address may go to another thread.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+/// The address of a slot's first byte. Only an address: what may be done with it, the lease beside it says.
+#[derive(Clone, Copy)]
+pub(crate) struct Start(NonNull<u8>);
+
+// SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a `Start` without a lease, and
+// leases are Send and Sync.
+unsafe impl Send for Start {}
+// SAFETY: as above.
+unsafe impl Sync for Start {}
+
+impl Start {
+    /// Of no slot.
+    pub(crate) const NOWHERE: Start = Start(NonNull::dangling());
+
+    #[inline]
+    pub(crate) fn new(first_byte: NonNull<u8>) -> Start {
+        Start(first_byte)
+    }
+
+    #[inline]
+    pub(crate) fn first_byte(self) -> NonNull<u8> {
+        self.0
+    }
+}
