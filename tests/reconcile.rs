@@ -253,3 +253,55 @@ fn a_ring_that_is_down_has_nothing_to_take_back() {
     // SAFETY: nothing is in flight.
     unsafe { ring.unregister_on(&bench.uring) }.unwrap();
 }
+
+/// A seccomp filter on one thread that answers `IORING_REGISTER_PBUF_STATUS` as a kernel before 6.8 does.
+fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    /// Where the lower half of the second argument stands, on a little-endian machine.
+    const OPCODE_AT: u32 = 24;
+    const STATUS: u32 = 26;
+    let mut program = [
+        libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 3, k: libc::SYS_io_uring_register as u32 },
+        libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: OPCODE_AT },
+        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: STATUS },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32 },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: affects this thread only, and takes numbers.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: affects this thread only; the program is live during the call, which copies it.
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(target_endian = "little")]
+#[test]
+fn a_kernel_that_cannot_be_asked_loses_only_the_count() {
+    let older = std::thread::spawn(|| {
+        if let Err(error) = take_the_status_call_away_on_this_thread() {
+            return eprintln!("SKIPPED older kernel: no seccomp here: {error}");
+        }
+        let Some(mut bench) = Bench::new() else { return };
+        let (mut sender, receiver) = UnixStream::pair().unwrap();
+        sender.write_all(b"lost").unwrap();
+        let entry = bench.ring.receive_once(Fd(receiver.as_raw_fd()));
+        // SAFETY: the socket outlives the receive, and the slots are the ring's.
+        unsafe { bench.uring.submission().push(&entry) }.unwrap();
+        bench.uring.submit_and_wait(1).unwrap();
+        assert_eq!(bench.uring.completion().next().unwrap().result(), 4);
+        // SAFETY: of this ring, and every receive has ended.
+        assert_eq!(unsafe { bench.ring.reconcile(&bench.uring) }, Ok(0));
+        assert_eq!(bench.ring.metrics().published, ENTRIES);
+        // Taking it down frees that slot with all others.
+        assert_eq!(bench.end(), 0);
+    });
+    older.join().unwrap();
+}

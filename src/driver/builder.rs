@@ -84,7 +84,8 @@ impl DriverBuilder {
     }
 
     /// Whether completions are run only by this thread while it waits (`IORING_SETUP_SINGLE_ISSUER` with `DEFER_TASKRUN`, Linux
-    /// 6.1; an older kernel does it the older way). Default: yes.
+    /// 6.1; an older kernel does it the older way). A ring that other threads' rings are [cloned](crate::RegisterOptions::clone_of) from
+    /// must not have a single issuer. Default: yes.
     pub fn single_issuer(mut self, yes: bool) -> DriverBuilder {
         self.single_issuer = yes;
         self

@@ -19,7 +19,7 @@ use crate::uring::{Descriptor, Operation, Payload, SendOptions};
 impl Driver {
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer is filled from its start.
     ///
-    /// [`Event::Read`] brings the buffer back. A read of a file that comes short goes on until the room is full or the file ends; one of a pipe or socket
+    /// [`Event::Read`](super::Event::Read) brings the buffer back. A read of a file that comes short goes on until the room is full or the file ends; one of a pipe or socket
     /// brings what there is (`offset` 0).
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Driver {
 
     /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset` of a file, all of it.
     ///
-    /// What lies in a registered arena, like bytes just received, is written from its slot, without a copy. [`Event::Wrote`] brings the memory
+    /// What lies in a registered arena, like bytes just received, is written from its slot, without a copy. [`Event::Wrote`](super::Event::Wrote) brings the memory
     /// back. Writes to pipes and sockets may come short; for sockets there is [`send`](Self::send).
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Driver {
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) on a connected socket, all of it, behind what was given to be sent before.
     ///
     /// What lies in a registered arena goes out from its slot, zero-copy from [`SendOptions::ZERO_COPY_FROM`] bytes on.
-    /// [`Event::Sent`] comes when the kernel is done with the memory, and brings it back.
+    /// [`Event::Sent`](super::Event::Sent) comes when the kernel is done with the memory, and brings it back.
     ///
     /// # Errors
     ///

@@ -34,6 +34,8 @@ mod table;
 mod unavailable;
 
 #[cfg(test)]
+mod fake_kernel;
+#[cfg(test)]
 mod fake_kernel_tests;
 
 pub use buffer_ring::{BufferRing, BufferRingMetrics};
