@@ -1,36 +1,26 @@
 //! compio: bytes over socket and file, dropped futures, starvation, shutdown with operations in flight, bad input.
 
+#[path = "support/runtimes.rs"]
+mod support;
+
 use std::future::Future;
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use compio::fs::File;
 use compio::io::{AsyncRead, AsyncReadAt, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream, UnixStream};
 use compio::runtime::Runtime;
 use compio::runtime::time::{sleep, timeout};
+use support::{
+    Outcome, Scratch, arena, assert_home, check_elsewhere, full_connection, pattern, poll_once, read_empty,
+};
 use uring_arena::compio::{AttachError, ReceiveRing, Registered, block_on, drain, lend};
-use uring_arena::{BufferRing, FixedArena, RegisterError, RingError, Rung, SendOptions};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
-    FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
-}
-
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + seed * 7 + at / 251) as u8).collect()
-}
-
-fn scratch(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("compio-{name}"))
-}
+use uring_arena::{BufferRing, RegisterError, RingError, Rung, SendOptions};
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,17 +31,6 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
 fn pair() -> (StdStream, UnixStream) {
     let (far, near) = StdStream::pair().unwrap();
     (far, UnixStream::from_std(near).unwrap())
-}
-
-fn poll_once<F: Future>(future: F) {
-    let mut future = pin!(future);
-    assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-}
-
-/// Compares on another thread, and drops there.
-fn check_elsewhere(parts: Vec<Bytes>, expected: &[u8]) {
-    let expected = expected.to_vec();
-    std::thread::spawn(move || assert!(parts.concat() == expected)).join().unwrap();
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -108,15 +87,14 @@ fn a_stream_of_bytes_survives_and_leaves_the_thread() -> Outcome {
         sender.await.unwrap();
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
 }
 
 #[test]
 fn a_file_is_read_and_written_by_every_road() -> Outcome {
     let arena = arena(8, 8192);
-    let path = scratch("file");
+    let path = Scratch::new("file");
     let expected = pattern(20_000, 2);
     let runtime = Runtime::new()?;
     block_on(&runtime, async {
@@ -150,8 +128,7 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
         registered.unregister()?;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    std::fs::remove_file(&path)?;
-    assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
 }
 
@@ -206,7 +183,7 @@ fn a_starved_stream_goes_on_when_slots_come_back() -> Outcome {
         drain().await;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
 }
 
@@ -235,7 +212,7 @@ fn many_streams_share_few_slots() -> Outcome {
         }
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
 }
 
@@ -372,5 +349,48 @@ fn a_runtime_on_epoll_is_refused() -> Outcome {
         let error = ReceiveRing::new(&arena, BufferRing::options()).unwrap_err();
         assert_eq!(error, AttachError::NotOnUring);
     });
+    Ok(())
+}
+
+#[test]
+fn a_read_dropped_with_its_result_frees_the_slot() -> Outcome {
+    let arena = arena(1, 4096);
+    Runtime::new()?.block_on(async {
+        let registered = Registered::new(&arena)?;
+        let (mut far, near) = pair();
+        far.write_all(b"there")?;
+        let mut read = Box::pin(registered.read_at(&near, arena.allocate()?, 0));
+        assert!(futures_util::future::poll_immediate(read.as_mut()).await.is_none());
+        // Completed meanwhile, and nobody looks.
+        sleep(Duration::from_millis(20)).await;
+        drop(read);
+        assert_home(&arena);
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+#[test]
+fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outcome {
+    let arena = arena(3, 4096);
+    Runtime::new()?.block_on(async {
+        let registered = Registered::new(&arena)?;
+        let (near, far) = full_connection();
+        let near = TcpStream::from_std(near)?;
+        let filled = || {
+            let mut buffer = arena.allocate().unwrap();
+            buffer.put_bytes(7, 4096);
+            buffer
+        };
+        poll_once(registered.write_at(&near, filled(), 0));
+        poll_once(registered.send(&near, filled().freeze(), SendOptions::new()));
+        poll_once(registered.send(&near, filled().freeze_in_place(), SendOptions::new().zero_copy_from(1)));
+        assert!(arena.allocate().is_err(), "the kernel may still read all three");
+        read_empty(far);
+        until("each is cancelled or sent", || arena.metrics().bytes_live == 0).await;
+        drop(near);
+        drain().await;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
+    assert_home(&arena);
     Ok(())
 }

@@ -1,35 +1,23 @@
 //! monoio: bytes over socket and file, dropped futures, shutdown with operations in flight.
 
-use std::future::Future;
+#[path = "support/runtimes.rs"]
+mod support;
+
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream as StdStream;
-use std::pin::pin;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use monoio::fs::File;
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, IoUringDriver, Runtime, RuntimeBuilder};
-use uring_arena::FixedArena;
+use support::{Outcome, Scratch, arena, assert_home, full_connection, pattern, poll_once, read_empty};
 use uring_arena::monoio::{block_on, lend};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
-    FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
-}
 
 fn runtime() -> Runtime<TimeDriver<IoUringDriver>> {
     RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().unwrap()
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 
 fn pair() -> (StdStream, UnixStream) {
@@ -47,7 +35,7 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
         let connecting = monoio::spawn(TcpStream::connect(listener.local_addr()?));
         let (mut near, _) = listener.accept().await?;
         let mut far = connecting.await?;
-        let expected = pattern(100_000);
+        let expected = pattern(100_000, 0);
         let message = expected.clone();
         let sending = arena.clone();
         monoio::spawn(async move {
@@ -74,16 +62,15 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
         }
         Ok::<(), Box<dyn std::error::Error>>(())
     })?;
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
 }
 
 #[test]
 fn a_file_is_written_and_read() -> Outcome {
     let arena = arena(8, 8192);
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("monoio-file");
-    let expected = pattern(8000);
+    let path = Scratch::new("file");
+    let expected = pattern(8000, 0);
     block_on(&mut runtime(), async {
         let file = File::create(&path).await?;
         let mut buffer = arena.allocate()?;
@@ -98,14 +85,8 @@ fn a_file_is_written_and_read() -> Outcome {
         assert_eq!(loan.freeze(), expected);
         Ok::<(), Box<dyn std::error::Error>>(())
     })?;
-    std::fs::remove_file(&path)?;
-    assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
-}
-
-fn poll_once<F: Future>(future: F) {
-    let mut future = pin!(future);
-    assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 #[test]
@@ -178,13 +159,13 @@ fn without_our_block_on_only_seen_results_free_a_slot() -> Outcome {
         let (result, loan) = near.read(lend(arena.allocate().unwrap())).await;
         assert_eq!((result.unwrap(), &loan[..]), (1, &b"x"[..]));
         drop(loan);
-        assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+        assert_home(&arena);
         // An error shows no result; what is taken back is free all the same.
         let directory = File::open(".").await.unwrap();
         let (result, loan) = directory.read_at(lend(arena.allocate().unwrap()), 0).await;
         assert!(result.is_err());
         drop(loan.take_back());
-        assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+        assert_home(&arena);
         let (result, loan) = directory.read_at(lend(arena.allocate().unwrap()), 0).await;
         assert!(result.is_err());
         drop(loan);
@@ -205,5 +186,26 @@ fn another_runtime_dropped_inside_the_session_proves_nothing() -> Outcome {
     });
     block_on(&mut runtime(), async { drop(first) });
     assert_eq!(arena.metrics().quarantined, 1);
+    Ok(())
+}
+
+#[test]
+fn a_dropped_write_keeps_its_bytes_until_the_kernel_is_done() -> Outcome {
+    let arena = arena(1, 4096);
+    block_on(&mut runtime(), async {
+        let (near, far) = full_connection();
+        let mut near = TcpStream::from_std(near)?;
+        let mut buffer = arena.allocate()?;
+        buffer.put_bytes(7, 4096);
+        poll_once(near.write(lend(buffer.freeze())));
+        assert!(arena.allocate().is_err(), "the kernel may still read it");
+        // It ends with the connection, which monoio closes when it gets to it.
+        read_empty(far);
+        while arena.allocate().is_err() {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })?;
+    assert_home(&arena);
     Ok(())
 }

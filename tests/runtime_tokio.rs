@@ -1,9 +1,12 @@
 //! Ordinary tokio: bytes over socket and file, dropped futures, slow readers, shutdown with operations in flight, other threads.
 
-use std::num::NonZeroUsize;
+#[path = "support/runtimes.rs"]
+mod support;
+
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
+use support::{Outcome, PATIENCE, Scratch, arena, full_connection, pattern, read_empty};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
@@ -11,23 +14,10 @@ use tokio::time::{sleep, timeout};
 use uring_arena::tokio::Pool;
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
-    FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
-}
-
 /// Each test on every runtime of tokio.
 fn runtimes() -> [Runtime; 2] {
     let multi = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     [Builder::new_current_thread().enable_all().build().unwrap(), multi]
-}
-
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + seed * 7 + at / 251) as u8).collect()
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -133,7 +123,7 @@ fn a_connection_is_answered_by_copy_and_without() -> Outcome {
 #[test]
 fn a_file_is_written_and_read() -> Outcome {
     use std::os::unix::fs::OpenOptionsExt;
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokio-file");
+    let path = Scratch::new("file");
     for runtime in runtimes() {
         let arena = arena(8, 8192);
         let expected = pattern(3 * 8192, 5);
@@ -171,7 +161,6 @@ fn a_file_is_written_and_read() -> Outcome {
         })?;
         runtime.block_on(is_at_rest(&arena));
     }
-    std::fs::remove_file(&path)?;
     Ok(())
 }
 
@@ -448,5 +437,120 @@ fn idle_connections_hold_no_memory() -> Outcome {
         })?;
         runtime.block_on(is_at_rest(&arena));
     }
+    Ok(())
+}
+
+#[test]
+fn frames_go_both_ways() -> Outcome {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_util::codec::{Framed, LinesCodec};
+    use tokio_util::io::StreamReader;
+    for runtime in runtimes() {
+        let arena = arena(64, 4096);
+        runtime.block_on(async {
+            let pool = Pool::new(arena.clone())?;
+            let (near, far) = tcp_pair().await;
+            let (incoming, outgoing) = pool.split(near)?;
+            let both = tokio::io::join(StreamReader::new(incoming), outgoing);
+            let (mut ours, mut theirs) =
+                (Framed::new(both, LinesCodec::new()), Framed::new(far, LinesCodec::new()));
+            for turn in 0..100 {
+                let line = "y".repeat(turn * 61);
+                theirs.send(&line).await?;
+                let received = timeout(PATIENCE, ours.next()).await?.unwrap()?;
+                ours.send(received).await?;
+                assert_eq!(timeout(PATIENCE, theirs.next()).await?.unwrap()?, line);
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(is_at_rest(&arena));
+    }
+    Ok(())
+}
+
+#[test]
+fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outcome {
+    for runtime in runtimes() {
+        let arena = arena(8, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
+            let filled = || {
+                let mut buffer = pool.allocate().unwrap();
+                buffer.put_bytes(7, 4096);
+                buffer
+            };
+            let (near, far) = full_connection();
+            let file = pool.file(near.try_clone()?)?;
+            let (incoming, mut outgoing) = pool.split(TcpStream::from_std(near)?)?;
+            let short = Duration::from_millis(20);
+            let before = arena.metrics().bytes_live;
+            assert!(timeout(short, file.write_at(filled(), 0)).await.is_err());
+            let zero_copy = SendOptions::new().zero_copy_from(1);
+            assert!(timeout(short, outgoing.send_with(filled().freeze(), zero_copy)).await.is_err());
+            assert_eq!(arena.metrics().bytes_live, before + 2 * 4096, "the kernel may still read both");
+            read_empty(far);
+            until("both are over", || arena.metrics().bytes_live == before).await;
+            drop((incoming, outgoing, file));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(is_at_rest(&arena));
+    }
+    Ok(())
+}
+
+/// The engine of a runtime of one thread is a task that may not change threads: its pool ends, and says so, and its slots are not given out again.
+#[test]
+fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
+    for own_thread in [false, true] {
+        let arena = arena(8, 4096);
+        let [runtime, _] = runtimes();
+        let (mut incoming, mut far) = runtime.block_on(async {
+            let builder = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4));
+            let pool = if own_thread { builder.own_thread().build()? } else { builder.build()? };
+            let (near, far) = std::os::unix::net::UnixStream::pair()?;
+            near.set_nonblocking(true)?;
+            let mut incoming = pool.recv_stream(UnixStream::from_std(near)?)?;
+            assert!(timeout(Duration::from_millis(10), incoming.try_next()).await.is_err());
+            Ok::<_, Box<dyn std::error::Error>>((incoming, far))
+        })?;
+        std::io::Write::write_all(&mut far, b"moved")?;
+        let elsewhere = std::thread::spawn(move || {
+            let answer = runtime.block_on(async { timeout(PATIENCE, incoming.try_next()).await });
+            drop((incoming, runtime));
+            answer
+        });
+        let answer = elsewhere.join().unwrap()?;
+        if own_thread {
+            assert_eq!(answer?.unwrap(), "moved");
+            drop(far);
+            runtimes()[0].block_on(is_at_rest(&arena));
+        } else {
+            assert_eq!(answer.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+            assert_eq!(arena.allocate_many(8, std::mem::forget), 4, "those of the ring are lost");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_batch_job_receives_all_the_same() -> Outcome {
+    let [_, runtime] = runtimes();
+    let arena = arena(64, 4096);
+    runtime.block_on(async {
+        let pool = Pool::builder(arena.clone()).batch_scheduling(true).build()?;
+        let (near, mut far) = tcp_pair().await;
+        let mut incoming = pool.recv_stream(near)?;
+        let expected = pattern(300_000, 11);
+        let message = expected.clone();
+        let sender = tokio::spawn(async move { far.write_all(&message).await });
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            received.extend_from_slice(&timeout(PATIENCE, incoming.try_next()).await??.unwrap());
+        }
+        assert!(received == expected);
+        sender.await??;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
+    runtime.block_on(is_at_rest(&arena));
     Ok(())
 }

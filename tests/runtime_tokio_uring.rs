@@ -1,8 +1,10 @@
 //! tokio-uring: bytes over socket and file, dropped futures, shutdown with operations in flight, bad input.
 
+#[path = "support/runtimes.rs"]
+mod support;
+
 use std::future::Future;
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,37 +12,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
+use support::{Outcome, Scratch, arena, assert_home, check_elsewhere, pattern, poll_once};
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
-use uring_arena::FixedArena;
 use uring_arena::tokio_uring::{RegisterError, Registered, drain, lend, read, read_at, write, write_at};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
-    FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
-}
-
-/// Bytes that tell where they stand.
-fn pattern(len: usize, seed: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 31 + seed * 7 + at / 251) as u8).collect()
-}
-
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-        Scratch(directory.join(format!("tokio-uring-{name}-{}", std::process::id())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 fn pair() -> (StdStream, Rc<UnixStream>) {
     let (far, near) = StdStream::pair().unwrap();
@@ -77,7 +52,7 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
             }
         });
         let mut received: Vec<Bytes> = Vec::new();
-        let mut total = 0;
+        let (mut total, mut checked) = (0, 0);
         let mut turn = 0;
         while total < expected.len() {
             let buffer = arena.allocate()?;
@@ -101,24 +76,17 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
             total += bytes.len();
             received.push(bytes);
             if received.len() == 4 {
-                check_elsewhere(std::mem::take(&mut received), &expected, total);
+                check_elsewhere(std::mem::take(&mut received), &expected[checked..total]);
+                checked = total;
             }
         }
-        check_elsewhere(received, &expected, total);
+        check_elsewhere(received, &expected[checked..]);
         sender.await?;
         drain().await;
         Ok::<(), Box<dyn std::error::Error>>(())
     })?;
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
+    assert_home(&arena);
     Ok(())
-}
-
-/// Compares on another thread, and drops there.
-fn check_elsewhere(parts: Vec<Bytes>, expected: &[u8], end: usize) {
-    let len: usize = parts.iter().map(Bytes::len).sum();
-    let expected = expected[end - len..end].to_vec();
-    std::thread::spawn(move || assert_eq!(parts.concat(), expected)).join().unwrap();
 }
 
 #[test]
@@ -129,7 +97,7 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
         assert_eq!(registered.slots_per_entry(), 1);
-        let file = Rc::new(File::create(&scratch.0).await?);
+        let file = Rc::new(File::create(&scratch).await?);
         for (turn, chunk) in expected.chunks(5000).enumerate() {
             let mut buffer = arena.allocate()?;
             buffer.put_slice(chunk);
@@ -142,8 +110,8 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
             };
             assert_eq!(written, chunk.len());
         }
-        assert_eq!(std::fs::read(&scratch.0)?, expected);
-        let file = Rc::new(File::open(&scratch.0).await?);
+        assert_eq!(std::fs::read(&scratch)?, expected);
+        let file = Rc::new(File::open(&scratch).await?);
         let mut read_back = Vec::new();
         for offset in [0, 8192, 16384] {
             let (result, buffer) = registered.read_at(&file, arena.allocate()?, offset).await;
@@ -171,8 +139,8 @@ fn o_direct_reads_use_the_registered_memory() -> Outcome {
     let arena = arena(4, 4096);
     let scratch = Scratch::new("direct");
     let expected = pattern(3 * 4096, 3);
-    std::fs::write(&scratch.0, &expected)?;
-    let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&scratch.0);
+    std::fs::write(&scratch, &expected)?;
+    let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&scratch);
     let Ok(file) = open else { return Ok(()) }; // a file system without O_DIRECT
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
@@ -191,11 +159,11 @@ fn more_slots_than_entries_share_entries() -> Outcome {
     let arena = arena(2500, 4096);
     let scratch = Scratch::new("shared");
     let expected = pattern(4096, 4);
-    std::fs::write(&scratch.0, &expected)?;
+    std::fs::write(&scratch, &expected)?;
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
         assert_eq!(registered.slots_per_entry(), 3);
-        let file = Rc::new(File::open(&scratch.0).await?);
+        let file = Rc::new(File::open(&scratch).await?);
         let mut buffers = Vec::new();
         arena.allocate_many(2500, |buffer| buffers.push(buffer));
         assert_eq!(buffers.len(), 2500);
@@ -212,11 +180,6 @@ fn more_slots_than_entries_share_entries() -> Outcome {
 }
 
 /// Polls once, so that the operation is certainly under way.
-fn poll_once<F: Future>(future: F) {
-    let mut future = pin!(future);
-    assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-}
-
 #[test]
 fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
     let arena = arena(1, 4096);
@@ -422,7 +385,7 @@ fn outside_a_runtime_nothing_is_lost() {
             }
         }));
         assert!(outcome.is_err());
-        assert_eq!((arena.metrics().bytes_live, arena.metrics().quarantined), (0, 0));
+        assert_home(&arena);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Waiting for slots, on tokio, on a bare executor, and on threads without any.
+//! Waiting for slots, on tokio, on a bare executor, and on threads without any; other executors are in `waiting_executors.rs`.
 #![cfg(feature = "async-alloc")]
 
 use std::cell::RefCell;
