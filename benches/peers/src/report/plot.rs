@@ -18,7 +18,7 @@ pub struct Plot {
 }
 
 /// Told apart by colour-blind readers as well.
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -27,8 +27,14 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(160, 120, 60),
     RGBColor(120, 120, 120),
     RGBColor(60, 60, 130),
+    RGBColor(150, 200, 60),
+    RGBColor(20, 20, 20),
+    RGBColor(0, 200, 200),
+    RGBColor(190, 180, 150),
 ];
-const OUR_COLOUR: RGBColor = RGBColor(213, 40, 0);
+/// Ours, and our other lines in order.
+const OUR_COLOURS: [RGBColor; 4] =
+    [RGBColor(213, 40, 0), RGBColor(240, 120, 80), RGBColor(150, 20, 60), RGBColor(250, 170, 140)];
 
 impl Plot {
     /// A plot that was drawn in an earlier run.
@@ -71,6 +77,17 @@ impl Plot {
         }
     }
 
+    /// Ours in reds, and thick; the others by what colours are left.
+    fn style(&self, index: usize) -> ShapeStyle {
+        let is_ours = |line: &&(String, Vec<(f64, f64)>)| line.0.starts_with(OURS);
+        let ours_before = self.lines[..index].iter().filter(is_ours).count();
+        if self.lines[index].0.starts_with(OURS) {
+            OUR_COLOURS[ours_before % OUR_COLOURS.len()].stroke_width(3)
+        } else {
+            COLOURS[(index - ours_before) % COLOURS.len()].stroke_width(2)
+        }
+    }
+
     pub fn draw(&self, folder: &Path) -> io::Result<()> {
         let path = folder.join(format!("{}.svg", self.file));
         self.draw_to(&path).map_err(|error| io::Error::other(error.to_string()))
@@ -82,9 +99,10 @@ impl Plot {
         let x_min = points().map(|point| point.0).fold(x_max, f64::min);
         let y_max = points().map(|point| point.1).fold(0.0, f64::max);
 
-        let area = SVGBackend::new(path, (860, 460)).into_drawing_area();
+        let area = SVGBackend::new(path, (1080, 460)).into_drawing_area();
         area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
+        let (picture, legend) = area.split_horizontally(820);
+        let mut chart = ChartBuilder::on(&picture)
             .caption(&self.title, ("sans-serif", 20))
             .margin(12)
             .x_label_area_size(44)
@@ -99,21 +117,14 @@ impl Plot {
             .x_label_formatter(&|x| format!("{x:.0}"))
             .draw()?;
         for (index, (name, line)) in self.lines.iter().enumerate() {
-            let ours = name.starts_with(OURS);
-            let colour = if ours { OUR_COLOUR } else { COLOURS[index % COLOURS.len()] };
-            let style = colour.stroke_width(if ours { 3 } else { 2 });
-            chart
-                .draw_series(LineSeries::new(line.iter().copied(), style))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
-            chart.draw_series(line.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+            let style = self.style(index);
+            chart.draw_series(LineSeries::new(line.iter().copied(), style))?;
+            chart.draw_series(line.iter().map(|&point| Circle::new(point, 3, style.color.filled())))?;
+            // Beside the chart: inside it would cover some line, wherever it stood.
+            let y = 40 + 18 * index as i32;
+            legend.draw(&PathElement::new(vec![(4, y), (26, y)], style))?;
+            legend.draw(&Text::new(name.as_str(), (32, y - 6), ("sans-serif", 13)))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
         area.present()?;
         Ok(())
     }

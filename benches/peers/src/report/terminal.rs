@@ -14,12 +14,12 @@ pub fn print(part: &Part) {
         println!("{} [{}]", comparison.title, comparison.unit);
         for row in &comparison.rows {
             let Some(spread) = row.spread else {
-                println!("  {:34}    failed  {}", row.name, row.note);
+                println!("  {:41}    failed  {}", row.name, row.note);
                 continue;
             };
             let range = format!("{}–{}", number(spread.p10), number(spread.p90));
             let ratio = row.ours_to_this.map_or(String::new(), ratio);
-            println!("  {:34} {:>9}  {range:>17}  {ratio:36}  {}", row.name, number(spread.median), row.note);
+            println!("  {:41} {:>9}  {range:>17}  {ratio:36}  {}", row.name, number(spread.median), row.note);
         }
     }
     for remark in &part.remarks {
