@@ -27,7 +27,7 @@ const GROUP_FIRST: u16 = 0x4000;
 /// Groups that are tried.
 const GROUPS_TRIED: u16 = 64;
 
-/// A buffer ring on a compio runtime, fed from an arena: sockets receive into it, and what arrives is [`Bytes`].
+/// A buffer ring on a compio runtime, fed from an arena: sockets receive into it, and what arrives is [`Bytes`](bytes::Bytes).
 ///
 /// Cloning it gives the same ring. When it is dropped with all of its streams inside the runtime, its slots are free again; what is left
 /// when the runtime ends is quarantined.
