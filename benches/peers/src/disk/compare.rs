@@ -99,7 +99,7 @@ fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, par
     }
     if Tool::Fio.is_installed() {
         let path = file.path().to_owned();
-        let length = effort.choose(100, 400);
+        let length = effort.choose(100, 300);
         entries.push(Entry {
             name: fio::NAME,
             note: fio::NOTE.into(),
@@ -126,7 +126,7 @@ fn entry(system: System, load: Load, file: &TestFile, effort: Effort) -> io::Res
     let mut child = Child::start(&["disk", &system.key(), &load.key(), path], ALLOCATOR)?;
     // How much fills a round is known after a first one.
     let first = child.run(256)?;
-    let seconds = effort.choose(0.1, 0.4);
+    let seconds = effort.choose(0.1, 0.3);
     let times = (first.get("rate").unwrap_or(1000.0) * seconds) as u64;
     let huge = first.get("huge").unwrap_or(0.0);
     let note = format!("{}; {huge:.0} MiB on huge pages", system.note());
