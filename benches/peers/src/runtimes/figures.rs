@@ -23,6 +23,8 @@ pub fn add(part: &mut Part) {
         figure(engine, Home::Tokio, System::OursTokio, System::Tokio, Bound::AtMost(1.0), of_tokio);
         let engine = "`tokio_recv`, engine on its own thread";
         figure(engine, Home::Tokio, System::OursTokioThread, System::Tokio, Bound::AtMost(1.0), of_tokio);
+        let engine = "`tokio_recv`, the same with `batch_scheduling`";
+        figure(engine, Home::Tokio, System::OursTokioBatch, System::Tokio, Bound::AtMost(1.0), of_tokio);
         for (home, own, bound) in [
             (Home::TokioUring, System::TokioUringInPlace, Bound::AtMost(1.05)),
             (Home::Compio, System::Compio, Bound::AtMost(1.05)),

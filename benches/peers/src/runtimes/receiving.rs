@@ -31,7 +31,9 @@ impl Home {
     /// Ours first.
     pub fn systems(self) -> &'static [System] {
         match self {
-            Self::Tokio => &[System::OursTokio, System::OursTokioThread, System::Tokio],
+            Self::Tokio => {
+                &[System::OursTokio, System::OursTokioThread, System::OursTokioBatch, System::Tokio]
+            }
             Self::TokioUring => &[
                 System::OursTokioUring,
                 System::TokioUringInPlace,

@@ -18,6 +18,8 @@ use super::ours::arena;
 pub enum Engine {
     Task,
     Thread,
+    /// A thread that interrupts nobody: `SCHED_BATCH`.
+    Batch,
 }
 
 pub struct OursTokio {
@@ -35,6 +37,7 @@ impl OursTokio {
         let pool = match engine {
             Engine::Task => builder.build(),
             Engine::Thread => builder.own_thread().build(),
+            Engine::Batch => builder.own_thread().batch_scheduling(true).build(),
         };
         let pool = pool.map_err(io::Error::other)?;
         for socket in sockets {

@@ -24,6 +24,7 @@ pub enum System {
     OursCompio,
     OursTokio,
     OursTokioThread,
+    OursTokioBatch,
     OursTokioUring,
     OursMonoio,
     Bare,
@@ -48,12 +49,13 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Ours,
         Self::OursInArena,
         Self::OursCompio,
         Self::OursTokio,
         Self::OursTokioThread,
+        Self::OursTokioBatch,
         Self::OursTokioUring,
         Self::OursMonoio,
         Self::Bare,
@@ -84,6 +86,7 @@ impl System {
             Self::OursCompio => "uring-arena on compio",
             Self::OursTokio => "uring-arena on tokio",
             Self::OursTokioThread => "uring-arena on tokio, own thread",
+            Self::OursTokioBatch => "uring-arena on tokio, own thread, batch",
             Self::OursTokioUring => "uring-arena on tokio-uring",
             Self::OursMonoio => "uring-arena on monoio",
             Self::Bare => "bare io_uring",
@@ -119,6 +122,7 @@ impl System {
                 "`Pool` with its engine as a task of the current-thread runtime; a `Bytes` that may leave the thread"
             }
             Self::OursTokioThread => "`Pool` with its engine on a thread of its own, on the same core",
+            Self::OursTokioBatch => "the same, `batch_scheduling`: the thread waits for its turn",
             Self::OursTokioUring => "COOP_TASKRUN; `read` into a slot per read, frozen",
             Self::OursMonoio => "COOP_TASKRUN; `lend` a slot per read, frozen",
             Self::Bare => {
@@ -170,6 +174,7 @@ impl System {
         let others = [
             Self::OursTokio,
             Self::OursTokioThread,
+            Self::OursTokioBatch,
             Self::OursTokioUring,
             Self::OursMonoio,
             Self::TokioUringInPlace,
@@ -264,6 +269,7 @@ impl System {
             Self::OursCompio => Box::new(ours_compio::OursCompio::start(sockets, shape, outlet)?),
             Self::OursTokio => Box::new(ours_tokio(sockets, Engine::Task)?),
             Self::OursTokioThread => Box::new(ours_tokio(sockets, Engine::Thread)?),
+            Self::OursTokioBatch => Box::new(ours_tokio(sockets, Engine::Batch)?),
             Self::OursTokioUring => Box::new(ours_tokio_uring::OursTokioUring::start(sockets, shape)?),
             Self::OursMonoio => Box::new(ours_monoio::OursMonoio::start(sockets, shape)?),
             Self::Bare => Box::new(bare(sockets, Bare::Many, outlet)?),
