@@ -17,14 +17,11 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use compio_driver::{Extra, IourOpCode, OpEntry};
-use io_uring::{squeue, types};
+use io_uring::{cqueue, squeue, types};
 
 use super::operation::{raw_receive_flags, raw_result};
 use super::receive_ring::Shared;
-use crate::uring::Status;
-
-/// Completions after which freed slots are published: in batches, and before the ring runs dry.
-const REFILL_EVERY: u32 = 8;
+use crate::uring::{BufferRing, Status};
 
 /// A receive as compio's driver carries it. It puts what arrives where its stream finds it; compio wakes the stream.
 pub(super) struct Armed<D> {
@@ -50,19 +47,30 @@ impl<D: AsFd> Armed<D> {
 impl<D> Armed<D> {
     fn complete(&mut self, result: i32, flags: u32) -> Status {
         let mut ring = self.shared.ring.borrow_mut();
-        // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once, and taken to its end below.
-        let (mut cursor, status) = unsafe { ring.begin(result, flags) };
-        while let Some(bytes) = ring.take::<Bytes>(&mut cursor) {
-            self.arrived.borrow_mut().push_back(bytes);
-        }
-        let turn = self.shared.completions.get().wrapping_add(1);
-        self.shared.completions.set(turn);
-        let anybody_waits = !self.shared.starved.borrow().is_empty();
-        let is_due = anybody_waits || ring.is_empty() || turn.is_multiple_of(REFILL_EVERY);
-        let ready = if is_due { ring.refill() } else { 0 };
-        if anybody_waits && ready > 0 {
+        let status = self.hand_over(&mut ring, result, flags);
+        if self.shared.starved.borrow().is_empty() {
+            ring.refill_in_bulk();
+        } else if ring.refill() > 0 {
             // Short messages were copied, say, and their slots lie ready again.
             self.shared.starved.take().into_iter().for_each(Waker::wake);
+        }
+        status
+    }
+
+    /// Puts the bytes of a completion where the stream finds them.
+    fn hand_over(&self, ring: &mut BufferRing, result: i32, flags: u32) -> Status {
+        let mut arrived = self.arrived.borrow_mut();
+        if cqueue::more(flags) {
+            // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once; the one before it was taken to its end.
+            if let Some(bytes) = unsafe { ring.take_plain(result, flags) } {
+                arrived.push_back(bytes);
+                return Status::Armed;
+            }
+        }
+        // SAFETY: as above, and taken to its end below.
+        let (mut cursor, status) = unsafe { ring.begin(result, flags) };
+        while let Some(bytes) = ring.take(&mut cursor) {
+            arrived.push_back(bytes);
         }
         status
     }

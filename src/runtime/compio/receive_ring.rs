@@ -65,7 +65,6 @@ pub(super) struct Shared {
     pub(super) anchor: Rc<Anchor>,
     /// Streams that wait for slots.
     pub(super) starved: RefCell<Vec<Waker>>,
-    pub(super) completions: Cell<u32>,
     /// The runtime ended with receives in flight.
     pub(super) lost: Cell<bool>,
 }
@@ -91,13 +90,8 @@ impl ReceiveRing {
             Some(group) => register(group),
             None => first_free(register),
         }?;
-        let shared = Shared {
-            ring: RefCell::new(ring),
-            anchor,
-            starved: RefCell::default(),
-            completions: Cell::new(0),
-            lost: Cell::new(false),
-        };
+        let shared =
+            Shared { ring: RefCell::new(ring), anchor, starved: RefCell::default(), lost: Cell::new(false) };
         Ok(ReceiveRing { shared: Rc::new(shared) })
     }
 
