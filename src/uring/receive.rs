@@ -8,57 +8,11 @@
 use std::ptr::NonNull;
 
 use bytes::Bytes;
-use io_uring::{cqueue, opcode, squeue, types};
+use io_uring::cqueue;
 
-use super::{BufferRing, Delivered};
+use super::{BufferRing, Delivered, Status};
 use crate::buffer::ArenaBytes;
 use crate::lease::ZERO;
-
-/// What a completion says about the receive that it belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status {
-    /// Still armed: more completions will come.
-    Armed,
-    /// Ended with nothing wrong, as a multishot may at any time: arm it again.
-    Ended,
-    /// Ended because no slot lay ready (`ENOBUFS`). Arm it again after slots have come back and were published: earlier, it
-    /// would only end again.
-    Starved,
-    /// The peer has sent all that it will.
-    Finished,
-    /// Cancelled on request.
-    Cancelled,
-    /// Failed with this error number.
-    Failed {
-        /// The error number.
-        errno: i32,
-    },
-}
-
-impl Status {
-    #[inline]
-    fn of(result: i32, flags: u32) -> Status {
-        match result {
-            // Without buffer too, it may be an old kernel's way of saying "again".
-            _ if cqueue::more(flags) => Status::Armed,
-            1.. => Status::Ended,
-            0 => Status::Finished,
-            _ => Status::of_error(-result),
-        }
-    }
-
-    #[cold]
-    fn of_error(errno: i32) -> Status {
-        match errno {
-            libc::ENOBUFS => Status::Starved,
-            libc::ECANCELED => Status::Cancelled,
-            // The kernel maps its restarts to EINTR.
-            libc::EINTR => Status::Ended,
-            errno => Status::Failed { errno },
-        }
-    }
-}
 
 /// Where the next bytes of a completion lie: a number, so that a caller can keep it beside the ring.
 #[derive(Debug, Clone, Copy)]
@@ -88,41 +42,6 @@ struct Part {
 }
 
 impl BufferRing {
-    /// An entry for a multishot receive into this ring (Linux 6.0). Add your `user_data`, push it, and arm it again when a
-    /// completion's status asks for it.
-    ///
-    /// With [`bundles`](super::BufferRingOptions::bundles) it fills several slots a completion.
-    pub fn receive_multi(&self, fd: types::Fd) -> squeue::Entry {
-        if self.bundles {
-            opcode::RecvMultiBundle::new(fd, self.group()).build()
-        } else {
-            opcode::RecvMulti::new(fd, self.group()).build()
-        }
-    }
-
-    /// An entry for a receive of one message into this ring.
-    pub fn receive_once(&self, fd: types::Fd) -> squeue::Entry {
-        opcode::Recv::new(fd, std::ptr::null_mut(), 0)
-            .buf_group(self.group())
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT)
-    }
-
-    /// An entry for a multishot read of a pipe, or of anything else that can be polled, into this ring (Linux 6.7).
-    pub fn read_multi(&self, fd: types::Fd) -> squeue::Entry {
-        // The offset of "where the file is".
-        opcode::ReadMulti::new(fd, 0, self.group()).offset(u64::MAX).build()
-    }
-
-    /// An entry for one read of a pipe, or of anything else that can be polled, into this ring.
-    pub fn read_once(&self, fd: types::Fd) -> squeue::Entry {
-        opcode::Read::new(fd, std::ptr::null_mut(), self.slot_bytes)
-            .offset(u64::MAX)
-            .buf_group(self.group())
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT)
-    }
-
     /// Interprets a completion of a receive of this ring: the bytes that came, and what became of the receive.
     ///
     /// What is not taken out of the result goes back to the kernel when it is dropped.

@@ -12,6 +12,7 @@ mod hints;
 mod home;
 mod levels;
 mod lines;
+mod pass;
 mod runs;
 mod search;
 mod word;
