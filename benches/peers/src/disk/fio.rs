@@ -9,8 +9,7 @@ use crate::harness::Sample;
 use super::plan::Load;
 
 pub const NAME: &str = "fio";
-pub const NOTE: &str =
-    "io_uring engine, --direct=1 --fixedbufs --registerfiles --gtod_reduce=1; hands nothing out";
+pub const NOTE: &str = "io_uring engine, --direct=1 --fixedbufs --registerfiles --gtod_reduce=1 --iomem_align=2m; hands nothing out";
 
 /// Which one, as it says itself.
 pub fn version() -> Option<String> {
@@ -23,7 +22,14 @@ pub fn run(path: &Path, load: Load, milliseconds: u64) -> io::Result<Sample> {
     let mut command = Command::new("fio");
     command.envs(super::compare::ALLOCATOR.environment());
     command.args(["--name=peer", "--ioengine=io_uring", "--direct=1", "--fixedbufs", "--registerfiles"]);
-    command.args(["--thread", "--gtod_reduce=1", "--time_based", "--cpus_allowed=0", "--output-format=json"]);
+    command.args([
+        "--thread",
+        "--gtod_reduce=1",
+        "--iomem_align=2m",
+        "--time_based",
+        "--cpus_allowed=0",
+        "--output-format=json",
+    ]);
     command.arg(if load.random { "--rw=randread" } else { "--rw=read" });
     command.arg(format!("--bs={}", load.block_bytes));
     command.arg(format!("--iodepth={}", load.depth));
