@@ -11,7 +11,7 @@ pub(super) struct Pass {
     pub(super) all: bool,
     /// A digest of each word read and its version. 64 bits of a mixing multiplication: that two
     /// different passes agree by accident is as unlikely as anything a computer does.
-    digest: u64,
+    pub(super) digest: u64,
     /// Something free was seen and lost to somebody else, so the pass proves nothing.
     pub(super) unsure: bool,
 }
