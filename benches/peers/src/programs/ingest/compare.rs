@@ -20,7 +20,7 @@ pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Pa
             Err(error) => progress.aloud(&format!("left out: ingest by {}: {error}", system.name())),
         }
     }
-    let mebibytes = effort.choose(64, 256);
+    let mebibytes = effort.choose(128, 256);
     let answers = take_turns(&mut children, effort.choose(4, 9), |(_, child)| child.run(mebibytes));
     for (key, title, unit) in [
         ("ingest-cpu", "Ingest, socket to file: CPU per GB", "s"),

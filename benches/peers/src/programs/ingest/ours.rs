@@ -15,7 +15,7 @@ use crate::harness::registered_buffers;
 use super::stream::BLOCK_BYTES;
 use super::systems::{Ingest, Room};
 
-const SLOTS: usize = 32;
+const SLOTS: usize = 8;
 
 pub struct Ours {
     arena: FixedArena,
