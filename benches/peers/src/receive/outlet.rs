@@ -35,11 +35,17 @@ impl Outlet {
         Self(Some(list))
     }
 
-    #[inline]
+    /// Inlined always, so that a message that is dropped at once is not moved for it.
+    #[inline(always)]
     pub fn take(&self, message: impl Into<Message>) {
         match &self.0 {
             None => drop(message),
-            Some(list) => list.borrow_mut().push(message.into()),
+            Some(list) => lay_aside(list, message.into()),
         }
     }
+}
+
+#[inline(never)]
+fn lay_aside(list: &RefCell<Vec<Message>>, message: Message) {
+    list.borrow_mut().push(message);
 }
