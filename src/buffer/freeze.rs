@@ -31,7 +31,7 @@ impl Buffer {
     /// assert!(arena.allocate().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)] // see `FixedArena::allocate`: a buffer that goes through memory costs more than the freeze
     pub fn freeze(self) -> Bytes {
         if self.is_spilled() {
             return self.freeze_spilled();
@@ -60,7 +60,7 @@ impl Buffer {
     /// assert_eq!(bytes, b"hello"[..]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline(always)] // see `FixedArena::allocate`: a buffer that goes through memory costs more than the freeze
+    #[inline(always)] // as `freeze`
     pub fn freeze_in_place(self) -> ArenaBytes {
         self.note_len();
         if self.is_spilled() {
