@@ -160,7 +160,7 @@ impl FixedArenaBuilder {
         self
     }
 
-    /// Builds the arena with its pages present (unless [`PageSize::Unknown`], or memory of the caller's).
+    /// Builds the arena with its pages present (unless [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use super::ring_entries::RingEntries;
 use super::shadow::Shadow;
 use crate::lease::{Handle, Lease};
 
-/// A provided-buffer ring whose buffers are the slots of a [`FixedArena`]: a slot's index is its buffer id.
+/// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a slot's index is its buffer id.
 ///
 /// Receives that name its group take a slot each; a completion becomes [`ArenaBytes`](crate::ArenaBytes) or
 /// [`Bytes`](bytes::Bytes) of exactly the received length, and the slot is free when they are dropped, on whatever thread.
