@@ -61,7 +61,7 @@ impl Reader for Bare {
         }
         while in_flight > 0 {
             self.ring.submit_and_wait(1)?;
-            let (_, mut queue, completions) = self.ring.split();
+            let (submitter, mut queue, completions) = self.ring.split();
             for completion in completions {
                 let result = completion.result();
                 whole(
@@ -69,7 +69,12 @@ impl Reader for Bare {
                     self.load,
                 )?;
                 match self.places.next() {
-                    Some(place) => push(&mut queue, &self.buffers, completion.user_data() as usize, place),
+                    Some(place) => {
+                        push(&mut queue, &self.buffers, completion.user_data() as usize, place);
+                        // At once, as fio does.
+                        queue.sync();
+                        submitter.submit()?;
+                    }
                     None => in_flight -= 1,
                 }
             }

@@ -68,7 +68,7 @@ impl Reader for Ours {
         }
         while !self.in_flight.is_empty() {
             self.ring.submit_and_wait(1)?;
-            let (_, mut queue, completions) = self.ring.split();
+            let (submitter, mut queue, completions) = self.ring.split();
             for completion in completions {
                 // SAFETY: reaped from the ring that the table's entries were pushed to.
                 match unsafe { self.in_flight.complete(&completion) } {
@@ -80,6 +80,9 @@ impl Reader for Ours {
                 }
                 if let Some(place) = self.places.next() {
                     push(&mut queue, &self.arena, &self.registered, &mut self.in_flight, place);
+                    // At once, as fio does: the device is not kept waiting for the rest of the batch.
+                    queue.sync();
+                    submitter.submit()?;
                 }
             }
         }
