@@ -23,10 +23,13 @@ use report::Part;
 /// In the order of the page.
 const PARTS: [&str; 8] = ["core", "buddy", "waiting", "receive", "runtimes", "disk", "programs", SCALING];
 
+/// Measures nothing: draws and writes the page again from what is on record.
+const PAGE: &str = "page";
+
 /// Only on demand: of no use on few cores.
 const SCALING: &str = "scaling";
 
-const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling]…";
+const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling|page]…";
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -57,26 +60,46 @@ fn end_on_panic() {
 fn compare(words: &[String]) -> io::Result<()> {
     let mut effort = Effort::full();
     let mut folder = None;
-    let mut parts = Vec::new();
+    let (mut parts, mut only_page) = (Vec::new(), false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => effort = Effort::quick(),
             "--out" => folder = words.next().map(PathBuf::from),
+            PAGE => only_page = true,
             name if PARTS.contains(&name) => parts.push(name),
             _ => return Err(io::Error::other(USAGE)),
         }
     }
-    if parts.is_empty() {
+    if parts.is_empty() && !only_page {
         parts.extend(PARTS.iter().filter(|&&part| part != SCALING));
     }
     let folder = folder.unwrap_or_else(|| usual_folder(effort));
     for name in PARTS.iter().filter(|name| parts.contains(name)) {
-        let part = measure(name, effort)?;
+        let mut part = measure(name, effort)?;
+        draw(&mut part);
         report::print(&part);
         report::store(&folder, &part)?;
     }
+    if only_page {
+        for mut part in report::load(&folder, &PARTS) {
+            draw(&mut part);
+            report::store(&folder, &part)?;
+        }
+    }
     report::write_page(&folder, &report::load(&folder, &PARTS))
+}
+
+/// Draws what a part has to show, from its tables.
+fn draw(part: &mut Part) {
+    let draw = match part.name.as_str() {
+        "core" => fixed::draw,
+        "receive" => receive::draw,
+        "disk" => disk::draw,
+        _ => return,
+    };
+    part.plots.clear();
+    draw(part);
 }
 
 /// A quick run does not replace the page that is kept.

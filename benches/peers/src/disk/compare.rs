@@ -44,15 +44,19 @@ pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
     progress.step("registering 1 GiB");
     registering::add(&mut part, effort);
     figures::add(&mut part);
+    Ok(part)
+}
+
+/// What the part's tables say, as a picture.
+pub fn draw(part: &mut Part) {
     let mut plot = Plot::new(
         "cpu-per-read-by-depth",
         "Random 4 KiB reads: CPU per read by depth",
         "reads in flight",
         "µs per read",
     );
-    plot.lines_from(&part, |key| key.strip_prefix("cpu-random-")?.parse().ok());
+    plot.lines_from(part, |key| key.strip_prefix("cpu-random-")?.parse().ok());
     part.plots.push(plot);
-    Ok(part)
 }
 
 /// The child's side: `<system> <load> <file>`.

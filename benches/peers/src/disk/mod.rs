@@ -8,4 +8,4 @@ mod plan;
 mod registering;
 mod systems;
 
-pub use compare::{run, work};
+pub use compare::{draw, run, work};

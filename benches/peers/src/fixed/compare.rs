@@ -10,7 +10,7 @@ use super::cases::{self, Case};
 use super::ours::{Ours, OursInArena};
 use super::peers::{Alligator, Bare, Heap};
 use super::pool::Pool;
-use super::{figures, heap, plots};
+use super::{figures, heap};
 
 const INTRODUCTION: &str = "\
 1024 slots × 4096 B, aligned to 4096, every page touched before the first measurement; nanoseconds of processor \
@@ -32,7 +32,6 @@ pub fn run(effort: Effort) -> Part {
     }
     heap::add(&mut part, &progress);
     figures::add(&mut part);
-    plots::add(&mut part);
     part
 }
 

@@ -21,3 +21,4 @@ mod threads;
 mod zero;
 
 pub use compare::{by_threads, run, work};
+pub use plots::draw;

@@ -2,7 +2,7 @@
 
 use crate::report::{Part, Plot};
 
-pub fn add(part: &mut Part) {
+pub fn draw(part: &mut Part) {
     let mut threads = Plot::new(
         "cost-by-threads",
         "Claim, 64 B, freeze, drop: core time by threads",

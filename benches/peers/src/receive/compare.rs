@@ -7,7 +7,7 @@ use crate::report::{Comparison, Part, Row};
 
 use super::lockstep::{self, Fate};
 use super::systems::System;
-use super::{Shape, far_ends, figures, idle, instructions, plots};
+use super::{Shape, far_ends, figures, idle, instructions};
 
 const INTRODUCTION: &str = "\
 TCP over loopback, in lockstep: one pinned thread writes one message to each connection, then drains them all; microseconds \
@@ -33,7 +33,6 @@ pub fn run(effort: Effort) -> Part {
     progress.step("memory of idle connections");
     idle::add(&mut part, effort, &progress);
     figures::add(&mut part);
-    plots::add(&mut part);
     part
 }
 

@@ -15,6 +15,7 @@ mod systems;
 mod wire;
 
 pub use compare::{Metric, one_turn, rows_of, run, start_all, work};
+pub use plots::draw;
 pub use shape::Shape;
 pub use systems::{System, arena};
 pub use wire::Wire;

@@ -2,7 +2,7 @@
 
 use crate::report::{Part, Plot};
 
-pub fn add(part: &mut Part) {
+pub fn draw(part: &mut Part) {
     let mut cost = Plot::new(
         "message-by-connections",
         "Whole round, 512 B messages: CPU per message by connections",

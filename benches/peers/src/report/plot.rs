@@ -107,7 +107,7 @@ impl Plot {
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .right_y_label_area_size(4)
+            .margin_right(24)
             .build_cartesian_2d(x_min..x_max, 0.0..y_max * 1.08)?;
         chart
             .configure_mesh()
