@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 
 mod pieces;
+#[path = "support/seccomp.rs"]
+mod seccomp;
 
 use std::os::fd::AsRawFd;
 use std::process::Command;
@@ -424,16 +426,7 @@ fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32 },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: affects this thread only, and takes numbers.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: affects this thread only; the program is live during the call, which copies it.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok(())
+    seccomp::filter_this_thread(&mut program)
 }
 
 #[test]
