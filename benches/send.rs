@@ -1,12 +1,15 @@
-//! From how many bytes on a zero-copy send costs less than the copy that it saves: `SendOptions::ZERO_COPY_FROM`.
+//! From how many bytes on a zero-copy send costs less than the copy that it saves:
+//! `SendOptions::ZERO_COPY_FROM`.
 //!
-//! One pinned thread sends pieces of one size over TCP on loopback until 128 KiB are out, waits until the kernel is done with all of
-//! them, and drains the other end. What is compared is the thread's processor time, system calls and network stack included. The two
-//! ways take turns round by round, and the figure is the median of the ratios of neighbouring rounds.
+//! One pinned thread sends pieces of one size over TCP on loopback until 128 KiB are out, waits
+//! until the kernel is done with all of them, and drains the other end. What is compared is the
+//! thread's processor time, system calls and network stack included. The two ways take turns round
+//! by round, and the figure is the median of the ratios of neighbouring rounds.
 //!
-//! **Loopback always copies**: it hands the sender's pages to a socket of the same machine, and the kernel copies them there lest the
-//! receiver hold the sender's memory. So what is measured here is what zero-copy *costs* (pages to count, a
-//! notification to take in) without what it saves. The column `copied` is what the kernel said.
+//! **Loopback always copies**: it hands the sender's pages to a socket of the same machine, and the
+//! kernel copies them there lest the receiver hold the sender's memory. So what is measured here is
+//! what zero-copy *costs* (pages to count, a notification to take in) without what it saves. The
+//! column `copied` is what the kernel said.
 //!
 //! ```text
 //! cargo bench --bench send [-- ROUNDS]
@@ -30,7 +33,10 @@ fn main() {
     let rounds = std::env::args().filter_map(|argument| argument.parse().ok()).next();
     let rounds = rounds.unwrap_or(if bench { 2000 } else { 5 });
     pin();
-    println!("{:>8} {:>12} {:>12} {:>8} {:>8}", "piece", "copy ns/KiB", "zc ns/KiB", "zc÷copy", "copied");
+    println!(
+        "{:>8} {:>12} {:>12} {:>8} {:>8}",
+        "piece", "copy ns/KiB", "zc ns/KiB", "zc÷copy", "copied"
+    );
     for kib in KIB {
         if let Err(error) = compare(kib << 10, rounds) {
             return println!("skipped: {error}");
@@ -76,7 +82,8 @@ struct Way {
 
 impl Way {
     fn new(piece: usize, zero_copy_from: usize) -> Result<Way, Box<dyn std::error::Error>> {
-        let (one, slot_bytes) = (NonZeroUsize::MIN, NonZeroUsize::new(64 << 10).unwrap_or(NonZeroUsize::MIN));
+        let (one, slot_bytes) =
+            (NonZeroUsize::MIN, NonZeroUsize::new(64 << 10).unwrap_or(NonZeroUsize::MIN));
         let arena = FixedArena::with_slot_capacity(one, slot_bytes).alignment(4096).build()?;
         let mut driver = Driver::builder().build()?;
         driver.register(&arena)?;
@@ -88,7 +95,7 @@ impl Way {
         ours.set_nodelay(true)?;
         peer.set_nonblocking(true)?;
         Ok(Way {
-            socket: driver.file(ours)?,
+            socket: driver.add_file(ours)?,
             driver,
             peer,
             bytes: buffer.freeze_in_place(),
@@ -104,14 +111,16 @@ impl Way {
         let before = thread_nanoseconds();
         let pieces = ROUND_BYTES / self.bytes.len();
         for _ in 0..pieces {
-            self.driver.send_with(self.socket, self.bytes.clone(), self.options).expect("room in the table");
+            self.driver
+                .send_with(self.socket, self.bytes.clone(), self.options)
+                .expect("room in the table");
         }
         let (mut sent, mut drained) = (0, 0);
         while sent < pieces || drained < ROUND_BYTES {
             if sent < pieces {
-                self.driver.look().expect("the kernel goes on");
+                self.driver.poll_now().expect("the kernel goes on");
             }
-            while let Some(event) = self.driver.next_in_place() {
+            while let Some(event) = self.driver.next_arena_bytes() {
                 let Event::Sent { result, copied, .. } = event else { panic!("{event:?}") };
                 assert_eq!(result.expect("a connection"), self.bytes.len());
                 sent += 1;

@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release --features async-alloc --example backpressure [TASKS [SLOTS [ROUNDS]]]`
 //!
-//! Each task stands for a connection that wants a buffer, sends it, and wants the next. Buffers come back on another
-//! thread, as they do when a network stack lets go of them. The arena neither grows nor refuses: it makes the tasks wait,
-//! first come, first served. The picture shows how long.
+//! Each task stands for a connection that wants a buffer, sends it, and wants the next. Buffers
+//! come back on another thread, as they do when a network stack lets go of them. The arena neither
+//! grows nor refuses: it makes the tasks wait, first come, first served. The picture shows how
+//! long.
 
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
@@ -24,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |default| arguments.next().unwrap_or(Ok(NonZeroUsize::new(default).expect("not zero")));
     let (tasks, slots, rounds) = (argument(1000)?, argument(16)?, argument(20)?);
 
-    let arena =
-        FixedArena::with_slot_capacity(slots, NonZeroUsize::MIN.saturating_add(4095)).build_async()?;
+    let arena = FixedArena::with_slot_capacity(slots, NonZeroUsize::MIN.saturating_add(4095))
+        .build_async()?;
     let (network, sent) = mpsc::channel::<Bytes>();
     let network_thread = thread::spawn(move || {
         let mut bytes = 0;
@@ -95,9 +96,11 @@ fn draw(waits: &[Duration]) {
         ("max", 1.0),
     ] {
         let wait = waits[((waits.len() - 1) as f64 * share) as usize];
-        let cells = (wait.as_secs_f64() / longest.max(1e-9) * (8 * BAR_CELLS) as f64).round() as usize;
+        let cells =
+            (wait.as_secs_f64() / longest.max(1e-9) * (8 * BAR_CELLS) as f64).round() as usize;
         let eighths = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
-        let tip = (cells % 8).checked_sub(1).map_or(String::new(), |eighth| eighths[eighth].to_string());
+        let tip =
+            (cells % 8).checked_sub(1).map_or(String::new(), |eighth| eighths[eighth].to_string());
         println!("{name:>6} {:>10} {}{tip}", format!("{wait:.1?}"), "█".repeat(cells / 8));
     }
 }

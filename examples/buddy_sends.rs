@@ -1,7 +1,8 @@
 //! Frames of mixed sizes, built in blocks of a buddy arena and sent over loopback.
 //!
-//! From a 40-byte acknowledgement to a 64 KiB frame: each takes the smallest block that holds it, waits its turn in a
-//! queue, and frees the block once it is sent. The state of the arena is shown as it runs.
+//! From a 40-byte acknowledgement to a 64 KiB frame: each takes the smallest block that holds it,
+//! waits its turn in a queue, and frees the block once it is sent. The state of the arena is shown
+//! as it runs.
 //!
 //! `cargo run --release --example buddy_sends`
 
@@ -20,7 +21,8 @@ const QUEUE_FRAMES: usize = 200;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = |n| NonZeroUsize::new(n).expect("a size is not zero");
-    // `nearest`: a frame's buffer holds what was asked for, so that a wrong length cannot hide in a larger block.
+    // `nearest`: a frame's buffer holds what was asked for, so that a wrong length cannot hide in a
+    // larger block.
     let geometry = BuddyGeometry::nearest(bytes(8 << 20), bytes(256))?;
     let arena = BuddyArena::builder(geometry).build()?;
 
@@ -36,7 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metrics = arena.metrics();
     let is_whole = metrics.bytes_live == 0 && metrics.largest_free_block == arena.total_size();
     if received != sent || !is_whole {
-        return Err(format!("sent {sent:?}, received {received:?}, arena whole again: {is_whole}").into());
+        return Err(
+            format!("sent {sent:?}, received {received:?}, arena whole again: {is_whole}").into()
+        );
     }
     println!(
         "verified: {} frames, {} bytes, checksum {:016x}; the arena is whole again",
@@ -81,7 +85,8 @@ fn send(arena: &BuddyArena, socket: &mut TcpStream) -> Result<Tally, Box<dyn std
         tally.add(&frame);
         queue.push_back(frame);
         if queue.len() > QUEUE_FRAMES {
-            // Not the oldest: blocks come home in another order than they went, which is what fragments an arena.
+            // Not the oldest: blocks come home in another order than they went, which is what
+            // fragments an arena.
             send_one(socket, &mut queue, (random >> 40) as usize % QUEUE_FRAMES)?;
         }
         if number % (FRAMES / 10) == 0 {
@@ -104,7 +109,11 @@ fn build(arena: &BuddyArena, number: u32, body: usize) -> Result<ArenaBytes, All
     Ok(buffer.freeze_in_place())
 }
 
-fn send_one(socket: &mut TcpStream, queue: &mut VecDeque<ArenaBytes>, position: usize) -> io::Result<()> {
+fn send_one(
+    socket: &mut TcpStream,
+    queue: &mut VecDeque<ArenaBytes>,
+    position: usize,
+) -> io::Result<()> {
     // The block is free again when the frame is dropped here.
     match queue.swap_remove_front(position) {
         Some(frame) => socket.write_all(&frame),
@@ -114,7 +123,8 @@ fn send_one(socket: &mut TcpStream, queue: &mut VecDeque<ArenaBytes>, position: 
 
 /// Mostly small, sometimes large: acknowledgements, messages, and frames of up to 64 KiB.
 fn body_bytes(random: &mut u64) -> usize {
-    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *random =
+        random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let roll = (*random >> 33) as usize;
     match roll % 10 {
         0..5 => 32,

@@ -1,4 +1,5 @@
-//! An echo server on compio: multishot receives into an arena, answers sent from the very slots, checked at the other end.
+//! An echo server on compio: multishot receives into an arena, answers sent from the very slots,
+//! checked at the other end.
 //!
 //! `cargo run --example compio_echo --features compio`
 
@@ -30,17 +31,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         for id in 0..CLIENTS {
             let client = TcpStream::connect(address).await?;
             let (server, _) = listener.accept().await?;
-            servers.push(compio::runtime::spawn(serve(ring.clone(), Rc::clone(&registered), server)));
+            servers.push(compio::runtime::spawn(serve(
+                ring.clone(),
+                Rc::clone(&registered),
+                server,
+            )));
             clients.push(compio::runtime::spawn(check(ring.clone(), client, id)));
         }
         let mut echoed = 0;
         for client in clients {
-            echoed += client.await.expect("the client did not panic").map_err(|error| error.to_string())?;
+            echoed += client
+                .await
+                .expect("the client did not panic")
+                .map_err(|error| error.to_string())?;
         }
         for server in servers {
             server.await.expect("the server did not panic")?;
         }
-        println!("{:?}, {:?}", registered.rung(), ring.metrics());
+        println!("{:?}, {:?}", registered.mode(), ring.metrics());
         Ok::<usize, Box<dyn Error>>(echoed)
     })?;
 
@@ -51,7 +59,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Sends back whatever comes, from where it came to lie.
-async fn serve(ring: ReceiveRing, registered: Rc<Registered>, stream: TcpStream) -> std::io::Result<()> {
+async fn serve(
+    ring: ReceiveRing,
+    registered: Rc<Registered>,
+    stream: TcpStream,
+) -> std::io::Result<()> {
     let mut incoming = ring.receive(&stream);
     let options = SendOptions::new().wait_all();
     while let Some(bytes) = incoming.try_next().await? {
@@ -61,7 +73,11 @@ async fn serve(ring: ReceiveRing, registered: Rc<Registered>, stream: TcpStream)
 }
 
 /// Sends messages of many lengths, and compares what comes back.
-async fn check(ring: ReceiveRing, mut stream: TcpStream, id: usize) -> Result<usize, Box<dyn Error>> {
+async fn check(
+    ring: ReceiveRing,
+    mut stream: TcpStream,
+    id: usize,
+) -> Result<usize, Box<dyn Error>> {
     let mut incoming = ring.receive(&stream);
     let mut echoed = 0;
     for turn in 0..MESSAGES {

@@ -1,9 +1,10 @@
-//! An arena as the registered-buffer pool of a runtime of one's own: a small single-threaded executor with tasks, a ring and
-//! timers, and an echo server on it.
+//! An arena as the registered-buffer pool of a runtime of one's own: a small single-threaded
+//! executor with tasks, a ring and timers, and an echo server on it.
 //!
-//! The pieces of `uring_arena` build entries and interpret completions; the runtime owns the ring, pushes and reaps. Look at `ring.rs`: an
-//! operation lives in the runtime's table, not in the future that waits for it. Dropping the future, as a timeout does
-//! here, asks the kernel to cancel; the slot comes home with the completion.
+//! The pieces of `uring_arena` build entries and interpret completions; the runtime owns the ring,
+//! pushes and reaps. Look at `ring.rs`: an operation lives in the runtime's table, not in the
+//! future that waits for it. Dropping the future, as a timeout does here, asks the kernel to
+//! cancel; the slot comes home with the completion.
 //!
 //! ```text
 //! cargo run --release --example custom_runtime [-- MESSAGES]
@@ -50,14 +51,16 @@ struct Server {
 
 fn serve(messages: u64) -> Result<(), Box<dyn Error>> {
     let nonzero = |number| NonZeroUsize::new(number).ok_or_else(|| mistake("must not be 0"));
-    let arena =
-        FixedArena::with_slot_capacity(nonzero(TALKING + SILENT)?, nonzero(MESSAGE_BYTES)?).build()?;
-    let server = Server { runtime: Runtime::new(&arena)?, arena: arena.clone(), echoed: Rc::default() };
+    let arena = FixedArena::with_slot_capacity(nonzero(TALKING + SILENT)?, nonzero(MESSAGE_BYTES)?)
+        .build()?;
+    let server =
+        Server { runtime: Runtime::new(&arena)?, arena: arena.clone(), echoed: Rc::default() };
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let start = |client| std::thread::spawn(move || talk(address, client, messages));
     let clients: Vec<_> = (0..TALKING).map(start).collect();
-    let _silent: Vec<_> = (0..SILENT).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    let _silent: Vec<_> =
+        (0..SILENT).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
 
     let (started, sent) = (Instant::now(), TALKING as u64 * messages * MESSAGE_BYTES as u64);
     server.runtime.spawn(server.clone().accept(Rc::new(listener)));
@@ -86,12 +89,14 @@ impl Server {
         Ok(())
     }
 
-    /// Sends what comes back from the slot that it came in, until the client is done or says nothing for too long.
+    /// Sends what comes back from the slot that it came in, until the client is done or says
+    /// nothing for too long.
     async fn echo(self, socket: Rc<TcpStream>) -> io::Result<()> {
         let ring = &self.runtime.ring;
         loop {
             let read = ring.read(socket.clone(), self.arena.allocate().map_err(io::Error::other)?);
-            // When the time is up the read is dropped. Its slot is the kernel's until the completion all the same.
+            // When the time is up the read is dropped. Its slot is the kernel's until the
+            // completion all the same.
             match self.runtime.timeout(PATIENCE, read).await.transpose()? {
                 None | Some((0, _)) => return Ok(()),
                 Some((_, buffer)) => {

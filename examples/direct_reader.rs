@@ -1,7 +1,10 @@
-//! Reads a file with `O_DIRECT`, many blocks at a time, from the disk straight into the slots of a registered arena.
+//! Reads a file with `O_DIRECT`, many blocks at a time, from the disk straight into the slots of a
+//! registered arena.
 //!
-//! Each block that is read becomes `Bytes` in its slot, without a copy, and goes in order to a consumer on another thread, which takes the
-//! checksum and drops it there; the slot is then free for another read. At the end the file is read once more, the ordinary way, and the checksums compared.
+//! Each block that is read becomes `Bytes` in its slot, without a copy, and goes in order to a
+//! consumer on another thread, which takes the checksum and drops it there; the slot is then free
+//! for another read. At the end the file is read once more, the ordinary way, and the checksums
+//! compared.
 //!
 //! ```text
 //! cargo run --release --example direct_reader                      # makes a file of 256 MiB, and removes it
@@ -43,7 +46,8 @@ fn read_and_verify(options: &Options) -> Result<(), Box<dyn Error>> {
         Some(_) => None,
         None => Some(TestFile::make(options.bytes)?),
     };
-    let path = options.file.as_deref().or(made.as_ref().map(TestFile::path)).unwrap_or(Path::new(""));
+    let path =
+        options.file.as_deref().or(made.as_ref().map(TestFile::path)).unwrap_or(Path::new(""));
     let (file, len) = open(path, options.buffered)?;
     let (summary, effort) = Reader::new(options, file, len)?.run()?;
     effort.print(options, summary.bytes);
@@ -86,7 +90,7 @@ fn open(path: &Path, buffered: bool) -> Result<(File, u64), Box<dyn Error>> {
 
 /// What the reading cost.
 struct Effort {
-    rung: String,
+    mode: String,
     reads: u64,
     time: Duration,
     cpu: Duration,
@@ -98,9 +102,15 @@ impl Effort {
             return println!("reads      none: the file is empty");
         }
         let reads_per_s = self.reads as f64 / self.time.as_secs_f64().max(1e-9);
-        println!("arena      {}", self.rung);
-        println!("reads      {} of {} bytes, {} at a time", self.reads, options.block, options.depth);
-        println!("rate       {reads_per_s:.0} IOPS, {:.2} GB/s", support::gb_per_s(bytes, self.time));
+        println!("arena      {}", self.mode);
+        println!(
+            "reads      {} of {} bytes, {} at a time",
+            self.reads, options.block, options.depth
+        );
+        println!(
+            "rate       {reads_per_s:.0} IOPS, {:.2} GB/s",
+            support::gb_per_s(bytes, self.time)
+        );
         println!("CPU        {:.3} reader seconds per GB", support::cpu_per_gb(bytes, self.cpu));
     }
 }
@@ -116,10 +126,14 @@ struct Reader {
 
 impl Reader {
     fn new(options: &Options, file: File, len: u64) -> Result<Reader, Box<dyn Error>> {
-        // Blocks with the kernel or waiting for an earlier one, blocks in the consumer's queue, and the one in its hands.
+        // Blocks with the kernel or waiting for an earlier one, blocks in the consumer's queue, and
+        // the one in its hands.
         let slots = NonZeroUsize::new(2 * options.depth + 1).ok_or_else(|| mistake("--depth 0"))?;
         let block = NonZeroUsize::new(options.block).ok_or_else(|| mistake("--block 0"))?;
-        support::check_memory("--depth times two times --block", (slots.get() * block.get()) as u64)?;
+        support::check_memory(
+            "--depth times two times --block",
+            (slots.get() * block.get()) as u64,
+        )?;
         let arena = FixedArena::with_slot_capacity(slots, block).alignment(4096).build()?;
         let driver = Driver::builder().build()?;
         Ok(Reader { arena, driver, file, len, block: options.block as u64, depth: options.depth })
@@ -128,12 +142,14 @@ impl Reader {
     fn run(mut self) -> Result<(Summary, Effort), Box<dyn Error>> {
         let (queue, consumer) = Consumer::start(self.depth);
         let id = self.driver.register(&self.arena)?;
-        let registered = self.driver.registered(id)?;
-        let mut rung = format!("{:?}", registered.rung());
-        for (better, error) in registered.refused().iter().filter(|_| !registered.rung().is_registered()) {
-            rung += &format!("\n           not {better:?}: {error}");
+        let registered = self.driver.arena(id)?;
+        let mut mode = format!("{:?}", registered.mode());
+        for (better, error) in
+            registered.refused().iter().filter(|_| !registered.mode().is_registered())
+        {
+            mode += &format!("\n           not {better:?}: {error}");
         }
-        let file = self.driver.file(self.file)?;
+        let file = self.driver.add_file(self.file)?;
 
         let blocks = self.len.div_ceil(self.block);
         let bar = support::progress(self.len);
@@ -150,7 +166,8 @@ impl Reader {
             self.driver.wait()?;
             while let Some(event) = self.driver.next() {
                 let Event::Read { offset, result, mut buffer, .. } = event else { continue };
-                let read = result.map_err(|error| mistake(format!("reading at offset {offset}: {error}")))?;
+                let read = result
+                    .map_err(|error| mistake(format!("reading at offset {offset}: {error}")))?;
                 let expected = self.block.min(self.len - offset) as usize;
                 if read < expected {
                     let end = offset + read as u64;
@@ -177,8 +194,11 @@ impl Reader {
         let drained = self.driver.drain(Duration::from_secs(10))?;
         let leaked = self.arena.metrics().bytes_live / self.arena.slot_capacity();
         if leaked != 0 || drained.in_flight != 0 {
-            return Err(mistake(format!("{leaked} slots leaked, {} operations left", drained.in_flight)));
+            return Err(mistake(format!(
+                "{leaked} slots leaked, {} operations left",
+                drained.in_flight
+            )));
         }
-        Ok((summary, Effort { rung, reads: blocks, time, cpu }))
+        Ok((summary, Effort { mode, reads: blocks, time, cpu }))
     }
 }

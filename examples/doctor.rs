@@ -14,7 +14,9 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use support::{mistake, size_within};
-use uring_arena::{Backing, DirectAlignment, Driver, Feature, FixedArena, Memlock, Probe, Rung};
+use uring_arena::{
+    Backing, DirectAlignment, Driver, Feature, FixedArena, Memlock, Probe, RegistrationMode,
+};
 
 const HELP: &str = "\
 Tells what this kernel and this user can do with io_uring, and what to build an arena with.
@@ -49,13 +51,19 @@ impl Question {
                     slots = size_within("--slots", parser.value()?, 1 << 31, "use several arenas")?;
                 }
                 Long("slot-bytes") => {
-                    slot_bytes = size_within("--slot-bytes", parser.value()?, 1 << 40, "use more slots")?;
+                    slot_bytes =
+                        size_within("--slot-bytes", parser.value()?, 1 << 40, "use more slots")?;
                 }
                 Long("help") | Short('h') => {
                     println!("{HELP}");
                     return Ok(None);
                 }
-                other => return Err(mistake(format!("{}; --help lists the options", other.unexpected()))),
+                other => {
+                    return Err(mistake(format!(
+                        "{}; --help lists the options",
+                        other.unexpected()
+                    )));
+                }
             }
         }
         let nonzero = |value: u64| {
@@ -101,11 +109,11 @@ fn examine(question: &Question) -> Result<(), Box<dyn Error>> {
     row("huge pages of 2 MiB", machine::huge_pages(2048));
     row("huge pages of 1 GiB", machine::huge_pages(1 << 20));
     tell_direct_io();
-    let rung = match probe {
+    let mode = match probe {
         Some(_) => try_it(question)?,
-        None => Rung::Unregistered,
+        None => RegistrationMode::Unregistered,
     };
-    recommend(question, probe, rung, &memlock);
+    recommend(question, probe, mode, &memlock);
     Ok(())
 }
 
@@ -123,7 +131,8 @@ fn tell_features(probe: Probe) {
 
 fn tell_memlock(question: &Question) -> Memlock {
     let memlock = Memlock::for_bytes(question.bytes());
-    let limit = |bytes: Option<u64>| bytes.map_or("no limit".into(), |bytes| format!("{bytes} bytes"));
+    let limit =
+        |bytes: Option<u64>| bytes.map_or("no limit".into(), |bytes| format!("{bytes} bytes"));
     row("memlock needed by the arena", format!("{} bytes", memlock.needed));
     row("memlock soft limit", limit(memlock.soft));
     row("memlock hard limit", limit(memlock.hard));
@@ -153,28 +162,32 @@ fn tell_direct_io() {
 }
 
 /// Builds the arena and registers it, to see how far that goes.
-fn try_it(question: &Question) -> Result<Rung, Box<dyn Error>> {
-    section(&format!("an arena of {} slots of {} bytes, registered", question.slots, question.slot_bytes));
+fn try_it(question: &Question) -> Result<RegistrationMode, Box<dyn Error>> {
+    section(&format!(
+        "an arena of {} slots of {} bytes, registered",
+        question.slots, question.slot_bytes
+    ));
     if let Err(error) = support::check_memory("the arena", question.bytes()) {
         row("not tried", error);
-        return Ok(Rung::Unregistered);
+        return Ok(RegistrationMode::Unregistered);
     }
-    let arena =
-        FixedArena::with_slot_capacity(question.slots, question.slot_bytes).alignment(4096).build()?;
+    let arena = FixedArena::with_slot_capacity(question.slots, question.slot_bytes)
+        .alignment(4096)
+        .build()?;
     let mut driver = Driver::builder().build()?;
     let id = driver.register(&arena)?;
-    let registered = driver.registered(id)?;
-    for (rung, error) in registered.refused() {
-        row(&format!("not {rung:?}"), error);
+    let registered = driver.arena(id)?;
+    for (mode, error) in registered.refused() {
+        row(&format!("not {mode:?}"), error);
     }
-    row("rung", format!("{:?}", registered.rung()));
+    row("mode", format!("{:?}", registered.mode()));
     if let Some((_, entries)) = registered.entries() {
         row("table entries", entries);
     }
-    Ok(registered.rung())
+    Ok(registered.mode())
 }
 
-fn recommend(question: &Question, probe: Option<Probe>, rung: Rung, memlock: &Memlock) {
+fn recommend(question: &Question, probe: Option<Probe>, mode: RegistrationMode, memlock: &Memlock) {
     section("recommended");
     let huge = question.bytes() >= 2 << 20 && machine::can_ask_for_huge_pages();
     let backing = if huge { Backing::TransparentHuge } else { Backing::Anonymous };
@@ -187,11 +200,11 @@ fn recommend(question: &Question, probe: Option<Probe>, rung: Rung, memlock: &Me
         return;
     };
     println!("let mut driver = Driver::builder().build()?;");
-    match rung {
-        Rung::Unregistered if !memlock.suffices() => {
+    match mode {
+        RegistrationMode::Unregistered if !memlock.suffices() => {
             println!("// registering gains nothing until the memlock limit is raised, see above");
         }
-        _ => println!("driver.register(&arena)?; // {rung:?}"),
+        _ => println!("driver.register(&arena)?; // {mode:?}"),
     }
     if !probe.has(Feature::BufferRing) || !probe.has(Feature::RecvMultishot) {
         println!("// no multishot receive: it needs Linux 6.0");
@@ -200,6 +213,6 @@ fn recommend(question: &Question, probe: Option<Probe>, rung: Rung, memlock: &Me
     } else {
         let entries = (question.slots.get() / 2).clamp(1, 1 << 15);
         let entries = 1usize << entries.ilog2();
-        println!("driver.buffer_ring(&arena, BufferRing::options().entries({entries}))?;");
+        println!("driver.register_buffer_ring(&arena, BufferRing::options().entries({entries}))?;");
     }
 }

@@ -1,7 +1,8 @@
 //! From a socket to an `O_DIRECT` file: what arrives is written from the slot that it arrived in.
 //!
-//! A slot is filled from the socket, read by read, and when it is full the disk takes it from there while the next one fills. The program
-//! copies nothing, and the page cache is not used. At the end the file is read back and its checksum compared.
+//! A slot is filled from the socket, read by read, and when it is full the disk takes it from there
+//! while the next one fills. The program copies nothing, and the page cache is not used. At the end
+//! the file is read back and its checksum compared.
 //!
 //! ```text
 //! cargo run --release --example ingest                                  # sends itself 1 GiB, and removes the file
@@ -28,7 +29,8 @@ use sender::Sender;
 use support::mistake;
 use uring_arena::{Buffer, DirectFile, Driver, Event, FileId, FixedArena};
 
-/// What every `O_DIRECT` device is content with: the last write is filled up to it, and the file cut afterwards.
+/// What every `O_DIRECT` device is content with: the last write is filled up to it, and the file
+/// cut afterwards.
 const STEP: usize = 4096;
 
 fn main() -> ExitCode {
@@ -52,8 +54,11 @@ fn ingest(options: &Options) -> Result<(), Box<dyn Error>> {
 fn create(path: &Path, buffered: bool) -> Result<File, Box<dyn Error>> {
     let mut how = File::options();
     how.read(true).write(true).create(true).truncate(true);
-    let opened =
-        if buffered { how.open(path) } else { DirectFile::open_with(&how, path).map(DirectFile::into_file) };
+    let opened = if buffered {
+        how.open(path)
+    } else {
+        DirectFile::open_with(&how, path).map(DirectFile::into_file)
+    };
     opened.map_err(|error| match error.kind() {
         std::io::ErrorKind::Unsupported => mistake(format!("{error}: add --buffered")),
         _ => mistake(format!("{}: {error}", path.display())),
@@ -75,15 +80,19 @@ fn ingest_into(options: &Options, file: File) -> Result<(), Box<dyn Error>> {
     };
     let (socket, _) = listener.accept()?;
     if sender.is_some() {
-        // Room beforehand, where the length is known: a write that grows a file takes its lock alone, and the kernel's
-        // workers spin for it. A file system that cannot do this only costs more.
+        // Room beforehand, where the length is known: a write that grows a file takes its lock
+        // alone, and the kernel's workers spin for it. A file system that cannot do this only costs
+        // more.
         let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, options.bytes);
     }
 
-    let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes).alignment(STEP).build()?;
+    let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
+        .alignment(STEP)
+        .build()?;
     let bar = support::progress(options.bytes);
     let (started, cpu_before) = (Instant::now(), support::thread_cpu());
-    let len = Ingest::new(&arena, socket, file.try_clone()?)?.run(|bytes| bar.set_position(bytes))?;
+    let len =
+        Ingest::new(&arena, socket, file.try_clone()?)?.run(|bytes| bar.set_position(bytes))?;
     file.set_len(len)?;
     let (time, cpu) = (started.elapsed(), support::thread_cpu() - cpu_before);
     bar.finish_and_clear();
@@ -100,7 +109,9 @@ fn ingest_into(options: &Options, file: File) -> Result<(), Box<dyn Error>> {
         None => println!("received {len} bytes, CRC-32C {crc:08x}"),
         Some(sent) if sent == (len, crc) => println!("verified {len} bytes, CRC-32C {crc:08x}"),
         Some((bytes, sent)) => {
-            return Err(mistake(format!("sent {bytes} bytes ({sent:08x}), the file has {len} ({crc:08x})")));
+            return Err(mistake(format!(
+                "sent {bytes} bytes ({sent:08x}), the file has {len} ({crc:08x})"
+            )));
         }
     }
     Ok(())
@@ -135,7 +146,7 @@ impl Ingest {
     fn new(arena: &FixedArena, socket: TcpStream, file: File) -> Result<Ingest, Box<dyn Error>> {
         let mut driver = Driver::builder().build()?;
         driver.register(arena)?;
-        let (socket, file) = (driver.file(socket)?, driver.file(file)?);
+        let (socket, file) = (driver.add_file(socket)?, driver.add_file(file)?);
         let arena = arena.clone();
         Ok(Ingest {
             driver,
@@ -153,7 +164,8 @@ impl Ingest {
     /// Gives the number of bytes.
     fn run(mut self, mut tell: impl FnMut(u64)) -> Result<u64, Box<dyn Error>> {
         while !self.ended || self.writes > 0 {
-            // One read at a time, so that bytes stay in order. With no slot free, a write that is under way frees one.
+            // One read at a time, so that bytes stay in order. With no slot free, a write that is
+            // under way frees one.
             if !self.is_reading
                 && !self.ended
                 && let Ok(buffer) = self.arena.allocate()
@@ -165,7 +177,8 @@ impl Ingest {
                 match event {
                     Event::Read { result, buffer, .. } => {
                         self.is_reading = false;
-                        let read = result.map_err(|error| mistake(format!("receiving: {error}")))?;
+                        let read =
+                            result.map_err(|error| mistake(format!("receiving: {error}")))?;
                         self.len += read as u64;
                         self.ended = read == 0;
                         if !self.ended && buffer.len() < buffer.capacity() {
@@ -176,8 +189,8 @@ impl Ingest {
                     }
                     Event::Wrote { offset, result, payload, .. } => {
                         self.writes -= 1;
-                        let written =
-                            result.map_err(|error| mistake(format!("writing at {offset}: {error}")))?;
+                        let written = result
+                            .map_err(|error| mistake(format!("writing at {offset}: {error}")))?;
                         if written < payload.as_ref().len() {
                             return Err(mistake(format!(
                                 "the disk took {written} bytes at {offset}, not all"

@@ -1,4 +1,5 @@
-//! Reading a file and a socket on monoio straight into an arena, and checking the bytes on another thread.
+//! Reading a file and a socket on monoio straight into an arena, and checking the bytes on another
+//! thread.
 //!
 //! `cargo run --example monoio_read --features monoio`
 

@@ -1,7 +1,8 @@
 //! A TCP proxy: what arrives on one socket leaves on the other from the slot that it arrived in.
 //!
-//! Received bytes are never copied by the program, and held back by nothing but the peer: a connection that does not take what it is sent
-//! keeps its slots, and when there are none left the senders wait. Zero-copy sends above a threshold, where the kernel allows them.
+//! Received bytes are never copied by the program, and held back by nothing but the peer: a
+//! connection that does not take what it is sent keeps its slots, and when there are none left the
+//! senders wait. Zero-copy sends above a threshold, where the kernel allows them.
 //!
 //! ```text
 //! cargo run --release --example proxy                                   # drives itself, and verifies
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
 /// Proxies clients from outside, until it is stopped.
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let (listen, to) = (options.listen.as_deref().unwrap_or_default(), options.to.as_deref());
-    let to = to.ok_or_else(|| mistake("--listen needs --to ADDRESS:PORT, where the connections go"))?;
+    let to =
+        to.ok_or_else(|| mistake("--listen needs --to ADDRESS:PORT, where the connections go"))?;
     let listener = TcpListener::bind(listen).map_err(|error| {
         mistake(format!("--listen {listen}: {error}; give a free ADDRESS:PORT of this machine"))
     })?;
@@ -76,7 +78,11 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     );
     relay.finish()?;
     if tally.bytes != 2 * bytes {
-        return Err(mistake(format!("{} bytes passed through, {} were sent", tally.bytes, 2 * bytes)));
+        return Err(mistake(format!(
+            "{} bytes passed through, {} were sent",
+            tally.bytes,
+            2 * bytes
+        )));
     }
     println!("verified {bytes} bytes there and back on {} connections", options.connections);
     Ok(())

@@ -1,7 +1,8 @@
 //! The main job: a zero-copy receive loop over many TCP connections, verified byte by byte.
 //!
-//! Without arguments it starts its own senders on loopback. One thread receives on one ring, straight into the slots of an
-//! arena, and hands every `Bytes` to a worker, which takes the checksum and drops them there; the slot is then free again.
+//! Without arguments it starts its own senders on loopback. One thread receives on one ring,
+//! straight into the slots of an arena, and hands every `Bytes` to a worker, which takes the
+//! checksum and drops them there; the slot is then free again.
 //!
 //! ```text
 //! cargo run --release --example recv_loop
@@ -41,10 +42,12 @@ fn main() -> ExitCode {
 fn set_up(options: &Options) -> Result<(FixedArena, Driver, BufferRingId), Box<dyn Error>> {
     let bytes = (options.slots.get() as u64).saturating_mul(options.slot_bytes.get() as u64);
     support::check_memory("--slots times --slot-bytes", bytes)?;
-    let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes).alignment(4096).build()?;
+    let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
+        .alignment(4096)
+        .build()?;
     // One operation a connection, and the listener.
     let mut driver = Driver::builder().operations(options.connections_max() + 1).build()?;
-    let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     Ok((arena, driver, ring))
 }
 
@@ -109,7 +112,10 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     check(&sent, &received)?;
     if leaked != 0 || drained.in_flight != 0 {
-        return Err(mistake(format!("{leaked} slots leaked, {} operations left", drained.in_flight)));
+        return Err(mistake(format!(
+            "{leaked} slots leaked, {} operations left",
+            drained.in_flight
+        )));
     }
     println!("verified {} bytes on {connections} connections", tally.bytes);
     Ok(())
@@ -129,7 +135,9 @@ fn connect_pairs(count: usize) -> Result<(Vec<TcpStream>, Vec<TcpStream>), Box<d
 fn check(sent: &[Stream], received: &[Stream]) -> Result<(), Box<dyn Error>> {
     for (stream, (sent, received)) in sent.iter().zip(received).enumerate() {
         if sent != received {
-            return Err(mistake(format!("connection {stream}: sent {sent}, but received {received}")));
+            return Err(mistake(format!(
+                "connection {stream}: sent {sent}, but received {received}"
+            )));
         }
     }
     Ok(())
@@ -155,7 +163,9 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         while let Some(event) = driver.next() {
             match event {
                 Event::Accepted { socket, .. } => {
-                    let name = TcpStream::from(socket.try_clone()?).peer_addr().map(|peer| peer.to_string());
+                    let name = TcpStream::from(socket.try_clone()?)
+                        .peer_addr()
+                        .map(|peer| peer.to_string());
                     match driver.receive(ring, socket) {
                         Ok(id) => {
                             streams[id.index()] = Some(accepted);

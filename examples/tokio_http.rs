@@ -1,5 +1,5 @@
-//! A file served over HTTP by hyper: its bodies are slots of an arena, read with io_uring and given to hyper as `Bytes`, never copied
-//! in between.
+//! A file served over HTTP by hyper: its bodies are slots of an arena, read with io_uring and given
+//! to hyper as `Bytes`, never copied in between.
 //!
 //! `cargo run --example tokio_http --features tokio`
 
@@ -47,7 +47,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
 
     let content = Arc::new(content);
-    let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(check(address, Arc::clone(&content)))).collect();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|_| tokio::spawn(check(address, Arc::clone(&content)))).collect();
     for client in clients {
         client.await??;
     }
@@ -82,7 +83,11 @@ async fn serve(stream: TcpStream, pool: Pool, file: Arc<File>) {
 }
 
 /// The part of the file at `offset`, in a slot of its own, and where the next one begins.
-async fn next_part(pool: Pool, file: Arc<File>, offset: u64) -> Option<(io::Result<Frame<Bytes>>, u64)> {
+async fn next_part(
+    pool: Pool,
+    file: Arc<File>,
+    offset: u64,
+) -> Option<(io::Result<Frame<Bytes>>, u64)> {
     let buffer = loop {
         match pool.allocate() {
             Ok(buffer) => break buffer,
@@ -107,7 +112,10 @@ async fn check(address: std::net::SocketAddr, content: Arc<Vec<u8>>) -> io::Resu
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an empty line ends the head");
+    let head = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("an empty line ends the head");
     assert!(answer[head + 4..] == content[..], "the body is the file");
     Ok(())
 }

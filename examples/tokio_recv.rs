@@ -1,4 +1,5 @@
-//! A small line protocol server on ordinary tokio, its input received into an arena: it stores values in the slots where they arrived.
+//! A small line protocol server on ordinary tokio, its input received into an arena: it stores
+//! values in the slots where they arrived.
 //!
 //! ```text
 //! SET key value   → OK          GET key → VALUE value | NONE          QUIT
@@ -60,7 +61,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// One connection: lines out of the bytes that come, without copying those that come whole.
-async fn serve(mut incoming: RecvStream, mut outgoing: SendHalf, store: Store) -> std::io::Result<()> {
+async fn serve(
+    mut incoming: RecvStream,
+    mut outgoing: SendHalf,
+    store: Store,
+) -> std::io::Result<()> {
     let mut rest = Bytes::new();
     while let Some(bytes) = incoming.try_next().await? {
         let mut bytes = if rest.is_empty() { bytes } else { [rest, bytes].concat().into() };
@@ -100,10 +105,16 @@ async fn check(address: std::net::SocketAddr, id: usize) -> std::io::Result<()> 
     for key in 0..KEYS {
         let value = "v".repeat(1 + (id * 131 + key * 17) % 1000);
         writer
-            .write_all(format!("SET {id}-{key} {value}\nGET {id}-{key}\nGET {id}-x\nHM\n").as_bytes())
+            .write_all(
+                format!("SET {id}-{key} {value}\nGET {id}-{key}\nGET {id}-x\nHM\n").as_bytes(),
+            )
             .await?;
         for expected in ["OK", &format!("VALUE {value}"), "NONE", "WHAT"] {
-            assert_eq!(lines.next_line().await?.as_deref(), Some(expected), "client {id}, key {key}");
+            assert_eq!(
+                lines.next_line().await?.as_deref(),
+                Some(expected),
+                "client {id}, key {key}"
+            );
         }
     }
     writer.write_all(b"QUIT\n").await?;

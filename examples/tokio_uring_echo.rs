@@ -1,4 +1,5 @@
-//! An echo server on tokio-uring that answers from the very slots it received into, and checks itself.
+//! An echo server on tokio-uring that answers from the very slots it received into, and checks
+//! itself.
 //!
 //! `cargo run --example tokio_uring_echo --features tokio-uring`
 
@@ -27,7 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             let arena = arena.clone();
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio_uring::spawn(serve(arena.clone(), Rc::clone(&registered), Rc::new(stream)));
+                    tokio_uring::spawn(serve(
+                        arena.clone(),
+                        Rc::clone(&registered),
+                        Rc::new(stream),
+                    ));
                 }
             }
         });
@@ -38,7 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for client in clients {
             echoed += client.await?.map_err(|error| error.to_string())?;
         }
-        // The servers are done when their clients are; then nothing of the arena is with the kernel.
+        // The servers are done when their clients are; then nothing of the arena is with the
+        // kernel.
         drain().await;
         Ok::<usize, Box<dyn Error>>(echoed)
     })?;
@@ -66,7 +72,11 @@ async fn serve(arena: FixedArena, registered: Rc<Registered>, stream: Rc<TcpStre
 }
 
 /// Sends messages of many lengths, and compares what comes back.
-async fn check(arena: FixedArena, address: std::net::SocketAddr, id: usize) -> Result<usize, Box<dyn Error>> {
+async fn check(
+    arena: FixedArena,
+    address: std::net::SocketAddr,
+    id: usize,
+) -> Result<usize, Box<dyn Error>> {
     let stream = Rc::new(TcpStream::connect(address).await?);
     let mut echoed = 0;
     for turn in 0..MESSAGES {

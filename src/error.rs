@@ -5,11 +5,13 @@ mod kernel;
 
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use kernel::{
-    DirectError, FileError, MissingFeatureError, Refused, RegisterError, TransferError, UnavailableError,
+    DirectError, FileError, MissingFeatureError, RegisterError, SubmitError, TransferError,
+    UnavailableError,
 };
 
 /// A claim that could not be served.
-// As wide as the word of a `Buffer` whose place it takes in a `Result`: a narrower one makes the compiler move that word in pieces.
+// As wide as the word of a `Buffer` whose place it takes in a `Result`: a narrower one makes the
+// compiler move that word in pieces.
 #[repr(usize)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -18,7 +20,9 @@ pub enum AllocError {
     #[error("arena is full: every slot or block that fits is in use; drop buffers or wait for one")]
     ArenaFull,
     /// The arena could not serve this length even if it were empty.
-    #[error("request is larger than the arena can ever serve: build it with a larger block or slot")]
+    #[error(
+        "request is larger than the arena can ever serve: build it with a larger block or slot"
+    )]
     RequestTooLarge,
 }
 
@@ -30,7 +34,9 @@ pub enum BuildError {
     #[error("total arena size does not fit in usize: use fewer or smaller slots")]
     SizeOverflow,
     /// The alignment is not a power of two, or the given memory does not have it.
-    #[error("alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT")]
+    #[error(
+        "alignment must be a power of two that divides the address of the memory: 4096 serves O_DIRECT"
+    )]
     InvalidAlignment,
     /// The buddy geometry is not a power-of-two multiple of a power-of-two smallest block.
     #[error(
@@ -79,7 +85,9 @@ pub enum BuildError {
         remedy: String,
     },
     /// The kernel would not place the memory on this NUMA node.
-    #[error("memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes")]
+    #[error(
+        "memory cannot be placed on NUMA node {node} ({reason}): `numactl --hardware` lists the nodes"
+    )]
     NumaNodeUnavailable {
         /// The node asked for.
         node: u32,
@@ -139,13 +147,17 @@ pub enum RingError {
         limit: usize,
     },
     /// The group id has a ring already.
-    #[error("buffer group {group} is taken on this ring: choose another one, or let the driver choose")]
+    #[error(
+        "buffer group {group} is taken on this ring: choose another one, or let the driver choose"
+    )]
     GroupTaken {
         /// The group id asked for.
         group: u16,
     },
     /// Sockets receive into the ring.
-    #[error("{sockets} sockets receive into this ring: close them, and take their `Closed` events, first")]
+    #[error(
+        "{sockets} sockets receive into this ring: close them, and take their `Closed` events, first"
+    )]
     InUse {
         /// Sockets that receive into it.
         sockets: usize,
@@ -198,7 +210,8 @@ pub enum DriverError {
     Forbidden {
         /// The error number.
         errno: i32,
-        /// What `kernel.io_uring_disabled` says, where there is one (Linux 6.6): 1 or 2 if it is what forbids.
+        /// What `kernel.io_uring_disabled` says, where there is one (Linux 6.6): 1 or 2 if it is
+        /// what forbids.
         sysctl: Option<u32>,
     },
     /// The system has no memory, or no descriptor, for a ring.
@@ -243,7 +256,9 @@ pub enum DriverError {
     #[error("no such buffer ring in this driver: it belongs to another driver or was taken down")]
     UnknownRing,
     /// The arena is not one of this driver's, or was unregistered.
-    #[error("no such arena in this driver: it is registered with another driver or was unregistered")]
+    #[error(
+        "no such arena in this driver: it is registered with another driver or was unregistered"
+    )]
     UnknownArena,
     /// The file is not one of this driver's, or was closed.
     #[error("no such file in this driver: it belongs to another driver or was closed")]

@@ -20,32 +20,33 @@ mod uring;
 
 #[cfg(feature = "async-alloc")]
 pub use arena::{
-    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration,
-    Waiter,
+    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters,
+    WaitRegistration, Waiter,
 };
 pub use arena::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
-    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec, SlotStates,
-    Unfaulted,
+    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec,
+    SlotStates, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
-    ArenaId, BufferRingId, Drained, Driver, DriverBuilder, DriverMetrics, Event, FileId, OperationId,
-    SocketId,
+    ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
+    OperationId, SocketId,
 };
 pub use error::{AllocError, BufferFullError, BuildError};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use error::{
-    DirectError, DriverError, FileError, MissingFeatureError, Refused, RegisterError, RingError,
-    TransferError, UnavailableError,
+    DirectError, DriverError, FileError, MissingFeatureError, RegisterError, RingError,
+    SubmitError, TransferError, UnavailableError,
 };
 pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Delivered, Descriptor,
-    DirectAlignment, DirectFile, Feature, InFlight, Memlock, Memory, Operation, Payload, Probe, Progress,
-    Received, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions, Status, ring_info,
+    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
+    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Memory, Operation, Payload,
+    Probe, Progress, Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    SendOptions, Status, ring_info,
 };
 
 #[cfg(feature = "compio")]

@@ -61,7 +61,8 @@ mod inner {
         AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
-    // Holds the vector of a spilled buffer: no race of ours hangs on it, and loom's has no raw counts.
+    // Holds the vector of a spilled buffer: no race of ours hangs on it, and loom's has no raw
+    // counts.
     pub(crate) use std::sync::Arc;
 
     use std::cell::Cell;

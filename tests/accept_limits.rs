@@ -1,4 +1,5 @@
-//! Accepting without descriptors left. A process of its own: the limit of open files is everybody's.
+//! Accepting without descriptors left. A process of its own: the limit of open files is
+//! everybody's.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 
 mod support;
@@ -20,7 +21,8 @@ fn an_accept_without_descriptors_left_ends_with_emfile_and_can_be_made_again() {
     let old = getrlimit(Resource::Nofile);
     // The next number given out is above what is open now: none is left.
     let lowest_free = std::os::fd::AsRawFd::as_raw_fd(clients.last().unwrap()) as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free + 1), maximum: old.maximum }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free + 1), maximum: old.maximum })
+        .unwrap();
     let mut accepted = Vec::new();
     run(&mut driver, |event| match event {
         Event::Accepted { socket, .. } => {

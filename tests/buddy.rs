@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BufMut;
 use uring_arena::{
-    AllocError, BuddyArena, BuddyGeometry, BuddyHint, BuildError, Dealloc, HeapDealloc, InitPolicy, PageSize,
+    AllocError, BuddyArena, BuddyGeometry, BuddyHint, BuildError, Dealloc, HeapDealloc, InitPolicy,
+    PageSize,
 };
 
 fn bytes(n: usize) -> NonZeroUsize {
@@ -20,7 +21,9 @@ fn bytes(n: usize) -> NonZeroUsize {
 }
 
 fn exact(total: usize, min_block: usize) -> BuddyArena {
-    BuddyArena::builder(BuddyGeometry::exact(bytes(total), bytes(min_block)).unwrap()).build().unwrap()
+    BuddyArena::builder(BuddyGeometry::exact(bytes(total), bytes(min_block)).unwrap())
+        .build()
+        .unwrap()
 }
 
 fn assert_at_rest(arena: &BuddyArena) {
@@ -28,7 +31,10 @@ fn assert_at_rest(arena: &BuddyArena) {
     assert_eq!(metrics.allocations_ok, metrics.frees);
     assert_eq!(metrics.bytes_live, 0);
     assert_eq!(metrics.largest_free_block, arena.total_size());
-    assert!(arena.allocate(bytes(arena.total_size())).is_ok(), "a free arena serves its largest block");
+    assert!(
+        arena.allocate(bytes(arena.total_size())).is_ok(),
+        "a free arena serves its largest block"
+    );
 }
 
 #[test]
@@ -38,7 +44,10 @@ fn exact_geometry_is_taken_as_given_or_refused() {
     assert_eq!((geometry.max_order(), geometry.alignment()), (3, 1));
     assert_eq!(geometry, BuddyGeometry::exact(bytes(4096), bytes(512)).unwrap());
     for (total, min_block) in [(4096, 768), (6144, 1024), (256, 512), (3, 1), (usize::MAX, 1)] {
-        assert_eq!(BuddyGeometry::exact(bytes(total), bytes(min_block)), Err(BuildError::InvalidGeometry));
+        assert_eq!(
+            BuddyGeometry::exact(bytes(total), bytes(min_block)),
+            Err(BuildError::InvalidGeometry)
+        );
     }
     assert_eq!(BuddyGeometry::exact(bytes(1), bytes(1)).unwrap().max_order(), 0);
 }
@@ -53,10 +62,16 @@ fn nearest_geometry_is_rounded_up_or_overflows() {
         ((1, 1), (1, 1, 0)),
     ] {
         let geometry = BuddyGeometry::nearest(bytes(total), bytes(min_block)).unwrap();
-        assert_eq!((geometry.total_size(), geometry.min_block_size(), geometry.max_order()), expected);
+        assert_eq!(
+            (geometry.total_size(), geometry.min_block_size(), geometry.max_order()),
+            expected
+        );
     }
     for (total, min_block) in [(usize::MAX, usize::MAX >> 1), (usize::MAX, 1), (1, usize::MAX)] {
-        assert_eq!(BuddyGeometry::nearest(bytes(total), bytes(min_block)), Err(BuildError::SizeOverflow));
+        assert_eq!(
+            BuddyGeometry::nearest(bytes(total), bytes(min_block)),
+            Err(BuildError::SizeOverflow)
+        );
     }
 }
 
@@ -244,11 +259,13 @@ fn memory_of_the_callers_goes_back_once_after_the_last_byte() {
     let memory = unsafe { std::alloc::alloc(layout) };
     let dealloc = Counting { calls: calls.clone(), layout };
     // SAFETY: freshly allocated, used by nobody else.
-    let arena = unsafe { BuddyArena::from_raw(memory, 10_000, BuddyHint::MinAlloc(bytes(256)), dealloc) }
-        .build()
-        .unwrap();
+    let arena =
+        unsafe { BuddyArena::from_raw(memory, 10_000, BuddyHint::MinAlloc(bytes(256)), dealloc) }
+            .build()
+            .unwrap();
     assert_eq!(arena.total_size(), 8192);
-    let (mut small, mut large) = (arena.allocate(bytes(10)).unwrap(), arena.allocate(bytes(3000)).unwrap());
+    let (mut small, mut large) =
+        (arena.allocate(bytes(10)).unwrap(), arena.allocate(bytes(3000)).unwrap());
     small.put_slice(b"small");
     large.put_slice(b"large");
     let (small, large) = (small.freeze(), large.freeze());
@@ -291,7 +308,10 @@ fn after_a_build_error_the_caller_still_owns_the_memory() {
 fn sizes_beyond_the_books_or_the_machine_are_errors() {
     let build = |total, min_block| {
         let geometry = BuddyGeometry::exact(bytes(total), bytes(min_block)).unwrap();
-        BuddyArena::builder(geometry).page_size(PageSize::Unknown).build().map(|arena| arena.max_order())
+        BuddyArena::builder(geometry)
+            .page_size(PageSize::Unknown)
+            .build()
+            .map(|arena| arena.max_order())
     };
     assert!(
         matches!(build(1 << 40, 1), Err(BuildError::TooManySlots { requested, .. }) if requested == 1 << 40)

@@ -1,4 +1,5 @@
-//! One registration for the rings of several threads: whose ring may be cloned from where, and what is said when it may not.
+//! One registration for the rings of several threads: whose ring may be cloned from where, and what
+//! is said when it may not.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -11,8 +12,8 @@ use std::os::fd::AsRawFd;
 use io_uring::IoUring;
 use support::{assert_home, driver, finish, run};
 use uring_arena::{
-    ArenaId, BuddyArena, BuddyGeometry, Driver, Event, Feature, FixedArena, Probe, Progress, RegisterError,
-    RegisterOptions, RegisteredArena, Rung,
+    ArenaId, BuddyArena, BuddyGeometry, Driver, Event, Feature, FixedArena, Probe, Progress,
+    RegisterError, RegisterOptions, RegisteredArena, RegistrationMode,
 };
 
 fn nz(n: usize) -> NonZeroUsize {
@@ -33,7 +34,7 @@ fn kernel_clones(feature: Feature) -> bool {
 
 /// The start of a file comes through the arena's registered memory.
 fn read_through(driver: &mut Driver, arena: &FixedArena) {
-    let file = driver.file(File::open("/proc/self/exe").unwrap()).unwrap();
+    let file = driver.add_file(File::open("/proc/self/exe").unwrap()).unwrap();
     driver.read(file, arena.allocate().unwrap(), 0).unwrap();
     run(driver, |event| {
         let Event::Read { result, buffer, .. } = event else { panic!("{event:?}") };
@@ -42,9 +43,9 @@ fn read_through(driver: &mut Driver, arena: &FixedArena) {
     });
 }
 
-fn entries(driver: &Driver, id: ArenaId) -> (Rung, Option<(u32, usize)>) {
-    let registered = driver.registered(id).unwrap();
-    (registered.rung(), registered.entries())
+fn entries(driver: &Driver, id: ArenaId) -> (RegistrationMode, Option<(u32, usize)>) {
+    let registered = driver.arena(id).unwrap();
+    (registered.mode(), registered.entries())
 }
 
 #[test]
@@ -55,14 +56,16 @@ fn drivers_of_many_threads_share_the_registration_of_one_that_has_several_issuer
     let arena = arena();
     let mut home = Driver::builder().single_issuer(false).build().unwrap();
     let id = home.register(&arena).unwrap();
-    let (registered, ring) = (home.registered(id).unwrap(), home.as_raw_fd());
+    let (registered, ring) = (home.arena(id).unwrap(), home.as_raw_fd());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut driver = Driver::builder().build().unwrap();
-                let options = RegisterOptions::new().clone_of(registered, &ring).rung(Rung::Cloned);
+                let options = RegisterOptions::new()
+                    .clone_of(registered, &ring)
+                    .mode(RegistrationMode::Cloned);
                 let id = driver.register_with(&arena, options).unwrap();
-                assert_eq!(entries(&driver, id), (Rung::Cloned, Some((0, 64))));
+                assert_eq!(entries(&driver, id), (RegistrationMode::Cloned, Some((0, 64))));
                 for _ in 0..100 {
                     read_through(&mut driver, &arena);
                 }
@@ -84,10 +87,10 @@ fn a_clone_outlives_the_driver_that_it_came_from() {
     let (arena, mut first) = (arena(), Driver::builder().build().unwrap());
     let id = first.register(&arena).unwrap();
     let mut second = Driver::builder().build().unwrap();
-    let options = RegisterOptions::new().clone_of(first.registered(id).unwrap(), &first);
+    let options = RegisterOptions::new().clone_of(first.arena(id).unwrap(), &first);
     // On one thread, rings of a single issuer do.
     let cloned = second.register_with(&arena, options).unwrap();
-    assert_eq!(entries(&second, cloned).0, Rung::Cloned);
+    assert_eq!(entries(&second, cloned).0, RegistrationMode::Cloned);
     finish(first);
     read_through(&mut second, &arena);
     finish(second);
@@ -102,18 +105,19 @@ fn the_ring_of_another_threads_single_issuer_is_not_cloned_from_and_the_remedy_i
     let arena = arena();
     let mut home = Driver::builder().build().unwrap();
     let id = home.register(&arena).unwrap();
-    let (registered, ring) = (home.registered(id).unwrap(), home.as_raw_fd());
+    let (registered, ring) = (home.arena(id).unwrap(), home.as_raw_fd());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut driver = Driver::builder().build().unwrap();
             let options = RegisterOptions::new().clone_of(registered, &ring);
-            let error = driver.register_with(&arena, options.rung(Rung::Cloned)).unwrap_err();
+            let error =
+                driver.register_with(&arena, options.mode(RegistrationMode::Cloned)).unwrap_err();
             assert!(matches!(error, RegisterError::NoSource(_)), "{error:?}");
             assert!(error.to_string().contains("single_issuer(false)"), "{error}");
             // Asked for the best there is, it pins the memory once more, and says why.
             let id = driver.register_with(&arena, options).unwrap();
-            assert_eq!(entries(&driver, id), (Rung::Slots, Some((0, 64))));
-            assert_eq!(driver.registered(id).unwrap().refused(), [(Rung::Cloned, error)]);
+            assert_eq!(entries(&driver, id), (RegistrationMode::Slots, Some((0, 64))));
+            assert_eq!(driver.arena(id).unwrap().refused(), [(RegistrationMode::Cloned, error)]);
             read_through(&mut driver, &arena);
             finish(driver);
         });
@@ -131,13 +135,13 @@ fn a_ring_with_a_clone_may_be_handed_to_another_thread() {
     let (arena, mut home) = (arena(), Driver::builder().build().unwrap());
     let id = home.register(&arena).unwrap();
     let ring = IoUring::new(8).unwrap();
-    let options = RegisterOptions::new().clone_of(home.registered(id).unwrap(), &home);
+    let options = RegisterOptions::new().clone_of(home.arena(id).unwrap(), &home);
     // SAFETY: its entries go to this ring, and each completion to its operation, once.
     let cloned = match unsafe { RegisteredArena::register(&ring, &arena, options) } {
         Ok(cloned) => cloned,
         Err(error) => panic!("{error}"),
     };
-    assert_eq!(cloned.rung(), Rung::Cloned);
+    assert_eq!(cloned.mode(), RegistrationMode::Cloned);
     let from = arena.clone();
     let reading = std::thread::spawn(move || {
         let mut ring = ring;
@@ -149,7 +153,9 @@ fn a_ring_with_a_clone_may_be_handed_to_another_thread() {
         ring.submit_and_wait(1).unwrap();
         let completion = ring.completion().next().unwrap();
         // SAFETY: its only completion.
-        let Progress::Done { result, .. } = (unsafe { operation.complete(&completion) }) else { panic!() };
+        let Progress::Done { result, .. } = (unsafe { operation.complete(&completion) }) else {
+            panic!()
+        };
         assert_eq!(result.unwrap(), 4096);
         cloned.unregister(&ring).unwrap();
     });
@@ -158,7 +164,8 @@ fn a_ring_with_a_clone_may_be_handed_to_another_thread() {
     assert_home(&arena);
 }
 
-/// Several arenas of both modes on several rings, each cloned: every piece of memory is found on every ring.
+/// Several arenas of both modes on several rings, each cloned: every piece of memory is found on
+/// every ring.
 #[test]
 fn several_arenas_on_several_rings_are_all_found() {
     if !kernel_clones(Feature::CloneInto) {
@@ -167,32 +174,43 @@ fn several_arenas_on_several_rings_are_all_found() {
     let Some(mut first) = driver() else { return };
     let mut second = Driver::builder().build().unwrap();
     let (slots, more) = (arena(), arena());
-    let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
+    let geometry =
+        BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
     let blocks = BuddyArena::builder(geometry).build().unwrap();
-    let of_first =
-        [first.register(&slots), first.register(&blocks), first.register(&more)].map(Result::unwrap);
-    let clone_of =
-        |index: usize| RegisterOptions::new().clone_of(first.registered(of_first[index]).unwrap(), &first);
+    let of_first = [first.register(&slots), first.register(&blocks), first.register(&more)]
+        .map(Result::unwrap);
+    let clone_of = |index: usize| {
+        RegisterOptions::new().clone_of(first.arena(of_first[index]).unwrap(), &first)
+    };
     let of_second = [
         second.register_with(&more, clone_of(2)).unwrap(),
         second.register_with(&blocks, clone_of(1)).unwrap(),
-        // A rung may be demanded for one and cloned for another.
-        second.register_with(&slots, RegisterOptions::new().rung(Rung::Regions)).unwrap(),
+        // A mode may be demanded for one and cloned for another.
+        second
+            .register_with(&slots, RegisterOptions::new().mode(RegistrationMode::Regions))
+            .unwrap(),
     ];
-    assert_eq!(of_first.map(|id| entries(&first, id).1), [Some((0, 64)), Some((64, 1)), Some((65, 64))]);
+    assert_eq!(
+        of_first.map(|id| entries(&first, id).1),
+        [Some((0, 64)), Some((64, 1)), Some((65, 64))]
+    );
     assert_eq!(
         of_second.map(|id| entries(&second, id)),
-        [(Rung::Cloned, Some((0, 64))), (Rung::Cloned, Some((64, 1))), (Rung::Regions, Some((65, 1)))]
+        [
+            (RegistrationMode::Cloned, Some((0, 64))),
+            (RegistrationMode::Cloned, Some((64, 1))),
+            (RegistrationMode::Regions, Some((65, 1)))
+        ]
     );
     for (driver, ids) in [(&mut first, of_first), (&mut second, of_second)] {
         let buffers = [&slots, &more].map(|arena| arena.allocate().unwrap());
         let block = blocks.allocate(nz(4096)).unwrap();
-        let file = driver.file(File::open("/proc/self/exe").unwrap()).unwrap();
+        let file = driver.add_file(File::open("/proc/self/exe").unwrap()).unwrap();
         for buffer in buffers.into_iter().chain([block]) {
             // Registered memory is found by its address alone.
             let address = [buffer.as_ptr()];
             let known = ids.iter().filter(|id| {
-                let registered = driver.registered(**id).unwrap();
+                let registered = driver.arena(**id).unwrap();
                 // SAFETY: one byte inside the buffer; only its address is looked at.
                 let byte = unsafe { std::slice::from_raw_parts(address[0], 1) };
                 registered.buffer_index(byte).is_some()

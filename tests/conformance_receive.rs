@@ -1,4 +1,5 @@
-//! What the kernel does when receiving, as far as the pieces rest on it: one test for each behaviour, on a bare ring.
+//! What the kernel does when receiving, as far as the pieces rest on it: one test for each
+//! behaviour, on a bare ring.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -32,13 +33,15 @@ impl Bench {
             }
         };
         let arena = arena(slots, slot_bytes);
-        // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes it down.
+        // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
+        // it down.
         let ring = unsafe { BufferRing::register(&uring.submitter(), &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena })
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: the tests keep their sockets until their receives have ended, and the slots are the ring's.
+        // SAFETY: the tests keep their sockets until their receives have ended, and the slots are
+        // the ring's.
         unsafe { self.uring.submission().push(entry) }.unwrap();
         self.uring.submit().unwrap();
     }
@@ -222,7 +225,9 @@ fn a_bundle_takes_its_slots_in_ring_order_not_in_order_of_id() {
 
 #[test]
 fn more_of_an_incremental_buffer_follows_behind_the_bytes_before() {
-    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().incremental(true)) else { return };
+    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().incremental(true)) else {
+        return;
+    };
     if !bench.ring.is_incremental() {
         eprintln!("SKIPPED: no incremental consumption (6.12)");
         return;
@@ -332,7 +337,8 @@ fn data_and_end_that_arrive_together_are_told_in_order() {
 #[test]
 fn an_empty_datagram_ends_a_plain_multishot_receive() {
     let Some(mut bench) = Bench::new(4, 64, BufferRing::options()) else { return };
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (ours, theirs) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     bench.push(&bench.ring.receive_multi(Fd(ours.as_raw_fd())));
     theirs.send_to(b"", ours.local_addr().unwrap()).unwrap();
     // This is why datagrams are received with their header: here it looks like the end of a stream.
@@ -346,7 +352,8 @@ fn an_empty_datagram_ends_a_plain_multishot_receive() {
 #[test]
 fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
     let Some(mut bench) = Bench::new(4, 64, BufferRing::options()) else { return };
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (ours, theirs) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     bench.push(&bench.ring.receive_datagrams(Fd(ours.as_raw_fd())));
     theirs.send_to(b"", ours.local_addr().unwrap()).unwrap();
     let completion = bench.next();
@@ -396,7 +403,8 @@ fn a_group_id_can_be_used_again_after_it_was_taken_down() {
         let options = BufferRing::options().group(65535);
         // SAFETY: as in `Bench::new`.
         bench.ring =
-            unsafe { BufferRing::register(&bench.uring.submitter(), &bench.arena, options) }.unwrap();
+            unsafe { BufferRing::register(&bench.uring.submitter(), &bench.arena, options) }
+                .unwrap();
     }
     bench.end();
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use support::{assert_home, driver, finish, pattern, run, tcp_pair};
 use uring_arena::{
-    Buffer, BufferRing, DirectFile, Driver, DriverError, Event, FixedArena, Payload, Rung, SendOptions,
-    TransferError,
+    Buffer, BufferRing, DirectFile, Driver, DriverError, Event, FixedArena, Payload,
+    RegistrationMode, SendOptions, TransferError,
 };
 
 /// Page-aligned slots.
@@ -87,10 +87,10 @@ fn blocks_are_written_and_read_back_registered_or_not() {
         let arena = arena(8, 8192);
         if register {
             let id = driver.register(&arena).unwrap();
-            assert_eq!(driver.registered(id).unwrap().rung(), Rung::Slots);
+            assert_eq!(driver.arena(id).unwrap().mode(), RegistrationMode::Slots);
         }
         let path = TestPath::new(&[]);
-        let file = driver.file(path.open()).unwrap();
+        let file = driver.add_file(path.open()).unwrap();
         let content = pattern(3, 20_000);
         let mut writes = 0;
         for (at, part) in content.chunks(7000).enumerate() {
@@ -103,7 +103,9 @@ fn blocks_are_written_and_read_back_registered_or_not() {
             writes += 1;
         }
         while writes > 0 {
-            let Event::Wrote { offset, result, payload, .. } = next_done(&mut driver) else { panic!() };
+            let Event::Wrote { offset, result, payload, .. } = next_done(&mut driver) else {
+                panic!()
+            };
             assert_eq!(result.unwrap(), payload.as_ref().len());
             assert_eq!(*payload.as_ref(), content[offset as usize..][..payload.as_ref().len()]);
             writes -= 1;
@@ -114,7 +116,9 @@ fn blocks_are_written_and_read_back_registered_or_not() {
             reads.push(driver.read(file, arena.allocate().unwrap(), at * 8192).unwrap());
         }
         for _ in 0..3 {
-            let Event::Read { id, offset, result, buffer } = next_done(&mut driver) else { panic!() };
+            let Event::Read { id, offset, result, buffer } = next_done(&mut driver) else {
+                panic!()
+            };
             assert!(reads.contains(&id));
             assert_eq!(result.unwrap(), buffer.len());
             let end = content.len().min(offset as usize + 8192);
@@ -137,7 +141,7 @@ fn direct_files_are_read_whole_and_mistakes_refused_before_the_kernel() {
         Ok(direct) => direct,
         Err(error) => return eprintln!("SKIPPED direct files: {error}"),
     };
-    let file = driver.file(direct.into_file()).unwrap();
+    let file = driver.add_file(direct.into_file()).unwrap();
     let mut read = Vec::new();
     loop {
         driver.read(file, arena.allocate().unwrap(), read.len() as u64).unwrap();
@@ -167,11 +171,11 @@ fn direct_files_are_read_whole_and_mistakes_refused_before_the_kernel() {
 fn ids_of_others_and_of_the_closed_are_refused() {
     let (Some(mut driver), Some(mut other)) = (driver(), support::driver()) else { return };
     let arena = arena(2, 4096);
-    let file = driver.file(File::open("/dev/zero").unwrap()).unwrap();
+    let file = driver.add_file(File::open("/dev/zero").unwrap()).unwrap();
     let refused = other.read(file, arena.allocate().unwrap(), 0).unwrap_err();
     assert_eq!(refused.error, TransferError::UnknownFile);
     let id = driver.register(&arena).unwrap();
-    assert_eq!(other.registered(id).unwrap_err(), DriverError::UnknownArena);
+    assert_eq!(other.arena(id).unwrap_err(), DriverError::UnknownArena);
     let read = driver.read(file, refused.memory, 0).unwrap();
     // Closed while it is under way: the read is finished, the file then closed.
     driver.close_file(file).unwrap();
@@ -181,7 +185,7 @@ fn ids_of_others_and_of_the_closed_are_refused() {
     assert_eq!(driver.cancel_operation(read), Err(DriverError::UnknownOperation));
     assert!(driver.read(file, arena.allocate().unwrap(), 0).is_err());
     // Its place is given out again, under another id.
-    let again = driver.file(File::open("/dev/zero").unwrap()).unwrap();
+    let again = driver.add_file(File::open("/dev/zero").unwrap()).unwrap();
     assert_eq!(again.index(), file.index());
     assert_ne!(again, file);
     driver.unregister_arena(id).unwrap();
@@ -196,17 +200,20 @@ fn ids_of_others_and_of_the_closed_are_refused() {
 fn several_arenas_are_registered_and_each_is_found() {
     let Some(mut driver) = driver() else { return };
     let arenas = [arena(3, 4096), arena(5, 8192), arena(20_000, 4096)];
-    let rungs: Vec<_> = arenas
+    let modes: Vec<_> = arenas
         .iter()
         .map(|arena| {
             let id = driver.register(arena).unwrap();
-            driver.registered(id).unwrap().rung()
+            driver.arena(id).unwrap().mode()
         })
         .collect();
-    assert_eq!(rungs, [Rung::Slots, Rung::Slots, Rung::Regions]);
+    assert_eq!(
+        modes,
+        [RegistrationMode::Slots, RegistrationMode::Slots, RegistrationMode::Regions]
+    );
     let content = pattern(9, 8192);
     let path = TestPath::new(&content);
-    let file = driver.file(path.open()).unwrap();
+    let file = driver.add_file(path.open()).unwrap();
     for arena in &arenas {
         driver.read(file, arena.allocate().unwrap(), 0).unwrap();
         let (result, buffer) = read_result(next_done(&mut driver));
@@ -217,7 +224,10 @@ fn several_arenas_are_registered_and_each_is_found() {
 }
 
 /// Reads everything that comes, slowly at first, so that sends come short.
-fn slow_reader(mut peer: impl Read + Send + 'static, len: usize) -> std::thread::JoinHandle<Vec<u8>> {
+fn slow_reader(
+    mut peer: impl Read + Send + 'static,
+    len: usize,
+) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut all = Vec::new();
         let mut part = vec![0; 10_000];
@@ -239,7 +249,7 @@ fn sends_arrive_whole_and_in_order_however_small_the_sockets_queue() {
         let arena = arena(8, 65536);
         driver.register(&arena).unwrap();
         let (ours, theirs) = tcp_pair();
-        let socket = driver.file(ours).unwrap();
+        let socket = driver.add_file(ours).unwrap();
         let parts: Vec<_> = (0..40).map(|part| pattern(part, 50_000 + part)).collect();
         let expected = parts.concat();
         let reader = slow_reader(theirs, expected.len());
@@ -276,10 +286,11 @@ fn a_socket_set_not_to_block_is_waited_for() {
     driver.register(&arena).unwrap();
     let (ours, theirs) = tcp_pair();
     ours.set_nonblocking(true).unwrap();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     let content = pattern(4, 3 << 20);
     let reader = slow_reader(theirs, content.len());
-    // Counted by events: between two tries a transfer is with the driver, not with the kernel, and so not in flight.
+    // Counted by events: between two tries a transfer is with the driver, not with the kernel, and
+    // so not in flight.
     let mut unsent = content.len().div_ceil(60_000);
     for part in content.chunks(60_000) {
         let buffer = loop {
@@ -310,7 +321,7 @@ fn a_socket_that_refuses_zero_copy_is_sent_to_all_the_same() {
     let arena = arena(4, 65536);
     driver.register(&arena).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     let content = pattern(5, 130_000);
     let reader = slow_reader(theirs, content.len());
     for part in content.chunks(65_000) {
@@ -330,10 +341,11 @@ fn what_arrives_on_a_socket_goes_to_a_file_and_another_socket_from_its_slot() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(32, 16_384);
     driver.register(&arena).unwrap();
-    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(16)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(16)).unwrap();
     let ((mut sender, incoming), (outgoing, receiver)) = (tcp_pair(), tcp_pair());
     let path = TestPath::new(&[]);
-    let (file, socket) = (driver.file(path.open()).unwrap(), driver.file(outgoing).unwrap());
+    let (file, socket) =
+        (driver.add_file(path.open()).unwrap(), driver.add_file(outgoing).unwrap());
     let id = driver.receive(ring, incoming).unwrap();
     let content = pattern(6, 2 << 20);
     let reader = slow_reader(receiver, content.len());
@@ -369,7 +381,7 @@ fn a_cancelled_operation_tells_so_and_gives_its_memory_back() {
     let arena = arena(4, 4096);
     driver.register(&arena).unwrap();
     let (reader, _writer) = std::io::pipe().unwrap();
-    let pipe = driver.file(reader).unwrap();
+    let pipe = driver.add_file(reader).unwrap();
     let read = driver.read(pipe, arena.allocate().unwrap(), 0).unwrap();
     driver.wait_timeout(Duration::ZERO).unwrap();
     driver.cancel_operation(read).unwrap();
@@ -378,7 +390,7 @@ fn a_cancelled_operation_tells_so_and_gives_its_memory_back() {
     drop(buffer);
     // A send that waits behind another.
     let (ours, theirs) = tcp_pair();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     let first = driver.send(socket, filled(&arena, b"first")).unwrap();
     let second = driver.send(socket, filled(&arena, b"second")).unwrap();
     let third = driver.send(socket, filled(&arena, b"third")).unwrap();
@@ -402,7 +414,7 @@ fn a_broken_connection_ends_every_send_with_an_error() {
     let arena = arena(8, 65536);
     driver.register(&arena).unwrap();
     let (ours, theirs) = tcp_pair();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     drop(theirs);
     for part in 0..6 {
         driver.send(socket, filled(&arena, &pattern(part, 65536))).unwrap();
@@ -422,12 +434,12 @@ fn draining_ends_what_is_under_way_and_what_waits() {
     let arena = arena(16, 65536);
     driver.register(&arena).unwrap();
     let (reader, _writer) = std::io::pipe().unwrap();
-    let pipe = driver.file(reader).unwrap();
+    let pipe = driver.add_file(reader).unwrap();
     for _ in 0..4 {
         driver.read(pipe, arena.allocate().unwrap(), 0).unwrap();
     }
     let (ours, _theirs) = tcp_pair();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     // More than the sockets take: some are under way, some wait their turn.
     for part in 0..10 {
         driver.send(socket, filled(&arena, &pattern(part, 65536))).unwrap();
@@ -442,7 +454,7 @@ fn a_full_table_gives_the_memory_back() {
     let Some(mut driver) = support::build(Driver::builder().operations(2)) else { return };
     let arena = arena(4, 4096);
     let (reader, _writer) = std::io::pipe().unwrap();
-    let pipe = driver.file(reader).unwrap();
+    let pipe = driver.add_file(reader).unwrap();
     for _ in 0..2 {
         driver.read(pipe, arena.allocate().unwrap(), 0).unwrap();
     }
@@ -461,8 +473,10 @@ fn dropping_the_driver_with_reads_under_way_frees_nothing_early_and_loses_nothin
     driver.register(&arena).unwrap();
     let content = pattern(8, 16 << 20);
     let path = TestPath::new(&content);
-    let Ok(direct) = DirectFile::open(&path.0) else { return eprintln!("SKIPPED: no O_DIRECT here") };
-    let file = driver.file(direct.into_file()).unwrap();
+    let Ok(direct) = DirectFile::open(&path.0) else {
+        return eprintln!("SKIPPED: no O_DIRECT here");
+    };
+    let file = driver.add_file(direct.into_file()).unwrap();
     for at in 0..16 {
         driver.read(file, arena.allocate().unwrap(), at << 20).unwrap();
     }
@@ -478,7 +492,7 @@ fn bytes_read_outlive_driver_and_arena() {
     let arena = arena(2, 4096);
     driver.register(&arena).unwrap();
     let path = TestPath::new(&pattern(2, 4096));
-    let file = driver.file(path.open()).unwrap();
+    let file = driver.add_file(path.open()).unwrap();
     driver.read(file, arena.allocate().unwrap(), 0).unwrap();
     let (_, buffer) = read_result(next_done(&mut driver));
     let bytes = buffer.freeze();
@@ -495,7 +509,7 @@ fn more_files_than_the_ring_registers_work_too() {
     let mut files = Vec::new();
     for _ in 0..1100 {
         match first.try_clone() {
-            Ok(clone) => files.push(driver.file(clone).unwrap()),
+            Ok(clone) => files.push(driver.add_file(clone).unwrap()),
             Err(error) => {
                 eprintln!("SKIPPED beyond {} files: {error}", files.len());
                 break;

@@ -1,5 +1,6 @@
-//! Every future of the library dropped at every point at which it can be: after no poll, after one, after two, until it is ready
-//! before it can be dropped. Whatever it had under way ends by itself, and every slot comes back.
+//! Every future of the library dropped at every point at which it can be: after no poll, after one,
+//! after two, until it is ready before it can be dropped. Whatever it had under way ends by itself,
+//! and every slot comes back.
 
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -36,7 +37,8 @@ fn runtimes() -> [Runtime; 2] {
     [Builder::new_current_thread().enable_all().build().unwrap(), multi]
 }
 
-/// Polls `future` when it is woken, `polls` times at most, and drops it then. What it came to, if it did.
+/// Polls `future` when it is woken, `polls` times at most, and drops it then. What it came to, if
+/// it did.
 async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut polled = 0;
@@ -74,7 +76,9 @@ async fn is_at_rest(arena: &FixedArena) {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("slots are missing: {:?}", arena.slot_states()));
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("slots are missing: {:?}", arena.slot_states()));
     assert_eq!(arena.metrics().quarantined, 0);
 }
 
@@ -83,7 +87,8 @@ fn a_receive_that_is_dropped_loses_no_byte() -> Outcome {
     for runtime in runtimes() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             let (mut expected, mut received) = (Vec::new(), Vec::new());
@@ -100,7 +105,8 @@ fn a_receive_that_is_dropped_loses_no_byte() -> Outcome {
             }
             assert!(finished);
             while received.len() < expected.len() {
-                received.extend_from_slice(&timeout(PATIENCE, incoming.try_next()).await??.unwrap());
+                received
+                    .extend_from_slice(&timeout(PATIENCE, incoming.try_next()).await??.unwrap());
             }
             assert!(received == expected);
             // Dropped with bytes on their way.
@@ -119,7 +125,8 @@ fn a_send_that_is_dropped_sends_all_or_nothing_and_gives_its_memory_back() -> Ou
         for zero_copy_from in [1, usize::MAX] {
             let arena = arena();
             runtime.block_on(async {
-                let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(2)).build()?;
+                let pool =
+                    Pool::builder(arena.clone()).ring(BufferRing::options().entries(2)).build()?;
                 let (near, mut far) = tcp_pair().await;
                 let (incoming, mut outgoing) = pool.split(near)?;
                 let reader = tokio::spawn(async move {
@@ -160,9 +167,14 @@ fn a_file_operation_that_is_dropped_keeps_its_slot_until_it_is_over() -> Outcome
     for runtime in runtimes() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(2)).build()?;
-            let file =
-                std::fs::File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(2)).build()?;
+            let file = std::fs::File::options()
+                .create(true)
+                .truncate(true)
+                .read(true)
+                .write(true)
+                .open(&path)?;
             let file = pool.file(file)?;
             let mut finished = false;
             for polls in 0..POLLS_MAX {
@@ -198,7 +210,8 @@ fn a_shutdown_that_is_dropped_goes_on_by_itself() -> Outcome {
         runtime.block_on(async {
             let mut finished = false;
             for polls in 0..POLLS_MAX {
-                let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
+                let pool =
+                    Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
                 let (near, mut far) = tcp_pair().await;
                 let incoming = pool.recv_stream(near)?;
                 far.write_all(&[1; 100_000]).await?;
@@ -232,8 +245,10 @@ fn a_claim_that_is_dropped_hands_on_what_was_kept_for_it() -> Outcome {
             for freed_before_the_drop in [false, true] {
                 for polls in 0..3 {
                     let (held, block) = (fixed.allocate()?, buddy.allocate(nz(4096))?);
-                    let (mut waiting, mut wanting) =
-                        (Box::pin(fixed.allocate_async()), Box::pin(buddy.allocate_async(nz(2048))));
+                    let (mut waiting, mut wanting) = (
+                        Box::pin(fixed.allocate_async()),
+                        Box::pin(buddy.allocate_async(nz(2048))),
+                    );
                     for _ in 0..polls {
                         assert!(dropped_after(1, &mut waiting).await.is_none());
                         assert!(dropped_after(1, &mut wanting).await.is_none());
@@ -255,13 +270,15 @@ fn a_claim_that_is_dropped_hands_on_what_was_kept_for_it() -> Outcome {
     Ok(())
 }
 
-/// What a dropped future leaves under way does not keep the runtime from ending, nor its end from giving every slot back.
+/// What a dropped future leaves under way does not keep the runtime from ending, nor its end from
+/// giving every slot back.
 #[test]
 fn a_runtime_that_ends_under_dropped_futures_loses_nothing() -> Outcome {
     for runtime in runtimes() {
         let arena = arena();
         let pool = runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
             let (near, mut far) = tcp_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             far.write_all(&[1; 1000]).await?;

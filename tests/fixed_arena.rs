@@ -8,8 +8,8 @@ use std::sync::{Arc, Barrier};
 
 use bytes::{Buf, BufMut, Bytes};
 use uring_arena::{
-    AllocError, ArenaBytes, Backing, Buffer, BuildError, BytesExt, Dealloc, FixedArena, InitPolicy, PageSize,
-    SlotSpec,
+    AllocError, ArenaBytes, Backing, Buffer, BuildError, BytesExt, Dealloc, FixedArena, InitPolicy,
+    PageSize, SlotSpec,
 };
 
 fn nz(n: usize) -> NonZeroUsize {
@@ -204,7 +204,10 @@ fn arena_bytes_split_like_bytes() {
     let mut bytes = buffer.freeze_in_place();
     let back = bytes.split_off(7);
     let front = bytes.split_to(2);
-    assert_eq!((front.as_ref(), bytes.as_ref(), back.as_ref()), (&b"01"[..], &b"23456"[..], &b"789"[..]));
+    assert_eq!(
+        (front.as_ref(), bytes.as_ref(), back.as_ref()),
+        (&b"01"[..], &b"23456"[..], &b"789"[..])
+    );
     bytes.advance(1);
     assert_eq!(bytes.get_u8(), b'3');
     assert_eq!(bytes.copy_to_bytes(3), "456");
@@ -298,8 +301,10 @@ fn locate_knows_its_own_slices_only() {
 
 #[test]
 fn zero_shows_nobody_an_earlier_owners_bytes() {
-    let arena =
-        FixedArena::with_slot_capacity(nz(1), nz(4096)).init_policy(InitPolicy::Zero).build().unwrap();
+    let arena = FixedArena::with_slot_capacity(nz(1), nz(4096))
+        .init_policy(InitPolicy::Zero)
+        .build()
+        .unwrap();
     let assert_clean = || {
         let mut buffer = arena.allocate().unwrap();
         // SAFETY: the policy is that a claimed slot is all zeros.
@@ -350,8 +355,10 @@ fn zero_does_not_trust_memory_of_the_callers() {
 fn building_does_not_touch_static_memory() {
     let memory = Box::leak(vec![0x5Au8; 100_000].into_boxed_slice());
     let address = memory.as_ptr();
-    let arena =
-        FixedArena::from_static(memory, SlotSpec::Size(nz(1000))).page_size(PageSize::Auto).build().unwrap();
+    let arena = FixedArena::from_static(memory, SlotSpec::Size(nz(1000)))
+        .page_size(PageSize::Auto)
+        .build()
+        .unwrap();
     assert_eq!(arena.slot_count(), 100);
     // SAFETY: static memory, and nobody has a buffer of the arena.
     let bytes = unsafe { std::slice::from_raw_parts(address, 100_000) };
@@ -385,7 +392,12 @@ fn dealloc_is_called_once_after_the_last_byte_and_never_on_error() {
     assert_eq!(build(SlotSpec::Count(nz(1)), 1 << 30).unwrap_err(), BuildError::InvalidAlignment);
     // SAFETY: a null pointer is refused.
     let null = unsafe {
-        FixedArena::from_raw(std::ptr::null_mut(), 9, SlotSpec::Count(nz(1)), CountCalls(calls.clone(), 9))
+        FixedArena::from_raw(
+            std::ptr::null_mut(),
+            9,
+            SlotSpec::Count(nz(1)),
+            CountCalls(calls.clone(), 9),
+        )
     };
     assert_eq!(null.build().unwrap_err(), BuildError::NullPointer);
     assert_eq!(calls.load(Ordering::SeqCst), 0);
@@ -414,8 +426,9 @@ fn a_panicking_source_loses_no_slot() {
         fn advance(&mut self, _: usize) {}
     }
     let arena = arena(1, 64);
-    let caught =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| arena.allocate().unwrap().put(Trap)));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        arena.allocate().unwrap().put(Trap)
+    }));
     assert!(caught.is_err());
     assert_at_rest(&arena);
 }
@@ -436,7 +449,8 @@ fn a_panic_in_the_middle_of_a_batch_loses_no_slot() {
 
 #[test]
 fn absurd_sizes_are_errors() {
-    let build = |count, bytes| FixedArena::with_slot_capacity(nz(count), nz(bytes)).build_unfaulted();
+    let build =
+        |count, bytes| FixedArena::with_slot_capacity(nz(count), nz(bytes)).build_unfaulted();
     assert_eq!(build(usize::MAX, 2).unwrap_err(), BuildError::SizeOverflow);
     assert!(matches!(build(1, usize::MAX / 2).unwrap_err(), BuildError::OutOfMemory { .. }));
     assert!(matches!(build(1 << 40, 1).unwrap_err(), BuildError::TooManySlots { .. }));
@@ -445,8 +459,9 @@ fn absurd_sizes_are_errors() {
     assert_eq!(aligned.unwrap_err(), BuildError::SizeOverflow);
     let crooked = FixedArena::with_slot_capacity(nz(1), nz(1)).alignment(0).build();
     assert_eq!(crooked.unwrap_err(), BuildError::InvalidAlignment);
-    let heap =
-        FixedArena::with_slot_capacity(nz(1), nz(isize::MAX as usize - 4096)).backing(Backing::Heap).build();
+    let heap = FixedArena::with_slot_capacity(nz(1), nz(isize::MAX as usize - 4096))
+        .backing(Backing::Heap)
+        .build();
     assert!(matches!(heap.unwrap_err(), BuildError::OutOfMemory { .. } | BuildError::SizeOverflow));
 }
 
@@ -463,8 +478,10 @@ fn odd_shapes_work() {
 
 #[test]
 fn more_than_four_gibibytes_can_be_addressed() {
-    let arena =
-        FixedArena::with_slot_capacity(nz(3), nz(3 << 30)).page_size(PageSize::Unknown).build().unwrap();
+    let arena = FixedArena::with_slot_capacity(nz(3), nz(3 << 30))
+        .page_size(PageSize::Unknown)
+        .build()
+        .unwrap();
     let mut buffers: Vec<Buffer> = (0..3).map(|_| arena.allocate().unwrap()).collect();
     for (i, buffer) in buffers.iter_mut().enumerate() {
         buffer.put_u64(i as u64);
@@ -491,7 +508,9 @@ fn backings_serve_or_say_what_to_do() {
         [(Backing::Huge2MiB, "vm.nr_hugepages=1"), (Backing::Huge1GiB, "hugepages-1048576kB")]
     {
         match FixedArena::with_slot_capacity(nz(4), nz(4096)).backing(backing).build() {
-            Ok(_) => eprintln!("skipped: {backing:?} pages are reserved here, so the error cannot be seen"),
+            Ok(_) => eprintln!(
+                "skipped: {backing:?} pages are reserved here, so the error cannot be seen"
+            ),
             Err(error) => assert!(error.to_string().contains(remedy), "{error}"),
         }
     }
@@ -513,7 +532,8 @@ fn numa_placement_serves_or_names_the_node() {
 #[test]
 fn prefault_brings_every_page_even_of_a_heap_region_that_starts_inside_one() {
     for backing in [Backing::Anonymous, Backing::Heap] {
-        let arena = FixedArena::with_slot_capacity(nz(777), nz(1111)).backing(backing).build().unwrap();
+        let arena =
+            FixedArena::with_slot_capacity(nz(777), nz(1111)).backing(backing).build().unwrap();
         let mut buffers: Vec<Buffer> = (0..777).map(|_| arena.allocate().unwrap()).collect();
         let start = buffers.iter_mut().map(|buffer| buffer.as_mut_ptr().addr()).min().unwrap();
         let end = start + 777 * 1111;
@@ -521,7 +541,8 @@ fn prefault_brings_every_page_even_of_a_heap_region_that_starts_inside_one() {
         let pages = end.div_ceil(4096) - first_page / 4096;
         let mut present = vec![0u8; pages];
         // SAFETY: asks about pages of our own; `present` has a byte for each.
-        let answer = unsafe { libc::mincore(first_page as *mut _, end - first_page, present.as_mut_ptr()) };
+        let answer =
+            unsafe { libc::mincore(first_page as *mut _, end - first_page, present.as_mut_ptr()) };
         assert_eq!(answer, 0);
         assert!(present.iter().all(|page| page & 1 == 1), "{backing:?}");
     }
@@ -529,11 +550,13 @@ fn prefault_brings_every_page_even_of_a_heap_region_that_starts_inside_one() {
 
 #[test]
 fn a_forked_child_has_no_slot_memory_if_asked_so() {
-    let arena = FixedArena::with_slot_capacity(nz(1), nz(4096)).keep_from_children().build().unwrap();
+    let arena =
+        FixedArena::with_slot_capacity(nz(1), nz(4096)).keep_from_children().build().unwrap();
     let mut buffer = arena.allocate().unwrap();
     buffer.put_u8(1);
     let address = buffer.as_mut_ptr();
-    // SAFETY: the child only asks the kernel about a page and leaves, without running any other code.
+    // SAFETY: the child only asks the kernel about a page and leaves, without running any other
+    // code.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let mut present = [0u8; 1];

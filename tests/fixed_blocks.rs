@@ -1,4 +1,5 @@
-//! Blocks of a buddy arena in fixed operations: single and vectored, from buffers, frozen bytes and slices of them.
+//! Blocks of a buddy arena in fixed operations: single and vectored, from buffers, frozen bytes and
+//! slices of them.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -11,18 +12,20 @@ use bytes::{BufMut, Bytes};
 use io_uring::IoUring;
 use pieces::{TestFile, nz, pattern, ring, run};
 use uring_arena::{
-    BuddyArena, BuddyGeometry, Buffer, DirectFile, Feature, Payload, Probe, RegisteredArena, Rung,
-    SendOptions,
+    BuddyArena, BuddyGeometry, Buffer, DirectFile, Feature, Payload, Probe, RegisteredArena,
+    RegistrationMode, SendOptions,
 };
 
 fn blocks() -> BuddyArena {
-    let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
+    let geometry =
+        BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
     BuddyArena::builder(geometry).build().unwrap()
 }
 
 fn register(ring: &IoUring, arena: &BuddyArena) -> RegisteredArena {
-    // SAFETY: the tests push each entry to this ring and hand each completion to its operation, once.
-    unsafe { RegisteredArena::register(ring, arena, Rung::Best) }.unwrap()
+    // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
+    // once.
+    unsafe { RegisteredArena::register(ring, arena, RegistrationMode::Best) }.unwrap()
 }
 
 fn filled(arena: &BuddyArena, len: usize, bytes: &[u8]) -> Buffer {
@@ -46,13 +49,16 @@ fn where_a_slice_lies_is_the_index_that_an_operation_names() {
     let Some(ring) = ring("locate") else { return };
     let arena = blocks();
     let registered = register(&ring, &arena);
-    assert_eq!(registered.rung(), Rung::Regions);
+    assert_eq!(registered.mode(), RegistrationMode::Regions);
     let first = registered.entries().unwrap().0;
     for len in [1, 4096, 5000, 100_000] {
         let bytes = filled(&arena, len, &pattern(len)).freeze();
         for slice in [bytes.slice(..), bytes.slice(len / 2..), bytes.slice(len - 1..)] {
             let location = arena.locate(&slice).unwrap();
-            assert_eq!(registered.buffer_index(&slice), Some((first + location.region_index) as u16));
+            assert_eq!(
+                registered.buffer_index(&slice),
+                Some((first + location.region_index) as u16)
+            );
         }
     }
     assert_eq!((arena.locate(b"not ours"), registered.buffer_index(b"not ours")), (None, None));
@@ -82,7 +88,8 @@ fn blocks_of_several_sizes_go_in_one_operation() {
     let content = [&pattern(1000)[..], &whole[30_000..], &pattern(9000), &whole[..100]].concat();
     assert_eq!(std::fs::read(&file.path).unwrap(), content);
     // Bytes of somebody else among them: an ordinary vectored write.
-    let mixed: Vec<Payload> = vec![filled(&arena, 64, b"ours").into(), Bytes::from_static(b"theirs").into()];
+    let mixed: Vec<Payload> =
+        vec![filled(&arena, 64, b"ours").into(), Bytes::from_static(b"theirs").into()];
     let written = registered.writev(&handle, mixed, 20_100);
     assert_eq!(written.1.buffer_index(), None);
     assert_eq!(run(&mut ring, written).result.unwrap(), 10);
@@ -105,7 +112,9 @@ fn blocks_are_read_and_written_with_o_direct() {
     let arena = blocks();
     let registered = register(&ring, &arena);
     let file = TestFile::new("direct-blocks", &pattern(65_536));
-    let Ok(direct) = DirectFile::open(&file.path) else { return eprintln!("SKIPPED: no O_DIRECT here") };
+    let Ok(direct) = DirectFile::open(&file.path) else {
+        return eprintln!("SKIPPED: no O_DIRECT here");
+    };
     // Blocks begin on their alignment, so no rule of the file is broken, whatever their size.
     for len in [4096, 16_384, 65_536] {
         let block = arena.allocate(nz(len)).unwrap();

@@ -1,4 +1,5 @@
-//! Reads and writes from registered memory, on real files: every length, every refusal, every way to lose an operation.
+//! Reads and writes from registered memory, on real files: every length, every refusal, every way
+//! to lose an operation.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -12,11 +13,12 @@ use bytes::{BufMut, Bytes};
 use io_uring::{IoUring, types};
 use pieces::{TestFile, arena, assert_at_rest, nz, pattern, push, register, ring, run};
 use uring_arena::{
-    Buffer, Completion, DirectError, DirectFile, Feature, FixedArena, InFlight, InitPolicy, Payload, Probe,
-    Progress, RegisterOptions, RegisteredArena, Rung,
+    Buffer, Completion, DirectError, DirectFile, Feature, FixedArena, InFlight, InitPolicy,
+    Payload, Probe, Progress, RegisterOptions, RegisteredArena, RegistrationMode,
 };
 
-const RUNGS: [Rung; 3] = [Rung::Slots, Rung::Regions, Rung::Unregistered];
+const RUNGS: [RegistrationMode; 3] =
+    [RegistrationMode::Slots, RegistrationMode::Regions, RegistrationMode::Unregistered];
 
 fn direct(file: &TestFile, test: &str) -> Option<DirectFile> {
     match DirectFile::open_with(File::options().read(true).write(true), &file.path) {
@@ -34,7 +36,8 @@ fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
     buffer
 }
 
-/// Reads a whole `O_DIRECT` file in steps of a slot, as a program does that does not know its length.
+/// Reads a whole `O_DIRECT` file in steps of a slot, as a program does that does not know its
+/// length.
 fn read_direct(
     ring: &mut IoUring,
     registered: &RegisteredArena,
@@ -58,22 +61,23 @@ fn read_direct(
 #[test]
 fn bytes_go_to_a_file_and_come_back_on_every_rung() {
     let Some(mut ring) = ring("round trip") else { return };
-    for rung in RUNGS {
+    for mode in RUNGS {
         let arena = arena(8, 8192);
-        let registered = register(&ring, &arena, rung);
+        let registered = register(&ring, &arena, mode);
         let file = TestFile::new("round-trip", &[]);
         let handle = file.open();
         let content = pattern(5000);
-        // From a buffer, from frozen bytes, from `Bytes` that lie in the arena, and from such that do not.
+        // From a buffer, from frozen bytes, from `Bytes` that lie in the arena, and from such that
+        // do not.
         let wrote = run(&mut ring, registered.write(&handle, filled(&arena, &content), 0));
         assert_eq!((wrote.result.unwrap(), wrote.buffer.len()), (5000, 5000));
         let frozen = wrote.buffer.freeze_in_place();
         let sent = registered.write(&handle, frozen.slice(1000..), 5000);
-        assert_eq!(sent.1.buffer_index().is_some(), rung.is_registered());
+        assert_eq!(sent.1.buffer_index().is_some(), mode.is_registered());
         assert_eq!(run(&mut ring, sent).result.unwrap(), 4000);
         let bytes = Bytes::from(frozen);
         let sent = registered.write(&handle, bytes.slice(10..20), 9000);
-        assert_eq!(sent.1.buffer_index().is_some(), rung.is_registered());
+        assert_eq!(sent.1.buffer_index().is_some(), mode.is_registered());
         assert_eq!(run(&mut ring, sent).result.unwrap(), 10);
         let sent = registered.write(&handle, Bytes::from_static(b"end"), 9010);
         assert_eq!(sent.1.buffer_index(), None);
@@ -92,7 +96,7 @@ fn bytes_go_to_a_file_and_come_back_on_every_rung() {
         assert_eq!(read.result.unwrap(), 2);
         assert_eq!(read.buffer[..], [&expected[100..104], b"en"].concat());
         drop(read.buffer);
-        if rung.is_registered() {
+        if mode.is_registered() {
             registered.unregister(&ring).unwrap();
         }
         assert_at_rest(&arena);
@@ -103,7 +107,7 @@ fn bytes_go_to_a_file_and_come_back_on_every_rung() {
 fn direct_files_of_any_length_are_read_whole() {
     let Some(mut ring) = ring("O_DIRECT lengths") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     for len in [0, 1, 511, 512, 4095, 4096, 5000, 8192, 8193, 16_384, 20_000] {
         let content = pattern(len);
         let file = TestFile::new("lengths", &content);
@@ -117,7 +121,7 @@ fn direct_files_of_any_length_are_read_whole() {
 fn a_file_that_shrinks_gives_what_is_left() {
     let Some(mut ring) = ring("shrinking") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("shrinking", &pattern(30_000));
     let Some(direct) = direct(&file, "shrinking") else { return };
     let first = run(&mut ring, registered.read(&direct, arena.allocate().unwrap(), 0));
@@ -135,7 +139,7 @@ fn a_file_that_shrinks_gives_what_is_left() {
 fn unaligned_direct_operations_are_refused_by_name_before_the_kernel_sees_them() {
     let Some(mut ring) = ring("alignment") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("alignment", &pattern(20_000));
     let Some(direct) = direct(&file, "alignment") else { return };
     let alignment = direct.alignment();
@@ -151,7 +155,8 @@ fn unaligned_direct_operations_are_refused_by_name_before_the_kernel_sees_them()
     assert!(matches!(alignment.check_write(&buffer, 0), Err(DirectError::Length { len: 3, .. })));
     assert!(matches!(alignment.check_read(&buffer, 0), Err(DirectError::Length { len: 8189, .. })));
     // What the check refuses the kernel refuses too: with an error, and the slot comes home.
-    let outcome = run(&mut ring, registered.read_at_most(&direct, arena.allocate().unwrap(), 100, 4096));
+    let outcome =
+        run(&mut ring, registered.read_at_most(&direct, arena.allocate().unwrap(), 100, 4096));
     assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     drop((outcome.buffer, buffer));
     assert_at_rest(&arena);
@@ -170,7 +175,7 @@ fn a_file_system_without_direct_io_says_so_or_works() {
         // Newer kernels let tmpfs pretend.
         Ok(file) => {
             let arena = arena(4, 4096);
-            let registered = register(&ring, &arena, Rung::Best);
+            let registered = register(&ring, &arena, RegistrationMode::Best);
             assert_eq!(read_direct(&mut ring, &registered, &arena, &file), pattern(10_000));
         }
         Err(error) => {
@@ -186,9 +191,9 @@ fn a_file_system_without_direct_io_says_so_or_works() {
 fn several_buffers_go_in_one_operation() {
     let Some(mut ring) = ring("vectored") else { return };
     let has_vectored = Probe::shared().unwrap().has(Feature::VectoredFixed);
-    for rung in RUNGS {
+    for mode in RUNGS {
         let arena = arena(8, 4096);
-        let registered = register(&ring, &arena, rung);
+        let registered = register(&ring, &arena, mode);
         let file = TestFile::new("vectored", &[]);
         let handle = file.open();
         let pieces: Vec<Payload> = vec![
@@ -198,16 +203,21 @@ fn several_buffers_go_in_one_operation() {
             filled(&arena, &pattern(300)).freeze_in_place().into(),
         ];
         let sent = registered.writev(&handle, pieces, 0);
-        assert_eq!(sent.1.buffer_index().is_some(), rung == Rung::Regions && has_vectored, "{rung:?}");
+        assert_eq!(
+            sent.1.buffer_index().is_some(),
+            mode == RegistrationMode::Regions && has_vectored,
+            "{mode:?}"
+        );
         let outcome = run(&mut ring, sent);
         assert_eq!((outcome.result.unwrap(), outcome.buffer.len()), (3300, 4));
         drop(outcome.buffer);
         let content = [pattern(1000), pattern(2000), pattern(300)].concat();
         assert_eq!(std::fs::read(&file.path).unwrap(), content);
-        // Slices of one slot share its index on every rung.
+        // Slices of one slot share its index on every mode.
         let frozen = filled(&arena, &pattern(4000)).freeze_in_place();
-        let sent = registered.writev(&handle, vec![frozen.slice(100..200), frozen.slice(..50)], 3300);
-        assert_eq!(sent.1.buffer_index().is_some(), rung.is_registered() && has_vectored);
+        let sent =
+            registered.writev(&handle, vec![frozen.slice(100..200), frozen.slice(..50)], 3300);
+        assert_eq!(sent.1.buffer_index().is_some(), mode.is_registered() && has_vectored);
         assert_eq!(run(&mut ring, sent).result.unwrap(), 150);
         drop(frozen);
 
@@ -222,7 +232,7 @@ fn several_buffers_go_in_one_operation() {
         let (first, second) = (&outcome.buffer[0], &outcome.buffer[1]);
         assert_eq!((first.len(), second.len()), (4096, 3450 - (4096 - 3454)));
         drop(outcome.buffer);
-        if rung.is_registered() {
+        if mode.is_registered() {
             registered.unregister(&ring).unwrap();
         }
         assert_at_rest(&arena);
@@ -233,9 +243,10 @@ fn several_buffers_go_in_one_operation() {
 fn a_closed_descriptor_and_an_emptied_table_are_errors() {
     let Some(mut ring) = ring("closed fd") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     // A number that no descriptor of this process reaches: closing one would race with other tests.
-    let outcome = run(&mut ring, registered.read(types::Fd(1_000_000), arena.allocate().unwrap(), 0));
+    let outcome =
+        run(&mut ring, registered.read(types::Fd(1_000_000), arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EBADF));
     assert_eq!(outcome.buffer.len(), 0);
     drop(outcome.buffer);
@@ -247,7 +258,8 @@ fn a_closed_descriptor_and_an_emptied_table_are_errors() {
     let outcome = run(&mut ring, registered.read(&pipe.1, arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EBADF));
     drop(outcome.buffer);
-    // The table goes while the entry is not issued yet: the kernel looks the index up when it issues it.
+    // The table goes while the entry is not issued yet: the kernel looks the index up when it
+    // issues it.
     let file = TestFile::new("emptied", &pattern(4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     registered.unregister(&ring).unwrap();
@@ -261,7 +273,7 @@ fn a_closed_descriptor_and_an_emptied_table_are_errors() {
 fn full_and_empty_buffers_do_nothing() {
     let Some(mut ring) = ring("wrong lengths") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("lengths", &pattern(100)).open();
     let full = filled(&arena, &pattern(4096));
     let outcome = run(&mut ring, registered.read(&file, full, 0));
@@ -283,7 +295,7 @@ fn the_zero_policy_scrubs_what_the_kernel_wrote() {
         .init_policy(InitPolicy::Zero)
         .build()
         .unwrap();
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("zero", &[0xFF; 4096]).open();
     let mut buffer = run(&mut ring, registered.read(&file, arena.allocate().unwrap(), 0)).buffer;
     buffer.clear();
@@ -300,7 +312,7 @@ fn the_zero_policy_scrubs_what_the_kernel_wrote() {
 fn operations_lost_at_every_point_are_quarantined_and_counted() {
     let Some(mut ring) = ring("lost operations") else { return };
     let arena = arena(8, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let quarantined = || arena.metrics().quarantined;
     // Never pushed, and said so: nothing is lost.
@@ -346,7 +358,7 @@ fn a_ring_dropped_with_reads_in_flight_frees_nothing_early() {
     let arena = arena(4, 4096);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut in_flight = InFlight::new(1);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     for _ in 0..3 {
         let (entry, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
         push(&mut ring, &in_flight.begin(entry, operation));
@@ -371,7 +383,7 @@ fn a_ring_dropped_with_reads_in_flight_frees_nothing_early() {
 fn a_table_in_flight_recognises_what_is_not_its_own() {
     let Some(mut ring) = ring("in flight") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("table", &pattern(4096)).open();
     let mut in_flight = InFlight::new(9);
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
@@ -392,7 +404,8 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
     for cqe in &cqes {
         let mut forged = cqe.clone();
         forged.set_user_data(cqe.user_data() ^ 1 << 56);
-        // SAFETY: the table is told what came from its ring, and completions that name nothing in flight.
+        // SAFETY: the table is told what came from its ring, and completions that name nothing in
+        // flight.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Foreign));
         forged.set_user_data(cqe.user_data() ^ 1 << 32);
         // SAFETY: as above.
@@ -433,7 +446,7 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
 fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
     let Some(mut ring) = ring("cancelled") else { return };
     let arena = arena(1, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (reader, _writer) = std::io::pipe().unwrap();
     let (entry, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry.user_data(5));
@@ -444,7 +457,8 @@ fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
         ring.submit_and_wait(1).unwrap();
         for cqe in ring.completion().filter(|cqe| cqe.user_data() == 5) {
             // SAFETY: its only completion.
-            let Progress::Done { result, buffer, .. } = (unsafe { operation.take().unwrap().complete(&cqe) })
+            let Progress::Done { result, buffer, .. } =
+                (unsafe { operation.take().unwrap().complete(&cqe) })
             else {
                 panic!()
             };
@@ -459,7 +473,7 @@ fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
 fn spilled_buffers_and_strangers_go_by_ordinary_operations() {
     let Some(mut ring) = ring("spilled") else { return };
     let arena = FixedArena::with_slot_capacity(nz(2), nz(64)).auto_spill().build().unwrap();
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("spilled", &[]);
     let handle = file.open();
     let spilled = filled(&arena, &pattern(1000));
@@ -483,7 +497,7 @@ fn the_older_way_reads_and_writes_the_same() {
     let Some(mut ring) = ring("older way") else { return };
     let arena = arena(4, 4096);
     let probe = Probe::shared().unwrap().without(Feature::VectoredFixed);
-    let options = RegisterOptions::new().rung(Rung::Regions).probe(probe);
+    let options = RegisterOptions::new().mode(RegistrationMode::Regions).probe(probe);
     // SAFETY: as in `pieces::register`.
     let registered = unsafe { RegisteredArena::register(&ring, &arena, options) }.unwrap();
     let file = TestFile::new("older", &[]);

@@ -1,5 +1,5 @@
-//! A kernel that is made up: completions in every order, with every error, late, twice and forged. After each step what the
-//! arena counts is what a dull model counts.
+//! A kernel that is made up: completions in every order, with every error, late, twice and forged.
+//! After each step what the arena counts is what a dull model counts.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
@@ -10,7 +10,8 @@ use io_uring::IoUring;
 use pieces::{arena, register, ring};
 use proptest::prelude::*;
 use uring_arena::{
-    ArenaBytes, Buffer, Completion, FixedArena, InFlight, Payload, RegisteredArena, Rung, SendOptions,
+    ArenaBytes, Buffer, Completion, FixedArena, InFlight, Payload, RegisteredArena,
+    RegistrationMode, SendOptions,
 };
 
 const SLOTS: usize = 6;
@@ -102,7 +103,7 @@ struct World {
 impl World {
     fn new(ring: &IoUring) -> World {
         let arena = arena(SLOTS, SLOT_BYTES);
-        let registered = register(ring, &arena, Rung::Slots);
+        let registered = register(ring, &arena, RegistrationMode::Slots);
         World {
             arena,
             registered,
@@ -140,8 +141,10 @@ impl World {
             Step::Send { kept, zero_copy } => {
                 let Some((slot, bytes)) = pick(&self.kept, kept) else { return };
                 let (slot, bytes) = (*slot, bytes.clone());
-                let options = SendOptions::new().zero_copy_from(if zero_copy { 1 } else { usize::MAX });
-                let (entry, operation) = self.registered.send(io_uring::types::Fd(-1), bytes, options);
+                let options =
+                    SendOptions::new().zero_copy_from(if zero_copy { 1 } else { usize::MAX });
+                let (entry, operation) =
+                    self.registered.send(io_uring::types::Fd(-1), bytes, options);
                 let zero_copy = operation.is_zero_copy();
                 let entry = self.in_flight.begin(entry, operation);
                 self.note(entry.get_user_data(), slot, zero_copy);
@@ -153,7 +156,8 @@ impl World {
             }
             Step::Complete { which, result } => self.complete(which, result),
             Step::Forge { which, flip } => {
-                let Some(user_data) = pick(&self.pending, which).map(|pending| pending.user_data) else {
+                let Some(user_data) = pick(&self.pending, which).map(|pending| pending.user_data)
+                else {
                     return;
                 };
                 let forged = user_data ^ 1 << flip;
@@ -162,7 +166,10 @@ impl World {
                 }
                 // SAFETY: names nothing that is in flight.
                 let completion = unsafe { self.in_flight.complete_with(forged, 100, 0) };
-                assert!(matches!(completion, Completion::Stale | Completion::Foreign), "{completion:?}");
+                assert!(
+                    matches!(completion, Completion::Stale | Completion::Foreign),
+                    "{completion:?}"
+                );
             }
             Step::NotSubmitted { which } => {
                 if self.pending.is_empty() {
@@ -182,7 +189,10 @@ impl World {
     }
 
     fn note(&mut self, user_data: u64, slot: u32, zero_copy: bool) {
-        assert!(self.pending.iter().all(|pending| pending.user_data != user_data), "two of one name");
+        assert!(
+            self.pending.iter().all(|pending| pending.user_data != user_data),
+            "two of one name"
+        );
         self.pending.push(Pending { user_data, slot, zero_copy, promised: false });
     }
 
@@ -193,7 +203,8 @@ impl World {
         let at = which % self.pending.len();
         let pending = &mut self.pending[at];
         let user_data = pending.user_data;
-        // A zero-copy send: half of the time its result promises a notification, errors too; then the notification is next.
+        // A zero-copy send: half of the time its result promises a notification, errors too; then
+        // the notification is next.
         let promises = pending.zero_copy && !pending.promised && which.is_multiple_of(2);
         let (result, flags) = match (promises, pending.promised) {
             (true, _) => (result, MORE),
@@ -221,14 +232,19 @@ impl World {
     /// Every slot has an owner in the model, or is free.
     fn check(&self) {
         let mut owned = self.lost.clone();
-        owned.extend(self.pending.iter().map(|pending| pending.slot).filter(|slot| *slot != u32::MAX));
+        owned.extend(
+            self.pending.iter().map(|pending| pending.slot).filter(|slot| *slot != u32::MAX),
+        );
         owned.extend(self.kept.iter().map(|(slot, _)| *slot));
         let metrics = self.arena.metrics();
         assert_eq!(metrics.bytes_live, owned.len() * SLOT_BYTES);
         assert_eq!(metrics.quarantined, self.lost.len() as u64);
         assert_eq!(self.in_flight.len(), self.pending.len());
         for (slot, bytes) in &self.kept {
-            assert!(bytes.iter().all(|byte| *byte == *slot as u8), "somebody else wrote to slot {slot}");
+            assert!(
+                bytes.iter().all(|byte| *byte == *slot as u8),
+                "somebody else wrote to slot {slot}"
+            );
         }
     }
 }
@@ -255,7 +271,7 @@ proptest! {
 fn a_notification_that_overtakes_its_result_is_kept() {
     let Some(ring) = ring("overtaking") else { return };
     let arena = arena(1, SLOT_BYTES);
-    let registered = register(&ring, &arena, Rung::Slots);
+    let registered = register(&ring, &arena, RegistrationMode::Slots);
     let mut buffer: Buffer = arena.allocate().unwrap();
     buffer.put_bytes(1, 100);
     let bytes: ArenaBytes = buffer.freeze_in_place();

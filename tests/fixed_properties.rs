@@ -94,8 +94,14 @@ impl World {
     fn add(&mut self, buffer: Buffer) {
         let slot = buffer.slot_index();
         let taken = |owned: &Option<u32>| *owned == slot;
-        assert!(!self.buffers.iter().any(|(_, _, slot)| taken(slot)), "slot {slot:?} has two owners");
-        assert!(!self.frozen.iter().any(|(_, _, slot)| taken(slot)), "slot {slot:?} has two owners");
+        assert!(
+            !self.buffers.iter().any(|(_, _, slot)| taken(slot)),
+            "slot {slot:?} has two owners"
+        );
+        assert!(
+            !self.frozen.iter().any(|(_, _, slot)| taken(slot)),
+            "slot {slot:?} has two owners"
+        );
         self.buffers.push((buffer, Vec::new(), slot));
         self.claimed += 1;
     }
@@ -103,8 +109,11 @@ impl World {
     fn freeze(&mut self, pick: usize, in_place: bool) {
         let (buffer, bytes, slot) = self.buffers.swap_remove(pick % self.buffers.len());
         self.frozen_count += u64::from(slot.is_some());
-        let frozen =
-            if in_place { Frozen::InPlace(buffer.freeze_in_place()) } else { Frozen::Bytes(buffer.freeze()) };
+        let frozen = if in_place {
+            Frozen::InPlace(buffer.freeze_in_place())
+        } else {
+            Frozen::Bytes(buffer.freeze())
+        };
         // An empty `Bytes` lets its slot go.
         let slot = if bytes.is_empty() && !in_place { None } else { slot };
         self.frozen.push((frozen, bytes, slot));
@@ -123,7 +132,10 @@ impl World {
             ClaimMany(wanted) => {
                 let free = SLOTS - self.live_slots();
                 let mut got = Vec::new();
-                assert_eq!(arena.allocate_many(wanted, |buffer| got.push(buffer)), wanted.min(free));
+                assert_eq!(
+                    arena.allocate_many(wanted, |buffer| got.push(buffer)),
+                    wanted.min(free)
+                );
                 got.into_iter().for_each(|buffer| self.add(buffer));
             }
             Write { pick, value, len } if !self.buffers.is_empty() => {
@@ -189,7 +201,8 @@ impl World {
             }
             IntoBuffer(pick) if !self.frozen.is_empty() => {
                 let (frozen, bytes, slot) = self.frozen.swap_remove(pick % self.frozen.len());
-                let shared = self.frozen.iter().any(|(_, _, other)| slot.is_some() && *other == slot);
+                let shared =
+                    self.frozen.iter().any(|(_, _, other)| slot.is_some() && *other == slot);
                 match frozen {
                     Frozen::InPlace(in_place) => match in_place.try_into_buffer() {
                         Ok(buffer) => {
@@ -237,7 +250,10 @@ impl World {
         for (frozen, bytes, slot) in &self.frozen {
             assert_eq!(frozen.as_slice(), bytes);
             if let Some(slot) = slot.filter(|_| !bytes.is_empty()) {
-                assert_eq!(arena.locate(frozen.as_slice()).map(|place| place.slot_index), Some(slot));
+                assert_eq!(
+                    arena.locate(frozen.as_slice()).map(|place| place.slot_index),
+                    Some(slot)
+                );
             }
         }
         let metrics = arena.metrics();

@@ -1,5 +1,5 @@
-//! A kernel without each feature, one at a time, and without any: a program that uses everything fares the same, or is told what is
-//! missing and since when there is it.
+//! A kernel without each feature, one at a time, and without any: a program that uses everything
+//! fares the same, or is told what is missing and since when there is it.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 
 mod support;
@@ -13,8 +13,8 @@ use std::num::NonZeroUsize;
 use bytes::BufMut;
 use support::{assert_home, build, finish, pattern, read_all, run, tcp_pair};
 use uring_arena::{
-    Buffer, BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe, RingError,
-    SendOptions,
+    Buffer, BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe,
+    RingError, SendOptions,
 };
 
 fn arena() -> FixedArena {
@@ -33,33 +33,42 @@ fn do_everything(probe: Probe) {
     let Some(mut driver) = build(Driver::builder().probe(probe)) else { return };
     let arena = arena();
     let registered = driver.register(&arena).unwrap();
-    assert_eq!(driver.registered(registered).unwrap().entries().is_some(), probe.has(Feature::FixedBuffers));
+    assert_eq!(
+        driver.arena(registered).unwrap().entries().is_some(),
+        probe.has(Feature::FixedBuffers)
+    );
     files(&mut driver, &arena);
     sends(&mut driver, &arena);
     accepts(&mut driver);
     let options = BufferRing::options().entries(16).incremental(true).bundles(true);
-    match driver.buffer_ring(&arena, options) {
+    match driver.register_buffer_ring(&arena, options) {
         Ok(ring) => {
-            assert_eq!(driver.ring_is_incremental(ring), Ok(probe.has(Feature::IncrementalBuffers)));
+            assert_eq!(
+                driver.ring_is_incremental(ring),
+                Ok(probe.has(Feature::IncrementalBuffers))
+            );
             streams(&mut driver, ring);
             pipes(&mut driver, ring);
         }
         Err(error) => {
             assert!(!probe.has(Feature::BufferRing));
-            assert_eq!(error, RingError::Unsupported { what: "provided-buffer rings", since: "5.19" });
+            assert_eq!(
+                error,
+                RingError::Unsupported { what: "provided-buffer rings", since: "5.19" }
+            );
         }
     }
-    if let Ok(ring) = driver.buffer_ring(&arena, BufferRing::options().entries(8)) {
+    if let Ok(ring) = driver.register_buffer_ring(&arena, BufferRing::options().entries(8)) {
         datagrams(&mut driver, ring, probe);
     }
-    let states = driver.slots(&arena);
+    let states = driver.slot_states(&arena);
     assert_eq!((states.free + states.published, states.total()), (64, 64), "{states:?}");
     finish(driver);
     assert_home(&arena);
 }
 
 fn files(driver: &mut Driver, arena: &FixedArena) {
-    let file = driver.file(File::open("/proc/self/exe").unwrap()).unwrap();
+    let file = driver.add_file(File::open("/proc/self/exe").unwrap()).unwrap();
     driver.read(file, arena.allocate().unwrap(), 0).unwrap();
     run(driver, |event| {
         let Event::Read { result, buffer, .. } = event else { panic!("{event:?}") };
@@ -71,7 +80,7 @@ fn files(driver: &mut Driver, arena: &FixedArena) {
 
 fn sends(driver: &mut Driver, arena: &FixedArena) {
     let (ours, theirs) = tcp_pair();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     let mut copied = Vec::new();
     for part in 0..4 {
         let options = SendOptions::new().zero_copy_from(if part % 2 == 0 { 1 } else { usize::MAX });
@@ -104,13 +113,16 @@ fn streams(driver: &mut Driver, ring: BufferRingId) {
     let mut threads = Vec::new();
     for stream in 0..4 {
         let (mut sender, socket) = tcp_pair();
-        threads.push(std::thread::spawn(move || sender.write_all(&pattern(stream, 100_000)).unwrap()));
+        threads
+            .push(std::thread::spawn(move || sender.write_all(&pattern(stream, 100_000)).unwrap()));
         all.insert(driver.receive(ring, socket).unwrap(), (stream, Vec::new()));
     }
     let mut open = all.len();
     run(driver, |event| {
         match event {
-            Event::Received { id, bytes, .. } => all.get_mut(&id).unwrap().1.extend_from_slice(&bytes),
+            Event::Received { id, bytes, .. } => {
+                all.get_mut(&id).unwrap().1.extend_from_slice(&bytes)
+            }
             Event::Closed { error: None, .. } => open -= 1,
             other => panic!("{other:?}"),
         }
@@ -138,7 +150,8 @@ fn pipes(driver: &mut Driver, ring: BufferRingId) {
 }
 
 fn datagrams(driver: &mut Driver, ring: BufferRingId, probe: Probe) {
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (ours, theirs) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let address = ours.local_addr().unwrap();
     let id = match driver.receive_datagrams(ring, ours) {
         Ok(id) => id,
@@ -174,6 +187,9 @@ fn a_kernel_with_all_and_one_with_nothing_but_io_uring_do_the_same() {
     do_everything(Probe::none());
     // The first that had buffer rings, and nothing that came after.
     do_everything(
-        Probe::none().with(Feature::FixedBuffers).with(Feature::SparseTable).with(Feature::BufferRing),
+        Probe::none()
+            .with(Feature::FixedBuffers)
+            .with(Feature::SparseTable)
+            .with(Feature::BufferRing),
     );
 }

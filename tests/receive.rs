@@ -15,7 +15,11 @@ use support::{arena, assert_home, build, driver, finish, pattern, run, tcp_pair}
 use uring_arena::{BufferRing, Driver, DriverError, Event, RingError, SocketId};
 
 /// Receives everything from all of `expected`, which other threads send; each must be as sent.
-fn receive_all(driver: &mut Driver, expected: HashMap<SocketId, Vec<u8>>, mut took: impl FnMut(Bytes)) {
+fn receive_all(
+    driver: &mut Driver,
+    expected: HashMap<SocketId, Vec<u8>>,
+    mut took: impl FnMut(Bytes),
+) {
     let mut left = expected;
     let mut at: HashMap<SocketId, usize> = HashMap::new();
     run(driver, |event| {
@@ -45,7 +49,7 @@ fn send_on_thread(mut socket: TcpStream, bytes: Vec<u8>) -> std::thread::JoinHan
 fn bytes_come_through_a_socket_as_they_were_sent() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(16, 4096);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (sender, socket) = tcp_pair();
     let id = driver.receive(ring, socket).unwrap();
     let sent = pattern(1, 1 << 20);
@@ -60,7 +64,7 @@ fn bytes_come_through_a_socket_as_they_were_sent() {
 fn two_connections_never_mix() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 512);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut expected = HashMap::new();
     let mut threads = Vec::new();
     for stream in 0..2 {
@@ -79,7 +83,7 @@ fn two_connections_never_mix() {
 fn two_slots_serve_fifty_connections() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(2, 256);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut expected = HashMap::new();
     let mut threads = Vec::new();
     for stream in 0..50 {
@@ -101,7 +105,7 @@ fn two_slots_serve_fifty_connections() {
 fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(2, 256);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut expected = HashMap::new();
     let mut threads = Vec::new();
     for stream in 0..4 {
@@ -111,7 +115,8 @@ fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
         threads.push(send_on_thread(sender, bytes));
     }
     let (work, queue) = mpsc::channel::<Bytes>();
-    // Slow, and on purpose a batch behind: the driver finds every slot in use and must sleep until one is dropped here.
+    // Slow, and on purpose a batch behind: the driver finds every slot in use and must sleep until
+    // one is dropped here.
     threads.push(std::thread::spawn(move || {
         for bytes in queue {
             std::thread::sleep(Duration::from_micros(200));
@@ -133,7 +138,7 @@ fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
 fn bytes_held_past_the_end_of_ring_and_driver_stay_valid() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 1024);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     sender.write_all(b"kept").unwrap();
@@ -156,7 +161,7 @@ fn bytes_held_past_the_end_of_ring_and_driver_stay_valid() {
 fn a_driver_dropped_with_everything_in_flight_leaves_no_slot_behind_and_frees_none_early() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 512);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut senders = Vec::new();
     for stream in 0..20 {
         let (mut sender, socket) = tcp_pair();
@@ -173,7 +178,8 @@ fn a_driver_dropped_with_everything_in_flight_leaves_no_slot_behind_and_frees_no
     assert_eq!(arena.metrics().quarantined, 0);
     assert_eq!(arena.metrics().bytes_live, 512 * held.len());
     for mut sender in senders {
-        // The kernel could write only if it still had a slot: then these bytes would show in memory that others own.
+        // The kernel could write only if it still had a slot: then these bytes would show in memory
+        // that others own.
         let _ = sender.write_all(&[0xFF; 512]);
     }
     let mut buffers = Vec::new();
@@ -191,7 +197,7 @@ fn a_driver_dropped_with_everything_in_flight_leaves_no_slot_behind_and_frees_no
 fn the_end_of_a_stream_closes_its_socket_once() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (sender, socket) = tcp_pair();
     let id = driver.receive(ring, socket).unwrap();
     drop(sender);
@@ -212,7 +218,7 @@ fn the_end_of_a_stream_closes_its_socket_once() {
 fn a_reset_connection_closes_with_its_error_after_its_bytes() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = tcp_pair();
     // Bytes that the other end never reads make its close a reset.
     let mut unread = socket.try_clone().unwrap();
@@ -238,7 +244,7 @@ fn a_reset_connection_closes_with_its_error_after_its_bytes() {
 fn a_socket_that_the_program_closes_tells_when_the_kernel_has_let_go() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = tcp_pair();
     let id = driver.receive(ring, socket).unwrap();
     driver.wait_timeout(Duration::ZERO).unwrap();
@@ -259,7 +265,7 @@ fn a_socket_that_the_program_closes_tells_when_the_kernel_has_let_go() {
 fn a_starved_socket_can_be_closed() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(1, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut first, socket) = tcp_pair();
     driver.receive(ring, socket).unwrap();
     first.write_all(b"takes the only slot").unwrap();
@@ -287,7 +293,7 @@ fn a_starved_socket_can_be_closed() {
 fn the_number_of_a_closed_socket_is_not_given_out_before_its_closing_is_told() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(1, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let blocking = arena.allocate();
     let (_sender, socket) = UnixStream::pair().unwrap();
     let starved = driver.receive(ring, socket).unwrap();
@@ -313,7 +319,7 @@ fn a_panic_while_events_are_taken_leaves_nothing_behind() {
     let kept = arena.clone();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let mut driver = driver()?;
-        let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
         driver.receive(ring, socket).unwrap();
         sender.write_all(&[1; 500]).unwrap();
         run(&mut driver, |_| panic!("the handler's own"));
@@ -325,9 +331,11 @@ fn a_panic_while_events_are_taken_leaves_nothing_behind() {
 
 #[test]
 fn a_completion_queue_that_overflows_loses_nothing() {
-    let Some(mut driver) = build(Driver::builder().entries(2).completion_entries(2)) else { return };
+    let Some(mut driver) = build(Driver::builder().entries(2).completion_entries(2)) else {
+        return;
+    };
     let arena = arena(64, 128);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut expected = HashMap::new();
     let mut threads = Vec::new();
     for stream in 0..40 {
@@ -346,7 +354,7 @@ fn a_completion_queue_that_overflows_loses_nothing() {
 fn a_socket_in_nonblocking_mode_waits_instead_of_spinning() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = tcp_pair();
     socket.set_nonblocking(true).unwrap();
     driver.receive(ring, socket).unwrap();
@@ -366,7 +374,7 @@ fn a_socket_in_nonblocking_mode_waits_instead_of_spinning() {
 fn short_messages_are_copied_and_hold_no_slot() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(2, 4096);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().copy_below(100)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().copy_below(100)).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     let mut held = Vec::new();
@@ -399,7 +407,7 @@ fn what_was_copied_out_of_a_zero_arena_is_scrubbed() {
         .init_policy(uring_arena::InitPolicy::Zero)
         .build()
         .unwrap();
-    let ring = driver.buffer_ring(&arena, BufferRing::options().copy_below(64)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().copy_below(64)).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     sender.write_all(b"secret of somebody").unwrap();
@@ -420,12 +428,14 @@ fn what_was_copied_out_of_a_zero_arena_is_scrubbed() {
 fn in_place_bytes_come_without_leaving_the_arena() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     sender.write_all(b"in place").unwrap();
     driver.wait().unwrap();
-    let Some(Event::Received { bytes, .. }) = driver.next_in_place() else { panic!("nothing came") };
+    let Some(Event::Received { bytes, .. }) = driver.next_arena_bytes() else {
+        panic!("nothing came")
+    };
     assert_eq!(bytes, b"in place"[..]);
     let mut buffer = bytes.try_into_buffer().unwrap();
     bytes::BufMut::put_slice(&mut buffer, b", and on");
@@ -439,10 +449,11 @@ fn in_place_bytes_come_without_leaving_the_arena() {
 fn several_rings_share_an_arena_and_choose_groups_of_their_own() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(16, 64);
-    let chosen = driver.buffer_ring(&arena, BufferRing::options().entries(4).group(1)).unwrap();
-    let first = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
-    let second = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
-    let taken = driver.buffer_ring(&arena, BufferRing::options().entries(4).group(1));
+    let chosen =
+        driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(1)).unwrap();
+    let first = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let second = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let taken = driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(1));
     assert_eq!(taken, Err(RingError::GroupTaken { group: 1 }));
     let mut senders = Vec::new();
     for ring in [chosen, first, second] {
@@ -465,19 +476,19 @@ fn several_rings_share_an_arena_and_choose_groups_of_their_own() {
 fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
     let (sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
-    assert_eq!(driver.take_down(ring), Err(RingError::InUse { sockets: 1 }));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::InUse { sockets: 1 }));
     drop(sender);
     run(&mut driver, |event| matches!(event, Event::Closed { .. }));
-    driver.take_down(ring).unwrap();
+    driver.unregister_buffer_ring(ring).unwrap();
     assert_home(&arena);
-    assert_eq!(driver.take_down(ring), Err(RingError::Unknown));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::Unknown));
     let (_sender, socket) = UnixStream::pair().unwrap();
     assert_eq!(driver.receive(ring, socket), Err(DriverError::UnknownRing));
     // The group id is free again.
-    driver.buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
+    driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
     finish(driver);
     assert_home(&arena);
 }
@@ -486,7 +497,7 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
 fn slots_by_state_add_up() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(16, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     let mut held = Vec::new();
@@ -497,12 +508,16 @@ fn slots_by_state_add_up() {
             true
         });
         driver.wait_timeout(Duration::ZERO).unwrap();
-        let slots = driver.slots(&arena);
-        assert_eq!((slots.frozen, slots.published, slots.quarantined), (number + 1, 4, 0), "{slots:?}");
+        let slots = driver.slot_states(&arena);
+        assert_eq!(
+            (slots.frozen, slots.published, slots.quarantined),
+            (number + 1, 4, 0),
+            "{slots:?}"
+        );
         assert_eq!((slots.free + slots.published + slots.frozen, slots.total()), (16, 16));
     }
     drop(held);
-    assert_eq!(driver.slots(&arena).free, 12);
+    assert_eq!(driver.slot_states(&arena).free, 12);
     finish(driver);
     assert_home(&arena);
 }
@@ -511,8 +526,8 @@ fn slots_by_state_add_up() {
 fn ids_of_another_driver_are_refused() {
     let (Some(mut ours), Some(mut theirs)) = (driver(), driver()) else { return };
     let arena = arena(4, 64);
-    let ring = theirs.buffer_ring(&arena, BufferRing::options()).unwrap();
-    ours.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = theirs.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    ours.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (_sender, socket) = UnixStream::pair().unwrap();
     assert_eq!(ours.receive(ring, socket), Err(DriverError::UnknownRing));
 }
@@ -521,15 +536,19 @@ fn ids_of_another_driver_are_refused() {
 fn absurd_sizes_are_refused_by_name() {
     let Some(mut driver) = driver() else { return };
     let small = arena(4, 64);
-    let refused = driver.buffer_ring(&small, BufferRing::options().entries(48)).unwrap_err();
-    assert_eq!(refused.to_string(), "48 entries: a buffer ring has a power of two of them, from 1 to 32768");
+    let refused =
+        driver.register_buffer_ring(&small, BufferRing::options().entries(48)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "48 entries: a buffer ring has a power of two of them, from 1 to 32768"
+    );
     let large = arena(65_537, 1);
-    let refused = driver.buffer_ring(&large, BufferRing::options()).unwrap_err();
+    let refused = driver.register_buffer_ring(&large, BufferRing::options()).unwrap_err();
     assert_eq!(refused, RingError::TooManySlots { slots: 65_537, limit: 65_536 });
     let refused = Driver::builder().entries(0).build().unwrap_err();
     assert_eq!(refused, DriverError::Entries { entries: 0, limit: 32_768 });
     let Some(mut driver) = build(Driver::builder().operations(1)) else { return };
-    let ring = driver.buffer_ring(&small, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&small, BufferRing::options()).unwrap();
     let _id = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap();
     let refused = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap_err();
     assert_eq!(refused, DriverError::TooManyOperations { limit: 1 });
@@ -539,7 +558,7 @@ fn absurd_sizes_are_refused_by_name() {
 fn an_accepted_connection_can_be_received_from() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = driver.accept(listener).unwrap();
@@ -575,7 +594,7 @@ fn an_accepted_connection_can_be_received_from() {
 fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut busy, busy_socket) = UnixStream::pair().unwrap();
     let (mut quiet, quiet_socket) = UnixStream::pair().unwrap();
     driver.receive(ring, busy_socket).unwrap();
@@ -606,7 +625,7 @@ fn many_idle_connections_hold_no_receive_memory() {
     let count = support::raise_descriptors(2 * 10_000 + 100).saturating_sub(100) as usize / 2;
     let Some(mut driver) = driver() else { return };
     let arena = arena(64, 4096);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(32)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(32)).unwrap();
     let mut peers = Vec::with_capacity(count);
     for _ in 0..count {
         let (peer, socket) = UnixStream::pair().unwrap();

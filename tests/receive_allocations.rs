@@ -43,7 +43,7 @@ const MESSAGES: u64 = 1000;
 fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(64, 512);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut pairs: Vec<_> = (0..8).map(|_| UnixStream::pair().unwrap()).collect();
     let mut senders = Vec::new();
     for (sender, socket) in pairs.drain(..) {
@@ -61,7 +61,7 @@ fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
                 }
                 driver.wait().unwrap();
                 if in_place {
-                    while let Some(event) = driver.next_in_place() {
+                    while let Some(event) = driver.next_arena_bytes() {
                         assert!(matches!(event, Event::Received { .. }));
                         received += 1;
                     }

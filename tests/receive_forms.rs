@@ -1,4 +1,5 @@
-//! The forms of receiving beside the plain one, on the real kernel: bundles, incremental consumption, pipes.
+//! The forms of receiving beside the plain one, on the real kernel: bundles, incremental
+//! consumption, pipes.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 
 mod support;
@@ -13,10 +14,16 @@ use support::{arena, assert_home, build, driver, finish, pattern, run, tcp_pair}
 use uring_arena::{BufferRing, BufferRingOptions, Driver, DriverError, Event};
 
 /// Sends a stream through a ring with these options; returns the messages as they came.
-fn stream_through(options: BufferRingOptions, slots: usize, slot_bytes: usize, len: usize, hold: usize) {
+fn stream_through(
+    options: BufferRingOptions,
+    slots: usize,
+    slot_bytes: usize,
+    len: usize,
+    hold: usize,
+) {
     let Some(mut driver) = driver() else { return };
     let arena = arena(slots, slot_bytes);
-    let ring = driver.buffer_ring(&arena, options).unwrap();
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
     let (mut sender, socket) = tcp_pair();
     driver.receive(ring, socket).unwrap();
     let sent = pattern(3, len);
@@ -98,7 +105,8 @@ fn is_incremental(driver: &Driver, ring: uring_arena::BufferRingId) -> bool {
 fn the_slot_of_several_messages_is_free_when_the_last_is_dropped() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(1, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().incremental(true)).unwrap();
+    let ring =
+        driver.register_buffer_ring(&arena, BufferRing::options().incremental(true)).unwrap();
     if !is_incremental(&driver, ring) {
         return;
     }
@@ -131,7 +139,8 @@ fn the_slot_of_several_messages_is_free_when_the_last_is_dropped() {
 fn a_slot_half_used_is_free_after_the_ring_is_taken_down_and_its_messages_are_dropped() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().incremental(true)).unwrap();
+    let ring =
+        driver.register_buffer_ring(&arena, BufferRing::options().incremental(true)).unwrap();
     if !is_incremental(&driver, ring) {
         return;
     }
@@ -153,7 +162,7 @@ fn a_slot_half_used_is_free_after_the_ring_is_taken_down_and_its_messages_are_dr
 fn a_pipe_is_read_into_the_ring() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 256);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let id = driver.read_pipe(ring, reader).unwrap();
     let sent = pattern(5, 40_000);
@@ -182,7 +191,7 @@ fn a_pipe_is_read_into_the_ring() {
 fn datagrams_come_whole_with_the_address_of_their_sender() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 256);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let (Ok(ours), Ok(theirs)) = (UdpSocket::bind(any), UdpSocket::bind(any)) else {
             eprintln!("SKIPPED: no address {any}");
@@ -220,8 +229,9 @@ fn datagrams_come_whole_with_the_address_of_their_sender() {
 fn many_datagrams_on_few_slots_are_received_or_dropped_by_the_network_but_never_mixed() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(2, 128);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().copy_below(20)).unwrap();
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().copy_below(20)).unwrap();
+    let (ours, theirs) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     theirs.connect(ours.local_addr().unwrap()).unwrap();
     driver.receive_datagrams(ring, ours).unwrap();
     for round in 0..40u8 {
@@ -244,11 +254,13 @@ fn many_datagrams_on_few_slots_are_received_or_dropped_by_the_network_but_never_
 #[test]
 fn datagrams_are_refused_by_rings_that_do_not_suit_them() {
     let Some(mut driver) = driver() else { return };
-    let small = driver.buffer_ring(&arena(4, 44), BufferRing::options()).unwrap();
+    let small = driver.register_buffer_ring(&arena(4, 44), BufferRing::options()).unwrap();
     let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
     let refused = driver.receive_datagrams(small, socket()).unwrap_err();
     assert_eq!(refused, DriverError::SlotTooSmall { bytes: 44, needed: 45 });
-    let shared = driver.buffer_ring(&arena(4, 256), BufferRing::options().incremental(true)).unwrap();
+    let shared = driver
+        .register_buffer_ring(&arena(4, 256), BufferRing::options().incremental(true))
+        .unwrap();
     if is_incremental(&driver, shared) {
         let refused = driver.receive_datagrams(shared, socket()).unwrap_err();
         assert_eq!(refused, DriverError::RingIsIncremental);
@@ -257,9 +269,11 @@ fn datagrams_are_refused_by_rings_that_do_not_suit_them() {
 
 #[test]
 fn the_older_forms_receive_the_same() {
-    let Some(mut driver) = build(Driver::builder().multishot(false).single_issuer(false)) else { return };
+    let Some(mut driver) = build(Driver::builder().multishot(false).single_issuer(false)) else {
+        return;
+    };
     let arena = arena(4, 256);
-    let ring = driver.buffer_ring(&arena, BufferRing::options()).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let stream = driver.receive(ring, socket).unwrap();

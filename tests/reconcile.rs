@@ -1,11 +1,11 @@
-//! What the kernel takes out of a buffer ring and tells of in no completion, on the real kernel: receives that its worker threads
-//! run, and that are cancelled at every moment.
+//! What the kernel takes out of a buffer ring and tells of in no completion, on the real kernel:
+//! receives that its worker threads run, and that are cancelled at every moment.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 #![allow(unsafe_code)]
 
-mod support;
 #[path = "support/seccomp.rs"]
 mod seccomp;
+mod support;
 
 use std::fs::File;
 use std::io::Write;
@@ -39,15 +39,18 @@ impl Bench {
         };
         let arena = arena(32, 64);
         let options = BufferRing::options().entries(ENTRIES);
-        // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes it down.
+        // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
+        // it down.
         let ring = unsafe { BufferRing::register_on(&uring, &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena, in_flight: 0, received: Vec::new() })
     }
 
     /// Pushes a receive for a worker thread of the kernel to run.
     fn push_async(&mut self, entry: squeue::Entry, number: u64) {
-        let entry = entry.flags(squeue::Flags::ASYNC | squeue::Flags::BUFFER_SELECT).user_data(number);
-        // SAFETY: the tests keep their files until every receive has ended, and the slots are the ring's.
+        let entry =
+            entry.flags(squeue::Flags::ASYNC | squeue::Flags::BUFFER_SELECT).user_data(number);
+        // SAFETY: the tests keep their files until every receive has ended, and the slots are the
+        // ring's.
         unsafe { self.uring.submission().push(&entry) }.unwrap();
         self.in_flight += 1;
     }
@@ -102,7 +105,7 @@ impl Bench {
         // SAFETY: every receive has ended.
         unsafe { self.ring.unregister_on(&self.uring) }.unwrap();
         assert_home(&self.arena);
-        self.ring.metrics().unreported
+        self.ring.metrics().unreported_slots
     }
 }
 
@@ -129,8 +132,9 @@ fn receives_of_worker_threads_that_are_cancelled_lose_no_slot() {
         // What a cancellation overtook ends with the stream.
         drop(sender);
         let ended = bench.reap();
-        let is_expected =
-            |status: &Status| matches!(status, Status::Cancelled | Status::Ended | Status::Finished);
+        let is_expected = |status: &Status| {
+            matches!(status, Status::Cancelled | Status::Ended | Status::Finished)
+        };
         assert!(ended.iter().all(is_expected), "{ended:?}");
         unreported += bench.reconcile();
     }
@@ -157,7 +161,8 @@ fn reads_of_pipes_by_worker_threads_that_are_cancelled_lose_no_slot() {
             bench.cancel(number);
         }
         bench.uring.submit().unwrap();
-        // A worker that the cancellation met just before it slept sleeps on: the end of the pipe wakes it.
+        // A worker that the cancellation met just before it slept sleeps on: the end of the pipe
+        // wakes it.
         drop(writer);
         bench.reap();
         unreported += bench.reconcile();
@@ -191,7 +196,8 @@ fn reads_of_files_by_worker_threads_lose_no_slot() {
     assert_eq!(bench.end(), unreported as u64);
 }
 
-/// The kernel takes two slots and nobody hands its completions in: what a kernel would do that loses them.
+/// The kernel takes two slots and nobody hands its completions in: what a kernel would do that
+/// loses them.
 #[test]
 fn slots_that_no_completion_named_are_taken_back_and_counted() {
     let Some(mut bench) = Bench::new() else { return };
@@ -211,7 +217,8 @@ fn slots_that_no_completion_named_are_taken_back_and_counted() {
     bench.in_flight = 1;
     bench.reap();
     assert_eq!(bench.received[0], b"third"[..]);
-    // The third overtook, as far as the ring knows: no place is free, for they are posted to in their order.
+    // The third overtook, as far as the ring knows: no place is free, for they are posted to in
+    // their order.
     assert_eq!((bench.ring.refill(), bench.ring.metrics().published), (ENTRIES, ENTRIES - 1));
     assert_eq!(bench.reconcile(), 2);
     // What was received before is as it was, and the ring goes on.
@@ -256,7 +263,8 @@ fn a_ring_that_is_down_has_nothing_to_take_back() {
     unsafe { ring.unregister_on(&bench.uring) }.unwrap();
 }
 
-/// A seccomp filter on one thread that answers `IORING_REGISTER_PBUF_STATUS` as a kernel before 6.8 does.
+/// A seccomp filter on one thread that answers `IORING_REGISTER_PBUF_STATUS` as a kernel before 6.8
+/// does.
 fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -266,10 +274,20 @@ fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
     const STATUS: u32 = 26;
     let mut program = [
         libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },
-        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 3, k: libc::SYS_io_uring_register as u32 },
+        libc::sock_filter {
+            code: JUMP_IF_EQUAL,
+            jt: 0,
+            jf: 3,
+            k: libc::SYS_io_uring_register as u32,
+        },
         libc::sock_filter { code: LOAD, jt: 0, jf: 0, k: OPCODE_AT },
         libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: STATUS },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32 },
+        libc::sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32,
+        },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
     seccomp::filter_this_thread(&mut program)

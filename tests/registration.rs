@@ -13,8 +13,8 @@ use bytes::BufMut;
 use io_uring::IoUring;
 use pieces::{TestFile, arena, assert_at_rest, nz, pattern, push, register, ring, run};
 use uring_arena::{
-    BuddyArena, BuddyGeometry, Feature, FixedArena, Memlock, PageSize, Probe, RegisterError, RegisterOptions,
-    RegisteredArena, Registrable, Rung, ring_info,
+    BuddyArena, BuddyGeometry, Feature, FixedArena, Memlock, PageSize, Probe, RegisterError,
+    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, ring_info,
 };
 
 /// Entries of the ring's table, as the kernel tells them.
@@ -37,8 +37,8 @@ fn try_register(
 fn the_kernel_shows_one_entry_per_slot() {
     let Some(ring) = ring("one entry per slot") else { return };
     let arena = arena(17, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
-    assert_eq!(registered.rung(), Rung::Slots);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
+    assert_eq!(registered.mode(), RegistrationMode::Slots);
     assert_eq!(registered.entries(), Some((0, 17)));
     assert_eq!(table_len(&ring), 17);
     let mut buffers = Vec::new();
@@ -56,10 +56,13 @@ fn the_kernel_shows_one_entry_per_slot() {
 
 #[test]
 fn the_region_rung_is_one_entry_for_many_slots() {
-    let Some(ring) = ring("region rung") else { return };
+    let Some(ring) = ring("region mode") else { return };
     let arena = arena(1000, 4096);
-    let registered = register(&ring, &arena, Rung::Regions);
-    assert_eq!((registered.rung(), registered.entries()), (Rung::Regions, Some((0, 1))));
+    let registered = register(&ring, &arena, RegistrationMode::Regions);
+    assert_eq!(
+        (registered.mode(), registered.entries()),
+        (RegistrationMode::Regions, Some((0, 1)))
+    );
     assert_eq!(table_len(&ring), 1);
     let mut buffer = arena.allocate().unwrap();
     buffer.put_u8(1);
@@ -71,12 +74,16 @@ fn the_region_rung_is_one_entry_for_many_slots() {
 fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
     let Some(ring) = ring("table full") else { return };
     let arena = arena(16_385, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
-    assert_eq!(registered.rung(), Rung::Regions);
-    let why = registered.refused().iter().find(|(rung, _)| *rung == Rung::Slots).unwrap();
-    assert!(matches!(why.1, RegisterError::TooManyEntries { needed: 16_385, limit: 16_384, .. }), "{why:?}");
+    let registered = register(&ring, &arena, RegistrationMode::Best);
+    assert_eq!(registered.mode(), RegistrationMode::Regions);
+    let why =
+        registered.refused().iter().find(|(mode, _)| *mode == RegistrationMode::Slots).unwrap();
+    assert!(
+        matches!(why.1, RegisterError::TooManyEntries { needed: 16_385, limit: 16_384, .. }),
+        "{why:?}"
+    );
     drop(registered);
-    let demanded = try_register(&ring, &arena, Rung::Slots.into()).unwrap_err();
+    let demanded = try_register(&ring, &arena, RegistrationMode::Slots.into()).unwrap_err();
     assert!(demanded.to_string().contains("16385 slots"), "{demanded}");
 }
 
@@ -84,7 +91,7 @@ fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
 fn a_full_table_of_slots_is_registered() {
     let Some(ring) = ring("16,384 slots") else { return };
     let arena = arena(16_384, 512);
-    let registered = register(&ring, &arena, Rung::Slots);
+    let registered = register(&ring, &arena, RegistrationMode::Slots);
     assert_eq!(table_len(&ring), 16_384);
     registered.unregister(&ring).unwrap();
 }
@@ -94,9 +101,9 @@ fn a_buddy_arena_goes_by_regions() {
     let Some(mut ring) = ring("buddy") else { return };
     let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap();
     let arena = BuddyArena::builder(geometry).build().unwrap();
-    let registered = try_register(&ring, &arena, Rung::Best.into()).unwrap();
-    assert_eq!(registered.rung(), Rung::Regions);
-    assert!(registered.refused().contains(&(Rung::Slots, RegisterError::NoSlots)));
+    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    assert_eq!(registered.mode(), RegistrationMode::Regions);
+    assert!(registered.refused().contains(&(RegistrationMode::Slots, RegisterError::NoSlots)));
     let file = TestFile::new("buddy", &[]);
     let handle = file.open();
     let mut block = arena.allocate(nz(100_000)).unwrap();
@@ -119,7 +126,7 @@ fn a_region_of_more_than_a_gibibyte_is_two_entries() {
         .page_size(PageSize::Unknown)
         .build()
         .unwrap();
-    let registered = match try_register(&ring, &arena, Rung::Regions.into()) {
+    let registered = match try_register(&ring, &arena, RegistrationMode::Regions.into()) {
         Ok(registered) => registered,
         Err(error) => return eprintln!("SKIPPED 2 GiB: {error}"),
     };
@@ -167,14 +174,20 @@ fn a_table_that_is_too_short_is_left_as_it_was() {
     let Some(ring) = ring("short table") else { return };
     ring.submitter().register_buffers_sparse(8).unwrap();
     let arena = arena(8, 4096);
-    let error = try_register(&ring, &arena, RegisterOptions::new().rung(Rung::Slots).at(1)).unwrap_err();
+    let error =
+        try_register(&ring, &arena, RegisterOptions::new().mode(RegistrationMode::Slots).at(1))
+            .unwrap_err();
     assert_eq!(error, RegisterError::TableTooShort { needed: 8, offset: 1 });
     // By regions it fits.
     let registered = try_register(&ring, &arena, RegisterOptions::new().at(1)).unwrap();
-    assert_eq!((registered.rung(), registered.entries()), (Rung::Regions, Some((1, 1))));
+    assert_eq!(
+        (registered.mode(), registered.entries()),
+        (RegistrationMode::Regions, Some((1, 1)))
+    );
 }
 
-/// The kernel places entry after entry and says how many it did, not which failed: what was placed is taken back.
+/// The kernel places entry after entry and says how many it did, not which failed: what was placed
+/// is taken back.
 #[test]
 fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
     let Some(ring) = ring("partial placement") else { return };
@@ -206,7 +219,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
     // SAFETY: pages of the mapping; nobody writes them meanwhile.
     assert_eq!(unsafe { libc::mprotect(last_three, 3 * 4096, libc::PROT_READ) }, 0);
     let options = RegisterOptions::new().at(4);
-    let error = try_register(&ring, &arena, options.rung(Rung::Slots)).unwrap_err();
+    let error = try_register(&ring, &arena, options.mode(RegistrationMode::Slots)).unwrap_err();
     assert_eq!(error, RegisterError::MemoryRefused { entry: 5 });
     assert!(error.to_string().contains("it must be writable"), "{error}");
     let is_empty = |index: u32| {
@@ -215,13 +228,17 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
         entry.is_none_or(|entry| entry.contains("<none>"))
     };
     assert!((0..16).all(is_empty), "{}", ring_info(ring.as_raw_fd()).unwrap());
-    // Asked for the best there is, both rungs say why not.
+    // Asked for the best there is, both modes say why not.
     let registered = try_register(&ring, &arena, options).unwrap();
-    assert_eq!(registered.rung(), Rung::Unregistered);
+    assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let refused = [5, 0].map(|entry| RegisterError::MemoryRefused { entry });
-    assert_eq!(registered.refused().iter().map(|(_, error)| error.clone()).collect::<Vec<_>>(), refused);
+    assert_eq!(
+        registered.refused().iter().map(|(_, error)| error.clone()).collect::<Vec<_>>(),
+        refused
+    );
+    let writable = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: as above. Then everything is registered as if nothing had been.
-    assert_eq!(unsafe { libc::mprotect(last_three, 3 * 4096, libc::PROT_READ | libc::PROT_WRITE) }, 0);
+    assert_eq!(unsafe { libc::mprotect(last_three, 3 * 4096, writable) }, 0);
     assert_eq!(try_register(&ring, &arena, options).unwrap().entries(), Some((4, 8)));
     assert!(!is_empty(4), "{}", ring_info(ring.as_raw_fd()).unwrap());
 }
@@ -232,10 +249,10 @@ fn mistakes_are_errors_not_lower_rungs() {
     let arena = arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
     assert_eq!(error, RegisterError::NoTable);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let error = try_register(&ring, &arena, RegisterOptions::new()).unwrap_err();
     assert_eq!(error, RegisterError::TableInUse);
-    let too_far = RegisterOptions::new().rung(Rung::Regions).at(16_384);
+    let too_far = RegisterOptions::new().mode(RegistrationMode::Regions).at(16_384);
     let error = try_register(&ring, &arena, too_far).unwrap_err();
     assert!(matches!(error, RegisterError::TooManyEntries { offset: 16_384, .. }), "{error:?}");
     registered.unregister(&ring).unwrap();
@@ -244,7 +261,7 @@ fn mistakes_are_errors_not_lower_rungs() {
 }
 
 fn register_and_unregister_elsewhere(ring: &IoUring, arena: &FixedArena) -> RegisterError {
-    let registered = register(ring, arena, Rung::Slots);
+    let registered = register(ring, arena, RegistrationMode::Slots);
     let other = IoUring::new(4).unwrap();
     registered.unregister(&other).unwrap_err()
 }
@@ -258,7 +275,10 @@ fn a_ring_of_another_thread_is_refused() {
     };
     let arena = arena(4, 4096);
     let error = std::thread::scope(|scope| {
-        scope.spawn(|| try_register(&single, &arena, Rung::Best.into()).unwrap_err()).join().unwrap()
+        scope
+            .spawn(|| try_register(&single, &arena, RegistrationMode::Best.into()).unwrap_err())
+            .join()
+            .unwrap()
     });
     assert_eq!(error, RegisterError::WrongThread);
 }
@@ -270,11 +290,11 @@ fn rings_share_one_registration_by_cloning() {
         return eprintln!("SKIPPED clone: the kernel cannot");
     }
     let arena = arena(64, 4096);
-    let first = register(&ring, &arena, Rung::Slots);
+    let first = register(&ring, &arena, RegistrationMode::Slots);
     let mut second_ring = IoUring::new(8).unwrap();
     let options = RegisterOptions::new().clone_of(&first, &ring);
     let second = try_register(&second_ring, &arena, options).unwrap();
-    assert_eq!((second.rung(), second.entries()), (Rung::Cloned, Some((0, 64))));
+    assert_eq!((second.mode(), second.entries()), (RegistrationMode::Cloned, Some((0, 64))));
     // The clone outlives its source.
     first.unregister(&ring).unwrap();
     drop(ring);
@@ -291,7 +311,7 @@ fn rings_share_one_registration_by_cloning() {
         third_ring.submitter().register_buffers_sparse(100).unwrap();
         let options = RegisterOptions::new().clone_of(&second, &second_ring).at(20);
         let third = try_register(&third_ring, &arena, options).unwrap();
-        assert_eq!((third.rung(), third.entries()), (Rung::Cloned, Some((20, 64))));
+        assert_eq!((third.mode(), third.entries()), (RegistrationMode::Cloned, Some((20, 64))));
         third.unregister(&third_ring).unwrap();
         assert_eq!(table_len(&third_ring), 100);
     }
@@ -303,12 +323,15 @@ fn rings_share_one_registration_by_cloning() {
 fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
     let Some(ring) = ring("clone of another") else { return };
     let (ours, other) = (arena(4, 4096), arena(4, 4096));
-    let on_other = register(&ring, &other, Rung::Slots);
+    let on_other = register(&ring, &other, RegistrationMode::Slots);
     let second_ring = IoUring::new(8).unwrap();
     let options = RegisterOptions::new().clone_of(&on_other, &ring);
     let registered = try_register(&second_ring, &ours, options).unwrap();
-    assert_eq!(registered.rung(), Rung::Slots);
-    assert!(matches!(registered.refused()[0], (Rung::Cloned, RegisterError::NoSource(_))));
+    assert_eq!(registered.mode(), RegistrationMode::Slots);
+    assert!(matches!(
+        registered.refused()[0],
+        (RegistrationMode::Cloned, RegisterError::NoSource(_))
+    ));
 }
 
 #[test]
@@ -317,12 +340,15 @@ fn an_older_kernel_gets_the_older_way() {
     let arena = arena(4, 4096);
     let nothing = RegisterOptions::new().probe(Probe::none());
     let registered = try_register(&ring, &arena, nothing).unwrap();
-    assert_eq!(registered.rung(), Rung::Unregistered);
-    assert!(registered.refused().iter().any(|(rung, error)| {
-        *rung == Rung::Slots && error.to_string().contains("fixed buffers needs Linux 5.1")
+    assert_eq!(registered.mode(), RegistrationMode::Unregistered);
+    assert!(registered.refused().iter().any(|(mode, error)| {
+        *mode == RegistrationMode::Slots
+            && error.to_string().contains("fixed buffers needs Linux 5.1")
     }));
-    let error = try_register(&ring, &arena, nothing.rung(Rung::Regions)).unwrap_err();
-    assert!(matches!(error, RegisterError::Missing(missing) if missing.feature == Feature::FixedBuffers));
+    let error = try_register(&ring, &arena, nothing.mode(RegistrationMode::Regions)).unwrap_err();
+    assert!(
+        matches!(error, RegisterError::Missing(missing) if missing.feature == Feature::FixedBuffers)
+    );
     // Dropped, not unregistered: nothing to undo.
     registered.unregister(&ring).unwrap();
 }
@@ -339,12 +365,13 @@ fn each_feature_can_be_taken_away() {
     }
 }
 
-/// Dropping the registration, the arena and the ring in any order frees nothing that is in use, and everything else.
+/// Dropping the registration, the arena and the ring in any order frees nothing that is in use, and
+/// everything else.
 #[test]
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let file = TestFile::new("order", &pattern(4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry);
@@ -353,7 +380,9 @@ fn memory_outlives_what_is_dropped_first() {
     ring.submit_and_wait(1).unwrap();
     let cqe = ring.completion().next().unwrap();
     // SAFETY: its completion.
-    let uring_arena::Progress::Done { buffer, .. } = (unsafe { operation.complete(&cqe) }) else { panic!() };
+    let uring_arena::Progress::Done { buffer, .. } = (unsafe { operation.complete(&cqe) }) else {
+        panic!()
+    };
     drop(ring);
     assert_eq!(buffer.freeze()[..], pattern(4096));
 }
@@ -366,12 +395,12 @@ fn helper_without_lockable_memory() {
     let arena = arena(1024, 4096);
     let memlock = Memlock::for_bytes(4 << 20);
     assert!(!memlock.privileged && !memlock.suffices(), "{memlock:?}");
-    let error = try_register(&ring, &arena, Rung::Slots.into()).unwrap_err();
+    let error = try_register(&ring, &arena, RegistrationMode::Slots.into()).unwrap_err();
     let RegisterError::Memlock(told) = &error else { panic!("{error:?}") };
     assert_eq!((told.needed, told.soft), (4 << 20, Some(1 << 20)));
     assert!(error.to_string().contains("LimitMEMLOCK=4194304"), "{error}");
-    let registered = try_register(&ring, &arena, Rung::Best.into()).unwrap();
-    assert_eq!(registered.rung(), Rung::Unregistered);
+    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     assert_eq!(registered.refused().len(), 2);
     // Everything works, only slower.
     let mut ring = ring;
@@ -380,12 +409,17 @@ fn helper_without_lockable_memory() {
     assert_eq!(outcome.result.unwrap(), 4096);
     // What fits is registered; a clone costs nothing more.
     let small = pieces::arena(128, 4096);
-    let first = register(&ring, &small, Rung::Slots);
+    let first = register(&ring, &small, RegistrationMode::Slots);
     let second_ring = IoUring::new(4).unwrap();
-    let too_much = try_register(&second_ring, &pieces::arena(200, 4096), Rung::Slots.into()).unwrap_err();
+    let too_much =
+        try_register(&second_ring, &pieces::arena(200, 4096), RegistrationMode::Slots.into())
+            .unwrap_err();
     assert!(too_much.to_string().contains("other rings and processes"), "{too_much}");
     let options = RegisterOptions::new().clone_of(&first, &ring);
-    assert_eq!(try_register(&second_ring, &small, options).unwrap().rung(), Rung::Cloned);
+    assert_eq!(
+        try_register(&second_ring, &small, options).unwrap().mode(),
+        RegistrationMode::Cloned
+    );
     println!("helper finished");
 }
 
@@ -397,7 +431,13 @@ fn too_little_lockable_memory_is_told_in_numbers() {
     let copy = std::env::temp_dir().join(format!("registration-helper-{}", std::process::id()));
     std::fs::copy(helper, &copy).unwrap();
     let answer = Command::new("prlimit")
-        .args(["--memlock=1048576:1048576", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([
+            "--memlock=1048576:1048576",
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ])
         .args(["--inh-caps=-all", "--"])
         .arg(&copy)
         .args(["--ignored", "--exact", "helper_without_lockable_memory", "--nocapture"])
@@ -408,7 +448,8 @@ fn too_little_lockable_memory_is_told_in_numbers() {
         Ok(output) => output,
         Err(error) => return eprintln!("SKIPPED memlock: no prlimit here ({error})"),
     };
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if err.contains("setpriv:") || err.contains("prlimit:") {
         return eprintln!("SKIPPED memlock: cannot become another user: {err}");
     }
@@ -423,7 +464,12 @@ fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
     let mut program = [
         libc::sock_filter { code: LOAD_SYSCALL_NUMBER, jt: 0, jf: 0, k: 0 },
         libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: libc::SYS_io_uring_setup as u32 },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32 },
+        libc::sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
     seccomp::filter_this_thread(&mut program)

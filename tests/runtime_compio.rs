@@ -1,4 +1,5 @@
-//! compio: bytes over socket and file, dropped futures, starvation, shutdown with operations in flight, bad input.
+//! compio: bytes over socket and file, dropped futures, starvation, shutdown with operations in
+//! flight, bad input.
 
 #[path = "support/runtimes.rs"]
 mod support;
@@ -17,10 +18,11 @@ use compio::net::{TcpListener, TcpStream, UnixStream};
 use compio::runtime::Runtime;
 use compio::runtime::time::{sleep, timeout};
 use support::{
-    Outcome, Scratch, arena, assert_home, check_elsewhere, full_connection, pattern, poll_once, read_empty,
+    Outcome, Scratch, arena, assert_home, check_elsewhere, full_connection, pattern, poll_once,
+    read_empty,
 };
 use uring_arena::compio::{AttachError, ReceiveRing, Registered, block_on, drain, lend};
-use uring_arena::{BufferRing, RegisterError, RingError, Rung, SendOptions};
+use uring_arena::{BufferRing, RegisterError, RegistrationMode, RingError, SendOptions};
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,7 +101,7 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
     let runtime = Runtime::new()?;
     block_on(&runtime, async {
         let registered = Registered::new(&arena)?;
-        assert_eq!(registered.rung(), Rung::Slots);
+        assert_eq!(registered.mode(), RegistrationMode::Slots);
         let file = File::create(&path).await?;
         for (turn, chunk) in expected.chunks(5000).enumerate() {
             let mut buffer = arena.allocate()?;
@@ -197,7 +199,9 @@ fn many_streams_share_few_slots() -> Outcome {
             let (near, mut far) = tcp_pair().await;
             let expected = pattern(20_000, id);
             let message = expected.clone();
-            tasks.push(compio::runtime::spawn(async move { far.write_all(message).await.0.unwrap() }));
+            tasks.push(compio::runtime::spawn(
+                async move { far.write_all(message).await.0.unwrap() },
+            ));
             let mut incoming = ring.receive(&near);
             tasks.push(compio::runtime::spawn(async move {
                 let mut received = Vec::new();
@@ -303,7 +307,8 @@ fn what_outlives_its_runtime_is_harmless() -> Outcome {
         let mut incoming = ring.receive(&near);
         let use_ring = pin!(incoming.try_next());
         let mut use_ring = std::panic::AssertUnwindSafe(use_ring);
-        let poll = move || use_ring.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let poll =
+            move || use_ring.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).is_err());
         assert_eq!(registered.unregister().unwrap_err(), AttachError::NotInRuntime);
         Ok::<_, Box<dyn std::error::Error>>(())
@@ -383,7 +388,11 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
         };
         poll_once(registered.write_at(&near, filled(), 0));
         poll_once(registered.send(&near, filled().freeze(), SendOptions::new()));
-        poll_once(registered.send(&near, filled().freeze_in_place(), SendOptions::new().zero_copy_from(1)));
+        poll_once(registered.send(
+            &near,
+            filled().freeze_in_place(),
+            SendOptions::new().zero_copy_from(1),
+        ));
         assert!(arena.allocate().is_err(), "the kernel may still read all three");
         read_empty(far);
         until("each is cancelled or sent", || arena.metrics().bytes_live == 0).await;

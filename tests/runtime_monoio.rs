@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use monoio::fs::File;
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller,
+};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, IoUringDriver, Runtime, RuntimeBuilder};
-use support::{Outcome, Scratch, arena, assert_home, full_connection, pattern, poll_once, read_empty};
+use support::{
+    Outcome, Scratch, arena, assert_home, full_connection, pattern, poll_once, read_empty,
+};
 use uring_arena::monoio::{block_on, lend};
 
 fn runtime() -> Runtime<TimeDriver<IoUringDriver>> {
@@ -116,7 +120,8 @@ fn a_cancelled_read_gives_its_loan_back() -> Outcome {
         let canceller = Canceller::new();
         let handle = canceller.handle();
         let reading = monoio::spawn(async move {
-            let (result, loan) = near.cancelable_read(lend(arena.allocate().unwrap()), handle).await;
+            let (result, loan) =
+                near.cancelable_read(lend(arena.allocate().unwrap()), handle).await;
             (result, loan.take_back(), arena)
         });
         monoio::time::sleep(Duration::from_millis(10)).await;

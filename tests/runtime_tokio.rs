@@ -1,4 +1,5 @@
-//! Ordinary tokio: bytes over socket and file, dropped futures, slow readers, shutdown with operations in flight, other threads.
+//! Ordinary tokio: bytes over socket and file, dropped futures, slow readers, shutdown with
+//! operations in flight, other threads.
 
 #[path = "support/runtimes.rs"]
 mod support;
@@ -130,7 +131,8 @@ fn a_file_is_written_and_read() -> Outcome {
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             std::fs::write(&path, [])?;
-            let file = pool.file(std::fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
+            let file =
+                pool.file(std::fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
             for (turn, chunk) in expected.chunks(8192).enumerate() {
                 let mut buffer = pool.allocate()?;
                 buffer.put_slice(chunk);
@@ -148,10 +150,13 @@ fn a_file_is_written_and_read() -> Outcome {
             let short = file.read_at(pool.allocate()?, 3 * 8192 - 10).await?;
             assert_eq!(short[..], expected[3 * 8192 - 10..]);
             assert!(file.read_at(pool.allocate()?, 1 << 20).await?.is_empty());
-            let direct = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
+            let direct =
+                std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
             if let Ok(direct) = direct {
                 let direct = pool.file(direct)?;
-                assert!(direct.read_at(pool.allocate()?, 8192).await?.freeze() == expected[8192..16384]);
+                assert!(
+                    direct.read_at(pool.allocate()?, 8192).await?.freeze() == expected[8192..16384]
+                );
                 assert!(direct.read_at(pool.allocate()?, 100).await.is_err(), "not aligned");
             }
             // A directory cannot be read.
@@ -193,13 +198,18 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
     for runtime in runtimes() {
         let arena = arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
             let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
             let silent = pool.file(near)?;
             let before = arena.metrics().bytes_live;
             let read = silent.read_at(pool.allocate()?, 0);
             assert!(timeout(Duration::from_millis(20), read).await.is_err());
-            assert_eq!(arena.metrics().bytes_live, before + 4096, "the kernel may still write to the slot");
+            assert_eq!(
+                arena.metrics().bytes_live,
+                before + 4096,
+                "the kernel may still write to the slot"
+            );
             std::io::Write::write_all(&mut far, b"late")?;
             until("the read is over", || arena.metrics().bytes_live == before).await;
             drop((silent, far));
@@ -363,7 +373,9 @@ fn streams_may_move_between_runtimes_and_threads() -> Outcome {
     })?;
     std::io::Write::write_all(&mut far, b"moved")?;
     let moved = std::thread::spawn(move || {
-        first.block_on(async { timeout(PATIENCE, incoming.try_next()).await.unwrap().unwrap().unwrap() })
+        first.block_on(async {
+            timeout(PATIENCE, incoming.try_next()).await.unwrap().unwrap().unwrap()
+        })
     });
     assert_eq!(moved.join().unwrap(), "moved");
     drop(far);
@@ -422,7 +434,8 @@ fn idle_connections_hold_no_memory() -> Outcome {
     for runtime in runtimes() {
         let arena = arena(64, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(16)).build()?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(16)).build()?;
             let mut idle = Vec::new();
             for _ in 0..300 {
                 let (near, far) = UnixStream::pair()?;
@@ -432,7 +445,8 @@ fn idle_connections_hold_no_memory() -> Outcome {
             let (incoming, far) = idle.last_mut().unwrap();
             far.write_all(b"x").await?;
             assert_eq!(timeout(PATIENCE, incoming.try_next()).await??.unwrap(), "x");
-            until("only the ring's slots are in use", || arena.metrics().bytes_live <= 16 * 4096).await;
+            until("only the ring's slots are in use", || arena.metrics().bytes_live <= 16 * 4096)
+                .await;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         runtime.block_on(is_at_rest(&arena));
@@ -473,7 +487,8 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
     for runtime in runtimes() {
         let arena = arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
+            let pool =
+                Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
             let filled = || {
                 let mut buffer = pool.allocate().unwrap();
                 buffer.put_bytes(7, 4096);
@@ -486,8 +501,14 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
             let before = arena.metrics().bytes_live;
             assert!(timeout(short, file.write_at(filled(), 0)).await.is_err());
             let zero_copy = SendOptions::new().zero_copy_from(1);
-            assert!(timeout(short, outgoing.send_with(filled().freeze(), zero_copy)).await.is_err());
-            assert_eq!(arena.metrics().bytes_live, before + 2 * 4096, "the kernel may still read both");
+            assert!(
+                timeout(short, outgoing.send_with(filled().freeze(), zero_copy)).await.is_err()
+            );
+            assert_eq!(
+                arena.metrics().bytes_live,
+                before + 2 * 4096,
+                "the kernel may still read both"
+            );
             read_empty(far);
             until("both are over", || arena.metrics().bytes_live == before).await;
             drop((incoming, outgoing, file));
@@ -498,7 +519,8 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
     Ok(())
 }
 
-/// The engine of a runtime of one thread is a task that may not change threads: its pool ends, and says so, and its slots are not given out again.
+/// The engine of a runtime of one thread is a task that may not change threads: its pool ends, and
+/// says so, and its slots are not given out again.
 #[test]
 fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
     for own_thread in [false, true] {

@@ -1,4 +1,5 @@
-//! tokio-uring: bytes over socket and file, dropped futures, shutdown with operations in flight, bad input.
+//! tokio-uring: bytes over socket and file, dropped futures, shutdown with operations in flight,
+//! bad input.
 
 #[path = "support/runtimes.rs"]
 mod support;
@@ -15,7 +16,9 @@ use bytes::{BufMut, Bytes};
 use support::{Outcome, Scratch, arena, assert_home, check_elsewhere, pattern, poll_once};
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
-use uring_arena::tokio_uring::{RegisterError, Registered, drain, lend, read, read_at, write, write_at};
+use uring_arena::tokio_uring::{
+    AttachError, Registered, drain, lend, read, read_at, write, write_at,
+};
 
 fn pair() -> (StdStream, Rc<UnixStream>) {
     let (far, near) = StdStream::pair().unwrap();
@@ -296,7 +299,9 @@ fn frozen_bytes_of_an_unfinished_write_are_never_reused() -> Outcome {
             let mut operation = pin!(write(&near, bytes.clone()));
             let ready = operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
             tokio::time::sleep(Duration::from_millis(20)).await;
-            if !ready && operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            if !ready
+                && operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            {
                 break;
             }
         }
@@ -342,7 +347,7 @@ fn the_table_takes_one_arena() -> Outcome {
     let (first, second) = (arena(4, 4096), arena(4, 4096));
     tokio_uring::start(async {
         let registered = Registered::new(&first)?;
-        assert!(matches!(Registered::new(&second), Err(RegisterError::TableTaken)));
+        assert!(matches!(Registered::new(&second), Err(AttachError::TableTaken)));
         registered.unregister()?;
         let registered = Registered::new(&second)?;
         // Memory of elsewhere goes the unregistered way.

@@ -11,7 +11,8 @@ use std::os::unix::net::UnixStream;
 use bytes::{BufMut, Bytes};
 use pieces::{arena, assert_at_rest, pattern, push, register, ring, run};
 use uring_arena::{
-    ArenaBytes, Feature, FixedArena, Probe, Progress, RegisterOptions, RegisteredArena, Rung, SendOptions,
+    ArenaBytes, Feature, FixedArena, Probe, Progress, RegisterOptions, RegisteredArena,
+    RegistrationMode, SendOptions,
 };
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -47,7 +48,7 @@ fn bytes_arrive_and_the_slot_comes_home_after_the_notification() {
         return;
     }
     let arena = arena(8, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, mut peer) = tcp_pair();
     for kind in 0..3 {
         let content = pattern(40_000);
@@ -59,20 +60,23 @@ fn bytes_arrive_and_the_slot_comes_home_after_the_notification() {
                 let sent = registered.send(&ours, bytes, options);
                 fixed = sent.1.buffer_index().is_some();
                 let outcome = run(&mut ring, sent);
-                (result, completions, copied) = (outcome.result, outcome.completions, outcome.copied);
+                (result, completions, copied) =
+                    (outcome.result, outcome.completions, outcome.copied);
             }
             1 => {
                 let sent = registered.send(&ours, Bytes::from(bytes), options);
                 fixed = sent.1.buffer_index().is_some();
                 let outcome = run(&mut ring, sent);
-                (result, completions, copied) = (outcome.result, outcome.completions, outcome.copied);
+                (result, completions, copied) =
+                    (outcome.result, outcome.completions, outcome.copied);
             }
             _ => {
                 let sent = registered.send(&ours, bytes.try_into_buffer().unwrap(), options);
                 fixed = sent.1.buffer_index().is_some();
                 let outcome = run(&mut ring, sent);
                 assert_eq!(outcome.buffer.len(), 40_000);
-                (result, completions, copied) = (outcome.result, outcome.completions, outcome.copied);
+                (result, completions, copied) =
+                    (outcome.result, outcome.completions, outcome.copied);
             }
         }
         assert!(fixed);
@@ -92,27 +96,33 @@ fn between_result_and_notification_the_slot_is_not_free() {
         return;
     }
     let arena = arena(1, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, mut peer) = tcp_pair();
-    let (entry, operation) = registered.send(&ours, filled(&arena, &pattern(65536)), SendOptions::new());
+    let (entry, operation) =
+        registered.send(&ours, filled(&arena, &pattern(65536)), SendOptions::new());
     push(&mut ring, &entry);
     ring.submit_and_wait(1).unwrap();
     let cqe = ring.completion().next().unwrap();
     // SAFETY: its first completion.
-    let Progress::More(operation) = (unsafe { operation.complete(&cqe) }) else { panic!("one completion") };
+    let Progress::More(operation) = (unsafe { operation.complete(&cqe) }) else {
+        panic!("one completion")
+    };
     let sent = operation.result_so_far().unwrap().unwrap();
     assert!(arena.allocate().is_err(), "the kernel may still read the slot");
     assert_eq!(receive(&mut peer, sent), pattern(65536)[..sent]);
     ring.submit_and_wait(1).unwrap();
     let cqe = ring.completion().next().unwrap();
     // SAFETY: its second.
-    let Progress::Done { result, buffer, .. } = (unsafe { operation.complete(&cqe) }) else { panic!() };
+    let Progress::Done { result, buffer, .. } = (unsafe { operation.complete(&cqe) }) else {
+        panic!()
+    };
     assert_eq!(result.unwrap(), sent);
     drop(buffer);
     assert!(arena.allocate().is_ok());
 }
 
-/// A Unix socket refuses zero-copy with an error that promises a notification: the slot waits for that too.
+/// A Unix socket refuses zero-copy with an error that promises a notification: the slot waits for
+/// that too.
 #[test]
 fn an_error_that_promises_a_notification_waits_for_it() {
     let Some(mut ring) = ring("error with more") else { return };
@@ -120,7 +130,7 @@ fn an_error_that_promises_a_notification_waits_for_it() {
         return;
     }
     let arena = arena(1, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, _peer) = UnixStream::pair().unwrap();
     let sent = registered.send(&ours, filled(&arena, &pattern(65536)), SendOptions::new());
     assert!(sent.1.is_zero_copy());
@@ -134,17 +144,19 @@ fn an_error_that_promises_a_notification_waits_for_it() {
 fn small_and_foreign_sends_are_ordinary_ones() {
     let Some(mut ring) = ring("threshold") else { return };
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, mut peer) = tcp_pair();
     let small = registered.send(&ours, filled(&arena, &pattern(100)), SendOptions::new());
     assert!(!small.1.is_zero_copy());
     let outcome = run(&mut ring, small);
     assert_eq!((outcome.result.unwrap(), outcome.completions, outcome.copied), (100, 1, None));
     drop(outcome.buffer);
-    let forced = registered.send(&ours, filled(&arena, &pattern(100)), SendOptions::new().zero_copy_from(1));
+    let forced =
+        registered.send(&ours, filled(&arena, &pattern(100)), SendOptions::new().zero_copy_from(1));
     assert_eq!(forced.1.is_zero_copy(), Probe::shared().unwrap().has(Feature::SendZc));
     assert_eq!(run(&mut ring, forced).result.unwrap(), 100);
-    let foreign = registered.send(&ours, Bytes::from(pattern(50_000)), SendOptions::new().wait_all());
+    let foreign =
+        registered.send(&ours, Bytes::from(pattern(50_000)), SendOptions::new().wait_all());
     assert!(!foreign.1.is_zero_copy());
     let reader = std::thread::spawn(move || receive(&mut peer, 50_200));
     assert_eq!(run(&mut ring, foreign).result.unwrap(), 50_000);
@@ -160,9 +172,11 @@ fn a_kernel_without_zero_copy_sends_all_the_same() {
     let probe = Probe::shared().unwrap().without(Feature::SendZc);
     // SAFETY: as in `pieces::register`.
     let registered =
-        unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new().probe(probe)) }.unwrap();
+        unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new().probe(probe)) }
+            .unwrap();
     let (ours, mut peer) = tcp_pair();
-    let sent = registered.send(&ours, filled(&arena, &pattern(30_000)), SendOptions::new().wait_all());
+    let sent =
+        registered.send(&ours, filled(&arena, &pattern(30_000)), SendOptions::new().wait_all());
     assert!(!sent.1.is_zero_copy());
     assert_eq!(run(&mut ring, sent).result.unwrap(), 30_000);
     assert_eq!(receive(&mut peer, 30_000), pattern(30_000));
@@ -172,15 +186,15 @@ fn a_kernel_without_zero_copy_sends_all_the_same() {
 fn pieces_go_out_as_one_message() {
     let Some(mut ring) = ring("vectored send") else { return };
     let arena = arena(8, 65536);
-    for rung in [Rung::Slots, Rung::Regions] {
-        let registered = register(&ring, &arena, rung);
+    for mode in [RegistrationMode::Slots, RegistrationMode::Regions] {
+        let registered = register(&ring, &arena, mode);
         let (ours, mut peer) = tcp_pair();
         let pieces: Vec<_> = (0..4).map(|at| filled(&arena, &pattern(10_000 + at))).collect();
         let sent = registered.send(&ours, pieces, SendOptions::new().wait_all());
-        // One entry of the table holds them all only on the region rung.
+        // One entry of the table holds them all only on the region mode.
         let probe = Probe::shared().unwrap();
-        let one_index = rung == Rung::Regions && probe.has(Feature::VectoredFixed);
-        assert_eq!(sent.1.is_zero_copy(), one_index, "{rung:?}");
+        let one_index = mode == RegistrationMode::Regions && probe.has(Feature::VectoredFixed);
+        assert_eq!(sent.1.is_zero_copy(), one_index, "{mode:?}");
         let outcome = run(&mut ring, sent);
         assert_eq!(outcome.result.unwrap(), 40_006);
         drop(outcome.buffer);
@@ -195,12 +209,13 @@ fn pieces_go_out_as_one_message() {
 fn a_broken_connection_is_an_error_and_the_slot_comes_home() {
     let Some(mut ring) = ring("broken") else { return };
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, peer) = tcp_pair();
     ours.shutdown(std::net::Shutdown::Write).unwrap();
     drop(peer);
     for options in [SendOptions::new(), SendOptions::new().zero_copy_from(usize::MAX)] {
-        let outcome = run(&mut ring, registered.send(&ours, filled(&arena, &pattern(65536)), options));
+        let outcome =
+            run(&mut ring, registered.send(&ours, filled(&arena, &pattern(65536)), options));
         assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EPIPE));
     }
     assert_at_rest(&arena);
@@ -213,10 +228,11 @@ fn a_send_dropped_at_either_point_quarantines_its_slot() {
         return;
     }
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, Rung::Best);
+    let registered = register(&ring, &arena, RegistrationMode::Best);
     let (ours, mut peer) = tcp_pair();
     // Before the result.
-    let (entry, operation) = registered.send(&ours, filled(&arena, &pattern(20_000)), SendOptions::new());
+    let (entry, operation) =
+        registered.send(&ours, filled(&arena, &pattern(20_000)), SendOptions::new());
     push(&mut ring, &entry);
     drop(operation);
     // Between result and notification, of bytes of which others hold a share.
@@ -229,7 +245,9 @@ fn a_send_dropped_at_either_point_quarantines_its_slot() {
         ring.submit_and_wait(1).unwrap();
         let Some(cqe) = ring.completion().find(|cqe| cqe.user_data() == 7) else { continue };
         // SAFETY: its first completion.
-        let Progress::More(more) = (unsafe { operation.take().unwrap().complete(&cqe) }) else { panic!() };
+        let Progress::More(more) = (unsafe { operation.take().unwrap().complete(&cqe) }) else {
+            panic!()
+        };
         drop(more);
     }
     drop(bytes);

@@ -36,7 +36,8 @@ fn assert_states(states: SlotStates, total: usize, expected: (usize, usize, usiz
 #[test]
 fn a_slot_is_held_then_frozen_then_free_and_never_frozen_when_claimed_anew() {
     let arena = fixed(40);
-    let buffers: Vec<Buffer> = (0..34).map(|_| written(arena.allocate().unwrap(), b"bytes")).collect();
+    let buffers: Vec<Buffer> =
+        (0..34).map(|_| written(arena.allocate().unwrap(), b"bytes")).collect();
     assert_states(arena.slot_states(), 40, (6, 34, 0));
     let mut frozen: Vec<_> = buffers.into_iter().map(Buffer::freeze_in_place).collect();
     assert_states(arena.slot_states(), 40, (6, 0, 34));
@@ -105,7 +106,8 @@ fn blocks_count_with_all_of_their_smallest_blocks() {
     );
 }
 
-/// Threads that claim, freeze and free as fast as they can do not make a slot be counted twice, or not at all.
+/// Threads that claim, freeze and free as fast as they can do not make a slot be counted twice, or
+/// not at all.
 #[test]
 fn the_numbers_add_up_while_others_move() {
     let arena = fixed(100);
@@ -115,7 +117,8 @@ fn the_numbers_add_up_while_others_move() {
             let (arena, stop) = (&arena, &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let buffers: Vec<_> = (0..10 + thread).filter_map(|_| arena.allocate().ok()).collect();
+                    let buffers: Vec<_> =
+                        (0..10 + thread).filter_map(|_| arena.allocate().ok()).collect();
                     let frozen: Vec<_> =
                         buffers.into_iter().map(|buffer| written(buffer, b"x").freeze()).collect();
                     drop(frozen);

@@ -36,20 +36,27 @@ fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
 type All = [usize; 6];
 
 fn all(states: SlotStates) -> All {
-    [states.free, states.held, states.published, states.in_flight, states.frozen, states.quarantined]
+    [
+        states.free,
+        states.held,
+        states.published,
+        states.in_flight,
+        states.frozen,
+        states.quarantined,
+    ]
 }
 
 fn file_of_pipe(driver: &mut Driver) -> (FileId, std::io::PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
-    (driver.file(reader).unwrap(), writer)
+    (driver.add_file(reader).unwrap(), writer)
 }
 
 #[test]
 fn a_driver_tells_all_six_apart() {
     let Some(mut driver) = driver() else { return };
     let arena = fixed(16);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
-    assert_eq!(all(driver.slots(&arena)), [12, 0, 4, 0, 0, 0]);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    assert_eq!(all(driver.slot_states(&arena)), [12, 0, 4, 0, 0, 0]);
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     let mut received = Vec::new();
@@ -61,13 +68,13 @@ fn a_driver_tells_all_six_apart() {
         });
         // Publishes what the message took.
         driver.wait_timeout(Duration::ZERO).unwrap();
-        assert_eq!(all(driver.slots(&arena)), [12 - number, 0, 4, 0, number, 0]);
+        assert_eq!(all(driver.slot_states(&arena)), [12 - number, 0, 4, 0, number, 0]);
     }
     let (pipe, mut writer) = file_of_pipe(&mut driver);
     driver.read(pipe, arena.allocate().unwrap(), 0).unwrap();
     driver.wait_timeout(Duration::ZERO).unwrap();
     let held = arena.allocate().unwrap();
-    assert_eq!(all(driver.slots(&arena)), [7, 1, 4, 1, 3, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [7, 1, 4, 1, 3, 0]);
     // The arena alone does not know what rings do.
     assert_eq!(all(arena.slot_states()), [7, 6, 0, 0, 3, 0]);
     writer.write_all(b"done").unwrap();
@@ -76,9 +83,9 @@ fn a_driver_tells_all_six_apart() {
         read = Some(event);
         true
     });
-    assert_eq!(all(driver.slots(&arena)), [7, 2, 4, 0, 3, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [7, 2, 4, 0, 3, 0]);
     drop((received, held, read));
-    assert_eq!(all(driver.slots(&arena)), [12, 0, 4, 0, 0, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [12, 0, 4, 0, 0, 0]);
     finish(driver);
     assert_home(&arena);
 }
@@ -88,21 +95,21 @@ fn frozen_bytes_that_are_sent_count_once_and_come_back_as_frozen() {
     let Some(mut driver) = driver() else { return };
     let arena = buddy();
     let (ours, theirs) = support::tcp_pair();
-    let socket = driver.file(ours).unwrap();
+    let socket = driver.add_file(ours).unwrap();
     let bytes = written(arena.allocate(nz(256)).unwrap(), &[7; 256]).freeze();
-    assert_eq!(all(driver.slots(&arena)), [60, 0, 0, 0, 4, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [60, 0, 0, 0, 4, 0]);
     // Two slices of one block, neither at its start.
     driver.send(socket, bytes.slice(70..140)).unwrap();
     driver.send(socket, bytes.slice(200..256)).unwrap();
-    assert_eq!(all(driver.slots(&arena)), [60, 0, 0, 4, 0, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [60, 0, 0, 4, 0, 0]);
     let mut payloads: Vec<Event> = Vec::new();
     run(&mut driver, |event| {
         payloads.push(event);
         payloads.len() == 2
     });
-    assert_eq!(all(driver.slots(&arena)), [60, 0, 0, 0, 4, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [60, 0, 0, 0, 4, 0]);
     drop((bytes, payloads));
-    assert_eq!(all(driver.slots(&arena)), [64, 0, 0, 0, 0, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [64, 0, 0, 0, 0, 0]);
     finish(driver);
     drop(theirs);
 }
@@ -111,7 +118,9 @@ fn frozen_bytes_that_are_sent_count_once_and_come_back_as_frozen() {
 fn a_slot_of_an_incremental_ring_is_published_until_the_ring_is_done_with_it() {
     let Some(mut driver) = driver() else { return };
     let arena = fixed(4);
-    let ring = driver.buffer_ring(&arena, BufferRing::options().entries(2).incremental(true)).unwrap();
+    let ring = driver
+        .register_buffer_ring(&arena, BufferRing::options().entries(2).incremental(true))
+        .unwrap();
     if !driver.ring_is_incremental(ring).unwrap() {
         return eprintln!("SKIPPED: no incremental consumption (Linux 6.12)");
     }
@@ -126,10 +135,10 @@ fn a_slot_of_an_incremental_ring_is_published_until_the_ring_is_done_with_it() {
         });
     };
     receive(&mut driver, 24);
-    assert_eq!(all(driver.slots(&arena)), [2, 0, 2, 0, 0, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [2, 0, 2, 0, 0, 0]);
     receive(&mut driver, 40);
     driver.wait_timeout(Duration::ZERO).unwrap();
-    assert_eq!(all(driver.slots(&arena)), [1, 0, 2, 0, 1, 0]);
+    assert_eq!(all(driver.slot_states(&arena)), [1, 0, 2, 0, 1, 0]);
     drop(held);
     finish(driver);
     assert_home(&arena);
@@ -142,15 +151,15 @@ fn what_is_lost_is_quarantined_whatever_it_was() {
     let registered = driver.register(&arena).unwrap();
     // Operations that are made and never handed back: nobody can know what the kernel does.
     let (reader, writer) = std::io::pipe().unwrap();
-    let pieces = driver.registered(registered).unwrap();
+    let pieces = driver.arena(registered).unwrap();
     drop(pieces.read(&reader, arena.allocate(nz(128)).unwrap(), 0));
-    assert_eq!(all(driver.slots(&arena)), [62, 0, 0, 0, 0, 2]);
+    assert_eq!(all(driver.slot_states(&arena)), [62, 0, 0, 0, 0, 2]);
     // Two slices far from the start of one block lose it once.
     let bytes = Bytes::from(written(arena.allocate(nz(1024)).unwrap(), &[1; 1024]));
     drop(pieces.write(&writer, bytes.slice(300..400), 0));
     drop(pieces.write(&writer, bytes.slice(900..), 0));
     drop(bytes);
-    assert_eq!(all(driver.slots(&arena)), [46, 0, 0, 0, 0, 18]);
+    assert_eq!(all(driver.slot_states(&arena)), [46, 0, 0, 0, 0, 18]);
     assert_eq!(arena.metrics().quarantined, 2);
     finish(driver);
     assert_eq!(all(arena.slot_states()), [46, 0, 0, 0, 0, 18]);

@@ -1,7 +1,9 @@
-//! Everything at once, for as long as asked: random streams, resets, cancellations, slow holders, rings of every kind, drivers that
-//! are dropped in the middle. Content is verified; nothing may leak and nothing may need quarantine.
+//! Everything at once, for as long as asked: random streams, resets, cancellations, slow holders,
+//! rings of every kind, drivers that are dropped in the middle. Content is verified; nothing may
+//! leak and nothing may need quarantine.
 //!
-//! `URING_ARENA_SOAK_SECONDS` says how long (2), `URING_ARENA_SOAK_SEED` what happens. See `scripts/soak`.
+//! `URING_ARENA_SOAK_SECONDS` says how long (2), `URING_ARENA_SOAK_SEED` what happens. See
+//! `scripts/soak`.
 #![cfg(all(feature = "io-uring", target_os = "linux"))]
 
 mod support;
@@ -106,7 +108,8 @@ fn start_holder(mut dice: Dice) -> (Sender<Held>, JoinHandle<()>) {
                 std::thread::sleep(Duration::from_micros(dice.roll(1000)));
             }
             while kept.len() > 3 || (!kept.is_empty() && dice.one_in(2)) {
-                let Held { stream, start, bytes } = kept.swap_remove(dice.roll(kept.len() as u64) as usize);
+                let Held { stream, start, bytes } =
+                    kept.swap_remove(dice.roll(kept.len() as u64) as usize);
                 assert!(is_part(stream, start, &bytes), "stream {stream} differs at {start}");
             }
         }
@@ -180,7 +183,7 @@ fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) 
         .copy_below([0, 0, 200, 5000][dice.roll(4) as usize])
         .incremental(dice.one_in(3))
         .bundles(dice.one_in(3));
-    let ring = driver.buffer_ring(arena, options).unwrap();
+    let ring = driver.register_buffer_ring(arena, options).unwrap();
     let (holders, threads): (Vec<_>, Vec<_>) =
         (0..HOLDERS).map(|_| start_holder(Dice(dice.roll(u64::MAX) | 1))).unzip();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -189,7 +192,8 @@ fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) 
     let dropped_early = dice.one_in(3);
     let (streams, senders) = (HashMap::new(), Vec::new());
     let mut life = Life { driver, ring, dice, streams, senders, holders, verified: 0 };
-    // One slot of 128 bytes, held a millisecond each time, takes its time for 150 streams: stuck is who makes no progress.
+    // One slot of 128 bytes, held a millisecond each time, takes its time for 150 streams: stuck is
+    // who makes no progress.
     let mut progress = Instant::now();
     while left > 0 || (!life.streams.is_empty() && !dropped_early) {
         while left > 0 && life.streams.len() < streams_max {
@@ -201,7 +205,11 @@ fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) 
         if life.take() {
             progress = Instant::now();
         }
-        assert!(progress.elapsed() < support::PATIENCE, "stuck: {arena:?} {:?}", life.driver.metrics());
+        assert!(
+            progress.elapsed() < support::PATIENCE,
+            "stuck: {arena:?} {:?}",
+            life.driver.metrics()
+        );
         if Instant::now() > until {
             break;
         }
@@ -222,8 +230,8 @@ fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) 
 fn soak() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = number("URING_ARENA_SOAK_SECONDS").unwrap_or(2);
-    let seed =
-        number("URING_ARENA_SOAK_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
+    let seed = number("URING_ARENA_SOAK_SEED")
+        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
     eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={seconds}");
     let mut dice = Dice(seed | 1);
     let until = Instant::now() + Duration::from_secs(seconds);

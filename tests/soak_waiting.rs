@@ -1,4 +1,5 @@
-//! Twice as many claims as slots, freed on other threads only, with random cancellation: no wake is ever lost.
+//! Twice as many claims as slots, freed on other threads only, with random cancellation: no wake is
+//! ever lost.
 //!
 //! A short form by default; `scripts/soak-waiting` runs ten million cycles.
 #![cfg(feature = "async-alloc")]
@@ -65,11 +66,14 @@ impl Soak {
 }
 
 fn cycles(short: u64) -> u64 {
-    std::env::var("SOAK_CYCLES").ok().map_or(short, |cycles| cycles.parse().expect("a number of cycles"))
+    std::env::var("SOAK_CYCLES")
+        .ok()
+        .map_or(short, |cycles| cycles.parse().expect("a number of cycles"))
 }
 
 fn next(random: &mut u64) -> u64 {
-    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *random =
+        random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *random >> 33
 }
 

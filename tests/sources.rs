@@ -41,9 +41,12 @@ fn atomics_and_cells_go_through_sync() {
             continue;
         }
         for (line, code) in code_lines(&text) {
-            for banned in
-                ["std::sync::atomic", "core::sync::atomic", "std::sync::Mutex", "std::cell::UnsafeCell"]
-            {
+            for banned in [
+                "std::sync::atomic",
+                "core::sync::atomic",
+                "std::sync::Mutex",
+                "std::cell::UnsafeCell",
+            ] {
                 assert!(!code.contains(banned), "src/{name}:{line}: {banned} goes around sync.rs");
             }
         }
@@ -66,7 +69,8 @@ fn unsafe_code_is_allowed_by_name_and_explained() {
 fn a_folder_uses_only_those_above_it() {
     let order = ["region", "slots", "lease", "buffer", "arena", "uring", "driver", "runtime"];
     for (name, text) in sources() {
-        let Some(own) = order.iter().position(|folder| name.starts_with(&format!("{folder}/"))) else {
+        let Some(own) = order.iter().position(|folder| name.starts_with(&format!("{folder}/")))
+        else {
             continue;
         };
         if name.contains("test") || name.contains("loom") {
@@ -80,7 +84,10 @@ fn a_folder_uses_only_those_above_it() {
                 );
             }
             if order[own] == "slots" {
-                assert!(!code.contains("crate::region"), "src/{name}:{line}: the books know no memory");
+                assert!(
+                    !code.contains("crate::region"),
+                    "src/{name}:{line}: the books know no memory"
+                );
             }
         }
     }

@@ -41,8 +41,8 @@ fn memory_goes_anywhere() {
 #[test]
 fn a_ring_stays_on_its_thread_and_what_it_needs_of_others_goes_there() {
     use uring_arena::{
-        BufferRing, Datagram, Drained, Driver, DriverBuilder, Event, InFlight, Operation, Probe,
-        RegisterOptions, RegisteredArena,
+        BufferRing, Datagram, DrainReport, Driver, DriverBuilder, Event, InFlight, Operation,
+        Probe, RegisterOptions, RegisteredArena,
     };
 
     // The kernel runs completions for the thread that submits, and only that one may register.
@@ -54,7 +54,7 @@ fn a_ring_stays_on_its_thread_and_what_it_needs_of_others_goes_there() {
     may_move::<Event>();
     may_move::<Event<ArenaBytes>>();
     may_move::<Datagram<ArenaBytes>>();
-    may_move::<Drained>();
+    may_move::<DrainReport>();
     may_move::<std::task::Waker>();
     // A registration is cloned from by other threads; pieces go where the ring of their user goes.
     may_be_shared::<RegisteredArena>();

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use uring_arena::{AsyncFixedArena, BuddyWaiter, FixedArena, NotifyWaiters, WaitRegistration, Waiter};
+use uring_arena::{
+    AsyncFixedArena, BuddyWaiter, FixedArena, NotifyWaiters, WaitRegistration, Waiter,
+};
 
 fn build<W: Waiter>(slots: usize, policy: W) -> AsyncFixedArena<W> {
     let (count, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(64).unwrap());
@@ -88,10 +90,16 @@ async fn a_policy_that_registers_late_loses_no_wake() {
         })
         .collect();
     for task in tasks {
-        tokio::time::timeout(Duration::from_secs(60), task).await.expect("no wake is lost").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), task)
+            .await
+            .expect("no wake is lost")
+            .unwrap();
     }
     let metrics = arena.metrics();
-    assert_eq!((metrics.allocations_ok, metrics.frees, metrics.allocations_failed), (16_000, 16_000, 0));
+    assert_eq!(
+        (metrics.allocations_ok, metrics.frees, metrics.allocations_failed),
+        (16_000, 16_000, 0)
+    );
 }
 
 #[test]
@@ -99,7 +107,8 @@ fn a_thread_waits_under_any_policy() {
     let arena = build(1, Stack::default());
     let held = arena.allocate().unwrap();
     let other = arena.clone();
-    let thread = std::thread::spawn(move || other.allocate_timeout(Duration::from_secs(60)).is_ok());
+    let thread =
+        std::thread::spawn(move || other.allocate_timeout(Duration::from_secs(60)).is_ok());
     std::thread::sleep(Duration::from_millis(5));
     drop(held);
     assert!(thread.join().unwrap());
@@ -142,7 +151,10 @@ fn a_block_wakes_as_many_as_fit() {
     small.iter_mut().for_each(|registration| registration.as_mut().prepare());
     large.as_mut().prepare();
     BuddyWaiter::wake(&policy, 4);
-    let woken = small.iter_mut().filter_map(|wait| poll(&mut wait.as_mut()).is_ready().then_some(())).count();
+    let woken = small
+        .iter_mut()
+        .filter_map(|wait| poll(&mut wait.as_mut()).is_ready().then_some(()))
+        .count();
     assert_eq!(woken, 8);
     assert!(poll(&mut large).is_ready(), "the block may have merged into a larger one");
 }

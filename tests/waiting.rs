@@ -1,4 +1,5 @@
-//! Waiting for slots, on tokio, on a bare executor, and on threads without any; other executors are in `waiting_executors.rs`.
+//! Waiting for slots, on tokio, on a bare executor, and on threads without any; other executors are
+//! in `waiting_executors.rs`.
 #![cfg(feature = "async-alloc")]
 
 use std::cell::RefCell;
@@ -13,10 +14,15 @@ use std::time::Duration;
 
 use futures::executor::{LocalPool, block_on};
 use futures::task::LocalSpawnExt;
-use uring_arena::{AllocError, AsyncFixedArena, Buffer, FixedArena, FixedArenaBuilder, NotifyWaiters};
+use uring_arena::{
+    AllocError, AsyncFixedArena, Buffer, FixedArena, FixedArenaBuilder, NotifyWaiters,
+};
 
 fn slots(count: usize) -> FixedArenaBuilder {
-    FixedArena::with_slot_capacity(NonZeroUsize::new(count).unwrap(), NonZeroUsize::new(64).unwrap())
+    FixedArena::with_slot_capacity(
+        NonZeroUsize::new(count).unwrap(),
+        NonZeroUsize::new(64).unwrap(),
+    )
 }
 
 fn arena(count: usize) -> AsyncFixedArena {
@@ -131,14 +137,18 @@ fn waiting_is_no_failure_and_a_timeout_is_one() {
     }
     drop(waiting);
     assert_eq!(arena.metrics().allocations_failed, 0);
-    assert_eq!(arena.allocate_timeout(Duration::from_millis(2)).unwrap_err(), AllocError::ArenaFull);
+    assert_eq!(
+        arena.allocate_timeout(Duration::from_millis(2)).unwrap_err(),
+        AllocError::ArenaFull
+    );
     assert_eq!(arena.allocate_timeout(Duration::ZERO).unwrap_err(), AllocError::ArenaFull);
     assert_eq!(arena.metrics().allocations_failed, 2);
     drop(held);
     assert_at_rest(&arena);
 }
 
-/// The peer hangs here: each uncontended claim leaves a tombstone that a later waiter is queued behind.
+/// The peer hangs here: each uncontended claim leaves a tombstone that a later waiter is queued
+/// behind.
 #[test]
 fn uncontended_claims_leave_nothing_behind() {
     let arena = arena(1);
@@ -164,7 +174,8 @@ fn threads_and_tasks_share_one_queue() {
     let mut first = pin!(arena.allocate_async());
     assert!(poll_with(&mut first, &Arc::default()).is_pending());
     let other = arena.clone();
-    let thread = std::thread::spawn(move || other.allocate_timeout(Duration::MAX).unwrap().capacity());
+    let thread =
+        std::thread::spawn(move || other.allocate_timeout(Duration::MAX).unwrap().capacity());
     drop(held);
     let Poll::Ready(buffer) = poll_with(&mut first, &Arc::default()) else {
         panic!("first come, first served")
@@ -182,7 +193,9 @@ fn an_arena_of_many_words_wakes_too() {
         let mut waiting = pin!(arena.allocate_async());
         assert!(poll_with(&mut waiting, &Arc::default()).is_pending());
         drop(held.swap_remove(at));
-        let Poll::Ready(buffer) = poll_with(&mut waiting, &Arc::default()) else { panic!("no wake") };
+        let Poll::Ready(buffer) = poll_with(&mut waiting, &Arc::default()) else {
+            panic!("no wake")
+        };
         held.push(buffer);
     }
     drop(held);
@@ -213,8 +226,14 @@ fn a_wake_that_drops_the_waiting_task_does_not_lock_up() {
     let task: Task = Mutex::new(Some(Box::pin(async move { waiting.allocate_async().await })));
     let orphan = Arc::new(Orphan { task, executor });
     let waker = Waker::from(orphan.clone());
-    let polled =
-        orphan.task.lock().unwrap().as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&waker));
+    let polled = orphan
+        .task
+        .lock()
+        .unwrap()
+        .as_mut()
+        .unwrap()
+        .as_mut()
+        .poll(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
     drop((orphan, waker, gone));
     drop(held);
@@ -258,7 +277,10 @@ async fn two_hundred_tokio_tasks_share_four_slots() {
         })
         .collect();
     for task in tasks {
-        tokio::time::timeout(Duration::from_secs(60), task).await.expect("no wake is lost").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), task)
+            .await
+            .expect("no wake is lost")
+            .unwrap();
     }
     assert_at_rest(&arena);
     assert_eq!(arena.metrics().allocations_failed, 1, "that of `assert_at_rest` alone");

@@ -46,7 +46,9 @@ type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Buffer, AllocError>> + 'a>
 fn wait(arena: &AsyncBuddyArena, len: usize) -> (Waiting<'_>, Arc<Count>) {
     let (mut future, count): (Waiting, _) =
         (Box::pin(arena.allocate_async(bytes(len))), Arc::<Count>::default());
-    assert!(future.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone()))).is_pending());
+    assert!(
+        future.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone()))).is_pending()
+    );
     (future, count)
 }
 
@@ -65,7 +67,10 @@ fn what_can_never_fit_fails_at_once() {
     let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Err(AllocError::RequestTooLarge))));
     let day = Duration::from_secs(86_400);
-    assert_eq!(arena.allocate_timeout(bytes(64 * 17), day).unwrap_err(), AllocError::RequestTooLarge);
+    assert_eq!(
+        arena.allocate_timeout(bytes(64 * 17), day).unwrap_err(),
+        AllocError::RequestTooLarge
+    );
     drop(held);
 }
 
@@ -114,8 +119,8 @@ fn a_large_one_that_cannot_be_served_does_not_stop_small_ones() {
     assert!(poll(&mut large).is_some());
 }
 
-/// Small blocks come and go without end and never leave a large one's room empty at once; it is served all the same, within
-/// the frees that pass it over and one for each of its units.
+/// Small blocks come and go without end and never leave a large one's room empty at once; it is
+/// served all the same, within the frees that pass it over and one for each of its units.
 #[test]
 fn small_ones_do_not_starve_a_large_one() {
     for large_units in [2, 8, 16, 32] {
@@ -144,7 +149,8 @@ fn small_ones_do_not_starve_a_large_one() {
 fn a_large_one_is_served_beside_a_block_that_stays() {
     let arena = arena(64);
     let mut held: std::collections::VecDeque<_> = fill(&arena, 64).into();
-    // Unit 17 stays; the hoard is made around the unit that comes back as the seventeenth, and small ones come and go.
+    // Unit 17 stays; the hoard is made around the unit that comes back as the seventeenth, and
+    // small ones come and go.
     let stays = held.remove(17);
     let (mut large, _) = wait(&arena, 64 * 16);
     let mut frees = 0;

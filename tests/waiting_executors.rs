@@ -1,4 +1,5 @@
-//! Waiting for a slot asks nothing of the executor but to be woken: the same claims on smol's, and on the runtimes of other rings.
+//! Waiting for a slot asks nothing of the executor but to be woken: the same claims on smol's, and
+//! on the runtimes of other rings.
 #![cfg(feature = "async-alloc")]
 
 use std::future::Future;
@@ -40,7 +41,8 @@ fn pause() -> impl Future<Output = ()> {
     Pause(false)
 }
 
-/// A task that claims again and again, and gives up on every third claim if it does not get it at once.
+/// A task that claims again and again, and gives up on every third claim if it does not get it at
+/// once.
 async fn claim_many(arena: AsyncFixedArena) {
     for turn in 0..CLAIMS {
         let mut claim = Box::pin(arena.allocate_async());

@@ -44,7 +44,8 @@ impl Runtime {
         self.spawned.borrow_mut().push(Some(Box::pin(task)));
     }
 
-    /// Runs tasks, timers and completions until every task is done, and the kernel with all that they began.
+    /// Runs tasks, timers and completions until every task is done, and the kernel with all that
+    /// they began.
     pub fn run(&self) -> io::Result<()> {
         let (wake, woken) = mpsc::channel();
         let mut tasks: Vec<(Task, Waker)> = Vec::new();
@@ -76,7 +77,8 @@ impl Runtime {
     /// The future's output, or `None` if it takes longer than `patience`: it is dropped then.
     pub async fn timeout<F: Future>(&self, patience: Duration, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
-        // No other future that waits lies at this address: it tells timers of the same instant apart.
+        // No other future that waits lies at this address: it tells timers of the same instant
+        // apart.
         let timer = (Instant::now() + patience, (&raw const future).addr());
         let output = poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -91,7 +93,8 @@ impl Runtime {
         output
     }
 
-    /// Wakes those whose time has come. Gives the time until the next one, if there is one: none at all if somebody was woken.
+    /// Wakes those whose time has come. Gives the time until the next one, if there is one: none at
+    /// all if somebody was woken.
     fn fire_timers(&self) -> Option<Duration> {
         let mut timers = self.timers.borrow_mut();
         let now = Instant::now();

@@ -1,9 +1,11 @@
-//! The ring and the table of operations. What is in flight belongs to the table; futures hold nothing but a number.
+//! The ring and the table of operations. What is in flight belongs to the table; futures hold
+//! nothing but a number.
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of `RegisteredArena`. 1. `begin` alone pushes entries that name memory or files, and puts both into the table
-//! first. 2. A completion carries its place, which is free again only after the last completion. 3. Nothing is ever unregistered.
+//! Unsafe here: the contract of `RegisteredArena`. 1. `begin` alone pushes entries that name memory
+//! or files, and puts both into the table first. 2. A completion carries its place, which is free
+//! again only after the last completion. 3. Nothing is ever unregistered.
 #![allow(unsafe_code)]
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -14,7 +16,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use uring_arena::{Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, Rung, SendOptions};
+use uring_arena::{
+    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationMode,
+    SendOptions,
+};
 
 /// The `user_data` of entries that nobody waits for.
 const NOBODY: u64 = u64::MAX;
@@ -66,7 +71,8 @@ impl SharedRing {
         self.begin(entry, Some(operation), file)?.await.0
     }
 
-    /// Puts an operation into the table and pushes its entry. If that fails it stays there, and its slot is lost, not freed.
+    /// Puts an operation into the table and pushes its entry. If that fails it stays there, and its
+    /// slot is lost, not freed.
     fn begin(&self, entry: squeue::Entry, operation: Held, file: File) -> io::Result<OutcomeOf> {
         let mut ring = self.0.borrow_mut();
         let free = ring.free.pop();
@@ -83,8 +89,16 @@ impl Ring {
     pub fn new(arena: &FixedArena) -> Result<Ring, Box<dyn std::error::Error>> {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         // SAFETY: see the head of this file.
-        let registered = unsafe { RegisteredArena::register(&uring, arena, Rung::Best)? };
-        Ok(Ring { uring, registered, places: Vec::new(), free: Vec::new(), in_flight: 0, cancelled: 0 })
+        let registered =
+            unsafe { RegisteredArena::register(&uring, arena, RegistrationMode::Best)? };
+        Ok(Ring {
+            uring,
+            registered,
+            places: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            cancelled: 0,
+        })
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
@@ -99,7 +113,9 @@ impl Ring {
     pub fn turn(&mut self, patience: Option<Duration>) -> io::Result<()> {
         let (submitter, patience) = (self.uring.submitter(), patience.map(types::Timespec::from));
         let submitted = match &patience {
-            Some(patience) => submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(patience)),
+            Some(patience) => {
+                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(patience))
+            }
             None => submitter.submit_and_wait(1),
         };
         match submitted.map_err(|error| error.raw_os_error()) {
@@ -159,7 +175,8 @@ impl Future for OutcomeOf {
 }
 
 impl Drop for OutcomeOf {
-    /// The operation stays in the table until the kernel is done with it. Asked to cancel, that is soon; else when the peer acts.
+    /// The operation stays in the table until the kernel is done with it. Asked to cancel, that is
+    /// soon; else when the peer acts.
     fn drop(&mut self) {
         let Some(at) = self.place else { return };
         let ring = &mut *self.ring.0.borrow_mut();

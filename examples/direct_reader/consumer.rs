@@ -1,4 +1,5 @@
-//! Where the blocks go: a thread that takes the checksum, in order. And the ordinary read that it is compared with.
+//! Where the blocks go: a thread that takes the checksum, in order. And the ordinary read that it
+//! is compared with.
 
 use std::fmt;
 use std::fs::File;

@@ -52,7 +52,8 @@ impl Options {
                 }
                 Long("block") => {
                     let advice = "a larger one gains nothing, use more at a time";
-                    options.block = size_within("--block", parser.value()?, 1 << 30, advice)? as usize;
+                    options.block =
+                        size_within("--block", parser.value()?, 1 << 30, advice)? as usize;
                 }
                 Long("buffered") => options.buffered = true,
                 Long("verify") => options.verify = true,
@@ -62,7 +63,12 @@ impl Options {
                     return Ok(None);
                 }
                 Value(path) if options.file.is_none() => options.file = Some(path.into()),
-                other => return Err(mistake(format!("{}; --help lists the options", other.unexpected()))),
+                other => {
+                    return Err(mistake(format!(
+                        "{}; --help lists the options",
+                        other.unexpected()
+                    )));
+                }
             }
         }
         if !options.block.is_multiple_of(BLOCK_STEP) {

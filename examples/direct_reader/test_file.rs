@@ -16,11 +16,13 @@ impl TestFile {
     pub fn make(len: u64) -> Result<TestFile, Box<dyn Error>> {
         let name = format!("direct_reader-{}.tmp", std::process::id());
         let path = std::env::current_dir()?.join(name);
-        let file = File::create_new(&path)
-            .map_err(|error| mistake(format!("{}: {error}; name a FILE to read instead", path.display())))?;
+        let file = File::create_new(&path).map_err(|error| {
+            mistake(format!("{}: {error}; name a FILE to read instead", path.display()))
+        })?;
         let made = TestFile { path };
-        fill(file, len)
-            .map_err(|error| mistake(format!("{}: {error}; ask for less by --bytes", made.path.display())))?;
+        fill(file, len).map_err(|error| {
+            mistake(format!("{}: {error}; ask for less by --bytes", made.path.display()))
+        })?;
         Ok(made)
     }
 

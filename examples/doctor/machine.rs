@@ -20,9 +20,13 @@ fn huge_page_mode() -> Option<String> {
 
 pub fn transparent_huge_pages() -> String {
     match huge_page_mode() {
-        Some(mode) if mode == "madvise" => "yes, for those that ask: Backing::TransparentHuge".into(),
+        Some(mode) if mode == "madvise" => {
+            "yes, for those that ask: Backing::TransparentHuge".into()
+        }
         Some(mode) if mode == "always" => "yes, always".into(),
-        Some(_) => "NO: switched off; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into(),
+        Some(_) => {
+            "NO: switched off; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into()
+        }
         None => "NO: this kernel is built without".into(),
     }
 }
@@ -34,7 +38,8 @@ pub fn can_ask_for_huge_pages() -> bool {
 /// The pool of reserved huge pages of this size.
 pub fn huge_pages(kib: u64) -> String {
     let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
-    let number = |file: &str| read(&format!("{folder}/{file}")).and_then(|text| text.parse::<u64>().ok());
+    let number =
+        |file: &str| read(&format!("{folder}/{file}")).and_then(|text| text.parse::<u64>().ok());
     match (number("nr_hugepages"), number("free_hugepages")) {
         (Some(0), _) => format!("none reserved; echo N > {folder}/nr_hugepages"),
         (Some(all), Some(free)) => format!("{free} free of {all} reserved"),

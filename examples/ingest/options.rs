@@ -45,11 +45,14 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("listen") => options.listen = Some(parser.value()?.to_string_lossy().into_owned()),
+                Long("listen") => {
+                    options.listen = Some(parser.value()?.to_string_lossy().into_owned())
+                }
                 Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
                 Long("slots") => {
                     let advice = "more gain nothing";
-                    options.slots = nonzero(size_within("--slots", parser.value()?, 1 << 14, advice)?)?;
+                    options.slots =
+                        nonzero(size_within("--slots", parser.value()?, 1 << 14, advice)?)?;
                 }
                 Long("slot-bytes") => {
                     let advice = "a larger one gains nothing, use more slots";
@@ -62,7 +65,12 @@ impl Options {
                     return Ok(None);
                 }
                 Value(path) if !options.keep => (options.file, options.keep) = (path.into(), true),
-                other => return Err(mistake(format!("{}; --help lists the options", other.unexpected()))),
+                other => {
+                    return Err(mistake(format!(
+                        "{}; --help lists the options",
+                        other.unexpected()
+                    )));
+                }
             }
         }
         if !options.slot_bytes.get().is_multiple_of(crate::STEP) {

@@ -45,7 +45,9 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("listen") => options.listen = Some(parser.value()?.to_string_lossy().into_owned()),
+                Long("listen") => {
+                    options.listen = Some(parser.value()?.to_string_lossy().into_owned())
+                }
                 Long("to") => options.to = Some(parser.value()?.to_string_lossy().into_owned()),
                 Long("connections") => {
                     let advice = "use several processes";
@@ -55,7 +57,8 @@ impl Options {
                 Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
                 Long("slots") => {
                     let advice = "a buffer id of the kernel numbers no more, use larger slots";
-                    options.slots = nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?)?;
+                    options.slots =
+                        nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?)?;
                 }
                 Long("slot-bytes") => {
                     let advice = "a larger one gains nothing, use more slots";
@@ -70,7 +73,12 @@ impl Options {
                     println!("{HELP}");
                     return Ok(None);
                 }
-                other => return Err(mistake(format!("{}; --help lists the options", other.unexpected()))),
+                other => {
+                    return Err(mistake(format!(
+                        "{}; --help lists the options",
+                        other.unexpected()
+                    )));
+                }
             }
         }
         Ok(Some(options))

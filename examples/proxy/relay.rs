@@ -12,11 +12,13 @@ use uring_arena::{
 use crate::options::Options;
 use crate::support::mistake;
 
-/// Shorter messages are copied to the heap, so that they do not hold a slot until the peer takes them.
+/// Shorter messages are copied to the heap, so that they do not hold a slot until the peer takes
+/// them.
 const COPY_BELOW: usize = 512;
 
-/// The two ways of a connection. Each has an arena and a buffer ring of its own: if both drew on one, a peer that takes
-/// nothing until it has sent something could starve the way that it waits for.
+/// The two ways of a connection. Each has an arena and a buffer ring of its own: if both drew on
+/// one, a peer that takes nothing until it has sent something could starve the way that it waits
+/// for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     There,
@@ -68,8 +70,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(options: &Options) -> Result<Relay, Box<dyn Error>> {
-        let arena =
-            || FixedArena::with_slot_capacity(options.slots, options.slot_bytes).alignment(4096).build();
+        let arena = || {
+            FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
+                .alignment(4096)
+                .build()
+        };
         let arenas = [arena()?, arena()?];
         let mut driver = Driver::builder().build()?;
         for arena in &arenas {
@@ -77,7 +82,10 @@ impl Relay {
             driver.register(arena)?;
         }
         let ring = BufferRing::options().copy_below(COPY_BELOW);
-        let rings = [driver.buffer_ring(&arenas[0], ring)?, driver.buffer_ring(&arenas[1], ring)?];
+        let rings = [
+            driver.register_buffer_ring(&arenas[0], ring)?,
+            driver.register_buffer_ring(&arenas[1], ring)?,
+        ];
         Ok(Relay {
             driver,
             arenas,
@@ -173,7 +181,7 @@ impl Relay {
         key: LaneKey,
     ) -> Result<Lane, Box<dyn Error>> {
         let to_socket = to.try_clone()?;
-        let to = self.driver.file(to.try_clone()?)?;
+        let to = self.driver.add_file(to.try_clone()?)?;
         let from = self.driver.receive(self.rings[key.1 as usize], from.try_clone()?)?;
         self.receiving.insert(from, key);
         Ok(Lane { from, to, to_socket, sends: 0, ended: false })
@@ -187,7 +195,8 @@ impl Relay {
         }
     }
 
-    /// When all of one way has been sent on, the peer is told; when both are, the connection is over.
+    /// When all of one way has been sent on, the peer is told; when both are, the connection is
+    /// over.
     fn end_if_over(&mut self, key: LaneKey) -> Result<(), Box<dyn Error>> {
         let Some(lane) = self.lane(key).filter(|lane| lane.is_over()) else { return Ok(()) };
         // A peer that is gone needs no telling.
@@ -209,7 +218,10 @@ impl Relay {
         let drained = self.driver.drain(Duration::from_secs(10))?;
         let leaked: usize = self.arenas.iter().map(|arena| arena.metrics().bytes_live).sum();
         if leaked != 0 || drained.in_flight != 0 {
-            return Err(mistake(format!("{leaked} bytes leaked, {} operations left", drained.in_flight)));
+            return Err(mistake(format!(
+                "{leaked} bytes leaked, {} operations left",
+                drained.in_flight
+            )));
         }
         Ok(())
     }

@@ -20,7 +20,11 @@ type Client = (JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>);
 
 impl Traffic {
     /// Starts the server, and clients that connect to `proxy`; they send `bytes` bytes together.
-    pub fn start(proxy: SocketAddr, connections: usize, bytes: u64) -> Result<Traffic, Box<dyn Error>> {
+    pub fn start(
+        proxy: SocketAddr,
+        connections: usize,
+        bytes: u64,
+    ) -> Result<Traffic, Box<dyn Error>> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let server = listener.local_addr()?.to_string();
         std::thread::spawn(move || serve(&listener, connections));
@@ -45,7 +49,8 @@ impl Traffic {
         let mut all = 0;
         for (client, (sends, receives)) in self.clients.into_iter().enumerate() {
             let panicked = |_| mistake("a client panicked");
-            let (sent, received) = (sends.join().map_err(panicked)??, receives.join().map_err(panicked)??);
+            let (sent, received) =
+                (sends.join().map_err(panicked)??, receives.join().map_err(panicked)??);
             if sent != received {
                 return Err(mistake(format!(
                     "client {client}: sent {} bytes ({:08x}), got {} bytes ({:08x}) back",

@@ -59,7 +59,8 @@ impl Options {
                 }
                 Long("slots") => {
                     let advice = "a buffer id of the kernel numbers no more, use larger slots";
-                    options.slots = nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?);
+                    options.slots =
+                        nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?);
                 }
                 Long("slot-bytes") => {
                     let advice = "a larger one gains nothing, use more slots";
@@ -68,12 +69,19 @@ impl Options {
                 }
                 Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
                 Long("file") => options.file = parser.value()?.into(),
-                Long("listen") => options.listen = Some(parser.value()?.to_string_lossy().into_owned()),
+                Long("listen") => {
+                    options.listen = Some(parser.value()?.to_string_lossy().into_owned())
+                }
                 Long("help") | Short('h') => {
                     println!("{HELP}");
                     return Ok(None);
                 }
-                other => return Err(mistake(format!("{}; --help lists the options", other.unexpected()))),
+                other => {
+                    return Err(mistake(format!(
+                        "{}; --help lists the options",
+                        other.unexpected()
+                    )));
+                }
             }
         }
         if options.file.as_os_str().is_empty() {

@@ -37,10 +37,15 @@ struct Outgoing {
 
 impl Senders {
     /// Sends `bytes` over all of `sockets` together.
-    pub fn start(sockets: Vec<TcpStream>, path: &Path, bytes: u64) -> Result<Senders, Box<dyn Error>> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        path: &Path,
+        bytes: u64,
+    ) -> Result<Senders, Box<dyn Error>> {
         let name = path.display();
-        let file = File::open(path)
-            .map_err(|error| mistake(format!("--file {name}: {error}; name a file that can be read")))?;
+        let file = File::open(path).map_err(|error| {
+            mistake(format!("--file {name}: {error}; name a file that can be read"))
+        })?;
         let file_bytes = file.metadata()?.len();
         if !file.metadata()?.is_file() || file_bytes == 0 {
             return Err(mistake(format!(
@@ -48,7 +53,8 @@ impl Senders {
             )));
         }
         let connections = sockets.len();
-        let mut shares: Vec<Vec<Outgoing>> = (0..connections.min(THREADS_MAX)).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<Outgoing>> =
+            (0..connections.min(THREADS_MAX)).map(|_| Vec::new()).collect();
         for (number, socket) in sockets.into_iter().enumerate() {
             let (each, rest) = (bytes / connections as u64, bytes % connections as u64);
             let left = each + u64::from((number as u64) < rest);
@@ -73,7 +79,9 @@ impl Senders {
         let mut sent = vec![Stream::default(); self.connections];
         for thread in self.threads {
             let share = thread.join().map_err(|_| mistake("a sender panicked"))?;
-            for (number, stream) in share.map_err(|error| mistake(format!("sending failed: {error}")))? {
+            for (number, stream) in
+                share.map_err(|error| mistake(format!("sending failed: {error}")))?
+            {
                 sent[number] = stream;
             }
         }

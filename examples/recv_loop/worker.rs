@@ -1,4 +1,5 @@
-//! The other thread: takes the checksum of every stream and drops the bytes, which frees their slots.
+//! The other thread: takes the checksum of every stream and drops the bytes, which frees their
+//! slots.
 
 use std::fmt;
 use std::io;
@@ -47,7 +48,8 @@ impl Worker {
         let (sender, queue) = mpsc::channel();
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        let thread = thread::spawn(move || work(&queue, vec![Stream::default(); streams], &counter));
+        let thread =
+            thread::spawn(move || work(&queue, vec![Stream::default(); streams], &counter));
         (sender, Worker { thread, dropped })
     }
 

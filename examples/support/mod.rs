@@ -41,7 +41,11 @@ pub fn run(main: impl FnOnce() -> Result<(), Box<dyn Error>>) -> ExitCode {
 pub fn size(option: &str, value: OsString) -> Result<u64, Box<dyn Error>> {
     let text = value.to_string_lossy();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+    let shift = match text[digits.len()..]
+        .to_ascii_uppercase()
+        .trim_end_matches("IB")
+        .trim_end_matches('B')
+    {
         "" => Some(0),
         "K" => Some(10),
         "M" => Some(20),
@@ -58,10 +62,17 @@ pub fn size(option: &str, value: OsString) -> Result<u64, Box<dyn Error>> {
 }
 
 /// As [`size`], but at least 1 and at most `limit`; `advice` says what to do about more.
-pub fn size_within(option: &str, value: OsString, limit: u64, advice: &str) -> Result<u64, Box<dyn Error>> {
+pub fn size_within(
+    option: &str,
+    value: OsString,
+    limit: u64,
+    advice: &str,
+) -> Result<u64, Box<dyn Error>> {
     match size(option, value)? {
         0 => Err(mistake(format!("{option} 0: must be at least 1"))),
-        size if size > limit => Err(mistake(format!("{option} {size}: must be at most {limit}; {advice}"))),
+        size if size > limit => {
+            Err(mistake(format!("{option} {size}: must be at most {limit}; {advice}")))
+        }
         size => Ok(size),
     }
 }
@@ -87,7 +98,8 @@ fn available_memory_bytes() -> Option<u64> {
 /// A bar on the terminal; nothing where there is none.
 pub fn progress(total_bytes: u64) -> ProgressBar {
     let template = "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total_bytes).with_style(style)
 }
 

@@ -13,13 +13,15 @@ use crate::sync::Arc;
 
 /// A [`BuddyArena`] whose claims can wait, on any executor.
 ///
-/// Everything else is the plain arena's, through `Deref`; claims that do not wait ([`BuddyArena::allocate`]) mix freely with those
-/// that do.
+/// Everything else is the plain arena's, through `Deref`; claims that do not wait
+/// ([`BuddyArena::allocate`]) mix freely with those that do.
 ///
-/// A block that comes back serves, in order of arrival, every waiter that it can: many small ones, or one larger than itself if it
-/// merged. One that cannot be served yet does not stop those behind it; and small ones do not pass over a larger one for ever: after
-/// a few frees, memory that comes back in one place of its size is held for it, at most half of the arena. A request for the
-/// whole arena waits until nothing is in use. A wait that is dropped, also after its wake, hands on what it had.
+/// A block that comes back serves, in order of arrival, every waiter that it can: many small ones,
+/// or one larger than itself if it merged. One that cannot be served yet does not stop those behind
+/// it; and small ones do not pass over a larger one for ever: after a few frees, memory that comes
+/// back in one place of its size is held for it, at most half of the arena. A request for the whole
+/// arena waits until nothing is in use. A wait that is dropped, also after its wake, hands on what
+/// it had.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -60,7 +62,10 @@ impl BuddyArenaBuilder {
     /// # Errors
     ///
     /// As for [`build`](Self::build).
-    pub fn build_async_with<W: BuddyWaiter>(mut self, waiters: W) -> Result<AsyncBuddyArena<W>, BuildError> {
+    pub fn build_async_with<W: BuddyWaiter>(
+        mut self,
+        waiters: W,
+    ) -> Result<AsyncBuddyArena<W>, BuildError> {
         let policy = Arc::new(waiters);
         let told = policy.clone();
         self.set_hook(Box::new(move |order| told.wake(order as usize)));
@@ -71,13 +76,16 @@ impl BuddyArenaBuilder {
 }
 
 impl<W: BuddyWaiter> AsyncBuddyArena<W> {
-    /// Claims the smallest block that holds `len` bytes, and waits for one if none is free. Dropping the future ends the wait.
+    /// Claims the smallest block that holds `len` bytes, and waits for one if none is free.
+    /// Dropping the future ends the wait.
     ///
-    /// A claim that finds a block neither queues nor touches the heap. Waiting does not count as a failed allocation.
+    /// A claim that finds a block neither queues nor touches the heap. Waiting does not count as a
+    /// failed allocation.
     ///
     /// # Errors
     ///
-    /// [`AllocError::RequestTooLarge`], at once, if the arena could not serve `len` even if it were empty.
+    /// [`AllocError::RequestTooLarge`], at once, if the arena could not serve `len` even if it were
+    /// empty.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

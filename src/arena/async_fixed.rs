@@ -12,13 +12,15 @@ use crate::sync::Arc;
 
 /// A [`FixedArena`] whose claims can wait, on any executor.
 ///
-/// Everything else is the plain arena's, through `Deref`; claims that do not wait ([`FixedArena::allocate`]) mix freely
-/// with those that do.
+/// Everything else is the plain arena's, through `Deref`; claims that do not wait
+/// ([`FixedArena::allocate`]) mix freely with those that do.
 ///
-/// Who waits is served in order of arrival: tasks here, threads in [`FixedArena::allocate_timeout`], starved rings. A slot that comes back while
-/// somebody sleeps is kept for the one that sleeps longest, and newcomers do not get it; so a waiter with `n` before it is
-/// served by the `n + 1`-th slot that comes back. A wait that is dropped, also after its wake, hands the slot on to the next.
-/// A woken task that is neither polled nor dropped keeps its slot from everybody.
+/// Who waits is served in order of arrival: tasks here, threads in
+/// [`FixedArena::allocate_timeout`], starved rings. A slot that comes back while somebody sleeps is
+/// kept for the one that sleeps longest, and newcomers do not get it; so a waiter with `n` before
+/// it is served by the `n + 1`-th slot that comes back. A wait that is dropped, also after its
+/// wake, hands the slot on to the next. A woken task that is neither polled nor dropped keeps its
+/// slot from everybody.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -62,7 +64,10 @@ impl FixedArenaBuilder {
     /// # Errors
     ///
     /// As for [`build`](Self::build).
-    pub fn build_async_with<W: Waiter>(mut self, waiters: W) -> Result<AsyncFixedArena<W>, BuildError> {
+    pub fn build_async_with<W: Waiter>(
+        mut self,
+        waiters: W,
+    ) -> Result<AsyncFixedArena<W>, BuildError> {
         let policy = Arc::new(waiters);
         let told = policy.clone();
         self.set_hook(Box::new(move |_| told.wake()));
@@ -75,7 +80,8 @@ impl FixedArenaBuilder {
 impl<W: Waiter> AsyncFixedArena<W> {
     /// Claims a slot, and waits for one if none is free. Dropping the future ends the wait.
     ///
-    /// A claim that finds a slot neither queues nor touches the heap. Waiting does not count as a failed allocation.
+    /// A claim that finds a slot neither queues nor touches the heap. Waiting does not count as a
+    /// failed allocation.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

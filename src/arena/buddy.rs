@@ -9,11 +9,13 @@ use crate::error::AllocError;
 use crate::lease::{Handle, Lease};
 use crate::sync::Ordering;
 
-/// An arena of blocks of variable size: powers of two from the smallest block to the whole; clones share the memory.
+/// An arena of blocks of variable size: powers of two from the smallest block to the whole; clones
+/// share the memory.
 ///
-/// Buffers are those of the [`FixedArena`](crate::FixedArena): same writing, freezing, spilling and going home. Free neighbours *are* a larger
-/// block, so a request is refused only if at some instant no block of its size was free; an arena with nothing in use serves
-/// its largest block. The cost of a claim does not grow with the arena.
+/// Buffers are those of the [`FixedArena`](crate::FixedArena): same writing, freezing, spilling and
+/// going home. Free neighbours *are* a larger block, so a request is refused only if at some
+/// instant no block of its size was free; an arena with nothing in use serves its largest block.
+/// The cost of a claim does not grow with the arena.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -56,7 +58,8 @@ impl BuddyArena {
     /// # Errors
     ///
     /// [`AllocError::RequestTooLarge`] if `len` is more than [`total_size`](Self::total_size);
-    /// [`AllocError::ArenaFull`] if, at some instant during the call, no block of the size was free.
+    /// [`AllocError::ArenaFull`] if, at some instant during the call, no block of the size was
+    /// free.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -81,7 +84,8 @@ impl BuddyArena {
         }
     }
 
-    /// Claims a block of `order` for `len` bytes; for who will wait, finding nothing counts as no failure.
+    /// Claims a block of `order` for `len` bytes; for who will wait, finding nothing counts as no
+    /// failure.
     #[inline(always)] // see `FixedArena::allocate`
     pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_block(order)?;
@@ -130,7 +134,8 @@ impl BuddyArena {
         self.geometry.max_order()
     }
 
-    /// How many blocks of `len` bytes could be claimed now, one after the other; 0 if none could ever.
+    /// How many blocks of `len` bytes could be claimed now, one after the other; 0 if none could
+    /// ever.
     ///
     /// A snapshot that walks over the books: for monitoring fragmentation, not for hot paths.
     ///

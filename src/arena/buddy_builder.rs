@@ -54,12 +54,14 @@ impl BuddyArena {
 
     /// Begins an arena over memory of the caller's: shared memory, a device's, another allocator's.
     ///
-    /// If building fails the caller still owns the memory. Otherwise `dealloc` is called once, with `ptr` and `len`, after the
-    /// last handle, buffer and byte is gone, on whatever thread that happens. Building does not touch the memory.
+    /// If building fails the caller still owns the memory. Otherwise `dealloc` is called once, with
+    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on whatever thread that
+    /// happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
-    /// `ptr..ptr + len` is readable and writable, used by nobody else, and stays so until `dealloc` is called with it.
+    /// `ptr..ptr + len` is readable and writable, used by nobody else, and stays so until `dealloc`
+    /// is called with it.
     ///
     /// ```
     /// use std::alloc::Layout;
@@ -111,8 +113,8 @@ impl BuddyArenaBuilder {
         self.hook = Some(hook);
     }
 
-    /// Aligns every block to `bytes`: as [`BuddyGeometry::with_alignment`]. Memory of the caller's must start on a multiple of it,
-    /// or building fails.
+    /// Aligns every block to `bytes`: as [`BuddyGeometry::with_alignment`]. Memory of the caller's
+    /// must start on a multiple of it, or building fails.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -128,12 +130,14 @@ impl BuddyArenaBuilder {
         self
     }
 
-    /// Builds the arena with its pages present (unless [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
+    /// Builds the arena with its pages present (unless
+    /// [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: an alignment that the shape or the caller's memory does not have, memory too small for one block, more
-    /// smallest blocks than one arena can number, memory that the system refuses.
+    /// [`BuildError`]: an alignment that the shape or the caller's memory does not have, memory too
+    /// small for one block, more smallest blocks than one arena can number, memory that the system
+    /// refuses.
     pub fn build(self) -> Result<BuddyArena, BuildError> {
         Ok(self.build_unfaulted()?.fault_pages())
     }
@@ -175,7 +179,9 @@ impl BuddyArenaBuilder {
     fn measure(&self) -> Result<BuddyGeometry, BuildError> {
         let geometry = match &self.shape {
             Shape::Geometry(geometry) => *geometry,
-            Shape::Caller { memory, .. } if memory.start.is_null() => return Err(BuildError::NullPointer),
+            Shape::Caller { memory, .. } if memory.start.is_null() => {
+                return Err(BuildError::NullPointer);
+            }
             Shape::Caller { hint, memory } => {
                 let alignment = self.alignment.map_or(1, NonZeroUsize::get);
                 if !alignment.is_power_of_two() || !memory.start.addr().is_multiple_of(alignment) {

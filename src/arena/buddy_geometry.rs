@@ -34,7 +34,8 @@ impl BuddyGeometry {
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidGeometry`] unless `min_block_size` is a power of two and `total_size` a power-of-two multiple of it.
+    /// [`BuildError::InvalidGeometry`] unless `min_block_size` is a power of two and `total_size` a
+    /// power-of-two multiple of it.
     pub fn exact(
         total_size: NonZeroUsize,
         min_block_size: NonZeroUsize,
@@ -52,7 +53,8 @@ impl BuddyGeometry {
         })
     }
 
-    /// The nearest shape that holds at least what is given; a buffer's capacity is the length that was asked for.
+    /// The nearest shape that holds at least what is given; a buffer's capacity is the length that
+    /// was asked for.
     ///
     /// # Errors
     ///
@@ -61,18 +63,20 @@ impl BuddyGeometry {
         total_size: NonZeroUsize,
         min_block_size: NonZeroUsize,
     ) -> Result<BuddyGeometry, BuildError> {
-        let min_block = min_block_size.checked_next_power_of_two().ok_or(BuildError::SizeOverflow)?.get();
+        let min_block =
+            min_block_size.checked_next_power_of_two().ok_or(BuildError::SizeOverflow)?.get();
         let max_order = orders_up_to(total_size.get(), min_block)?;
         Ok(BuddyGeometry { min_block, max_order, alignment: 1, is_nearest: true })
     }
 
-    /// The same shape with blocks that start on multiples of `alignment`; 4096 serves every `O_DIRECT` device.
+    /// The same shape with blocks that start on multiples of `alignment`; 4096 serves every
+    /// `O_DIRECT` device.
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidAlignment`] unless it is a power of two. More than the smallest block is
-    /// [`BuildError::InvalidGeometry`] for an exact shape; the nearest shape takes it for its smallest block
-    /// ([`BuildError::SizeOverflow`] if that does not fit in `usize`).
+    /// [`BuildError::InvalidAlignment`] unless it is a power of two. More than the smallest block
+    /// is [`BuildError::InvalidGeometry`] for an exact shape; the nearest shape takes it for its
+    /// smallest block ([`BuildError::SizeOverflow`] if that does not fit in `usize`).
     pub fn with_alignment(self, alignment: NonZeroUsize) -> Result<BuddyGeometry, BuildError> {
         if !alignment.is_power_of_two() {
             return Err(BuildError::InvalidAlignment);
@@ -137,7 +141,8 @@ fn orders_up_to(total: usize, min_block: usize) -> Result<u32, BuildError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuddyHint {
-    /// The smallest block, rounded up to a power of two; doubled as often as fits in the memory. The rest is unused.
+    /// The smallest block, rounded up to a power of two; doubled as often as fits in the memory.
+    /// The rest is unused.
     MinAlloc(NonZeroUsize),
 }
 

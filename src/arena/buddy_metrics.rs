@@ -5,7 +5,8 @@ use crate::sync::Ordering;
 
 /// Plain numbers of a [`BuddyArena`], exact when no other thread is claiming or freeing meanwhile.
 ///
-/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its block, and so counts one free.
+/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its block, and so counts
+/// one free.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -36,9 +37,11 @@ pub struct BuddyArenaMetrics {
     pub bytes_reserved: usize,
     /// Bytes of the blocks that have an owner now, whole blocks counted.
     pub bytes_live: usize,
-    /// Times that a free run was opened for smaller blocks. Not one per halving: a run is opened for many claims at once.
+    /// Times that a free run was opened for smaller blocks. Not one per halving: a run is opened
+    /// for many claims at once.
     pub splits: u64,
-    /// Times that such a run, empty again, was closed for a larger block. Freed neighbours are one block without it.
+    /// Times that such a run, empty again, was closed for a larger block. Freed neighbours are one
+    /// block without it.
     pub coalesces: u64,
     /// Bytes of the largest block that could be claimed now; 0 if nothing is free.
     pub largest_free_block: usize,
@@ -47,7 +50,8 @@ pub struct BuddyArenaMetrics {
 }
 
 impl BuddyArena {
-    /// A snapshot of the counters. Walks over all smallest blocks: for monitoring, not for hot paths.
+    /// A snapshot of the counters. Walks over all smallest blocks: for monitoring, not for hot
+    /// paths.
     pub fn metrics(&self) -> BuddyArenaMetrics {
         let handle = self.handle();
         let map = handle.books.blocks();
@@ -65,7 +69,9 @@ impl BuddyArena {
             bytes_live: map.live_units() as usize * handle.slot_bytes,
             splits,
             coalesces,
-            largest_free_block: map.largest_free_order().map_or(0, |order| handle.slot_bytes << order),
+            largest_free_block: map
+                .largest_free_order()
+                .map_or(0, |order| handle.slot_bytes << order),
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
     }

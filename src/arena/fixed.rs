@@ -12,9 +12,9 @@ use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
 ///
-/// A slot's index is also its registered-buffer index and its provided-buffer id. Claiming and freeing are a handful of
-/// instructions and one uncontended atomic each, on any thread; N slots serve exactly N claims. The memory lives until the last
-/// handle, buffer and byte is gone.
+/// A slot's index is also its registered-buffer index and its provided-buffer id. Claiming and
+/// freeing are a handful of instructions and one uncontended atomic each, on any thread; N slots
+/// serve exactly N claims. The memory lives until the last handle, buffer and byte is gone.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -46,13 +46,17 @@ pub struct Location {
 }
 
 impl FixedArena {
-    /// Begins an arena of `slot_count` slots of `slot_capacity` bytes each, rounded up to the alignment.
-    pub fn with_slot_capacity(slot_count: NonZeroUsize, slot_capacity: NonZeroUsize) -> FixedArenaBuilder {
+    /// Begins an arena of `slot_count` slots of `slot_capacity` bytes each, rounded up to the
+    /// alignment.
+    pub fn with_slot_capacity(
+        slot_count: NonZeroUsize,
+        slot_capacity: NonZeroUsize,
+    ) -> FixedArenaBuilder {
         FixedArenaBuilder::new(Shape::Slots { count: slot_count, bytes: slot_capacity })
     }
 
-    /// Begins an arena of `slot_count` slots that share `arena_capacity` bytes: each holds its part, rounded up,
-    /// then up to the alignment.
+    /// Begins an arena of `slot_count` slots that share `arena_capacity` bytes: each holds its
+    /// part, rounded up, then up to the alignment.
     ///
     /// ```
     /// use std::num::NonZeroUsize;
@@ -63,7 +67,10 @@ impl FixedArena {
     /// assert_eq!(arena.slot_capacity(), 384);
     /// # Ok::<(), uring_arena::BuildError>(())
     /// ```
-    pub fn with_arena_capacity(slot_count: NonZeroUsize, arena_capacity: NonZeroUsize) -> FixedArenaBuilder {
+    pub fn with_arena_capacity(
+        slot_count: NonZeroUsize,
+        arena_capacity: NonZeroUsize,
+    ) -> FixedArenaBuilder {
         FixedArenaBuilder::new(Shape::Total { count: slot_count, bytes: arena_capacity })
     }
 
@@ -93,8 +100,8 @@ impl FixedArena {
     /// assert!(arena.allocate().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    // Always: a `Buffer` that comes back through memory is written in four words and read in two halves, which the
-    // processor cannot forward; out of line that costs more than the claim.
+    // Always: a `Buffer` that comes back through memory is written in four words and read in two
+    // halves, which the processor cannot forward; out of line that costs more than the claim.
     #[inline(always)]
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
         match self.claim() {
@@ -112,8 +119,8 @@ impl FixedArena {
 
     /// Claims up to `count` slots in one go and hands each to `each`; returns how many there were.
     ///
-    /// Fewer than `count` only if no further slot was free. Several slots of one word of the books cost one
-    /// atomic, so this is the way to refill a ring.
+    /// Fewer than `count` only if no further slot was free. Several slots of one word of the books
+    /// cost one atomic, so this is the way to refill a ring.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -125,8 +132,9 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn allocate_many(&self, count: usize, mut each: impl FnMut(Buffer)) -> usize {
-        self.handle
-            .claim_slots(count, |lease, start, _| each(Buffer::new(lease, start, self.handle.slot_bytes)))
+        self.handle.claim_slots(count, |lease, start, _| {
+            each(Buffer::new(lease, start, self.handle.slot_bytes))
+        })
     }
 
     /// The buffer of a slot that was kept for the caller while it waited.
@@ -142,8 +150,8 @@ impl FixedArena {
         AllocError::ArenaFull
     }
 
-    /// Which slot a slice lies in, and how far from its start. `None` if the slice is not of this arena, or is
-    /// empty, or spans slots.
+    /// Which slot a slice lies in, and how far from its start. `None` if the slice is not of this
+    /// arena, or is empty, or spans slots.
     ///
     /// Finds the slot of a frozen `Bytes`, so that it can be sent or written from there.
     ///

@@ -27,7 +27,8 @@ pub(super) enum Shape {
 pub(super) struct CallerMemory {
     pub(super) start: *mut u8,
     pub(super) len: usize,
-    /// Makes the region of the given usable length. Dropping it unused leaves the memory with the caller.
+    /// Makes the region of the given usable length. Dropping it unused leaves the memory with the
+    /// caller.
     take: TakeOver,
 }
 
@@ -52,7 +53,8 @@ impl CallerMemory {
     }
 }
 
-// SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer is only carried here.
+// SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer
+// is only carried here.
 unsafe impl Send for CallerMemory {}
 // SAFETY: a shared reference gives nothing but the address.
 unsafe impl Sync for CallerMemory {}
@@ -91,12 +93,14 @@ impl FixedArena {
 
     /// Begins an arena over memory of the caller's: shared memory, a device's, another allocator's.
     ///
-    /// If building fails the caller still owns the memory. Otherwise `dealloc` is called once, with `ptr` and `len`, after the
-    /// last handle, buffer and byte is gone, on whatever thread that happens. Building does not touch the memory.
+    /// If building fails the caller still owns the memory. Otherwise `dealloc` is called once, with
+    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on whatever thread that
+    /// happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
-    /// `ptr..ptr + len` is readable and writable, used by nobody else, and stays so until `dealloc` is called with it.
+    /// `ptr..ptr + len` is readable and writable, used by nobody else, and stays so until `dealloc`
+    /// is called with it.
     ///
     /// ```
     /// use std::alloc::Layout;
@@ -144,8 +148,8 @@ impl FixedArenaBuilder {
         self.hook = Some(hook);
     }
 
-    /// Aligns the first slot and every other to `bytes`, a power of two, and rounds the slot size up to it
-    /// (down for memory of the caller's). 4096 serves every `O_DIRECT` device. Default: 1.
+    /// Aligns the first slot and every other to `bytes`, a power of two, and rounds the slot size
+    /// up to it (down for memory of the caller's). 4096 serves every `O_DIRECT` device. Default: 1.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -160,12 +164,13 @@ impl FixedArenaBuilder {
         self
     }
 
-    /// Builds the arena with its pages present (unless [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
+    /// Builds the arena with its pages present (unless
+    /// [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: sizes that do not fit or overflow, an alignment that is not a power of two or that the caller's
-    /// memory does not have, memory that the system refuses.
+    /// [`BuildError`]: sizes that do not fit or overflow, an alignment that is not a power of two
+    /// or that the caller's memory does not have, memory that the system refuses.
     pub fn build(self) -> Result<FixedArena, BuildError> {
         Ok(self.build_unfaulted()?.fault_pages())
     }
@@ -186,7 +191,8 @@ impl FixedArenaBuilder {
         if count > SLOTS_MAX {
             return Err(BuildError::TooManySlots { requested: count, limit: SLOTS_MAX });
         }
-        let no_room = || BuildError::OutOfMemory { bytes: count / 8, reason: "no room for the books".into() };
+        let no_room =
+            || BuildError::OutOfMemory { bytes: count / 8, reason: "no room for the books".into() };
         let map = SlotMap::new(count).ok_or_else(no_room)?;
         let plan = Plan {
             books: Books::Slots(map),
@@ -209,11 +215,14 @@ impl FixedArenaBuilder {
 
     /// Slot count and slot bytes.
     fn measure(&self) -> Result<(usize, usize), BuildError> {
-        let align_up =
-            |bytes: usize| bytes.checked_next_multiple_of(self.alignment).ok_or(BuildError::SizeOverflow);
+        let align_up = |bytes: usize| {
+            bytes.checked_next_multiple_of(self.alignment).ok_or(BuildError::SizeOverflow)
+        };
         match &self.shape {
             Shape::Slots { count, bytes } => Ok((count.get(), align_up(bytes.get())?)),
-            Shape::Total { count, bytes } => Ok((count.get(), align_up(bytes.get().div_ceil(count.get()))?)),
+            Shape::Total { count, bytes } => {
+                Ok((count.get(), align_up(bytes.get().div_ceil(count.get()))?))
+            }
             Shape::Caller { spec, memory } => {
                 if memory.start.is_null() {
                     return Err(BuildError::NullPointer);

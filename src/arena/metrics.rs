@@ -6,7 +6,8 @@ use crate::sync::Ordering;
 
 /// Plain numbers of a [`FixedArena`], exact when no other thread is claiming or freeing meanwhile.
 ///
-/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its slot, and so counts one free.
+/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its slot, and so counts
+/// one free.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;

@@ -12,12 +12,13 @@ use crate::sync::Arc;
 /// The ordinary wake policy: first come, first woken.
 ///
 /// An arena built with it queues its claims itself, as one built by
-/// [`build_async`](crate::FixedArenaBuilder::build_async) does: in order of arrival, and no newcomer takes a slot while
-/// somebody sleeps. What is registered here directly is woken after them.
+/// [`build_async`](crate::FixedArenaBuilder::build_async) does: in order of arrival, and no
+/// newcomer takes a slot while somebody sleeps. What is registered here directly is woken after
+/// them.
 ///
-/// As a policy of its own, inside another one say, it wakes the waiter that registered first; after a block of order `k` came
-/// back, as many of each smaller order as fit in it, and one of each larger, which it may have merged into. Clones share
-/// the waiters.
+/// As a policy of its own, inside another one say, it wakes the waiter that registered first; after
+/// a block of order `k` came back, as many of each smaller order as fit in it, and one of each
+/// larger, which it may have merged into. Clones share the waiters.
 ///
 /// ```
 /// use uring_arena::{NotifyWaiters, WaitRegistration, Waiter};
@@ -38,7 +39,8 @@ pub struct NotifyWaiters {
 }
 
 impl NotifyWaiters {
-    /// A policy for `orders` orders of blocks: 1 for a fixed arena, `max_order() + 1` for a buddy arena.
+    /// A policy for `orders` orders of blocks: 1 for a fixed arena, `max_order() + 1` for a buddy
+    /// arena.
     ///
     /// # Panics
     ///
@@ -88,7 +90,8 @@ impl fmt::Debug for NotifyWaiters {
     }
 }
 
-/// The wait of one claim under [`NotifyWaiters`]. Dropped with a wake that it did not use, it passes the wake on.
+/// The wait of one claim under [`NotifyWaiters`]. Dropped with a wake that it did not use, it
+/// passes the wake on.
 #[derive(Debug)]
 pub struct NotifyRegistration {
     waiters: NotifyWaiters,

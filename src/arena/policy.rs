@@ -13,10 +13,12 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InitPolicy {
-    /// Whatever an earlier owner, or nobody, left there. No safe call shows it: reading is limited to what was written.
+    /// Whatever an earlier owner, or nobody, left there. No safe call shows it: reading is limited
+    /// to what was written.
     #[default]
     Uninit,
-    /// Zeros: what an owner may have written is scrubbed when the slot is freed, in a way that the optimiser
-    /// cannot leave out, and memory that the caller brought is zeroed before its first use.
+    /// Zeros: what an owner may have written is scrubbed when the slot is freed, in a way that the
+    /// optimiser cannot leave out, and memory that the caller brought is zeroed before its first
+    /// use.
     Zero,
 }

@@ -17,11 +17,11 @@ pub struct RegionLocation {
 }
 
 impl BuddyArena {
-    /// Which region a slice lies in, and how far from its start. `None` if the slice is not of this arena, or is
-    /// empty, or spans regions.
+    /// Which region a slice lies in, and how far from its start. `None` if the slice is not of this
+    /// arena, or is empty, or spans regions.
     ///
-    /// The region's index is its registered-buffer index, so that a block of any size, frozen or not, goes out by fixed-buffer
-    /// operations.
+    /// The region's index is its registered-buffer index, so that a block of any size, frozen or
+    /// not, goes out by fixed-buffer operations.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

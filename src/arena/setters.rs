@@ -1,9 +1,10 @@
-//! What both builders are told in the same words: about the memory, and about what a buffer does at its limits.
+//! What both builders are told in the same words: about the memory, and about what a buffer does at
+//! its limits.
 
 /// The setters of a builder with the fields `zero`, `spill` and `request`.
 ///
-/// `$block` is what its arena calls a piece of the memory; `$begin` begins a builder of 4 × 4096 bytes, and `$claim` claims a buffer
-/// of `arena`: for the examples.
+/// `$block` is what its arena calls a piece of the memory; `$begin` begins a builder of 4 × 4096
+/// bytes, and `$claim` claims a buffer of `arena`: for the examples.
 macro_rules! shared_setters {
     ($builder:ident, $block:literal, $begin:literal, $claim:literal) => {
         impl $builder {
@@ -32,7 +33,7 @@ macro_rules! shared_setters {
             /// # use std::num::NonZeroUsize;
             /// # use uring_arena::*;
             #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.init_policy(InitPolicy::Zero).build()?; // scrubbed when it is freed
+            /// let arena = builder.init_policy(InitPolicy::Zero).build()?; // scrubbed when freed
             #[doc = concat!("drop(", $claim, ");")]
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
@@ -41,13 +42,14 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// How [`build`](Self::build) makes the pages present. Default: [`PageSize::Auto`](crate::PageSize::Auto).
+            /// How [`build`](Self::build) makes the pages present. Default:
+            /// [`PageSize::Auto`](crate::PageSize::Auto).
             ///
             /// ```
             /// # use std::num::NonZeroUsize;
             /// # use uring_arena::*;
             #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.page_size(PageSize::Unknown).build()?; // touched by whoever writes first
+            /// let arena = builder.page_size(PageSize::Unknown).build()?; // not touched
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
             pub fn page_size(mut self, page_size: crate::PageSize) -> $builder {
@@ -55,7 +57,9 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// Where the memory comes from. Default: [`Backing::Anonymous`](crate::Backing::Anonymous). Without effect on memory of the caller's.
+            /// Where the memory comes from. Default:
+            /// [`Backing::Anonymous`](crate::Backing::Anonymous). Without effect on memory of the
+            /// caller's.
             ///
             /// ```
             /// # use std::num::NonZeroUsize;
@@ -69,8 +73,9 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// Places the memory on one NUMA node ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html), Linux).
-            /// Without effect on the heap and on memory of the caller's.
+            /// Places the memory on one NUMA node
+            /// ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html), Linux). Without
+            /// effect on the heap and on memory of the caller's.
             ///
             /// ```
             /// # use std::num::NonZeroUsize;
@@ -87,8 +92,9 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// Keeps the memory out of forked children (`MADV_DONTFORK`), where registered pages would not be shared anyway.
-            /// Without effect on the heap and on memory of the caller's.
+            /// Keeps the memory out of forked children (`MADV_DONTFORK`), where registered pages
+            /// would not be shared anyway. Without effect on the heap and on memory of the
+            /// caller's.
             ///
             /// ```
             /// # use std::num::NonZeroUsize;

@@ -3,28 +3,36 @@
 use super::{BuddyArena, FixedArena};
 use crate::lease::{Handle, Owned};
 
-/// The slots of a fixed arena by state, or the smallest blocks of a buddy arena: each is counted once.
+/// The slots of a fixed arena by state, or the smallest blocks of a buddy arena: each is counted
+/// once.
 ///
-/// From an arena ([`FixedArena::slot_states`], [`BuddyArena::slot_states`]), which does not know what rings do with its memory, `published` and
-/// `in_flight` are zero and those slots are among `held` and `frozen`. `Driver::slots` tells them apart for the rings and operations of its own.
+/// From an arena ([`FixedArena::slot_states`], [`BuddyArena::slot_states`]), which does not know
+/// what rings do with its memory, `published` and `in_flight` are zero and those slots are among
+/// `held` and `frozen`. `Driver::slot_states` tells them apart for the rings and operations of its
+/// own.
 ///
-/// **How exact this is.** While nothing moves, all numbers are exact. While other threads move slots meanwhile, each slot of a
-/// fixed arena is still counted once, so that the numbers add up to [`total`](Self::total) always: as free or not as of one instant,
-/// within the call, of the 32 slots that its word of the books holds; and if not free, by what its owner had last said of it when the walk
-/// came by. A slot that is freed and claimed again in between may be counted by what its new owner does. In a buddy arena
-/// a block that moves from one size to another during the walk may be met twice or not at all.
+/// **How exact this is.** While nothing moves, all numbers are exact. While other threads move
+/// slots meanwhile, each slot of a fixed arena is still counted once, so that the numbers add up to
+/// [`total`](Self::total) always: as free or not as of one instant, within the call, of the 32
+/// slots that its word of the books holds; and if not free, by what its owner had last said of it
+/// when the walk came by. A slot that is freed and claimed again in between may be counted by what
+/// its new owner does. In a buddy arena a block that moves from one size to another during the walk
+/// may be met twice or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SlotStates {
     /// Nobody has them.
     pub free: usize,
-    /// With the program, as buffers that it may write; or kept for a waiting claimant that was woken.
+    /// With the program, as buffers that it may write; or kept for a waiting claimant that was
+    /// woken.
     pub held: usize,
-    /// In a driver's buffer rings: the kernel may receive into them. A slot of an incremental ring may hold messages besides.
+    /// In a driver's buffer rings: the kernel may receive into them. A slot of an incremental ring
+    /// may hold messages besides.
     pub published: usize,
     /// In reads, writes and sends of a driver that the kernel has, frozen or not.
     pub in_flight: usize,
-    /// With the program, as [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes): nobody may write them.
+    /// With the program, as [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes): nobody
+    /// may write them.
     pub frozen: usize,
     /// Lost for good.
     pub quarantined: usize,
@@ -43,8 +51,12 @@ impl SlotStates {
         self.free + self.held + self.published + self.in_flight + self.frozen + self.quarantined
     }
 
-    /// Walks over the arena of `handle`; `on_ring` tells what a ring does with slots that are neither free nor lost.
-    pub(crate) fn of(handle: &Handle, mut on_ring: impl FnMut(&Owned) -> Option<OnRing>) -> SlotStates {
+    /// Walks over the arena of `handle`; `on_ring` tells what a ring does with slots that are
+    /// neither free nor lost.
+    pub(crate) fn of(
+        handle: &Handle,
+        mut on_ring: impl FnMut(&Owned) -> Option<OnRing>,
+    ) -> SlotStates {
         let mut states = SlotStates::default();
         let mut owned_units = 0;
         handle.each_owned(|owned| {

@@ -8,10 +8,12 @@ use crate::buffer::Buffer;
 use crate::error::AllocError;
 
 impl FixedArena {
-    /// Claims a slot; if none is free, blocks this thread until one comes back or `timeout` has passed.
+    /// Claims a slot; if none is free, blocks this thread until one comes back or `timeout` has
+    /// passed.
     ///
-    /// Waiting threads, tasks and rings are served in order of arrival, and no newcomer takes a slot while one of them
-    /// sleeps. A wait that ends in time does not count as a failed allocation.
+    /// Waiting threads, tasks and rings are served in order of arrival, and no newcomer takes a
+    /// slot while one of them sleeps. A wait that ends in time does not count as a failed
+    /// allocation.
     ///
     /// # Errors
     ///
@@ -37,21 +39,22 @@ impl FixedArena {
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
         let place = self.handle().join_queue(0);
-        let found = self.claim().or_else(|| place.wait(deadline).map(|lease| self.buffer_of(lease)));
+        let found =
+            self.claim().or_else(|| place.wait(deadline).map(|lease| self.buffer_of(lease)));
         found.ok_or_else(|| self.refuse())
     }
 }
 
 impl BuddyArena {
-    /// Claims the smallest block that holds `len` bytes; if none is free, blocks this thread until one is or `timeout` has
-    /// passed.
+    /// Claims the smallest block that holds `len` bytes; if none is free, blocks this thread until
+    /// one is or `timeout` has passed.
     ///
     /// A wait that ends in time does not count as a failed allocation.
     ///
     /// # Errors
     ///
-    /// [`AllocError::RequestTooLarge`], at once, if the arena could not serve `len` even if it were empty;
-    /// [`AllocError::ArenaFull`] if no block was free in time.
+    /// [`AllocError::RequestTooLarge`], at once, if the arena could not serve `len` even if it were
+    /// empty; [`AllocError::ArenaFull`] if no block was free in time.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -67,7 +70,11 @@ impl BuddyArena {
     /// # other.join().unwrap();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn allocate_timeout(&self, len: NonZeroUsize, timeout: Duration) -> Result<Buffer, AllocError> {
+    pub fn allocate_timeout(
+        &self,
+        len: NonZeroUsize,
+        timeout: Duration,
+    ) -> Result<Buffer, AllocError> {
         let order = self.order_of(len).ok_or_else(|| self.refuse(AllocError::RequestTooLarge))?;
         if let Some(buffer) = self.claim(len, order) {
             return Ok(buffer);

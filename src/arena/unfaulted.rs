@@ -6,7 +6,8 @@ use super::FixedArena;
 use crate::buffer::Buffer;
 use crate::error::AllocError;
 
-/// An arena whose pages have not been touched yet, so that the thread that does decides where they lie (NUMA first touch).
+/// An arena whose pages have not been touched yet, so that the thread that does decides where they
+/// lie (NUMA first touch).
 ///
 /// ```
 /// use std::num::NonZeroUsize;

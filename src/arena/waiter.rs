@@ -7,10 +7,12 @@ use crate::sync::{Ordering, fence};
 
 /// A wake policy for a fixed arena: who is told when a slot comes back.
 ///
-/// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls [`wake`](Self::wake) after
-/// every free that puts a slot back, from the thread that frees; order and fairness are the policy's affair. Threads in
-/// [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved rings wait in the arena's own queue, and are
-/// served first. Without a policy of your own use [`build_async`](crate::FixedArenaBuilder::build_async).
+/// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
+/// [`wake`](Self::wake) after every free that puts a slot back, from the thread that frees; order
+/// and fairness are the policy's affair. Threads in
+/// [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved rings wait in the arena's
+/// own queue, and are served first. Without a policy of your own use
+/// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
 /// ```
 /// use std::pin::Pin;
@@ -54,7 +56,8 @@ pub trait Waiter: Send + Sync + 'static {
 
 /// A wake policy for a buddy arena: who is told when a block comes back.
 ///
-/// Orders are logarithms: a block of order `k` is `2^k` smallest blocks long. Otherwise as [`Waiter`].
+/// Orders are logarithms: a block of order `k` is `2^k` smallest blocks long. Otherwise as
+/// [`Waiter`].
 pub trait BuddyWaiter: Send + Sync + 'static {
     /// The wait of one claim.
     type Registration: WaitRegistration;
@@ -62,14 +65,15 @@ pub trait BuddyWaiter: Send + Sync + 'static {
     /// Begins a wait for a block of `order`.
     fn register(&self, order: usize) -> Self::Registration;
 
-    /// A block of `freed_order` came back: wakes those that it may serve. It may have merged into a larger one.
+    /// A block of `freed_order` came back: wakes those that it may serve. It may have merged into a
+    /// larger one.
     fn wake(&self, freed_order: usize);
 }
 
 /// The wait of one claim under a [`Waiter`] or [`BuddyWaiter`].
 ///
-/// Ready when it is worth looking again; a wake that is not needed (the registration is dropped after it, unpolled) goes on
-/// to another waiter, by the implementation.
+/// Ready when it is worth looking again; a wake that is not needed (the registration is dropped
+/// after it, unpolled) goes on to another waiter, by the implementation.
 pub trait WaitRegistration: Future<Output = ()> {
     /// From here on a wake counts; the claim looks once more after this.
     fn prepare(self: Pin<&mut Self>);
@@ -87,8 +91,8 @@ where
         let mut registration = pin!(register());
         registration.as_mut().prepare();
         let found = std::future::poll_fn(|context| {
-            // The registration before the look, as the free comes before the wake (`lease::waiters`): of the two
-            // at least one sees the other.
+            // The registration before the look, as the free comes before the wake
+            // (`lease::waiters`): of the two at least one sees the other.
             fence(Ordering::SeqCst);
             if let Some(found) = look() {
                 return Poll::Ready(Some(found));

@@ -17,8 +17,9 @@ use crate::lease::Lease;
 
 /// Bytes of a slot that many may read; the last owner's drop frees the slot, on whatever thread.
 ///
-/// What [`Bytes`] is, but counted beside the slot: making one allocates nothing, and a sole owner's drop does no
-/// atomic read-modify-write besides freeing the slot. 24 bytes. [`Bytes::from`] turns it into `Bytes` where a library wants them.
+/// What [`Bytes`] is, but counted beside the slot: making one allocates nothing, and a sole owner's
+/// drop does no atomic read-modify-write besides freeing the slot. 24 bytes. [`Bytes::from`] turns
+/// it into `Bytes` where a library wants them.
 ///
 /// **A slice of one byte keeps its whole slot.**
 ///
@@ -37,7 +38,8 @@ use crate::lease::Lease;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Invariant: `ptr..ptr + len` are initialised bytes of the home, which nobody writes while it exists.
+/// Invariant: `ptr..ptr + len` are initialised bytes of the home, which nobody writes while it
+/// exists.
 pub struct ArenaBytes {
     ptr: NonNull<u8>,
     len: usize,
@@ -70,8 +72,8 @@ impl ArenaBytes {
     ///
     /// # Safety
     ///
-    /// The range lies in the slot, is initialised, and nobody writes it any more. The owner of `lease`
-    /// gives it up by `Lease::give_up_share`, not by dropping it.
+    /// The range lies in the slot, is initialised, and nobody writes it any more. The owner of
+    /// `lease` gives it up by `Lease::give_up_share`, not by dropping it.
     #[inline]
     pub(crate) unsafe fn share_of(lease: &Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
         lease.note_freeze();
@@ -97,7 +99,8 @@ impl ArenaBytes {
         self.len == 0
     }
 
-    /// The index of the slot: its registered-buffer index and its provided-buffer id. `None` if the bytes spilled.
+    /// The index of the slot: its registered-buffer index and its provided-buffer id. `None` if the
+    /// bytes spilled.
     #[inline]
     pub fn slot_index(&self) -> Option<u32> {
         self.home.lease().map(Lease::index)
@@ -128,7 +131,8 @@ impl ArenaBytes {
         front
     }
 
-    /// Splits the range in two: `self` keeps the bytes before `at`, those from there on are returned.
+    /// Splits the range in two: `self` keeps the bytes before `at`, those from there on are
+    /// returned.
     ///
     /// # Panics
     ///
@@ -179,7 +183,8 @@ impl ArenaBytes {
             Ok(lease) => {
                 let before = ptr.addr().get() - lease.slot_start().addr().get();
                 let cap = lease.slot_bytes() - before;
-                // SAFETY: the range lies in the slot, is initialised (invariant), and the lease is ours alone.
+                // SAFETY: the range lies in the slot, is initialised (invariant), and the lease is
+                // ours alone.
                 Ok(unsafe { Buffer::from_parts(lease, ptr, len, cap) })
             }
             Err(home) => Err(ArenaBytes { ptr, len, home }),
@@ -195,7 +200,8 @@ impl ArenaBytes {
         self.len = end - start;
     }
 
-    /// Never gives this owner's share up, and so never frees the slot: the kernel may still read it.
+    /// Never gives this owner's share up, and so never frees the slot: the kernel may still read
+    /// it.
     pub(crate) fn quarantine(self) {
         if let Some(lease) = self.lease() {
             lease.note_quarantine();

@@ -14,8 +14,9 @@ use crate::lease::Lease;
 
 /// A slot of an arena that this value alone may read and write; dropping it frees the slot.
 ///
-/// Bytes are appended through [`bytes::BufMut`]; [`freeze`](Buffer::freeze) turns what was written into
-/// [`Bytes`](bytes::Bytes) without a copy. A buffer may move to another thread and be dropped there. 32 bytes.
+/// Bytes are appended through [`bytes::BufMut`]; [`freeze`](Buffer::freeze) turns what was written
+/// into [`Bytes`](bytes::Bytes) without a copy. A buffer may move to another thread and be dropped
+/// there. 32 bytes.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -34,10 +35,12 @@ use crate::lease::Lease;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Invariants: 1. `ptr..ptr + cap` is valid memory that this buffer alone uses: in the slot of the lease in `home`, or, after
-/// a spill, in a vector that starts `home.heap_headroom()` bytes before `ptr`. 2. The first `len <= cap` of it are initialised.
-// In this order on purpose: moving a buffer reads `ptr` and `cap` as one, and the processor cannot forward two fresh
-// stores to one load. So those two stand together, and freezing, which needs `home` first, does not wait.
+/// Invariants: 1. `ptr..ptr + cap` is valid memory that this buffer alone uses: in the slot of the
+/// lease in `home`, or, after a spill, in a vector that starts `home.heap_headroom()` bytes before
+/// `ptr`. 2. The first `len <= cap` of it are initialised.
+// In this order on purpose: moving a buffer reads `ptr` and `cap` as one, and the processor cannot
+// forward two fresh stores to one load. So those two stand together, and freezing, which needs
+// `home` first, does not wait.
 #[repr(C)]
 pub struct Buffer {
     pub(super) ptr: NonNull<u8>,
@@ -65,7 +68,12 @@ impl Buffer {
     ///
     /// The range lies in the slot of `lease`, and its first `len` bytes are initialised.
     #[inline]
-    pub(crate) unsafe fn from_parts(lease: Lease, ptr: NonNull<u8>, len: usize, cap: usize) -> Buffer {
+    pub(crate) unsafe fn from_parts(
+        lease: Lease,
+        ptr: NonNull<u8>,
+        len: usize,
+        cap: usize,
+    ) -> Buffer {
         debug_assert!(len <= cap);
         debug_assert!(ptr >= lease.slot_start());
         Buffer { ptr, len, cap, home: BufferHome::slot(lease) }
@@ -102,7 +110,8 @@ impl Buffer {
         self.home.is_heap()
     }
 
-    /// The index of the slot: its registered-buffer index and its provided-buffer id. `None` after a spill.
+    /// The index of the slot: its registered-buffer index and its provided-buffer id. `None` after
+    /// a spill.
     ///
     /// In the buddy mode: the number of the first smallest block.
     #[inline]
@@ -118,14 +127,16 @@ impl Buffer {
 
     /// The address of the first byte, for writing.
     ///
-    /// Bytes past [`len`](Self::len) may be uninitialised; say how many are written by [`set_len`](Self::set_len).
+    /// Bytes past [`len`](Self::len) may be uninitialised; say how many are written by
+    /// [`set_len`](Self::set_len).
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.note_exposed();
         self.ptr.as_ptr()
     }
 
-    /// The room behind the written bytes, to write into; say how much was written by [`set_len`](Self::set_len).
+    /// The room behind the written bytes, to write into; say how much was written by
+    /// [`set_len`](Self::set_len).
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -143,7 +154,8 @@ impl Buffer {
         self.note_exposed();
         // SAFETY: `len <= cap`, so this stays within the buffer (invariant 1).
         let spare = unsafe { self.ptr.add(self.len) };
-        // SAFETY: the rest of the buffer's own memory (invariant 1), for as long as the buffer is borrowed.
+        // SAFETY: the rest of the buffer's own memory (invariant 1), for as long as the buffer is
+        // borrowed.
         unsafe { std::slice::from_raw_parts_mut(spare.as_ptr().cast(), self.cap - self.len) }
     }
 
@@ -207,8 +219,8 @@ impl Buffer {
     /// The parts, without dropping anything.
     #[inline]
     pub(super) fn into_parts(self) -> (NonNull<u8>, usize, usize, BufferHome) {
-        // Field by field: a copy of the whole would read in halves what was just written in words, which the
-        // processor cannot forward.
+        // Field by field: a copy of the whole would read in halves what was just written in words,
+        // which the processor cannot forward.
         let (ptr, len, cap) = (self.ptr, self.len, self.cap);
         // SAFETY: `self` is forgotten next, so the home is moved, not copied.
         let home = unsafe { std::ptr::read(&self.home) };

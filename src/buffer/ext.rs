@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 /// Copies bytes out of an arena, to keep them without keeping their slot.
 pub trait BytesExt {
-    /// Copies the bytes to the heap and drops the original: if it was the last of its slot, the slot is free.
+    /// Copies the bytes to the heap and drops the original: if it was the last of its slot, the
+    /// slot is free.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

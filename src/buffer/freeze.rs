@@ -10,9 +10,10 @@ use super::{ArenaBytes, Buffer};
 impl Buffer {
     /// Turns what was written into [`Bytes`] without copying it.
     ///
-    /// The slot is free again when the last clone or slice of the result is dropped, on whatever thread: **a slice of one
-    /// byte keeps its whole slot**; copy it out ([`BytesExt::into_owned`](crate::BytesExt)) to keep little for long. One heap
-    /// allocation, inside [`Bytes::from_owner`]. A spilled buffer gives its heap memory.
+    /// The slot is free again when the last clone or slice of the result is dropped, on whatever
+    /// thread: **a slice of one byte keeps its whole slot**; copy it out
+    /// ([`BytesExt::into_owned`](crate::BytesExt)) to keep little for long. One heap allocation,
+    /// inside [`Bytes::from_owner`]. A spilled buffer gives its heap memory.
     ///
     /// An empty buffer frees its slot at once.
     ///
@@ -112,7 +113,9 @@ impl Buffer {
 pub(super) fn bounds(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
-        Bound::Excluded(&before) => before.checked_add(1).expect("range start does not fit in usize"),
+        Bound::Excluded(&before) => {
+            before.checked_add(1).expect("range start does not fit in usize")
+        }
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {

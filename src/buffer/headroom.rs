@@ -15,7 +15,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`BufferFullError`] if the buffer is not that large, or if something has been written already.
+    /// [`BufferFullError`] if the buffer is not that large, or if something has been written
+    /// already.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -52,7 +53,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`BufferFullError`] if less than `data.len()` bytes of head room are left; nothing is changed then.
+    /// [`BufferFullError`] if less than `data.len()` bytes of head room are left; nothing is
+    /// changed then.
     pub fn prepend(&mut self, data: &[u8]) -> Result<(), BufferFullError> {
         let headroom = self.headroom();
         if data.len() > headroom {
@@ -60,7 +62,8 @@ impl Buffer {
         }
         // SAFETY: there is head room of the buffer's own memory before its start.
         let start = unsafe { self.ptr.sub(data.len()) };
-        // SAFETY: room for `data.len()` bytes, and a shared slice cannot lie in memory that is this buffer's alone.
+        // SAFETY: room for `data.len()` bytes, and a shared slice cannot lie in memory that is this
+        // buffer's alone.
         unsafe { start.as_ptr().copy_from_nonoverlapping(data.as_ptr(), data.len()) };
         self.ptr = start;
         self.len += data.len();

@@ -1,8 +1,10 @@
-//! Where a buffer's or a frozen range's bytes live: in a slot, or on the heap after a spill. Eight bytes.
+//! Where a buffer's or a frozen range's bytes live: in a slot, or on the heap after a spill. Eight
+//! bytes.
 //!
 //! # Safety
 //!
-//! Unsafe here: packing a lease, or a counted vector, into one tagged pointer and taking it out again.
+//! Unsafe here: packing a lease, or a counted vector, into one tagged pointer and taking it out
+//! again.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -12,13 +14,14 @@ use std::ptr::NonNull;
 use crate::lease::Lease;
 use crate::sync::Arc;
 
-/// Set in the address of everything that is not a lease; headers and vectors are aligned to more than this.
+/// Set in the address of everything that is not a lease; headers and vectors are aligned to more
+/// than this.
 const HEAP: usize = 1;
 
 /// The home of a [`Buffer`](super::Buffer).
 ///
-/// Invariant: an even address is a lease of this value's own (`Lease::into_raw`); an odd one carries the head room of a
-/// spilled buffer in its other bits, and points nowhere.
+/// Invariant: an even address is a lease of this value's own (`Lease::into_raw`); an odd one
+/// carries the head room of a spilled buffer in its other bits, and points nowhere.
 pub(super) struct BufferHome(NonNull<u8>);
 
 // SAFETY: it is a `Lease`, which is Send and Sync, or a number.
@@ -36,7 +39,9 @@ impl BufferHome {
     #[inline]
     pub(super) fn heap(headroom: usize) -> BufferHome {
         let tagged = NonZeroUsize::MIN | headroom << 1;
-        BufferHome(NonNull::new(std::ptr::without_provenance_mut(tagged.get())).expect("odd, so not zero"))
+        BufferHome(
+            NonNull::new(std::ptr::without_provenance_mut(tagged.get())).expect("odd, so not zero"),
+        )
     }
 
     #[inline]
@@ -50,7 +55,8 @@ impl BufferHome {
         if self.is_heap() {
             return None;
         }
-        // SAFETY: an even address is a lease (invariant), and `Lease` is a transparent pointer of the same size.
+        // SAFETY: an even address is a lease (invariant), and `Lease` is a transparent pointer of
+        // the same size.
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 
@@ -84,8 +90,8 @@ impl Drop for BufferHome {
 
 /// The home of an [`ArenaBytes`](super::ArenaBytes): shared by its clones.
 ///
-/// Invariant: an even address is a lease shared by the count in its header; an odd one is a counted vector (`Arc::into_raw`),
-/// of which this value holds one count.
+/// Invariant: an even address is a lease shared by the count in its header; an odd one is a counted
+/// vector (`Arc::into_raw`), of which this value holds one count.
 pub(super) struct SharedHome(NonNull<u8>);
 
 // SAFETY: a lease and an `Arc<Vec<u8>>` are Send and Sync.
@@ -104,7 +110,8 @@ impl SharedHome {
     #[inline]
     pub(super) fn share_of(lease: &Lease) -> SharedHome {
         lease.header().add_share();
-        // SAFETY: a copy of the pointer, as one more owner: counted just now. Only the last owner drops it.
+        // SAFETY: a copy of the pointer, as one more owner: counted just now. Only the last owner
+        // drops it.
         let copy = unsafe { std::ptr::read(lease) };
         SharedHome(copy.into_raw().cast())
     }
@@ -131,7 +138,8 @@ impl SharedHome {
         if self.is_heap() {
             return None;
         }
-        // SAFETY: an even address is a lease (invariant), and `Lease` is a transparent pointer of the same size.
+        // SAFETY: an even address is a lease (invariant), and `Lease` is a transparent pointer of
+        // the same size.
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 

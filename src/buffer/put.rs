@@ -16,7 +16,8 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`BufferFullError`] with the room left if `data` does not fit. A buffer that may spill takes anything.
+    /// [`BufferFullError`] with the room left if `data` does not fit. A buffer that may spill takes
+    /// anything.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -55,14 +56,16 @@ impl Buffer {
         debug_assert!(data.len() <= self.cap - self.len);
         // SAFETY: `len + data.len() <= cap`: inside the buffer's own memory.
         let spare = unsafe { self.ptr.add(self.len) };
-        // SAFETY: room for `data.len()` bytes, and a shared slice cannot lie in memory that is this buffer's alone.
+        // SAFETY: room for `data.len()` bytes, and a shared slice cannot lie in memory that is this
+        // buffer's alone.
         unsafe { spare.as_ptr().copy_from_nonoverlapping(data.as_ptr(), data.len()) };
         self.len += data.len();
     }
 
     /// Makes room for `additional` more bytes on the heap, or panics as `BufMut` demands.
     ///
-    /// The cold part takes the buffer by value: a loop of puts then keeps it in registers, since nobody ever sees its address.
+    /// The cold part takes the buffer by value: a loop of puts then keeps it in registers, since
+    /// nobody ever sees its address.
     #[inline(always)]
     fn make_room(&mut self, additional: usize) {
         let full = std::mem::replace(self, Buffer::nowhere());
@@ -73,7 +76,8 @@ impl Buffer {
         }
     }
 
-    /// The buffer with room for `additional` more bytes on the heap, and true; as it was, and false, if it may not spill.
+    /// The buffer with room for `additional` more bytes on the heap, and true; as it was, and
+    /// false, if it may not spill.
     #[cold]
     #[inline(never)]
     fn grown(mut self, additional: usize) -> (Buffer, bool) {
@@ -101,8 +105,8 @@ fn refuse(additional: usize, remaining: usize) -> ! {
     )
 }
 
-// SAFETY: `chunk_mut` gives room of the buffer's own behind the written bytes, and `advance_mut` checks that it moves no
-// further than that room.
+// SAFETY: `chunk_mut` gives room of the buffer's own behind the written bytes, and `advance_mut`
+// checks that it moves no further than that room.
 unsafe impl BufMut for Buffer {
     #[inline]
     fn remaining_mut(&self) -> usize {

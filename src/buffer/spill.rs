@@ -48,7 +48,8 @@ impl Buffer {
         drop(old_home);
     }
 
-    /// The vector of a spilled buffer. The buffer has nothing until [`put_vector`](Self::put_vector).
+    /// The vector of a spilled buffer. The buffer has nothing until
+    /// [`put_vector`](Self::put_vector).
     fn take_vector(&mut self) -> Vec<u8> {
         let headroom = self.home.heap_headroom();
         let (ptr, len, cap) = (self.ptr, self.len, self.cap);
@@ -97,8 +98,12 @@ fn tell_of_spill(core: &crate::lease::Core, slot_bytes: usize, needed_bytes: usi
     if told_ms != 0 && now_ms < told_ms + TELL_EVERY_MS {
         return;
     }
-    let ours =
-        core.counters.spill_told_ms.compare_exchange(told_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+    let ours = core.counters.spill_told_ms.compare_exchange(
+        told_ms,
+        now_ms,
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
     if ours.is_ok() {
         let spills = core.counters.spills.load(Ordering::Relaxed);
         tracing::warn!(

@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing the accept, whose listener the table owns; and taking over the descriptors that it brings.
+//! Unsafe here: pushing the accept, whose listener the table owns; and taking over the descriptors
+//! that it brings.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -30,8 +31,9 @@ impl Accept {
 }
 
 impl Driver {
-    /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older kernel): each is an [`Event::Accepted`], until you
-    /// [`close`](Self::close) it or it fails, for example for want of descriptors (`EMFILE`); then [`Event::Closed`] says so.
+    /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
+    /// kernel): each is an [`Event::Accepted`], until you [`close`](Self::close) it or it fails,
+    /// for example for want of descriptors (`EMFILE`); then [`Event::Closed`] says so.
     ///
     /// # Errors
     ///

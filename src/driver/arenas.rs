@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering, whose contract the driver keeps: it owns the ring, pushes the entries of its registrations to it and nowhere else, and its
-//! table says which completion is whose.
+//! Unsafe here: registering, whose contract the driver keeps: it owns the ring, pushes the entries
+//! of its registrations to it and nowhere else, and its table says which completion is whose.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
@@ -12,7 +12,8 @@ use super::Driver;
 use crate::error::{DriverError, RegisterError};
 use crate::uring::{Feature, Probe, RegisterOptions, RegisteredArena, Registrable};
 
-/// Entries of the table that a driver makes for its arenas: all that the kernel allows. Empty ones cost the kernel eight bytes each.
+/// Entries of the table that a driver makes for its arenas: all that the kernel allows. Empty ones
+/// cost the kernel eight bytes each.
 const TABLE_ENTRIES: u32 = 1 << 14;
 
 /// An arena that a [`Driver`] has registered.
@@ -34,7 +35,12 @@ pub(super) struct Arenas {
 
 impl Arenas {
     pub(super) fn new(probe: Probe) -> Arenas {
-        Arenas { arenas: Vec::new(), nothing: RegisteredArena::nothing(probe), probe, next_entry: None }
+        Arenas {
+            arenas: Vec::new(),
+            nothing: RegisteredArena::nothing(probe),
+            probe,
+            next_entry: None,
+        }
     }
 
     /// The arena that memory at `address` lies in, or what builds ordinary operations.
@@ -45,14 +51,16 @@ impl Arenas {
 }
 
 impl Driver {
-    /// Registers an arena with the ring, so that reads, writes and zero-copy sends use its memory without pinning it again.
+    /// Registers an arena with the ring, so that reads, writes and zero-copy sends use its memory
+    /// without pinning it again.
     ///
-    /// Reads, writes and sends work without it, as ordinary ones. Takes the best rung that works;
-    /// [`registered`](Self::registered) says which and why not better. Several arenas may be registered.
+    /// Reads, writes and sends work without it, as ordinary ones. Takes the best mode that works;
+    /// [`registered`](Self::arena) says which and why not better. Several arenas may be registered.
     ///
     /// # Errors
     ///
-    /// [`RegisterError::System`] if there is no asking the kernel; otherwise none: the lowest rung always works.
+    /// [`RegisterError::System`] if there is no asking the kernel; otherwise none: the lowest mode
+    /// always works.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -65,10 +73,10 @@ impl Driver {
     /// #     Ok(driver) => driver,
     /// # };
     /// let id = driver.register(&arena)?;
-    /// let registered = driver.registered(id)?;
-    /// println!("{:?}", registered.rung());
-    /// for (rung, error) in registered.refused() {
-    ///     println!("not {rung:?}: {error}");
+    /// let registered = driver.arena(id)?;
+    /// println!("{:?}", registered.mode());
+    /// for (mode, error) in registered.refused() {
+    ///     println!("not {mode:?}: {error}");
     /// }
     /// # Ok(())
     /// # }
@@ -77,12 +85,13 @@ impl Driver {
         self.register_with(arena, RegisterOptions::new())
     }
 
-    /// As [`register`](Self::register), with a rung demanded or a ring to clone from. The place in the table is the driver's to choose: an index asked for by
-    /// [`RegisterOptions::at`] is not heeded.
+    /// As [`register`](Self::register), with a mode demanded or a ring to clone from. The place in
+    /// the table is the driver's to choose: an index asked for by [`RegisterOptions::at`] is not
+    /// heeded.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`] if the rung that was demanded does not work.
+    /// [`RegisterError`] if the mode that was demanded does not work.
     pub fn register_with(
         &mut self,
         arena: &impl Registrable,
@@ -103,7 +112,8 @@ impl Driver {
         Ok(ArenaId { driver: self.number, arena: self.arenas.arenas.len() as u32 - 1 })
     }
 
-    /// The first free entry of the ring's table, which is made if need be. `None` where the kernel has no sparse tables (before 5.19).
+    /// The first free entry of the ring's table, which is made if need be. `None` where the kernel
+    /// has no sparse tables (before 5.19).
     fn free_entry(&mut self) -> Option<u32> {
         if self.arenas.next_entry.is_none() && self.arenas.probe.has(Feature::SparseTable) {
             let made = self.uring.submitter().register_buffers_sparse(TABLE_ENTRIES);
@@ -117,21 +127,25 @@ impl Driver {
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if it is not one of this driver's, or was unregistered.
-    pub fn registered(&self, id: ArenaId) -> Result<&RegisteredArena, DriverError> {
+    pub fn arena(&self, id: ArenaId) -> Result<&RegisteredArena, DriverError> {
         let known = self.arenas.arenas.get(id.arena as usize).and_then(Option::as_ref);
         known.filter(|_| id.driver == self.number).ok_or(DriverError::UnknownArena)
     }
 
-    /// Takes an arena off the ring. Reads, writes and sends of its memory are ordinary ones from then on; those that are under way finish as they would have.
+    /// Takes an arena off the ring. Reads, writes and sends of its memory are ordinary ones from
+    /// then on; those that are under way finish as they would have.
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnknownArena`], or [`DriverError::System`] if the kernel does not take it off: then it stays pinned until the driver ends.
+    /// [`DriverError::UnknownArena`], or [`DriverError::System`] if the kernel does not take it
+    /// off: then it stays pinned until the driver ends.
     pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
-        self.registered(id)?;
-        // What was pushed is issued first: the kernel looks an index up when it issues the operation.
+        self.arena(id)?;
+        // What was pushed is issued first: the kernel looks an index up when it issues the
+        // operation.
         self.enter(true, None)?;
-        let registered = self.arenas.arenas[id.arena as usize].take().ok_or(DriverError::UnknownArena)?;
+        let registered =
+            self.arenas.arenas[id.arena as usize].take().ok_or(DriverError::UnknownArena)?;
         registered.unregister(&self.uring).map_err(|error| {
             tracing::error!(%error, "an arena could not be unregistered");
             DriverError::System { action: "unregistering an arena", errno: libc::EIO }

@@ -62,43 +62,47 @@ enum Mode {
 }
 
 impl DriverBuilder {
-    /// Entries of the submission queue, rounded up to a power of two by the kernel: up to 32,768. More operations than this are
-    /// submitted in several calls. Default: 256.
+    /// Entries of the submission queue, rounded up to a power of two by the kernel: up to 32,768.
+    /// More operations than this are submitted in several calls. Default: 256.
     pub fn entries(mut self, entries: usize) -> DriverBuilder {
         self.entries = entries;
         self
     }
 
-    /// Entries of the completion queue, at least as many as of the submission queue. When more completions are due than fit,
-    /// the kernel keeps them and hands them over later: nothing is lost, but multishot receives must be armed again.
-    /// Default: four times [`entries`](Self::entries).
+    /// Entries of the completion queue, at least as many as of the submission queue. When more
+    /// completions are due than fit, the kernel keeps them and hands them over later: nothing is
+    /// lost, but multishot receives must be armed again. Default: four times
+    /// [`entries`](Self::entries).
     pub fn completion_entries(mut self, entries: usize) -> DriverBuilder {
         self.completion_entries = Some(entries);
         self
     }
 
-    /// Operations under way at one time: one a socket, and one a read, write or send. Default: 16,384.
+    /// Operations under way at one time: one a socket, and one a read, write or send. Default:
+    /// 16,384.
     pub fn operations(mut self, operations: usize) -> DriverBuilder {
         self.operations = operations;
         self
     }
 
-    /// Whether completions are run only by this thread while it waits (`IORING_SETUP_SINGLE_ISSUER` with `DEFER_TASKRUN`, Linux
-    /// 6.1; an older kernel does it the older way). A ring that other threads' rings are [cloned](crate::RegisterOptions::clone_of) from
-    /// must not have a single issuer. Default: yes.
+    /// Whether completions are run only by this thread while it waits (`IORING_SETUP_SINGLE_ISSUER`
+    /// with `DEFER_TASKRUN`, Linux 6.1; an older kernel does it the older way). A ring that other
+    /// threads' rings are [cloned](crate::RegisterOptions::clone_of) from must not have a single
+    /// issuer. Default: yes.
     pub fn single_issuer(mut self, yes: bool) -> DriverBuilder {
         self.single_issuer = yes;
         self
     }
 
-    /// Whether one receive brings many completions, where the kernel can. Without it each message is asked for: the older form, which
-    /// takes turns between sockets more strictly. Default: yes.
+    /// Whether one receive brings many completions, where the kernel can. Without it each message
+    /// is asked for: the older form, which takes turns between sockets more strictly. Default: yes.
     pub fn multishot(mut self, yes: bool) -> DriverBuilder {
         self.multishot = yes;
         self
     }
 
-    /// Believes this of the kernel instead of looking, and uses nothing that it lacks: to see how a program fares on an older kernel.
+    /// Believes this of the kernel instead of looking, and uses nothing that it lacks: to see how a
+    /// program fares on an older kernel.
     ///
     /// ```
     /// # use uring_arena::{Driver, Feature, Probe};
@@ -118,16 +122,17 @@ impl DriverBuilder {
     ///
     /// # Errors
     ///
-    /// [`DriverError`]: io_uring forbidden or missing, numbers of entries that the kernel does not take, no memory or no descriptor left.
+    /// [`DriverError`]: io_uring forbidden or missing, numbers of entries that the kernel does not
+    /// take, no memory or no descriptor left.
     pub fn build(self) -> Result<Driver, DriverError> {
         let entries = check_entries(self.entries, ENTRIES_MAX)?;
         let completion_entries = match self.completion_entries {
             Some(entries) => check_entries(entries, 2 * ENTRIES_MAX)?.max(self.entries as u32),
             None => (entries * 4).min(2 * ENTRIES_MAX as u32),
         };
-        let may_defer = self
-            .probe
-            .is_none_or(|probe| probe.has(Feature::SingleIssuer) && probe.has(Feature::DeferTaskrun));
+        let may_defer = self.probe.is_none_or(|probe| {
+            probe.has(Feature::SingleIssuer) && probe.has(Feature::DeferTaskrun)
+        });
         let modes: &[Mode] = match self.single_issuer && may_defer {
             true => &[Mode::Deferred, Mode::Cooperative, Mode::Plain],
             false => &[Mode::Cooperative, Mode::Plain],
@@ -176,9 +181,13 @@ fn make(mode: Mode, entries: u32, completion_entries: u32) -> std::io::Result<Io
 
 fn build_error(errno: i32, entries: u32) -> DriverError {
     match errno {
-        libc::EPERM | libc::EACCES => DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() },
+        libc::EPERM | libc::EACCES => {
+            DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() }
+        }
         libc::ENOMEM | libc::EMFILE | libc::ENFILE => DriverError::NoRoom { entries, errno },
-        libc::ENOSYS => DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" },
+        libc::ENOSYS => {
+            DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" }
+        }
         errno => DriverError::System { action: "setting up io_uring", errno },
     }
 }

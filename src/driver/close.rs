@@ -19,7 +19,8 @@ use crate::ArenaBytes;
 use crate::error::DriverError;
 
 impl Driver {
-    /// The socket, for options and addresses, or for shutting down one direction. `None` once it is closed.
+    /// The socket, for options and addresses, or for shutting down one direction. `None` once it is
+    /// closed.
     ///
     /// ```
     /// # use std::os::unix::net::UnixStream;
@@ -33,7 +34,7 @@ impl Driver {
     /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
     /// #     Ok(driver) => driver,
     /// # };
-    /// # let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (socket, _peer) = UnixStream::pair()?;
     /// let id = driver.receive(ring, socket)?;
     /// // Tells the peer that no more comes from us; receiving goes on.
@@ -51,8 +52,8 @@ impl Driver {
         }
     }
 
-    /// Stops receiving from a socket, or accepting, and closes it. [`Event::Closed`] follows when the kernel has let go of
-    /// it; bytes that came before are still handed out.
+    /// Stops receiving from a socket, or accepting, and closes it. [`Event::Closed`] follows when
+    /// the kernel has let go of it; bytes that came before are still handed out.
     ///
     /// # Errors
     ///
@@ -61,7 +62,8 @@ impl Driver {
         let key = id.0;
         let held = self.operations.get(key).ok_or(DriverError::UnknownSocket)?;
         match held {
-            Held::Receive(Receive { closing: true, .. }) | Held::Accept(Accept { closing: true, .. }) => {
+            Held::Receive(Receive { closing: true, .. })
+            | Held::Accept(Accept { closing: true, .. }) => {
                 return Ok(());
             }
             Held::Receive(_) | Held::Accept(_) => self.set_closing(key, true),
@@ -99,7 +101,8 @@ impl Driver {
     /// Asks the kernel to end an operation. Its own completion tells when it has.
     pub(super) fn cancel(&mut self, key: Key) -> Result<(), DriverError> {
         let builder = types::CancelBuilder::user_data(key.user_data());
-        let entry = opcode::AsyncCancel2::new(builder).build().user_data(key.of_cancel().user_data());
+        let entry =
+            opcode::AsyncCancel2::new(builder).build().user_data(key.of_cancel().user_data());
         // SAFETY: the entry refers to nothing.
         unsafe { self.push_entry(&entry) }
     }

@@ -1,5 +1,5 @@
-//! The driver: owner of a ring, of what is under way on it, and of when it is not. Here its turns: from what is to be done into the
-//! kernel and back.
+//! The driver: owner of a ring, of what is under way on it, and of when it is not. Here its turns:
+//! from what is to be done into the kernel and back.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,15 +25,18 @@ use crate::uring::Probe;
 
 /// Owns an io_uring and everything under way on it; safe through and through.
 ///
-/// Give it arenas to receive into ([`buffer_ring`](Self::buffer_ring)) and sockets ([`receive`](Self::receive)); then
-/// [`wait`](Self::wait) and take [events](Event) until [`next`](Self::next) has none. It arms multishot receives again when they
-/// end, parks sockets that find no slot and goes on with them when slots come back, keeps descriptors open until the
-/// kernel is done with them, and takes care that no memory is freed that the kernel may still write.
+/// Give it arenas to receive into ([`register_buffer_ring`](Self::register_buffer_ring)) and
+/// sockets ([`receive`](Self::receive)); then [`wait`](Self::wait) and take [events](Event) until
+/// [`next`](Self::next) has none. It arms multishot receives again when they end, parks sockets
+/// that find no slot and goes on with them when slots come back, keeps descriptors open until the
+/// kernel is done with them, and takes care that no memory is freed that the kernel may still
+/// write.
 ///
-/// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel runs its completions for that thread
-/// alone. The bytes that it hands out may go anywhere.
+/// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
+/// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
-/// Dropping it cancels what is under way and waits briefly; see [`drain`](Self::drain) for doing so in good order.
+/// Dropping it cancels what is under way and waits briefly; see [`drain`](Self::drain) for doing so
+/// in good order.
 ///
 /// ```
 /// use std::io::Write;
@@ -51,7 +54,7 @@ use crate::uring::Probe;
 /// # let _ = stringify! {
 /// let mut driver = Driver::builder().build()?;
 /// # };
-/// let ring = driver.buffer_ring(&arena, BufferRing::options().entries(32))?;
+/// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(32))?;
 /// let (mut sender, socket) = UnixStream::pair()?;
 /// let id = driver.receive(ring, socket)?;
 ///
@@ -73,9 +76,9 @@ use crate::uring::Probe;
 /// # }
 /// ```
 ///
-/// Invariants: 1. every entry in the submission queue, or with the kernel, has a place in `operations` that is in flight and that owns the
-/// descriptor and the memory that the entry names; buffer rings own theirs. 2. A place leaves the table only when it is
-/// not in flight.
+/// Invariants: 1. every entry in the submission queue, or with the kernel, has a place in
+/// `operations` that is in flight and that owns the descriptor and the memory that the entry names;
+/// buffer rings own theirs. 2. A place leaves the table only when it is not in flight.
 pub struct Driver {
     pub(super) uring: IoUring,
     pub(super) operations: OperationTable,
@@ -89,12 +92,14 @@ pub struct Driver {
     pub(super) ended: VecDeque<Key>,
     /// Events that no completion brings.
     pub(super) told: VecDeque<Event<ArenaBytes>>,
-    /// Sockets that are closed once this is told, and why. They keep their places until then: their numbers are not given out before.
+    /// Sockets that are closed once this is told, and why. They keep their places until then: their
+    /// numbers are not given out before.
     pub(super) closings: VecDeque<(Key, Option<i32>)>,
     pub(super) alarm: Option<Alarm>,
     /// Everything is being cancelled: nothing is armed again.
     pub(super) draining: bool,
-    /// The forms of operations that are tried; those that the kernel then refuses give way to older ones.
+    /// The forms of operations that are tried; those that the kernel then refuses give way to older
+    /// ones.
     pub(super) forms: Probe,
     /// One receive brings many completions, where the kernel can.
     pub(super) multishot: bool,
@@ -118,7 +123,8 @@ impl Driver {
         /// Drivers so far: tells the ids of one from those of another. Only hands out numbers.
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
-        // Looked at already if any driver was made before; if it cannot be, operations are the ordinary ones.
+        // Looked at already if any driver was made before; if it cannot be, operations are the
+        // ordinary ones.
         let probe = parts.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
         Ok(Driver {
             uring: parts.uring,
@@ -141,10 +147,12 @@ impl Driver {
         })
     }
 
-    /// Submits what is pending and waits until something happened. Returns at once if there are events to take.
+    /// Submits what is pending and waits until something happened. Returns at once if there are
+    /// events to take.
     ///
-    /// May return without an event: take events until there are none, and wait again. While every slot is in use the sockets wait with it, and
-    /// it goes on when a slot is freed: so do not wait while this thread itself holds all of them.
+    /// May return without an event: take events until there are none, and wait again. While every
+    /// slot is in use the sockets wait with it, and it goes on when a slot is freed: so do not wait
+    /// while this thread itself holds all of them.
     ///
     /// # Errors
     ///
@@ -153,7 +161,8 @@ impl Driver {
         self.turn(None)
     }
 
-    /// As [`wait`](Self::wait), but not longer than `patience` ([`Duration::ZERO`]: only looks). True if something happened.
+    /// As [`wait`](Self::wait), but not longer than `patience` ([`Duration::ZERO`]: only looks).
+    /// True if something happened.
     ///
     /// # Errors
     ///
@@ -163,15 +172,16 @@ impl Driver {
         Ok(self.has_news())
     }
 
-    /// As [`wait`](Self::wait), but never waits: for a loop that waits for something else, and learns from
-    /// [`notify`](Self::notify) when to look.
+    /// As [`wait`](Self::wait), but never waits: for a loop that waits for something else, and
+    /// learns from [`register_eventfd`](Self::register_eventfd) when to look.
     ///
-    /// True if something happened, or more is to be done at once: then take the events, and look again.
+    /// True if something happened, or more is to be done at once: then take the events, and look
+    /// again.
     ///
     /// # Errors
     ///
     /// As for `wait`.
-    pub fn look(&mut self) -> Result<bool, DriverError> {
+    pub fn poll_now(&mut self) -> Result<bool, DriverError> {
         self.poll_shared_alarm()?;
         self.arm_ended()?;
         let feed = self.feed()?;
@@ -179,13 +189,18 @@ impl Driver {
         Ok(feed.is_unfinished || self.has_news())
     }
 
-    /// Has the kernel raise an event descriptor ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
-    /// [`look`](Self::look) would find something: to be polled by another loop. One at a time.
+    /// Has the kernel raise an event descriptor
+    /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
+    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop. One at a
+    /// time.
     ///
     /// # Errors
     ///
     /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
-    pub fn notify(&mut self, event_fd: impl std::os::fd::AsFd) -> Result<(), DriverError> {
+    pub fn register_eventfd(
+        &mut self,
+        event_fd: impl std::os::fd::AsFd,
+    ) -> Result<(), DriverError> {
         let fd = event_fd.as_fd().as_raw_fd();
         self.uring.submitter().register_eventfd(fd).map_err(|error| DriverError::System {
             action: "registering an event descriptor",
@@ -193,9 +208,9 @@ impl Driver {
         })
     }
 
-    /// Whether nothing is to be submitted and nothing to be told: then the next thing that happens [raises](Self::notify) the
-    /// event descriptor. If not, look again.
-    pub fn is_settled(&mut self) -> bool {
+    /// Whether nothing is to be submitted and nothing to be told: then the next thing that happens
+    /// [raises](Self::register_eventfd) the event descriptor. If not, look again.
+    pub fn is_idle(&mut self) -> bool {
         self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
     }
 
@@ -205,13 +220,15 @@ impl Driver {
         is_told || self.unfolding.is_some() || !self.uring.completion().is_empty()
     }
 
-    /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then the kernel is entered.
+    /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then
+    /// the kernel is entered.
     fn turn(&mut self, until: Option<Instant>) -> Result<(), DriverError> {
         self.poll_shared_alarm()?;
         loop {
             self.arm_ended()?;
             let feed = self.feed()?;
-            // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
+            // Sockets that could be armed and are not yet wait for no event: look, and go on
+            // arming.
             let only_look = feed.is_unfinished || self.has_news();
             self.enter(only_look, until)?;
             if !feed.is_unfinished || self.has_news() {
@@ -221,7 +238,11 @@ impl Driver {
     }
 
     /// Submits, and unless told only to look, waits for a completion.
-    pub(super) fn enter(&mut self, only_look: bool, until: Option<Instant>) -> Result<(), DriverError> {
+    pub(super) fn enter(
+        &mut self,
+        only_look: bool,
+        until: Option<Instant>,
+    ) -> Result<(), DriverError> {
         let submitter = self.uring.submitter();
         let want = usize::from(!only_look);
         self.metrics.enters += 1;
@@ -234,9 +255,12 @@ impl Driver {
         };
         match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
             Ok(_) => Ok(()),
-            // A signal, the end of patience, or a completion queue that must be emptied first: the caller looks, and comes again.
+            // A signal, the end of patience, or a completion queue that must be emptied first: the
+            // caller looks, and comes again.
             Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            Err(errno) => Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno }),
+            Err(errno) => {
+                Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
+            }
         }
     }
 }

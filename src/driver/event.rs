@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::key::Key;
 use crate::ArenaBytes;
 use crate::buffer::Buffer;
-use crate::uring::{Datagram, Delivered, Payload};
+use crate::uring::{Datagram, FromSlot, Payload};
 
 /// A buffer ring of a [`Driver`](crate::Driver).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,8 +23,8 @@ pub struct BufferRingId {
 pub struct SocketId(pub(super) Key);
 
 impl SocketId {
-    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that no other open socket
-    /// has: for a table of your own. Given out again after [`Event::Closed`].
+    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that no
+    /// other open socket has: for a table of your own. Given out again after [`Event::Closed`].
     pub fn index(self) -> usize {
         self.0.place() as usize
     }
@@ -35,8 +35,9 @@ impl SocketId {
 pub struct OperationId(pub(super) Key);
 
 impl OperationId {
-    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that nothing else under way
-    /// has: for a table of your own. Given out again after the operation's event.
+    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that
+    /// nothing else under way has: for a table of your own. Given out again after the operation's
+    /// event.
     pub fn index(self) -> usize {
         self.0.place() as usize
     }
@@ -85,7 +86,8 @@ pub enum Event<B = Bytes> {
         id: OperationId,
         /// Where in the file it began, in bytes.
         offset: u64,
-        /// Bytes read: fewer than there was room for only at the end of a file, or from a pipe or socket. Or why not.
+        /// Bytes read: fewer than there was room for only at the end of a file, or from a pipe or
+        /// socket. Or why not.
         result: io::Result<usize>,
         /// The buffer, longer by what was read.
         buffer: Buffer,
@@ -109,11 +111,12 @@ pub enum Event<B = Bytes> {
         result: io::Result<usize>,
         /// The memory.
         payload: Payload,
-        /// Whether the kernel copied the bytes of a zero-copy send after all, as it does on loopback. `None` for ordinary sends, and where the kernel
-        /// does not say (before 6.2).
+        /// Whether the kernel copied the bytes of a zero-copy send after all, as it does on
+        /// loopback. `None` for ordinary sends, and where the kernel does not say (before 6.2).
         copied: Option<bool>,
     },
-    /// The socket is closed: nothing more comes from it, and its number may be given out again. Comes once a socket.
+    /// The socket is closed: nothing more comes from it, and its number may be given out again.
+    /// Comes once a socket.
     Closed {
         /// The socket.
         id: SocketId,
@@ -122,20 +125,29 @@ pub enum Event<B = Bytes> {
     },
 }
 
-impl<B: Delivered> Event<B> {
+impl<B: FromSlot> Event<B> {
     /// The same event with another shape of bytes.
     pub(super) fn delivered(event: Event<ArenaBytes>) -> Event<B> {
         match event {
             Event::Received { id, bytes } => Event::Received { id, bytes: B::in_slot(bytes) },
             Event::Datagram { id, datagram } => {
                 let Datagram { from, bytes, is_truncated } = datagram;
-                Event::Datagram { id, datagram: Datagram { from, bytes: B::in_slot(bytes), is_truncated } }
+                Event::Datagram {
+                    id,
+                    datagram: Datagram { from, bytes: B::in_slot(bytes), is_truncated },
+                }
             }
             Event::Accepted { id, socket } => Event::Accepted { id, socket },
             Event::Closed { id, error } => Event::Closed { id, error },
-            Event::Read { id, offset, result, buffer } => Event::Read { id, offset, result, buffer },
-            Event::Wrote { id, offset, result, payload } => Event::Wrote { id, offset, result, payload },
-            Event::Sent { id, result, payload, copied } => Event::Sent { id, result, payload, copied },
+            Event::Read { id, offset, result, buffer } => {
+                Event::Read { id, offset, result, buffer }
+            }
+            Event::Wrote { id, offset, result, payload } => {
+                Event::Wrote { id, offset, result, payload }
+            }
+            Event::Sent { id, result, payload, copied } => {
+                Event::Sent { id, result, payload, copied }
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The files and sockets that a driver reads, writes and sends on: it owns them, so that a number is not given to another file
-//! while an operation that names it is under way.
+//! The files and sockets that a driver reads, writes and sends on: it owns them, so that a number
+//! is not given to another file while an operation that names it is under way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +12,8 @@ use super::key::{Generation, Key};
 use crate::error::{DriverError, FileError};
 use crate::uring::{Descriptor, DirectAlignment};
 
-/// Files that are put into the ring's table, where the kernel finds them without counting references. Further ones work too.
+/// Files that are put into the ring's table, where the kernel finds them without counting
+/// references. Further ones work too.
 const REGISTERED_MAX: u32 = 1024;
 
 /// A file or socket of a [`Driver`], for reading, writing and sending.
@@ -24,7 +25,8 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// A small number that no other open file of the driver has: for a table of your own. Given out again after it is closed.
+    /// A small number that no other open file of the driver has: for a table of your own. Given out
+    /// again after it is closed.
     pub fn index(self) -> usize {
         self.place as usize
     }
@@ -41,7 +43,8 @@ pub(super) struct OpenFile {
     file: File,
     /// It stands in the ring's table of files, at its place.
     registered: bool,
-    /// Operations have a place of their own in it: what is short goes on where it ended. Streams have none.
+    /// Operations have a place of their own in it: what is short goes on where it ended. Streams
+    /// have none.
     pub(super) has_offsets: bool,
     /// What it asks of operations, if it is open with `O_DIRECT`.
     pub(super) direct: Option<DirectAlignment>,
@@ -107,8 +110,9 @@ impl OpenFile {
 }
 
 impl Driver {
-    /// Gives the driver a file or a socket to read, write or send on. It owns it until [`close_file`](Self::close_file), or its own end: keep a clone (`try_clone`) of what you
-    /// go on using.
+    /// Gives the driver a file or a socket to read, write or send on. It owns it until
+    /// [`close_file`](Self::close_file), or its own end: keep a clone (`try_clone`) of what you go
+    /// on using.
     ///
     /// What an `O_DIRECT` file asks of operations is looked up once, here.
     ///
@@ -123,14 +127,15 @@ impl Driver {
     /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
     /// #     Ok(driver) => driver,
     /// # };
-    /// let id = driver.file(std::fs::File::open("/proc/self/exe")?)?;
+    /// let id = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
     /// driver.close_file(id)?;
     /// assert!(driver.close_file(id).is_err());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        let mut open = OpenFile::new(File::from(file.into())).map_err(|reason| FileError { reason })?;
+    pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
+        let mut open =
+            OpenFile::new(File::from(file.into())).map_err(|reason| FileError { reason })?;
         let place = self.files.free.pop().unwrap_or(self.files.places.len() as u32);
         open.registered = self.enter_in_table(place, open.file.as_raw_fd());
         if place as usize == self.files.places.len() {
@@ -141,14 +146,17 @@ impl Driver {
         Ok(FileId { driver: self.number, place, generation: entry.generation })
     }
 
-    /// Puts a descriptor into the ring's table of files, or takes it out (-1). False where it does not fit or the kernel cannot.
+    /// Puts a descriptor into the ring's table of files, or takes it out (-1). False where it does
+    /// not fit or the kernel cannot.
     fn enter_in_table(&mut self, place: u32, fd: i32) -> bool {
         if place >= REGISTERED_MAX {
             return false;
         }
         let submitter = self.uring.submitter();
-        let table =
-            *self.files.table.get_or_insert_with(|| submitter.register_files_sparse(REGISTERED_MAX).is_ok());
+        let table = *self
+            .files
+            .table
+            .get_or_insert_with(|| submitter.register_files_sparse(REGISTERED_MAX).is_ok());
         table && submitter.register_files_update(place, &[fd]).is_ok_and(|updated| updated == 1)
     }
 
@@ -157,12 +165,13 @@ impl Driver {
     /// # Errors
     ///
     /// [`DriverError::UnknownFile`] if it is not one of this driver's, or was closed.
-    pub fn file_of(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
+    pub fn file(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
         let place = self.file_place(id).ok_or(DriverError::UnknownFile)?;
         self.files.get(place).map(|open| open.file.as_fd()).ok_or(DriverError::UnknownFile)
     }
 
-    /// Closes a file. Operations on it that are under way finish first; sends that wait their turn are sent.
+    /// Closes a file. Operations on it that are under way finish first; sends that wait their turn
+    /// are sent.
     ///
     /// # Errors
     ///
@@ -182,7 +191,8 @@ impl Driver {
     /// The place of a file that is open.
     pub(super) fn file_place(&self, id: FileId) -> Option<u32> {
         let place = self.files.places.get(id.place as usize)?;
-        let is_it = id.driver == self.number && place.generation == id.generation && place.open.is_some();
+        let is_it =
+            id.driver == self.number && place.generation == id.generation && place.open.is_some();
         is_it.then_some(id.place)
     }
 
@@ -201,7 +211,8 @@ impl Driver {
         }
         let Some(open) = self.files.places[place as usize].open.take() else { return };
         if open.registered && !self.enter_in_table(place, -1) {
-            // The table keeps the file open; the place is not used again, so no other file is meant by it.
+            // The table keeps the file open; the place is not used again, so no other file is meant
+            // by it.
             tracing::warn!(place, "a closed file stays in the ring's table");
             return;
         }

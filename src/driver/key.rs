@@ -7,7 +7,8 @@
 //! └──────────┴────────────────────┴────────────────────┘
 //! ```
 //!
-//! A completion that comes late, or was not ours at all, names a place whose kind or generation differs.
+//! A completion that comes late, or was not ours at all, names a place whose kind or generation
+//! differs.
 
 const GENERATION_BITS: u32 = 24;
 const GENERATION_MAX: u32 = (1 << GENERATION_BITS) - 1;
@@ -21,7 +22,8 @@ pub(super) enum Kind {
     Accept = 2,
     /// A read, a write or a send.
     Transfer = 3,
-    /// The poll of the descriptor that freed slots raise. Has no place in the table: it refers to no memory.
+    /// The poll of the descriptor that freed slots raise. Has no place in the table: it refers to
+    /// no memory.
     Wake = 14,
     /// A cancellation. Has no place in the table either; the rest of its key is that of its target.
     Cancel = 15,

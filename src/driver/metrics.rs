@@ -28,8 +28,9 @@ pub struct DriverMetrics {
     pub zero_copy_sends: u64,
     /// Those of them whose bytes the kernel copied after all.
     pub zero_copy_sends_copied: u64,
-    /// Slots that the kernel used up and told of in no completion: found, and taken back, when their ring was taken down.
-    pub unreported: u64,
+    /// Slots that the kernel used up and told of in no completion: found, and taken back, when
+    /// their ring was taken down.
+    pub unreported_slots: u64,
     /// Messages copied to the heap because they were short.
     pub copied: u64,
     /// Operations that the kernel has now.

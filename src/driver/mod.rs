@@ -1,7 +1,7 @@
 //! 7 A RING: the safe driver over the pieces.
 //!
-//! Uses `uring` and above. It owns the ring, so it knows which completion is whose, which descriptor is still open, and when
-//! nothing is in flight any more.
+//! Uses `uring` and above. It owns the ring, so it knows which completion is whose, which
+//! descriptor is still open, and when nothing is in flight any more.
 
 mod accept;
 mod arenas;
@@ -32,4 +32,4 @@ pub use driver::Driver;
 pub use event::{BufferRingId, Event, OperationId, SocketId};
 pub use files::FileId;
 pub use metrics::DriverMetrics;
-pub use shutdown::Drained;
+pub use shutdown::DrainReport;

@@ -6,7 +6,7 @@ use super::key::{Key, Kind};
 use super::operation_table::Held;
 use super::{Driver, Event, SocketId};
 use crate::ArenaBytes;
-use crate::uring::Delivered;
+use crate::uring::FromSlot;
 
 impl Driver {
     /// The next thing that happened, until there is nothing more; then [`wait`](Self::wait) again.
@@ -19,11 +19,11 @@ impl Driver {
     }
 
     /// As [`next`](Self::next), with bytes that allocate nothing on the heap.
-    pub fn next_in_place(&mut self) -> Option<Event<ArenaBytes>> {
+    pub fn next_arena_bytes(&mut self) -> Option<Event<ArenaBytes>> {
         self.next_as()
     }
 
-    pub(super) fn next_as<B: Delivered>(&mut self) -> Option<Event<B>> {
+    pub(super) fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
             if self.unfolding.is_some() {
                 if let Some(event) = self.unfold() {
@@ -70,7 +70,7 @@ impl Driver {
 
     /// Acts on a completion that is not a message like most.
     #[inline(never)]
-    fn complete<B: Delivered>(
+    fn complete<B: FromSlot>(
         &mut self,
         key: Key,
         kind: Kind,

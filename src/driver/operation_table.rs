@@ -31,7 +31,8 @@ struct Place {
     generation: Generation,
     /// Of the operation that is here.
     mark: Mark,
-    /// The same while the kernel has it, from the push to the final completion: so one comparison recognises those.
+    /// The same while the kernel has it, from the push to the final completion: so one comparison
+    /// recognises those.
     in_flight: Mark,
     held: Option<Held>,
     next_free: u32,
@@ -42,8 +43,8 @@ const NONE: u32 = u32::MAX;
 
 /// The operations of one driver.
 ///
-/// Invariants: a place has a mark while it is full. `in_flight` counts the places whose mark is in flight, and only full places
-/// have one.
+/// Invariants: a place has a mark while it is full. `in_flight` counts the places whose mark is in
+/// flight, and only full places have one.
 pub(super) struct OperationTable {
     places: Vec<Place>,
     free: u32,
@@ -56,7 +57,13 @@ impl OperationTable {
     /// A table for `limit` operations.
     pub(super) fn new(limit: usize) -> OperationTable {
         // Reserved, not touched: a table that is never full costs no memory.
-        OperationTable { places: Vec::with_capacity(limit), free: NONE, count: 0, in_flight: 0, limit }
+        OperationTable {
+            places: Vec::with_capacity(limit),
+            free: NONE,
+            count: 0,
+            in_flight: 0,
+            limit,
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -140,8 +147,8 @@ impl OperationTable {
         }
     }
 
-    /// Recognises a completion: its operation, which is no longer in flight if this was the final one.
-    /// `None` if nothing of that kind and generation is in flight.
+    /// Recognises a completion: its operation, which is no longer in flight if this was the final
+    /// one. `None` if nothing of that kind and generation is in flight.
     #[inline]
     pub(super) fn note_completed(&mut self, key: Key, is_final: bool) -> Option<&mut Option<Held>> {
         let place = self.places.get_mut(key.place() as usize)?;

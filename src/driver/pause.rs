@@ -4,8 +4,9 @@ use super::{Driver, SocketId};
 use crate::error::DriverError;
 
 impl Driver {
-    /// Stops receiving from a socket for now. Bytes that came before are still handed out; what the peer sends stays in the
-    /// socket, and then with the peer. For consumers that cannot keep up: without it they hold ever more slots.
+    /// Stops receiving from a socket for now. Bytes that came before are still handed out; what the
+    /// peer sends stays in the socket, and then with the peer. For consumers that cannot keep up:
+    /// without it they hold ever more slots.
     ///
     /// # Errors
     ///
@@ -23,7 +24,7 @@ impl Driver {
     /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
     /// #     Ok(driver) => driver,
     /// # };
-    /// # let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
     /// let id = driver.receive(ring, socket)?;
     /// driver.pause(id)?;

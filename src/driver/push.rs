@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries. What an entry refers to is held in the table until its final completion.
+//! Unsafe here: pushing entries. What an entry refers to is held in the table until its final
+//! completion.
 #![allow(unsafe_code)]
 
 use io_uring::squeue;
@@ -41,8 +42,13 @@ impl Driver {
     ///
     /// # Safety
     ///
-    /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until the final completion.
-    pub(super) unsafe fn push(&mut self, key: Key, entry: squeue::Entry) -> Result<(), DriverError> {
+    /// What the entry refers to is owned by the operation at `key`, or by the driver's rings, until
+    /// the final completion.
+    pub(super) unsafe fn push(
+        &mut self,
+        key: Key,
+        entry: squeue::Entry,
+    ) -> Result<(), DriverError> {
         if self.operations.get(key).is_none() {
             return Ok(());
         }

@@ -73,7 +73,8 @@ impl Receive {
         falls_back
     }
 
-    /// Whether an error is of one datagram and not of the socket: what an earlier one met on its way.
+    /// Whether an error is of one datagram and not of the socket: what an earlier one met on its
+    /// way.
     pub(super) fn survives(&self, errno: i32) -> bool {
         let of_one = matches!(errno, libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH);
         of_one && self.form == Form::Datagrams
@@ -81,16 +82,17 @@ impl Receive {
 }
 
 impl Driver {
-    /// Receives from `socket` into `ring` until the peer finishes or you [`close`](Self::close) it: bytes come as
-    /// [`Event::Received`](super::Event::Received), in order.
+    /// Receives from `socket` into `ring` until the peer finishes or you [`close`](Self::close) it:
+    /// bytes come as [`Event::Received`](super::Event::Received), in order.
     ///
-    /// The driver owns the socket, so that its number is not given to another file while the kernel uses it: keep a clone
-    /// (`try_clone`) to write to it. Streams (TCP, Unix); multishot (Linux 6.0), armed again when it ends; an
-    /// older kernel receives one message at a time.
+    /// The driver owns the socket, so that its number is not given to another file while the kernel
+    /// uses it: keep a clone (`try_clone`) to write to it. Streams (TCP, Unix); multishot (Linux
+    /// 6.0), armed again when it ends; an older kernel receives one message at a time.
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnknownRing`], or [`DriverError::TooManyOperations`] if the table is full. The socket is dropped then.
+    /// [`DriverError::UnknownRing`], or [`DriverError::TooManyOperations`] if the table is full.
+    /// The socket is dropped then.
     pub fn receive(
         &mut self,
         ring: BufferRingId,
@@ -116,7 +118,7 @@ impl Driver {
     /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
     /// #     Ok(driver) => driver,
     /// # };
-    /// let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (reader, mut writer) = std::io::pipe()?;
     /// driver.read_pipe(ring, reader)?;
     /// writer.write_all(b"through a pipe")?;
@@ -134,15 +136,16 @@ impl Driver {
         self.receive_as(Form::Pipe, ring, pipe.into())
     }
 
-    /// Receives datagrams from `socket` into `ring`, each a slot of its own, until you [`close`](Self::close) it: they come as
-    /// [`Event::Datagram`](super::Event::Datagram), with the sender's address (Linux 6.0). A slot holds a header of 44 bytes and the datagram.
+    /// Receives datagrams from `socket` into `ring`, each a slot of its own, until you
+    /// [`close`](Self::close) it: they come as [`Event::Datagram`](super::Event::Datagram), with
+    /// the sender's address (Linux 6.0). A slot holds a header of 44 bytes and the datagram.
     ///
     /// # Errors
     ///
-    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header; [`DriverError::RingIsIncremental`] for a ring
-    /// that lets several messages share a slot, which the kernel's datagram receive does not work well with;
-    /// [`DriverError::Unsupported`] before Linux 6.0; and as for
-    /// [`receive`](Self::receive).
+    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header;
+    /// [`DriverError::RingIsIncremental`] for a ring that lets several messages share a slot, which
+    /// the kernel's datagram receive does not work well with; [`DriverError::Unsupported`] before
+    /// Linux 6.0; and as for [`receive`](Self::receive).
     ///
     /// ```
     /// # use std::net::UdpSocket;
@@ -155,7 +158,7 @@ impl Driver {
     /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
     /// #     Ok(driver) => driver,
     /// # };
-    /// let ring = driver.buffer_ring(&arena, BufferRing::options())?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     /// let address = ours.local_addr()?;
     /// driver.receive_datagrams(ring, ours)?;
@@ -179,7 +182,10 @@ impl Driver {
         }
         if !self.forms.has(Feature::RecvMultishot) {
             let since = Feature::RecvMultishot.since();
-            return Err(DriverError::Unsupported { what: "receiving datagrams into a buffer ring", since });
+            return Err(DriverError::Unsupported {
+                what: "receiving datagrams into a buffer ring",
+                since,
+            });
         }
         let bytes = buffers.slot_bytes();
         if bytes <= DATAGRAM_HEADER_BYTES {

@@ -12,7 +12,7 @@ use super::receive::{Form, Receive};
 use super::rings::Rings;
 use super::{Driver, Event, SocketId};
 use crate::ArenaBytes;
-use crate::uring::{BufferRing, Cursor, Delivered, Status};
+use crate::uring::{BufferRing, Cursor, FromSlot, Status};
 
 /// A completion whose bytes are being handed out, or whose status is to be acted on afterwards.
 pub(super) struct Unfolding {
@@ -24,9 +24,10 @@ pub(super) struct Unfolding {
 }
 
 impl Receive {
-    /// The bytes of a completion of this receive, which goes on, if it is one like most: see [`BufferRing::take_plain`].
+    /// The bytes of a completion of this receive, which goes on, if it is one like most: see
+    /// [`BufferRing::take_plain`].
     #[inline]
-    pub(super) fn take_plain<B: Delivered>(
+    pub(super) fn take_plain<B: FromSlot>(
         &mut self,
         rings: &mut Rings,
         completion: &cqueue::Entry,
@@ -35,8 +36,8 @@ impl Receive {
             return None;
         }
         let buffers = &mut rings.get_mut(self.ring)?.buffers;
-        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken from the queue once; and the
-        // completion before it has been unfolded.
+        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
+        // from the queue once; and the completion before it has been unfolded.
         let bytes = unsafe { buffers.take_plain(completion.result(), completion.flags()) }?;
         self.served = true;
         Some(bytes)
@@ -49,18 +50,20 @@ impl Driver {
         let Some(receive) = self.operations.receive_mut(key) else { return };
         let (number, form) = (receive.ring, receive.form);
         let Some(ring) = self.rings.get_mut(number) else { return };
-        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken from the queue once; and the
-        // completion before it has been unfolded.
-        let (cursor, status) = unsafe { ring.buffers.begin(completion.result(), completion.flags()) };
+        // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
+        // from the queue once; and the completion before it has been unfolded.
+        let (cursor, status) =
+            unsafe { ring.buffers.begin(completion.result(), completion.flags()) };
         receive.served |= !cursor.is_done();
         self.unfolding = Some(Unfolding { key, ring: number, form, cursor, status });
     }
 
     /// Hands out what is left of a completion, then acts on its status.
-    pub(super) fn unfold<B: Delivered>(&mut self) -> Option<Event<B>> {
+    pub(super) fn unfold<B: FromSlot>(&mut self) -> Option<Event<B>> {
         let unfolding = self.unfolding.as_mut()?;
         if let Some(ring) = self.rings.get_mut(unfolding.ring) {
-            let event = event(&mut ring.buffers, &mut unfolding.cursor, unfolding.form, unfolding.key);
+            let event =
+                event(&mut ring.buffers, &mut unfolding.cursor, unfolding.form, unfolding.key);
             if event.is_some() {
                 return event;
             }
@@ -92,11 +95,15 @@ impl Driver {
                 None
             }
             Status::Cancelled if !ending => self.closed(key, Some(libc::ECANCELED)),
-            Status::Failed { errno } if !ending && (receive.falls_back(errno) || receive.survives(errno)) => {
+            Status::Failed { errno }
+                if !ending && (receive.falls_back(errno) || receive.survives(errno)) =>
+            {
                 self.arm_again(key)
             }
             Status::Failed { errno } => self.closed(key, Some(errno)),
-            Status::Ended | Status::Starved | Status::Cancelled | Status::Finished => self.closed(key, None),
+            Status::Ended | Status::Starved | Status::Cancelled | Status::Finished => {
+                self.closed(key, None)
+            }
         }
     }
 
@@ -108,7 +115,7 @@ impl Driver {
 }
 
 /// The next event of a completion.
-fn event<B: Delivered>(
+fn event<B: FromSlot>(
     buffers: &mut BufferRing,
     cursor: &mut Cursor,
     form: Form,
@@ -116,7 +123,11 @@ fn event<B: Delivered>(
 ) -> Option<Event<B>> {
     let id = SocketId(key);
     match form {
-        Form::Stream | Form::Pipe => buffers.take(cursor).map(|bytes| Event::Received { id, bytes }),
-        Form::Datagrams => buffers.take_datagram(cursor).map(|datagram| Event::Datagram { id, datagram }),
+        Form::Stream | Form::Pipe => {
+            buffers.take(cursor).map(|bytes| Event::Received { id, bytes })
+        }
+        Form::Datagrams => {
+            buffers.take_datagram(cursor).map(|datagram| Event::Datagram { id, datagram })
+        }
     }
 }

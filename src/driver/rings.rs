@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering a ring, whose contract the driver keeps: it owns the io_uring, its table says which completion is a
-//! receive of which ring, and it takes a ring down only when nothing is in flight on it.
+//! Unsafe here: registering a ring, whose contract the driver keeps: it owns the io_uring, its
+//! table says which completion is a receive of which ring, and it takes a ring down only when
+//! nothing is in flight on it.
 #![allow(unsafe_code)]
 
 use super::starved::Starved;
@@ -55,13 +56,14 @@ impl Rings {
 }
 
 impl Driver {
-    /// Makes a buffer ring fed from `arena`, for [`receive`](Self::receive). Several rings may share an arena.
+    /// Makes a buffer ring fed from `arena`, for [`receive`](Self::receive). Several rings may
+    /// share an arena.
     ///
     /// # Errors
     ///
-    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than 65,536 slots, a group id in use,
-    /// a kernel older than 5.19, memory that is refused.
-    pub fn buffer_ring(
+    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than
+    /// 65,536 slots, a group id in use, a kernel older than 5.19, memory that is refused.
+    pub fn register_buffer_ring(
         &mut self,
         arena: &FixedArena,
         options: BufferRingOptions,
@@ -76,9 +78,11 @@ impl Driver {
                 since: Feature::BufferRing.since(),
             });
         }
-        let bundles = self.forms.has(Feature::Bundles) && self.uring.params().is_feature_recvsend_bundle();
+        let bundles =
+            self.forms.has(Feature::Bundles) && self.uring.params().is_feature_recvsend_bundle();
         let bundles = options.wants_bundles() && bundles;
-        let incremental = options.wants_incremental() && self.forms.has(Feature::IncrementalBuffers);
+        let incremental =
+            options.wants_incremental() && self.forms.has(Feature::IncrementalBuffers);
         let options = options.bundles(bundles).incremental(incremental);
         // SAFETY: the driver keeps the contract (see the head of this file).
         let buffers = unsafe { BufferRing::register(&self.uring.submitter(), arena, options)? };
@@ -116,16 +120,21 @@ impl Driver {
     /// As for [`ring_metrics`](Self::ring_metrics).
     pub fn ring_is_incremental(&self, id: BufferRingId) -> Result<bool, DriverError> {
         let ring = self.ring_number(id)?;
-        self.rings.get(ring).map(|ring| ring.buffers.is_incremental()).ok_or(DriverError::UnknownRing)
+        self.rings
+            .get(ring)
+            .map(|ring| ring.buffers.is_incremental())
+            .ok_or(DriverError::UnknownRing)
     }
 
-    /// Takes one ring down, whose sockets are all closed; its slots are free again. Bytes that came through it stay valid.
+    /// Takes one ring down, whose sockets are all closed; its slots are free again. Bytes that came
+    /// through it stay valid.
     ///
     /// # Errors
     ///
-    /// [`RingError::InUse`] while sockets receive into it; [`RingError::Unknown`] if it is not one of this driver's, or was taken
-    /// down before; [`RingError::Refused`] if the kernel does not give it back: then its slots are quarantined.
-    pub fn take_down(&mut self, id: BufferRingId) -> Result<(), RingError> {
+    /// [`RingError::InUse`] while sockets receive into it; [`RingError::Unknown`] if it is not one
+    /// of this driver's, or was taken down before; [`RingError::Refused`] if the kernel does not
+    /// give it back: then its slots are quarantined.
+    pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), RingError> {
         let number = self.ring_number(id).map_err(|_| RingError::Unknown)?;
         let sockets = self.rings.get(number).map_or(0, |ring| ring.sockets);
         if sockets > 0 {
@@ -137,13 +146,15 @@ impl Driver {
     fn unregister(&mut self, number: u32) -> Result<(), RingError> {
         let Some(mut ring) = self.rings.take(number) else { return Ok(()) };
         debug_assert_eq!(ring.sockets, 0);
-        // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in the table.
+        // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
+        // the table.
         let answer = unsafe { ring.buffers.unregister_on(&self.uring) };
-        self.metrics.unreported += ring.buffers.metrics().unreported;
+        self.metrics.unreported_slots += ring.buffers.metrics().unreported_slots;
         answer
     }
 
-    /// Takes down every ring. Nothing may be in flight: a ring that the kernel does not give back is quarantined.
+    /// Takes down every ring. Nothing may be in flight: a ring that the kernel does not give back
+    /// is quarantined.
     pub(super) fn unregister_rings(&mut self) {
         debug_assert_eq!(self.operations.in_flight(), 0);
         for number in self.rings.numbers() {

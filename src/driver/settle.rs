@@ -16,7 +16,11 @@ use crate::uring::{Payload, Progress};
 impl Driver {
     /// Acts on a completion of the transfer at `key`.
     #[inline]
-    pub(super) fn transferred<B>(&mut self, key: Key, completion: &cqueue::Entry) -> Option<Event<B>> {
+    pub(super) fn transferred<B>(
+        &mut self,
+        key: Key,
+        completion: &cqueue::Entry,
+    ) -> Option<Event<B>> {
         let Some(Held::Transfer(number)) = self.operations.get(key) else { return None };
         let number = *number;
         let transfer = self.transfers.get_mut(number);
@@ -27,7 +31,8 @@ impl Driver {
         }
         let State::Running(operation) = transfer.state.take() else { return None };
         let was_zero_copy = operation.is_zero_copy();
-        // SAFETY: the table knows the operation by the completion's generation, and takes each completion from the queue once.
+        // SAFETY: the table knows the operation by the completion's generation, and takes each
+        // completion from the queue once.
         match unsafe { operation.complete(completion) } {
             Progress::More(operation) => {
                 let sent = operation.result_so_far();
@@ -36,9 +41,11 @@ impl Driver {
                     // The notification overtook the result: there is one more to come.
                     self.operations.note_pushed(key);
                 }
-                let is_all = matches!(sent, Some(Ok(sent)) if transfer.done + sent == transfer.len());
+                let is_all =
+                    matches!(sent, Some(Ok(sent)) if transfer.done + sent == transfer.len());
                 if is_all {
-                    // Its bytes are in the socket's queue: the next one may follow, before the notification.
+                    // Its bytes are in the socket's queue: the next one may follow, before the
+                    // notification.
                     self.next_send(key, number);
                 }
                 None

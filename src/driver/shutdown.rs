@@ -1,4 +1,5 @@
-//! The end: cancel, reap until nothing is in flight, unregister. What cannot be proved finished is quarantined.
+//! The end: cancel, reap until nothing is in flight, unregister. What cannot be proved finished is
+//! quarantined.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +7,8 @@ use super::key::Key;
 use super::{Driver, Event};
 use crate::error::DriverError;
 
-/// How long dropping a driver waits for what is in flight. Cancelled sockets take microseconds; only a device that does not answer
-/// takes longer, and then its slots are quarantined.
+/// How long dropping a driver waits for what is in flight. Cancelled sockets take microseconds;
+/// only a device that does not answer takes longer, and then its slots are quarantined.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Cancellations pushed before their completions are taken: so that these fit in their queue.
@@ -19,13 +20,14 @@ const ROUND: Duration = Duration::from_millis(50);
 /// What [`Driver::drain`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Drained {
+pub struct DrainReport {
     /// Sockets that were closed.
     pub closed: usize,
     /// Bytes that came in and that nobody took.
     pub discarded_bytes: u64,
-    /// Slots that the kernel used up and told of in no completion: free again, now that nothing is in flight.
-    pub unreported: u64,
+    /// Slots that the kernel used up and told of in no completion: free again, now that nothing is
+    /// in flight.
+    pub unreported_slots: u64,
     /// Operations that the kernel still has: none if all is well.
     pub in_flight: usize,
     /// Slots that are lost with them, for good: they and their arena's memory are never freed.
@@ -33,11 +35,11 @@ pub struct Drained {
 }
 
 impl Driver {
-    /// Ends everything in good order: cancels what is under way, waits until the kernel has let go of all of it, takes the
-    /// buffer rings down, closes the sockets. Not longer than `patience`.
+    /// Ends everything in good order: cancels what is under way, waits until the kernel has let go
+    /// of all of it, takes the buffer rings down, closes the sockets. Not longer than `patience`.
     ///
-    /// Events that were not taken are dropped. What the kernel has not let go of by then stays: call this again, or drop the driver, which
-    /// quarantines it.
+    /// Events that were not taken are dropped. What the kernel has not let go of by then stays:
+    /// call this again, or drop the driver, which quarantines it.
     ///
     /// # Errors
     ///
@@ -56,25 +58,26 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn drain(&mut self, patience: Duration) -> Result<Drained, DriverError> {
+    pub fn drain(&mut self, patience: Duration) -> Result<DrainReport, DriverError> {
         self.draining = true;
-        let mut drained = Drained::default();
+        let mut drained = DrainReport::default();
         let answer = self.reap(Instant::now() + patience, &mut drained);
         drained.in_flight = self.operations.in_flight();
         if drained.in_flight == 0 {
-            let before = self.metrics.unreported;
+            let before = self.metrics.unreported_slots;
             self.unregister_rings();
-            drained.unreported = self.metrics.unreported - before;
+            drained.unreported_slots = self.metrics.unreported_slots - before;
             self.unregister_arenas();
             self.draining = false;
         } else {
-            drained.quarantined = self.rings.iter().map(|ring| ring.buffers.metrics().published).sum();
+            drained.quarantined =
+                self.rings.iter().map(|ring| ring.buffers.metrics().published).sum();
             drained.quarantined += self.transfers.running();
         }
         answer.map(|()| drained)
     }
 
-    fn reap(&mut self, until: Instant, drained: &mut Drained) -> Result<(), DriverError> {
+    fn reap(&mut self, until: Instant, drained: &mut DrainReport) -> Result<(), DriverError> {
         self.close_idle(drained);
         let mut cancel_at = Instant::now();
         loop {
@@ -97,9 +100,10 @@ impl Driver {
     }
 
     /// Closes what the kernel does not have: parked sockets, and those that were to be armed again.
-    fn close_idle(&mut self, drained: &mut Drained) {
+    fn close_idle(&mut self, drained: &mut DrainReport) {
         self.ended.clear();
-        let idle: Vec<_> = self.operations.keys().filter(|&key| !self.operations.is_in_flight(key)).collect();
+        let idle: Vec<_> =
+            self.operations.keys().filter(|&key| !self.operations.is_in_flight(key)).collect();
         for key in idle {
             if self.unfolding.is_none() {
                 drained.closed += usize::from(self.closed(key, None).is_some());
@@ -107,11 +111,13 @@ impl Driver {
         }
     }
 
-    fn discard_events(&mut self, drained: &mut Drained) {
-        while let Some(event) = self.next_in_place() {
+    fn discard_events(&mut self, drained: &mut DrainReport) {
+        while let Some(event) = self.next_arena_bytes() {
             match event {
                 Event::Received { bytes, .. } => drained.discarded_bytes += bytes.len() as u64,
-                Event::Datagram { datagram, .. } => drained.discarded_bytes += datagram.bytes.len() as u64,
+                Event::Datagram { datagram, .. } => {
+                    drained.discarded_bytes += datagram.bytes.len() as u64
+                }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => drained.closed += 1,
                 Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
@@ -119,9 +125,10 @@ impl Driver {
         }
     }
 
-    /// Cancels each operation by its key. One request that cancels "any" would be shorter, but the kernel then looks for its
-    /// targets one after another from the start: ten thousand sockets take it seconds.
-    fn cancel_all(&mut self, drained: &mut Drained) -> Result<(), DriverError> {
+    /// Cancels each operation by its key. One request that cancels "any" would be shorter, but the
+    /// kernel then looks for its targets one after another from the start: ten thousand sockets
+    /// take it seconds.
+    fn cancel_all(&mut self, drained: &mut DrainReport) -> Result<(), DriverError> {
         let keys: Vec<Key> =
             self.operations.keys().filter(|&key| self.operations.is_in_flight(key)).collect();
         for keys in keys.chunks(CANCELS_AT_ONCE) {

@@ -5,10 +5,11 @@ use crate::arena::{OnRing, SlotStates};
 use crate::uring::{Registrable, handle_of};
 
 impl Driver {
-    /// Where the slots of `arena` are, or the smallest blocks of a buddy arena. Walks over all of them: for monitoring, not for hot
-    /// paths.
+    /// Where the slots of `arena` are, or the smallest blocks of a buddy arena. Walks over all of
+    /// them: for monitoring, not for hot paths.
     ///
-    /// What other drivers' rings and operations have counts as held, or frozen. [`SlotStates`] says how exact the numbers are.
+    /// What other drivers' rings and operations have counts as held, or frozen. [`SlotStates`] says
+    /// how exact the numbers are.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -20,9 +21,9 @@ impl Driver {
     /// # };
     /// let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// let ring = driver.buffer_ring(&arena, BufferRing::options().entries(8))?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
     /// let buffer = arena.allocate()?;
-    /// let slots = driver.slots(&arena);
+    /// let slots = driver.slot_states(&arena);
     /// assert_eq!((slots.free, slots.published, slots.held), (7, 8, 1));
     /// assert_eq!(slots.total(), 16);
     /// # drop(buffer);
@@ -30,7 +31,7 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn slots(&self, arena: &impl Registrable) -> SlotStates {
+    pub fn slot_states(&self, arena: &impl Registrable) -> SlotStates {
         let handle = handle_of(arena);
         let published = sorted(
             self.rings
@@ -38,16 +39,18 @@ impl Driver {
                 .filter(|ring| ring.buffers.arena().is_same(handle))
                 .flat_map(|ring| ring.buffers.owned_slots()),
         );
-        let in_flight =
-            sorted(self.transfers.addresses_running().filter_map(|address| handle.unit_at(address)));
+        let in_flight = sorted(
+            self.transfers.addresses_running().filter_map(|address| handle.unit_at(address)),
+        );
         SlotStates::of(handle, |owned| {
             if published.binary_search(&owned.first).is_ok() {
                 return Some(OnRing::Published);
             }
             // An operation may begin anywhere in its block.
             let next = in_flight.partition_point(|&unit| unit < owned.first);
-            let is_in_flight =
-                in_flight.get(next).is_some_and(|&unit| u64::from(unit - owned.first) < owned.units);
+            let is_in_flight = in_flight
+                .get(next)
+                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.units);
             is_in_flight.then_some(OnRing::InFlight)
         })
     }

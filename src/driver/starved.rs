@@ -1,10 +1,12 @@
-//! Sockets that found no slot: parked, and armed again because slots came back. Never by a timer, never by spinning.
+//! Sockets that found no slot: parked, and armed again because slots came back. Never by a timer,
+//! never by spinning.
 //!
 //! The only place that uses the arena's waiting hook.
 //!
-//! A multishot receive takes its slot first: on an empty ring it ends at once, with or without data. So a starved socket is
-//! armed again only after its ring has slots. When there are none to publish, the ring's owner takes a place in the arena's
-//! queue of waiters like anybody else; the free that wakes it raises a descriptor that the kernel polls for it.
+//! A multishot receive takes its slot first: on an empty ring it ends at once, with or without
+//! data. So a starved socket is armed again only after its ring has slots. When there are none to
+//! publish, the ring's owner takes a place in the arena's queue of waiters like anybody else; the
+//! free that wakes it raises a descriptor that the kernel polls for it.
 //!
 //! # Safety
 //!
@@ -27,8 +29,9 @@ use crate::uring::EventFd;
 
 /// Those of one ring that wait for slots.
 ///
-/// Two queues, so that nobody is passed over for ever: who was armed and got nothing goes before who was fed. Keys of sockets that
-/// were closed meanwhile stay in the queues until they are met; `count` is exact.
+/// Two queues, so that nobody is passed over for ever: who was armed and got nothing goes before
+/// who was fed. Keys of sockets that were closed meanwhile stay in the queues until they are met;
+/// `count` is exact.
 #[derive(Default)]
 pub(super) struct Starved {
     hungry: VecDeque<Key>,
@@ -127,7 +130,8 @@ impl Driver {
         }
     }
 
-    /// Nothing lies ready: waits in the arena's queue, and looks once more. Returns how many slots lie ready now.
+    /// Nothing lies ready: waits in the arena's queue, and looks once more. Returns how many slots
+    /// lie ready now.
     fn listen(&mut self, number: u32) -> Result<usize, DriverError> {
         self.poll_alarm()?;
         let Some(alarm) = &self.alarm else { return Ok(0) };

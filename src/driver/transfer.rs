@@ -1,4 +1,5 @@
-//! Reads, writes and sends: asked for, and given to the kernel. What becomes of them is in `settle`.
+//! Reads, writes and sends: asked for, and given to the kernel. What becomes of them is in
+//! `settle`.
 //!
 //! # Safety
 //!
@@ -13,19 +14,21 @@ use super::operation_table::Held;
 use super::transfers::{Action, State, Transfer};
 use super::{Driver, OperationId};
 use crate::buffer::Buffer;
-use crate::error::{DriverError, Refused, TransferError};
+use crate::error::{DriverError, SubmitError, TransferError};
 use crate::uring::{Descriptor, Operation, Payload, SendOptions};
 
 impl Driver {
-    /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer is filled from its start.
+    /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer
+    /// is filled from its start.
     ///
-    /// [`Event::Read`](super::Event::Read) brings the buffer back. A read of a file that comes short goes on until the room is full or the file ends; one of a pipe or socket
-    /// brings what there is (`offset` 0).
+    /// [`Event::Read`](super::Event::Read) brings the buffer back. A read of a file that comes
+    /// short goes on until the room is full or the file ends; one of a pipe or socket brings what
+    /// there is (`offset` 0).
     ///
     /// # Errors
     ///
-    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset, length or address that an `O_DIRECT` file does not take, too many
-    /// operations.
+    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset,
+    /// length or address that an `O_DIRECT` file does not take, too many operations.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -38,7 +41,7 @@ impl Driver {
     /// #     Ok(driver) => driver,
     /// # };
     /// driver.register(&arena)?;
-    /// let file = driver.file(std::fs::File::open("/proc/self/exe")?)?;
+    /// let file = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
     /// let read = driver.read(file, arena.allocate()?, 0)?;
     /// let bytes = loop {
     ///     driver.wait()?;
@@ -56,16 +59,16 @@ impl Driver {
         file: FileId,
         buffer: Buffer,
         offset: u64,
-    ) -> Result<OperationId, Refused<Buffer>> {
+    ) -> Result<OperationId, SubmitError<Buffer>> {
         if let Err(error) = self.check_read(file, &buffer, offset) {
-            return Err(Refused { error, memory: buffer });
+            return Err(SubmitError { error, memory: buffer });
         }
         let refused = match self.begin(file, Action::Read, buffer.into(), offset) {
             Ok(id) => return Ok(id),
             Err(refused) => refused,
         };
         match refused.memory {
-            Payload::Buffer(buffer) => Err(Refused { error: refused.error, memory: buffer }),
+            Payload::Buffer(buffer) => Err(SubmitError { error: refused.error, memory: buffer }),
             _ => unreachable!("a buffer was given"),
         }
     }
@@ -81,10 +84,12 @@ impl Driver {
         }
     }
 
-    /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset` of a file, all of it.
+    /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset` of
+    /// a file, all of it.
     ///
-    /// What lies in a registered arena, like bytes just received, is written from its slot, without a copy. [`Event::Wrote`](super::Event::Wrote) brings the memory
-    /// back. Writes to pipes and sockets may come short; for sockets there is [`send`](Self::send).
+    /// What lies in a registered arena, like bytes just received, is written from its slot, without
+    /// a copy. [`Event::Wrote`](super::Event::Wrote) brings the memory back. Writes to pipes and
+    /// sockets may come short; for sockets there is [`send`](Self::send).
     ///
     /// # Errors
     ///
@@ -94,20 +99,24 @@ impl Driver {
         file: FileId,
         memory: impl Into<Payload>,
         offset: u64,
-    ) -> Result<OperationId, Refused<Payload>> {
+    ) -> Result<OperationId, SubmitError<Payload>> {
         let memory = memory.into();
-        let alignment =
-            self.file_place(file).and_then(|place| self.files.get(place)).and_then(|open| open.direct);
+        let alignment = self
+            .file_place(file)
+            .and_then(|place| self.files.get(place))
+            .and_then(|open| open.direct);
         if let Some(Err(error)) = alignment.map(|it| it.check_write(memory.as_ref(), offset)) {
-            return Err(Refused { error: error.into(), memory });
+            return Err(SubmitError { error: error.into(), memory });
         }
         self.begin(file, Action::Write, memory, offset)
     }
 
-    /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) on a connected socket, all of it, behind what was given to be sent before.
+    /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) on a connected
+    /// socket, all of it, behind what was given to be sent before.
     ///
-    /// What lies in a registered arena goes out from its slot, zero-copy from [`SendOptions::ZERO_COPY_FROM`] bytes on.
-    /// [`Event::Sent`](super::Event::Sent) comes when the kernel is done with the memory, and brings it back.
+    /// What lies in a registered arena goes out from its slot, zero-copy from
+    /// [`SendOptions::ZERO_COPY_FROM`] bytes on. [`Event::Sent`](super::Event::Sent) comes when the
+    /// kernel is done with the memory, and brings it back.
     ///
     /// # Errors
     ///
@@ -116,7 +125,7 @@ impl Driver {
         &mut self,
         socket: FileId,
         memory: impl Into<Payload>,
-    ) -> Result<OperationId, Refused<Payload>> {
+    ) -> Result<OperationId, SubmitError<Payload>> {
         self.send_with(socket, memory, SendOptions::new())
     }
 
@@ -130,11 +139,12 @@ impl Driver {
         socket: FileId,
         memory: impl Into<Payload>,
         options: SendOptions,
-    ) -> Result<OperationId, Refused<Payload>> {
+    ) -> Result<OperationId, SubmitError<Payload>> {
         self.begin(socket, Action::Send(options.wait_all()), memory.into(), 0)
     }
 
-    /// Asks the kernel to give a read, write or send up. Its event tells what came of it: `ECANCELED`, or that it was done already.
+    /// Asks the kernel to give a read, write or send up. Its event tells what came of it:
+    /// `ECANCELED`, or that it was done already.
     ///
     /// A disk that has begun an operation finishes it.
     ///
@@ -164,16 +174,16 @@ impl Driver {
         action: Action,
         memory: Payload,
         offset: u64,
-    ) -> Result<OperationId, Refused<Payload>> {
+    ) -> Result<OperationId, SubmitError<Payload>> {
         let Some(file) = self.file_place(file) else {
-            return Err(Refused { error: TransferError::UnknownFile, memory });
+            return Err(SubmitError { error: TransferError::UnknownFile, memory });
         };
         let transfer = Transfer::new(file, action, memory, offset);
         let number = self.transfers.insert(transfer);
         let limit = self.operations.limit();
         let Ok(key) = self.operations.insert(Held::Transfer(number)) else {
             let error = DriverError::TooManyOperations { limit }.into();
-            return Err(Refused { error, memory: self.transfers.remove(number).into_memory() });
+            return Err(SubmitError { error, memory: self.transfers.remove(number).into_memory() });
         };
         let Some(open) = self.files.get_mut(file) else { unreachable!("looked up above") };
         open.operations += 1;
@@ -188,7 +198,7 @@ impl Driver {
             Err(error) => {
                 // Nothing was pushed: it goes back as it came.
                 let memory = self.forget_transfer(key).expect("just inserted");
-                Err(Refused { error: error.into(), memory })
+                Err(SubmitError { error: error.into(), memory })
             }
         }
     }
@@ -217,7 +227,8 @@ impl Driver {
         let (entry, operation) = self.build(number, descriptor, memory);
         self.transfers.get_mut(number).state = State::Running(operation);
         self.metrics.transfers += 1;
-        // SAFETY: the table owns the operation, which owns the memory; the driver owns the descriptor.
+        // SAFETY: the table owns the operation, which owns the memory; the driver owns the
+        // descriptor.
         let pushed = unsafe { self.push(key, entry) };
         if pushed.is_err() {
             let state = &mut self.transfers.get_mut(number).state;
@@ -251,7 +262,8 @@ impl Driver {
             }
             Action::Send(options) => {
                 let registered = self.arenas.of(memory.address());
-                let refuses = self.files.get(transfer.file).is_some_and(|open| open.refuses_zero_copy);
+                let refuses =
+                    self.files.get(transfer.file).is_some_and(|open| open.refuses_zero_copy);
                 let options = if refuses { options.zero_copy_from(usize::MAX) } else { options };
                 registered.send_from(descriptor, memory, options, done)
             }

@@ -1,4 +1,5 @@
-//! The reads, writes and sends of a driver: what each needs besides its place in the table, kept apart so that receives stay small.
+//! The reads, writes and sends of a driver: what each needs besides its place in the table, kept
+//! apart so that receives stay small.
 
 use super::files::OpenFile;
 use crate::uring::{Operation, Payload, SendOptions};

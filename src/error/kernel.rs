@@ -1,6 +1,6 @@
 //! What the kernel side can refuse.
 
-use crate::uring::{Feature, Memlock, Rung};
+use crate::uring::{Feature, Memlock, RegistrationMode};
 
 /// io_uring cannot be used here: why, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,8 @@ pub enum UnavailableError {
     },
     /// The administrator switched it off ([kernel.io_uring_disabled], Linux 6.6).
     ///
-    /// [kernel.io_uring_disabled]: https://docs.kernel.org/admin-guide/sysctl/kernel.html#io-uring-disabled
+    /// [kernel.io_uring_disabled]:
+    /// https://docs.kernel.org/admin-guide/sysctl/kernel.html#io-uring-disabled
     #[error("io_uring is switched off: kernel.io_uring_disabled={value}; {remedy}")]
     DisabledBySysctl {
         /// 1: for all but a group and CAP_SYS_ADMIN; 2: for all.
@@ -62,7 +63,9 @@ pub(super) fn room_remedy(errno: i32) -> &'static str {
     match errno {
         libc::EMFILE => "raise `ulimit -n`, or close some files",
         libc::ENFILE => "raise `sysctl fs.file-max`",
-        _ => "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`",
+        _ => {
+            "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`"
+        }
     }
 }
 
@@ -82,10 +85,10 @@ pub enum RegisterError {
     /// More entries than a table of registered buffers can have.
     #[error(
         "{needed} {what} from index {offset} on do not fit in the {limit} entries that the kernel allows: \
-         use larger slots, a lower index, or the region rung"
+         use larger slots, a lower index, or the region mode"
     )]
     TooManyEntries {
-        /// Entries that the rung needs.
+        /// Entries that the mode needs.
         needed: usize,
         /// Where they should begin.
         offset: u32,
@@ -106,7 +109,7 @@ pub enum RegisterError {
     },
     /// The arena has no slots of equal size to number.
     #[error(
-        "the arena has no slots of equal size, so its blocks cannot have an index each: use the region rung"
+        "the arena has no slots of equal size, so its blocks cannot have an index each: use the region mode"
     )]
     NoSlots,
     /// The limit on locked memory is too low.
@@ -132,7 +135,7 @@ pub enum RegisterError {
     NoTable,
     /// The table of the ring is too short.
     #[error(
-        "{needed} entries from index {offset} on do not fit in the ring's table: make it larger (register_buffers_sparse), or use the region rung"
+        "{needed} entries from index {offset} on do not fit in the ring's table: make it larger (register_buffers_sparse), or use the region mode"
     )]
     TableTooShort {
         /// Entries needed.
@@ -159,11 +162,11 @@ pub enum RegisterError {
     /// The kernel lacks a facility.
     #[error(transparent)]
     Missing(#[from] MissingFeatureError),
-    /// The rung above was asked for alone, or the arena is not registered.
-    #[error("the arena is not registered on this ring: it is on the rung {rung:?}")]
+    /// The mode above was asked for alone, or the arena is not registered.
+    #[error("the arena is not registered on this ring: it is on the mode {mode:?}")]
     NotRegistered {
-        /// The rung that it is on.
-        rung: Rung,
+        /// The mode that it is on.
+        mode: RegistrationMode,
     },
     /// Anything else that the kernel answered.
     #[error("io_uring_register(2) failed at {step}: {reason}")]
@@ -180,7 +183,9 @@ pub enum RegisterError {
 #[non_exhaustive]
 pub enum DirectError {
     /// The file does not support direct I/O.
-    #[error("{path} cannot be read or written with O_DIRECT ({reason}): open it without, for buffered I/O")]
+    #[error(
+        "{path} cannot be read or written with O_DIRECT ({reason}): open it without, for buffered I/O"
+    )]
     Unsupported {
         /// The file.
         path: String,
@@ -188,7 +193,9 @@ pub enum DirectError {
         reason: String,
     },
     /// The offset is not a multiple of the file's alignment.
-    #[error("O_DIRECT on this file needs offsets that are multiples of {required} bytes: {offset} is not")]
+    #[error(
+        "O_DIRECT on this file needs offsets that are multiples of {required} bytes: {offset} is not"
+    )]
     Offset {
         /// The offset asked for, in bytes.
         offset: u64,
@@ -227,7 +234,9 @@ pub enum TransferError {
     #[error("no such file in this driver: it belongs to another driver or was closed")]
     UnknownFile,
     /// The buffer is full.
-    #[error("the buffer has no room left: its {capacity} bytes are all written; clear it, or give a new one")]
+    #[error(
+        "the buffer has no room left: its {capacity} bytes are all written; clear it, or give a new one"
+    )]
     NoRoom {
         /// Bytes that the buffer holds.
         capacity: usize,
@@ -243,9 +252,9 @@ pub enum TransferError {
 /// Memory that comes back with the reason why nothing was done with it.
 ///
 /// ```
-/// use uring_arena::{Buffer, Refused};
+/// use uring_arena::{Buffer, SubmitError};
 ///
-/// fn again(refused: Refused<Buffer>) -> Buffer {
+/// fn again(refused: SubmitError<Buffer>) -> Buffer {
 ///     eprintln!("{refused}");
 ///     refused.memory
 /// }
@@ -254,16 +263,16 @@ pub enum TransferError {
 #[derive(thiserror::Error)]
 #[error("{error}")]
 #[non_exhaustive]
-pub struct Refused<M> {
+pub struct SubmitError<M> {
     /// Why.
     pub error: TransferError,
     /// The memory, as it was given.
     pub memory: M,
 }
 
-impl<M> std::fmt::Debug for Refused<M> {
+impl<M> std::fmt::Debug for SubmitError<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Refused").field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("SubmitError").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
@@ -283,12 +292,18 @@ mod tests {
     #[test]
     fn who_forbids_io_uring_is_told_with_what_mends_it() {
         let text = |sysctl| DriverError::Forbidden { errno: libc::EPERM, sysctl }.to_string();
-        assert!(text(Some(2)).contains("kernel.io_uring_disabled=2; nobody may"), "{}", text(Some(2)));
+        assert!(
+            text(Some(2)).contains("kernel.io_uring_disabled=2; nobody may"),
+            "{}",
+            text(Some(2))
+        );
         assert!(text(Some(1)).contains("kernel.io_uring_group"), "{}", text(Some(1)));
         assert!(text(Some(0)).contains("seccomp"), "{}", text(Some(0)));
         assert!(text(None).contains("seccomp"), "{}", text(None));
         let text = |errno| DriverError::NoRoom { entries: 64, errno }.to_string();
-        assert!(text(libc::EMFILE).contains("64 entries") && text(libc::EMFILE).contains("ulimit -n"));
+        assert!(
+            text(libc::EMFILE).contains("64 entries") && text(libc::EMFILE).contains("ulimit -n")
+        );
         assert!(text(libc::ENOMEM).contains("fewer entries"));
     }
 }

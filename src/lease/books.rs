@@ -82,8 +82,8 @@ impl Books {
         }
     }
 
-    /// Frees the caller's claim of a slot, or of a block of `order`, whether or not somebody waits. Unless the caller holds
-    /// a handle the books may be gone afterwards.
+    /// Frees the caller's claim of a slot, or of a block of `order`, whether or not somebody waits.
+    /// Unless the caller holds a handle the books may be gone afterwards.
     pub(super) fn free_despite_waiters(&self, slot: u32, order: u32) -> Freed {
         match self {
             Books::Slots(map) => {

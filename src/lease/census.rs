@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching headers through the core's pointer. The handle keeps the core live, and the books number only slots and
-//! units that have headers.
+//! Unsafe here: reaching headers through the core's pointer. The handle keeps the core live, and
+//! the books number only slots and units that have headers.
 #![allow(unsafe_code)]
 
 use super::books::Books;
@@ -25,7 +25,8 @@ pub(crate) struct Owned {
 
 impl Handle {
     fn header(&self, index: u32) -> &Header {
-        // SAFETY: the core is live (invariant of a handle), and the books number units that have headers.
+        // SAFETY: the core is live (invariant of a handle), and the books number units that have
+        // headers.
         let header = unsafe { Core::header_at(self.core, index) };
         // SAFETY: headers live as long as the core, which this handle keeps, and are all atomics.
         unsafe { header.as_ref() }
@@ -51,12 +52,14 @@ impl Handle {
     /// Blocks that are claimed: exact when nobody claims or frees meanwhile.
     pub(crate) fn live_blocks(&self) -> u64 {
         let mut blocks = 0;
-        self.books.blocks().each_block(|first| self.header(first).order().into(), |_, _| blocks += 1);
+        self.books
+            .blocks()
+            .each_block(|first| self.header(first).order().into(), |_, _| blocks += 1);
         blocks
     }
 
-    /// Hands every claimed slot, or block, to `each`: what is claimed as of one instant of its word, the rest as of some moment
-    /// after that.
+    /// Hands every claimed slot, or block, to `each`: what is claimed as of one instant of its
+    /// word, the rest as of some moment after that.
     pub(crate) fn each_owned(&self, mut each: impl FnMut(Owned)) {
         let mut owned = |first, units| {
             let header = self.header(first);

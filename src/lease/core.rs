@@ -67,7 +67,8 @@ pub(crate) struct Counters {
 impl Core {
     /// Makes a core with one handle, and free headers behind it.
     ///
-    /// The region is asked for last: memory that a caller lends is taken over only if nothing else can fail.
+    /// The region is asked for last: memory that a caller lends is taken over only if nothing else
+    /// can fail.
     pub(super) fn create(
         plan: Plan,
         region: impl FnOnce() -> Result<Region, BuildError>,
@@ -122,7 +123,8 @@ impl Core {
             let header = unsafe { Core::header_at(core, index as u32) };
             // SAFETY: written above.
             if unsafe { core.as_ref() }.books.have_slots() {
-                // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header begins a line.
+                // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header
+                // begins a line.
                 unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
             } else {
                 // SAFETY: inside the allocation, aligned, and nothing was there.
@@ -136,7 +138,8 @@ impl Core {
     ///
     /// # Safety
     ///
-    /// `core` came from [`create`](Self::create); no handle and no claim is left, and nobody else calls this.
+    /// `core` came from [`create`](Self::create); no handle and no claim is left, and nobody else
+    /// calls this.
     pub(super) unsafe fn destroy(core: NonNull<Core>) {
         // SAFETY: live until here (the caller's promise).
         let books = unsafe { &core.as_ref().books };
@@ -170,11 +173,13 @@ impl Core {
     pub(super) unsafe fn header_at(core: NonNull<Core>, index: u32) -> NonNull<Header> {
         // SAFETY: `core` is live.
         let distance = unsafe { core.as_ref() }.distance_to(index);
-        // SAFETY: the distance is inside the allocation of `create`, and a multiple of the header's alignment.
+        // SAFETY: the distance is inside the allocation of `create`, and a multiple of the header's
+        // alignment.
         unsafe { core.byte_add(distance) }.cast()
     }
 
-    /// As [`header_at`](Self::header_at), where it is known that the arena has slots: without asking again.
+    /// As [`header_at`](Self::header_at), where it is known that the arena has slots: without
+    /// asking again.
     ///
     /// # Safety
     ///
@@ -223,8 +228,9 @@ impl Core {
 /// Room for a core and its headers, and where the headers begin.
 fn layout(count: usize, stride: usize) -> Result<(Layout, usize), BuildError> {
     let bytes = count.checked_mul(stride).ok_or(BuildError::SizeOverflow)?;
-    let headers =
-        Layout::from_size_align(bytes, align_of::<HeaderLine>()).map_err(|_| BuildError::SizeOverflow)?;
-    let (layout, offset) = Layout::new::<Core>().extend(headers).map_err(|_| BuildError::SizeOverflow)?;
+    let headers = Layout::from_size_align(bytes, align_of::<HeaderLine>())
+        .map_err(|_| BuildError::SizeOverflow)?;
+    let (layout, offset) =
+        Layout::new::<Core>().extend(headers).map_err(|_| BuildError::SizeOverflow)?;
     Ok((layout.pad_to_align(), offset))
 }

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching the core through its pointer. A handle counts in `Core::handles`, so the core is live while it
-//! exists.
+//! Unsafe here: reaching the core through its pointer. A handle counts in `Core::handles`, so the
+//! core is live while it exists.
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
@@ -22,8 +22,9 @@ pub(crate) struct Handle {
     pub(super) core: NonNull<Core>,
 }
 
-// SAFETY: a `Core` is Send + Sync (its region and books are, the rest are atomics; pinned below), and the last handle
-// may close it on any thread: what other threads did before is ordered by the count (`lifetime::drop_handle`).
+// SAFETY: a `Core` is Send + Sync (its region and books are, the rest are atomics; pinned below),
+// and the last handle may close it on any thread: what other threads did before is ordered by the
+// count (`lifetime::drop_handle`).
 unsafe impl Send for Handle {}
 // SAFETY: a shared handle gives a shared core.
 unsafe impl Sync for Handle {}
@@ -61,7 +62,8 @@ impl Handle {
         None
     }
 
-    /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at which none was free.
+    /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at
+    /// which none was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
         let map = self.books.slots();
@@ -72,9 +74,14 @@ impl Handle {
         Some((unsafe { self.slot_lease(header, slot) }, self.slot_start(slot)))
     }
 
-    /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how many.
+    /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how
+    /// many.
     #[inline] // into its few callers, so that what `each` keeps stays in registers
-    pub(crate) fn claim_slots(&self, wanted: usize, mut each: impl FnMut(Lease, NonNull<u8>, u32)) -> usize {
+    pub(crate) fn claim_slots(
+        &self,
+        wanted: usize,
+        mut each: impl FnMut(Lease, NonNull<u8>, u32),
+    ) -> usize {
         let mut claimed = 0;
         while claimed < wanted {
             let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
@@ -91,7 +98,8 @@ impl Handle {
         claimed
     }
 
-    /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which no such block was free.
+    /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which
+    /// no such block was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
         let first = self.books.blocks().claim(order)?;
@@ -106,7 +114,8 @@ impl Handle {
     pub(super) fn note_order(&self, first: u32, order: u32) -> NonNull<Header> {
         // SAFETY: the books give out only blocks that exist.
         let header = unsafe { Core::header_at(self.core, first) };
-        // SAFETY: headers live as long as the core, and the block is the caller's alone since its claim.
+        // SAFETY: headers live as long as the core, and the block is the caller's alone since its
+        // claim.
         unsafe { header.as_ref() }.set_order(order as u8);
         header
     }
@@ -126,7 +135,8 @@ impl Handle {
         lease
     }
 
-    /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they are freed.
+    /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they
+    /// are freed.
     #[cold]
     fn clean_first_use(&self, lease: &Lease, first: u32, order: u32) {
         for unit in 0..1u32 << order {
@@ -173,7 +183,8 @@ impl Handle {
         lease
     }
 
-    /// Makes the lease of a slot, or block, that the books have just given out. The order of a block is noted already.
+    /// Makes the lease of a slot, or block, that the books have just given out. The order of a
+    /// block is noted already.
     ///
     /// # Safety
     ///
@@ -233,9 +244,11 @@ impl Handle {
     }
 }
 
-/// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic loses none.
+/// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic
+/// loses none.
 ///
-/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet; `header` is that of `first`.
+/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet;
+/// `header` is that of `first`.
 struct Claimed<'a> {
     handle: &'a Handle,
     header: NonNull<HeaderLine>,
@@ -263,7 +276,8 @@ impl Iterator for Claimed<'_> {
         }
         let bit = self.mask.trailing_zeros();
         self.mask &= self.mask - 1;
-        // SAFETY: the books give out only slots that exist, and the headers of a core's slots lie side by side.
+        // SAFETY: the books give out only slots that exist, and the headers of a core's slots lie
+        // side by side.
         let header = unsafe { self.header.add(bit as usize) }.cast();
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
         Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))

@@ -1,7 +1,7 @@
 //! What is kept beside each slot, out of band: the kernel owns the bytes inside.
 //!
-//! Only the owner of the slot writes a header (shared owners: only the count). So its numbers need no
-//! read-modify-write and are exact all the same; a snapshot sums them.
+//! Only the owner of the slot writes a header (shared owners: only the count). So its numbers need
+//! no read-modify-write and are exact all the same; a snapshot sums them.
 
 use crate::slots::FreeStep;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -29,10 +29,11 @@ const WRITTEN_GRAIN: usize = 16;
 /// One slot's, or one smallest block's, header: 20 bytes. All zero is a header never used.
 #[repr(C)]
 pub(crate) struct Header {
-    /// Owners beyond the first. Counted up Relaxed by an owner, down Release; see [`Header::give_up_share`].
+    /// Owners beyond the first. Counted up Relaxed by an owner, down Release; see
+    /// [`Header::give_up_share`].
     shares: AtomicU32,
-    /// Bytes from this header back to its `Core`, with the arena's policies and kind in the lowest and highest bits.
-    /// Set by the first claim.
+    /// Bytes from this header back to its `Core`, with the arena's policies and kind in the lowest
+    /// and highest bits. Set by the first claim.
     home: AtomicU32,
     /// Claims so far; also the generation of the slot. What wraps is carried to the core.
     claims: AtomicU32,
@@ -40,10 +41,12 @@ pub(crate) struct Header {
     written: AtomicU32,
     /// Freezes so far; what wraps is carried to the core.
     frozen: AtomicU16,
-    /// Order of the block that starts here (buddy mode), and whether its owner has frozen it (both modes). Written by a claim, so
-    /// that in the buddy mode it starts anew with no store of its own.
+    /// Order of the block that starts here (buddy mode), and whether its owner has frozen it (both
+    /// modes). Written by a claim, so that in the buddy mode it starts anew with no store of its
+    /// own.
     order: AtomicU8,
-    /// Buddy mode: this unit's bytes have been handed out before, so they are as clean as a free left them.
+    /// Buddy mode: this unit's bytes have been handed out before, so they are as clean as a free
+    /// left them.
     used: AtomicU8,
     /// In a model: stands for the slot's bytes, so that loom sees who touches them when.
     #[cfg(uring_arena_loom)]
@@ -54,7 +57,8 @@ pub(crate) struct Header {
 #[repr(C, align(64))]
 pub(crate) struct HeaderLine {
     pub(crate) header: Header,
-    /// The slot's word, and what frees the slot in it: all that freeing touches. Set by the first claim.
+    /// The slot's word, and what frees the slot in it: all that freeing touches. Set by the first
+    /// claim.
     word: AtomicPtr<AtomicU64>,
     step: AtomicU64,
 }
@@ -164,27 +168,30 @@ impl Header {
         }
     }
 
-    /// Bytes from the start of a slot of `slot_bytes` that may have been written; starts anew at none.
+    /// Bytes from the start of a slot of `slot_bytes` that may have been written; starts anew at
+    /// none.
     pub(crate) fn take_written(&self, slot_bytes: usize) -> usize {
         let grains = self.written.load(Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
         (grains as usize).saturating_mul(WRITTEN_GRAIN).min(slot_bytes)
     }
 
-    /// Adds an owner. The caller is one, so the slot stays owned whatever others do: Relaxed is enough.
+    /// Adds an owner. The caller is one, so the slot stays owned whatever others do: Relaxed is
+    /// enough.
     #[inline]
     pub(crate) fn add_share(&self) {
         let before = self.shares.fetch_add(1, Ordering::Relaxed);
         if before > i32::MAX as u32 {
-            // Two thousand million forgotten clones: going on would wrap the count and free a slot in use.
+            // Two thousand million forgotten clones: going on would wrap the count and free a slot
+            // in use.
             std::process::abort();
         }
     }
 
     /// True if the caller is the only owner.
     ///
-    /// Acquire: pairs with the Release in [`give_up_share`](Self::give_up_share): what the other owners
-    /// read, they read before the caller writes or frees.
+    /// Acquire: pairs with the Release in [`give_up_share`](Self::give_up_share): what the other
+    /// owners read, they read before the caller writes or frees.
     #[inline]
     pub(crate) fn is_sole(&self) -> bool {
         self.shares.load(Ordering::Acquire) == 0
@@ -198,7 +205,8 @@ impl Header {
     }
 
     fn give_up_one_of_many(&self) -> bool {
-        // Release: this owner's reads come before the last owner's free. Acquire: pairs with the others' Release.
+        // Release: this owner's reads come before the last owner's free. Acquire: pairs with the
+        // others' Release.
         if self.shares.fetch_sub(1, Ordering::AcqRel) > 0 {
             return false;
         }
@@ -216,7 +224,8 @@ impl Header {
         self.order.store(order, Ordering::Relaxed);
     }
 
-    /// Says that nothing is frozen here (any more): by a claim of a slot, and by an owner that may write again.
+    /// Says that nothing is frozen here (any more): by a claim of a slot, and by an owner that may
+    /// write again.
     #[inline]
     pub(crate) fn note_thaw(&self) {
         self.order.store(self.order(), Ordering::Relaxed);
@@ -240,7 +249,8 @@ impl Header {
 
     /// Marks the slot as lost for good; true if this is the first mark.
     ///
-    /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to the byte meanwhile.
+    /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to
+    /// the byte meanwhile.
     pub(crate) fn note_quarantine(&self) -> bool {
         // Relaxed: it only keeps the count exact.
         self.used.fetch_or(QUARANTINED, Ordering::Relaxed) & QUARANTINED == 0

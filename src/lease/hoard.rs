@@ -1,10 +1,12 @@
 //! Memory held together for a large block that small ones keep passing over.
 //!
-//! Small blocks that come and go never leave a large one's room empty at once. So when the oldest seat that waits for a
-//! block of several units has been passed over often enough, one place of its size is chosen, around the block that came back
-//! just then, and from there on nothing that comes back inside that place is given to others. Every unit of it comes back
-//! once at most, and then the place is empty. Everywhere else small blocks are served as before: they lose the one place
-//! that the large block is entitled to, and never more than half of the arena: there is no hoard for all of it.
+//! Small blocks that come and go never leave a large one's room empty at once. So when the oldest
+//! seat that waits for a block of several units has been passed over often enough, one place of its
+//! size is chosen, around the block that came back just then, and from there on nothing that comes
+//! back inside that place is given to others. Every unit of it comes back once at most, and then
+//! the place is empty. Everywhere else small blocks are served as before: they lose the one place
+//! that the large block is entitled to, and never more than half of the arena: there is no hoard
+//! for all of it.
 
 /// Frees that may pass over the oldest seat before memory is held for it.
 pub(super) const PASSES_MAX: u32 = 16;
@@ -12,7 +14,8 @@ pub(super) const PASSES_MAX: u32 = 16;
 /// Orders below the arena's largest that no hoard is made for.
 pub(super) const ORDERS_BELOW_MAX: u32 = 1;
 
-/// Invariant: the pieces lie in the place, are claimed in the books, have no lease, and are `units` units long.
+/// Invariant: the pieces lie in the place, are claimed in the books, have no lease, and are `units`
+/// units long.
 pub(super) struct Hoard {
     pub(super) ticket: u64,
     pub(super) order: u32,

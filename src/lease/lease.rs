@@ -17,16 +17,17 @@ use crate::sync::Ordering;
 
 /// The claim of one slot, or of one block.
 ///
-/// Invariants: 1. `header` is the header of a claimed slot. 2. No other lease has it, except between owners that
-/// share it by the header's count, of whom the last alone drops the lease. Hence: the core and the region are live (the word
-/// of a claimed slot has not drained), and the slot's bytes are the owner's.
+/// Invariants: 1. `header` is the header of a claimed slot. 2. No other lease has it, except
+/// between owners that share it by the header's count, of whom the last alone drops the lease.
+/// Hence: the core and the region are live (the word of a claimed slot has not drained), and the
+/// slot's bytes are the owner's.
 #[repr(transparent)]
 pub(crate) struct Lease {
     header: NonNull<Header>,
 }
 
-// SAFETY: a lease is memory of the process with no tie to a thread: the words order what its owners do
-// (`slots::word::exchange`), and freeing works on any thread.
+// SAFETY: a lease is memory of the process with no tie to a thread: the words order what its owners
+// do (`slots::word::exchange`), and freeing works on any thread.
 unsafe impl Send for Lease {}
 // SAFETY: a shared lease gives a header made of atomics, addresses and numbers.
 unsafe impl Sync for Lease {}
@@ -50,7 +51,8 @@ impl Lease {
     ///
     /// # Safety
     ///
-    /// `header` came from `into_raw`. If several owners share the slot, the result is dropped by the last of them only.
+    /// `header` came from `into_raw`. If several owners share the slot, the result is dropped by
+    /// the last of them only.
     #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Lease {
         Lease { header }
@@ -107,7 +109,8 @@ impl Lease {
         }
     }
 
-    /// Notes that bytes up to `end`, counted from the start of the slot, may have been written: `Zero` scrubs them.
+    /// Notes that bytes up to `end`, counted from the start of the slot, may have been written:
+    /// `Zero` scrubs them.
     #[inline]
     pub(crate) fn note_written(&self, end: usize) {
         if self.header().has(ZERO) {
@@ -142,7 +145,8 @@ impl Lease {
         std::mem::forget(self);
     }
 
-    /// Counts the slot as lost, once. The owner that calls this never gives its share of the slot up.
+    /// Counts the slot as lost, once. The owner that calls this never gives its share of the slot
+    /// up.
     pub(crate) fn note_quarantine(&self) {
         if self.header().note_quarantine() {
             // Relaxed: a counter.
@@ -161,7 +165,9 @@ impl Lease {
     fn poison(&self) {
         if !self.header().has(ZERO) {
             // SAFETY: the owner alone has these bytes.
-            unsafe { self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX)) };
+            unsafe {
+                self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX))
+            };
         }
     }
 
@@ -181,7 +187,8 @@ impl Lease {
         self.free_otherwise();
     }
 
-    /// Frees the slot by one exchange of its word, if that is all there is to do; false, and nothing was freed, otherwise.
+    /// Frees the slot by one exchange of its word, if that is all there is to do; false, and
+    /// nothing was freed, otherwise.
     ///
     /// # Safety
     ///

@@ -1,4 +1,5 @@
-//! Who waits, in order of arrival, and the slots on their way to them. Always behind the mutex of `Waiters`.
+//! Who waits, in order of arrival, and the slots on their way to them. Always behind the mutex of
+//! `Waiters`.
 //!
 //! ```text
 //!               sleeping               kept
@@ -6,8 +7,9 @@
 //! order 1   9  10                  –                one line per order of blocks; a fixed arena has order 0 only
 //! ```
 //!
-//! Invariants: 1. A seat is in `sleeping` or in `kept` of its line, never in both; both are sorted by ticket. 2. What is in
-//! `kept` is claimed in the books and has no lease. 3. While somebody sleeps, `armed` is set.
+//! Invariants: 1. A seat is in `sleeping` or in `kept` of its line, never in both; both are sorted
+//! by ticket. 2. What is in `kept` is claimed in the books and has no lease. 3. While somebody
+//! sleeps, `armed` is set.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -88,7 +90,8 @@ impl Ledger {
         heads.min().map(|(_, order)| order)
     }
 
-    /// Keeps `slot` for the oldest sleeper of its order, and gives the waker to call once the lock is released.
+    /// Keeps `slot` for the oldest sleeper of its order, and gives the waker to call once the lock
+    /// is released.
     pub(super) fn serve(&mut self, order: u32, slot: u32) -> Option<Waker> {
         let line = self.line(order);
         let sleeper = line.sleeping.pop_front().expect("the caller has seen it sleep");
@@ -121,10 +124,13 @@ impl Ledger {
         Turn::Sleeping(sleeper.and_then(|sleeper| sleeper.waker))
     }
 
-    /// Notes that a free of the block at `unit` is through; makes a hoard around it if that passed over a large one once too often.
+    /// Notes that a free of the block at `unit` is through; makes a hoard around it if that passed
+    /// over a large one once too often.
     pub(super) fn note_pass(&mut self, unit: u32) {
         let below = (self.lines.len() as u32).saturating_sub(ORDERS_BELOW_MAX);
-        let Some(order) = self.oldest_order(below).filter(|&order| order > 0 && self.hoard.is_none()) else {
+        let Some(order) =
+            self.oldest_order(below).filter(|&order| order > 0 && self.hoard.is_none())
+        else {
             return;
         };
         let ticket = self.lines[order as usize].sleeping[0].ticket;

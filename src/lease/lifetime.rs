@@ -1,9 +1,10 @@
 //! When an arena ends: no count of leases, but words that drain.
 //!
-//! A lease holds no count of the arena. When the last handle goes, it closes every word of the books and counts
-//! the words that hold no claim (`pending` falls by those, and by one for the closing itself). A free learns from its own
-//! read-modify-write that its word is closed and now empty: it counts that word, once. Who brings `pending`
-//! to zero gives the arena back. An ordinary free touches nothing but its word, and nothing after it.
+//! A lease holds no count of the arena. When the last handle goes, it closes every word of the
+//! books and counts the words that hold no claim (`pending` falls by those, and by one for the
+//! closing itself). A free learns from its own read-modify-write that its word is closed and now
+//! empty: it counts that word, once. Who brings `pending` to zero gives the arena back. An ordinary
+//! free touches nothing but its word, and nothing after it.
 //!
 //! # Safety
 //!
@@ -29,9 +30,11 @@ pub(super) unsafe fn drop_handle(core: NonNull<Core>) {
     let handles = unsafe { &core.as_ref().counters.handles };
     // Release: what this handle's user did comes before the closing.
     if handles.fetch_sub(1, Ordering::Release) == 1 {
-        // Acquire: pairs with that Release of every other handle. A load, because thread sanitizers do not see fences.
+        // Acquire: pairs with that Release of every other handle. A load, because thread sanitizers
+        // do not see fences.
         let _ = handles.load(Ordering::Acquire);
-        // SAFETY: this was the last handle, and `upgrade` never starts from zero: nobody else closes.
+        // SAFETY: this was the last handle, and `upgrade` never starts from zero: nobody else
+        // closes.
         unsafe { close(core) };
     }
 }
@@ -51,7 +54,8 @@ unsafe fn close(core: NonNull<Core>) {
 ///
 /// # Safety
 ///
-/// Each word is counted once: by `close` if it held no claim then, else by the free that emptied it.
+/// Each word is counted once: by `close` if it held no claim then, else by the free that emptied
+/// it.
 unsafe fn count_drained(core: NonNull<Core>, words: usize) {
     // SAFETY: live: `pending` still counts these words.
     let pending = unsafe { &core.as_ref().counters.pending };
@@ -62,8 +66,9 @@ unsafe fn count_drained(core: NonNull<Core>, words: usize) {
     }
 }
 
-/// Frees the slot of `header` if there is nothing else to do. False, and nothing was freed, otherwise: for a block, a slot
-/// that must be scrubbed, an arena whose handles are gone, or somebody who waits.
+/// Frees the slot of `header` if there is nothing else to do. False, and nothing was freed,
+/// otherwise: for a block, a slot that must be scrubbed, an arena whose handles are gone, or
+/// somebody who waits.
 ///
 /// # Safety
 ///
@@ -77,7 +82,8 @@ pub(super) unsafe fn free_plainly(header: NonNull<Header>) -> bool {
     }
     // SAFETY: the flag says that this header begins a line, which lives as long.
     let (word, step) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
-    // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
+    // SAFETY: the first claim wrote the address of a word of the books, which live while the claim
+    // lasts.
     slots::free_plainly(unsafe { &*word }, step)
 }
 
@@ -94,7 +100,8 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
     let freed = if home & LINE != 0 {
         // SAFETY: the flag says that this header begins a line, which lives as long.
         let (word, step) = unsafe { header.cast::<HeaderLine>().as_ref() }.place();
-        // SAFETY: the first claim wrote the address of a word of the books, which live while the claim lasts.
+        // SAFETY: the first claim wrote the address of a word of the books, which live while the
+        // claim lasts.
         free_slot(unsafe { &*word }, step)
     } else {
         // SAFETY: the caller's promise.
@@ -156,8 +163,8 @@ unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
 
 /// The slow road: somebody waits, or did.
 ///
-/// The arena must outlive the wake, so it is held open first; if the last handle is gone already nobody
-/// can be waiting, and the free is an ordinary one.
+/// The arena must outlive the wake, so it is held open first; if the last handle is gone already
+/// nobody can be waiting, and the free is an ordinary one.
 ///
 /// # Safety
 ///

@@ -11,7 +11,8 @@ use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
 
-/// Says that the memory came home by counting; outside of the model, so that each run starts at zero.
+/// Says that the memory came home by counting; outside of the model, so that each run starts at
+/// zero.
 struct Count(&'static AtomicUsize);
 
 // SAFETY: the memory is static; only a number changes.
@@ -35,7 +36,8 @@ pub(super) fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'sta
         let memory = std::ptr::with_exposed_provenance_mut(start);
         let spec = SlotSpec::Size(NonZeroUsize::new(SLOT_BYTES).unwrap());
         // SAFETY: leaked memory, used by one arena at a time: each run ends with the arena gone.
-        let arena = unsafe { FixedArena::from_raw(memory, len, spec, Count(freed)) }.build().unwrap();
+        let arena =
+            unsafe { FixedArena::from_raw(memory, len, spec, Count(freed)) }.build().unwrap();
         body(arena);
         assert_eq!(freed.load(Ordering::SeqCst), 1, "the memory is given back exactly once");
     });

@@ -100,7 +100,8 @@ fn loom_arrival_against_taking_the_bits_back() {
     });
 }
 
-/// A ring and a task wait for one slot: the ring looks once it is told, and the task is served after it.
+/// A ring and a task wait for one slot: the ring looks once it is told, and the task is served
+/// after it.
 #[test]
 fn loom_ring_and_task() {
     model(1, |arena| {
@@ -117,7 +118,8 @@ fn loom_ring_and_task() {
     });
 }
 
-/// The bit is still there when nobody waits any more, and the last handle goes while slots come back.
+/// The bit is still there when nobody waits any more, and the last handle goes while slots come
+/// back.
 #[test]
 fn loom_last_handle_against_frees_with_a_stale_bit() {
     model(2, |arena| {
@@ -182,7 +184,8 @@ fn loom_large_waiter_against_two_small_frees() {
     });
 }
 
-/// One who waits for all and one, behind it, who waits for a part: the other is served when the first is done.
+/// One who waits for all and one, behind it, who waits for a part: the other is served when the
+/// first is done.
 #[test]
 fn loom_large_and_small_waiter() {
     buddy_model(2, |arena| {

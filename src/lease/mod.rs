@@ -1,6 +1,7 @@
 //! 3 OWNERSHIP: the lease, and its one way home.
 //!
-//! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses `region` and `slots`.
+//! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses
+//! `region` and `slots`.
 
 mod books;
 mod census;

@@ -15,8 +15,8 @@ use super::lease::Lease;
 use super::ledger::{Seat, Turn};
 use crate::sync::Arc;
 
-/// A seat in the queue of an arena; a future that comes with a lease. Dropping it gives the seat up, and hands on what was
-/// kept for it.
+/// A seat in the queue of an arena; a future that comes with a lease. Dropping it gives the seat
+/// up, and hands on what was kept for it.
 #[must_use = "a place that is dropped is given up"]
 pub(crate) struct Place {
     handle: Handle,
@@ -46,7 +46,8 @@ impl Place {
         }
     }
 
-    /// Blocks this thread until the place is served, or `deadline` has passed. `None` for no deadline.
+    /// Blocks this thread until the place is served, or `deadline` has passed. `None` for no
+    /// deadline.
     #[cfg_attr(uring_arena_loom, allow(dead_code, reason = "loom has no clock"))]
     pub(crate) fn wait(mut self, deadline: Option<Instant>) -> Option<Lease> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -69,7 +70,8 @@ impl Future for Place {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
         self.poll_slot(context.waker()).map(|(slot, order)| {
-            // SAFETY: kept for this place alone, claimed, and without a lease (the ledger's invariant 2).
+            // SAFETY: kept for this place alone, claimed, and without a lease (the ledger's
+            // invariant 2).
             unsafe { self.handle.kept_lease(slot, order) }
         })
     }
@@ -83,7 +85,8 @@ impl Drop for Place {
     }
 }
 
-/// A place whose owner claims by itself: its slot goes to the books when the place is served, and the owner looks there at once.
+/// A place whose owner claims by itself: its slot goes to the books when the place is served, and
+/// the owner looks there at once.
 pub(crate) struct Bell(Place);
 
 impl Bell {
@@ -96,11 +99,14 @@ impl Future for Bell {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_slot(context.waker()).map(|(slot, order)| self.0.handle.free_unheeded(slot, order))
+        self.0
+            .poll_slot(context.waker())
+            .map(|(slot, order)| self.0.handle.free_unheeded(slot, order))
     }
 }
 
-/// Wakes a thread that waits in [`Place::wait`]. A wake too many is harmless: the thread looks at its place again.
+/// Wakes a thread that waits in [`Place::wait`]. A wake too many is harmless: the thread looks at
+/// its place again.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -7,12 +7,13 @@
 
 use std::ptr::NonNull;
 
-/// The address of a slot's first byte. Only an address: what may be done with it, the lease beside it says.
+/// The address of a slot's first byte. Only an address: what may be done with it, the lease beside
+/// it says.
 #[derive(Clone, Copy)]
 pub(crate) struct Start(NonNull<u8>);
 
-// SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a `Start` without a lease, and
-// leases are Send and Sync.
+// SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a
+// `Start` without a lease, and leases are Send and Sync.
 unsafe impl Send for Start {}
 // SAFETY: as above.
 unsafe impl Sync for Start {}

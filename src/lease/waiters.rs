@@ -1,13 +1,15 @@
 //! Waiting for slots: who waits is served in order of arrival, by the free itself.
 //!
-//! A claimant that found nothing takes a seat in the ledger, sees to it that every word has the WAITERS bit, and looks once
-//! more. A free that meets the bit comes here: while anybody sleeps its slot does not go back to the books, where a
-//! newcomer could take it, but is kept for the oldest seat, and that one is woken. So nobody overtakes a sleeper, nobody
-//! is woken for nothing, and a seat that is given up hands on what was kept for it.
+//! A claimant that found nothing takes a seat in the ledger, sees to it that every word has the
+//! WAITERS bit, and looks once more. A free that meets the bit comes here: while anybody sleeps its
+//! slot does not go back to the books, where a newcomer could take it, but is kept for the oldest
+//! seat, and that one is woken. So nobody overtakes a sleeper, nobody is woken for nothing, and a
+//! seat that is given up hands on what was kept for it.
 //!
-//! No wake is lost: the look of a claimant comes after its visit to the ledger, and a free that meets the bit happens inside a
-//! visit. If the free's visit came first, the look sees the slot (or its next owner's free comes later); else the free sees the
-//! seat. A free that did not meet the bit came before it in the word's order, so the look sees that one too.
+//! No wake is lost: the look of a claimant comes after its visit to the ledger, and a free that
+//! meets the bit happens inside a visit. If the free's visit came first, the look sees the slot (or
+//! its next owner's free comes later); else the free sees the seat. A free that did not meet the
+//! bit came before it in the word's order, so the look sees that one too.
 //!
 //! While nobody waits nothing here is touched.
 
@@ -20,11 +22,12 @@ use super::place::{Bell, Place};
 use crate::slots::Freed;
 use crate::sync::{Mutex, Ordering, fence};
 
-/// Frees that meet a WAITERS bit in vain, per word of the books, before the bits are taken back: setting and clearing them
-/// costs about a tenth of what those frees did.
+/// Frees that meet a WAITERS bit in vain, per word of the books, before the bits are taken back:
+/// setting and clearing them costs about a tenth of what those frees did.
 const WORDS_PER_IDLE_FREE: usize = 4;
 
-/// What is told of every free whose slot went back to the books, with the block's order: a wake policy of the user's.
+/// What is told of every free whose slot went back to the books, with the block's order: a wake
+/// policy of the user's.
 pub(crate) type FreeHook = Box<dyn Fn(u32) + Send + Sync>;
 
 /// The queue of waiters of one arena.
@@ -37,7 +40,8 @@ impl Waiters {
     pub(super) fn new(books: &Books, hook: Option<FreeHook>) -> Waiters {
         let mut ledger = Ledger::new(books.orders());
         if hook.is_some() {
-            // The hook's owner does not say when somebody waits, so it is told of every free, always.
+            // The hook's owner does not say when somebody waits, so it is told of every free,
+            // always.
             books.set_waiters();
             ledger.armed = true;
         }
@@ -46,8 +50,8 @@ impl Waiters {
 }
 
 impl Handle {
-    /// Takes a seat behind all who wait. The caller looks for a free slot after this, and waits for the place only if there
-    /// is none; the place then comes with the slot.
+    /// Takes a seat behind all who wait. The caller looks for a free slot after this, and waits for
+    /// the place only if there is none; the place then comes with the slot.
     pub(crate) fn join_queue(&self, order: u32) -> Place {
         let mut ledger = self.waiters.ledger.lock();
         if !ledger.armed {
@@ -58,14 +62,15 @@ impl Handle {
         Place::new(self.clone(), ledger.join(order))
     }
 
-    /// A future that is ready once it is worth looking for a free slot again. The caller looks after this, and once more
-    /// whenever the future was ready, and awaits it only if there was none.
+    /// A future that is ready once it is worth looking for a free slot again. The caller looks
+    /// after this, and once more whenever the future was ready, and awaits it only if there was
+    /// none.
     pub(crate) fn listen(&self) -> Bell {
         Bell::new(self.join_queue(0))
     }
 
-    /// A slot comes back, or a block of `order`, and somebody may wait for it: to the oldest seat that it serves, else to
-    /// the books. The caller owns the claim, and uses it no more.
+    /// A slot comes back, or a block of `order`, and somebody may wait for it: to the oldest seat
+    /// that it serves, else to the books. The caller owns the claim, and uses it no more.
     pub(super) fn come_back(&self, slot: u32, order: u32) {
         let mut wakes = Wakes::default();
         let mut ledger = self.waiters.ledger.lock();
@@ -79,14 +84,15 @@ impl Handle {
         drop(ledger);
         wakes.call();
         if let Some(hook) = self.waiters.hook.as_ref().filter(|_| !is_kept) {
-            // The hook's owner looks at its waiters without our lock: the free before that look, as the look of a
-            // waiter comes after its registration (`arena::waiter`).
+            // The hook's owner looks at its waiters without our lock: the free before that look, as
+            // the look of a waiter comes after its registration (`arena::waiter`).
             fence(Ordering::SeqCst);
             hook(order);
         }
     }
 
-    /// To the oldest seat, without a visit to the books. False if nobody sleeps, and the slot is free now.
+    /// To the oldest seat, without a visit to the books. False if nobody sleeps, and the slot is
+    /// free now.
     fn serve_slot(&self, ledger: &mut Ledger, slot: u32, wakes: &mut Wakes) -> bool {
         if ledger.nobody_sleeps() {
             self.free_unheeded(slot, 0);
@@ -96,21 +102,25 @@ impl Handle {
         true
     }
 
-    /// To the hoard, or to the books, where the block merges with its neighbours and serves who it can. False if it is in
-    /// the books and served nobody.
+    /// To the hoard, or to the books, where the block merges with its neighbours and serves who it
+    /// can. False if it is in the books and served nobody.
     fn serve_blocks(&self, ledger: &mut Ledger, first: u32, order: u32, wakes: &mut Wakes) -> bool {
         if let Some(hoard) = ledger.hoard.as_mut().filter(|hoard| hoard.covers(first, order)) {
             let kept_units = hoard.keep(first, order);
             if self.books.blocks().live_units_in(hoard.first, hoard.order) > kept_units {
                 return true;
             }
-            // All of the place is kept or free. If a newcomer is faster now, its block comes back to the hoard.
+            // All of the place is kept or free. If a newcomer is faster now, its block comes back
+            // to the hoard.
             self.free_pieces(hoard.take_pieces());
         } else {
             self.free_unheeded(first, order);
             let units = 1 << self.books.blocks().max_order();
-            // In the time of these frees all of the arena could have come back: something in the place is there to stay.
-            if let Some(mut hoard) = ledger.hoard.take_if(|hoard| hoard.note_free_elsewhere() > units) {
+            // In the time of these frees all of the arena could have come back: something in the
+            // place is there to stay.
+            if let Some(mut hoard) =
+                ledger.hoard.take_if(|hoard| hoard.note_free_elsewhere() > units)
+            {
                 self.free_pieces(hoard.take_pieces());
             }
         }
@@ -119,8 +129,9 @@ impl Handle {
         served
     }
 
-    /// Claims for the seats, the oldest first, all that can be claimed: a block that came back may serve many small ones, or
-    /// one that is larger than itself. False if there was nothing for anybody.
+    /// Claims for the seats, the oldest first, all that can be claimed: a block that came back may
+    /// serve many small ones, or one that is larger than itself. False if there was nothing for
+    /// anybody.
     fn serve_from_books(&self, ledger: &mut Ledger, wakes: &mut Wakes) -> bool {
         let map = self.books.blocks();
         let mut served = false;

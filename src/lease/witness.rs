@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching the core through a pointer that counts nothing. The slot whose bytes the caller owns keeps it live.
+//! Unsafe here: reaching the core through a pointer that counts nothing. The slot whose bytes the
+//! caller owns keeps it live.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -12,8 +13,8 @@ use super::core::Core;
 use crate::region::Region;
 use crate::sync::Ordering;
 
-/// The arena that some bytes may lie in, without a count of its own. Good for owners of bytes in it: while they exist, so does
-/// the arena.
+/// The arena that some bytes may lie in, without a count of its own. Good for owners of bytes in
+/// it: while they exist, so does the arena.
 #[derive(Debug, Clone, Copy)]
 pub struct Witness {
     core: NonNull<Core>,
@@ -21,7 +22,8 @@ pub struct Witness {
     len: usize,
 }
 
-// SAFETY: an address; what is reached through it (by the caller's promise) is a `Core`, which is Send + Sync.
+// SAFETY: an address; what is reached through it (by the caller's promise) is a `Core`, which is
+// Send + Sync.
 unsafe impl Send for Witness {}
 // SAFETY: as above.
 unsafe impl Sync for Witness {}

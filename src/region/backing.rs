@@ -19,7 +19,8 @@ use super::PageSize;
 #[non_exhaustive]
 pub enum Backing {
     /// An anonymous private mapping: page-aligned, zero, shared with nobody. The default
-    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). Elsewhere than on Linux: the heap.
+    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). Elsewhere than on Linux: the
+    /// heap.
     #[default]
     Anonymous,
     /// The global allocator.

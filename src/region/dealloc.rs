@@ -26,14 +26,15 @@ use std::alloc::Layout;
 ///
 /// # Safety
 ///
-/// `dealloc` must be sound to call once, on any thread, with the pointer and length that were given to
-/// `from_raw`, when nothing uses the memory any more.
+/// `dealloc` must be sound to call once, on any thread, with the pointer and length that were given
+/// to `from_raw`, when nothing uses the memory any more.
 pub unsafe trait Dealloc: Send + Sync + 'static {
     /// Gives the memory back.
     ///
     /// # Safety
     ///
-    /// `ptr` and `len` are those given to `from_raw`, nothing uses the memory, and this is the only call.
+    /// `ptr` and `len` are those given to `from_raw`, nothing uses the memory, and this is the only
+    /// call.
     unsafe fn dealloc(self, ptr: *mut u8, len: usize);
 }
 
@@ -60,8 +61,8 @@ impl HeapDealloc {
     }
 }
 
-// SAFETY: the caller of `from_raw` vouched that the memory came from the global allocator with this layout,
-// which may be given back on any thread.
+// SAFETY: the caller of `from_raw` vouched that the memory came from the global allocator with this
+// layout, which may be given back on any thread.
 unsafe impl Dealloc for HeapDealloc {
     unsafe fn dealloc(self, ptr: *mut u8, _len: usize) {
         // SAFETY: `ptr` came from the global allocator with this layout and this is the only call.

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or unmaps them, and
-//! dropping it is the only way they go.
+//! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or
+//! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -23,20 +23,26 @@ const MPOL_BIND: libc::c_int = 2;
 
 /// Pages of our own.
 ///
-/// Invariants: 1. `start..start + len` is one private, writable, anonymous mapping. 2. It is unmapped by `drop` only.
+/// Invariants: 1. `start..start + len` is one private, writable, anonymous mapping. 2. It is
+/// unmapped by `drop` only.
 pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread, and this type gives no access to its bytes.
+// SAFETY: a mapping belongs to the process, not to a thread, and this type gives no access to its
+// bytes.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; a shared reference can only ask for the address.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps at least `bytes` bytes starting on a multiple of `alignment`.
-    pub(super) fn new(bytes: usize, alignment: usize, request: &Request) -> Result<Mapping, BuildError> {
+    pub(super) fn new(
+        bytes: usize,
+        alignment: usize,
+        request: &Request,
+    ) -> Result<Mapping, BuildError> {
         let (huge_bytes, flags) = match request.backing {
             Backing::Huge2MiB => (2 * MIB, libc::MAP_HUGETLB | libc::MAP_HUGE_2MB),
             Backing::Huge1GiB => (GIB, libc::MAP_HUGETLB | libc::MAP_HUGE_1GB),
@@ -48,7 +54,8 @@ impl Mapping {
             _ => alignment,
         };
         let len = bytes.checked_next_multiple_of(page_bytes).ok_or(BuildError::SizeOverflow)?;
-        // Room to slide the start up to the alignment; what lies before and behind is cut off below.
+        // Room to slide the start up to the alignment; what lies before and behind is cut off
+        // below.
         let slack = if alignment > page_bytes { alignment } else { 0 };
         let mapped = len.checked_add(slack).ok_or(BuildError::SizeOverflow)?;
         let whole = map(mapped, flags).map_err(|error| match huge_bytes {
@@ -83,7 +90,8 @@ impl Mapping {
 
     fn advise(&self, request: &Request) -> Result<(), BuildError> {
         if request.backing == Backing::TransparentHuge {
-            // Refused where the kernel has no huge pages at all: the mapping then works with ordinary ones.
+            // Refused where the kernel has no huge pages at all: the mapping then works with
+            // ordinary ones.
             let _ = self.madvise(libc::MADV_HUGEPAGE);
         }
         if request.keep_from_children {
@@ -93,19 +101,23 @@ impl Mapping {
             })?;
         }
         if let Some(node) = request.numa_node {
-            self.bind(node)
-                .map_err(|error| BuildError::NumaNodeUnavailable { node, reason: error.to_string() })?;
+            self.bind(node).map_err(|error| BuildError::NumaNodeUnavailable {
+                node,
+                reason: error.to_string(),
+            })?;
         }
         Ok(())
     }
 
     fn madvise(&self, advice: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range is ours (invariant 1); none of the advice used here changes bytes that are in use.
+        // SAFETY: the range is ours (invariant 1); none of the advice used here changes bytes that
+        // are in use.
         let answer = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
         check(answer)
     }
 
-    /// Places the pages on one NUMA node ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html)).
+    /// Places the pages on one NUMA node
+    /// ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html)).
     fn bind(&self, node: u32) -> io::Result<()> {
         const WORD_BITS: usize = usize::BITS as usize;
         const NODES_MAX: usize = 1024;
@@ -114,7 +126,8 @@ impl Mapping {
         }
         let mut nodes = [0usize; NODES_MAX / WORD_BITS];
         nodes[node as usize / WORD_BITS] |= 1 << (node as usize % WORD_BITS);
-        // SAFETY: the range is ours; the mask is as long as said (the kernel reads one bit less than told).
+        // SAFETY: the range is ours; the mask is as long as said (the kernel reads one bit less
+        // than told).
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_mbind,
@@ -136,12 +149,13 @@ impl Drop for Mapping {
     }
 }
 
-/// Makes every page that `start..start + len` touches present, in one kernel call. False where the kernel is older than 5.14.
+/// Makes every page that `start..start + len` touches present, in one kernel call. False where the
+/// kernel is older than 5.14.
 pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
     let page_bytes = system_page_bytes();
     let before = start.addr().get() % page_bytes;
-    // SAFETY: populating changes no byte; the pages are those that hold our bytes, and a neighbour's bytes
-    // in the first or last of them stay as they are.
+    // SAFETY: populating changes no byte; the pages are those that hold our bytes, and a
+    // neighbour's bytes in the first or last of them stay as they are.
     let answer = unsafe {
         libc::madvise(
             start.as_ptr().wrapping_sub(before).cast(),
@@ -160,7 +174,8 @@ pub(super) fn system_page_bytes() -> usize {
 }
 
 fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
-    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing
+    // that exists.
     let start = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -174,7 +189,8 @@ fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+    let start =
+        NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
     Ok(Mapping { start, len })
 }
 
@@ -196,7 +212,10 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
     let remedy = if page_bytes == 2 * MIB {
         format!("sysctl vm.nr_hugepages={pages}")
     } else {
-        format!("echo {pages} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages", page_bytes / 1024)
+        format!(
+            "echo {pages} > /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
+            page_bytes / 1024
+        )
     };
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: giving the memory back, and touching its pages. A `Region` never makes a reference to its bytes;
-//! who owns which of them is the business of `slots` and `lease`.
+//! Unsafe here: giving the memory back, and touching its pages. A `Region` never makes a reference
+//! to its bytes; who owns which of them is the business of `slots` and `lease`.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -14,7 +14,8 @@ use crate::error::BuildError;
 
 /// One run of memory that lives as long as this value.
 ///
-/// Invariants: 1. `start..start + len` is readable and writable until `drop`. 2. Nothing but the arena uses it meanwhile.
+/// Invariants: 1. `start..start + len` is readable and writable until `drop`. 2. Nothing but the
+/// arena uses it meanwhile.
 /// 3. Where `known_zero` says so, every byte was zero when the region was made.
 pub(crate) struct Region {
     start: NonNull<u8>,
@@ -38,15 +39,20 @@ enum Source {
 /// Calls the caller's `Dealloc`; boxed once, so that the region has no type parameter.
 type GiveBack = Box<dyn FnOnce(*mut u8, usize) + Send + Sync>;
 
-// SAFETY: the region is memory of the process that any thread may use or give back (`Dealloc` is Send + Sync), and the
-// type gives out addresses only; who may use the bytes behind them is decided by the leases.
+// SAFETY: the region is memory of the process that any thread may use or give back (`Dealloc` is
+// Send + Sync), and the type gives out addresses only; who may use the bytes behind them is decided
+// by the leases.
 unsafe impl Send for Region {}
 // SAFETY: as above: a shared reference gives only addresses and numbers.
 unsafe impl Sync for Region {}
 
 impl Region {
     /// Gets `len` bytes starting on a multiple of `alignment` (a power of two) from the system.
-    pub(crate) fn new(len: usize, alignment: usize, request: &Request) -> Result<Region, BuildError> {
+    pub(crate) fn new(
+        len: usize,
+        alignment: usize,
+        request: &Request,
+    ) -> Result<Region, BuildError> {
         debug_assert!(len > 0 && alignment.is_power_of_two());
         if request.backing == Backing::Heap {
             return Region::from_heap(len, alignment);
@@ -55,19 +61,28 @@ impl Region {
         {
             let mapping = super::mapping::Mapping::new(len, alignment, request)?;
             let start = mapping.start();
-            Ok(Region { start, len, known_zero: true, source: Source::Mapped { _mapping: mapping } })
+            Ok(Region {
+                start,
+                len,
+                known_zero: true,
+                source: Source::Mapped { _mapping: mapping },
+            })
         }
         #[cfg(not(target_os = "linux"))]
         match request {
-            Request { backing: Backing::Anonymous, numa_node: None, keep_from_children: false, .. } => {
-                Region::from_heap(len, alignment)
-            }
+            Request {
+                backing: Backing::Anonymous,
+                numa_node: None,
+                keep_from_children: false,
+                ..
+            } => Region::from_heap(len, alignment),
             _ => Err(BuildError::BackingUnsupported { needs: "Linux" }),
         }
     }
 
     fn from_heap(len: usize, alignment: usize) -> Result<Region, BuildError> {
-        let layout = Layout::from_size_align(len, alignment).map_err(|_| BuildError::SizeOverflow)?;
+        let layout =
+            Layout::from_size_align(len, alignment).map_err(|_| BuildError::SizeOverflow)?;
         // SAFETY: the layout is not of size zero.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
         let start = NonNull::new(start).ok_or(BuildError::OutOfMemory {
@@ -81,8 +96,8 @@ impl Region {
     ///
     /// # Safety
     ///
-    /// `start..start + len` is readable and writable and used by nobody else until `dealloc` is called
-    /// with it, and `usable <= len`.
+    /// `start..start + len` is readable and writable and used by nobody else until `dealloc` is
+    /// called with it, and `usable <= len`.
     pub(crate) unsafe fn from_caller(
         start: NonNull<u8>,
         usable: usize,
@@ -122,13 +137,16 @@ impl Region {
     /// For a region that no lease exists of yet: touching writes to it, and keeps what it finds.
     pub(crate) fn fault_pages(&self, page_bytes: usize) {
         #[cfg(target_os = "linux")]
-        if page_bytes <= super::page::system_page_bytes() && super::mapping::populate(self.start, self.len) {
+        if page_bytes <= super::page::system_page_bytes()
+            && super::mapping::populate(self.start, self.len)
+        {
             return;
         }
         let mut offset = 0;
         while offset < self.len {
             self.touch(offset);
-            // To the next page boundary, so that the last page is reached wherever the region starts.
+            // To the next page boundary, so that the last page is reached wherever the region
+            // starts.
             let address = self.start.addr().get() + offset;
             offset += page_bytes - address % page_bytes;
         }
@@ -163,6 +181,9 @@ impl Drop for Region {
 
 impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Region").field("start", &self.start).field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Region")
+            .field("start", &self.start)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: one write through a raw pointer, and an empty assembly block that makes the write observable.
+//! Unsafe here: one write through a raw pointer, and an empty assembly block that makes the write
+//! observable.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;

@@ -63,7 +63,8 @@ pub(super) mod sealed {
 
     impl Lent for Bytes {
         fn quarantine(self) {
-            // Keeps one owner of the slot for ever; the bytes do not say which arena could count it.
+            // Keeps one owner of the slot for ever; the bytes do not say which arena could count
+            // it.
             std::mem::forget(self);
         }
     }
@@ -71,13 +72,15 @@ pub(super) mod sealed {
 
 /// A buffer, or frozen bytes, in a form that a runtime's own operations take.
 ///
-/// Made by the `lend` function of the runtime's module; the operation gives it back with its result, and
-/// [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. It is the buffer that it derefs to.
+/// Made by the `lend` function of the runtime's module; the operation gives it back with its
+/// result, and [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. It is the buffer
+/// that it derefs to.
 ///
-/// Runtimes drop the buffers of abandoned operations when they shut down, before the kernel is done with them. A
-/// plain buffer would give its slot to the next claim while the kernel still writes there. A loan that is dropped while its runtime may
-/// be gone is quarantined instead: the slot is lost, the metric says so
-/// ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing is overwritten.
+/// Runtimes drop the buffers of abandoned operations when they shut down, before the kernel is done
+/// with them. A plain buffer would give its slot to the next claim while the kernel still writes
+/// there. A loan that is dropped while its runtime may be gone is quarantined instead: the slot is
+/// lost, the metric says so ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing
+/// is overwritten.
 pub struct Loan<B: Lend> {
     /// Always there but during `take_back` and `drop`.
     item: Option<B>,
@@ -126,7 +129,8 @@ impl<B: Lend> Loan<B> {
 
     /// Whether nothing can be using the memory any more.
     fn is_back(&self) -> bool {
-        !self.exposed.get() || self.session.borrow().as_ref().is_some_and(|session| session.is_alive())
+        !self.exposed.get()
+            || self.session.borrow().as_ref().is_some_and(|session| session.is_alive())
     }
 }
 

@@ -1,4 +1,5 @@
-//! 8 ADAPTERS: the arena at home in the runtimes people use, each behind its feature. Uses everything above.
+//! 8 ADAPTERS: the arena at home in the runtimes people use, each behind its feature. Uses
+//! everything above.
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 mod loan;

@@ -1,11 +1,13 @@
 //! At home in [monoio](::monoio) 0.2: lent buffers in its own methods.
 //!
-//! monoio's driver is closed: it shows neither its ring nor a way to submit another crate's operation. So there is no registered
-//! memory, no buffer ring, no multishot and no zero-copy send here; what there is: it reads straight into a slot,
-//! and the slot freezes into [`Bytes`](bytes::Bytes) that may leave the thread.
+//! monoio's driver is closed: it shows neither its ring nor a way to submit another crate's
+//! operation. So there is no registered memory, no buffer ring, no multishot and no zero-copy send
+//! here; what there is: it reads straight into a slot, and the slot freezes into
+//! [`Bytes`](bytes::Bytes) that may leave the thread.
 //!
-//! It also frees buffers at its end without waiting for the kernel, and tells nobody. So run it by [`block_on`], which makes
-//! sure that it lives while buffers are lent; without, a loan that is dropped before its result was seen loses its slot
+//! It also frees buffers at its end without waiting for the kernel, and tells nobody. So run it by
+//! [`block_on`], which makes sure that it lives while buffers are lent; without, a loan that is
+//! dropped before its result was seen loses its slot
 //! ([`quarantined`](crate::FixedArenaMetrics::quarantined)).
 //!
 //! ```
@@ -29,8 +31,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: promising monoio that a lent buffer's memory stays where it is. It lies in a slot (or, after a spill, on the heap), and
-//! moving the loan moves only the pointer to it. The bytes are the loan's alone, or shared by readers only.
+//! Unsafe here: promising monoio that a lent buffer's memory stays where it is. It lies in a slot
+//! (or, after a spill, on the heap), and moving the loan moves only the pointer to it. The bytes
+//! are the loan's alone, or shared by readers only.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -51,16 +54,18 @@ thread_local! {
 
 /// A buffer, or frozen bytes, for monoio's own methods.
 ///
-/// What is read overwrites the buffer from its start, and its length becomes the number of bytes read. To stop a read and keep the
-/// slot, use monoio's cancelable methods, which give the loan back, rather than dropping the future.
+/// What is read overwrites the buffer from its start, and its length becomes the number of bytes
+/// read. To stop a read and keep the slot, use monoio's cancelable methods, which give the loan
+/// back, rather than dropping the future.
 pub fn lend<B: Lend>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
-/// Runs a future on a monoio runtime, which certainly lives meanwhile: what comes back before it returns is free.
+/// Runs a future on a monoio runtime, which certainly lives meanwhile: what comes back before it
+/// returns is free.
 ///
-/// Operations that are still running when it returns were abandoned; when the runtime drops their buffers later, their slots
-/// are quarantined. Let them finish first, or cancel them.
+/// Operations that are still running when it returns were abandoned; when the runtime drops their
+/// buffers later, their slots are quarantined. Let them finish first, or cancel them.
 ///
 /// # Panics
 ///
@@ -137,7 +142,8 @@ fn current_session() -> Option<Rc<Session>> {
     CURRENT.with_borrow(Option::clone)
 }
 
-// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are initialised.
+// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
+// initialised.
 unsafe impl<B: Lend> IoBuf for Loan<B> {
     fn read_ptr(&self) -> *const u8 {
         self.expose(current_session());

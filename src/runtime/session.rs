@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 /// One stretch of a runtime's life during which it cannot have been dropped.
 ///
-/// A runtime that is dropped gives buffers back before the kernel is done with them. While it lives it gives them back only with
-/// their completion. So a buffer that comes back during the session is the user's; one that comes back later may be the kernel's.
+/// A runtime that is dropped gives buffers back before the kernel is done with them. While it lives
+/// it gives them back only with their completion. So a buffer that comes back during the session is
+/// the user's; one that comes back later may be the kernel's.
 #[derive(Debug)]
 pub(super) struct Session {
     alive: Cell<bool>,
@@ -19,7 +20,11 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new() -> Rc<Session> {
-        Rc::new(Session { alive: Cell::new(true), lent: Cell::new(0), draining: RefCell::default() })
+        Rc::new(Session {
+            alive: Cell::new(true),
+            lent: Cell::new(0),
+            draining: RefCell::default(),
+        })
     }
 
     pub(super) fn is_alive(&self) -> bool {

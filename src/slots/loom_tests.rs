@@ -42,8 +42,9 @@ fn loom_free_against_claim() {
     });
 }
 
-/// Two slots in two words, two threads that hold one each: a claim after a free must never be refused, even
-/// when the other thread's slot has moved to the word that the claimer has looked at already.
+/// Two slots in two words, two threads that hold one each: a claim after a free must never be
+/// refused, even when the other thread's slot has moved to the word that the claimer has looked at
+/// already.
 #[test]
 fn loom_a_slot_that_moves_is_found() {
     model(|| {

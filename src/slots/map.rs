@@ -27,8 +27,8 @@ pub(crate) struct SlotMap {
     shift: u32,
     word_count: usize,
     slot_count: usize,
-    /// The word that each thread found a free slot in last. Read by its threads only, so that the line
-    /// stays in their cache; written only when it changes.
+    /// The word that each thread found a free slot in last. Read by its threads only, so that the
+    /// line stays in their cache; written only when it changes.
     hints: [CachePadded<AtomicU32>; HINTS],
 }
 
@@ -44,8 +44,9 @@ impl SlotMap {
             let slots = slots_in_word(slot_count, place >> shift);
             words.push(AtomicU64::new(Word::with_slots(slots).0));
         }
-        let hints =
-            std::array::from_fn(|hint| CachePadded::new(AtomicU32::new(first_word(hint, word_count))));
+        let hints = std::array::from_fn(|hint| {
+            CachePadded::new(AtomicU32::new(first_word(hint, word_count)))
+        });
         Some(SlotMap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
     }
 
@@ -86,8 +87,8 @@ impl SlotMap {
         self.search(hint, at, 1).map(|(at, mask)| slot_number(at, mask.trailing_zeros()))
     }
 
-    /// Claims up to `wanted` slots of one word: its first slot, and which of the 32 from there. `None` as for
-    /// [`claim`](Self::claim).
+    /// Claims up to `wanted` slots of one word: its first slot, and which of the 32 from there.
+    /// `None` as for [`claim`](Self::claim).
     pub(crate) fn claim_many(&self, wanted: usize) -> Option<(u32, u32)> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: as in `claim`.
@@ -128,7 +129,8 @@ impl SlotMap {
         }
     }
 
-    /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the frees seen in all words.
+    /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the
+    /// frees seen in all words.
     fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
         let mut frees = 0;
         let (before, from) = self.words.split_at(start << self.shift);
@@ -140,9 +142,15 @@ impl SlotMap {
         Err(frees)
     }
 
-    /// The same among some words, one after another: by their number from the first of them. Adds the frees seen to `frees`.
+    /// The same among some words, one after another: by their number from the first of them. Adds
+    /// the frees seen to `frees`.
     #[inline]
-    fn claim_among(&self, words: &[AtomicU64], wanted: usize, frees: &mut u64) -> Option<(usize, u32)> {
+    fn claim_among(
+        &self,
+        words: &[AtomicU64],
+        wanted: usize,
+        frees: &mut u64,
+    ) -> Option<(usize, u32)> {
         let mut place = 0;
         while place < words.len() {
             let word = &words[place];
@@ -216,7 +224,8 @@ impl SlotMap {
         }
     }
 
-    /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters again afterwards.
+    /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters
+    /// again afterwards.
     pub(crate) fn clear_waiters(&self) {
         for at in 0..self.word_count {
             word::clear_waiters(self.word(at));
@@ -233,7 +242,8 @@ fn slots_in_word(slot_count: usize, at: usize) -> usize {
     (slot_count - at * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
 }
 
-/// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few are far apart.
+/// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few
+/// are far apart.
 fn first_word(hint: usize, word_count: usize) -> u32 {
     let reversed = (hint as u32).reverse_bits() >> (u32::BITS - HINTS.trailing_zeros());
     (reversed as usize * word_count / HINTS) as u32

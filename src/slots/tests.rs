@@ -67,8 +67,8 @@ fn a_word_with_waiters_is_freed_only_by_the_slow_road() {
     assert_eq!(free(&map, slot), Freed::Open);
 }
 
-/// A thread that holds one slot at a time and as many threads as slots: no claim may ever fail, though
-/// slots are freed behind and claimed before a claimer that looks for one.
+/// A thread that holds one slot at a time and as many threads as slots: no claim may ever fail,
+/// though slots are freed behind and claimed before a claimer that looks for one.
 #[test]
 fn as_many_threads_as_slots_never_see_a_full_map() {
     for slot_count in [1usize, 3, 33, 65] {

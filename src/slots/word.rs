@@ -116,7 +116,8 @@ pub(crate) enum Freed {
     Waiters,
 }
 
-/// What to add to a word to free one of its claimed slots: clears the bit, counts the free. Worked out once for each slot.
+/// What to add to a word to free one of its claimed slots: clears the bit, counts the free. Worked
+/// out once for each slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FreeStep(u64);
 
@@ -143,8 +144,8 @@ impl FreeStep {
     }
 }
 
-/// Frees a slot of `word` if that is all there is to do: false, and nothing was freed, if somebody waits or the arena is
-/// closed.
+/// Frees a slot of `word` if that is all there is to do: false, and nothing was freed, if somebody
+/// waits or the arena is closed.
 ///
 /// The word is all that is touched, and not after the slot is free: when the caller's
 /// claim was the last thing that kept the books alive, they may be gone at once.
@@ -200,12 +201,15 @@ fn outcome(after: Word) -> Freed {
 /// claim's second look must not be older than what its first look saw.
 #[inline]
 pub(super) fn exchange(word: &AtomicU64, seen: Word, new: Word) -> Result<(), Word> {
-    word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire).map(drop).map_err(Word)
+    word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire)
+        .map(drop)
+        .map_err(Word)
 }
 
 /// Closes a word whose slots are the lowest `slots`; true if it holds no claim.
 ///
-/// The bits of slots that do not exist are cleared on the way, so that an empty word reads as drained.
+/// The bits of slots that do not exist are cleared on the way, so that an empty word reads as
+/// drained.
 pub(super) fn close(word: &AtomicU64, slots: usize) -> bool {
     let missing = Word::with_slots(slots).0;
     let mut seen = Word(word.load(Ordering::Relaxed));
@@ -221,8 +225,9 @@ pub(super) fn close(word: &AtomicU64, slots: usize) -> bool {
 
 /// Asks to be told of every free in this word.
 ///
-/// A free whose compare-exchange comes later in the word's order sees the bit; one that came earlier is seen by the
-/// look that follows. AcqRel: pairs with [`exchange`]: the look sees all that the earlier free had done.
+/// A free whose compare-exchange comes later in the word's order sees the bit; one that came
+/// earlier is seen by the look that follows. AcqRel: pairs with [`exchange`]: the look sees all
+/// that the earlier free had done.
 pub(super) fn set_waiters(word: &AtomicU64) {
     word.fetch_or(WAITERS, Ordering::AcqRel);
 }

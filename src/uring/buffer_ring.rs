@@ -14,18 +14,22 @@ use super::ring_entries::RingEntries;
 use super::shadow::Shadow;
 use crate::lease::{Handle, Lease};
 
-/// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a slot's index is its buffer id.
+/// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
+/// slot's index is its buffer id.
 ///
-/// Receives that name its group take a slot each; a completion becomes [`ArenaBytes`](crate::ArenaBytes) or
-/// [`Bytes`](bytes::Bytes) of exactly the received length, and the slot is free when they are dropped, on whatever thread.
-/// [`refill`](Self::refill) publishes free slots in batches, with one store. The ring holds at most its number of entries; what
-/// users hold does not count.
+/// Receives that name its group take a slot each; a completion becomes
+/// [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) of exactly the received length, and
+/// the slot is free when they are dropped, on whatever thread. [`refill`](Self::refill) publishes
+/// free slots in batches, with one store. The ring holds at most its number of entries; what users
+/// hold does not count.
 ///
-/// This is the piece for a ring of your own; [`Driver`](crate::Driver) does the same without `unsafe`.
-/// Linux 5.19 ([io_uring_register_buf_ring(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html)).
+/// This is the piece for a ring of your own; [`Driver`](crate::Driver) does the same without
+/// `unsafe`. Linux 5.19
+/// ([io_uring_register_buf_ring(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html)).
 ///
-/// Dropping it without [`unregister`](Self::unregister) quarantines every slot that the kernel has: they, the arena's memory and
-/// the ring's own are leaked, because the kernel may still write to them.
+/// Dropping it without [`unregister`](Self::unregister) quarantines every slot that the kernel has:
+/// they, the arena's memory and the ring's own are leaked, because the kernel may still write to
+/// them.
 ///
 /// ```
 /// use std::io::Write;
@@ -73,9 +77,9 @@ use crate::lease::{Handle, Lease};
 /// # }
 /// ```
 ///
-/// Invariants: 1. the entries before the shadow's tail tell of the slots in `shadow`, whose leases the ring owns: the kernel may write
-/// there until the completion that names them. 2. `spare` are leases that the kernel does not have. 3. While `registered`,
-/// the kernel reads `entries`.
+/// Invariants: 1. the entries before the shadow's tail tell of the slots in `shadow`, whose leases
+/// the ring owns: the kernel may write there until the completion that names them. 2. `spare` are
+/// leases that the kernel does not have. 3. While `registered`, the kernel reads `entries`.
 pub struct BufferRing {
     pub(super) arena: Handle,
     pub(super) entries: Option<RingEntries>,
@@ -107,9 +111,10 @@ pub struct BufferRingMetrics {
     /// Completions that found the ring empty (`ENOBUFS`).
     pub starved: u64,
     /// Completions that named no slot of this ring, or more bytes than were posted.
-    pub foreign: u64,
-    /// Slots that the kernel used up and told of in no completion; they were [taken back](BufferRing::reconcile).
-    pub unreported: u64,
+    pub unmatched_completions: u64,
+    /// Slots that the kernel used up and told of in no completion; they were [taken
+    /// back](BufferRing::reconcile).
+    pub unreported_slots: u64,
 }
 
 impl BufferRing {
@@ -154,7 +159,8 @@ impl BufferRing {
     }
 
     #[cfg(test)]
-    /// Slots that the ring owns: those that the kernel has, and those that go to it with the next refill.
+    /// Slots that the ring owns: those that the kernel has, and those that go to it with the next
+    /// refill.
     pub(crate) fn slot_count(&self) -> usize {
         self.shadow.count() + self.spare.len()
     }
@@ -177,7 +183,8 @@ impl BufferRing {
 impl Drop for BufferRing {
     fn drop(&mut self) {
         if self.registered {
-            // Closing a ring proves nothing. The slots, and the array (see `RingEntries`), stay where the kernel may look.
+            // Closing a ring proves nothing. The slots, and the array (see `RingEntries`), stay
+            // where the kernel may look.
             self.shadow.drain(Lease::quarantine);
         } else {
             self.let_go();

@@ -18,7 +18,7 @@ use bytes::Buf;
 use io_uring::{opcode, squeue, types};
 
 use super::receive::Cursor;
-use super::{BufferRing, Delivered, Received};
+use super::{BufferRing, FromSlot, Received};
 use crate::buffer::ArenaBytes;
 
 /// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
@@ -76,8 +76,8 @@ static TEMPLATE: Template = {
 };
 
 impl BufferRing {
-    /// An entry for a multishot receive of datagrams into this ring, which must not be incremental (Linux 6.0). Take them out by
-    /// [`Received::datagrams`].
+    /// An entry for a multishot receive of datagrams into this ring, which must not be incremental
+    /// (Linux 6.0). Take them out by [`Received::datagrams`].
     ///
     /// A slot holds a header of 44 bytes and the datagram.
     pub fn receive_datagrams(&self, fd: types::Fd) -> squeue::Entry {
@@ -85,10 +85,13 @@ impl BufferRing {
     }
 
     /// The datagram of a completion.
-    pub(crate) fn take_datagram<B: Delivered>(&mut self, cursor: &mut Cursor) -> Option<Datagram<B>> {
+    pub(crate) fn take_datagram<B: FromSlot>(
+        &mut self,
+        cursor: &mut Cursor,
+    ) -> Option<Datagram<B>> {
         let whole = self.take_in_slot(cursor)?;
         let Some(Parsed { from, payload, is_truncated }) = Parsed::of(whole) else {
-            self.metrics.foreign += 1;
+            self.metrics.unmatched_completions += 1;
             return None;
         };
         let bytes = if payload.len() < self.copy_below {
@@ -104,7 +107,7 @@ impl BufferRing {
 
 impl Received<'_> {
     /// What came, as datagrams: for completions of [`BufferRing::receive_datagrams`].
-    pub fn datagrams<B: Delivered>(&mut self) -> impl Iterator<Item = Datagram<B>> {
+    pub fn datagrams<B: FromSlot>(&mut self) -> impl Iterator<Item = Datagram<B>> {
         std::iter::from_fn(|| self.ring.take_datagram(&mut self.cursor))
     }
 }
@@ -120,9 +123,11 @@ impl Parsed {
     /// `None` if it is shorter than its own header.
     fn of(mut whole: ArenaBytes) -> Option<Parsed> {
         let header = whole.first_chunk::<DATAGRAM_HEADER_BYTES>()?;
-        let length =
-            |place: usize| u32::from_ne_bytes(*header[4 * place..].first_chunk().expect("four bytes"));
-        let (name_bytes, payload_bytes, flags) = (length(0) as usize, length(2) as usize, length(3));
+        let length = |place: usize| {
+            u32::from_ne_bytes(*header[4 * place..].first_chunk().expect("four bytes"))
+        };
+        let (name_bytes, payload_bytes, flags) =
+            (length(0) as usize, length(2) as usize, length(3));
         let name = &header[LENGTHS_BYTES..][..name_bytes.min(NAME_BYTES)];
         let from = address(name);
         whole.advance(DATAGRAM_HEADER_BYTES);
@@ -131,7 +136,8 @@ impl Parsed {
     }
 }
 
-/// The socket address in `name`, as the kernel writes it (`struct sockaddr_in`, `struct sockaddr_in6`).
+/// The socket address in `name`, as the kernel writes it (`struct sockaddr_in`,
+/// `struct sockaddr_in6`).
 fn address(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);

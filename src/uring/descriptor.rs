@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use io_uring::types;
 
-/// The file or socket of an operation: a descriptor of the process, or an index in the ring's table of files.
+/// The file or socket of an operation: a descriptor of the process, or an index in the ring's table
+/// of files.
 ///
 /// Whoever pushes the entry keeps it open until the operation is submitted.
 ///

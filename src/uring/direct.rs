@@ -28,8 +28,8 @@ const SAFE_ALIGNMENT: u32 = 4096;
 
 /// What a file asks of `O_DIRECT` operations, in bytes.
 ///
-/// From `STATX_DIOALIGN` of [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux 6.1; before that, and where the file system does
-/// not say, 4096.
+/// From `STATX_DIOALIGN` of [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux
+/// 6.1; before that, and where the file system does not say, 4096.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DirectAlignment {
@@ -50,7 +50,8 @@ impl DirectAlignment {
         struct Statx([u8; STATX_BYTES]);
 
         let mut statx = Statx([0; STATX_BYTES]);
-        // SAFETY: an empty path with AT_EMPTY_PATH asks of the open descriptor; the struct is live and as large as the kernel's.
+        // SAFETY: an empty path with AT_EMPTY_PATH asks of the open descriptor; the struct is live
+        // and as large as the kernel's.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_statx,
@@ -64,7 +65,11 @@ impl DirectAlignment {
         let safe = DirectAlignment { memory: SAFE_ALIGNMENT, offset: SAFE_ALIGNMENT };
         if answer != 0 {
             let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::ENOSYS) { Ok(Some(safe)) } else { Err(error) };
+            return if error.raw_os_error() == Some(libc::ENOSYS) {
+                Ok(Some(safe))
+            } else {
+                Err(error)
+            };
         }
         let number = |at: usize| {
             let bytes = [statx.0[at], statx.0[at + 1], statx.0[at + 2], statx.0[at + 3]];
@@ -141,8 +146,9 @@ impl DirectAlignment {
 
     /// Whether a read that brought `read` bytes, fewer than asked for, can have more behind it.
     ///
-    /// If it can, go on at the offset and the address that lie `read` bytes further: both are aligned still. If it cannot, the file ended
-    /// there: an unaligned length is the file's own, and nothing could go on from it.
+    /// If it can, go on at the offset and the address that lie `read` bytes further: both are
+    /// aligned still. If it cannot, the file ended there: an unaligned length is the file's own,
+    /// and nothing could go on from it.
     ///
     /// ```
     /// # use uring_arena::DirectAlignment;
@@ -155,7 +161,9 @@ impl DirectAlignment {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn may_go_on(&self, read: usize) -> bool {
-        read > 0 && read.is_multiple_of(self.offset as usize) && read.is_multiple_of(self.memory as usize)
+        read > 0
+            && read.is_multiple_of(self.offset as usize)
+            && read.is_multiple_of(self.memory as usize)
     }
 }
 
@@ -180,7 +188,8 @@ impl DirectFile {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] of opening; one that holds a [`DirectError::Unsupported`] if it is the file system that refuses `O_DIRECT`.
+    /// An [`io::Error`] of opening; one that holds a [`DirectError::Unsupported`] if it is the file
+    /// system that refuses `O_DIRECT`.
     pub fn open(path: impl AsRef<Path>) -> io::Result<DirectFile> {
         DirectFile::open_with(OpenOptions::new().read(true), path)
     }
@@ -198,7 +207,8 @@ impl DirectFile {
         };
         let opened = options.clone().custom_flags(libc::O_DIRECT).open(path);
         let file = opened.map_err(|error| match error.raw_os_error() {
-            // What open(2) says for O_DIRECT on a file system without it; the same without the flag tells whether it was that.
+            // What open(2) says for O_DIRECT on a file system without it; the same without the flag
+            // tells whether it was that.
             Some(libc::EINVAL) => unsupported("the file system refuses it".into()),
             _ => error,
         })?;
@@ -244,9 +254,18 @@ mod tests {
     #[test]
     fn each_number_is_checked_by_name() {
         let alignment = DirectAlignment { memory: 4, offset: 512 };
-        assert!(matches!(alignment.check_range(100, 512, 0), Err(DirectError::Offset { required: 512, .. })));
-        assert!(matches!(alignment.check_range(512, 100, 0), Err(DirectError::Length { required: 512, .. })));
-        assert!(matches!(alignment.check_range(512, 512, 2), Err(DirectError::Address { required: 4, .. })));
+        assert!(matches!(
+            alignment.check_range(100, 512, 0),
+            Err(DirectError::Offset { required: 512, .. })
+        ));
+        assert!(matches!(
+            alignment.check_range(512, 100, 0),
+            Err(DirectError::Length { required: 512, .. })
+        ));
+        assert!(matches!(
+            alignment.check_range(512, 512, 2),
+            Err(DirectError::Address { required: 4, .. })
+        ));
         assert!(alignment.check_range(512, 1024, 4).is_ok());
     }
 }

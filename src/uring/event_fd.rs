@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: making the descriptor ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
+//! Unsafe here: making the descriptor
+//! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -12,7 +13,8 @@ use std::task::Wake;
 
 use crate::sync::Arc;
 
-/// An event descriptor. Raising it wakes whoever polls it; it stays raised until lowered, so no wake is lost.
+/// An event descriptor. Raising it wakes whoever polls it; it stays raised until lowered, so no
+/// wake is lost.
 #[derive(Debug)]
 pub(crate) struct EventFd {
     file: File,

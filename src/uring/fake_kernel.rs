@@ -1,8 +1,10 @@
-//! A made-up kernel that uses a buffer ring as the real one does, and in ways that the real one only might.
+//! A made-up kernel that uses a buffer ring as the real one does, and in ways that the real one
+//! only might.
 //!
 //! # Safety
 //!
-//! Unsafe here: reading the ring's entries and writing to slots that it has posted, as a kernel would.
+//! Unsafe here: reading the ring's entries and writing to slots that it has posted, as a kernel
+//! would.
 #![allow(unsafe_code)]
 
 use super::buffer_ring::BufferRing;
@@ -121,7 +123,11 @@ impl FakeKernel {
         true
     }
 
-    pub(super) fn complete_selected(&mut self, which: usize, result: i32) -> Option<(i32, u32, Vec<u8>)> {
+    pub(super) fn complete_selected(
+        &mut self,
+        which: usize,
+        result: i32,
+    ) -> Option<(i32, u32, Vec<u8>)> {
         if self.selected.is_empty() {
             return None;
         }

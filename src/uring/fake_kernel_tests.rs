@@ -1,7 +1,7 @@
 //! A kernel of our own that completes in every order and with every error, against the buffer ring.
 //!
-//! After each step ownership must add up: every slot is free, posted, spare or held by the user; and what was handed out is what
-//! the fake kernel wrote.
+//! After each step ownership must add up: every slot is free, posted, spare or held by the user;
+//! and what was handed out is what the fake kernel wrote.
 //!
 //! # Safety
 //!
@@ -61,7 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(libc::EFAULT),
         Just(0)
     ];
-    let result = prop_oneof![1..=SLOT_BYTES as i32, Just(0), errno.clone().prop_map(|errno| -errno)];
+    let result =
+        prop_oneof![1..=SLOT_BYTES as i32, Just(0), errno.clone().prop_map(|errno| -errno)];
     prop_oneof![
         6 => (1..200usize, any::<bool>(), any::<bool>())
             .prop_map(|(len, bundle, more)| Step::Receive { len, bundle, more }),
@@ -88,8 +89,10 @@ impl World {
     fn new(slots: usize, options: BufferRingOptions, zero: bool) -> World {
         let nz = |n| std::num::NonZeroUsize::new(n).unwrap();
         let policy = if zero { InitPolicy::Zero } else { InitPolicy::Uninit };
-        let arena =
-            FixedArena::with_slot_capacity(nz(slots), nz(SLOT_BYTES)).init_policy(policy).build().unwrap();
+        let arena = FixedArena::with_slot_capacity(nz(slots), nz(SLOT_BYTES))
+            .init_policy(policy)
+            .build()
+            .unwrap();
         let mut ring = BufferRing::unregistered(&arena, options).unwrap();
         let kernel = FakeKernel::new(&ring);
         ring.refill();
@@ -120,11 +123,12 @@ impl World {
                 self.complete(-errno, 0, Vec::new());
             }
             Step::Foreign { id, result } => {
-                // An id that was posted would be a completion of this ring's: the contract excludes it.
+                // An id that was posted would be a completion of this ring's: the contract excludes
+                // it.
                 if self.ring.shadow.find(id).is_none() {
-                    let before = self.ring.metrics.foreign;
+                    let before = self.ring.metrics.unmatched_completions;
                     self.complete(result, F_BUFFER | u32::from(id) << 16, Vec::new());
-                    assert_eq!(self.ring.metrics.foreign, before + 1);
+                    assert_eq!(self.ring.metrics.unmatched_completions, before + 1);
                 }
             }
             Step::Refill => {
@@ -162,16 +166,17 @@ impl World {
         for (bytes, expected) in &self.held {
             assert_eq!(bytes, &expected[..]);
         }
-        let mut out: Vec<u32> = self.held.iter().filter_map(|(bytes, _)| bytes.slot_index()).collect();
+        let mut out: Vec<u32> =
+            self.held.iter().filter_map(|(bytes, _)| bytes.slot_index()).collect();
         // A slot of an incremental ring may be the user's and the ring's.
         out.extend(self.ring.shadow.ids().map(u32::from));
         out.sort_unstable();
         if !self.ring.incremental {
             let posted: Vec<u32> = self.ring.shadow.ids().map(u32::from).collect();
             assert!(
-                self.held
-                    .iter()
-                    .all(|(bytes, _)| bytes.slot_index().is_none_or(|slot| !posted.contains(&slot)))
+                self.held.iter().all(|(bytes, _)| bytes
+                    .slot_index()
+                    .is_none_or(|slot| !posted.contains(&slot)))
             );
         }
         out.dedup();
@@ -180,17 +185,23 @@ impl World {
         assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
     }
 
-    /// Once every receive has ended, what the kernel lost is found, all of it and nothing else, and the ring is whole again.
+    /// Once every receive has ended, what the kernel lost is found, all of it and nothing else, and
+    /// the ring is whole again.
     fn reconcile(&mut self) {
-        while let Some((result, flags, bytes)) = self.kernel.complete_selected(0, -libc::ECANCELED) {
+        while let Some((result, flags, bytes)) = self.kernel.complete_selected(0, -libc::ECANCELED)
+        {
             self.complete(result, flags, bytes);
         }
         let before = self.ring.shadow.count();
         let taken = self.ring.take_back(self.kernel.head);
         assert_eq!(taken as u64, self.kernel.lost);
-        assert_eq!(self.ring.metrics().unreported, self.kernel.lost);
+        assert_eq!(self.ring.metrics().unreported_slots, self.kernel.lost);
         assert_eq!(self.ring.shadow.count(), before - taken);
-        assert_eq!(self.ring.shadow.count(), usize::from(self.kernel.posted()), "both count the same");
+        assert_eq!(
+            self.ring.shadow.count(),
+            usize::from(self.kernel.posted()),
+            "both count the same"
+        );
         self.check();
         // Every place can be posted to again.
         self.ring.refill();

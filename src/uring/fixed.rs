@@ -11,20 +11,26 @@ use super::operation::{Begin, Kind, Lists};
 use super::{Descriptor, Feature, Operation, RegisteredArena};
 use crate::buffer::Buffer;
 
-/// Bytes that the kernel moves in one operation at most: `MAX_RW_COUNT`, which leaves a page off 2 GiB.
+/// Bytes that the kernel moves in one operation at most: `MAX_RW_COUNT`, which leaves a page off 2
+/// GiB.
 const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
 
 /// Ranges that one vectored operation can have: `IOV_MAX`.
 const RANGES_MAX: usize = 1024;
 
 impl RegisteredArena {
-    /// Reads from `offset` of a file into the room behind what the buffer holds: a new buffer is filled from its start.
+    /// Reads from `offset` of a file into the room behind what the buffer holds: a new buffer is
+    /// filled from its start.
     ///
-    /// Gives the entry to push, its `user_data` zero until the caller sets one, and the operation, which owns the buffer.
-    /// Offset `u64::MAX` reads at the descriptor's own position; for sockets and pipes it is 0. A buffer without room reads nothing and completes
-    /// with 0, as at the end of a file. See [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html), `IORING_OP_READ_FIXED`.
+    /// Gives the entry to push, its `user_data` zero until the caller sets one, and the operation,
+    /// which owns the buffer. Offset `u64::MAX` reads at the descriptor's own position; for sockets
+    /// and pipes it is 0. A buffer without room reads nothing and completes with 0, as at the end
+    /// of a file. See
+    /// [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html),
+    /// `IORING_OP_READ_FIXED`.
     ///
-    /// An `O_DIRECT` file wants `offset`, length and address aligned: ask [`DirectAlignment::check_read`](crate::DirectAlignment::check_read) first.
+    /// An `O_DIRECT` file wants `offset`, length and address aligned: ask
+    /// [`DirectAlignment::check_read`](crate::DirectAlignment::check_read) first.
     ///
     /// The example of [`RegisteredArena`] shows it.
     pub fn read(
@@ -60,7 +66,9 @@ impl RegisteredArena {
         let (start, len) = (span.start.as_ptr(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
-            Some(index) => build!(file, fd => opcode::ReadFixed::new(fd, start, len, index).offset(offset)),
+            Some(index) => {
+                build!(file, fd => opcode::ReadFixed::new(fd, start, len, index).offset(offset))
+            }
             None => build!(file, fd => opcode::Read::new(fd, start, len).offset(offset)),
         };
         (entry, self.operation(memory, Kind::Read, index, len))
@@ -68,19 +76,19 @@ impl RegisteredArena {
 
     /// Writes what the memory holds to `offset` of a file.
     ///
-    /// `Bytes` that lie in the arena are written from their slot, without a copy and without pinning them again; others by an
-    /// ordinary write. Otherwise as [`read`](Self::read).
+    /// `Bytes` that lie in the arena are written from their slot, without a copy and without
+    /// pinning them again; others by an ordinary write. Otherwise as [`read`](Self::read).
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
     /// # use io_uring::IoUring;
     /// use bytes::BufMut;
-    /// use uring_arena::{Progress, RegisteredArena, Rung};
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationMode};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
     /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, Rung::Best)? };
+    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
     /// let bytes = buffer.freeze();
@@ -119,7 +127,9 @@ impl RegisteredArena {
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
-            Some(index) => build!(file, fd => opcode::WriteFixed::new(fd, start, len, index).offset(offset)),
+            Some(index) => {
+                build!(file, fd => opcode::WriteFixed::new(fd, start, len, index).offset(offset))
+            }
             None => build!(file, fd => opcode::Write::new(fd, start, len).offset(offset)),
         };
         (entry, self.operation(memory, Kind::Write, index, len))
@@ -127,8 +137,9 @@ impl RegisteredArena {
 
     /// Reads from `offset` of a file into the room of several buffers, one after the other.
     ///
-    /// With a registered buffer (`IORING_OP_READV_FIXED`, Linux 6.15) if one entry of the table holds them all, as on the region rung, and with an
-    /// ordinary vectored read otherwise. Only the first 1024 buffers with room take part. Otherwise as [`read`](Self::read).
+    /// With a registered buffer (`IORING_OP_READV_FIXED`, Linux 6.15) if one entry of the table
+    /// holds them all, as on the region mode, and with an ordinary vectored read otherwise. Only
+    /// the first 1024 buffers with room take part. Otherwise as [`read`](Self::read).
     pub fn readv(
         &self,
         file: impl Into<Descriptor>,
@@ -138,20 +149,25 @@ impl RegisteredArena {
         let file = file.into();
         let mut spans = Spans::default();
         buffers.room(TRANSFER_BYTES_MAX, &mut |span| spans.add(span));
-        let (index, ranges, requested) = (self.common_index(&spans), spans.list(), spans.len as u32);
+        let (index, ranges, requested) =
+            (self.common_index(&spans), spans.list(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
         let entry = match index {
-            Some(index) => build!(file, fd => opcode::ReadvFixed::new(fd, list, count, index).offset(offset)),
+            Some(index) => {
+                build!(file, fd => opcode::ReadvFixed::new(fd, list, count, index).offset(offset))
+            }
             None => build!(file, fd => opcode::Readv::new(fd, list, count).offset(offset)),
         };
-        let operation = self.vectored(buffers, Kind::Read, index, requested, Lists { ranges, message: None });
+        let operation =
+            self.vectored(buffers, Kind::Read, index, requested, Lists { ranges, message: None });
         (entry, operation)
     }
 
     /// Writes what several pieces of memory hold to `offset` of a file, one after the other.
     ///
-    /// [`write`](Self::write) of a vector, by name: with a registered buffer (`IORING_OP_WRITEV_FIXED`, Linux 6.15) if one entry of the table holds them all,
-    /// and with an ordinary vectored write otherwise. Only the first 1024 that are not empty take part.
+    /// [`write`](Self::write) of a vector, by name: with a registered buffer
+    /// (`IORING_OP_WRITEV_FIXED`, Linux 6.15) if one entry of the table holds them all, and with an
+    /// ordinary vectored write otherwise. Only the first 1024 that are not empty take part.
     pub fn writev<M: Memory>(
         &self,
         file: impl Into<Descriptor>,
@@ -168,7 +184,8 @@ impl RegisteredArena {
         offset: u64,
     ) -> (squeue::Entry, Operation<M>) {
         let spans = Spans::written(&memory);
-        let (index, ranges, requested) = (self.common_index(&spans), spans.list(), spans.len as u32);
+        let (index, ranges, requested) =
+            (self.common_index(&spans), spans.list(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
         let entry = match index {
             Some(index) => {
@@ -176,7 +193,8 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Writev::new(fd, list, count).offset(offset)),
         };
-        let operation = self.vectored(memory, Kind::Write, index, requested, Lists { ranges, message: None });
+        let operation =
+            self.vectored(memory, Kind::Write, index, requested, Lists { ranges, message: None });
         (entry, operation)
     }
 
@@ -185,7 +203,8 @@ impl RegisteredArena {
         if !self.probe().has(Feature::VectoredFixed) {
             return None;
         }
-        let mut indices = spans.ranges.iter().map(|span| self.index_of(span.start.as_ptr(), span.len));
+        let mut indices =
+            spans.ranges.iter().map(|span| self.index_of(span.start.as_ptr(), span.len));
         let first = indices.next()??;
         indices.all(|index| index == Some(first)).then_some(first)
     }
@@ -246,7 +265,8 @@ impl Spans {
     }
 
     pub(super) fn list(&self) -> Box<[libc::iovec]> {
-        let range = |span: &Span| libc::iovec { iov_base: span.start.as_ptr().cast(), iov_len: span.len };
+        let range =
+            |span: &Span| libc::iovec { iov_base: span.start.as_ptr().cast(), iov_len: span.len };
         self.ranges.iter().map(range).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! A table of operations in flight, for a runtime that has none: what its entries carry names the operation, and nothing else does.
+//! A table of operations in flight, for a runtime that has none: what its entries carry names the
+//! operation, and nothing else does.
 //!
 //! ```text
 //!  63      56 55          32  31   30                  0
@@ -8,9 +9,10 @@
 //! ```
 //!
 //! * `tag`: the caller's, to tell these entries from its own.
-//! * `generation`: grows with every operation that begins at the place, so that a completion of an earlier one is recognised.
-//! * a buffer has its slot alone, so its operation lives at the slot's number; of shared bytes several operations may be out, and
-//!   they live at places of their own, `SHARED`.
+//! * `generation`: grows with every operation that begins at the place, so that a completion of an
+//!   earlier one is recognised.
+//! * a buffer has its slot alone, so its operation lives at the slot's number; of shared bytes
+//!   several operations may be out, and they live at places of their own, `SHARED`.
 //!
 //! # Safety
 //!
@@ -31,20 +33,21 @@ const SHARED: u32 = 1 << 31;
 
 /// Operations in flight on one ring, found by the `user_data` that their entries carry.
 ///
-/// Operations on a [`Buffer`](crate::Buffer) live at their slot's number: no search, no free list. The table grows to the highest slot in
-/// use (arenas give out low ones first) and to the most operations on shared bytes at a time; it never shrinks.
+/// Operations on a [`Buffer`](crate::Buffer) live at their slot's number: no search, no free list.
+/// The table grows to the highest slot in use (arenas give out low ones first) and to the most
+/// operations on shared bytes at a time; it never shrinks.
 ///
 /// **Dropping it quarantines what is still in it.**
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
 /// # use io_uring::IoUring;
-/// use uring_arena::{Completion, InFlight, RegisteredArena, Rung};
+/// use uring_arena::{Completion, InFlight, RegisteredArena, RegistrationMode};
 /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
 /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
 /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, Rung::Best)? };
+/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
 /// # let file = std::fs::File::open("/proc/self/exe")?;
 /// let mut in_flight = InFlight::new(0xA5);
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
@@ -74,7 +77,8 @@ pub struct InFlight {
     len: usize,
 }
 
-/// One place of the table. Its generation is that of the operation in it, or of the last one that was.
+/// One place of the table. Its generation is that of the operation in it, or of the last one that
+/// was.
 #[derive(Debug, Default)]
 struct Place {
     generation: u32,
@@ -101,7 +105,8 @@ pub enum Completion {
     More,
     /// The completion carries another tag: it is not of this table.
     Foreign,
-    /// The completion carries the table's tag but names no operation that is in flight: it came before, or was made up.
+    /// The completion carries the table's tag but names no operation that is in flight: it came
+    /// before, or was made up.
     Stale,
 }
 
@@ -147,7 +152,8 @@ impl InFlight {
     ) -> squeue::Entry {
         let operation = operation.into_any();
         let number = match operation.slot_alone() {
-            // Another arena's slot of the same number may be in flight: then this one takes a place among the shared.
+            // Another arena's slot of the same number may be in flight: then this one takes a place
+            // among the shared.
             Some(slot) if slot < SHARED && self.is_vacant(slot) => slot,
             _ => self.shared_place(),
         };
@@ -193,8 +199,8 @@ impl InFlight {
     ///
     /// # Safety
     ///
-    /// `cqe` was reaped from the ring that the table's entries are pushed to. What carries the `user_data` of an operation in
-    /// flight is a completion of its entry.
+    /// `cqe` was reaped from the ring that the table's entries are pushed to. What carries the
+    /// `user_data` of an operation in flight is a completion of its entry.
     pub unsafe fn complete(&mut self, cqe: &cqueue::Entry) -> Completion {
         // SAFETY: the caller's promise.
         unsafe { self.complete_with(cqe.user_data(), cqe.result(), cqe.flags()) }
@@ -211,8 +217,9 @@ impl InFlight {
             return Completion::Foreign;
         }
         let Some(operation) = self.take(key) else { return Completion::Stale };
-        // SAFETY: the key names this operation, in this generation: its entry's completion (the caller's promise), and
-        // the first with this result, because the place empties with the last one.
+        // SAFETY: the key names this operation, in this generation: its entry's completion (the
+        // caller's promise), and the first with this result, because the place empties with the
+        // last one.
         match unsafe { operation.complete_with(result, flags) } {
             Progress::Done { result, buffer, copied } => {
                 if key.place & SHARED != 0 {

@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: handing the arena's memory to the kernel. It is the arena's own, readable and writable while the arena lives,
-//! and pinned by the kernel from then on: after the arena is gone the pages stay, unused, until they are unregistered.
+//! Unsafe here: handing the arena's memory to the kernel. It is the arena's own, readable and
+//! writable while the arena lives, and pinned by the kernel from then on: after the arena is gone
+//! the pages stay, unused, until they are unregistered.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,18 +13,18 @@ use std::os::fd::RawFd;
 use super::register_options::RegisterOptions;
 use super::syscall::{self, Cloned};
 use super::table::{self, ENTRIES_MAX, ENTRY_BYTES_MAX, Table};
-use super::{Feature, Memlock, Probe, Rung};
+use super::{Feature, Memlock, Probe, RegistrationMode};
 use crate::error::RegisterError;
 use crate::lease::Handle;
 
 /// Where the climb ended.
 pub(super) struct Reached {
-    pub(super) rung: Rung,
+    pub(super) mode: RegistrationMode,
     pub(super) table: Option<Table>,
-    pub(super) refused: Vec<(Rung, RegisterError)>,
+    pub(super) refused: Vec<(RegistrationMode, RegisterError)>,
 }
 
-/// Registers the arena of `handle` on the best rung that is asked for and works.
+/// Registers the arena of `handle` on the best mode that is asked for and works.
 pub(super) fn climb(
     ring: RawFd,
     handle: &Handle,
@@ -31,26 +32,26 @@ pub(super) fn climb(
     probe: Probe,
 ) -> Result<Reached, RegisterError> {
     let climb = Climb { ring, handle, options, probe };
-    if options.rung != Rung::Best {
-        let table = climb.step(options.rung)?;
-        return Ok(Reached { rung: options.rung, table, refused: Vec::new() });
+    if options.mode != RegistrationMode::Best {
+        let table = climb.step(options.mode)?;
+        return Ok(Reached { mode: options.mode, table, refused: Vec::new() });
     }
     let mut refused = Vec::new();
-    let rungs: &[Rung] = match options.source {
-        Some(_) => &[Rung::Cloned, Rung::Slots, Rung::Regions],
-        None => &[Rung::Slots, Rung::Regions],
+    let modes: &[RegistrationMode] = match options.source {
+        Some(_) => &[RegistrationMode::Cloned, RegistrationMode::Slots, RegistrationMode::Regions],
+        None => &[RegistrationMode::Slots, RegistrationMode::Regions],
     };
-    for &rung in rungs {
-        match climb.step(rung) {
-            Ok(table) => return Ok(Reached { rung, table, refused }),
+    for &mode in modes {
+        match climb.step(mode) {
+            Ok(table) => return Ok(Reached { mode, table, refused }),
             Err(error) if is_callers_mistake(&error) => return Err(error),
-            Err(error) => refused.push((rung, error)),
+            Err(error) => refused.push((mode, error)),
         }
     }
-    Ok(Reached { rung: Rung::Unregistered, table: None, refused })
+    Ok(Reached { mode: RegistrationMode::Unregistered, table: None, refused })
 }
 
-/// What no lower rung could mend: stepping down would hide it.
+/// What no lower mode could mend: stepping down would hide it.
 fn is_callers_mistake(error: &RegisterError) -> bool {
     matches!(error, RegisterError::TableInUse | RegisterError::NoTable | RegisterError::WrongThread)
 }
@@ -63,32 +64,38 @@ struct Climb<'a> {
 }
 
 impl Climb<'_> {
-    fn step(&self, rung: Rung) -> Result<Option<Table>, RegisterError> {
-        match rung {
-            Rung::Cloned => self.clone().map(Some),
-            Rung::Slots => self.slots().map(Some),
-            Rung::Regions => self.regions().map(Some),
-            Rung::Unregistered | Rung::Best => Ok(None),
+    fn step(&self, mode: RegistrationMode) -> Result<Option<Table>, RegisterError> {
+        match mode {
+            RegistrationMode::Cloned => self.clone().map(Some),
+            RegistrationMode::Slots => self.slots().map(Some),
+            RegistrationMode::Regions => self.regions().map(Some),
+            RegistrationMode::Unregistered | RegistrationMode::Best => Ok(None),
         }
     }
 
     fn clone(&self) -> Result<Table, RegisterError> {
-        let source =
-            self.options.source.ok_or(RegisterError::NoSource("no ring to clone from was offered"))?;
+        let source = self
+            .options
+            .source
+            .ok_or(RegisterError::NoSource("no ring to clone from was offered"))?;
         if !source.registered.is_of(self.handle) {
-            return Err(RegisterError::NoSource("the ring to clone from has another arena registered"));
+            return Err(RegisterError::NoSource(
+                "the ring to clone from has another arena registered",
+            ));
         }
-        let from = source
-            .registered
-            .table()
-            .ok_or(RegisterError::NoSource("the ring to clone from has the arena, but not registered"))?;
+        let from = source.registered.table().ok_or(RegisterError::NoSource(
+            "the ring to clone from has the arena, but not registered",
+        ))?;
         self.probe.require(Feature::CloneBuffers)?;
         let whole = from.is_whole && self.options.at.is_none();
         if !whole {
             self.probe.require(Feature::CloneInto)?;
         }
-        let table =
-            Table { first: self.options.at.unwrap_or(0), is_whole: self.options.at.is_none(), ..from };
+        let table = Table {
+            first: self.options.at.unwrap_or(0),
+            is_whole: self.options.at.is_none(),
+            ..from
+        };
         self.check_room(table.count, "cloned entries")?;
         let cloned = Cloned {
             from_ring: source.ring,
@@ -145,7 +152,8 @@ impl Climb<'_> {
         let locked = table::locked_bytes(start.addr().get(), len, entry_bytes);
         match self.options.at {
             Some(at) => self.place(at, &entries, locked)?,
-            // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of this file).
+            // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of
+            // this file).
             None => unsafe { syscall::register_buffers(self.ring, &entries) }
                 .map_err(|error| self.explain(error, "registering", count, 0, locked))?,
         }
@@ -159,15 +167,16 @@ impl Climb<'_> {
 
     /// Places entries into the ring's table: all, or none.
     ///
-    /// An update that fails half-way says how many it placed, not why it stopped. The next one begins with
-    /// the entry that failed, and so is told.
+    /// An update that fails half-way says how many it placed, not why it stopped. The next one
+    /// begins with the entry that failed, and so is told.
     fn place(&self, at: u32, entries: &[libc::iovec], locked: u64) -> Result<(), RegisterError> {
         self.probe.require(Feature::SparseTable)?;
         let mut placed = 0;
         while placed < entries.len() {
             // SAFETY: as in `register`.
-            let answer =
-                unsafe { syscall::update_buffers(self.ring, at + placed as u32, &entries[placed..]) };
+            let answer = unsafe {
+                syscall::update_buffers(self.ring, at + placed as u32, &entries[placed..])
+            };
             let error = match answer {
                 Ok(more) if more > 0 => {
                     placed += more;
@@ -205,13 +214,15 @@ impl Climb<'_> {
         let offset = self.options.at.unwrap_or(0);
         match error.raw_os_error() {
             Some(libc::EBUSY) => RegisterError::TableInUse,
-            Some(libc::ENXIO) if step == "cloning" => {
-                RegisterError::NoSource("the ring to clone from has no table of registered buffers any more")
-            }
+            Some(libc::ENXIO) if step == "cloning" => RegisterError::NoSource(
+                "the ring to clone from has no table of registered buffers any more",
+            ),
             Some(libc::ENXIO) => RegisterError::NoTable,
-            Some(libc::EINVAL) if step == "placing" => RegisterError::TableTooShort { needed, offset },
+            Some(libc::EINVAL) if step == "placing" => {
+                RegisterError::TableTooShort { needed, offset }
+            }
             Some(libc::EFAULT) => RegisterError::MemoryRefused { entry },
-            // This ring, or the one to clone from: if it is this one, the next rung down says so.
+            // This ring, or the one to clone from: if it is this one, the next mode down says so.
             Some(libc::EEXIST) if step == "cloning" => RegisterError::NoSource(
                 "the ring to clone from was set up for a single issuer, on another thread: build it with \
                  `single_issuer(false)`, or clone on that thread",

@@ -12,9 +12,9 @@ const CAP_IPC_LOCK: u32 = 14;
 
 /// What registering memory needs and what `RLIMIT_MEMLOCK` allows, in bytes.
 ///
-/// Registered memory is pinned, and counts against the limit of the **user**, over all rings and processes, unless the process has
-/// CAP_IPC_LOCK. Buffer rings count too; clones of a registration do not.
-/// See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
+/// Registered memory is pinned, and counts against the limit of the **user**, over all rings and
+/// processes, unless the process has CAP_IPC_LOCK. Buffer rings count too; clones of a registration
+/// do not. See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 ///
 /// ```
 /// use uring_arena::Memlock;
@@ -44,7 +44,8 @@ impl Memlock {
         Memlock { needed, soft, hard, privileged: has_ipc_lock() }
     }
 
-    /// Whether the limit alone would allow it. What other rings of the user have locked already cannot be asked for.
+    /// Whether the limit alone would allow it. What other rings of the user have locked already
+    /// cannot be asked for.
     pub fn suffices(&self) -> bool {
         self.privileged || self.soft.is_none_or(|soft| self.needed <= soft)
     }
@@ -113,14 +114,21 @@ mod tests {
 
     #[test]
     fn capabilities_are_read_from_the_status_file() {
-        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t0000000000004000\n"), Some(1 << CAP_IPC_LOCK));
+        assert_eq!(
+            effective_capabilities("Name:\tx\nCapEff:\t0000000000004000\n"),
+            Some(1 << CAP_IPC_LOCK)
+        );
         assert_eq!(effective_capabilities("Name:\tx\n"), None);
     }
 
     #[test]
     fn the_remedy_fits_the_limits() {
-        let memlock =
-            |soft, hard| Memlock { needed: 1 << 20, soft: Some(soft), hard: Some(hard), privileged: false };
+        let memlock = |soft, hard| Memlock {
+            needed: 1 << 20,
+            soft: Some(soft),
+            hard: Some(hard),
+            privileged: false,
+        };
         assert!(!memlock(4096, 8 << 20).suffices());
         assert!(memlock(4096, 8 << 20).to_string().contains("`ulimit -l 1024`"));
         assert!(memlock(4096, 4096).to_string().contains("LimitMEMLOCK=1048576"));

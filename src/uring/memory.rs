@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: telling a buffer how much the kernel wrote. What is borrowed here stays where it is while its owner is moved: slots,
-//! and the heap behind a `Bytes` or a spilled buffer.
+//! Unsafe here: telling a buffer how much the kernel wrote. What is borrowed here stays where it is
+//! while its owner is moved: slots, and the heap behind a `Bytes` or a spilled buffer.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use crate::buffer::{ArenaBytes, Buffer};
 use crate::lease::Witness;
 
-/// Memory that an operation can take along: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and vectors of them.
+/// Memory that an operation can take along: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
+/// vectors of them.
 ///
 /// The operation owns it until its last completion, so nothing can free it or write it meanwhile.
 pub trait Memory: held::Held {}
@@ -43,8 +44,9 @@ pub(super) mod held {
 
     /// What an operation does with its memory.
     ///
-    /// Implementors promise: the spans stay valid, at their place, until the value is dropped, however often it is moved; those of
-    /// `written` are initialised and change for nobody; those of `room` are the value's alone.
+    /// Implementors promise: the spans stay valid, at their place, until the value is dropped,
+    /// however often it is moved; those of `written` are initialised and change for nobody; those
+    /// of `room` are the value's alone.
     pub trait Held: Sized + Send + 'static {
         /// Whether it may hand out more than one range.
         const IS_LIST: bool = false;
@@ -52,7 +54,8 @@ pub(super) mod held {
         /// Hands each range of written bytes to `each`, in order.
         fn written(&self, each: &mut dyn FnMut(Span));
 
-        /// Hands each range behind the written bytes to `each`, in order, and notes that the kernel may write there.
+        /// Hands each range behind the written bytes to `each`, in order, and notes that the kernel
+        /// may write there.
         fn room(&mut self, len_max: usize, each: &mut dyn FnMut(Span));
 
         /// Counts the first `len` bytes of the room as written.
@@ -62,7 +65,8 @@ pub(super) mod held {
         /// The kernel wrote them, and is done.
         unsafe fn note_read(&mut self, len: usize);
 
-        /// Never frees the memory: the kernel may still use it. `witness` is of the arena that the operation was made for.
+        /// Never frees the memory: the kernel may still use it. `witness` is of the arena that the
+        /// operation was made for.
         fn quarantine(self, witness: Witness);
     }
 }
@@ -90,7 +94,8 @@ impl Held for Buffer {
 
     unsafe fn note_read(&mut self, len: usize) {
         let len = (self.len() + len).min(self.capacity());
-        // SAFETY: at most the capacity; the kernel wrote what was not written before (the caller's promise).
+        // SAFETY: at most the capacity; the kernel wrote what was not written before (the caller's
+        // promise).
         unsafe { self.set_len(len) };
     }
 
@@ -132,13 +137,15 @@ impl Held for Bytes {
         std::mem::forget(self);
         // An empty `Bytes` may point into a slot and own nothing.
         if witness.covers(address) && !is_empty {
-            // SAFETY: bytes that lie in the arena own a share of a slot, and these, just forgotten, keep it for ever.
+            // SAFETY: bytes that lie in the arena own a share of a slot, and these, just forgotten,
+            // keep it for ever.
             unsafe { witness.note_quarantine(address) };
         }
     }
 }
 
-/// Any memory that a single operation can take along, for tables that hold operations of every kind.
+/// Any memory that a single operation can take along, for tables that hold operations of every
+/// kind.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -1,16 +1,17 @@
 //! 6 KERNEL: pieces for a ring that the user owns. Uses the arenas and everything above them.
 //!
-//! Registration and its ladder, fixed and zero-copy operations, buffer rings and receiving, and what the kernel can do. The pieces
-//! build entries and interpret completions; whoever owns the ring pushes and reaps.
+//! Registration and its ladder, fixed and zero-copy operations, buffer rings and receiving, and
+//! what the kernel can do. The pieces build entries and interpret completions; whoever owns the
+//! ring pushes and reaps.
 
 mod buffer_ring;
 mod datagram;
-mod delivered;
 mod descriptor;
 mod direct;
 mod event_fd;
 mod feature;
 mod fixed;
+mod from_slot;
 mod in_flight;
 mod ladder;
 mod memlock;
@@ -24,10 +25,10 @@ mod reconcile;
 mod refill;
 mod register_options;
 mod registered;
+mod registration_mode;
 mod ring_entries;
 mod ring_options;
 mod ring_registration;
-mod rung;
 mod send;
 mod shadow;
 mod status;
@@ -43,11 +44,11 @@ mod fake_kernel_tests;
 pub use buffer_ring::{BufferRing, BufferRingMetrics};
 pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
 pub use datagram::Datagram;
-pub use delivered::Delivered;
 pub use descriptor::Descriptor;
 pub use direct::{DirectAlignment, DirectFile};
 pub(crate) use event_fd::EventFd;
 pub use feature::Feature;
+pub use from_slot::FromSlot;
 pub use in_flight::{Completion, InFlight};
 pub use memlock::Memlock;
 pub use memory::{Memory, Payload};
@@ -58,8 +59,8 @@ pub use receive::Received;
 pub use register_options::RegisterOptions;
 pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};
+pub use registration_mode::RegistrationMode;
 pub use ring_options::BufferRingOptions;
-pub use rung::Rung;
 pub use send::SendOptions;
 pub use status::Status;
 pub(crate) use unavailable::disabled_by_sysctl;

@@ -34,10 +34,12 @@ pub(super) enum Kind {
 
 /// An operation in flight. It owns its memory; [`complete`](Self::complete) gives that back.
 ///
-/// Made by [`RegisteredArena`](crate::RegisteredArena) together with the entry to push. **Dropping it quarantines its slot**: the kernel may
-/// still use the memory, so it is never freed, and counted in the arena's metrics.
+/// Made by [`RegisteredArena`](crate::RegisteredArena) together with the entry to push. **Dropping
+/// it quarantines its slot**: the kernel may still use the memory, so it is never freed, and
+/// counted in the arena's metrics.
 ///
-/// Invariants: `memory` is there until `take`, `into_any` or `drop` takes it. `noted` is `All` only when the kernel is done with it.
+/// Invariants: `memory` is there until `take`, `into_any` or `drop` takes it. `noted` is `All` only
+/// when the kernel is done with it.
 #[must_use = "dropping an operation loses its memory for good"]
 pub struct Operation<M: Memory = Buffer> {
     memory: ManuallyDrop<M>,
@@ -66,7 +68,8 @@ enum Noted {
     },
 }
 
-/// What a vectored operation's entry points to besides the memory: the kernel reads it when the operation is issued.
+/// What a vectored operation's entry points to besides the memory: the kernel reads it when the
+/// operation is issued.
 #[allow(dead_code)] // read by the kernel only
 pub(super) struct Lists {
     pub(super) ranges: Box<[libc::iovec]>,
@@ -88,8 +91,8 @@ pub enum Progress<M: Memory = Buffer> {
         result: io::Result<usize>,
         /// The memory; after a read, longer by what was read.
         buffer: M,
-        /// Whether the kernel copied the bytes of a zero-copy send after all. `None` for every other operation, and where
-        /// the kernel does not say.
+        /// Whether the kernel copied the bytes of a zero-copy send after all. `None` for every
+        /// other operation, and where the kernel does not say.
         copied: Option<bool>,
     },
     /// A further completion is to come: the notification of a zero-copy send.
@@ -126,8 +129,8 @@ impl<M: Memory> Operation<M> {
         }
     }
 
-    /// The registered buffer that the operation uses. `None` if it is an ordinary one: the arena is not registered, or the memory is not
-    /// of the arena, or spans two entries of the table.
+    /// The registered buffer that the operation uses. `None` if it is an ordinary one: the arena is
+    /// not registered, or the memory is not of the arena, or spans two entries of the table.
     pub fn buffer_index(&self) -> Option<u16> {
         self.index
     }
@@ -170,12 +173,15 @@ impl<M: Memory> Operation<M> {
         // SAFETY: the caller's promise.
         unsafe { self.note(result, flags) };
         match self.finish() {
-            Ok(Finished { result, memory, copied }) => Progress::Done { result, buffer: memory, copied },
+            Ok(Finished { result, memory, copied }) => {
+                Progress::Done { result, buffer: memory, copied }
+            }
             Err(operation) => Progress::More(operation),
         }
     }
 
-    /// Takes a completion in, and stays where it is: [`finish`](Self::finish) gives the memory back after the last one.
+    /// Takes a completion in, and stays where it is: [`finish`](Self::finish) gives the memory back
+    /// after the last one.
     ///
     /// # Safety
     ///
@@ -186,7 +192,9 @@ impl<M: Memory> Operation<M> {
             (false, Noted::Notification(usage)) => Noted::All { result, notification: Some(usage) },
             (false, _) if cqueue::more(flags) => Noted::Result(result),
             (false, _) => Noted::All { result, notification: None },
-            (true, Noted::Result(sent)) => Noted::All { result: sent, notification: Some(result as u32) },
+            (true, Noted::Result(sent)) => {
+                Noted::All { result: sent, notification: Some(result as u32) }
+            }
             (true, _) => Noted::Notification(result as u32),
         };
     }
@@ -199,11 +207,14 @@ impl<M: Memory> Operation<M> {
             && let Ok(len) = u32::try_from(result)
         {
             let len = len.min(self.requested) as usize;
-            // SAFETY: the kernel read that many bytes into the room that the entry named, and is done.
+            // SAFETY: the kernel read that many bytes into the room that the entry named, and is
+            // done.
             unsafe { self.memory.note_read(len) };
         }
         let copied = match self.kind {
-            Kind::SendZc { tells_usage: true } => notification.map(|usage| usage & NOTIFICATION_COPIED != 0),
+            Kind::SendZc { tells_usage: true } => {
+                notification.map(|usage| usage & NOTIFICATION_COPIED != 0)
+            }
             _ => None,
         };
         Ok(Finished { result: outcome(result), memory: self.take(), copied })
@@ -227,12 +238,14 @@ impl<M: Memory> Operation<M> {
 }
 
 impl<M: Memory + Into<Payload>> Operation<M> {
-    /// The operation with its memory as a [`Payload`], for a table that holds operations of every kind.
+    /// The operation with its memory as a [`Payload`], for a table that holds operations of every
+    /// kind.
     pub fn into_any(self) -> Operation<Payload> {
         let Operation { index, kind, requested, noted, witness, .. } = self;
         let mut this = ManuallyDrop::new(self);
         let lists = this.lists.take();
-        // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told of stays where it is.
+        // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told
+        // of stays where it is.
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
         Operation { memory, lists, witness, index, kind, requested, noted }
@@ -245,7 +258,8 @@ impl Operation<Payload> {
         self.memory.address()
     }
 
-    /// The number of the slot that this operation has to itself, if its memory is a buffer in a slot.
+    /// The number of the slot that this operation has to itself, if its memory is a buffer in a
+    /// slot.
     pub(super) fn slot_alone(&self) -> Option<u32> {
         match &*self.memory {
             Payload::Buffer(buffer) => buffer.slot_index(),

@@ -10,9 +10,13 @@ pub(super) struct PlainLengths {
 }
 
 impl PlainLengths {
-    /// From the threshold of copies to the whole slot. None of a ring whose messages share slots, or of an arena that scrubs what
-    /// was written: there each has more to be done.
-    pub(super) fn new(options: &BufferRingOptions, arena: &FixedArena, slot_bytes: u32) -> PlainLengths {
+    /// From the threshold of copies to the whole slot. None of a ring whose messages share slots,
+    /// or of an arena that scrubs what was written: there each has more to be done.
+    pub(super) fn new(
+        options: &BufferRingOptions,
+        arena: &FixedArena,
+        slot_bytes: u32,
+    ) -> PlainLengths {
         let least = u32::try_from(options.copy_below_bytes()).unwrap_or(u32::MAX).max(1);
         let scrubs = arena.handle().scrubs();
         let most = if options.wants_incremental() || scrubs { 0 } else { slot_bytes };

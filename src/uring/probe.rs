@@ -19,7 +19,8 @@ use crate::error::{MissingFeatureError, UnavailableError};
 /// Entries of the rings that are made to look.
 const ENTRIES: u32 = 4;
 
-/// A descriptor that is never open: entries that name it get past the kernel's check of their flags and no further.
+/// A descriptor that is never open: entries that name it get past the kernel's check of their flags
+/// and no further.
 const NO_FD: types::Fd = types::Fd(-1);
 
 /// `IOU_PBUF_RING_INC`.
@@ -30,8 +31,9 @@ pub(super) const SEND_ZC_REPORT_USAGE: u16 = 8;
 
 /// What this kernel lets this user do.
 ///
-/// Nothing is concluded from a version number: what no flag announces is tried, on rings made for that and dropped again.
-/// [`without`](Probe::without) takes a feature away, to see how a program does on an older kernel.
+/// Nothing is concluded from a version number: what no flag announces is tried, on rings made for
+/// that and dropped again. [`without`](Probe::without) takes a feature away, to see how a program
+/// does on an older kernel.
 ///
 /// ```
 /// use uring_arena::{Feature, Probe};
@@ -60,14 +62,17 @@ impl Probe {
     ///
     /// [`UnavailableError`] if io_uring is not there or not allowed, with the remedy.
     pub fn new() -> Result<Probe, UnavailableError> {
-        let ring: IoUring =
-            IoUring::new(ENTRIES).map_err(|error| unavailable(ENTRIES, error.raw_os_error().unwrap_or(0)))?;
+        let ring: IoUring = IoUring::new(ENTRIES)
+            .map_err(|error| unavailable(ENTRIES, error.raw_os_error().unwrap_or(0)))?;
         let mut probe = Probe { features: 0 };
         probe.ask_for_opcodes(&ring);
         probe.note(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
         probe.note(Feature::MinWait, ring.params().is_feature_min_timeout());
         probe.note(Feature::BufferRing, syscall::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
-        probe.note(Feature::IncrementalBuffers, syscall::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok());
+        probe.note(
+            Feature::IncrementalBuffers,
+            syscall::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
+        );
         probe.note(Feature::SyncCancel, knows_sync_cancel(&ring));
         probe.try_entries(ring);
         probe.try_tables();
@@ -146,15 +151,16 @@ impl Probe {
         }
     }
 
-    /// Flags that no opcode announces: an entry with an unknown one is refused as EINVAL, a known one gets as far as
-    /// the descriptor, which is not open.
+    /// Flags that no opcode announces: an entry with an unknown one is refused as EINVAL, a known
+    /// one gets as far as the descriptor, which is not open.
     fn try_entries(&mut self, mut ring: IoUring) {
         let mut entries = vec![
             (Feature::RecvMultishot, opcode::RecvMulti::new(NO_FD, 0).build()),
             (Feature::AcceptMultishot, opcode::AcceptMulti::new(NO_FD).build()),
         ];
         if self.has(Feature::SendZc) {
-            let send = opcode::SendZc::new(NO_FD, std::ptr::null(), 0).zc_flags(SEND_ZC_REPORT_USAGE);
+            let send =
+                opcode::SendZc::new(NO_FD, std::ptr::null(), 0).zc_flags(SEND_ZC_REPORT_USAGE);
             entries.push((Feature::SendZcUsage, send.build()));
         }
         for (feature, entry) in entries {
@@ -173,7 +179,13 @@ impl Probe {
         self.note(Feature::SparseTable, true);
         // The table has no entry with memory in it, so nothing is pinned or charged.
         let clone = |count, replace| {
-            let cloned = Cloned { from_ring: from.as_raw_fd(), from_offset: 0, to_offset: 0, count, replace };
+            let cloned = Cloned {
+                from_ring: from.as_raw_fd(),
+                from_offset: 0,
+                to_offset: 0,
+                count,
+                replace,
+            };
             syscall::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
         };
         if clone(0, false) {

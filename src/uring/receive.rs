@@ -10,16 +10,18 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 use io_uring::cqueue;
 
-use super::{BufferRing, Delivered, Status};
+use super::{BufferRing, FromSlot, Status};
 use crate::buffer::ArenaBytes;
 use crate::lease::ZERO;
 
-/// Where the next bytes of a completion lie: a number, so that a caller can keep it beside the ring.
+/// Where the next bytes of a completion lie: a number, so that a caller can keep it beside the
+/// ring.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     position: u32,
     remaining: u32,
-    /// The last slot stays in the ring: the kernel goes on behind these bytes (incremental consumption).
+    /// The last slot stays in the ring: the kernel goes on behind these bytes (incremental
+    /// consumption).
     keeps_last: bool,
 }
 
@@ -42,13 +44,15 @@ struct Part {
 }
 
 impl BufferRing {
-    /// Interprets a completion of a receive of this ring: the bytes that came, and what became of the receive.
+    /// Interprets a completion of a receive of this ring: the bytes that came, and what became of
+    /// the receive.
     ///
     /// What is not taken out of the result goes back to the kernel when it is dropped.
     ///
     /// # Safety
     ///
-    /// `completion` is of a receive that names this ring's group, on the ring where it is registered, and is handed in once.
+    /// `completion` is of a receive that names this ring's group, on the ring where it is
+    /// registered, and is handed in once.
     #[inline]
     pub unsafe fn complete(&mut self, completion: &cqueue::Entry) -> Received<'_> {
         let (result, flags) = (completion.result(), completion.flags());
@@ -57,14 +61,16 @@ impl BufferRing {
         Received { ring: self, cursor, status }
     }
 
-    /// The bytes of a completion in the common case, which is kept short: they lie in the slot that was posted first, and
-    /// nothing is to be copied. `None`, and nothing done, in any other: [`begin`](Self::begin) has them all.
+    /// The bytes of a completion in the common case, which is kept short: they lie in the slot that
+    /// was posted first, and nothing is to be copied. `None`, and nothing done, in any other:
+    /// [`begin`](Self::begin) has them all.
     ///
     /// # Safety
     ///
-    /// As for [`complete`](Self::complete); the receive goes on, and every cursor was taken to its end.
+    /// As for [`complete`](Self::complete); the receive goes on, and every cursor was taken to its
+    /// end.
     #[inline]
-    pub(crate) unsafe fn take_plain<B: Delivered>(&mut self, result: i32, flags: u32) -> Option<B> {
+    pub(crate) unsafe fn take_plain<B: FromSlot>(&mut self, result: i32, flags: u32) -> Option<B> {
         if !self.plain.contain(result) {
             return None;
         }
@@ -72,8 +78,8 @@ impl BufferRing {
         let len = result as usize;
         debug_assert!(!lease.header().has(ZERO), "what was written is not noted");
         self.metrics.received += 1;
-        // SAFETY: the completion says that the kernel has written these bytes, and that it is done with the slot: it is not shared,
-        // and they fit.
+        // SAFETY: the completion says that the kernel has written these bytes, and that it is done
+        // with the slot: it is not shared, and they fit.
         Some(B::in_slot(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
@@ -103,11 +109,11 @@ impl BufferRing {
         }
         let Some(id) = cqueue::buffer_select(flags) else {
             // Bytes that went nowhere: not a completion of ours.
-            self.metrics.foreign += u64::from(result > 0);
+            self.metrics.unmatched_completions += u64::from(result > 0);
             return;
         };
         let Some(position) = self.shadow.find(id) else {
-            self.metrics.foreign += 1;
+            self.metrics.unmatched_completions += 1;
             return;
         };
         if self.incremental && cqueue::buffer_more(flags) {
@@ -122,7 +128,7 @@ impl BufferRing {
 
     /// The next bytes of a completion: from one slot, or a copy of them if they are few.
     #[inline]
-    pub(crate) fn take<B: Delivered>(&mut self, cursor: &mut Cursor) -> Option<B> {
+    pub(crate) fn take<B: FromSlot>(&mut self, cursor: &mut Cursor) -> Option<B> {
         let part = self.next_part(cursor)?;
         if (part.len as usize) < self.copy_below {
             return Some(self.copy_out(part));
@@ -163,21 +169,24 @@ impl BufferRing {
         self.metrics.received += 1;
         if stays {
             let (lease, ..) = self.shadow.peek(position)?;
-            // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the shadow gives the ring's share up
-            // by `give_up_share`, or hands it on as one owner of several.
+            // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the
+            // shadow gives the ring's share up by `give_up_share`, or hands it on as one owner of
+            // several.
             let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
             self.shadow.note_used(position, len);
             Some(bytes)
         } else {
             let lease = self.shadow.take(position)?;
-            // SAFETY: the completion says that the kernel has written these bytes, and that it is done with the slot.
+            // SAFETY: the completion says that the kernel has written these bytes, and that it is
+            // done with the slot.
             Some(unsafe { ArenaBytes::from_lease(lease, start, len as usize) })
         }
     }
 
-    fn copy_out<B: Delivered>(&mut self, part: Part) -> B {
+    fn copy_out<B: FromSlot>(&mut self, part: Part) -> B {
         let Part { position, start, len, stays } = part;
-        // SAFETY: the kernel has written these bytes, and the ring owns the slot's lease until below.
+        // SAFETY: the kernel has written these bytes, and the ring owns the slot's lease until
+        // below.
         let bytes = B::copied(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) });
         self.metrics.copied += 1;
         if stays {
@@ -191,7 +200,7 @@ impl BufferRing {
     /// More bytes than were posted: what cannot be is not handed out.
     #[cold]
     fn refuse_rest<B>(&mut self, cursor: &mut Cursor) -> Option<B> {
-        self.metrics.foreign += 1;
+        self.metrics.unmatched_completions += 1;
         cursor.remaining = 0;
         None
     }
@@ -206,7 +215,8 @@ impl BufferRing {
 
 /// What one completion of a receive brought: an iterator over its bytes, one item a slot.
 ///
-/// Most completions bring one item; a bundle brings several. [`bytes`](Self::bytes) gives the same as [`Bytes`].
+/// Most completions bring one item; a bundle brings several. [`bytes`](Self::bytes) gives the same
+/// as [`Bytes`].
 #[derive(Debug)]
 #[must_use = "bytes that are not taken are dropped"]
 pub struct Received<'ring> {

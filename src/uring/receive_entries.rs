@@ -5,8 +5,8 @@ use io_uring::{opcode, squeue, types};
 use super::BufferRing;
 
 impl BufferRing {
-    /// An entry for a multishot receive into this ring (Linux 6.0). Add your `user_data`, push it, and arm it again when a
-    /// completion's status asks for it.
+    /// An entry for a multishot receive into this ring (Linux 6.0). Add your `user_data`, push it,
+    /// and arm it again when a completion's status asks for it.
     ///
     /// With [`bundles`](super::BufferRingOptions::bundles) it fills several slots a completion.
     pub fn receive_multi(&self, fd: types::Fd) -> squeue::Entry {
@@ -25,7 +25,8 @@ impl BufferRing {
             .flags(squeue::Flags::BUFFER_SELECT)
     }
 
-    /// An entry for a multishot read of a pipe, or of anything else that can be polled, into this ring (Linux 6.7).
+    /// An entry for a multishot read of a pipe, or of anything else that can be polled, into this
+    /// ring (Linux 6.7).
     pub fn read_multi(&self, fd: types::Fd) -> squeue::Entry {
         // The offset of "where the file is".
         opcode::ReadMulti::new(fd, 0, self.group()).offset(u64::MAX).build()

@@ -1,13 +1,15 @@
 //! What the kernel took out of a buffer ring and told of in no completion.
 //!
-//! A receive that a worker thread of the kernel runs (`IOSQE_ASYNC`, or a file that can't be polled) takes its slot when it begins. If it is
-//! cancelled on the way, its completion should still name the slot; where it does not, the slot is missing from then on, and the
-//! place in the ring with it, because places are posted to again in their order. The kernel's own count of what it took
-//! (`IORING_REGISTER_PBUF_STATUS`) shows the difference.
+//! A receive that a worker thread of the kernel runs (`IOSQE_ASYNC`, or a file that can't be
+//! polled) takes its slot when it begins. If it is cancelled on the way, its completion should
+//! still name the slot; where it does not, the slot is missing from then on, and the place in the
+//! ring with it, because places are posted to again in their order. The kernel's own count of what
+//! it took (`IORING_REGISTER_PBUF_STATUS`) shows the difference.
 //!
 //! # Safety
 //!
-//! Unsafe here: taking back slots that the kernel had, on the caller's word that no receive is under way.
+//! Unsafe here: taking back slots that the kernel had, on the caller's word that no receive is
+//! under way.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
@@ -17,13 +19,15 @@ use super::syscall;
 use crate::error::RingError;
 
 impl BufferRing {
-    /// Takes back the slots that receives have used up without saying so, and says how many there were; they are published again with
-    /// the next [`refill`](Self::refill).
+    /// Takes back the slots that receives have used up without saying so, and says how many there
+    /// were; they are published again with the next [`refill`](Self::refill).
     ///
-    /// Asks the kernel how far it has come in the ring (`IORING_REGISTER_PBUF_STATUS`, Linux 6.8) and compares that with the completions
-    /// seen. An older kernel can't be asked: then nothing is taken back before [`unregister`](Self::unregister), which frees everything.
-    /// Needed only if receives of this ring are cancelled that worker threads of the kernel run; taking the ring down with
-    /// [`unregister_on`](Self::unregister_on) does it by itself. [`BufferRingMetrics::unreported`](super::BufferRingMetrics) counts them.
+    /// Asks the kernel how far it has come in the ring (`IORING_REGISTER_PBUF_STATUS`, Linux 6.8)
+    /// and compares that with the completions seen. An older kernel can't be asked: then nothing is
+    /// taken back before [`unregister`](Self::unregister), which frees everything. Needed only if
+    /// receives of this ring are cancelled that worker threads of the kernel run; taking the ring
+    /// down with [`unregister_on`](Self::unregister_on) does it by itself.
+    /// [`BufferRingMetrics::unreported_slots`](super::BufferRingMetrics) counts them.
     ///
     /// # Errors
     ///
@@ -31,8 +35,8 @@ impl BufferRing {
     ///
     /// # Safety
     ///
-    /// `ring` is the io_uring that this was registered on, and no receive that names this group is in flight: the final completion
-    /// of each was seen, and handed in.
+    /// `ring` is the io_uring that this was registered on, and no receive that names this group is
+    /// in flight: the final completion of each was seen, and handed in.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -76,8 +80,9 @@ impl BufferRing {
         // Both count modulo 2¹⁶, and a ring has fewer places.
         let used = head.wrapping_sub(first as u16);
         if u32::from(used) > self.shadow.posted() {
-            // Behind us: completions told of more than the kernel took. Those were not this ring's; nothing is to be had back.
-            self.metrics.foreign += 1;
+            // Behind us: completions told of more than the kernel took. Those were not this ring's;
+            // nothing is to be had back.
+            self.metrics.unmatched_completions += 1;
             return 0;
         }
         let mut taken = 0;
@@ -89,7 +94,7 @@ impl BufferRing {
                 taken += 1;
             }
         }
-        self.metrics.unreported += taken as u64;
+        self.metrics.unreported_slots += taken as u64;
         taken
     }
 }

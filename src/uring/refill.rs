@@ -6,10 +6,11 @@ use super::BufferRing;
 use crate::lease::{Lease, ZERO};
 
 impl BufferRing {
-    /// Publishes as many free slots as there is room for; returns how many lie ready for the kernel now.
+    /// Publishes as many free slots as there is room for; returns how many lie ready for the kernel
+    /// now.
     ///
-    /// Slots that other threads freed come home through the arena, so call this once a turn, before entering the kernel. One
-    /// store however many there are; nothing at all if the ring is full.
+    /// Slots that other threads freed come home through the arena, so call this once a turn, before
+    /// entering the kernel. One store however many there are; nothing at all if the ring is full.
     #[inline]
     pub fn refill(&mut self) -> usize {
         let room = self.shadow.room();
@@ -19,8 +20,9 @@ impl BufferRing {
         self.shadow.posted() as usize
     }
 
-    /// As [`refill`](Self::refill), but only when enough places are empty to be worth it: an eighth of the ring, and at most as many as
-    /// one claim can fill. A message at a time, a refill would cost as much as the rest of the turn.
+    /// As [`refill`](Self::refill), but only when enough places are empty to be worth it: an eighth
+    /// of the ring, and at most as many as one claim can fill. A message at a time, a refill would
+    /// cost as much as the rest of the turn.
     #[inline]
     pub(crate) fn refill_in_bulk(&mut self) {
         let room = self.shadow.room();
@@ -53,7 +55,8 @@ impl BufferRing {
         }
     }
 
-    /// Gives a slot that nothing was handed out of back to the kernel, with the next [`refill`](Self::refill).
+    /// Gives a slot that nothing was handed out of back to the kernel, with the next
+    /// [`refill`](Self::refill).
     pub(super) fn recycle(&mut self, lease: Lease) {
         if !lease.header().is_sole() {
             // Earlier messages in the same slot are still held.

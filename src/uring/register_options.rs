@@ -2,20 +2,20 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::{Probe, RegisteredArena, Rung};
+use super::{Probe, RegisteredArena, RegistrationMode};
 
 /// How an arena shall be registered.
 ///
 /// ```
-/// use uring_arena::{RegisterOptions, Rung};
+/// use uring_arena::{RegisterOptions, RegistrationMode};
 ///
 /// // From index 64 on of a table that the ring has already, by regions.
-/// let options = RegisterOptions::new().rung(Rung::Regions).at(64);
+/// let options = RegisterOptions::new().mode(RegistrationMode::Regions).at(64);
 /// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RegisterOptions<'a> {
-    pub(super) rung: Rung,
+    pub(super) mode: RegistrationMode,
     pub(super) at: Option<u32>,
     pub(super) source: Option<Source<'a>>,
     probe: Option<Probe>,
@@ -28,31 +28,34 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> RegisterOptions<'a> {
-    /// The best rung, in a table of its own.
+    /// The best mode, in a table of its own.
     pub fn new() -> RegisterOptions<'a> {
         RegisterOptions::default()
     }
 
-    /// Demands one rung: anything else is an error. [`Rung::Best`] demands nothing.
+    /// Demands one mode: anything else is an error. [`RegistrationMode::Best`] demands nothing.
     #[must_use]
-    pub fn rung(mut self, rung: Rung) -> Self {
-        self.rung = rung;
+    pub fn mode(mut self, mode: RegistrationMode) -> Self {
+        self.mode = mode;
         self
     }
 
-    /// Places the arena into the table that the ring has already, from this index on: several arenas on one ring, or an arena
-    /// beside other buffers. What stood there is replaced.
+    /// Places the arena into the table that the ring has already, from this index on: several
+    /// arenas on one ring, or an arena beside other buffers. What stood there is replaced.
     #[must_use]
     pub fn at(mut self, index: u32) -> Self {
         self.at = Some(index);
         self
     }
 
-    /// Offers a ring that has the arena registered, to clone from. Nothing is pinned or counted again.
+    /// Offers a ring that has the arena registered, to clone from. Nothing is pinned or counted
+    /// again.
     ///
-    /// The kernel lets a ring of a single issuer be cloned from on that thread only: for rings of several threads, build the source with
-    /// [`single_issuer(false)`](crate::DriverBuilder::single_issuer), or clone on the source's thread and hand the new ring over. A refused clone steps down
-    /// to a registration of its own, unless [`Rung::Cloned`] is demanded.
+    /// The kernel lets a ring of a single issuer be cloned from on that thread only: for rings of
+    /// several threads, build the source with
+    /// [`single_issuer(false)`](crate::DriverBuilder::single_issuer), or clone on the source's
+    /// thread and hand the new ring over. A refused clone steps down to a registration of its own,
+    /// unless [`RegistrationMode::Cloned`] is demanded.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -65,14 +68,14 @@ impl<'a> RegisterOptions<'a> {
     /// # if let Err(error) = Driver::builder().build() { eprintln!("skipped: {error}"); return Ok(()) }
     /// let mut home = Driver::builder().single_issuer(false).entries(1).build()?;
     /// let id = home.register(&arena)?;
-    /// let (registered, ring) = (home.registered(id)?, home.as_raw_fd());
+    /// let (registered, ring) = (home.arena(id)?, home.as_raw_fd());
     /// std::thread::scope(|scope| {
     ///     for _ in 0..2 {
     ///         scope.spawn(|| {
     ///             let mut driver = Driver::builder().build().unwrap();
     ///             let options = RegisterOptions::new().clone_of(registered, &ring);
     ///             let id = driver.register_with(&arena, options).unwrap();
-    ///             println!("{:?}", driver.registered(id).unwrap().rung());
+    ///             println!("{:?}", driver.arena(id).unwrap().mode());
     ///         });
     ///     }
     /// });
@@ -108,8 +111,8 @@ impl<'a> RegisterOptions<'a> {
     }
 }
 
-impl From<Rung> for RegisterOptions<'_> {
-    fn from(rung: Rung) -> Self {
-        RegisterOptions::new().rung(rung)
+impl From<RegistrationMode> for RegisterOptions<'_> {
+    fn from(mode: RegistrationMode) -> Self {
+        RegisterOptions::new().mode(mode)
     }
 }

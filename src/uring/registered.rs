@@ -12,7 +12,7 @@ use super::ladder;
 use super::probe::Probe;
 use super::syscall;
 use super::table::Table;
-use super::{RegisterOptions, Rung};
+use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
 use crate::lease::{Handle, Witness};
@@ -54,24 +54,25 @@ impl Registrable for BuddyArena {}
 
 /// An arena on a ring that the caller owns: builds operations whose memory the ring knows already.
 ///
-/// Registered memory is pinned once, not at every operation: that pays on `O_DIRECT` files and zero-copy sends. The arena may be
-/// registered on several rings ([`RegisterOptions::clone_of`] makes that free), and a ring may have several arenas
-/// ([`RegisterOptions::at`]). Holds the arena open.
+/// Registered memory is pinned once, not at every operation: that pays on `O_DIRECT` files and
+/// zero-copy sends. The arena may be registered on several rings ([`RegisterOptions::clone_of`]
+/// makes that free), and a ring may have several arenas ([`RegisterOptions::at`]). Holds the arena
+/// open.
 ///
-/// Dropping this without [`unregister`](Self::unregister) is safe: the ring keeps the pages pinned until it ends, and operations that are
-/// still out keep their slots themselves.
+/// Dropping this without [`unregister`](Self::unregister) is safe: the ring keeps the pages pinned
+/// until it ends, and operations that are still out keep their slots themselves.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
 /// use io_uring::{IoUring, types};
 /// use std::os::fd::AsRawFd;
-/// use uring_arena::{FixedArena, Progress, RegisteredArena, Rung};
+/// use uring_arena::{FixedArena, Progress, RegisteredArena, RegistrationMode};
 ///
 /// let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
 /// let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
 /// // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// let registered = unsafe { RegisteredArena::register(&ring, &arena, Rung::Best)? };
+/// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
 ///
 /// let file = std::fs::File::open("/proc/self/exe")?;
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
@@ -90,33 +91,37 @@ impl Registrable for BuddyArena {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Invariant: if there is a `table`, the entries that it names were registered over the arena's region.
+/// Invariant: if there is a `table`, the entries that it names were registered over the arena's
+/// region.
 pub struct RegisteredArena {
     /// `None`: no arena at all, for operations on anybody's memory.
     handle: Option<Handle>,
     table: Option<Table>,
-    rung: Rung,
-    refused: Vec<(Rung, RegisterError)>,
+    mode: RegistrationMode,
+    refused: Vec<(RegistrationMode, RegisterError)>,
     probe: Probe,
 }
 
 impl RegisteredArena {
     /// Registers the arena on `ring`, or a runtime's, whose descriptor it gives.
     ///
-    /// Asked for [`Rung::Best`] it goes down the ladder and [`refused`](Self::refused) says why not better; only what is the
-    /// caller's mistake is an error then. See [io_uring_register(2)](https://man7.org/linux/man-pages/man2/io_uring_register.2.html).
+    /// Asked for [`RegistrationMode::Best`] it goes down the ladder and [`refused`](Self::refused)
+    /// says why not better; only what is the caller's mistake is an error then. See
+    /// [io_uring_register(2)](https://man7.org/linux/man-pages/man2/io_uring_register.2.html).
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: the rung that was demanded does not work; the ring has a table already, or none to place the arena
-    /// into; a `SINGLE_ISSUER` ring of another thread.
+    /// [`RegisterError`]: the mode that was demanded does not work; the ring has a table already,
+    /// or none to place the arena into; a `SINGLE_ISSUER` ring of another thread.
     ///
     /// # Safety
     ///
     /// For every operation that this builds, until its completion came back:
-    /// 1. Its entry is pushed to this ring, once, and the descriptor that it names is the one that was meant.
+    /// 1. Its entry is pushed to this ring, once, and the descriptor that it names is the one that
+    ///    was meant.
     /// 2. Each of its completions is handed to it, once, and no other.
-    /// 3. The entries of the table stay as they are while entries that were pushed may not be issued yet.
+    /// 3. The entries of the table stay as they are while entries that were pushed may not be
+    ///    issued yet.
     ///
     /// An operation may be dropped or forgotten at any time: its slot is then lost, not freed.
     pub unsafe fn register<'a>(
@@ -131,13 +136,13 @@ impl RegisteredArena {
         };
         let sealed::Inside(handle) = arena.inside();
         let reached = ladder::climb(ring.as_raw_fd(), handle, &options, probe)?;
-        for (rung, error) in &reached.refused {
-            tracing::debug!(?rung, %error, "registration stepped down");
+        for (mode, error) in &reached.refused {
+            tracing::debug!(?mode, %error, "registration stepped down");
         }
         Ok(RegisteredArena {
             handle: Some(handle.clone()),
             table: reached.table,
-            rung: reached.rung,
+            mode: reached.mode,
             refused: reached.refused,
             probe,
         })
@@ -145,20 +150,27 @@ impl RegisteredArena {
 
     /// Builds ordinary operations on any memory, for a ring that has no arena registered.
     pub(crate) fn nothing(probe: Probe) -> RegisteredArena {
-        RegisteredArena { handle: None, table: None, rung: Rung::Unregistered, refused: Vec::new(), probe }
+        RegisteredArena {
+            handle: None,
+            table: None,
+            mode: RegistrationMode::Unregistered,
+            refused: Vec::new(),
+            probe,
+        }
     }
 
-    /// The rung that was reached; never [`Rung::Best`].
-    pub fn rung(&self) -> Rung {
-        self.rung
+    /// The mode that was reached; never [`RegistrationMode::Best`].
+    pub fn mode(&self) -> RegistrationMode {
+        self.mode
     }
 
-    /// The better rungs that were tried, and why each did not work.
-    pub fn refused(&self) -> &[(Rung, RegisterError)] {
+    /// The better modes that were tried, and why each did not work.
+    pub fn refused(&self) -> &[(RegistrationMode, RegisterError)] {
         &self.refused
     }
 
-    /// The index of the arena's first entry in the ring's table, and how many it has. `None` if it is not registered.
+    /// The index of the arena's first entry in the ring's table, and how many it has. `None` if it
+    /// is not registered.
     pub fn entries(&self) -> Option<(u32, usize)> {
         self.table.map(|table| (table.first, table.count))
     }
@@ -168,10 +180,10 @@ impl RegisteredArena {
         self.probe
     }
 
-    /// The index in the ring's table of the entry that holds these bytes. `None` if they are not of this arena, are empty, span two entries,
-    /// or if the arena is not registered.
+    /// The index in the ring's table of the entry that holds these bytes. `None` if they are not of
+    /// this arena, are empty, span two entries, or if the arena is not registered.
     ///
-    /// On the slot rung it is the slot's index (counted from [`RegisterOptions::at`]).
+    /// On the slot mode it is the slot's index (counted from [`RegisterOptions::at`]).
     #[inline]
     pub fn buffer_index(&self, bytes: &[u8]) -> Option<u16> {
         self.index_of(bytes.as_ptr(), bytes.len())
@@ -187,10 +199,12 @@ impl RegisteredArena {
         self.table?.index_of(distance, len)
     }
 
-    /// Takes the arena off the ring: its table entries are emptied, or the table removed if it was made for the arena.
+    /// Takes the arena off the ring: its table entries are emptied, or the table removed if it was
+    /// made for the arena.
     ///
-    /// Operations that are out finish as they would have; entries that were pushed but not issued yet fail with `EFAULT`.
-    /// Unregistering an arena that is on [`Rung::Unregistered`] does nothing.
+    /// Operations that are out finish as they would have; entries that were pushed but not issued
+    /// yet fail with `EFAULT`. Unregistering an arena that is on [`RegistrationMode::Unregistered`]
+    /// does nothing.
     ///
     /// # Errors
     ///
@@ -236,7 +250,7 @@ fn no_probe(error: UnavailableError) -> RegisterError {
 impl fmt::Debug for RegisteredArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegisteredArena")
-            .field("rung", &self.rung)
+            .field("mode", &self.mode)
             .field("entries", &self.entries())
             .field("refused", &self.refused)
             .finish_non_exhaustive()

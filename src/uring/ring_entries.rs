@@ -1,9 +1,10 @@
-//! The array that the kernel takes buffers from: written by the ring's owner alone, read (and, for incremental
-//! consumption, rewritten) by the kernel.
+//! The array that the kernel takes buffers from: written by the ring's owner alone, read (and, for
+//! incremental consumption, rewritten) by the kernel.
 //!
 //! # Safety
 //!
-//! Unsafe here: writing entries and the tail through raw pointers, because the kernel reads them meanwhile.
+//! Unsafe here: writing entries and the tail through raw pointers, because the kernel reads them
+//! meanwhile.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -28,8 +29,9 @@ const ALIGNMENT: usize = 4096;
 
 /// The entries of one buffer ring, and its tail.
 ///
-/// Invariants: 1. `region` holds `mask + 1` entries, a power of two, and is zero where nothing was written. 2. Only this value
-/// writes them and the tail. 3. Entries before the tail and not yet seen in a completion are the kernel's: they are not written.
+/// Invariants: 1. `region` holds `mask + 1` entries, a power of two, and is zero where nothing was
+/// written. 2. Only this value writes them and the tail. 3. Entries before the tail and not yet
+/// seen in a completion are the kernel's: they are not written.
 pub(super) struct RingEntries {
     region: ManuallyDrop<Region>,
     mask: u32,
@@ -65,13 +67,14 @@ impl RingEntries {
 
     /// Writes the whole entry at `position`: the kernel may have changed what was there.
     ///
-    /// The kernel sees it after [`publish`](Self::publish). The caller owns `address..address + bytes` and lets the kernel
-    /// write there from then on.
+    /// The kernel sees it after [`publish`](Self::publish). The caller owns
+    /// `address..address + bytes` and lets the kernel write there from then on.
     #[inline]
     pub(super) fn write(&mut self, position: u32, address: NonNull<u8>, bytes: u32, id: u16) {
         // SAFETY: masked, so inside the array (invariant 1).
         let entry = unsafe { self.first().add((position & self.mask) as usize) }.as_ptr();
-        // SAFETY: inside the array; not the kernel's now (invariant 3, kept by `Shadow`, which has this place empty).
+        // SAFETY: inside the array; not the kernel's now (invariant 3, kept by `Shadow`, which has
+        // this place empty).
         let to_address = unsafe { &raw mut (*entry).address };
         // SAFETY: as above.
         let to_bytes = unsafe { &raw mut (*entry).bytes };
@@ -87,12 +90,14 @@ impl RingEntries {
 
     /// Hands every entry before `tail` to the kernel: one store for a whole batch.
     ///
-    /// Release: pairs with the kernel's acquire load of the tail (`io_ring_buffer_select`): it sees the entries written before.
+    /// Release: pairs with the kernel's acquire load of the tail (`io_ring_buffer_select`): it sees
+    /// the entries written before.
     #[inline]
     pub(super) fn publish(&mut self, tail: u32) {
         // SAFETY: entry 0 is inside the array.
         let place = unsafe { &raw mut (*self.first().as_ptr()).tail };
-        // SAFETY: valid and aligned for as long as `self`; all accesses on our side go through this atomic.
+        // SAFETY: valid and aligned for as long as `self`; all accesses on our side go through this
+        // atomic.
         let shared = unsafe { AtomicU16::from_ptr(place) };
         shared.store(tail as u16, Ordering::Release);
     }

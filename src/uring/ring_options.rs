@@ -30,38 +30,40 @@ pub struct BufferRingOptions {
 }
 
 impl BufferRingOptions {
-    /// Slots that lie ready for the kernel at most: a power of two up to 32,768. Independent of the number of slots in
-    /// the arena: what users hold does not count. Default: 1024, or as many as the arena has slots.
+    /// Slots that lie ready for the kernel at most: a power of two up to 32,768. Independent of the
+    /// number of slots in the arena: what users hold does not count. Default: 1024, or as many as
+    /// the arena has slots.
     pub fn entries(mut self, entries: usize) -> BufferRingOptions {
         self.entries = Some(entries);
         self
     }
 
-    /// The buffer group id that receives name the ring by. Default: the driver's first free one; 0 for a ring of your own.
+    /// The buffer group id that receives name the ring by. Default: the driver's first free one; 0
+    /// for a ring of your own.
     pub fn group(mut self, group: u16) -> BufferRingOptions {
         self.group = Some(group);
         self
     }
 
-    /// Copies messages shorter than `bytes` to the heap and gives their slot back to the kernel at once, so that 20 bytes do
-    /// not hold a slot of 64 KiB. Default: 0, never.
+    /// Copies messages shorter than `bytes` to the heap and gives their slot back to the kernel at
+    /// once, so that 20 bytes do not hold a slot of 64 KiB. Default: 0, never.
     pub fn copy_below(mut self, bytes: usize) -> BufferRingOptions {
         self.copy_below = bytes;
         self
     }
 
-    /// Lets one slot take several messages, each behind the one before (`IOU_PBUF_RING_INC`, Linux 6.12; an older kernel
-    /// gives each message a slot of its own).
+    /// Lets one slot take several messages, each behind the one before (`IOU_PBUF_RING_INC`, Linux
+    /// 6.12; an older kernel gives each message a slot of its own).
     ///
-    /// Each message owns only its own range, but **a slot is free again only when every message in it is dropped**. For
-    /// streams: the kernel's datagram receive does not work well with it.
+    /// Each message owns only its own range, but **a slot is free again only when every message in
+    /// it is dropped**. For streams: the kernel's datagram receive does not work well with it.
     pub fn incremental(mut self, incremental: bool) -> BufferRingOptions {
         self.incremental = incremental;
         self
     }
 
-    /// Lets one completion fill several slots (`IORING_RECVSEND_BUNDLE`, Linux 6.10; an older kernel fills one): fewer turns
-    /// of the network stack for large messages.
+    /// Lets one completion fill several slots (`IORING_RECVSEND_BUNDLE`, Linux 6.10; an older
+    /// kernel fills one): fewer turns of the network stack for large messages.
     pub fn bundles(mut self, bundles: bool) -> BufferRingOptions {
         self.bundles = bundles;
         self
@@ -90,7 +92,9 @@ impl BufferRingOptions {
         }
         match self.entries {
             None => Ok(prev_power_of_two(slot_count.min(ENTRIES_DEFAULT)) as u16),
-            Some(entries) if entries.is_power_of_two() && entries <= ENTRIES_MAX => Ok(entries as u16),
+            Some(entries) if entries.is_power_of_two() && entries <= ENTRIES_MAX => {
+                Ok(entries as u16)
+            }
             Some(entries) => Err(RingError::Entries { entries, limit: ENTRIES_MAX }),
         }
     }
@@ -121,6 +125,9 @@ mod tests {
         assert_eq!(default(1), Ok(1));
         assert_eq!(default(100), Ok(64));
         assert_eq!(default(1 << 16), Ok(1024));
-        assert_eq!(default((1 << 16) + 1), Err(RingError::TooManySlots { slots: 65537, limit: 65536 }));
+        assert_eq!(
+            default((1 << 16) + 1),
+            Err(RingError::TooManySlots { slots: 65537, limit: 65536 })
+        );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering memory with the kernel, on the caller's word that it is this ring's io_uring.
+//! Unsafe here: registering memory with the kernel, on the caller's word that it is this ring's
+//! io_uring.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -24,26 +25,30 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than 65,536 slots, a group id in use,
-    /// a kernel older than 5.19, memory that is refused (`RLIMIT_MEMLOCK`).
+    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than
+    /// 65,536 slots, a group id in use, a kernel older than 5.19, memory that is refused
+    /// (`RLIMIT_MEMLOCK`).
     ///
     /// # Safety
     ///
-    /// For as long as the result exists: every receive that names this group goes to the ring of `submitter`, every completion of one is
-    /// handed to [`complete`](Self::complete) once, and no other completion is.
+    /// For as long as the result exists: every receive that names this group goes to the ring of
+    /// `submitter`, every completion of one is handed to [`complete`](Self::complete) once, and no
+    /// other completion is.
     pub unsafe fn register(
         submitter: &Submitter<'_>,
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
         let register = |address, count, group, flags| {
-            // SAFETY: the array is page-aligned, has `count` entries, and stays until `unregister` has succeeded, or for ever.
+            // SAFETY: the array is page-aligned, has `count` entries, and stays until `unregister`
+            // has succeeded, or for ever.
             unsafe { submitter.register_buf_ring_with_flags(address, count, group, flags) }
         };
         BufferRing::register_with(register, arena, options)
     }
 
-    /// As [`register`](Self::register), for a ring of which only the descriptor is known: a runtime's.
+    /// As [`register`](Self::register), for a ring of which only the descriptor is known: a
+    /// runtime's.
     ///
     /// # Errors
     ///
@@ -59,7 +64,8 @@ impl BufferRing {
     ) -> Result<BufferRing, RingError> {
         let ring = ring.as_raw_fd();
         let register = |address, count, group, flags| {
-            // SAFETY: the array is page-aligned, has `count` entries, and stays until it is unregistered, or for ever.
+            // SAFETY: the array is page-aligned, has `count` entries, and stays until it is
+            // unregistered, or for ever.
             unsafe { syscall::register_buffer_ring(ring, address, count, group, flags) }
         };
         BufferRing::register_with(register, arena, options)
@@ -73,7 +79,8 @@ impl BufferRing {
         let mut ring = BufferRing::unregistered(arena, options)?;
         let (address, count, group) = (ring.address(), ring.count(), ring.group);
         let register = |flags| register(address, count, group, flags);
-        let mut answer = register(if ring.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
+        let mut answer =
+            register(if ring.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
         if ring.incremental && is_errno(&answer, libc::EINVAL) {
             // Before 6.12: the older form.
             ring.incremental = false;
@@ -118,8 +125,9 @@ impl BufferRing {
         })
     }
 
-    /// Takes the ring down: the slots in it are free again, and nothing can be received into it any more. Bytes that came
-    /// through it stay valid. Does not ask for what was [not told of](Self::reconcile): a submitter does not say its ring's descriptor.
+    /// Takes the ring down: the slots in it are free again, and nothing can be received into it any
+    /// more. Bytes that came through it stay valid. Does not ask for what was [not told
+    /// of](Self::reconcile): a submitter does not say its ring's descriptor.
     ///
     /// # Errors
     ///
@@ -127,14 +135,14 @@ impl BufferRing {
     ///
     /// # Safety
     ///
-    /// `submitter` is of the io_uring that this was registered on, and no receive that names this group is in flight: the final
-    /// completion of each was seen.
+    /// `submitter` is of the io_uring that this was registered on, and no receive that names this
+    /// group is in flight: the final completion of each was seen.
     pub unsafe fn unregister(&mut self, submitter: &Submitter<'_>) -> Result<(), RingError> {
         self.note_unregistered(submitter.unregister_buf_ring(self.group))
     }
 
-    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known; counts the slots that the kernel used up
-    /// without saying so ([`reconcile`](Self::reconcile)).
+    /// As [`unregister`](Self::unregister), for a ring of which only the descriptor is known;
+    /// counts the slots that the kernel used up without saying so ([`reconcile`](Self::reconcile)).
     ///
     /// # Errors
     ///
@@ -147,7 +155,9 @@ impl BufferRing {
         // SAFETY: the caller's promise.
         match unsafe { self.reconcile(ring) } {
             Ok(0) => {}
-            Ok(slots) => tracing::warn!(slots, "the kernel used slots up and told of them in no completion"),
+            Ok(slots) => {
+                tracing::warn!(slots, "the kernel used slots up and told of them in no completion")
+            }
             // Only the count is missing then: everything is freed below.
             Err(error) => {
                 tracing::debug!(%error, "a buffer ring is taken down without asking how far it was used")
@@ -185,9 +195,14 @@ fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
     match error.raw_os_error() {
         Some(libc::EEXIST) => RingError::GroupTaken { group },
         // The arguments were checked: what is left is that the kernel does not know the request.
-        Some(libc::EINVAL) => RingError::Unsupported { what: "provided-buffer rings", since: "5.19" },
+        Some(libc::EINVAL) => {
+            RingError::Unsupported { what: "provided-buffer rings", since: "5.19" }
+        }
         Some(libc::ENOMEM) => RingError::Memory { bytes, soft: memlock_soft() },
-        errno => RingError::Refused { action: "register a buffer ring", errno: errno.unwrap_or(libc::EIO) },
+        errno => RingError::Refused {
+            action: "register a buffer ring",
+            errno: errno.unwrap_or(libc::EIO),
+        },
     }
 }
 

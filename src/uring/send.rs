@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: one field of an entry that the io-uring crate gives no name, and an empty message header.
+//! Unsafe here: one field of an entry that the io-uring crate gives no name, and an empty message
+//! header.
 #![allow(unsafe_code)]
 
 use io_uring::{opcode, squeue};
@@ -39,15 +40,22 @@ pub struct SendOptions {
 impl SendOptions {
     /// Zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes on.
     pub fn new() -> SendOptions {
-        SendOptions { zero_copy_from: SendOptions::ZERO_COPY_FROM, wait_all: false, more_to_come: false }
+        SendOptions {
+            zero_copy_from: SendOptions::ZERO_COPY_FROM,
+            wait_all: false,
+            more_to_come: false,
+        }
     }
 
-    /// Below this many bytes a zero-copy send costs more than the copy that it saves: pages to count, a notification to
-    /// take in, and memory that stays out until the peer has acknowledged the bytes.
+    /// Below this many bytes a zero-copy send costs more than the copy that it saves: pages to
+    /// count, a notification to take in, and memory that stays out until the peer has acknowledged
+    /// the bytes.
     ///
-    /// Measured (`benches/send.rs`, Linux 6.18) it costs 1.1 µs a send and 0.06 µs a KiB: what copying 10 to 20 KiB takes at 5 to 10 GB/s.
-    /// **Loopback always copies**, so there a zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36 times at 64 KiB. Sending to the
-    /// same machine, set the threshold to `usize::MAX`; the `copied` of a finished send tells where that holds.
+    /// Measured (`benches/send.rs`, Linux 6.18) it costs 1.1 µs a send and 0.06 µs a KiB: what
+    /// copying 10 to 20 KiB takes at 5 to 10 GB/s. **Loopback always copies**, so there a zero-copy
+    /// send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36 times at 64
+    /// KiB. Sending to the same machine, set the threshold to `usize::MAX`; the `copied` of a
+    /// finished send tells where that holds.
     pub const ZERO_COPY_FROM: usize = 16 << 10;
 
     /// Sends of this many bytes and more are zero-copy, where kernel and registration allow it.
@@ -57,7 +65,8 @@ impl SendOptions {
         self
     }
 
-    /// Completes only when all is sent, or the connection fails (`MSG_WAITALL`). Otherwise a send may be short.
+    /// Completes only when all is sent, or the connection fails (`MSG_WAITALL`). Otherwise a send
+    /// may be short.
     #[must_use]
     pub fn wait_all(mut self) -> SendOptions {
         self.wait_all = true;
@@ -93,24 +102,26 @@ impl Default for SendOptions {
 impl RegisteredArena {
     /// Sends what the memory holds on a connected socket.
     ///
-    /// Zero-copy (`IORING_OP_SEND_ZC`, Linux 6.0) if the memory lies in the registered arena and is not below the threshold; an ordinary send
-    /// otherwise. A zero-copy send completes twice: with its result, which gives [`Progress::More`](crate::Progress::More), and
-    /// with the notification that the kernel is done with the memory; also when it fails half-way. The end says whether the
-    /// kernel copied after all (Linux 6.2), as it does on loopback. See
+    /// Zero-copy (`IORING_OP_SEND_ZC`, Linux 6.0) if the memory lies in the registered arena and is
+    /// not below the threshold; an ordinary send otherwise. A zero-copy send completes twice: with
+    /// its result, which gives [`Progress::More`](crate::Progress::More), and with the notification
+    /// that the kernel is done with the memory; also when it fails half-way. The end says whether
+    /// the kernel copied after all (Linux 6.2), as it does on loopback. See
     /// [io_uring_prep_send_zc(3)](https://man7.org/linux/man-pages/man3/io_uring_prep_send_zc.3.html).
     ///
-    /// A vector of pieces goes out as one message, zero-copy if one entry of the table holds them all (Linux 6.15).
+    /// A vector of pieces goes out as one message, zero-copy if one entry of the table holds them
+    /// all (Linux 6.15).
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
     /// # use io_uring::IoUring;
     /// use bytes::BufMut;
-    /// use uring_arena::{Progress, RegisteredArena, Rung, SendOptions};
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationMode, SendOptions};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
     /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, Rung::Best)? };
+    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
     /// let (socket, _peer) = std::os::unix::net::UnixStream::pair()?;
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
@@ -166,7 +177,8 @@ impl RegisteredArena {
         (entry, self.operation(memory, Kind::SendZc { tells_usage }, Some(index), len))
     }
 
-    /// Several pieces as one message: zero-copy if one entry of the table holds them all and they are worth it (Linux 6.15).
+    /// Several pieces as one message: zero-copy if one entry of the table holds them all and they
+    /// are worth it (Linux 6.15).
     fn send_list<M: Memory>(
         &self,
         socket: Descriptor,
@@ -174,10 +186,11 @@ impl RegisteredArena {
         options: SendOptions,
     ) -> (squeue::Entry, Operation<M>) {
         let spans = Spans::written(&memory);
-        let index = match spans.len >= options.zero_copy_from && self.probe().has(Feature::SendMsgZc) {
-            true => self.common_index(&spans),
-            false => None,
-        };
+        let index =
+            match spans.len >= options.zero_copy_from && self.probe().has(Feature::SendMsgZc) {
+                true => self.common_index(&spans),
+                false => None,
+            };
         let (mut ranges, requested) = (spans.list(), spans.len as u32);
         let message = Box::new(message_of(&mut ranges));
         let (pointer, flags) = (&raw const *message, options.flags() as u32);
@@ -197,7 +210,8 @@ impl RegisteredArena {
 
 /// A message of these ranges to the peer of a connected socket.
 fn message_of(ranges: &mut [libc::iovec]) -> libc::msghdr {
-    // SAFETY: a message header is numbers and pointers: all zero is one without address and control data.
+    // SAFETY: a message header is numbers and pointers: all zero is one without address and control
+    // data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = ranges.as_mut_ptr();
     message.msg_iovlen = ranges.len() as _;
@@ -211,7 +225,8 @@ const BUFFER_INDEX_AT: usize = 40;
 fn set_buffer_index(entry: &mut squeue::Entry, index: u16) {
     const { assert!(size_of::<squeue::Entry>() == 64) };
     let start = std::ptr::from_mut(entry).cast::<u8>();
-    // SAFETY: within the 64 bytes of the entry, which is `struct io_uring_sqe` and nothing else (the test below compares).
+    // SAFETY: within the 64 bytes of the entry, which is `struct io_uring_sqe` and nothing else
+    // (the test below compares).
     let place = unsafe { start.add(BUFFER_INDEX_AT) };
     // SAFETY: two bytes of plain data inside the entry, which is borrowed mutably.
     unsafe { place.cast::<u16>().write_unaligned(index) };
@@ -224,8 +239,10 @@ mod tests {
 
     #[test]
     fn the_buffer_index_stands_where_the_crate_writes_it() {
-        let built = opcode::SendZc::new(types::Fd(1), std::ptr::null(), 0).buf_index(Some(0xABCD)).build();
-        let mut patched = opcode::SendZc::new(types::Fd(1), std::ptr::null(), 0).buf_index(Some(0)).build();
+        let built =
+            opcode::SendZc::new(types::Fd(1), std::ptr::null(), 0).buf_index(Some(0xABCD)).build();
+        let mut patched =
+            opcode::SendZc::new(types::Fd(1), std::ptr::null(), 0).buf_index(Some(0)).build();
         set_buffer_index(&mut patched, 0xABCD);
         assert_eq!(bytes_of(&built), bytes_of(&patched));
     }

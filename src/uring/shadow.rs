@@ -1,8 +1,9 @@
 //! What was posted, in the order in which it was posted.
 //!
-//! The kernel tells which buffer it filled by an id alone, and walks on in ring order when it fills several. Ids come back in
-//! no useful order, so the owner keeps this copy. The entry and the slot are not coupled: a slot that a user holds leaves no
-//! hole here, its place went to the next slot that was published.
+//! The kernel tells which buffer it filled by an id alone, and walks on in ring order when it fills
+//! several. Ids come back in no useful order, so the owner keeps this copy. The entry and the slot
+//! are not coupled: a slot that a user holds leaves no hole here, its place went to the next slot
+//! that was published.
 
 use std::ptr::NonNull;
 
@@ -13,15 +14,17 @@ struct Place {
     lease: Option<Lease>,
     /// Where the slot's bytes begin: kept, so that a completion need not work it out.
     start: Start,
-    /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty place.
+    /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty
+    /// place.
     used: u32,
     id: u16,
 }
 
 /// The posted slots of one ring.
 ///
-/// Invariants: 1. places outside `head..tail` are empty. 2. `tail - head` is at most the number of places: so the kernel, whose
-/// own head is never behind ours, is never given more than it can count. 3. `head == tail`, or the place at `head` is full.
+/// Invariants: 1. places outside `head..tail` are empty. 2. `tail - head` is at most the number of
+/// places: so the kernel, whose own head is never behind ours, is never given more than it can
+/// count. 3. `head == tail`, or the place at `head` is full.
 /// 4. `overtaken` counts the empty places in `head..tail`.
 pub(super) struct Shadow {
     places: Box<[Place]>,
@@ -34,8 +37,9 @@ impl Shadow {
     /// A queue of `count` places, a power of two.
     pub(super) fn new(count: u32) -> Shadow {
         assert!(count.is_power_of_two());
-        let places =
-            (0..count).map(|_| Place { lease: None, start: Start::NOWHERE, used: 0, id: 0 }).collect();
+        let places = (0..count)
+            .map(|_| Place { lease: None, start: Start::NOWHERE, used: 0, id: 0 })
+            .collect();
         Shadow { places, head: 0, tail: 0, overtaken: 0 }
     }
 
@@ -88,7 +92,8 @@ impl Shadow {
         position
     }
 
-    /// Takes the slot that was posted first, if it has this id: the common case, a completion that overtook none.
+    /// Takes the slot that was posted first, if it has this id: the common case, a completion that
+    /// overtook none.
     #[inline]
     pub(super) fn take_first(&mut self, id: u16) -> Option<(Lease, NonNull<u8>)> {
         let head = self.head;
@@ -119,7 +124,8 @@ impl Shadow {
         }
     }
 
-    /// Where the slot with this id was posted. `None`: it was not, so the completion is not one of this ring's.
+    /// Where the slot with this id was posted. `None`: it was not, so the completion is not one of
+    /// this ring's.
     #[inline]
     pub(super) fn find(&self, id: u16) -> Option<u32> {
         let first = self.at(self.head);
@@ -137,7 +143,8 @@ impl Shadow {
             .find(|&position| self.at(position).id == id && self.at(position).lease.is_some())
     }
 
-    /// The slot at `position` and how much of it was used before; `None` if nothing is posted there (any more).
+    /// The slot at `position` and how much of it was used before; `None` if nothing is posted there
+    /// (any more).
     #[inline]
     pub(super) fn peek(&self, position: u32) -> Option<(&Lease, NonNull<u8>, u32)> {
         if position.wrapping_sub(self.head) >= self.posted() {
@@ -153,7 +160,8 @@ impl Shadow {
         self.at_mut(position).used += bytes;
     }
 
-    /// Takes the slot at `position` out; its place can be posted to again once every older one is taken.
+    /// Takes the slot at `position` out; its place can be posted to again once every older one is
+    /// taken.
     #[inline]
     pub(super) fn take(&mut self, position: u32) -> Option<Lease> {
         if position.wrapping_sub(self.head) >= self.posted() {

@@ -10,8 +10,8 @@ pub enum Status {
     Armed,
     /// Ended with nothing wrong, as a multishot may at any time: arm it again.
     Ended,
-    /// Ended because no slot lay ready (`ENOBUFS`). Arm it again after slots have come back and were published: earlier, it
-    /// would only end again.
+    /// Ended because no slot lay ready (`ENOBUFS`). Arm it again after slots have come back and
+    /// were published: earlier, it would only end again.
     Starved,
     /// The peer has sent all that it will.
     Finished,

@@ -1,8 +1,10 @@
-//! The one door to `io_uring_register(2)`, for what the io-uring crate hides: how many entries an update placed.
+//! The one door to `io_uring_register(2)`, for what the io-uring crate hides: how many entries an
+//! update placed.
 //!
 //! # Safety
 //!
-//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the call.
+//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
+//! call.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -75,8 +77,8 @@ struct BufferRingStatus {
 ///
 /// # Safety
 ///
-/// Each entry is memory that may stay pinned for as long as it is registered, and that the kernel may write through
-/// operations that name it.
+/// Each entry is memory that may stay pinned for as long as it is registered, and that the kernel
+/// may write through operations that name it.
 pub(super) unsafe fn register_buffers(ring: RawFd, entries: &[libc::iovec]) -> io::Result<()> {
     // SAFETY: the list is live during the call; the caller vouches for what it names.
     unsafe { register(ring, REGISTER_BUFFERS, entries.as_ptr(), entries.len()) }.map(drop)
@@ -84,7 +86,8 @@ pub(super) unsafe fn register_buffers(ring: RawFd, entries: &[libc::iovec]) -> i
 
 /// Registers a table of empty entries.
 pub(super) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
-    let argument = RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
+    let argument =
+        RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
     // SAFETY: live during the call, and of the size told.
     unsafe { register(ring, REGISTER_BUFFERS2, &argument, size_of::<RsrcRegister>()) }.map(drop)
 }
@@ -94,7 +97,11 @@ pub(super) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
 /// # Safety
 ///
 /// As for [`register_buffers`].
-pub(super) unsafe fn update_buffers(ring: RawFd, offset: u32, entries: &[libc::iovec]) -> io::Result<usize> {
+pub(super) unsafe fn update_buffers(
+    ring: RawFd,
+    offset: u32,
+    entries: &[libc::iovec],
+) -> io::Result<usize> {
     let argument = RsrcUpdate {
         offset,
         reserved: 0,
@@ -103,7 +110,8 @@ pub(super) unsafe fn update_buffers(ring: RawFd, offset: u32, entries: &[libc::i
         nr: entries.len() as u32,
         reserved2: 0,
     };
-    // SAFETY: argument and list are live during the call; the caller vouches for what the list names.
+    // SAFETY: argument and list are live during the call; the caller vouches for what the list
+    // names.
     unsafe { register(ring, REGISTER_BUFFERS_UPDATE, &argument, size_of::<RsrcUpdate>()) }
 }
 
@@ -144,7 +152,8 @@ pub(super) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
     unsafe { register(ring, REGISTER_CLONE_BUFFERS, &argument, 1) }.map(drop)
 }
 
-/// Whether a buffer ring with `flags` can be registered: registers one of a single entry and removes it again.
+/// Whether a buffer ring with `flags` can be registered: registers one of a single entry and
+/// removes it again.
 pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     #[repr(align(4096))]
     struct Page(#[allow(dead_code)] [u8; 4096]);
@@ -174,7 +183,8 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the memory of what is published.
+/// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the
+/// memory of what is published.
 pub(super) unsafe fn register_buffer_ring(
     ring: RawFd,
     address: u64,
@@ -182,15 +192,21 @@ pub(super) unsafe fn register_buffer_ring(
     group: u16,
     flags: u16,
 ) -> io::Result<()> {
-    let argument =
-        BufferRingRegister { ring_addr: address, ring_entries: count.into(), group, flags, reserved: [0; 3] };
+    let argument = BufferRingRegister {
+        ring_addr: address,
+        ring_entries: count.into(),
+        group,
+        flags,
+        reserved: [0; 3],
+    };
     // SAFETY: live during the call; the caller vouches for the array.
     unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
 
 /// Removes a buffer ring.
 pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
-    let argument = BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
+    let argument =
+        BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
     // SAFETY: live during the call.
     unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
@@ -213,8 +229,9 @@ unsafe fn register<T>(
     count: usize,
 ) -> io::Result<usize> {
     // SAFETY: the caller's promise.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint) };
+    let answer = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint)
+    };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 

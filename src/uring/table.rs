@@ -23,8 +23,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The index of the entry that holds `len` bytes at `distance` bytes from the start of the arena.
-    /// `None` if no single entry does.
+    /// The index of the entry that holds `len` bytes at `distance` bytes from the start of the
+    /// arena. `None` if no single entry does.
     #[inline]
     pub(super) fn index_of(&self, distance: usize, len: usize) -> Option<u16> {
         let entry = distance / self.entry_bytes;
@@ -36,7 +36,8 @@ impl Table {
     }
 }
 
-/// Bytes of the entries that stand for whole regions: as many whole slots as fit, and whole huge pages if any number does.
+/// Bytes of the entries that stand for whole regions: as many whole slots as fit, and whole huge
+/// pages if any number does.
 pub(super) fn region_bytes(slot_bytes: usize) -> usize {
     let both = least_common_multiple(slot_bytes, HUGE_PAGE_BYTES);
     match both {
@@ -53,7 +54,8 @@ fn least_common_multiple(a: usize, b: usize) -> Option<usize> {
     (a / greater).checked_mul(b)
 }
 
-/// Bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at `start`: each locks the pages it touches.
+/// Bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at `start`: each locks
+/// the pages it touches.
 pub(super) fn locked_bytes(start: usize, len: usize, entry_bytes: usize) -> u64 {
     const PAGE: u64 = 4096;
     let (start, len, entry) = (start as u64, len as u64, entry_bytes as u64);

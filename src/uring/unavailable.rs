@@ -5,7 +5,12 @@ use crate::error::UnavailableError;
 /// Explains the error of `io_uring_setup(2)`.
 pub(crate) fn unavailable(entries: u32, errno: i32) -> UnavailableError {
     let kernel = read("/proc/sys/kernel/osrelease");
-    explain(entries, errno, disabled_by_sysctl(), &kernel.unwrap_or_else(|| "of unknown version".into()))
+    explain(
+        entries,
+        errno,
+        disabled_by_sysctl(),
+        &kernel.unwrap_or_else(|| "of unknown version".into()),
+    )
 }
 
 /// What `kernel.io_uring_disabled` says; `None` where there is no such setting (before Linux 6.6).

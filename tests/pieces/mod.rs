@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use io_uring::{IoUring, squeue};
-use uring_arena::{FixedArena, Memory, Operation, Probe, Progress, RegisteredArena, Rung};
+use uring_arena::{
+    FixedArena, Memory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
+};
 
 pub fn nz(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
@@ -30,13 +32,15 @@ pub fn ring(test: &str) -> Option<IoUring> {
     }
 }
 
-pub fn register(ring: &IoUring, arena: &FixedArena, rung: Rung) -> RegisteredArena {
-    // SAFETY: the tests push each entry to this ring and hand each completion to its operation, once.
-    unsafe { RegisteredArena::register(ring, arena, rung) }.unwrap()
+pub fn register(ring: &IoUring, arena: &FixedArena, mode: RegistrationMode) -> RegisteredArena {
+    // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
+    // once.
+    unsafe { RegisteredArena::register(ring, arena, mode) }.unwrap()
 }
 
 pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {
-    // SAFETY: what the entry names is owned by its operation, and the tests keep its descriptor open.
+    // SAFETY: what the entry names is owned by its operation, and the tests keep its descriptor
+    // open.
     unsafe { ring.submission().push(entry) }.unwrap();
 }
 
@@ -50,7 +54,10 @@ pub struct Outcome<M> {
 }
 
 /// Runs one operation on a ring that has nothing else in flight.
-pub fn run<M: Memory>(ring: &mut IoUring, (entry, operation): (squeue::Entry, Operation<M>)) -> Outcome<M> {
+pub fn run<M: Memory>(
+    ring: &mut IoUring,
+    (entry, operation): (squeue::Entry, Operation<M>),
+) -> Outcome<M> {
     push(ring, &entry);
     let mut operation = operation;
     let mut completions = 0;
@@ -73,7 +80,11 @@ pub fn assert_at_rest(arena: &FixedArena) {
     assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "slots are missing");
     assert_eq!(metrics.allocations_ok, metrics.frees);
     let states = arena.slot_states();
-    assert_eq!((states.free, states.total()), (arena.slot_count(), arena.slot_count()), "{states:?}");
+    assert_eq!(
+        (states.free, states.total()),
+        (arena.slot_count(), arena.slot_count()),
+        "{states:?}"
+    );
 }
 
 /// Bytes that differ from place to place.

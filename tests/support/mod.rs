@@ -35,7 +35,8 @@ pub fn build(builder: DriverBuilder) -> Option<Driver> {
 /// Two ends of a TCP connection over loopback.
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let ours = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    let ours =
+        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
     let (theirs, _) = listener.accept().expect("the other end");
     (ours, theirs)
 }
@@ -61,7 +62,11 @@ pub fn assert_home(arena: &FixedArena) {
     assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
     assert_eq!(metrics.allocations_ok, metrics.frees);
     let states = arena.slot_states();
-    assert_eq!((states.free, states.total()), (arena.slot_count(), arena.slot_count()), "{states:?}");
+    assert_eq!(
+        (states.free, states.total()),
+        (arena.slot_count(), arena.slot_count()),
+        "{states:?}"
+    );
 }
 
 /// Ends the driver; nothing may be left in flight.
@@ -90,8 +95,10 @@ pub fn raise_descriptors(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if soft < wanted {
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted.min(hard)), maximum: limit.maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit { current: Some(wanted.min(hard)), maximum: limit.maximum },
+        );
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted)
 }

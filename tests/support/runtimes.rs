@@ -18,7 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An arena that may be used for `O_DIRECT`, too.
 pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
+    let (slots, bytes) =
+        (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
     FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
 }
 
@@ -67,7 +68,8 @@ impl Drop for Scratch {
     }
 }
 
-/// A connection whose near end takes nothing more until the far end reads: what is sent on it stays with the kernel.
+/// A connection whose near end takes nothing more until the far end reads: what is sent on it stays
+/// with the kernel.
 pub fn full_connection() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -77,7 +79,8 @@ pub fn full_connection() -> (std::net::TcpStream, std::net::TcpStream) {
     (near, far)
 }
 
-/// Reads the far end empty on a thread of its own, until the near end is closed. Nobody waits for that: it may take a turn of the runtime.
+/// Reads the far end empty on a thread of its own, until the near end is closed. Nobody waits for
+/// that: it may take a turn of the runtime.
 pub fn read_empty(mut far: std::net::TcpStream) {
     std::thread::spawn(move || std::io::copy(&mut far, &mut std::io::sink()));
 }

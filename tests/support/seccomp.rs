@@ -11,7 +11,9 @@ pub fn filter_this_thread(program: &mut [libc::sock_filter]) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: affects this thread only; the program is live during the call, which copies it.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }
+        != 0
+    {
         return Err(io::Error::last_os_error());
     }
     Ok(())

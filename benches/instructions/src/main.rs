@@ -1,7 +1,8 @@
 //! How many instructions does each core path take?
 //!
-//! Run by `scripts/instructions` under callgrind, which writes one dump for each call of a function whose name begins with `path_`. Each is
-//! called twice, warm the second time: the script reads the second dump.
+//! Run by `scripts/instructions` under callgrind, which writes one dump for each call of a function
+//! whose name begins with `path_`. Each is called twice, warm the second time: the script reads the
+//! second dump.
 
 mod paths;
 

@@ -1,4 +1,5 @@
-//! The paths: each in a function of its own that is never inlined, so that callgrind can tell them apart.
+//! The paths: each in a function of its own that is never inlined, so that callgrind can tell them
+//! apart.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -6,7 +7,9 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 
 use bytes::BufMut;
-use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FixedArena, PageSize};
+use uring_arena::{
+    BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FixedArena, PageSize,
+};
 
 use crate::TIMES;
 
@@ -18,7 +21,10 @@ fn nz(number: usize) -> NonZeroUsize {
 }
 
 pub fn fixed() -> FixedArena {
-    FixedArena::with_slot_capacity(nz(SLOTS), nz(4096)).alignment(4096).build().expect("the arena builds")
+    FixedArena::with_slot_capacity(nz(SLOTS), nz(4096))
+        .alignment(4096)
+        .build()
+        .expect("the arena builds")
 }
 
 /// An arena with no slot left, and its slots.
@@ -135,13 +141,13 @@ pub fn path_claim_32_drop_32(arena: &FixedArena) {
     }
 }
 
-/// Messages of 512 B through the driver, one at a time, from the wait to the dropped `Bytes`. Left out aloud where
-/// io_uring is not to be had.
+/// Messages of 512 B through the driver, one at a time, from the wait to the dropped `Bytes`. Left
+/// out aloud where io_uring is not to be had.
 pub fn receive() {
     let (mut sender, receiver) = UnixStream::pair().expect("a pair of sockets");
     let arena = fixed();
     let armed = Driver::builder().build().ok().and_then(|mut driver| {
-        let ring = driver.buffer_ring(&arena, BufferRing::options().entries(64)).ok()?;
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(64)).ok()?;
         driver.receive(ring, receiver).ok()?;
         Some(driver)
     });

@@ -1,7 +1,8 @@
-//! What does one round trip through an arena cost, beside the peer and the allocator? (criterion: history and plots of one's own)
+//! What does one round trip through an arena cost, beside the peer and the allocator? (criterion:
+//! history and plots of one's own)
 //!
-//! Verdicts come from the interleaved ratios of `cargo run --release -p uring-arena-peers`; this one is for watching a change:
-//! `cargo bench -p uring-arena-peers --bench round_trip`.
+//! Verdicts come from the interleaved ratios of `cargo run --release -p uring-arena-peers`; this
+//! one is for watching a change: `cargo bench -p uring-arena-peers --bench round_trip`.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;

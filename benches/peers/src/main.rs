@@ -21,7 +21,8 @@ use harness::Effort;
 use report::Part;
 
 /// In the order of the page.
-const PARTS: [&str; 8] = ["core", "buddy", "waiting", "receive", "runtimes", "disk", "programs", SCALING];
+const PARTS: [&str; 8] =
+    ["core", "buddy", "waiting", "receive", "runtimes", "disk", "programs", SCALING];
 
 /// Measures nothing: draws and writes the page again from what is on record.
 const PAGE: &str = "page";

@@ -1,7 +1,9 @@
-//! How far does it go? The cases that threads share, on 1, 2, 4, … threads up to all cores, and twice as many.
+//! How far does it go? The cases that threads share, on 1, 2, 4, … threads up to all cores, and
+//! twice as many.
 //!
-//! Not among the usual parts: made for a host with many cores, by `scripts/scaling`. The model that predicts it is in
-//! `docs/cost-model.md`; its inputs, an atomic of one's own and a line that passes between cores, are measured here too.
+//! Not among the usual parts: made for a host with many cores, by `scripts/scaling`. The model that
+//! predicts it is in `docs/cost-model.md`; its inputs, an atomic of one's own and a line that
+//! passes between cores, are measured here too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,8 +42,9 @@ pub fn run(effort: Effort) -> Part {
 /// Powers of two up to the cores, the cores, and twice as many.
 fn counts() -> Vec<usize> {
     let cores = core_count();
-    let mut counts: Vec<_> =
-        std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|&c| c < cores).collect();
+    let mut counts: Vec<_> = std::iter::successors(Some(1), |count| Some(count * 2))
+        .take_while(|&c| c < cores)
+        .collect();
     counts.extend([cores, 2 * cores]);
     counts
 }
@@ -52,12 +55,18 @@ fn counts() -> Vec<usize> {
 struct Line(AtomicU64);
 
 fn atomics(count: usize) -> Question {
-    let contender =
-        |name: &str, shared| Contender { name: name.into(), note: String::new(), work: bump(count, shared) };
+    let contender = |name: &str, shared| Contender {
+        name: name.into(),
+        note: String::new(),
+        work: bump(count, shared),
+    };
     Question {
         key: format!("atomic-threads-{count}"),
         title: format!("One atomic read-modify-write, {count} threads"),
-        contenders: vec![contender("on a line of its own", false), contender("on one line for all", true)],
+        contenders: vec![
+            contender("on a line of its own", false),
+            contender("on one line for all", true),
+        ],
     }
 }
 
@@ -69,7 +78,11 @@ fn passing() -> Question {
     if core_count() > 2 {
         contenders.push(contender("to the last core", core_count() - 1));
     }
-    Question { key: "line-passed".into(), title: "One cache line passed to another core".into(), contenders }
+    Question {
+        key: "line-passed".into(),
+        title: "One cache line passed to another core".into(),
+        contenders,
+    }
 }
 
 /// Two threads write the same line by turns.

@@ -19,8 +19,8 @@ thread_local! {
 
 /// One runtime, by its ring.
 ///
-/// A descriptor's number may be given out again, so a task of the runtime tells when it ends: the runtime drops its tasks before its
-/// ring.
+/// A descriptor's number may be given out again, so a task of the runtime tells when it ends: the
+/// runtime drops its tasks before its ring.
 #[derive(Debug)]
 pub(super) struct Anchor {
     ring: RawFd,
@@ -32,11 +32,13 @@ impl Anchor {
     /// The anchor of the runtime that this thread is in.
     pub(super) fn current() -> Result<Rc<Anchor>, AttachError> {
         let look = |runtime: &Runtime| (runtime.as_raw_fd(), runtime.driver_type().is_iouring());
-        let (ring, is_uring) = Runtime::try_with_current(look).map_err(|_| AttachError::NotInRuntime)?;
+        let (ring, is_uring) =
+            Runtime::try_with_current(look).map_err(|_| AttachError::NotInRuntime)?;
         if !is_uring {
             return Err(AttachError::NotOnUring);
         }
-        let known = ANCHORS.with_borrow(|anchors| anchors.iter().find(|anchor| anchor.ring == ring).cloned());
+        let known = ANCHORS
+            .with_borrow(|anchors| anchors.iter().find(|anchor| anchor.ring == ring).cloned());
         Ok(known.unwrap_or_else(|| Anchor::new(ring)))
     }
 
@@ -50,7 +52,8 @@ impl Anchor {
     /// Whether this thread is in the anchor's runtime.
     pub(super) fn is_here(&self) -> bool {
         self.is_alive()
-            && Runtime::try_with_current(|runtime| runtime.as_raw_fd()).is_ok_and(|fd| fd == self.ring)
+            && Runtime::try_with_current(|runtime| runtime.as_raw_fd())
+                .is_ok_and(|fd| fd == self.ring)
     }
 
     /// Whether the runtime is still there, and its ring with it.
@@ -88,12 +91,13 @@ impl Drop for Sentinel {
     }
 }
 
-/// Waits until the kernel is done with every operation of [`Registered`](super::Registered) and every receive of a
-/// [`ReceiveRing`](super::ReceiveRing) on this runtime: the last thing to do before the runtime ends, after they and their
-/// streams were dropped.
+/// Waits until the kernel is done with every operation of [`Registered`](super::Registered) and
+/// every receive of a [`ReceiveRing`](super::ReceiveRing) on this runtime: the last thing to do
+/// before the runtime ends, after they and their streams were dropped.
 ///
-/// What is dropped is cancelled, but the kernel's answer takes a turn of the runtime. Without it slots of operations that are
-/// still running when the runtime ends are quarantined: nothing is overwritten, but they are lost to the arena.
+/// What is dropped is cancelled, but the kernel's answer takes a turn of the runtime. Without it
+/// slots of operations that are still running when the runtime ends are quarantined: nothing is
+/// overwritten, but they are lost to the arena.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;

@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of compio's `OpCode`, and handing completions to the ring. compio gives each to the value whose entry it is
-//! of, once: `push_multishot` for those that more will follow, `set_result` for the last.
+//! Unsafe here: the contract of compio's `OpCode`, and handing completions to the ring. compio
+//! gives each to the value whose entry it is of, once: `push_multishot` for those that more will
+//! follow, `set_result` for the last.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -23,7 +24,8 @@ use super::operation::{raw_receive_flags, raw_result};
 use super::receive_ring::Shared;
 use crate::uring::{BufferRing, Status};
 
-/// A receive as compio's driver carries it. It puts what arrives where its stream finds it; compio wakes the stream.
+/// A receive as compio's driver carries it. It puts what arrives where its stream finds it; compio
+/// wakes the stream.
 pub(super) struct Armed<D> {
     entry: squeue::Entry,
     shared: Rc<Shared>,
@@ -38,7 +40,11 @@ pub(super) struct Armed<D> {
 
 impl<D: AsFd> Armed<D> {
     /// The receive of `socket`, on the runtime of the ring.
-    pub(super) fn new(shared: Rc<Shared>, arrived: Rc<RefCell<VecDeque<Bytes>>>, socket: D) -> Armed<D> {
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        arrived: Rc<RefCell<VecDeque<Bytes>>>,
+        socket: D,
+    ) -> Armed<D> {
         let entry = shared.ring.borrow().receive_multi(types::Fd(socket.as_fd().as_raw_fd()));
         Armed { entry, shared, arrived, status: None, submitted: false, _socket: socket }
     }
@@ -61,7 +67,8 @@ impl<D> Armed<D> {
     fn hand_over(&self, ring: &mut BufferRing, result: i32, flags: u32) -> Status {
         let mut arrived = self.arrived.borrow_mut();
         if cqueue::more(flags) {
-            // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once; the one before it was taken to its end.
+            // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once;
+            // the one before it was taken to its end.
             if let Some(bytes) = unsafe { ring.take_plain(result, flags) } {
                 arrived.push_back(bytes);
                 return Status::Armed;
@@ -87,7 +94,8 @@ impl<D> Drop for Armed<D> {
     }
 }
 
-// SAFETY: the entry names the group of a ring that this value keeps registered, and a descriptor that it keeps open.
+// SAFETY: the entry names the group of a ring that this value keeps registered, and a descriptor
+// that it keeps open.
 unsafe impl<D: 'static> IourOpCode for Armed<D> {
     type Control = ();
 

@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: passing on what compio says it has initialised, and making a slice of memory that may not be.
+//! Unsafe here: passing on what compio says it has initialised, and making a slice of memory that
+//! may not be.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -29,10 +30,12 @@ thread_local! {
 
 /// A buffer, or frozen bytes, for compio's own methods.
 ///
-/// What is read overwrites the buffer from its start, and its length becomes the number of bytes read.
+/// What is read overwrites the buffer from its start, and its length becomes the number of bytes
+/// read.
 ///
-/// A loan that is dropped before its result was seen is free only if its runtime certainly lives, which [`block_on`] makes sure of;
-/// otherwise it is quarantined ([`quarantined`](crate::FixedArenaMetrics::quarantined)).
+/// A loan that is dropped before its result was seen is free only if its runtime certainly lives,
+/// which [`block_on`] makes sure of; otherwise it is quarantined
+/// ([`quarantined`](crate::FixedArenaMetrics::quarantined)).
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -55,10 +58,11 @@ pub fn lend<B: Lend>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
-/// Runs a future on a compio runtime, which certainly lives meanwhile: what comes back before it returns is free.
+/// Runs a future on a compio runtime, which certainly lives meanwhile: what comes back before it
+/// returns is free.
 ///
-/// Operations that are still running when it returns were abandoned; when the runtime drops their buffers later, their slots
-/// are quarantined.
+/// Operations that are still running when it returns were abandoned; when the runtime drops their
+/// buffers later, their slots are quarantined.
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     /// Ends the session, however `block_on` is left.
     struct Scope {
@@ -80,7 +84,8 @@ pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     runtime.block_on(future)
 }
 
-/// The session of the runtime that this thread is in, if it runs by our `block_on`: inside that, another may run.
+/// The session of the runtime that this thread is in, if it runs by our `block_on`: inside that,
+/// another may run.
 fn current_session() -> Option<Rc<Session>> {
     let running = Runtime::try_with_current(std::ptr::from_ref).ok()?;
     CURRENT.with_borrow(|current| {

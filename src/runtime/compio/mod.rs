@@ -7,11 +7,13 @@
 //! | multishot receives into the arena | [`ReceiveRing`] |
 //! | before the runtime ends | [`drain`] |
 //!
-//! compio gives received buffers out only on their own thread; what is read here freezes into [`Bytes`](bytes::Bytes), which may
-//! leave it. Its buffer ring is one per runtime and of its own memory; [`ReceiveRing`] stands beside it, and a runtime may have several.
+//! compio gives received buffers out only on their own thread; what is read here freezes into
+//! [`Bytes`](bytes::Bytes), which may leave it. Its buffer ring is one per runtime and of its own
+//! memory; [`ReceiveRing`] stands beside it, and a runtime may have several.
 //!
-//! If the build fails because `PollOpCode` is not implemented, another crate has turned compio's `polling` feature on: turn on
-//! `compio-polling` here too. Such a runtime may find itself on epoll, where nothing can be registered: [`AttachError::NotOnUring`].
+//! If the build fails because `PollOpCode` is not implemented, another crate has turned compio's
+//! `polling` feature on: turn on `compio-polling` here too. Such a runtime may find itself on
+//! epoll, where nothing can be registered: [`AttachError::NotOnUring`].
 
 mod anchor;
 mod armed;

@@ -2,10 +2,11 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of compio's `OpCode`, and handing completions to our operation. The entry names memory that the
-//! operation owns until its last completion, and a descriptor that this value keeps open. compio gives each completion to the value whose entry
-//! it is of, once: `push_multishot` for those that more will follow, `set_result` for the last. If it drops the value without, the operation
-//! quarantines its memory.
+//! Unsafe here: the contract of compio's `OpCode`, and handing completions to our operation. The
+//! entry names memory that the operation owns until its last completion, and a descriptor that this
+//! value keeps open. compio gives each completion to the value whose entry it is of, once:
+//! `push_multishot` for those that more will follow, `set_result` for the last. If it drops the
+//! value without, the operation quarantines its memory.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -37,7 +38,9 @@ pub(super) fn raw_result(result: &io::Result<usize>) -> i32 {
     match result {
         Ok(transferred) => i32::try_from(*transferred).unwrap_or(i32::MAX),
         // What compio makes of ENOBUFS.
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none() => {
+        Err(error)
+            if error.kind() == io::ErrorKind::ResourceBusy && error.raw_os_error().is_none() =>
+        {
             -libc::ENOBUFS
         }
         Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
@@ -53,8 +56,8 @@ fn raw_flags(extra: &Extra, more: bool) -> u32 {
     flags
 }
 
-/// The flags of a completion that may have a buffer of a ring. Where there is none compio makes an error of it, on the heap: to be asked
-/// only of receives.
+/// The flags of a completion that may have a buffer of a ring. Where there is none compio makes an
+/// error of it, on the heap: to be asked only of receives.
 pub(super) fn raw_receive_flags(extra: &Extra, more: bool) -> u32 {
     let buffer = extra.buffer_id().map_or(0, |id| F_BUFFER | u32::from(id) << BUFFER_SHIFT);
     raw_flags(extra, more) | buffer
@@ -87,7 +90,8 @@ impl<M: Memory, D> UnderWay<M, D> {
         unsafe { operation.note(raw_result(result), flags) };
     }
 
-    /// The result and the memory, after compio gave it back. `refusal` is why compio itself ended it, if it did.
+    /// The result and the memory, after compio gave it back. `refusal` is why compio itself ended
+    /// it, if it did.
     fn finish(&mut self, refusal: Option<io::Error>) -> BufResult<usize, M> {
         let operation = self.operation.take().expect("given back once");
         match operation.finish() {
@@ -95,7 +99,8 @@ impl<M: Memory, D> UnderWay<M, D> {
             Err(operation) => {
                 // compio refused it before the kernel saw it, or ran it where it cannot run.
                 let error = refusal.unwrap_or(io::ErrorKind::Unsupported.into());
-                // SAFETY: its driver ended it without a completion, so the kernel has no entry of it.
+                // SAFETY: its driver ended it without a completion, so the kernel has no entry of
+                // it.
                 BufResult(Err(error), unsafe { operation.not_submitted() })
             }
         }
@@ -114,7 +119,8 @@ impl<M: Memory, D> Drop for UnderWay<M, D> {
     }
 }
 
-// SAFETY: what the entry names is owned by this value until its last completion (see the head of this file).
+// SAFETY: what the entry names is owned by this value until its last completion (see the head of
+// this file).
 unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
     type Control = ();
 
@@ -157,7 +163,8 @@ unsafe impl<M: Memory, D: 'static> compio_driver::PollOpCode for Carried<M, D> {
 
 /// An operation on a compio runtime; gives its result and the memory back.
 ///
-/// It begins when it is first polled. When it is dropped it is cancelled, and its slot stays in use until the kernel has completed it.
+/// It begins when it is first polled. When it is dropped it is cancelled, and its slot stays in use
+/// until the kernel has completed it.
 #[must_use = "futures do nothing unless polled"]
 pub struct Submitted<M: Memory, D: 'static> {
     submit: Submit<Carried<M, D>>,

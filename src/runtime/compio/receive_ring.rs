@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering the ring, whose contract is kept beside this file: receives that name its group are made by
-//! [`ReceiveStream`] only and submitted to the runtime that it is registered with (checked); compio hands each of their completions in once.
+//! Unsafe here: registering the ring, whose contract is kept beside this file: receives that name
+//! its group are made by [`ReceiveStream`] only and submitted to the runtime that it is registered
+//! with (checked); compio hands each of their completions in once.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -27,10 +28,11 @@ const GROUP_FIRST: u16 = 0x4000;
 /// Groups that are tried.
 const GROUPS_TRIED: u16 = 64;
 
-/// A buffer ring on a compio runtime, fed from an arena: sockets receive into it, and what arrives is [`Bytes`](bytes::Bytes).
+/// A buffer ring on a compio runtime, fed from an arena: sockets receive into it, and what arrives
+/// is [`Bytes`](bytes::Bytes).
 ///
-/// Cloning it gives the same ring. When it is dropped with all of its streams inside the runtime, its slots are free again; what is left
-/// when the runtime ends is quarantined.
+/// Cloning it gives the same ring. When it is dropped with all of its streams inside the runtime,
+/// its slots are free again; what is left when the runtime ends is quarantined.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -70,14 +72,17 @@ pub(super) struct Shared {
 }
 
 impl ReceiveRing {
-    /// Makes a buffer ring on the runtime that this thread is in. Without a [`group`](BufferRingOptions::group) it takes a free one.
+    /// Makes a buffer ring on the runtime that this thread is in. Without a
+    /// [`group`](BufferRingOptions::group) it takes a free one.
     ///
-    /// compio does not show what incremental consumption needs, so each message has a slot of its own:
-    /// [`incremental`](BufferRingOptions::incremental) is without effect. [`copy_below`](BufferRingOptions::copy_below) works.
+    /// compio does not show what incremental consumption needs, so each message has a slot of its
+    /// own: [`incremental`](BufferRingOptions::incremental) is without effect.
+    /// [`copy_below`](BufferRingOptions::copy_below) works.
     ///
     /// # Errors
     ///
-    /// [`AttachError`]: no runtime here, one that is not on io_uring, group 1 (which is compio's), or what the kernel refuses.
+    /// [`AttachError`]: no runtime here, one that is not on io_uring, group 1 (which is compio's),
+    /// or what the kernel refuses.
     pub fn new(arena: &FixedArena, options: BufferRingOptions) -> Result<ReceiveRing, AttachError> {
         let anchor = Anchor::current()?;
         let options = options.incremental(false);
@@ -90,14 +95,19 @@ impl ReceiveRing {
             Some(group) => register(group),
             None => first_free(register),
         }?;
-        let shared =
-            Shared { ring: RefCell::new(ring), anchor, starved: RefCell::default(), lost: Cell::new(false) };
+        let shared = Shared {
+            ring: RefCell::new(ring),
+            anchor,
+            starved: RefCell::default(),
+            lost: Cell::new(false),
+        };
         Ok(ReceiveRing { shared: Rc::new(shared) })
     }
 
     /// Receives from a connected socket until the peer finishes. Begins when it is first polled.
     ///
-    /// With no slot free it waits for one; other streams of the ring go on with those that come back.
+    /// With no slot free it waits for one; other streams of the ring go on with those that come
+    /// back.
     pub fn receive<D: AsFd + Clone + Unpin + 'static>(&self, socket: &D) -> ReceiveStream<D> {
         ReceiveStream::new(Rc::clone(&self.shared), socket.clone())
     }
@@ -108,7 +118,9 @@ impl ReceiveRing {
     }
 }
 
-fn first_free(register: impl Fn(u16) -> Result<BufferRing, RingError>) -> Result<BufferRing, RingError> {
+fn first_free(
+    register: impl Fn(u16) -> Result<BufferRing, RingError>,
+) -> Result<BufferRing, RingError> {
     for group in GROUP_FIRST..GROUP_FIRST + GROUPS_TRIED {
         match register(group) {
             Err(RingError::GroupTaken { .. }) => {}
@@ -126,7 +138,8 @@ impl fmt::Debug for ReceiveRing {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Every receive that is in flight keeps this value: none is, unless the runtime dropped it before its completion.
+        // Every receive that is in flight keeps this value: none is, unless the runtime dropped it
+        // before its completion.
         if self.anchor.is_alive() && !self.lost.get() {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight.
             let answer = unsafe { self.ring.get_mut().unregister_on(&*self.anchor) };

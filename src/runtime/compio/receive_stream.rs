@@ -19,9 +19,11 @@ use super::armed::Armed;
 use super::receive_ring::Shared;
 use crate::uring::Status;
 
-/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of `io::Result<Bytes>`.
+/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of
+/// `io::Result<Bytes>`.
 ///
-/// Read it or drop it: what arrives meanwhile waits in its slots. Dropping it cancels the receive; bytes that had arrived are lost.
+/// Read it or drop it: what arrives meanwhile waits in its slots. Dropping it cancels the receive;
+/// bytes that had arrived are lost.
 pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
     shared: Rc<Shared>,
     socket: D,
@@ -33,7 +35,14 @@ pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
 
 impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     pub(super) fn new(shared: Rc<Shared>, socket: D) -> ReceiveStream<D> {
-        ReceiveStream { shared, socket, arrived: Rc::default(), armed: None, waiting: None, finished: false }
+        ReceiveStream {
+            shared,
+            socket,
+            arrived: Rc::default(),
+            armed: None,
+            waiting: None,
+            finished: false,
+        }
     }
 
     /// The next bytes, or `None` when the peer has finished.
@@ -50,8 +59,12 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     }
 
     fn arm(&mut self) {
-        assert!(self.shared.anchor.is_here(), "not in the compio runtime that the ring was made in");
-        let armed = Armed::new(Rc::clone(&self.shared), Rc::clone(&self.arrived), self.socket.clone());
+        assert!(
+            self.shared.anchor.is_here(),
+            "not in the compio runtime that the ring was made in"
+        );
+        let armed =
+            Armed::new(Rc::clone(&self.shared), Rc::clone(&self.arrived), self.socket.clone());
         self.armed = Some(Runtime::with_current(|runtime| runtime.submit(armed)));
     }
 
@@ -63,7 +76,8 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
                 return Poll::Ready(());
             }
             let Some(waiting) = &mut self.waiting else {
-                // The place in the queue comes before the next look, so a slot freed from here on wakes us.
+                // The place in the queue comes before the next look, so a slot freed from here on
+                // wakes us.
                 let place = self.shared.ring.borrow().arena().listen();
                 self.waiting = Some(Box::pin(place));
                 continue;
@@ -106,7 +120,9 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
                 None => {
                     // compio refused it before the kernel saw it.
                     self.finished = true;
-                    return Poll::Ready(Some(Err(answer.err().unwrap_or(io::ErrorKind::Unsupported.into()))));
+                    return Poll::Ready(Some(Err(answer
+                        .err()
+                        .unwrap_or(io::ErrorKind::Unsupported.into()))));
                 }
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering, whose contract compio's driver and `Carried` keep: entries are submitted to the runtime that the arena was
-//! registered with (checked), their descriptors stay open, and completions come back to their operation.
+//! Unsafe here: registering, whose contract compio's driver and `Carried` keep: entries are
+//! submitted to the runtime that the arena was registered with (checked), their descriptors stay
+//! open, and completions come back to their operation.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -14,13 +15,14 @@ use super::anchor::Anchor;
 use super::{AttachError, Submitted};
 use crate::buffer::Buffer;
 use crate::uring::{
-    Descriptor, Feature, Memory, Probe, RegisterOptions, RegisteredArena, Registrable, Rung, SendOptions,
+    Descriptor, Feature, Memory, Probe, RegisterOptions, RegisteredArena, Registrable,
+    RegistrationMode, SendOptions,
 };
 
 /// An arena registered with the ring of the compio runtime that it was made in.
 ///
-/// Its operations take what compio opens (anything that is `AsFd` and whose clone keeps it open) and give a
-/// [`BufResult`](compio_buf::BufResult).
+/// Its operations take what compio opens (anything that is `AsFd` and whose clone keeps it open)
+/// and give a [`BufResult`](compio_buf::BufResult).
 ///
 /// Lives on its thread. It may outlive its runtime, but not be used in another.
 ///
@@ -46,8 +48,8 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Registers the arena with the ring of the runtime that this thread is in, in the best way that works: see
-    /// [`rung`](Self::rung). compio registers nothing itself, so the table is free.
+    /// Registers the arena with the ring of the runtime that this thread is in, in the best way
+    /// that works: see [`mode`](Self::mode). compio registers nothing itself, so the table is free.
     ///
     /// # Errors
     ///
@@ -56,15 +58,20 @@ impl Registered {
         Registered::with(arena, RegisterOptions::new())
     }
 
-    /// As [`new`](Self::new), with a rung that is demanded, a place in a table, or a ring to clone from.
+    /// As [`new`](Self::new), with a mode that is demanded, a place in a table, or a ring to clone
+    /// from.
     ///
     /// # Errors
     ///
-    /// As for `new`, and if the rung that is demanded does not work.
-    pub fn with(arena: &impl Registrable, options: RegisterOptions<'_>) -> Result<Registered, AttachError> {
+    /// As for `new`, and if the mode that is demanded does not work.
+    pub fn with(
+        arena: &impl Registrable,
+        options: RegisterOptions<'_>,
+    ) -> Result<Registered, AttachError> {
         let anchor = Anchor::current()?;
         let probe = Probe::shared().unwrap_or(Probe::none());
-        // compio negates every result below zero, and the report of a copied send is the one number that has no negation.
+        // compio negates every result below zero, and the report of a copied send is the one number
+        // that has no negation.
         let options = options.probe(probe.without(Feature::SendZcUsage));
         // SAFETY: see the head of this file.
         let pieces = unsafe { RegisteredArena::register(&*anchor, arena, options)? };
@@ -72,8 +79,8 @@ impl Registered {
     }
 
     /// How the ring knows the arena.
-    pub fn rung(&self) -> Rung {
-        self.pieces.rung()
+    pub fn mode(&self) -> RegistrationMode {
+        self.pieces.mode()
     }
 
     /// Reads from `offset` of a file into the room behind what the buffer holds.
@@ -104,8 +111,8 @@ impl Registered {
         self.submit(file, |file| self.pieces.write(file, memory, offset))
     }
 
-    /// Sends what the memory holds on a connected socket: zero-copy where that pays, and done when the kernel is done with the
-    /// memory.
+    /// Sends what the memory holds on a connected socket: zero-copy where that pays, and done when
+    /// the kernel is done with the memory.
     ///
     /// # Panics
     ///
@@ -144,7 +151,8 @@ impl Registered {
     ///
     /// # Errors
     ///
-    /// [`AttachError::NotInRuntime`] outside the runtime that the arena was registered with, or what the kernel answers.
+    /// [`AttachError::NotInRuntime`] outside the runtime that the arena was registered with, or
+    /// what the kernel answers.
     pub fn unregister(self) -> Result<(), AttachError> {
         if !self.anchor.is_here() {
             return Err(AttachError::NotInRuntime);
@@ -157,7 +165,10 @@ impl Registered {
         descriptor: &D,
         build: impl FnOnce(Descriptor) -> (io_uring::squeue::Entry, crate::uring::Operation<M>),
     ) -> Submitted<M, D> {
-        assert!(self.anchor.is_here(), "not in the compio runtime that the arena was registered with");
+        assert!(
+            self.anchor.is_here(),
+            "not in the compio runtime that the arena was registered with"
+        );
         let descriptor = descriptor.clone();
         let number = Descriptor::Fd(descriptor.as_fd().as_raw_fd());
         Submitted::new(&self.anchor.session, descriptor, build(number))

@@ -9,11 +9,12 @@ use ::tokio::sync::oneshot;
 use super::inbox::{Inbox, Wish};
 use super::mailbox::{Command, FileKey, Mailbox, is_shut_down};
 use crate::buffer::Buffer;
-use crate::driver::{BufferRingId, Drained, Driver, Event, FileId, OperationId, SocketId};
+use crate::driver::{BufferRingId, DrainReport, Driver, Event, FileId, OperationId, SocketId};
 use crate::error::DriverError;
 use crate::sync::Arc;
 
-/// How long a shutdown waits for what is in flight. Cancelled sockets take microseconds; only a device that does not answer takes longer.
+/// How long a shutdown waits for what is in flight. Cancelled sockets take microseconds; only a
+/// device that does not answer takes longer.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who waits for what of a driver. It may be dropped on any thread: then all of them are told.
@@ -136,7 +137,7 @@ impl Desk {
                     note(driver.close(id));
                 }
             }
-            Command::Open { key, file } => match driver.file(file) {
+            Command::Open { key, file } => match driver.add_file(file) {
                 Ok(id) => drop(self.files.insert(key, id)),
                 // Its operations will find no file.
                 Err(error) => tracing::warn!(%error, "a file could not be opened for the pool"),
@@ -196,14 +197,15 @@ impl Desk {
     }
 }
 
-/// What can only fail because the socket is closed already, or because the kernel refuses to go on, which the next turn sees.
+/// What can only fail because the socket is closed already, or because the kernel refuses to go on,
+/// which the next turn sees.
 fn note(answer: Result<(), DriverError>) {
     if let Err(error) = answer {
         tracing::debug!(%error, "nothing to do for a socket of the pool");
     }
 }
 
-fn shut_down(driver: &mut Driver, answer: Option<oneshot::Sender<Drained>>) {
+fn shut_down(driver: &mut Driver, answer: Option<oneshot::Sender<DrainReport>>) {
     match driver.drain(SHUTDOWN_PATIENCE) {
         Ok(drained) => drop(answer.map(|answer| answer.send(drained))),
         Err(error) => tracing::error!(%error, "the pool's driver could not be drained"),
@@ -212,7 +214,8 @@ fn shut_down(driver: &mut Driver, answer: Option<oneshot::Sender<Drained>>) {
 
 /// A file that was never opened, or is closed: its descriptor was refused.
 fn fail<T>(answer: oneshot::Sender<io::Result<T>>) -> Next {
-    let _ = answer.send(Err(io::Error::new(io::ErrorKind::NotFound, "the pool has no such file open")));
+    let _ =
+        answer.send(Err(io::Error::new(io::ErrorKind::NotFound, "the pool has no such file open")));
     Next::Turn
 }
 

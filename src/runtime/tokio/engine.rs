@@ -1,8 +1,9 @@
 //! What turns the driver: a thread of its own, or a task of the runtime.
 //!
-//! On a runtime of one thread the engine is a task beside the others: no thread is woken for what arrives, and the streams that it feeds
-//! are woken where they run. On one of many threads tasks change threads, which a ring of one thread may not, and requests would end with
-//! the worker that made them; there it has a thread.
+//! On a runtime of one thread the engine is a task beside the others: no thread is woken for what
+//! arrives, and the streams that it feeds are woken where they run. On one of many threads tasks
+//! change threads, which a ring of one thread may not, and requests would end with the worker that
+//! made them; there it has a thread.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,7 +56,8 @@ impl Turner {
 pub(super) struct Task {
     desk: Desk,
     driver: Fenced<Driver>,
-    /// Raised by the kernel when the driver should look. Never lowered: the runtime learns of each raising.
+    /// Raised by the kernel when the driver should look. Never lowered: the runtime learns of each
+    /// raising.
     event: AsyncFd<EventFd>,
 }
 
@@ -63,7 +65,7 @@ impl Task {
     /// Panics outside a runtime with its I/O enabled.
     pub(super) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Task, PoolError> {
         let event = EventFd::new().map_err(PoolError::Event)?;
-        driver.notify(&event)?;
+        driver.register_eventfd(&event)?;
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
@@ -92,18 +94,19 @@ impl Future for Task {
         loop {
             // What a turn leaves to be submitted goes out before the next sleep.
             loop {
-                if let Err(error) = driver.look() {
+                if let Err(error) = driver.poll_now() {
                     give_up(&error);
                     return Poll::Ready(());
                 }
                 if desk.turn(driver) == Next::Stop {
                     return Poll::Ready(());
                 }
-                if driver.is_settled() && desk.mailbox.wait(context.waker()) {
+                if driver.is_idle() && desk.mailbox.wait(context.waker()) {
                     break;
                 }
             }
-            // Cleared before the next look: what is raised from here on is seen by it, or wakes this task again.
+            // Cleared before the next look: what is raised from here on is seen by it, or wakes
+            // this task again.
             match ready!(event.poll_read_ready(context)) {
                 Ok(mut ready) => ready.clear_ready(),
                 // The runtime is ending.

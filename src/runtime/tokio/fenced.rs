@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: promising that a value which may not change threads does not. It is reached only on the thread that made it, and on no
-//! other is it even dropped.
+//! Unsafe here: promising that a value which may not change threads does not. It is reached only on
+//! the thread that made it, and on no other is it even dropped.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -17,7 +17,8 @@ pub(super) struct Fenced<T> {
     thread: ThreadId,
 }
 
-// SAFETY: only the bytes move. `get` and `drop` touch the value on its own thread alone, whose id is never given to another.
+// SAFETY: only the bytes move. `get` and `drop` touch the value on its own thread alone, whose id
+// is never given to another.
 unsafe impl<T> Send for Fenced<T> {}
 
 impl<T> Fenced<T> {

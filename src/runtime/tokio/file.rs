@@ -11,7 +11,8 @@ use crate::buffer::Buffer;
 use crate::sync::Arc;
 use crate::uring::Payload;
 
-/// A file of a [`Pool`](super::Pool): reads into its buffers and writes from its bytes, with the memory registered, no threads blocked.
+/// A file of a [`Pool`](super::Pool): reads into its buffers and writes from its bytes, with the
+/// memory registered, no threads blocked.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -40,21 +41,24 @@ impl File {
         File { key, shared }
     }
 
-    /// Reads from `offset` into the room behind what the buffer holds, until it is full or the file ends.
+    /// Reads from `offset` into the room behind what the buffer holds, until it is full or the file
+    /// ends.
     ///
     /// If the future is dropped, the read goes on, and its slot is free when it is over.
     ///
     /// # Errors
     ///
-    /// What the file answers; an `O_DIRECT` file that is not asked as it wants; a buffer without room;
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down. The buffer's slot is free then.
+    /// What the file answers; an `O_DIRECT` file that is not asked as it wants; a buffer without
+    /// room; [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down. The buffer's slot
+    /// is free then.
     pub async fn read_at(&self, buffer: Buffer, offset: u64) -> io::Result<Buffer> {
         let (answer, answered) = oneshot::channel();
         self.shared.mailbox.post(Command::Read { key: self.key, buffer, offset, answer });
         answered.await.unwrap_or_else(|_| Err(is_shut_down()))
     }
 
-    /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset`, all of it. If the future is dropped, the write goes on.
+    /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset`,
+    /// all of it. If the future is dropped, the write goes on.
     ///
     /// # Errors
     ///

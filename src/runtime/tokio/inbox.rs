@@ -89,7 +89,8 @@ impl Inbox {
         }
     }
 
-    /// Takes all that arrived into `taken`, which is empty. The error, if the socket ended with one, comes once.
+    /// Takes all that arrived into `taken`, which is empty. The error, if the socket ended with
+    /// one, comes once.
     pub(super) fn poll_take(
         &self,
         taken: &mut VecDeque<Bytes>,
@@ -101,7 +102,9 @@ impl Inbox {
             return Poll::Ready(Ok(Taken { may_resume: std::mem::take(&mut state.is_paused) }));
         }
         if let Some(end) = &mut state.end {
-            return Poll::Ready(std::mem::replace(end, Ok(())).map(|()| Taken { may_resume: false }));
+            return Poll::Ready(
+                std::mem::replace(end, Ok(())).map(|()| Taken { may_resume: false }),
+            );
         }
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             state.waker = Some(context.waker().clone());

@@ -8,7 +8,7 @@ use ::tokio::sync::oneshot;
 
 use super::inbox::Inbox;
 use crate::buffer::Buffer;
-use crate::driver::Drained;
+use crate::driver::DrainReport;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::uring::{Payload, SendOptions};
 
@@ -18,15 +18,44 @@ pub(super) struct FileKey(u64);
 
 /// One thing to do.
 pub(super) enum Command {
-    Receive { socket: OwnedFd, inbox: Arc<Inbox> },
-    Resume { inbox: Arc<Inbox> },
-    Close { inbox: Arc<Inbox> },
-    Open { key: FileKey, file: OwnedFd },
-    CloseFile { key: FileKey },
-    Read { key: FileKey, buffer: Buffer, offset: u64, answer: oneshot::Sender<io::Result<Buffer>> },
-    Write { key: FileKey, payload: Payload, offset: u64, answer: oneshot::Sender<io::Result<()>> },
-    Send { key: FileKey, payload: Payload, options: SendOptions, answer: oneshot::Sender<io::Result<()>> },
-    Shutdown { answer: Option<oneshot::Sender<Drained>> },
+    Receive {
+        socket: OwnedFd,
+        inbox: Arc<Inbox>,
+    },
+    Resume {
+        inbox: Arc<Inbox>,
+    },
+    Close {
+        inbox: Arc<Inbox>,
+    },
+    Open {
+        key: FileKey,
+        file: OwnedFd,
+    },
+    CloseFile {
+        key: FileKey,
+    },
+    Read {
+        key: FileKey,
+        buffer: Buffer,
+        offset: u64,
+        answer: oneshot::Sender<io::Result<Buffer>>,
+    },
+    Write {
+        key: FileKey,
+        payload: Payload,
+        offset: u64,
+        answer: oneshot::Sender<io::Result<()>>,
+    },
+    Send {
+        key: FileKey,
+        payload: Payload,
+        options: SendOptions,
+        answer: oneshot::Sender<io::Result<()>>,
+    },
+    Shutdown {
+        answer: Option<oneshot::Sender<DrainReport>>,
+    },
 }
 
 /// The commands that the engine has not taken yet.

@@ -7,9 +7,10 @@
 //! | a zero-copy send | [`SendHalf::send`] |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
 //!
-//! Behind a [`Pool`] is an io_uring: once per process, or once per runtime. Made inside a runtime of one thread, it is turned by a task
-//! of that runtime; otherwise by a thread of its own. Idle connections hold no memory for receiving: slots are shared, and taken when
-//! something arrives. A stream that nobody reads stops receiving after some messages, so it cannot take all of them.
+//! Behind a [`Pool`] is an io_uring: once per process, or once per runtime. Made inside a runtime
+//! of one thread, it is turned by a task of that runtime; otherwise by a thread of its own. Idle
+//! connections hold no memory for receiving: slots are shared, and taken when something arrives. A
+//! stream that nobody reads stops receiving after some messages, so it cannot take all of them.
 //!
 //! ```
 //! use std::num::NonZeroUsize;
@@ -37,8 +38,8 @@
 //! # }
 //! ```
 //!
-//! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`, so `tokio_util::io::StreamReader` makes an `AsyncRead` of it and
-//! `tokio_util::codec` works on top.
+//! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`, so `tokio_util::io::StreamReader` makes an
+//! `AsyncRead` of it and `tokio_util::codec` works on top.
 
 mod desk;
 mod engine;

@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::{File, RecvStream, SendHalf};
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::driver::{BufferRingId, Drained, Driver, DriverBuilder};
+use crate::driver::{BufferRingId, DrainReport, Driver, DriverBuilder};
 use crate::error::{AllocError, DriverError, RegisterError, RingError};
 use crate::sync::Arc;
 use crate::uring::{BufferRing, BufferRingOptions};
@@ -28,8 +28,8 @@ const ENTRIES_MAX: usize = 1024;
 
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
-/// See the [module](super) for what it does. It ends when the last clone, stream, file and half is dropped, or by
-/// [`shutdown`](Self::shutdown), or with the runtime that it is a task of.
+/// See the [module](super) for what it does. It ends when the last clone, stream, file and half is
+/// dropped, or by [`shutdown`](Self::shutdown), or with the runtime that it is a task of.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -92,7 +92,8 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How sockets receive into the arena. Default: half of its slots, 1024 at most, lie ready for the kernel.
+    /// How sockets receive into the arena. Default: half of its slots, 1024 at most, lie ready for
+    /// the kernel.
     pub fn ring(mut self, ring: BufferRingOptions) -> PoolBuilder {
         self.ring = ring;
         self
@@ -104,31 +105,36 @@ impl PoolBuilder {
         self
     }
 
-    /// Messages that may wait for one stream; then its socket is paused until the stream takes them, and the peer feels it.
-    /// Default: 64, or an eighth of the arena's slots if that is less.
+    /// Messages that may wait for one stream; then its socket is paused until the stream takes
+    /// them, and the peer feels it. Default: 64, or an eighth of the arena's slots if that is less.
     pub fn messages_max(mut self, messages: usize) -> PoolBuilder {
         self.messages_max = messages.max(1);
         self
     }
 
-    /// Gives the ring a thread of its own in any case, also inside a runtime of one thread: where tasks block for long, or where the runtime is driven
-    /// by changing threads.
+    /// Gives the ring a thread of its own in any case, also inside a runtime of one thread: where
+    /// tasks block for long, or where the runtime is driven by changing threads.
     pub fn own_thread(mut self) -> PoolBuilder {
         self.own_thread = true;
         self
     }
 
-    /// Has the pool's own thread run as a batch job (`SCHED_BATCH`, [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)):
-    /// when something arrives while its core is busy, it lets what runs there finish its turn, instead of interrupting it message by message.
+    /// Has the pool's own thread run as a batch job (`SCHED_BATCH`,
+    /// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)): when something arrives
+    /// while its core is busy, it lets what runs there finish its turn, instead of interrupting it
+    /// message by message.
     ///
-    /// For throughput, where cores are few and busy. A core that is idle takes the thread at once all the same; but beside something that
-    /// never sleeps, a message may wait for some milliseconds. Without a thread of its own the pool has nothing to schedule, and this does nothing.
+    /// For throughput, where cores are few and busy. A core that is idle takes the thread at once
+    /// all the same; but beside something that never sleeps, a message may wait for some
+    /// milliseconds. Without a thread of its own the pool has nothing to schedule, and this does
+    /// nothing.
     pub fn batch_scheduling(mut self, yes: bool) -> PoolBuilder {
         self.batch_scheduling = yes;
         self
     }
 
-    /// Makes the pool: on the runtime of one thread that this thread is in, or with a thread of its own.
+    /// Makes the pool: on the runtime of one thread that this thread is in, or with a thread of its
+    /// own.
     ///
     /// # Errors
     ///
@@ -138,7 +144,8 @@ impl PoolBuilder {
     ///
     /// Inside a runtime of one thread whose I/O is not enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let is_on_one_thread = |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let is_on_one_thread =
+            |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
         match Handle::try_current() {
             Ok(handle) if is_on_one_thread(&handle) && !self.own_thread => self.build_task(&handle),
             _ => self.build_thread(),
@@ -162,7 +169,8 @@ impl PoolBuilder {
             if batch_scheduling && let Err(error) = scheduling::run_as_batch() {
                 tracing::warn!(%error, "the pool's thread is scheduled like any other");
             }
-            let turner = start(driver, &receiving, ring).and_then(|(driver, ring)| Turner::new(driver, ring));
+            let turner = start(driver, &receiving, ring)
+                .and_then(|(driver, ring)| Turner::new(driver, ring));
             drop(receiving);
             match turner {
                 Ok(turner) if told.send(Ok(turner.mailbox())).is_ok() => turner.run(),
@@ -185,7 +193,7 @@ fn start(
     options: BufferRingOptions,
 ) -> Result<(Driver, BufferRingId), PoolError> {
     let mut driver = driver.build()?;
-    let ring = driver.buffer_ring(arena, options)?;
+    let ring = driver.register_buffer_ring(arena, options)?;
     driver.register(arena)?;
     Ok((driver, ring))
 }
@@ -245,7 +253,8 @@ impl Pool {
         Ok((RecvStream::new(Arc::clone(&self.shared), socket.into()), half))
     }
 
-    /// A file to read and write through the pool. The pool owns it: keep a clone (`try_clone`) of what you go on using.
+    /// A file to read and write through the pool. The pool owns it: keep a clone (`try_clone`) of
+    /// what you go on using.
     ///
     /// # Errors
     ///
@@ -268,13 +277,14 @@ impl Pool {
         &self.shared.arena
     }
 
-    /// Ends everything in good order: sockets are closed, what is under way is cancelled, and the kernel lets go of all memory. Streams and operations that are still there end with
+    /// Ends everything in good order: sockets are closed, what is under way is cancelled, and the
+    /// kernel lets go of all memory. Streams and operations that are still there end with
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were handed out stay valid.
     ///
     /// # Errors
     ///
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already.
-    pub async fn shutdown(self) -> io::Result<Drained> {
+    pub async fn shutdown(self) -> io::Result<DrainReport> {
         let (answer, answered) = oneshot::channel();
         self.shared.mailbox.post(Command::Shutdown { answer: Some(answer) });
         answered.await.map_err(|_| is_shut_down())

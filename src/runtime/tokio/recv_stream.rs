@@ -16,11 +16,14 @@ use super::mailbox::Command;
 use super::pool::Shared;
 use crate::sync::Arc;
 
-/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of `io::Result<Bytes>`.
+/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of
+/// `io::Result<Bytes>`.
 ///
-/// The bytes may be kept, cloned, sent to other threads; the last drop frees the slot. Dropping the stream closes its side of the socket.
+/// The bytes may be kept, cloned, sent to other threads; the last drop frees the slot. Dropping the
+/// stream closes its side of the socket.
 ///
-/// With `tokio_util::io::StreamReader` it is an `AsyncRead`, and with `FramedRead` on top of that a stream of frames.
+/// With `tokio_util::io::StreamReader` it is an `AsyncRead`, and with `FramedRead` on top of that a
+/// stream of frames.
 pub struct RecvStream {
     inbox: Arc<Inbox>,
     /// Taken out of the inbox, and not handed out yet.
@@ -36,11 +39,13 @@ impl RecvStream {
         RecvStream { inbox, taken: VecDeque::new(), shared, finished: false }
     }
 
-    /// The next bytes, never empty; `None` when the peer has finished. Dropping the future loses nothing.
+    /// The next bytes, never empty; `None` when the peer has finished. Dropping the future loses
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down. Nothing comes after that.
+    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
+    /// down. Nothing comes after that.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
     }

@@ -1,7 +1,8 @@
 //! How the system schedules the pool's thread.
 //!
-//! On a core that others keep busy, an ordinary thread that wakes up for a message interrupts what runs there. Messages that come one
-//! by one then cost two changes of threads each; a batch job is let in when the other sleeps, and takes them together.
+//! On a core that others keep busy, an ordinary thread that wakes up for a message interrupts what
+//! runs there. Messages that come one by one then cost two changes of threads each; a batch job is
+//! let in when the other sleeps, and takes them together.
 //!
 //! # Safety
 //!
@@ -10,7 +11,8 @@
 
 use std::io;
 
-/// Has this thread interrupt nobody when it wakes up. Needs no privilege: see [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html).
+/// Has this thread interrupt nobody when it wakes up. Needs no privilege: see
+/// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html).
 pub(super) fn run_as_batch() -> io::Result<()> {
     const THIS_THREAD: libc::pid_t = 0;
     let parameters = libc::sched_param { sched_priority: 0 };

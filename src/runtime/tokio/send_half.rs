@@ -15,10 +15,12 @@ use super::socket::Plain;
 use crate::sync::Arc;
 use crate::uring::{Payload, SendOptions};
 
-/// The writing side of a socket: an `AsyncWrite`, and zero-copy sends of what lies in the pool's arena.
+/// The writing side of a socket: an `AsyncWrite`, and zero-copy sends of what lies in the pool's
+/// arena.
 ///
-/// Both go out in the order in which they were begun. Dropping it does not end the connection while the [`RecvStream`](super::RecvStream)
-/// is there; `shutdown` tells the peer that nothing more comes.
+/// Both go out in the order in which they were begun. Dropping it does not end the connection while
+/// the [`RecvStream`](super::RecvStream) is there; `shutdown` tells the peer that nothing more
+/// comes.
 pub struct SendHalf {
     /// Watched for writing only, so that what arrives wakes nobody.
     socket: AsyncFd<Plain>,
@@ -39,15 +41,17 @@ impl SendHalf {
         Ok(SendHalf { socket, shared, key: None, outstanding: None })
     }
 
-    /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it, from where it lies: zero-copy from
-    /// [`SendOptions::ZERO_COPY_FROM`] bytes on, if it lies in the pool's arena.
+    /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
+    /// from where it lies: zero-copy from [`SendOptions::ZERO_COPY_FROM`] bytes on, if it lies in
+    /// the pool's arena.
     ///
-    /// Ready when the kernel is done with the memory, which for a zero-copy send is when the peer has acknowledged it. If the future is dropped
-    /// the send goes on.
+    /// Ready when the kernel is done with the memory, which for a zero-copy send is when the peer
+    /// has acknowledged it. If the future is dropped the send goes on.
     ///
     /// # Errors
     ///
-    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down.
+    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
+    /// down.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -80,7 +84,11 @@ impl SendHalf {
     /// # Errors
     ///
     /// As for `send`.
-    pub async fn send_with(&mut self, memory: impl Into<Payload>, options: SendOptions) -> io::Result<()> {
+    pub async fn send_with(
+        &mut self,
+        memory: impl Into<Payload>,
+        options: SendOptions,
+    ) -> io::Result<()> {
         let payload = memory.into();
         std::future::poll_fn(|context| self.poll_outstanding(context)).await?;
         let key = self.key()?;

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ::tokio::net::{TcpStream, UnixStream};
 
-/// Streams of tokio that a pool receives from: [`TcpStream`] and [`UnixStream`]. Nobody else implements it.
+/// Streams of tokio that a pool receives from: [`TcpStream`] and [`UnixStream`]. Nobody else
+/// implements it.
 pub trait Socket: sealed::IntoPlain {}
 
 impl Socket for TcpStream {}

@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: promising tokio-uring that a lent buffer's memory stays where it is. It lies in a slot (or, after a
-//! spill, on the heap), and moving the loan moves only the pointer to it. The bytes are the loan's alone, or shared by readers only.
+//! Unsafe here: promising tokio-uring that a lent buffer's memory stays where it is. It lies in a
+//! slot (or, after a spill, on the heap), and moving the loan moves only the pointer to it. The
+//! bytes are the loan's alone, or shared by readers only.
 #![allow(unsafe_code)]
 
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
@@ -14,10 +15,11 @@ use crate::runtime::loan::{Lend, Loan};
 
 /// A buffer, or frozen bytes, for tokio-uring's own methods.
 ///
-/// What is read overwrites the buffer from its start, and its length becomes the number of bytes read.
+/// What is read overwrites the buffer from its start, and its length becomes the number of bytes
+/// read.
 ///
-/// A loan whose operation was abandoned and is still running when the runtime ends is quarantined: call [`drain`](super::drain)
-/// first.
+/// A loan whose operation was abandoned and is still running when the runtime ends is quarantined:
+/// call [`drain`](super::drain) first.
 ///
 /// # Panics
 ///
@@ -44,7 +46,8 @@ pub fn lend<B: Lend>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
-// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are initialised.
+// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
+// initialised.
 unsafe impl<B: Lend> IoBuf for Loan<B> {
     fn stable_ptr(&self) -> *const u8 {
         self.expose(Reaper::known_session());

@@ -7,8 +7,9 @@
 //! | the same on registered memory | [`Registered`] |
 //! | before the runtime ends | [`drain`] |
 //!
-//! What is read freezes into [`Bytes`](bytes::Bytes), which may leave the thread; tokio-uring's own fixed buffers may not.
-//! Multishot receives, buffer rings and zero-copy sends on TCP are beyond what tokio-uring lets another crate submit.
+//! What is read freezes into [`Bytes`](bytes::Bytes), which may leave the thread; tokio-uring's own
+//! fixed buffers may not. Multishot receives, buffer rings and zero-copy sends on TCP are beyond
+//! what tokio-uring lets another crate submit.
 //!
 //! ```
 //! use std::num::NonZeroUsize;
@@ -37,4 +38,4 @@ mod registered;
 pub use buf::lend;
 pub use operation::{Descriptor, Operation, read, read_at, write, write_at};
 pub use reaper::drain;
-pub use registered::{RegisterError, Registered};
+pub use registered::{AttachError, Registered};

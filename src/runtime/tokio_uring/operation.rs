@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: saying how many bytes of a buffer the kernel has written. The entry's address and length are those of the item that
-//! travels with the operation, which is not touched until its completion and never freed without one.
+//! Unsafe here: saying how many bytes of a buffer the kernel has written. The entry's address and
+//! length are those of the item that travels with the operation, which is not touched until its
+//! completion and never freed without one.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -23,7 +24,8 @@ use crate::buffer::Buffer;
 use crate::runtime::loan::Lend;
 use crate::runtime::session::Session;
 
-/// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and `UdpSocket`.
+/// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and
+/// `UdpSocket`.
 pub trait Descriptor: sealed::Sealed + AsRawFd + 'static {}
 
 mod sealed {
@@ -44,7 +46,8 @@ descriptors!(
     ::tokio_uring::net::UdpSocket
 );
 
-/// Reads from a socket, or from a file at its own position, into the buffer; its length becomes the number of bytes read.
+/// Reads from a socket, or from a file at its own position, into the buffer; its length becomes the
+/// number of bytes read.
 ///
 /// # Panics
 ///
@@ -80,11 +83,16 @@ pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
-pub fn read_at(file: &Rc<::tokio_uring::fs::File>, buffer: Buffer, offset: u64) -> Operation<Buffer> {
+pub fn read_at(
+    file: &Rc<::tokio_uring::fs::File>,
+    buffer: Buffer,
+    offset: u64,
+) -> Operation<Buffer> {
     Operation::read(Place::unregistered(), file, buffer, offset)
 }
 
-/// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position; maybe not all of them.
+/// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position; maybe
+/// not all of them.
 ///
 /// # Panics
 ///
@@ -105,7 +113,8 @@ pub fn write_at<B: Lend>(file: &Rc<::tokio_uring::fs::File>, item: B, offset: u6
 /// The offset that means: where the file stands. Sockets take no other.
 pub(super) const OWN_POSITION: u64 = u64::MAX;
 
-/// Where an operation runs, found out before anything is in flight: finding it panics outside a tokio-uring runtime.
+/// Where an operation runs, found out before anything is in flight: finding it panics outside a
+/// tokio-uring runtime.
 pub(super) struct Place {
     pub(super) reaper: Rc<Reaper>,
     /// The entry of the ring's table that holds the memory.
@@ -120,8 +129,9 @@ impl Place {
 
 /// A read or a write under way; gives its result and the memory back.
 ///
-/// It runs whether it is polled or not. When it is dropped, its slot stays in use until the kernel has completed the operation: a read
-/// from a silent socket goes on until [`drain`](super::drain) cancels it, and takes what arrives with it.
+/// It runs whether it is polled or not. When it is dropped, its slot stays in use until the kernel
+/// has completed the operation: a read from a silent socket goes on until [`drain`](super::drain)
+/// cancels it, and takes what arrives with it.
 #[must_use = "the memory comes back with the result"]
 pub struct Operation<B: Lend> {
     in_flight: Option<InFlightOneshot<Held<B>, Finish<B>>>,
@@ -139,11 +149,14 @@ impl Operation<Buffer> {
         let descriptor = types::Fd(from.as_raw_fd());
         let (start, len) = (buffer.as_mut_ptr(), entry_len(buffer.capacity()));
         let entry = match place.index {
-            Some(index) => opcode::ReadFixed::new(descriptor, start, len, index).offset(offset).build(),
+            Some(index) => {
+                opcode::ReadFixed::new(descriptor, start, len, index).offset(offset).build()
+            }
             None => opcode::Read::new(descriptor, start, len).offset(offset).build(),
         };
         let settle = |buffer: &mut Buffer, read| {
-            // SAFETY: the kernel wrote this many bytes from the start on, and no more than the capacity that it was given.
+            // SAFETY: the kernel wrote this many bytes from the start on, and no more than the
+            // capacity that it was given.
             unsafe { buffer.set_len(read) };
         };
         Operation::submit(place.reaper, from, buffer, entry, settle)
@@ -151,11 +164,18 @@ impl Operation<Buffer> {
 }
 
 impl<B: Lend> Operation<B> {
-    pub(super) fn write<D: Descriptor>(place: Place, to: &Rc<D>, item: B, offset: u64) -> Operation<B> {
+    pub(super) fn write<D: Descriptor>(
+        place: Place,
+        to: &Rc<D>,
+        item: B,
+        offset: u64,
+    ) -> Operation<B> {
         let descriptor = types::Fd(to.as_raw_fd());
         let (start, len) = (item.as_ref().as_ptr(), entry_len(item.as_ref().len()));
         let entry = match place.index {
-            Some(index) => opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build(),
+            Some(index) => {
+                opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build()
+            }
             None => opcode::Write::new(descriptor, start, len).offset(offset).build(),
         };
         Operation::submit(place.reaper, to, item, entry, |_, _| {})

@@ -1,9 +1,10 @@
 //! Who sees the completions of abandoned operations.
 //!
-//! tokio-uring forgets the result of an operation whose future is dropped: its buffer is then dropped either with the
-//! completion or, at shutdown, before it, and nothing tells which. So an [`Operation`](super::Operation) that is dropped is not
-//! dropped: a task of the runtime adopts it and awaits it. What that task cannot await any more, because the runtime
-//! drops its tasks, has no proof of completion and is quarantined.
+//! tokio-uring forgets the result of an operation whose future is dropped: its buffer is then
+//! dropped either with the completion or, at shutdown, before it, and nothing tells which. So an
+//! [`Operation`](super::Operation) that is dropped is not dropped: a task of the runtime adopts it
+//! and awaits it. What that task cannot await any more, because the runtime drops its tasks, has no
+//! proof of completion and is quarantined.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -40,7 +41,8 @@ impl Reaper {
     /// The reaper of the runtime that this thread is in, and has not ended.
     pub(super) fn known() -> Option<Rc<Reaper>> {
         let runtime = Handle::try_current().ok()?.id();
-        REAPERS.with_borrow(|reapers| reapers.iter().find(|reaper| reaper.runtime == runtime).cloned())
+        REAPERS
+            .with_borrow(|reapers| reapers.iter().find(|reaper| reaper.runtime == runtime).cloned())
     }
 
     pub(super) fn known_session() -> Option<Rc<Session>> {
@@ -56,7 +58,8 @@ impl Reaper {
 
     #[cold]
     fn start() -> Rc<Reaper> {
-        let handle = Handle::try_current().expect("a tokio-uring runtime must be running on this thread");
+        let handle =
+            Handle::try_current().expect("a tokio-uring runtime must be running on this thread");
         // Panics here, before anything is at stake, if this is another kind of runtime.
         drop(UnsubmittedOneshot::new((), Forget, opcode::Nop::new().build()).submit());
         let reaper = Rc::new(Reaper {
@@ -89,7 +92,10 @@ impl Reaper {
     fn cancel_orphans(&self) {
         for orphan in &*self.orphans.borrow() {
             let target = types::CancelBuilder::fd(types::Fd(orphan.descriptor)).all();
-            drop(UnsubmittedOneshot::new((), Forget, opcode::AsyncCancel2::new(target).build()).submit());
+            drop(
+                UnsubmittedOneshot::new((), Forget, opcode::AsyncCancel2::new(target).build())
+                    .submit(),
+            );
         }
     }
 }
@@ -132,15 +138,17 @@ impl OneshotOutputTransform for Forget {
     fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
 }
 
-/// Waits until the kernel uses no slot through this runtime any more: the last thing to do before the runtime ends.
+/// Waits until the kernel uses no slot through this runtime any more: the last thing to do before
+/// the runtime ends.
 ///
-/// Abandoned operations of [`read`](super::read), [`write`](super::write), [`read_at`](super::read_at),
-/// [`write_at`](super::write_at) and [`Registered`](super::Registered) are cancelled first, with everything else that is running on
-/// their descriptors. Loans given to tokio-uring's own methods are waited for as long as they take: shut their sockets down before.
-/// A [`Loan`](crate::Loan) that was used and is still held counts too.
+/// Abandoned operations of [`read`](super::read), [`write`](super::write),
+/// [`read_at`](super::read_at), [`write_at`](super::write_at) and [`Registered`](super::Registered)
+/// are cancelled first, with everything else that is running on their descriptors. Loans given to
+/// tokio-uring's own methods are waited for as long as they take: shut their sockets down before. A
+/// [`Loan`](crate::Loan) that was used and is still held counts too.
 ///
-/// Without it slots of operations that are still running when the runtime ends are quarantined: nothing is overwritten, but they are
-/// lost to the arena.
+/// Without it slots of operations that are still running when the runtime ends are quarantined:
+/// nothing is overwritten, but they are lost to the arena.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;

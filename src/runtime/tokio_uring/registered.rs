@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: telling tokio-uring's registry where the arena's memory lies. Each token keeps an arena handle, so the memory outlives
-//! its registration; the registry is private and nothing is ever checked out of it, so it gives no second way to the bytes.
+//! Unsafe here: telling tokio-uring's registry where the arena's memory lies. Each token keeps an
+//! arena handle, so the memory outlives its registration; the registry is private and nothing is
+//! ever checked out of it, so it gives no second way to the bytes.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -28,7 +29,7 @@ const ENTRY_BYTES_MAX: usize = 1 << 30;
 /// An arena that could not be registered with tokio-uring's ring.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RegisterError {
+pub enum AttachError {
     /// The runtime has registered buffers already: it has one table.
     #[error("this tokio-uring runtime has registered buffers already: register one arena, once")]
     TableTaken,
@@ -55,12 +56,14 @@ pub enum RegisterError {
 
 /// An arena registered with the ring of the tokio-uring runtime that it was made in.
 ///
-/// Reads into its buffers and writes from its bytes, frozen or not, use the registered memory: the kernel need not pin pages for each
-/// operation, which pays for `O_DIRECT`. Memory from elsewhere goes the unregistered way. Up to 1024 slots each have an entry of
-/// their own, whose number is the slot's index; of more slots several share one entry.
+/// Reads into its buffers and writes from its bytes, frozen or not, use the registered memory: the
+/// kernel need not pin pages for each operation, which pays for `O_DIRECT`. Memory from elsewhere
+/// goes the unregistered way. Up to 1024 slots each have an entry of their own, whose number is the
+/// slot's index; of more slots several share one entry.
 ///
-/// Lives on its thread, and in its runtime: used in another, its operations go the unregistered way. The registration lasts until
-/// [`unregister`](Registered::unregister) or the end of the runtime.
+/// Lives on its thread, and in its runtime: used in another, its operations go the unregistered
+/// way. The registration lasts until [`unregister`](Registered::unregister) or the end of the
+/// runtime.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -96,33 +99,35 @@ impl Registered {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: the runtime's table is taken, the arena is too large for it, or the kernel will not pin the memory.
+    /// [`AttachError`]: the runtime's table is taken, the arena is too large for it, or the kernel
+    /// will not pin the memory.
     ///
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn new(arena: &FixedArena) -> Result<Registered, RegisterError> {
+    pub fn new(arena: &FixedArena) -> Result<Registered, AttachError> {
         let reaper = Reaper::current();
         let bytes = arena.handle().region.len();
         let slots_per_entry = arena.slot_count().div_ceil(ENTRIES_MAX);
         if slots_per_entry > 1 && slots_per_entry * arena.slot_capacity() > ENTRY_BYTES_MAX
             || arena.slot_capacity() > ENTRY_BYTES_MAX
         {
-            return Err(RegisterError::TooLarge { bytes });
+            return Err(AttachError::TooLarge { bytes });
         }
         let tokens = Token::cut(arena, slots_per_entry);
         // Not left to tokio-uring, which would register the first 1024 and say nothing.
         assert!(tokens.len() <= ENTRIES_MAX, "{} entries, at most {ENTRIES_MAX}", tokens.len());
         let registry = FixedBufRegistry::new(tokens);
         registry.register().map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) => RegisterError::TableTaken,
-            Some(libc::ENOMEM) => RegisterError::MemoryLocked { bytes },
-            _ => RegisterError::Kernel(error),
+            Some(libc::EBUSY) => AttachError::TableTaken,
+            Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
+            _ => AttachError::Kernel(error),
         })?;
         Ok(Registered { arena: arena.clone(), slots_per_entry, registry, reaper })
     }
 
-    /// Slots that share one entry of the kernel's table: 1 means that a slot's index is its registered-buffer index.
+    /// Slots that share one entry of the kernel's table: 1 means that a slot's index is its
+    /// registered-buffer index.
     pub fn slots_per_entry(&self) -> usize {
         self.slots_per_entry
     }
@@ -167,7 +172,8 @@ impl Registered {
         Operation::write(place, to, item, OWN_POSITION)
     }
 
-    /// Takes the registration back. The kernel finishes what is under way with the registered memory first.
+    /// Takes the registration back. The kernel finishes what is under way with the registered
+    /// memory first.
     ///
     /// # Errors
     ///
@@ -180,13 +186,15 @@ impl Registered {
         self.registry.unregister()
     }
 
-    /// The runtime that this thread is in, and the entry of its table that holds `item`: none if the arena is registered with another,
-    /// or if `item` is of another arena.
+    /// The runtime that this thread is in, and the entry of its table that holds `item`: none if
+    /// the arena is registered with another, or if `item` is of another arena.
     fn place_of<B: Lend>(&self, item: &B) -> Place {
         let reaper = Reaper::current();
         let index = match Rc::ptr_eq(&reaper, &self.reaper) {
             // At most `ENTRIES_MAX`: it fits.
-            true => item.slot_in(&self.arena).map(|slot| (slot as usize / self.slots_per_entry) as u16),
+            true => {
+                item.slot_in(&self.arena).map(|slot| (slot as usize / self.slots_per_entry) as u16)
+            }
             false => None,
         };
         Place { reaper, index }
@@ -224,7 +232,8 @@ impl Token {
     }
 }
 
-// SAFETY: memory of the arena, which the handle beside it keeps where it is; nothing is claimed to be initialised.
+// SAFETY: memory of the arena, which the handle beside it keeps where it is; nothing is claimed to
+// be initialised.
 unsafe impl IoBuf for Token {
     fn stable_ptr(&self) -> *const u8 {
         self.start

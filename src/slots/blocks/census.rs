@@ -24,35 +24,44 @@ impl BlockMap {
             .sum()
     }
 
-    /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than it.
+    /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than
+    /// it.
     pub(crate) fn live_units_in(&self, first: u32, order: u32) -> u64 {
         let (at, bit) = self.levels.place(first, order);
         let mask = self.levels.order(order).mask_at(bit);
-        let own = u64::from((self.load(at).claimed(at.level) & mask).count_ones()) << (4 * at.level);
+        let own =
+            u64::from((self.load(at).claimed(at.level) & mask).count_ones()) << (4 * at.level);
         let below = (0..at.level).flat_map(|level| {
             // Words of lower levels lie in the place as a whole.
             let word = At { level, index: 0 }.order();
-            (first >> word..(first >> word) + (1 << (order - word))).map(move |index| At { level, index })
+            (first >> word..(first >> word) + (1 << (order - word)))
+                .map(move |index| At { level, index })
         });
         own + below
             .map(|at| u64::from(self.load(at).claimed(at.level).count_ones()) << (4 * at.level))
             .sum::<u64>()
     }
 
-    /// Hands each claimed block to `each`, with the units of it that are claimed; `order_at` knows the order of the block that
-    /// starts at a unit.
+    /// Hands each claimed block to `each`, with the units of it that are claimed; `order_at` knows
+    /// the order of the block that starts at a unit.
     pub(crate) fn each_block(&self, order_at: impl Fn(u32) -> u32, mut each: impl FnMut(u32, u64)) {
         for at in self.levels.iter() {
             self.each_block_in(at, &order_at, &mut each);
         }
     }
 
-    fn each_block_in(&self, at: At, order_at: &impl Fn(u32) -> u32, each: &mut impl FnMut(u32, u64)) {
+    fn each_block_in(
+        &self,
+        at: At,
+        order_at: &impl Fn(u32) -> u32,
+        each: &mut impl FnMut(u32, u64),
+    ) {
         let mut claimed = self.load(at).claimed(at.level) & !self.levels.pinned(at.level);
         while claimed != 0 {
             let bit = claimed.trailing_zeros();
             let first = first_unit(at, bit);
-            // While blocks come and go the order may be another's: keep to this word, and to what is claimed.
+            // While blocks come and go the order may be another's: keep to this word, and to what
+            // is claimed.
             let span = order_at(first).saturating_sub(4 * at.level).min(SPAN_MAX);
             let run = claimed & (run_mask(span) << bit);
             claimed &= !run;
@@ -119,7 +128,10 @@ impl BlockMap {
             .max();
         let occupied = self.occupied_but_for_empties(at, word);
         let own = longest_span(occupied).map(|span| 4 * at.level + span);
-        Part { empty: occupied & !self.levels.pinned(at.level) == 0, largest: own.max(largest_below) }
+        Part {
+            empty: occupied & !self.levels.pinned(at.level) == 0,
+            largest: own.max(largest_below),
+        }
     }
 
     /// Occupied bits, where children that are open and empty count as free.

@@ -64,7 +64,8 @@ impl Fields {
     /// Bit `c` for each child whose field is at least `field`.
     #[inline]
     pub(super) fn at_least(self, field: u32) -> u32 {
-        // Four-bit fields in bytes, so that adding `128 - field` carries into bit 7 from `field` on.
+        // Four-bit fields in bytes, so that adding `128 - field` carries into bit 7 from `field`
+        // on.
         let compare = |fields: u64| {
             let carried = (fields & (BYTES * 0xF)) + BYTES * u64::from(128 - field);
             // Gathers bit 7 of each byte: byte `i` to bit `i`.
@@ -95,8 +96,8 @@ impl Fields {
     }
 }
 
-/// One word of fields per node from level 2 on. Rows need no hints: the 16 below one node share two cache lines, and
-/// looking at them is as cheap.
+/// One word of fields per node from level 2 on. Rows need no hints: the 16 below one node share two
+/// cache lines, and looking at them is as cheap.
 pub(super) struct Hints {
     fields: Lines,
     /// Where the words of level 2 begin.
@@ -136,11 +137,23 @@ impl Hints {
     }
 
     /// Replaces one child's field unless anything changed since `seen`; tells whether it did.
-    pub(super) fn lower(&self, levels: &Levels, node: At, seen: Fields, child: u32, to: u32) -> bool {
+    pub(super) fn lower(
+        &self,
+        levels: &Levels,
+        node: At,
+        seen: Fields,
+        child: u32,
+        to: u32,
+    ) -> bool {
         to < seen.get(child)
             && self
                 .word(levels, node)
-                .compare_exchange(seen.0, seen.with(child, to).0, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(
+                    seen.0,
+                    seen.with(child, to).0,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
                 .is_ok()
     }
 
@@ -192,10 +205,13 @@ mod tests {
     fn comparing_all_fields_at_once_is_comparing_each() {
         let mut random = 1u64;
         for _ in 0..1000 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let fields = Fields(random);
             for field in 0..=FIELD_MAX {
-                let each = (0..16).fold(0, |mask, c| mask | (u32::from(fields.get(c) >= field) << c));
+                let each =
+                    (0..16).fold(0, |mask, c| mask | (u32::from(fields.get(c) >= field) << c));
                 assert_eq!(fields.at_least(field), each);
             }
             let of = (random >> 7) as u32 & 0xFFFF;

@@ -28,8 +28,8 @@ impl BlockMap {
         let (At { index, .. }, bit) = self.levels.place(first, order);
         let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
-        // A free that its thread remembers will most likely be gone back to: the hints need not know. Others find it all the
-        // same, see `search`.
+        // A free that its thread remembers will most likely be gone back to: the hints need not
+        // know. Others find it all the same, see `search`.
         let forgotten = match self.trails.of(order) {
             Some(trail) => trail.push_freed(index),
             None => Some(index),
@@ -68,8 +68,9 @@ impl BlockMap {
             .iter()
             .filter(|&at| {
                 // AcqRel: Acquire pairs with the frees' Release (`exchange`), so that who gives the
-                // memory back because nothing was claimed sees the last owners' writes; Release pairs
-                // with their Acquire, so that a free that learns of the closing sees what came before.
+                // memory back because nothing was claimed sees the last owners' writes; Release
+                // pairs with their Acquire, so that a free that learns of the closing sees what
+                // came before.
                 let before = self.word(at).fetch_or(Word::CLOSED_FLAG, Ordering::AcqRel);
                 Word::from_bits(before).claimed(at.level) & !self.levels.pinned(at.level) == 0
             })
@@ -82,8 +83,8 @@ impl BlockMap {
         for at in self.levels.iter() {
             // Acquire: as the exchange below, where the mark was set already.
             if !self.load(at).has_waiters() {
-                // AcqRel: Acquire pairs with the Release of frees that came before the mark, so that
-                // the look that follows sees them; Release publishes the waiter's entry to the
+                // AcqRel: Acquire pairs with the Release of frees that came before the mark, so
+                // that the look that follows sees them; Release publishes the waiter's entry to the
                 // frees that see the mark.
                 self.word(at).fetch_or(Word::WAITERS_FLAG, Ordering::AcqRel);
             }
@@ -121,12 +122,20 @@ fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> Freed {
         if heed_waiters && now.has_waiters() {
             return Freed::Waiters;
         }
-        assert!(now.claimed(step.level) & step.mask == step.mask, "block freed that is not claimed");
+        assert!(
+            now.claimed(step.level) & step.mask == step.mask,
+            "block freed that is not claimed"
+        );
         let after = now.without_claim(step.mask);
-        // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`) and of
-        // the last free; Acquire pairs with the Release of the closing and of the word's other
+        // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`) and
+        // of the last free; Acquire pairs with the Release of the closing and of the word's other
         // frees, whose blocks the last one gives back with its own.
-        match shared.compare_exchange_weak(now.bits(), after.bits(), Ordering::AcqRel, Ordering::Acquire) {
+        match shared.compare_exchange_weak(
+            now.bits(),
+            after.bits(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
             Ok(_) if after.is_closed() && after.claimed(step.level) & !step.pinned == 0 => {
                 return Freed::Drained;
             }

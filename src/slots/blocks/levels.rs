@@ -78,7 +78,8 @@ impl Order {
         self.offset as usize + index as usize
     }
 
-    /// Where the hint is that tells of the level's word number `index`: position in the array of hints, and which field.
+    /// Where the hint is that tells of the level's word number `index`: position in the array of
+    /// hints, and which field.
     #[inline]
     pub(super) fn hint_position(&self, index: u32) -> (usize, u32) {
         let word = index >> self.hint_shift;
@@ -202,8 +203,9 @@ impl Levels {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {
-        (0..=self.top)
-            .flat_map(|level| (0..self.words_at(level) as u32).map(move |index| At { level, index }))
+        (0..=self.top).flat_map(|level| {
+            (0..self.words_at(level) as u32).map(move |index| At { level, index })
+        })
     }
 }
 

@@ -14,8 +14,9 @@ pub(super) struct Lines(Box<[Line]>);
 impl Lines {
     /// `None` if there is no memory for them.
     pub(super) fn new(len: usize, bits: impl Fn(usize) -> u64) -> Option<Lines> {
-        let line =
-            |line: usize| Line(std::array::from_fn(|word| AtomicU64::new(bits(line * CHILDREN + word))));
+        let line = |line: usize| {
+            Line(std::array::from_fn(|word| AtomicU64::new(bits(line * CHILDREN + word))))
+        };
         let count = len.div_ceil(CHILDREN);
         let mut lines = Vec::new();
         lines.try_reserve_exact(count).ok()?;
@@ -30,18 +31,21 @@ impl Lines {
 }
 
 const SEATS_MAX: usize = 32;
-/// Orders that have trails. Larger blocks are few; their words are near the root, and searching there is short.
+/// Orders that have trails. Larger blocks are few; their words are near the root, and searching
+/// there is short.
 const ORDERS: usize = 12;
 /// Rows for each seat: so many that the trails are a thousandth of the region at most.
 const ROWS_PER_SEAT: usize = 256;
-/// For each thread and order, the words that served or were freed last. Each seat is on lines of its
-/// own, so that a claim in the steady state writes no line that another thread reads.
+/// For each thread and order, the words that served or were freed last. Each seat is on lines of
+/// its own, so that a claim in the steady state writes no line that another thread reads.
 ///
-/// Going back to where a block of the same order was freed is what makes a claim cheap when blocks of many
-/// sizes come and go, and it reuses a hole of exactly the right size. The memory itself is free for everybody.
+/// Going back to where a block of the same order was freed is what makes a claim cheap when blocks
+/// of many sizes come and go, and it reuses a hole of exactly the right size. The memory itself is
+/// free for everybody.
 pub(super) struct Trails(Box<[CachePadded<[Trail; ORDERS]>]>);
 
-/// The words of the latest frees, the newest first, which no claim has gone back to yet; and the word that served last.
+/// The words of the latest frees, the newest first, which no claim has gone back to yet; and the
+/// word that served last.
 ///
 /// All Relaxed: a trail only says where to look first. Threads that share a seat may confuse it.
 pub(super) struct Trail {
@@ -81,7 +85,9 @@ impl Trails {
     /// All that any thread remembers of frees: order and word.
     pub(super) fn all_freed(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.0.iter().flat_map(|seat| {
-            (0..).zip(seat.iter()).flat_map(|(order, trail)| trail.freed().map(move |index| (order, index)))
+            (0..)
+                .zip(seat.iter())
+                .flat_map(|(order, trail)| trail.freed().map(move |index| (order, index)))
         })
     }
 

@@ -149,7 +149,9 @@ impl BlockMap {
 
     /// Replaces exactly `from`. AcqRel: see [`load`](Self::load).
     fn replace(&self, at: At, from: Word, to: Word) -> bool {
-        self.word(at).compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.word(at)
+            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 }
 

@@ -31,8 +31,8 @@ fn run_starts(occupied: u32, span: u32) -> u32 {
 
 /// The starts of clear runs of every span.
 ///
-/// No branches, here and below: what is free is as good as random, and a branch that the processor cannot
-/// foresee costs more than all this arithmetic.
+/// No branches, here and below: what is free is as good as random, and a branch that the processor
+/// cannot foresee costs more than all this arithmetic.
 #[inline]
 fn all_run_starts(occupied: u32) -> [u32; SPANS] {
     let mut starts = [!occupied; SPANS];

@@ -28,7 +28,8 @@ impl BlockMap {
         found
     }
 
-    /// Keeps threads apart: a thread's first claim opens a word of its own, and rows are looked for beside the last one.
+    /// Keeps threads apart: a thread's first claim opens a word of its own, and rows are looked for
+    /// beside the last one.
     fn search_nearby(&self, at: At, trail: &Trail, known: &Order, order: u32) -> Option<u32> {
         if trail.is_cold() {
             trail.set_served(at.index);
@@ -50,7 +51,9 @@ impl BlockMap {
             return false;
         }
         let word = self.load(parent);
-        if word.is_sealed() || (word.child(child) == Child::Free && !self.hand_down(parent, word, child)) {
+        if word.is_sealed()
+            || (word.child(child) == Child::Free && !self.hand_down(parent, word, child))
+        {
             return false;
         }
         self.enter(parent, child, 0) != Entered::Gone
@@ -67,8 +70,8 @@ impl BlockMap {
         true
     }
 
-    /// From the root into whichever part promises the least that is enough, so that full parts fill up and empty ones stay
-    /// whole for those who need them; then everywhere.
+    /// From the root into whichever part promises the least that is enough, so that full parts fill
+    /// up and empty ones stay whole for those who need them; then everywhere.
     pub(super) fn search(&self, order: u32) -> Option<u32> {
         let level = self.levels.level_of(order);
         let by_hints = || self.visit(self.levels.root(), &mut Pass::new(level, order, false));
@@ -142,7 +145,8 @@ impl BlockMap {
         None
     }
 
-    /// Looks at the words below, which share two cache lines, and takes the one whose longest run is the shortest that serves.
+    /// Looks at the words below, which share two cache lines, and takes the one whose longest run
+    /// is the shortest that serves.
     fn visit_tightest(&self, at: At, mut rest: u32, pass: &mut Pass) -> Option<u32> {
         let span = span_of(pass.order, pass.level);
         loop {
@@ -151,7 +155,9 @@ impl BlockMap {
                 let word = self.load(below);
                 // Sealed yet handed down: free as a whole, for who unseals it.
                 let occupied = if word.is_sealed() { 0 } else { word.occupied(below.level) };
-                longest_span(occupied).filter(|&longest| longest >= span).map(|longest| (longest, child))
+                longest_span(occupied)
+                    .filter(|&longest| longest >= span)
+                    .map(|longest| (longest, child))
             };
             let (_, child) = bits(rest).filter_map(longest).min()?;
             rest &= !(1 << child);
@@ -185,7 +191,8 @@ impl BlockMap {
 
     fn visit_child(&self, at: At, child: u32, pass: &mut Pass) -> Option<u32> {
         let below = at.child(child);
-        let claim = if below.level == pass.level { run_mask(span_of(pass.order, below.level)) } else { 0 };
+        let claim =
+            if below.level == pass.level { run_mask(span_of(pass.order, below.level)) } else { 0 };
         match self.enter(at, child, claim) {
             Entered::Unsealed if claim != 0 => return Some(first_unit(below, 0)),
             Entered::Unsealed | Entered::Open => {}
@@ -312,14 +319,19 @@ impl BlockMap {
         let handed = word.handed_down();
         let (whole, largest) = if at.level == 1 {
             let row = |child| self.load(at.child(child)).state();
-            let empty =
-                bits(handed).filter(|&child| row(child) == 0).fold(0, |whole, child| whole | (1 << child));
+            let empty = bits(handed)
+                .filter(|&child| row(child) == 0)
+                .fold(0, |whole, child| whole | (1 << child));
             (empty, bits(handed).filter_map(|child| longest_span(row(child))).max())
         } else {
             let fields = self.hints.load(&self.levels, at);
-            (fields.at_least(field_whole(at.level - 1)), order_of(at.level - 1, fields.largest(handed)))
+            (
+                fields.at_least(field_whole(at.level - 1)),
+                order_of(at.level - 1, fields.largest(handed)),
+            )
         };
-        let returnable = bits(handed & whole).fold(0, |returnable, child| returnable | (0b11 << (2 * child)));
+        let returnable =
+            bits(handed & whole).fold(0, |returnable, child| returnable | (0b11 << (2 * child)));
         own(occupied & !returnable).max(largest)
     }
 }

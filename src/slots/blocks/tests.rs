@@ -23,7 +23,8 @@ struct Model {
 
 impl Model {
     fn runs(&self, order: u32) -> u64 {
-        self.claimed.chunks(1 << order).filter(|block| block.iter().all(|unit| !unit)).count() as u64
+        self.claimed.chunks(1 << order).filter(|block| block.iter().all(|unit| !unit)).count()
+            as u64
     }
 
     fn set(&mut self, first: u32, order: u32, to: bool) {
@@ -119,7 +120,9 @@ fn every_unit_is_served_once_at_every_order() {
             assert_eq!(map.claim(order), None);
             assert_eq!(map.claim(0), None);
             firsts.sort_unstable();
-            assert!(firsts.iter().enumerate().all(|(block, &first)| first == (block as u32) << order));
+            assert!(
+                firsts.iter().enumerate().all(|(block, &first)| first == (block as u32) << order)
+            );
             for first in firsts {
                 let _ = map.free(first, order);
             }
@@ -129,7 +132,8 @@ fn every_unit_is_served_once_at_every_order() {
     }
 }
 
-/// With the header of 20 bytes of every unit that makes less than 8 % of a region in units of 256 bytes.
+/// With the header of 20 bytes of every unit that makes less than 8 % of a region in units of 256
+/// bytes.
 #[test]
 fn the_books_cost_less_than_half_a_byte_per_unit() {
     for max_order in [14, 16, 18, 22] {
@@ -168,10 +172,13 @@ fn waiters_stop_a_free_until_it_takes_the_road_that_wakes() {
 #[test]
 fn after_closing_each_word_drains_once() {
     let map = BlockMap::new(12).unwrap();
-    let held: Vec<_> =
-        [0, 0, 3, 6, 6, 10, 4].into_iter().map(|order| (map.claim(order).unwrap(), order)).collect();
+    let held: Vec<_> = [0, 0, 3, 6, 6, 10, 4]
+        .into_iter()
+        .map(|order| (map.claim(order).unwrap(), order))
+        .collect();
     let pending = map.word_count() - map.close();
-    let drained = held.into_iter().filter(|&(first, order)| map.free(first, order) == Freed::Drained).count();
+    let drained =
+        held.into_iter().filter(|&(first, order)| map.free(first, order) == Freed::Drained).count();
     assert_eq!(drained, pending);
     assert!(pending >= 3);
     let unused = BlockMap::new(12).unwrap();

@@ -65,16 +65,26 @@ impl Case {
             Self::Lengths => "Random lengths 256 B – 64 KiB, 512 live, one replaced".into(),
             Self::Sizes => "Random powers of two 256 B – 64 KiB, 512 live, one replaced".into(),
             Self::Threads { count: 1 } => "4096 B on 1 thread".into(),
-            Self::Threads { count } => format!("4096 B on {count} threads (core time per operation)"),
+            Self::Threads { count } => {
+                format!("4096 B on {count} threads (core time per operation)")
+            }
             Self::Region { mib } => format!("4096 B from an arena of {mib} MiB"),
             Self::RegionLengths { mib } => {
-                format!("Random lengths 256 B – 16 KiB, 512 live, one replaced, from an arena of {mib} MiB")
+                format!(
+                    "Random lengths 256 B – 16 KiB, 512 live, one replaced, from an arena of {mib} MiB"
+                )
             }
             Self::Beside { bytes, percent } => {
-                format!("16 × {bytes} B claimed and dropped, {percent} % of the arena held in such blocks")
+                format!(
+                    "16 × {bytes} B claimed and dropped, {percent} % of the arena held in such blocks"
+                )
             }
-            Self::Filled { percent } => format!("4096 B replaced at random, arena {percent} % full"),
-            Self::Larson => "Two threads replace at random and exchange what they hold (larson)".into(),
+            Self::Filled { percent } => {
+                format!("4096 B replaced at random, arena {percent} % full")
+            }
+            Self::Larson => {
+                "Two threads replace at random and exchange what they hold (larson)".into()
+            }
             Self::Passed => {
                 "Claimed on one thread, dropped on another, random powers of two (xmalloc)".into()
             }
@@ -89,7 +99,10 @@ impl Case {
         M::BOUNDED
             || !matches!(
                 self,
-                Self::Region { .. } | Self::RegionLengths { .. } | Self::Filled { .. } | Self::Beside { .. }
+                Self::Region { .. }
+                    | Self::RegionLengths { .. }
+                    | Self::Filled { .. }
+                    | Self::Beside { .. }
             )
     }
 

@@ -24,7 +24,8 @@ pub fn claim_and_drop<M: Memory>(memory: &M, bytes: usize, times: u64) -> Durati
     begin.elapsed()
 }
 
-/// There is always room in these cases: who refuses because another thread splits at that moment is asked again.
+/// There is always room in these cases: who refuses because another thread splits at that moment is
+/// asked again.
 #[inline]
 fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
     loop {
@@ -35,7 +36,11 @@ fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
 }
 
 /// So many live; each operation drops one of them and claims another.
-pub fn replaced<M: Memory>(memory: M, live: usize, length: fn(&mut Random) -> usize) -> Work<'static> {
+pub fn replaced<M: Memory>(
+    memory: M,
+    live: usize,
+    length: fn(&mut Random) -> usize,
+) -> Work<'static> {
     let mut random = Random::new(11);
     let mut held: Vec<_> = (0..live).map(|_| memory.claim(length(&mut random))).collect();
     let mut steps = Steps::draw(&mut random, live, length);
@@ -73,7 +78,8 @@ pub fn filled<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
     })
 }
 
-/// Claims 16 blocks and drops them again, where so much of the arena is held for ever, with holes anywhere.
+/// Claims 16 blocks and drops them again, where so much of the arena is held for ever, with holes
+/// anywhere.
 pub fn beside<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'static> {
     let held = fill(&memory, percent, bytes, &mut Random::new(37));
     let mut few = Vec::with_capacity(16);
@@ -83,7 +89,8 @@ pub fn beside<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
         let begin = Stopwatch::thread();
         for _ in 0..batches {
             few.extend(
-                (0..16).map(|_| memory.claim(black_box(bytes)).expect("a tenth of the arena is free")),
+                (0..16)
+                    .map(|_| memory.claim(black_box(bytes)).expect("a tenth of the arena is free")),
             );
             few.clear();
         }
@@ -92,7 +99,12 @@ pub fn beside<M: Memory>(memory: M, percent: usize, bytes: usize) -> Work<'stati
 }
 
 /// So much of the arena in blocks of one length.
-fn fill<M: Memory>(memory: &M, percent: usize, bytes: usize, random: &mut Random) -> Vec<Option<M::Block>> {
+fn fill<M: Memory>(
+    memory: &M,
+    percent: usize,
+    bytes: usize,
+    random: &mut Random,
+) -> Vec<Option<M::Block>> {
     let mut held: Vec<_> = std::iter::from_fn(|| memory.claim(bytes)).map(Some).collect();
     let keep = held.len() * percent / 100;
     while held.len() > keep {

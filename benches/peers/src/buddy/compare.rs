@@ -20,8 +20,11 @@ pub fn run(effort: Effort) -> Part {
     let mut part = Part::new("buddy", "Variable sizes", INTRODUCTION, effort);
     for group in groups {
         progress.step(&group[0].title());
-        let question =
-            |case: Case| Question { key: case.key(), title: case.title(), contenders: contenders(case) };
+        let question = |case: Case| Question {
+            key: case.key(),
+            title: case.title(),
+            contenders: contenders(case),
+        };
         part.ask(group.into_iter().map(question).collect(), effort);
     }
     progress.step("fragmentation");
@@ -52,6 +55,10 @@ fn contenders(case: Case) -> Vec<Contender<'static>> {
 
 fn add<M: Memory>(list: &mut Vec<Contender<'static>>, case: Case) {
     if case.suits::<M>() {
-        list.push(Contender { name: M::NAME.into(), note: M::NOTE.into(), work: case.prepare::<M>() });
+        list.push(Contender {
+            name: M::NAME.into(),
+            note: M::NOTE.into(),
+            work: case.prepare::<M>(),
+        });
     }
 }

@@ -52,7 +52,8 @@ fn left_after<M: Memory>(percent: usize, effort: Effort) -> Left {
             live -= bytes;
         }
     }
-    // Down from the whole arena, one unit at a time would take too long: powers of two are what is asked for.
+    // Down from the whole arena, one unit at a time would take too long: powers of two are what is
+    // asked for.
     let sizes = (0..).map(|order| TOTAL >> order).take_while(|&bytes| bytes >= SMALLEST);
     let largest = sizes.into_iter().find(|&bytes| memory.claim(bytes).is_some()).unwrap_or(0);
     let runs: Vec<_> = std::iter::from_fn(|| memory.claim(65536)).collect();

@@ -30,8 +30,8 @@ pub fn alone<M: Memory>(memory: M, bytes: usize, count: usize) -> Work<'static> 
     })
 }
 
-/// Two threads hold 256 blocks each and replace them at random; every 1024 operations each leaves its own
-/// to the other, so most drops meet blocks that the other thread claimed.
+/// Two threads hold 256 blocks each and replace them at random; every 1024 operations each leaves
+/// its own to the other, so most drops meet blocks that the other thread claimed.
 pub fn larson<M: Memory>(memory: M) -> Work<'static> {
     let team = Team::new(2);
     let mut random = Random::new(19);

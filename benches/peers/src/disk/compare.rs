@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::harness::{
-    Allocator, Child, Effort, Progress, Sample, Tool, pin_to_core, registered_buffers, serve, take_turns,
+    Allocator, Child, Effort, Progress, Sample, Tool, pin_to_core, registered_buffers, serve,
+    take_turns,
 };
 use crate::report::{Comparison, Part, Plot, Row};
 
@@ -20,7 +21,8 @@ workers included. Reads per second: more is better, so *ours ÷ this* above 1 is
 All memory is touched beforehand and lies on huge pages, fio's and glommio's too (through glibc's `malloc.hugetlb`): on scattered small pages a \
 read of 128 KiB takes a descriptor per page, and a device whose ring has 256 of them works on seven such reads at a time, whoever asks.";
 
-/// Of all children and of fio: their memory, where they take it from the heap, is contiguous for the device.
+/// Of all children and of fio: their memory, where they take it from the heap, is contiguous for
+/// the device.
 pub const ALLOCATOR: Allocator = Allocator::GlibcHuge;
 
 pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
@@ -31,8 +33,7 @@ pub fn run(effort: Effort, target: &Path) -> io::Result<Part> {
     let file = TestFile::create(target, effort.choose(256, 1024) << 20)?;
     part.remarks.push(file.describe());
     if !Tool::Fio.is_installed() {
-        let missing =
-            "fio is left out, and with it the figures against it: it is not installed (apt-get install fio).";
+        let missing = "fio is left out, and with it the figures against it: it is not installed (apt-get install fio).";
         progress.aloud(missing);
         part.remarks.push(missing.into());
     }
@@ -113,7 +114,8 @@ fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, par
     let answers = take_turns(&mut entries, effort.choose(3, 9), |entry| (entry.round)());
     let table = |what: &str| {
         let rows = entries.iter().zip(&answers);
-        rows.map(|(entry, own)| Row::new(entry.name, &own.note(&entry.note), own.values(what))).collect()
+        rows.map(|(entry, own)| Row::new(entry.name, &own.note(&entry.note), own.values(what)))
+            .collect()
     };
     let (key, title) = (load.key(), load.title());
     part.push(Comparison::new(
@@ -122,7 +124,12 @@ fn compare(load: Load, file: &TestFile, effort: Effort, progress: &Progress, par
         "1/s",
         table("rate"),
     ));
-    part.push(Comparison::new(&format!("cpu-{key}"), &format!("{title}: CPU per read"), "µs", table("cpu")));
+    part.push(Comparison::new(
+        &format!("cpu-{key}"),
+        &format!("{title}: CPU per read"),
+        "µs",
+        table("cpu"),
+    ));
 }
 
 fn entry(system: System, load: Load, file: &TestFile, effort: Effort) -> io::Result<Entry> {

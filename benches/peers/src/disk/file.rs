@@ -45,7 +45,8 @@ impl TestFile {
         let Ok(path) = std::ffi::CString::new(self.path.as_os_str().as_bytes()) else {
             return "an unknown filesystem".into();
         };
-        // SAFETY: the string ends in a zero, the other pointer is to a live value of the right type.
+        // SAFETY: the string ends in a zero, the other pointer is to a live value of the right
+        // type.
         unsafe { libc::statfs(path.as_ptr(), &mut status) };
         match status.f_type {
             0xEF53 => "ext4".into(),

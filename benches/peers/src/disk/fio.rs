@@ -21,7 +21,13 @@ pub fn version() -> Option<String> {
 pub fn run(path: &Path, load: Load, milliseconds: u64) -> io::Result<Sample> {
     let mut command = Command::new("fio");
     command.envs(super::compare::ALLOCATOR.environment());
-    command.args(["--name=peer", "--ioengine=io_uring", "--direct=1", "--fixedbufs", "--registerfiles"]);
+    command.args([
+        "--name=peer",
+        "--ioengine=io_uring",
+        "--direct=1",
+        "--fixedbufs",
+        "--registerfiles",
+    ]);
     command.args([
         "--thread",
         "--gtod_reduce=1",

@@ -27,7 +27,10 @@ impl Load {
 
     /// What a run goes through.
     pub fn measured_with(effort: Effort) -> Vec<Self> {
-        Self::all().into_iter().filter(|load| load.random || load.depth == 32 || !effort.quick).collect()
+        Self::all()
+            .into_iter()
+            .filter(|load| load.random || load.depth == 32 || !effort.quick)
+            .collect()
     }
 
     /// As many as are in flight, and never less than a huge page in all.
@@ -64,7 +67,13 @@ impl Places {
         let block_bytes = load.block_bytes as u64;
         let blocks = file_bytes / block_bytes;
         let state = if load.random { 0x9E37_79B9_7F4A_7C15 } else { 0 };
-        Self { blocks, block_bytes, random: load.random, state: Cell::new(state), left: Cell::new(0) }
+        Self {
+            blocks,
+            block_bytes,
+            random: load.random,
+            state: Cell::new(state),
+            left: Cell::new(0),
+        }
     }
 
     /// So many more may be taken.

@@ -1,10 +1,11 @@
-//! What does it cost to make 1 GiB known to the kernel: slot by slot, as regions, and for a second ring?
+//! What does it cost to make 1 GiB known to the kernel: slot by slot, as regions, and for a second
+//! ring?
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use io_uring::IoUring;
-use uring_arena::{Backing, FixedArena, RegisterOptions, RegisteredArena, Rung};
+use uring_arena::{Backing, FixedArena, RegisterOptions, RegisteredArena, RegistrationMode};
 
 use crate::harness::Effort;
 use crate::report::{Comparison, Part, Row};
@@ -17,7 +18,8 @@ pub const BY_REGION: &str = "one index per region";
 pub const SLOTS_CLONED: &str = "slots, cloned to a second ring";
 pub const REGIONS_CLONED: &str = "regions, cloned to a second ring";
 
-/// Pinning depends on the pages, so both kinds are measured: a key of the table, what to say, and what to ask for.
+/// Pinning depends on the pages, so both kinds are measured: a key of the table, what to say, and
+/// what to ask for.
 pub const PAGES: [(&str, &str, Backing); 2] = [
     ("registering-huge", "transparent huge pages", Backing::TransparentHuge),
     ("registering", "ordinary pages", Backing::Anonymous),
@@ -33,7 +35,9 @@ pub fn add(part: &mut Part, effort: Effort) {
                 let rows = names.iter().zip(times).map(|(name, times)| Row::new(name, "", times));
                 part.push(Comparison::new(key, &title, "ms", rows.collect()));
             }
-            Err(error) => part.remarks.push(format!("Registering on {pages} is left out: {error}.")),
+            Err(error) => {
+                part.remarks.push(format!("Registering on {pages} is left out: {error}."))
+            }
         }
     }
 }
@@ -45,12 +49,14 @@ fn rounds(effort: Effort, backing: Backing) -> Result<[Vec<f64>; 4], Box<dyn std
     let arena = builder.backing(backing).build()?;
     let [mut slots, mut regions, mut slots_cloned, mut regions_cloned] = [const { Vec::new() }; 4];
     for _ in 0..effort.choose(3, 11) {
-        for (rung, times, cloned) in
-            [(Rung::Regions, &mut regions, &mut regions_cloned), (Rung::Slots, &mut slots, &mut slots_cloned)]
-        {
+        for (mode, times, cloned) in [
+            (RegistrationMode::Regions, &mut regions, &mut regions_cloned),
+            (RegistrationMode::Slots, &mut slots, &mut slots_cloned),
+        ] {
             let (first, second) = (IoUring::new(8)?, IoUring::new(8)?);
-            let registered = timed(times, &first, &arena, RegisterOptions::new().rung(rung))?;
-            let options = RegisterOptions::new().rung(Rung::Cloned).clone_of(&registered, &first);
+            let registered = timed(times, &first, &arena, RegisterOptions::new().mode(mode))?;
+            let options =
+                RegisterOptions::new().mode(RegistrationMode::Cloned).clone_of(&registered, &first);
             let copy = timed(cloned, &second, &arena, options)?;
             copy.unregister(&second)?;
             registered.unregister(&first)?;

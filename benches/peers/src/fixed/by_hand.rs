@@ -17,7 +17,8 @@ pub struct Home<L> {
     free: L,
 }
 
-// SAFETY: the block is only touched through slots, and the list hands each index to one slot at a time.
+// SAFETY: the block is only touched through slots, and the list hands each index to one slot at a
+// time.
 unsafe impl<L: Send> Send for Home<L> {}
 // SAFETY: as above; the list itself is `Sync`.
 unsafe impl<L: Sync> Sync for Home<L> {}
@@ -27,7 +28,9 @@ impl<L: FreeList> Home<L> {
         let bytes = setup.slots * setup.slot_bytes;
         let layout = Layout::from_size_align(bytes, 4096).expect("a small block");
         // SAFETY: the size is above zero.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+            handle_alloc_error(layout)
+        };
         for page in (0..bytes).step_by(4096) {
             // SAFETY: the offset lies inside the block.
             unsafe { start.add(page).write_volatile(0) };
@@ -39,7 +42,8 @@ impl<L: FreeList> Home<L> {
 
 impl<L> Drop for Home<L> {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; no slot is left, each holds an `Arc` of this.
+        // SAFETY: allocated in `new` with this layout; no slot is left, each holds an `Arc` of
+        // this.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -118,7 +122,9 @@ impl<L: FreeList> AsRef<[u8]> for HomeSlot<L> {
     fn as_ref(&self) -> &[u8] {
         let offset = self.index as usize * self.home.slot_bytes;
         // SAFETY: `written` bytes of this slot are initialised, and nobody else holds it.
-        unsafe { std::slice::from_raw_parts(self.home.start.add(offset).as_ptr(), self.written as usize) }
+        unsafe {
+            std::slice::from_raw_parts(self.home.start.add(offset).as_ptr(), self.written as usize)
+        }
     }
 }
 

@@ -72,7 +72,9 @@ impl Case {
             }
             Self::Threads { count: 1 } => "Claim, write 64 B, freeze, drop on 1 thread".into(),
             Self::Threads { count } => {
-                format!("Claim, write 64 B, freeze, drop on {count} threads (core time per operation)")
+                format!(
+                    "Claim, write 64 B, freeze, drop on {count} threads (core time per operation)"
+                )
             }
             Self::HandOver { droppers } => {
                 format!("Claimed and frozen here, dropped on another thread (1 → {droppers})")
@@ -92,7 +94,8 @@ impl Case {
             Self::Full => P::BOUNDED,
             Self::Spill => P::SPILLS,
             Self::Zero { .. } => P::ZEROES,
-            // Without slots of its own there is nothing to hold, and one slot cannot be in two places.
+            // Without slots of its own there is nothing to hold, and one slot cannot be in two
+            // places.
             Self::Held { .. } | Self::HandOver { .. } | Self::Batch => P::NAME != Bare::NAME,
             _ => true,
         }

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::harness::{Allocator, Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve};
+use crate::harness::{
+    Allocator, Child, Contender, Effort, Progress, Sample, Work, pin_to_core, serve,
+};
 use crate::report::{Part, Question};
 
 use super::by_hand::{LockedList, Queue};
@@ -83,7 +85,11 @@ fn contenders(case: Case, progress: &Progress) -> Vec<Contender<'static>> {
 
 fn add<P: Pool>(list: &mut Vec<Contender<'static>>, case: Case) {
     if case.suits::<P>() {
-        list.push(Contender { name: P::NAME.into(), note: P::NOTE.into(), work: case.prepare::<P>() });
+        list.push(Contender {
+            name: P::NAME.into(),
+            note: P::NOTE.into(),
+            work: case.prepare::<P>(),
+        });
     }
 }
 

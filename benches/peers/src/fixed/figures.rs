@@ -27,10 +27,11 @@ pub fn add(part: &mut Part) {
     figure("4096 B payload, freeze, drop", "round-trip-4096", 0.65);
     figure("claimed here, dropped on another thread (1 → 1)", "hand-over-1", 0.50);
 
-    let mut against = |case: &str, ours: (&str, &str), other: (&str, &str), limit: f64, of: &str| {
-        let measured = part.ratio(ours, other);
-        part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), of, measured));
-    };
+    let mut against =
+        |case: &str, ours: (&str, &str), other: (&str, &str), limit: f64, of: &str| {
+            let measured = part.ratio(ours, other);
+            part.figures.push(Figure::new(GROUP, case, Bound::AtMost(limit), of, measured));
+        };
     let trip = "round-trip-64";
     let round = "claim, 64 B, freeze to `Bytes`, drop";
     against(round, (trip, OURS), (trip, Heap::NAME), 0.45, "× `BytesMut::with_capacity(4096)`");

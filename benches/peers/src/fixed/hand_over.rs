@@ -1,7 +1,7 @@
 //! What does memory cost that is claimed here and dropped on another thread?
 //!
-//! The producer fills batches of 32 and passes them through one queue, the same for every contender; the
-//! droppers are on the other cores. Counted from the first claim to the last drop.
+//! The producer fills batches of 32 and passes them through one queue, the same for every
+//! contender; the droppers are on the other cores. Counted from the first claim to the last drop.
 
 use std::hint;
 use std::sync::Arc;

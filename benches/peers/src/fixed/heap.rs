@@ -33,7 +33,9 @@ pub fn add(part: &mut Part, progress: &Progress) {
         let counted = Child::start(&["core", KEY, name], Allocator::Counting);
         let counted = counted.and_then(|mut child| child.run(10_000));
         match counted {
-            Ok(sample) => rows.push(Row::new(name, "", vec![sample.get("heap").unwrap_or(f64::NAN)])),
+            Ok(sample) => {
+                rows.push(Row::new(name, "", vec![sample.get("heap").unwrap_or(f64::NAN)]))
+            }
             Err(error) => progress.aloud(&format!("left out: heap allocations of {name}: {error}")),
         }
     }

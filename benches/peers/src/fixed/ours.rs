@@ -74,4 +74,10 @@ macro_rules! our_pool {
 }
 
 our_pool!(Ours, OURS, "", Bytes, freeze);
-our_pool!(OursInArena, OURS_IN_ARENA, "never leaves the arena: no heap", ArenaBytes, freeze_in_place);
+our_pool!(
+    OursInArena,
+    OURS_IN_ARENA,
+    "never leaves the arena: no heap",
+    ArenaBytes,
+    freeze_in_place
+);

@@ -105,19 +105,22 @@ impl Pool for Heap {
     }
 }
 
-/// No pool at all: one slot per handle, always the same. The floor under everything that makes `Bytes`.
+/// No pool at all: one slot per handle, always the same. The floor under everything that makes
+/// `Bytes`.
 pub struct Bare {
     start: NonNull<u8>,
     capacity: u32,
 }
 
-// SAFETY: a handle is used by one thread at a time; the cases that share slots between threads leave `Bare` out.
+// SAFETY: a handle is used by one thread at a time; the cases that share slots between threads
+// leave `Bare` out.
 unsafe impl Send for Bare {}
 // SAFETY: as above.
 unsafe impl Sync for Bare {}
 
 impl Bare {
-    /// The slot is leaked: a few kilobytes per case, and nothing to count or free in the measured path.
+    /// The slot is leaked: a few kilobytes per case, and nothing to count or free in the measured
+    /// path.
     fn with_slot(capacity: usize) -> Self {
         let slot = Box::leak(vec![0_u8; capacity].into_boxed_slice());
         Self { start: NonNull::from(slot).cast(), capacity: capacity as u32 }
@@ -137,7 +140,8 @@ pub struct BareSlot {
     capacity: u32,
 }
 
-// SAFETY: used by one thread at a time; the cases that share memory between threads leave `Bare` out.
+// SAFETY: used by one thread at a time; the cases that share memory between threads leave `Bare`
+// out.
 unsafe impl Send for BareSlot {}
 
 impl AsRef<[u8]> for BareSlot {

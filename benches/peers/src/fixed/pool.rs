@@ -18,12 +18,14 @@ impl Setup {
 
 /// One contender. A clone is a thread's handle on the same memory.
 ///
-/// The functions are inlined always, and values are shown to `black_box` by reference: a wrapper's call, or a move of
-/// what was just written, would be measured as the contender's (a store that cannot be forwarded costs as much as an atomic).
+/// The functions are inlined always, and values are shown to `black_box` by reference: a wrapper's
+/// call, or a move of what was just written, would be measured as the contender's (a store that
+/// cannot be forwarded costs as much as an atomic).
 pub trait Pool: Clone + Send + Sync + 'static {
     type Slot: Send + 'static;
     type Frozen: AsRef<[u8]> + Send + 'static;
-    /// Its word for having no slot; what it returns is not converted on the way, as that would be measured.
+    /// Its word for having no slot; what it returns is not converted on the way, as that would be
+    /// measured.
     type Refused: std::fmt::Debug;
 
     const NAME: &'static str;

@@ -1,7 +1,8 @@
 //! Does a thread pay for what the others do?
 //!
-//! Each thread keeps one core and its own handle. The number is processor time of all threads ÷ operations of all: a pool that
-//! scales perfectly shows one number throughout. What a thread sleeps for a lock is not in it, which favours the mutex.
+//! Each thread keeps one core and its own handle. The number is processor time of all threads ÷
+//! operations of all: a pool that scales perfectly shows one number throughout. What a thread
+//! sleeps for a lock is not in it, which favours the mutex.
 
 use crate::harness::{Team, Work};
 

@@ -1,11 +1,12 @@
-//! The process's allocator: glibc; mimalloc for a child that is started for it; a counting glibc on request.
+//! The process's allocator: glibc; mimalloc for a child that is started for it; a counting glibc on
+//! request.
 //!
-//! One binary serves all three, because `cargo run` builds one. The choice is a byte that is read at each
-//! allocation: one load and one predicted branch, the same for every contender.
+//! One binary serves all three, because `cargo run` builds one. The choice is a byte that is read
+//! at each allocation: one load and one predicted branch, the same for every contender.
 //!
 //! # Safety
-//! Memory goes back to the allocator that gave it: mimalloc is chosen before `main`, when nothing is
-//! allocated yet, and never left; counting is glibc as well, so it may begin at any time.
+//! Memory goes back to the allocator that gave it: mimalloc is chosen before `main`, when nothing
+//! is allocated yet, and never left; counting is glibc as well, so it may begin at any time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -53,8 +54,8 @@ pub fn heap_allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-// SAFETY: each call goes on unchanged to one allocator that keeps the contract, always the same for one block
-// (see the head of this file).
+// SAFETY: each call goes on unchanged to one allocator that keeps the contract, always the same for
+// one block (see the head of this file).
 unsafe impl GlobalAlloc for Switch {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

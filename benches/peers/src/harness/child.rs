@@ -1,7 +1,8 @@
-//! A contender in a process of its own: another allocator, a runtime that wants the thread, or memory to weigh.
+//! A contender in a process of its own: another allocator, a runtime that wants the thread, or
+//! memory to weigh.
 //!
-//! The parent sends `run N` on a line and waits for a line of `name=value`: only one process works at a time, so
-//! rounds can be interleaved between processes as they are within one.
+//! The parent sends `run N` on a line and waits for a line of `name=value`: only one process works
+//! at a time, so rounds can be interleaved between processes as they are within one.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,4 +1,5 @@
-//! How a fair number is taken: interleaved rounds, pinned threads, children where a peer needs its own process.
+//! How a fair number is taken: interleaved rounds, pinned threads, children where a peer needs its
+//! own process.
 
 mod allocator;
 mod child;

@@ -15,6 +15,7 @@ pub fn registered_buffers() -> f64 {
 fn registered_in(text: &str) -> usize {
     let table = text.lines().skip_while(|line| !line.starts_with("UserBufs:")).skip(1);
     // A place is a number and a colon, indented; the next heading is a word.
-    let places = table.take_while(|line| line.trim_start().starts_with(|first: char| first.is_ascii_digit()));
+    let places = table
+        .take_while(|line| line.trim_start().starts_with(|first: char| first.is_ascii_digit()));
     places.filter(|place| !place.contains("<none>")).count()
 }

@@ -16,8 +16,10 @@ pub struct Contender<'a> {
 
 /// Nanoseconds per operation by round, one list per contender.
 pub fn interleave(contenders: &mut [Contender<'_>], effort: Effort) -> Vec<Vec<f64>> {
-    let times: Vec<u64> =
-        contenders.iter_mut().map(|contender| calibrate(&mut contender.work, effort.share)).collect();
+    let times: Vec<u64> = contenders
+        .iter_mut()
+        .map(|contender| calibrate(&mut contender.work, effort.share))
+        .collect();
     let mut samples = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     let count = contenders.len();
     for round in 0..effort.rounds {
@@ -25,7 +27,8 @@ pub fn interleave(contenders: &mut [Contender<'_>], effort: Effort) -> Vec<Vec<f
             // Who goes first changes each round: nobody always follows the same neighbour's cache.
             let which = (round + turn) % count;
             let taken = (contenders[which].work)(times[which]);
-            // No time at all means that the contender has failed: no number is better than a wrong one.
+            // No time at all means that the contender has failed: no number is better than a wrong
+            // one.
             let nanos = if taken.is_zero() { f64::NAN } else { taken.as_nanos() as f64 };
             samples[which].push(nanos / times[which] as f64);
         }

@@ -28,7 +28,8 @@ impl Stopwatch {
     /// Of another thread of this process.
     pub fn of<T>(thread: &JoinHandle<T>) -> io::Result<Self> {
         let mut clock = 0;
-        // SAFETY: the handle keeps the thread's identity valid; the other pointer is to a live value of the right type.
+        // SAFETY: the handle keeps the thread's identity valid; the other pointer is to a live
+        // value of the right type.
         match unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &mut clock) } {
             0 => Ok(Self::on(clock)),
             error => Err(io::Error::from_raw_os_error(error)),

@@ -22,8 +22,8 @@ struct Span {
 pub struct Spent {
     /// From the first thread's start to the last thread's end.
     pub wall: Duration,
-    /// Processor time of all threads together. What a thread sleeps for a lock is not in it, nor is what neighbours on the
-    /// machine do.
+    /// Processor time of all threads together. What a thread sleeps for a lock is not in it, nor is
+    /// what neighbours on the machine do.
     pub processor: Duration,
 }
 

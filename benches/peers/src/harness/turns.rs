@@ -11,7 +11,8 @@ pub struct Answers {
     failure: Option<String>,
 }
 
-/// Asks all contenders so many times. Who fails is not asked again: one that hangs would cost its patience each round.
+/// Asks all contenders so many times. Who fails is not asked again: one that hangs would cost its
+/// patience each round.
 pub fn take_turns<C>(
     contenders: &mut [C],
     rounds: usize,
@@ -29,7 +30,8 @@ pub fn take_turns<C>(
                 None => ask(&mut contenders[which]),
             };
             own.samples.push(asked.unwrap_or_else(|error| {
-                own.failure = Some(format!("**stopped in round {} of {rounds}**: {error}", round + 1));
+                own.failure =
+                    Some(format!("**stopped in round {} of {rounds}**: {error}", round + 1));
                 Sample::default()
             }));
         }
@@ -37,8 +39,9 @@ pub fn take_turns<C>(
     answers
 }
 
-/// The same with contenders that are started anew so many times: where a process's memory comes to lie is worth some per cent, and
-/// would otherwise be in every round. Those that `start` gives are known by their keys; who is missing has empty rounds.
+/// The same with contenders that are started anew so many times: where a process's memory comes to
+/// lie is worth some per cent, and would otherwise be in every round. Those that `start` gives are
+/// known by their keys; who is missing has empty rounds.
 pub fn take_turns_anew<K: Copy + PartialEq, C>(
     starts: usize,
     rounds: usize,
@@ -82,11 +85,13 @@ impl Answers {
         self.failure.as_deref()
     }
 
-    /// The contender's note; how many registered buffers the kernel knew of, where the samples say; and what went wrong.
+    /// The contender's note; how many registered buffers the kernel knew of, where the samples say;
+    /// and what went wrong.
     pub fn note(&self, note: &str) -> String {
         let mut words: Vec<String> =
             [note].iter().filter(|note| !note.is_empty()).map(|&n| n.into()).collect();
-        let registered = self.samples.iter().filter_map(|sample| sample.get("registered")).reduce(f64::max);
+        let registered =
+            self.samples.iter().filter_map(|sample| sample.get("registered")).reduce(f64::max);
         words.extend(registered.map(|count| match count {
             0.0 => "nothing registered".into(),
             count => format!("fdinfo: {count} registered buffers"),

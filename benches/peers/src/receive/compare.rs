@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::harness::{Allocator, Answers, Child, Effort, Progress, Sample, pin_to_core, take_turns_anew};
+use crate::harness::{
+    Allocator, Answers, Child, Effort, Progress, Sample, pin_to_core, take_turns_anew,
+};
 use crate::report::{Comparison, Part, Row};
 
 use super::lockstep::{self, Fate};
@@ -64,19 +66,22 @@ pub fn start_all(
     allocator: Allocator,
     progress: &Progress,
 ) -> Vec<(System, Child)> {
-    let start =
-        |&system: &System| match Child::start(&["receive", kind, &system.key(), &shape.key()], allocator) {
-            Ok(child) => Some((system, child)),
-            Err(error) => {
-                progress.aloud(&format!("left out: {} at {}: {error}", system.name(), shape.title()));
-                None
-            }
-        };
+    let start = |&system: &System| match Child::start(
+        &["receive", kind, &system.key(), &shape.key()],
+        allocator,
+    ) {
+        Ok(child) => Some((system, child)),
+        Err(error) => {
+            progress.aloud(&format!("left out: {} at {}: {error}", system.name(), shape.title()));
+            None
+        }
+    };
     systems.iter().filter_map(start).collect()
 }
 
-/// Takes one sample of a child: about 8 µs a message, so as many rounds of the wire as fill some shares, and enough for a median.
-/// Getting back into step takes its time, too: fewer samples than elsewhere.
+/// Takes one sample of a child: about 8 µs a message, so as many rounds of the wire as fill some
+/// shares, and enough for a median. Getting back into step takes its time, too: fewer samples than
+/// elsewhere.
 pub fn one_turn(shape: Shape, effort: Effort) -> impl FnMut(&mut Child) -> io::Result<Sample> {
     let times = (effort.share.as_micros() as u64 / shape.connections as u64).clamp(16, 256);
     move |child| child.run(times)
@@ -123,7 +128,8 @@ pub fn rows_of(metric: Metric, answers: &[(System, Answers)]) -> Vec<Row> {
 fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let systems = System::received_with(effort, shape);
     let start = || start_all("lockstep", &systems, shape, Allocator::Glibc, progress);
-    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
+    let answers =
+        take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
     for (metric, what) in [
         (Metric::Drain, "the drain alone"),
@@ -140,9 +146,12 @@ fn compare(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
 fn hand_over(shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let systems: Vec<_> = System::ALL.into_iter().filter(|system| system.hands_over()).collect();
     let start = || start_all("handover", &systems, shape, Allocator::Glibc, progress);
-    let answers = take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
+    let answers =
+        take_turns_anew(effort.choose(1, 3), effort.choose(3, 4), start, one_turn(shape, effort));
     let (key, title) = (shape.key(), shape.title());
-    for (metric, what) in [(Metric::Drain, "the drain and the drop"), (Metric::Whole, "the whole round")] {
+    for (metric, what) in
+        [(Metric::Drain, "the drain and the drop"), (Metric::Whole, "the whole round")]
+    {
         let rows = rows_of(metric, &answers);
         let key = format!("handed-{}-{key}", metric.name());
         let title = format!("{title}, dropped on another thread: {what}");

@@ -1,7 +1,8 @@
 //! The other thread: takes over what a drain has laid aside, drops it, and says what that cost.
 //!
-//! In step with the receiver, so that neither waits for a lock or a line because of how the two happen to meet; what stays is what
-//! a hand-over costs always: memory that the other core has written, and must be taken over.
+//! In step with the receiver, so that neither waits for a lock or a line because of how the two
+//! happen to meet; what stays is what a hand-over costs always: memory that the other core has
+//! written, and must be taken over.
 
 use std::cell::RefCell;
 use std::rc::Rc;

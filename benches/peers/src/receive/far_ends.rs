@@ -1,4 +1,5 @@
-//! The sending ends in a process of their own: one process may not hold both ends of ten thousand connections open.
+//! The sending ends in a process of their own: one process may not hold both ends of ten thousand
+//! connections open.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +11,8 @@ use super::wire::{Wire, allow_descriptors, end_at_once};
 /// The word that names this role.
 pub const KIND: &str = "far-ends";
 
-/// So many wait to be accepted at a time: beyond 128 the kernel would let the next one try again after a second.
+/// So many wait to be accepted at a time: beyond 128 the kernel would let the next one try again
+/// after a second.
 const AT_ONCE: usize = 100;
 
 /// The process that has them.
@@ -21,7 +23,8 @@ impl FarEnds {
     pub fn connect(connections: usize, message_bytes: usize) -> io::Result<(Self, Vec<TcpStream>)> {
         allow_descriptors(connections as u64 + 64)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let (address, size) = (listener.local_addr()?.to_string(), format!("{connections}x{message_bytes}"));
+        let (address, size) =
+            (listener.local_addr()?.to_string(), format!("{connections}x{message_bytes}"));
         let mut child = Child::start(&["receive", KIND, &address, &size], Allocator::Glibc)?;
         let mut receivers = Vec::with_capacity(connections);
         while receivers.len() < connections {
@@ -44,7 +47,8 @@ impl FarEnds {
     }
 }
 
-/// The child's side: an order connects so many more until there are all, and later ones write to so many.
+/// The child's side: an order connects so many more until there are all, and later ones write to so
+/// many.
 pub fn work(address: &str, size: &str) -> io::Result<()> {
     let shape = super::Shape::parse(size).ok_or(io::ErrorKind::InvalidInput)?;
     allow_descriptors(shape.connections as u64 + 64)?;

@@ -22,7 +22,8 @@ pub fn add(part: &mut Part) {
         figure(&case, &key, 0.90, tokio);
     }
     for connections in [64, 512] {
-        let case = format!("the same, dropped on another thread, {connections} connections × 512 B");
+        let case =
+            format!("the same, dropped on another thread, {connections} connections × 512 B");
         let key = format!("handed-drain-{connections}x512");
         let measured = part.ratio((&key, OURS), (&key, tokio));
         let of = format!("× {tokio}");
@@ -44,7 +45,8 @@ pub fn add(part: &mut Part) {
     }
 
     // What a connection adds: everything that the pool holds anyway falls out of the difference.
-    let held = |key: &str| part.row(key, OURS).and_then(|row| row.spread).map(|spread| spread.median);
+    let held =
+        |key: &str| part.row(key, OURS).and_then(|row| row.spread).map(|spread| spread.median);
     let each = held(&format!("idle-{MANY}")).zip(held(&format!("idle-{FEW}")));
     let each = each.map(|(many, few)| (many - few) * 1_048_576.0 / (MANY - FEW) as f64);
     let each = each.and_then(|bytes| Spread::of(&[bytes]));

@@ -1,8 +1,8 @@
 //! How much memory does a connection hold while nothing arrives?
 //!
-//! Each connection has received one message and waits for the next. Counted is what the process holds in anonymous
-//! memory beyond what it held before the receiver was built: pools are in it, socket memory of the kernel is not. The
-//! sending ends are another process's.
+//! Each connection has received one message and waits for the next. Counted is what the process
+//! holds in anonymous memory beyond what it held before the receiver was built: pools are in it,
+//! socket memory of the kernel is not. The sending ends are another process's.
 
 use std::fs;
 use std::io;
@@ -28,10 +28,14 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
         let shape = Shape { connections, message_bytes: 512 };
         let mut rows = Vec::new();
         // Those of many connections in all tables, so that each makes a line of the plot.
-        for system in System::received_with(effort, Shape { connections: MANY, message_bytes: 512 }) {
+        for system in System::received_with(effort, Shape { connections: MANY, message_bytes: 512 })
+        {
             // One after the other: nothing is timed, and all together would use up the ports.
-            for (system, mut child) in start_all("idle", &[system], shape, Allocator::Glibc, progress) {
-                // What it takes on the way through the wire it keeps; measured when all have been served.
+            for (system, mut child) in
+                start_all("idle", &[system], shape, Allocator::Glibc, progress)
+            {
+                // What it takes on the way through the wire it keeps; measured when all have been
+                // served.
                 if let Ok(sample) = child.run(1) {
                     let bytes = sample.get("resident").unwrap_or(f64::NAN);
                     rows.push(Row::new(system.name(), system.note(), vec![bytes / 1_048_576.0]));

@@ -1,7 +1,7 @@
 //! How many instructions of user space, and how many heap allocations, does a message take?
 //!
-//! Instructions are counted by callgrind inside the drain only, and twice: the difference between a long run and a
-//! short one is free of warming up. Both counts are exact, so one round is enough.
+//! Instructions are counted by callgrind inside the drain only, and twice: the difference between a
+//! long run and a short one is free of warming up. Both counts are exact, so one round is enough.
 
 use std::io;
 
@@ -16,7 +16,8 @@ const SHAPE: Shape = Shape { connections: 64, message_bytes: 512 };
 pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     let mut heap = Vec::new();
     let systems = System::received_with(effort, SHAPE);
-    for (system, mut child) in start_all("lockstep", &systems, SHAPE, Allocator::Counting, progress) {
+    for (system, mut child) in start_all("lockstep", &systems, SHAPE, Allocator::Counting, progress)
+    {
         if let Ok(sample) = child.run(64) {
             let each = sample.get("heap").unwrap_or(f64::NAN);
             heap.push(Row::new(system.name(), system.note(), vec![each]));
@@ -30,8 +31,7 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     ));
 
     if !Tool::Callgrind.is_installed() {
-        let missing =
-            "Instructions per message are left out: valgrind is not installed (apt-get install valgrind).";
+        let missing = "Instructions per message are left out: valgrind is not installed (apt-get install valgrind).";
         progress.aloud(missing);
         part.remarks.push(missing.into());
         return;
@@ -44,7 +44,9 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
         }
         match per_message(system) {
             Ok(each) => counted.push(Row::new(system.name(), system.note(), vec![each])),
-            Err(error) => progress.aloud(&format!("left out: instructions of {}: {error}", system.name())),
+            Err(error) => {
+                progress.aloud(&format!("left out: instructions of {}: {error}", system.name()))
+            }
         }
     }
     let title = "User-space instructions per message in the drain, 64 connections × 512 B";

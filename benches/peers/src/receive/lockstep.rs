@@ -1,8 +1,9 @@
 //! One thread writes one message to each connection, then drains them all; round after round.
 //!
-//! Sender and receiver share a core, so nothing depends on how two threads happen to meet. The drain alone is the
-//! receiver's work where the kernel receives inside the receiver's own calls (epoll, DEFER_TASKRUN); other rings
-//! receive inside the sender's calls, and only their whole round can be compared.
+//! Sender and receiver share a core, so nothing depends on how two threads happen to meet. The
+//! drain alone is the receiver's work where the kernel receives inside the receiver's own calls
+//! (epoll, DEFER_TASKRUN); other rings receive inside the sender's calls, and only their whole
+//! round can be compared.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,14 +16,16 @@ use super::outlet::Outlet;
 use super::systems::System;
 use super::wire::Wire;
 
-/// Rounds that are not counted. After a pause longer than its retransmission timeout, as when other systems have their
-/// turn, TCP acknowledges the next 16 segments of a connection at once, inside the sender's call, and only then again
-/// from the receiver's: until then the drain looks cheaper than it is.
+/// Rounds that are not counted. After a pause longer than its retransmission timeout, as when other
+/// systems have their turn, TCP acknowledges the next 16 segments of a connection at once, inside
+/// the sender's call, and only then again from the receiver's: until then the drain looks cheaper
+/// than it is.
 const CATCH_UP: u64 = 20;
 
 /// A system that receives. Built with all connections, armed and ready.
 pub trait Receiver {
-    /// Receives until so many bytes have arrived, each message handed out as the system does, into its outlet.
+    /// Receives until so many bytes have arrived, each message handed out as the system does, into
+    /// its outlet.
     fn drain(&mut self, bytes: usize) -> io::Result<()>;
 
     /// How often the kernel found no buffer.
@@ -65,7 +68,8 @@ pub fn work(system: System, shape: Shape, fate: Fate) -> io::Result<()> {
         let starved = receiver.starved();
         let spent = rounds(&mut wire, &mut *receiver, dropper.as_ref(), times)?;
         let messages = shape.connections as f64;
-        let each = |rounds: &[f64]| Spread::of(rounds).map_or(f64::NAN, |spread| spread.median / messages);
+        let each =
+            |rounds: &[f64]| Spread::of(rounds).map_or(f64::NAN, |spread| spread.median / messages);
         Ok(Sample::default()
             .with("whole", each(&spent.whole))
             .with("drain", each(&spent.drain))

@@ -9,8 +9,12 @@ pub fn draw(part: &mut Part) {
         "connections",
         "µs per message",
     );
-    let mut idle =
-        Plot::new("memory-by-idle-connections", "Memory held while all are idle", "connections", "MiB");
+    let mut idle = Plot::new(
+        "memory-by-idle-connections",
+        "Memory held while all are idle",
+        "connections",
+        "MiB",
+    );
     cost.lines_from(part, |key| key.strip_prefix("whole-")?.strip_suffix("x512")?.parse().ok());
     idle.lines_from(part, |key| key.strip_prefix("idle-")?.parse().ok());
     part.plots.extend([cost, idle]);

@@ -14,7 +14,8 @@ impl Shape {
         let shape = |connections, message_bytes| Self { connections, message_bytes };
         let quick = vec![shape(64, 512), shape(512, 512)];
         let lengths = [512, 4096, 16384];
-        let full = [1, 64, 512].into_iter().flat_map(|count| lengths.map(|bytes| shape(count, bytes)));
+        let full =
+            [1, 64, 512].into_iter().flat_map(|count| lengths.map(|bytes| shape(count, bytes)));
         effort.choose(quick, full.collect())
     }
 
@@ -29,7 +30,10 @@ impl Shape {
 
     pub fn parse(key: &str) -> Option<Self> {
         let (connections, message_bytes) = key.split_once('x')?;
-        Some(Self { connections: connections.parse().ok()?, message_bytes: message_bytes.parse().ok()? })
+        Some(Self {
+            connections: connections.parse().ok()?,
+            message_bytes: message_bytes.parse().ok()?,
+        })
     }
 
     pub fn title(self) -> String {

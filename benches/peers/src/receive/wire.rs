@@ -56,12 +56,15 @@ impl Wire {
     }
 }
 
-/// Has the connection end at once when it is closed: ten thousand that linger for a minute would be in the next ones' way.
+/// Has the connection end at once when it is closed: ten thousand that linger for a minute would be
+/// in the next ones' way.
 pub fn end_at_once(socket: &TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let (pointer, bytes) = ((&raw const linger).cast(), size_of_val(&linger) as libc::socklen_t);
     // SAFETY: the pointer is to a live value of the right type and size.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, pointer, bytes) } {
+    match unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, pointer, bytes)
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -82,7 +82,8 @@ fn versions() -> String {
     let mut found = Vec::new();
     let mut lines = LOCK.lines();
     while let Some(line) = lines.next() {
-        let Some(name) = line.strip_prefix("name = \"").and_then(|rest| rest.strip_suffix('"')) else {
+        let Some(name) = line.strip_prefix("name = \"").and_then(|rest| rest.strip_suffix('"'))
+        else {
             continue;
         };
         let version = lines.next().unwrap_or_default();

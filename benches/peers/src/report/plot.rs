@@ -119,7 +119,9 @@ impl Plot {
         for (index, (name, line)) in self.lines.iter().enumerate() {
             let style = self.style(index);
             chart.draw_series(LineSeries::new(line.iter().copied(), style))?;
-            chart.draw_series(line.iter().map(|&point| Circle::new(point, 3, style.color.filled())))?;
+            chart.draw_series(
+                line.iter().map(|&point| Circle::new(point, 3, style.color.filled())),
+            )?;
             // Beside the chart: inside it would cover some line, wherever it stood.
             let y = 40 + 18 * index as i32;
             legend.draw(&PathElement::new(vec![(4, y), (26, y)], style))?;

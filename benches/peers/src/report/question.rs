@@ -25,7 +25,8 @@ impl Part {
         let mut contenders = all.iter();
         for (key, title, count) in tables {
             let rows = contenders.by_ref().take(count).zip(samples.by_ref());
-            let rows = rows.map(|(contender, samples)| Row::new(&contender.name, &contender.note, samples));
+            let rows = rows
+                .map(|(contender, samples)| Row::new(&contender.name, &contender.note, samples));
             self.push(Comparison::new(&key, &title, "ns", rows.collect()));
         }
     }

@@ -1,4 +1,5 @@
-//! Results kept beside the page, one file per part, so that a run of one part does not lose the others.
+//! Results kept beside the page, one file per part, so that a run of one part does not lose the
+//! others.
 //!
 //! Lines of fields separated by tabs; the first field says what the line is.
 
@@ -36,7 +37,8 @@ fn text(part: &Part) -> String {
     let effort = if part.quick { "quick" } else { "full" };
     let mut lines = vec![
         ["part", &part.title, &part.introduction, effort].join("\t"),
-        ["machine", &machine.processor, &cores, &machine.kernel, &machine.date, &machine.versions].join("\t"),
+        ["machine", &machine.processor, &cores, &machine.kernel, &machine.date, &machine.versions]
+            .join("\t"),
     ];
     lines.extend(part.remarks.iter().map(|remark| format!("remark\t{remark}")));
     lines.extend(part.plots.iter().map(|plot| format!("plot\t{}\t{}", plot.file, plot.title)));
@@ -47,7 +49,10 @@ fn text(part: &Part) -> String {
             Bound::Shown => "shown\t0".into(),
         };
         let measured = spread_text(figure.measured);
-        lines.push(format!("figure\t{}\t{}\t{bound}\t{}\t{measured}", figure.group, figure.case, figure.of));
+        lines.push(format!(
+            "figure\t{}\t{}\t{bound}\t{}\t{measured}",
+            figure.group, figure.case, figure.of
+        ));
     }
     for comparison in &part.comparisons {
         lines.push(format!("table\t{}\t{}\t{}", comparison.key, comparison.title, comparison.unit));

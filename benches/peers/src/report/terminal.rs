@@ -19,7 +19,12 @@ pub fn print(part: &Part) {
             };
             let range = format!("{}–{}", number(spread.p10), number(spread.p90));
             let ratio = row.ours_to_this.map_or(String::new(), ratio);
-            println!("  {:41} {:>9}  {range:>17}  {ratio:36}  {}", row.name, number(spread.median), row.note);
+            println!(
+                "  {:41} {:>9}  {range:>17}  {ratio:36}  {}",
+                row.name,
+                number(spread.median),
+                row.note
+            );
         }
     }
     for remark in &part.remarks {

@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::harness::{
-    Allocator, Child, Effort, Progress, Sample, Stopwatch, registered_buffers, serve, take_turns_anew,
+    Allocator, Child, Effort, Progress, Sample, Stopwatch, registered_buffers, serve,
+    take_turns_anew,
 };
 use crate::report::{Comparison, Part, Row};
 
@@ -17,7 +18,12 @@ pub const KIND: &str = "reads";
 /// Reads through the whole file once.
 const READS: usize = 256;
 
-pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Part) -> io::Result<()> {
+pub fn compare(
+    target: &Path,
+    effort: Effort,
+    progress: &Progress,
+    part: &mut Part,
+) -> io::Result<()> {
     let path = target.join(format!("peers-cached-{}", std::process::id()));
     fs::write(&path, vec![7; READS * READ_BYTES])?;
     for pair in System::PAIRS {
@@ -27,7 +33,13 @@ pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Pa
 }
 
 /// Ours and the runtime's own.
-fn compare_pair(pair: [System; 2], path: &Path, effort: Effort, progress: &Progress, part: &mut Part) {
+fn compare_pair(
+    pair: [System; 2],
+    path: &Path,
+    effort: Effort,
+    progress: &Progress,
+    part: &mut Part,
+) {
     let start = || {
         let start = |system: System| match start(system, path) {
             Ok(child) => Some((system, child)),
@@ -39,7 +51,8 @@ fn compare_pair(pair: [System; 2], path: &Path, effort: Effort, progress: &Progr
         pair.into_iter().filter_map(start).collect()
     };
     // A pass is about a millisecond.
-    let answers = take_turns_anew(effort.choose(1, 4), 16, start, |child: &mut Child| child.run(16));
+    let answers =
+        take_turns_anew(effort.choose(1, 4), 16, start, |child: &mut Child| child.run(16));
     let rows = answers
         .iter()
         .map(|(system, own)| Row::new(system.name(), &own.note(system.note()), own.values("read")));

@@ -52,7 +52,8 @@ impl Home {
 
 pub fn compare(home: Home, shape: Shape, effort: Effort, progress: &Progress, part: &mut Part) {
     let start = || start_all("lockstep", home.systems(), shape, Allocator::Glibc, progress);
-    let answers = take_turns_anew(effort.choose(1, 4), effort.choose(3, 8), start, one_turn(shape, effort));
+    let answers =
+        take_turns_anew(effort.choose(1, 4), effort.choose(3, 8), start, one_turn(shape, effort));
     let rows = rows_of(Metric::Whole, &answers);
     let title = format!("{}, {}: the whole round", home.name(), shape.title());
     let ours = home.systems()[0].name();

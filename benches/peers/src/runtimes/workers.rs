@@ -1,5 +1,5 @@
-//! tokio with two workers, nothing pinned: the pool, whose ring has a thread of its own there, or a `BytesMut` per connection, while
-//! one more thread sends without a break.
+//! tokio with two workers, nothing pinned: the pool, whose ring has a thread of its own there, or a
+//! `BytesMut` per connection, while one more thread sends without a break.
 
 use std::io;
 use std::net::TcpStream;
@@ -13,7 +13,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use uring_arena::tokio::Pool;
 
-use crate::harness::{Allocator, Child, Effort, Progress, Sample, Stopwatch, serve, take_turns_anew};
+use crate::harness::{
+    Allocator, Child, Effort, Progress, Sample, Stopwatch, serve, take_turns_anew,
+};
 use crate::receive::{Shape, Wire, arena};
 use crate::report::{Comparison, Part, Row};
 
@@ -47,7 +49,9 @@ impl System {
 
     fn note(self) -> &'static str {
         match self {
-            Self::Ours => "`Pool`, its engine on a thread of its own; a `Bytes` that may leave the thread",
+            Self::Ours => {
+                "`Pool`, its engine on a thread of its own; a `Bytes` that may leave the thread"
+            }
             Self::Own => "a `BytesMut` per connection, `reserve`, `read_buf`, `split().freeze()`",
         }
     }
@@ -59,8 +63,10 @@ impl System {
 
 pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
     let start = || {
-        let start = |system: System| match Child::start(&["runtimes", KIND, &system.key()], Allocator::Glibc)
-        {
+        let start = |system: System| match Child::start(
+            &["runtimes", KIND, &system.key()],
+            Allocator::Glibc,
+        ) {
             Ok(child) => Some((system, child)),
             Err(error) => {
                 progress.aloud(&format!("left out: two workers, {}: {error}", system.name()));
@@ -70,15 +76,17 @@ pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
         System::ALL.into_iter().filter_map(start).collect()
     };
     let rounds = effort.choose(8, 16);
-    let answers = take_turns_anew(effort.choose(1, 4), rounds, start, |child: &mut Child| child.run(4));
+    let answers =
+        take_turns_anew(effort.choose(1, 4), rounds, start, |child: &mut Child| child.run(4));
     for (key, what, title) in [
         (ELAPSED, "elapsed", "the time that passes"),
         (PROCESSOR, "processor", "processor time, the sender's included"),
     ] {
-        let rows = answers
-            .iter()
-            .map(|(system, own)| Row::new(system.name(), &own.note(system.note()), own.values(what)));
-        let title = format!("tokio with two workers, {}, a sender without a break: {title}", SHAPE.title());
+        let rows = answers.iter().map(|(system, own)| {
+            Row::new(system.name(), &own.note(system.note()), own.values(what))
+        });
+        let title =
+            format!("tokio with two workers, {}, a sender without a break: {title}", SHAPE.title());
         let ours = System::Ours.name();
         part.push(Comparison::beside(ours, key, &title, "ns", rows.collect()));
     }

@@ -28,15 +28,21 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
     for system in System::ALL {
         match Child::start(&["waiting", &system.key()], Allocator::Glibc) {
             Ok(child) => children.push((system, child)),
-            Err(error) => progress.aloud(&format!("left out: waiting for {}: {error}", system.name())),
+            Err(error) => {
+                progress.aloud(&format!("left out: waiting for {}: {error}", system.name()))
+            }
         }
     }
-    let answers = take_turns(&mut children, rounds, |(system, child)| child.run(cycles(*system, effort)));
+    let answers =
+        take_turns(&mut children, rounds, |(system, child)| child.run(cycles(*system, effort)));
     for ((system, _), own) in children.iter().zip(&answers) {
         let (name, cycles) = (system.name(), cycles(*system, effort));
         part.remarks.push(match own.failure() {
             None => {
-                format!("{name}: {} cycles of claim, pass, drop, wake, and no hang.", rounds as u64 * cycles)
+                format!(
+                    "{name}: {} cycles of claim, pass, drop, wake, and no hang.",
+                    rounds as u64 * cycles
+                )
             }
             Some(failure) => format!("{name}: {failure} (a round has {cycles} cycles)."),
         });
@@ -47,15 +53,15 @@ pub fn add(part: &mut Part, effort: Effort, progress: &Progress) {
         ("p999", "Wake, 999 of 1000 are faster"),
         ("cycle", "Time per cycle of claim, pass, drop, wake"),
     ] {
-        let rows = children
-            .iter()
-            .zip(&answers)
-            .map(|((system, _), own)| Row::new(system.name(), &own.note(system.note()), own.values(key)));
+        let rows = children.iter().zip(&answers).map(|((system, _), own)| {
+            Row::new(system.name(), &own.note(system.note()), own.values(key))
+        });
         part.push(Comparison::new(&format!("wake-{key}"), title, "ns", rows.collect()));
     }
 }
 
-/// Of a round: ten million of ours in all in a full run, to see whether it ever hangs; fewer of the others, enough for the percentiles.
+/// Of a round: ten million of ours in all in a full run, to see whether it ever hangs; fewer of the
+/// others, enough for the percentiles.
 fn cycles(system: System, effort: Effort) -> u64 {
     effort.choose(20_000, if system == System::Ours { 500_000 } else { 125_000 })
 }
@@ -96,7 +102,8 @@ fn wakes<W: Waitable>() -> io::Result<()> {
     let runtime = Builder::new_current_thread().build()?;
     let served = serve(|cycles| {
         let begin = Instant::now();
-        let mut latencies = runtime.block_on(LocalSet::new().run_until(cycle(&arena, &shared, cycles)));
+        let mut latencies =
+            runtime.block_on(LocalSet::new().run_until(cycle(&arena, &shared, cycles)));
         let nanos = begin.elapsed().as_nanos() as f64;
         latencies.sort_unstable();
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64;

@@ -1,4 +1,5 @@
-//! What does waiting cost where the arena is very large? A million slots are 32,768 words: the first waiter sets a bit in each of them.
+//! What does waiting cost where the arena is very large? A million slots are 32,768 words: the
+//! first waiter sets a bit in each of them.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ pub fn add(part: &mut Part, effort: Effort) {
     let [mut refused, mut first, mut next] = [const { Vec::new() }; 3];
     for _ in 0..effort.choose(3, 11) {
         let nz = |number| NonZeroUsize::new(number).expect("sizes here are above zero");
-        let arena = FixedArena::with_slot_capacity(nz(SLOTS), nz(8)).build().expect("the arena builds");
+        let arena =
+            FixedArena::with_slot_capacity(nz(SLOTS), nz(8)).build().expect("the arena builds");
         let held: Vec<_> = std::iter::from_fn(|| arena.allocate().ok()).collect();
         assert_eq!(held.len(), SLOTS);
         let wait = || arena.allocate_timeout(Duration::ZERO).is_ok();
@@ -24,7 +26,11 @@ pub fn add(part: &mut Part, effort: Effort) {
     }
     let rows = vec![
         Row::new("refused", "`allocate`", refused),
-        Row::new("the first waiter", "`allocate_timeout` of no time: in line, and out again", first),
+        Row::new(
+            "the first waiter",
+            "`allocate_timeout` of no time: in line, and out again",
+            first,
+        ),
         Row::new("the next waiter", "the bits are set", next),
     ];
     let title = format!("A full arena of {SLOTS} slots: claims that find nothing");

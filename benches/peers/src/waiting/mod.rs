@@ -1,4 +1,5 @@
-//! Waiting for memory: what does it cost when there is no need, and how long does a wake take when there is?
+//! Waiting for memory: what does it cost when there is no need, and how long does a wake take when
+//! there is?
 
 mod compare;
 mod figures;

@@ -14,10 +14,17 @@ const SLOTS: usize = 1024;
 
 pub fn add(part: &mut Part, effort: Effort) {
     // In one run, because the one is compared with the other.
-    let question =
-        |key: &str, title: &str, contenders| Question { key: key.into(), title: title.into(), contenders };
+    let question = |key: &str, title: &str, contenders| Question {
+        key: key.into(),
+        title: title.into(),
+        contenders,
+    };
     let mut claims = vec![line::<Ours>(claimed::<Ours>())];
-    claims.push(Contender { name: OursPlain::NAME.into(), note: String::new(), work: claimed_plain() });
+    claims.push(Contender {
+        name: OursPlain::NAME.into(),
+        note: String::new(),
+        work: claimed_plain(),
+    });
     let once = "a thread has waited before, and left";
     claims.push(Contender {
         name: "uring-arena, waited once".into(),

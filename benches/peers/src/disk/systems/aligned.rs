@@ -1,4 +1,5 @@
-//! Blocks that `O_DIRECT` takes, for the bare loop and the runtimes that bring none: the same memory for all.
+//! Blocks that `O_DIRECT` takes, for the bare loop and the runtimes that bring none: the same
+//! memory for all.
 
 use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -15,13 +16,16 @@ pub struct Aligned {
 unsafe impl Send for Aligned {}
 
 impl Aligned {
-    /// So many blocks side by side, on huge pages where the kernel has them: the device then sees few long runs.
+    /// So many blocks side by side, on huge pages where the kernel has them: the device then sees
+    /// few long runs.
     pub fn row(count: usize, bytes: usize) -> Vec<Self> {
         let size = (count * bytes).next_multiple_of(HUGE_PAGE);
         let layout = Layout::from_size_align(size, HUGE_PAGE).expect("some megabytes");
-        // Not zeroed by the allocator: what it touches before the advice lies on small pages for ever.
-        // SAFETY: the size is above zero.
-        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        // Not zeroed by the allocator: what it touches before the advice lies on small pages for
+        // ever. SAFETY: the size is above zero.
+        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
         // SAFETY: the range is ours; the advice changes no content.
         unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
         // SAFETY: the range is ours, so long, and no reference to it exists yet.
@@ -99,7 +103,8 @@ impl compio::buf::SetLen for Aligned {
 
 impl compio::buf::IoBufMut for Aligned {
     fn as_uninit(&mut self) -> &mut [std::mem::MaybeUninit<u8>] {
-        // SAFETY: initialised bytes are possibly initialised bytes; nothing is ever made uninitialised through it.
+        // SAFETY: initialised bytes are possibly initialised bytes; nothing is ever made
+        // uninitialised through it.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.bytes) }
     }
 }

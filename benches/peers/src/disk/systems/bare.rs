@@ -1,7 +1,9 @@
-//! The limit written here: READ_FIXED into registered buffers of a registered file, completions reaped in batches.
+//! The limit written here: READ_FIXED into registered buffers of a registered file, completions
+//! reaped in batches.
 //!
 //! # Safety
-//! The ring is the first field and dropped first; every round reaps all it has submitted, so nothing is in flight then.
+//! The ring is the first field and dropped first; every round reaps all it has submitted, so
+//! nothing is in flight then.
 
 use std::fs::File;
 use std::io;
@@ -31,7 +33,10 @@ impl Bare {
         let buffers = Aligned::row(load.depth, load.block_bytes);
         let vectors: Vec<_> = buffers
             .iter()
-            .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
+            .map(|buffer| libc::iovec {
+                iov_base: buffer.as_mut_ptr().cast(),
+                iov_len: buffer.len(),
+            })
             .collect();
         // SAFETY: the buffers outlive the ring.
         unsafe { ring.submitter().register_buffers(&vectors)? };
@@ -43,7 +48,8 @@ impl Bare {
 /// Queues a read of one block into one buffer.
 fn push(queue: &mut squeue::SubmissionQueue<'_>, buffers: &[Aligned], slot: usize, place: u64) {
     let buffer = &buffers[slot];
-    let entry = opcode::ReadFixed::new(Fixed(0), buffer.as_mut_ptr(), buffer.len() as u32, slot as u16);
+    let entry =
+        opcode::ReadFixed::new(Fixed(0), buffer.as_mut_ptr(), buffer.len() as u32, slot as u16);
     let entry = entry.offset(place).build().user_data(slot as u64);
     // SAFETY: the buffer of this slot is not in flight, and outlives the ring.
     unsafe { queue.push(&entry) }.expect("more entries than reads in flight");

@@ -43,7 +43,12 @@ impl Compio {
     }
 }
 
-async fn read(file: Rc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
+async fn read(
+    file: Rc<File>,
+    places: Rc<Places>,
+    mut buffer: Aligned,
+    load: Load,
+) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let (result, back) = file.read_at(buffer, place).await.into();
         whole(result?, load)?;
@@ -57,13 +62,13 @@ impl Reader for Compio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.runtime.block_on(async {
-            let reads = self
-                .buffers
-                .drain(..)
-                .map(|buffer| compio::runtime::spawn(read(file.clone(), places.clone(), buffer, load)));
+            let reads = self.buffers.drain(..).map(|buffer| {
+                compio::runtime::spawn(read(file.clone(), places.clone(), buffer, load))
+            });
             let reads: Vec<_> = reads.collect();
             for read in reads {
-                self.buffers.push(read.await.map_err(|_| io::Error::other("a reading task has failed"))??);
+                self.buffers
+                    .push(read.await.map_err(|_| io::Error::other("a reading task has failed"))??);
             }
             Ok(())
         })

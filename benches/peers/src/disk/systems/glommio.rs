@@ -1,4 +1,5 @@
-//! glommio: aligned reads into its own registered region, large enough that it never falls back to the heap.
+//! glommio: aligned reads into its own registered region, large enough that it never falls back to
+//! the heap.
 
 use std::io;
 use std::path::Path;
@@ -27,7 +28,9 @@ impl Glommio {
             Settings::Default => builder,
         };
         let executor = builder.make().map_err(|error| io::Error::other(error.to_string()))?;
-        let file = executor.run(DmaFile::open(path)).map_err(|error| io::Error::other(error.to_string()))?;
+        let file = executor
+            .run(DmaFile::open(path))
+            .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self { executor, file: Rc::new(file), places: Rc::new(Places::new(bytes, load)), load })
     }
 }
@@ -46,8 +49,8 @@ impl Reader for Glommio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.executor.run(async {
-            let reads =
-                (0..load.depth).map(|_| glommio::spawn_local(read(file.clone(), places.clone(), load)));
+            let reads = (0..load.depth)
+                .map(|_| glommio::spawn_local(read(file.clone(), places.clone(), load)));
             let reads: Vec<_> = reads.collect();
             for read in reads {
                 read.await?;

@@ -43,7 +43,12 @@ impl Monoio {
     }
 }
 
-async fn read(file: Rc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
+async fn read(
+    file: Rc<File>,
+    places: Rc<Places>,
+    mut buffer: Aligned,
+    load: Load,
+) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let (result, back) = file.read_at(buffer, place).await;
         whole(result?, load)?;

@@ -1,5 +1,5 @@
-//! Our pieces on a ring of the program's own: READ_FIXED on the slot's index, frozen to `Bytes`, dropped; a new slot
-//! for each read.
+//! Our pieces on a ring of the program's own: READ_FIXED on the slot's index, frozen to `Bytes`,
+//! dropped; a new slot for each read.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, squeue};
-use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, Rung};
+use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, RegistrationMode};
 
 use crate::disk::plan::{Load, Places};
 
@@ -30,12 +30,16 @@ impl Ours {
         let (file, bytes) = open_direct(path)?;
         let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
         let builder = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
-        let arena =
-            builder.alignment(4096).backing(Backing::TransparentHuge).build().map_err(io::Error::other)?;
+        let arena = builder
+            .alignment(4096)
+            .backing(Backing::TransparentHuge)
+            .build()
+            .map_err(io::Error::other)?;
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         // SAFETY: entries go to this ring only, and each completion comes back to `in_flight` once.
-        let registered = unsafe { RegisteredArena::register(&ring, &arena, Rung::Best) };
+        let registered =
+            unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best) };
         let registered = registered.map_err(io::Error::other)?;
         let places = Places::new(bytes, load);
         Ok(Self { ring, arena, registered, in_flight: InFlight::new(1), load, places, _file: file })
@@ -76,11 +80,14 @@ impl Reader for Ours {
                         whole(result?, self.load)?;
                         drop(payload.into_bytes());
                     }
-                    _ => return Err(io::Error::other("a completion of nothing that was asked for")),
+                    _ => {
+                        return Err(io::Error::other("a completion of nothing that was asked for"));
+                    }
                 }
                 if let Some(place) = self.places.next() {
                     push(&mut queue, &self.arena, &self.registered, &mut self.in_flight, place);
-                    // At once, as fio does: the device is not kept waiting for the rest of the batch.
+                    // At once, as fio does: the device is not kept waiting for the rest of the
+                    // batch.
                     queue.sync();
                     submitter.submit()?;
                 }

@@ -27,7 +27,7 @@ impl OursDriver {
         let arena = builder.build().map_err(io::Error::other)?;
         let mut driver = Driver::builder().entries(256).build().map_err(io::Error::other)?;
         driver.register(&arena).map_err(io::Error::other)?;
-        let file = driver.file(file).map_err(io::Error::other)?;
+        let file = driver.add_file(file).map_err(io::Error::other)?;
         Ok(Self { driver, arena, file, load, places: Places::new(bytes, load) })
     }
 

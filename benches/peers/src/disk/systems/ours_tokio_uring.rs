@@ -1,4 +1,5 @@
-//! Our memory on tokio-uring: its runtime and tasks, a new slot per read, frozen to `Bytes` and dropped.
+//! Our memory on tokio-uring: its runtime and tasks, a new slot per read, frozen to `Bytes` and
+//! dropped.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -30,7 +31,8 @@ impl OursTokioUring {
     pub fn start(path: &Path, load: Load) -> io::Result<Self> {
         let (file, bytes) = open_direct(path)?;
         let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder_of_arena = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
+        let builder_of_arena =
+            FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
         let builder_of_arena = builder_of_arena.alignment(4096).backing(Backing::TransparentHuge);
         let arena = builder_of_arena.build().map_err(io::Error::other)?;
         let mut ring = tokio_uring::uring_builder();
@@ -59,8 +61,8 @@ impl Reader for OursTokioUring {
     fn read(&mut self, times: u64) -> io::Result<()> {
         self.shared.places.allow(times);
         self.runtime.block_on(async {
-            let reads =
-                (0..self.load.depth).map(|_| tokio_uring::spawn(read(self.shared.clone(), self.load)));
+            let reads = (0..self.load.depth)
+                .map(|_| tokio_uring::spawn(read(self.shared.clone(), self.load)));
             let reads: Vec<_> = reads.collect();
             for read in reads {
                 read.await.map_err(io::Error::other)??;

@@ -9,7 +9,9 @@ use crate::disk::plan::Load;
 use crate::harness::Effort;
 use crate::report::OURS;
 
-use super::{bare, compio, glommio, monoio, ours, ours_driver, ours_tokio_uring, tokio, tokio_uring};
+use super::{
+    bare, compio, glommio, monoio, ours, ours_driver, ours_tokio_uring, tokio, tokio_uring,
+};
 
 /// How a peer's runtime is set up.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,8 +64,12 @@ impl System {
 
     /// Under `--quick` only what has no better line.
     pub fn measured_with(effort: Effort) -> Vec<Self> {
-        let defaults =
-            [Self::TokioUringDefault, Self::GlommioDefault, Self::CompioDefault, Self::MonoioDefault];
+        let defaults = [
+            Self::TokioUringDefault,
+            Self::GlommioDefault,
+            Self::CompioDefault,
+            Self::MonoioDefault,
+        ];
         let is_wanted = |system: &Self| !(effort.quick && defaults.contains(system));
         Self::ALL.into_iter().filter(is_wanted).collect()
     }
@@ -92,15 +98,20 @@ impl System {
                 "`RegisteredArena` and `InFlight` on an own ring; a new slot per read, frozen and dropped"
             }
             Self::OursDriver => "`Driver`, safe code only; a new slot per read, frozen and dropped",
-            Self::OursTokioUring => "`Registered` on its runtime; a new slot per read, frozen and dropped",
+            Self::OursTokioUring => {
+                "`Registered` on its runtime; a new slot per read, frozen and dropped"
+            }
             Self::Bare => "READ_FIXED, registered file, DEFER_TASKRUN; hands nothing out",
             Self::TokioUring => "a `FixedBuf` per read in flight, used again in place",
             Self::Glommio => "its own registered region; the result stays on the thread",
-            Self::Compio => "DEFER_TASKRUN; an aligned buffer per read in flight, used again in place",
-            Self::Monoio => "an aligned buffer per read in flight, used again in place",
-            Self::TokioUringDefault | Self::GlommioDefault | Self::CompioDefault | Self::MonoioDefault => {
-                "the same with the runtime as its `new` or `default` makes it"
+            Self::Compio => {
+                "DEFER_TASKRUN; an aligned buffer per read in flight, used again in place"
             }
+            Self::Monoio => "an aligned buffer per read in flight, used again in place",
+            Self::TokioUringDefault
+            | Self::GlommioDefault
+            | Self::CompioDefault
+            | Self::MonoioDefault => "the same with the runtime as its `new` or `default` makes it",
             Self::Tokio => "`pread` on the pool of blocking threads, all on the same core",
         }
     }
@@ -119,12 +130,16 @@ impl System {
             Self::OursDriver => Box::new(ours_driver::OursDriver::start(path, load)?),
             Self::OursTokioUring => Box::new(ours_tokio_uring::OursTokioUring::start(path, load)?),
             Self::Bare => Box::new(bare::Bare::start(path, load)?),
-            Self::TokioUring => Box::new(tokio_uring::TokioUring::start(path, load, Settings::Best)?),
+            Self::TokioUring => {
+                Box::new(tokio_uring::TokioUring::start(path, load, Settings::Best)?)
+            }
             Self::TokioUringDefault => {
                 Box::new(tokio_uring::TokioUring::start(path, load, Settings::Default)?)
             }
             Self::Glommio => Box::new(glommio::Glommio::start(path, load, Settings::Best)?),
-            Self::GlommioDefault => Box::new(glommio::Glommio::start(path, load, Settings::Default)?),
+            Self::GlommioDefault => {
+                Box::new(glommio::Glommio::start(path, load, Settings::Default)?)
+            }
             Self::Compio => Box::new(compio::Compio::start(path, load, Settings::Best)?),
             Self::CompioDefault => Box::new(compio::Compio::start(path, load, Settings::Default)?),
             Self::Monoio => Box::new(monoio::Monoio::start(path, load, Settings::Best)?),

@@ -40,7 +40,12 @@ impl Tokio {
     }
 }
 
-async fn read(file: Arc<File>, places: Rc<Places>, mut buffer: Aligned, load: Load) -> io::Result<Aligned> {
+async fn read(
+    file: Arc<File>,
+    places: Rc<Places>,
+    mut buffer: Aligned,
+    load: Load,
+) -> io::Result<Aligned> {
     while let Some(place) = places.next() {
         let file = file.clone();
         let job = spawn_blocking(move || {
@@ -59,10 +64,9 @@ impl Reader for Tokio {
         self.places.allow(times);
         let (file, places, load) = (&self.file, &self.places, self.load);
         self.tasks.block_on(&self.runtime, async {
-            let reads = self
-                .buffers
-                .drain(..)
-                .map(|buffer| tokio::task::spawn_local(read(file.clone(), places.clone(), buffer, load)));
+            let reads = self.buffers.drain(..).map(|buffer| {
+                tokio::task::spawn_local(read(file.clone(), places.clone(), buffer, load))
+            });
             let reads: Vec<_> = reads.collect();
             for read in reads {
                 self.buffers.push(read.await.map_err(io::Error::other)??);

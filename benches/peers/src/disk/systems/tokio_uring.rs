@@ -39,7 +39,12 @@ impl TokioUring {
     }
 }
 
-async fn read(file: Rc<File>, places: Rc<Places>, mut buffer: FixedBuf, load: Load) -> io::Result<()> {
+async fn read(
+    file: Rc<File>,
+    places: Rc<Places>,
+    mut buffer: FixedBuf,
+    load: Load,
+) -> io::Result<()> {
     while let Some(place) = places.next() {
         let (result, back) = file.read_fixed_at(buffer, place).await;
         whole(result?, load)?;

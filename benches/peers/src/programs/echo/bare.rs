@@ -19,16 +19,22 @@ pub fn serve(sockets: Vec<TcpStream>) -> io::Result<()> {
     let mut memory = vec![0u8; (sockets.len() + 1) * SLOT_BYTES];
     let before = memory.as_ptr().align_offset(SLOT_BYTES);
     let start = memory.as_mut_ptr().wrapping_add(before);
-    let mut ring: IoUring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
+    let mut ring: IoUring =
+        IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
     let entries: Vec<_> = (0..sockets.len())
-        .map(|at| libc::iovec { iov_base: start.wrapping_add(at * SLOT_BYTES).cast(), iov_len: SLOT_BYTES })
+        .map(|at| libc::iovec {
+            iov_base: start.wrapping_add(at * SLOT_BYTES).cast(),
+            iov_len: SLOT_BYTES,
+        })
         .collect();
     // SAFETY: the memory outlives the ring.
     unsafe { ring.submitter().register_buffers(&entries)? };
     let read = |at: usize| {
         let buffer = start.wrapping_add(at * SLOT_BYTES);
         let fd = types::Fd(sockets[at].as_raw_fd());
-        opcode::ReadFixed::new(fd, buffer, SLOT_BYTES as u32, at as u16).build().user_data(at as u64)
+        opcode::ReadFixed::new(fd, buffer, SLOT_BYTES as u32, at as u16)
+            .build()
+            .user_data(at as u64)
     };
     let send = |at: usize, len: u32| {
         let fd = types::Fd(sockets[at].as_raw_fd());

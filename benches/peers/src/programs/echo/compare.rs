@@ -4,7 +4,8 @@ use std::io;
 use std::time::Instant;
 
 use crate::harness::{
-    Allocator, Child, Effort, Progress, Sample, pin_to_core, registered_buffers, serve, take_turns_anew,
+    Allocator, Child, Effort, Progress, Sample, pin_to_core, registered_buffers, serve,
+    take_turns_anew,
 };
 use crate::report::{Bound, Comparison, Figure, OURS, Part, Row};
 
@@ -26,7 +27,10 @@ const SERVERS: [(&str, &str, &str, Serve); 2] = [
 
 pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
     let start = || {
-        let start = |at: usize| match Child::start(&["programs", "echo", SERVERS[at].0], Allocator::Glibc) {
+        let start = |at: usize| match Child::start(
+            &["programs", "echo", SERVERS[at].0],
+            Allocator::Glibc,
+        ) {
             Ok(child) => Some((at, child)),
             Err(error) => {
                 progress.aloud(&format!("left out: echo by {}: {error}", SERVERS[at].1));
@@ -36,7 +40,8 @@ pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
         (0..SERVERS.len()).filter_map(start).collect()
     };
     let rounds = effort.choose(5, 12);
-    let answers = take_turns_anew(effort.choose(2, 4), rounds, start, |child: &mut Child| child.run(100));
+    let answers =
+        take_turns_anew(effort.choose(2, 4), rounds, start, |child: &mut Child| child.run(100));
     for (what, title) in [
         ("server", "Echo: the server's processor time per message"),
         ("wall", "Echo: the round by the wall clock, per message"),

@@ -1,4 +1,5 @@
-//! What does an echo server cost on the runtime of `examples/custom_runtime`, beside the same server on the bare io-uring crate?
+//! What does an echo server cost on the runtime of `examples/custom_runtime`, beside the same
+//! server on the bare io-uring crate?
 
 mod bare;
 mod compare;

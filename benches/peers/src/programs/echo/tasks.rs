@@ -11,7 +11,8 @@ use super::server::SLOT_BYTES;
 
 pub fn serve(sockets: Vec<TcpStream>) -> io::Result<()> {
     let size = |number: usize| number.try_into().map_err(io::Error::other);
-    let arena = FixedArena::with_slot_capacity(size(sockets.len())?, size(SLOT_BYTES)?).alignment(4096);
+    let arena =
+        FixedArena::with_slot_capacity(size(sockets.len())?, size(SLOT_BYTES)?).alignment(4096);
     let arena = arena.build().map_err(io::Error::other)?;
     let runtime = Runtime::new(&arena).map_err(|error| io::Error::other(error.to_string()))?;
     for socket in sockets {

@@ -10,14 +10,21 @@ use crate::report::{Bound, Comparison, Figure, OURS, Part, Row};
 use super::stream;
 use super::systems::System;
 
-pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Part) -> io::Result<()> {
+pub fn compare(
+    target: &Path,
+    effort: Effort,
+    progress: &Progress,
+    part: &mut Part,
+) -> io::Result<()> {
     let path = target.join(format!("peers-ingest-{}", std::process::id()));
     let name = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     let mut children = Vec::new();
     for system in System::ALL {
         match Child::start(&["programs", "ingest", &system.key(), name], Allocator::Glibc) {
             Ok(child) => children.push((system, child)),
-            Err(error) => progress.aloud(&format!("left out: ingest by {}: {error}", system.name())),
+            Err(error) => {
+                progress.aloud(&format!("left out: ingest by {}: {error}", system.name()))
+            }
         }
     }
     let mebibytes = effort.choose(128, 256);
@@ -28,8 +35,9 @@ pub fn compare(target: &Path, effort: Effort, progress: &Progress, part: &mut Pa
     ] {
         let what = key.trim_start_matches("ingest-");
         let rows = children.iter().zip(&answers);
-        let rows = rows
-            .map(|((system, _), own)| Row::new(system.name(), &own.note(system.note()), own.values(what)));
+        let rows = rows.map(|((system, _), own)| {
+            Row::new(system.name(), &own.note(system.note()), own.values(what))
+        });
         part.push(Comparison::new(key, title, unit, rows.collect()));
     }
     let measured = part.ratio(("ingest-cpu", OURS), ("ingest-cpu", System::Tokio.name()));

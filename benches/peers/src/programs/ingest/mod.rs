@@ -1,4 +1,5 @@
-//! What does it cost to bring a stream from a socket to disk: from the slot it arrived in, or through tokio's buffers?
+//! What does it cost to bring a stream from a socket to disk: from the slot it arrived in, or
+//! through tokio's buffers?
 
 mod compare;
 mod ours;

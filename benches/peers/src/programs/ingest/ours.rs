@@ -1,4 +1,5 @@
-//! Ours: filled from the socket, and written from the same slot past the page cache, while the next one fills.
+//! Ours: filled from the socket, and written from the same slot past the page cache, while the next
+//! one fills.
 
 use std::error::Error;
 use std::fs::File;
@@ -32,7 +33,12 @@ impl Ours {
 }
 
 impl Ingest for Ours {
-    fn ingest(&mut self, socket: TcpStream, path: &Path, bytes: usize) -> Result<(), Box<dyn Error>> {
+    fn ingest(
+        &mut self,
+        socket: TcpStream,
+        path: &Path,
+        bytes: usize,
+    ) -> Result<(), Box<dyn Error>> {
         let mut how = File::options();
         how.write(true).create(true).truncate(true);
         let file = DirectFile::open_with(&how, path)?.into_file();
@@ -42,7 +48,7 @@ impl Ingest for Ours {
         if self.registered == 0.0 {
             self.registered = registered_buffers();
         }
-        let (socket, file) = (driver.file(socket)?, driver.file(file)?);
+        let (socket, file) = (driver.add_file(socket)?, driver.add_file(file)?);
         let (mut received, mut offset, mut writes, mut is_reading) = (0, 0, 0, false);
         while received < bytes || writes > 0 {
             if !is_reading

@@ -18,8 +18,8 @@ pub fn processor_seconds(whose: libc::c_int) -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-/// A thread that sends so many bytes, a multiple of the block, and the socket where they arrive. The thread gives the processor
-/// time that this took it.
+/// A thread that sends so many bytes, a multiple of the block, and the socket where they arrive.
+/// The thread gives the processor time that this took it.
 pub fn begin(bytes: usize) -> io::Result<(TcpStream, JoinHandle<io::Result<f64>>)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;

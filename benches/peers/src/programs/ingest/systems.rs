@@ -13,7 +13,12 @@ use super::{ours, tokio};
 
 /// Brings so many bytes from the socket into a new file.
 pub trait Ingest {
-    fn ingest(&mut self, socket: TcpStream, path: &Path, bytes: usize) -> Result<(), Box<dyn Error>>;
+    fn ingest(
+        &mut self,
+        socket: TcpStream,
+        path: &Path,
+        bytes: usize,
+    ) -> Result<(), Box<dyn Error>>;
 
     /// Buffers that were registered meanwhile.
     fn registered(&self) -> f64 {
@@ -67,7 +72,9 @@ impl System {
         match self {
             Self::Ours => "`Driver`, registered slots, `O_DIRECT`, room reserved by `fallocate`",
             Self::OursGrowing => "the same without `fallocate`",
-            Self::Tokio => "current-thread runtime, `read_buf` into `BytesMut`, `write_all`; page cache",
+            Self::Tokio => {
+                "current-thread runtime, `read_buf` into `BytesMut`, `write_all`; page cache"
+            }
             Self::TokioReserved => "the same after `fallocate`",
         }
     }

@@ -1,4 +1,5 @@
-//! tokio, as its users write it: through a `BytesMut`, and `tokio::fs` with its blocking threads and the page cache.
+//! tokio, as its users write it: through a `BytesMut`, and `tokio::fs` with its blocking threads
+//! and the page cache.
 
 use std::error::Error;
 use std::io;
@@ -24,7 +25,12 @@ impl Tokio {
 }
 
 impl Ingest for Tokio {
-    fn ingest(&mut self, socket: TcpStream, path: &Path, bytes: usize) -> Result<(), Box<dyn Error>> {
+    fn ingest(
+        &mut self,
+        socket: TcpStream,
+        path: &Path,
+        bytes: usize,
+    ) -> Result<(), Box<dyn Error>> {
         self.runtime.block_on(async {
             socket.set_nonblocking(true)?;
             let mut socket = tokio::net::TcpStream::from_std(socket)?;

@@ -1,4 +1,5 @@
-//! a10: multishot receive, its buffer wrapped by `Bytes::from_owner`. It brings no executor: the smallest one is here.
+//! a10: multishot receive, its buffer wrapped by `Bytes::from_owner`. It brings no executor: the
+//! smallest one is here.
 
 use std::io;
 use std::net::TcpStream;
@@ -57,7 +58,12 @@ impl Wake for Call {
 }
 
 impl A10 {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        taste: Taste,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         let config = Ring::config();
         let config = match taste {
             Taste::Best => config
@@ -71,13 +77,15 @@ impl A10 {
         let pool = ReadBufPool::new(ring.sq(), 1024, shape.slot_bytes() as u32)?;
         let woken = Arc::new(Mutex::new(Vec::new()));
         let connections = sockets.into_iter().enumerate().map(|(index, socket)| {
-            let socket: &'static AsyncFd = Box::leak(Box::new(AsyncFd::new(socket.into(), ring.sq())));
+            let socket: &'static AsyncFd =
+                Box::leak(Box::new(AsyncFd::new(socket.into(), ring.sq())));
             let messages = socket.multishot_recv(pool.clone());
             let waker = Arc::new(Call { index, woken: woken.clone() }).into();
             Connection { socket, messages, waker }
         });
         let connections: Vec<_> = connections.collect();
-        let mut system = Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
+        let mut system =
+            Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
         for index in 0..system.connections.len() {
             system.take_all(index)?;
         }

@@ -1,8 +1,9 @@
-//! The limit: a hand-written multishot loop over a buffer ring with DEFER_TASKRUN that hands nothing out; or copies, so that a message may leave.
+//! The limit: a hand-written multishot loop over a buffer ring with DEFER_TASKRUN that hands
+//! nothing out; or copies, so that a message may leave.
 //!
 //! # Safety
-//! Buffers and ring memory are owned here and outlive the ring, which is the first field and so dropped first.
-//! A buffer is written in the ring again only after its completion was seen.
+//! Buffers and ring memory are owned here and outlive the ring, which is the first field and so
+//! dropped first. A buffer is written in the ring again only after its completion was seen.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
@@ -53,9 +54,17 @@ struct Buffers {
 }
 
 impl Bare {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
-        let mut ring =
-            IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(4096).build(1024)?;
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        taste: Taste,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
+        let mut ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(4096)
+            .build(1024)?;
         let mut buffers = Buffers::new(shape.slot_bytes())?;
         let address = buffers.entries.as_ptr() as u64;
         // SAFETY: the ring memory is page-aligned, zeroed, and outlives the ring.
@@ -89,7 +98,8 @@ impl Bare {
 fn arm(ring: &mut IoUring, index: usize, socket: &TcpStream) -> io::Result<()> {
     let entry: squeue::Entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP).build();
     let entry = entry.user_data(index as u64);
-    // SAFETY: the buffers that the entry may use outlive the ring; the socket is open as long as `Bare`.
+    // SAFETY: the buffers that the entry may use outlive the ring; the socket is open as long as
+    // `Bare`.
     while unsafe { ring.submission().push(&entry) }.is_err() {
         ring.submit()?;
     }
@@ -111,7 +121,8 @@ impl Receiver for Bare {
                 if let Some(index) = cqueue::buffer_select(completion.flags()) {
                     if self.taste == Taste::Copied {
                         let length = completion.result().max(0) as usize;
-                        self.outlet.take(Bytes::copy_from_slice(self.buffers.received(index, length)));
+                        self.outlet
+                            .take(Bytes::copy_from_slice(self.buffers.received(index, length)));
                     }
                     self.buffers.put(index);
                 }
@@ -143,7 +154,8 @@ impl Buffers {
         let entries_layout = page_aligned(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
         let memory_layout = page_aligned(usize::from(BUFFERS) * slot_bytes)?;
         // SAFETY: both sizes are above zero.
-        let (entries, memory) = unsafe { (alloc_zeroed(entries_layout), alloc_zeroed(memory_layout)) };
+        let (entries, memory) =
+            unsafe { (alloc_zeroed(entries_layout), alloc_zeroed(memory_layout)) };
         let entries = NonNull::new(entries.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let memory = NonNull::new(memory).ok_or(io::ErrorKind::OutOfMemory)?;
         for page in (0..memory_layout.size()).step_by(4096) {
@@ -156,9 +168,11 @@ impl Buffers {
     /// Writes a buffer into the next entry; the kernel sees it after `publish`.
     #[inline]
     fn put(&mut self, index: u16) {
-        // SAFETY: the place is inside the ring memory; the kernel does not read it before the tail moves past it.
+        // SAFETY: the place is inside the ring memory; the kernel does not read it before the tail
+        // moves past it.
         let entry = unsafe { self.entries.add(usize::from(self.tail % BUFFERS)).as_mut() };
-        // SAFETY: the index came from the kernel or from `0..BUFFERS`, so the offset lies inside the memory.
+        // SAFETY: the index came from the kernel or from `0..BUFFERS`, so the offset lies inside
+        // the memory.
         let buffer = unsafe { self.memory.add(usize::from(index) * self.slot_bytes) };
         entry.set_addr(buffer.as_ptr() as u64);
         entry.set_len(self.slot_bytes as u32);
@@ -176,7 +190,8 @@ impl Buffers {
 
     #[inline]
     fn publish(&mut self) {
-        // SAFETY: the tail lies inside the first entry, two-byte aligned; only this thread writes it.
+        // SAFETY: the tail lies inside the first entry, two-byte aligned; only this thread writes
+        // it.
         let tail = unsafe { &*BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>() };
         // Release: pairs with the kernel's acquire of the tail; the entries before it are written.
         tail.store(self.tail, Ordering::Release);
@@ -185,8 +200,8 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with these layouts; the ring that used them is closed and its receives, which
-        // copy inside calls of this thread only, are over.
+        // SAFETY: allocated in `new` with these layouts; the ring that used them is closed and its
+        // receives, which copy inside calls of this thread only, are over.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), self.entries_layout);
             dealloc(self.memory.as_ptr(), self.memory_layout);

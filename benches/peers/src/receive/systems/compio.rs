@@ -1,4 +1,5 @@
-//! compio: multishot receive from its one pool; the buffers stay on the thread, so a `Bytes` means a copy.
+//! compio: multishot receive from its one pool; the buffers stay on the thread, so a `Bytes` means
+//! a copy.
 
 use std::io;
 use std::net::TcpStream;
@@ -30,7 +31,12 @@ pub struct Compio {
 }
 
 impl Compio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        taste: Taste,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         let mut proactor = ProactorBuilder::new();
         if taste != Taste::Defaults {
             let buffers = NonZero::new(1024).ok_or(io::ErrorKind::InvalidInput)?;
@@ -47,7 +53,8 @@ impl Compio {
         runtime.block_on(async {
             for socket in sockets {
                 let socket = compio::net::TcpStream::from_std(socket)?;
-                compio::runtime::spawn(receive(socket, goal.clone(), taste, outlet.clone())).detach();
+                compio::runtime::spawn(receive(socket, goal.clone(), taste, outlet.clone()))
+                    .detach();
             }
             io::Result::Ok(())
         })?;

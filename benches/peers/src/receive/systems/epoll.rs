@@ -1,4 +1,5 @@
-//! Plain epoll and read: what everybody can write in an afternoon; into one buffer, or into a `BytesMut` that hands out `Bytes`.
+//! Plain epoll and read: what everybody can write in an afternoon; into one buffer, or into a
+//! `BytesMut` that hands out `Bytes`.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -29,7 +30,12 @@ pub enum Memory {
 }
 
 impl Epoll {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, memory: Memory, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        memory: Memory,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         // SAFETY: no pointers are passed.
         let poll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if poll < 0 {
@@ -42,7 +48,12 @@ impl Epoll {
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
             // SAFETY: both descriptors are open, the event lives through the call.
             let added = unsafe {
-                libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event)
+                libc::epoll_ctl(
+                    poll.as_raw_fd(),
+                    libc::EPOLL_CTL_ADD,
+                    socket.as_raw_fd(),
+                    &mut event,
+                )
             };
             if added != 0 {
                 return Err(io::Error::last_os_error());
@@ -70,8 +81,9 @@ impl Receiver for Epoll {
         while got < bytes {
             let room = self.events.len() as i32;
             // SAFETY: the list has room for so many events and lives through the call.
-            let ready =
-                unsafe { libc::epoll_wait(self.poll.as_raw_fd(), self.events.as_mut_ptr(), room, -1) };
+            let ready = unsafe {
+                libc::epoll_wait(self.poll.as_raw_fd(), self.events.as_mut_ptr(), room, -1)
+            };
             if ready < 0 {
                 return Err(io::Error::last_os_error());
             }

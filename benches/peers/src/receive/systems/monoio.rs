@@ -1,4 +1,5 @@
-//! monoio on its io_uring driver: a fresh `BytesMut` per read, or a buffer per connection used again and again.
+//! monoio on its io_uring driver: a fresh `BytesMut` per read, or a buffer per connection used
+//! again and again.
 
 use std::io;
 use std::net::TcpStream;
@@ -28,7 +29,12 @@ pub struct Monoio {
 }
 
 impl Monoio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        taste: Taste,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         // monoio takes a builder of the older io-uring crate, which tokio-uring hands out as well.
         let mut ring = tokio_uring::uring_builder();
         ring.setup_coop_taskrun().setup_cqsize(4096);
@@ -58,7 +64,12 @@ impl Monoio {
     }
 }
 
-async fn receive(mut socket: monoio::net::TcpStream, slot_bytes: usize, goal: Goal, outlet: Outlet) {
+async fn receive(
+    mut socket: monoio::net::TcpStream,
+    slot_bytes: usize,
+    goal: Goal,
+    outlet: Outlet,
+) {
     loop {
         match socket.read(BytesMut::with_capacity(slot_bytes)).await {
             (Ok(0) | Err(_), _) => return,

@@ -34,12 +34,17 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, handed_out: As, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        handed_out: As,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         let arena = arena(shape)?;
         let builder = Driver::builder().entries(1024).completion_entries(4096);
         let mut driver = builder.build().map_err(io::Error::other)?;
         let options = BufferRing::options().entries(SLOTS);
-        let ring = driver.buffer_ring(&arena, options).map_err(io::Error::other)?;
+        let ring = driver.register_buffer_ring(&arena, options).map_err(io::Error::other)?;
         for socket in sockets {
             driver.receive(ring, socket).map_err(io::Error::other)?;
         }
@@ -51,7 +56,7 @@ impl Ours {
     fn take(&mut self) -> io::Result<usize> {
         match self.handed_out {
             As::Bytes => take_all(|| self.driver.next(), &self.outlet),
-            As::ArenaBytes => take_all(|| self.driver.next_in_place(), &self.outlet),
+            As::ArenaBytes => take_all(|| self.driver.next_arena_bytes(), &self.outlet),
         }
     }
 }

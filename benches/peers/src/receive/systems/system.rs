@@ -12,8 +12,8 @@ use crate::receive::outlet::Outlet;
 use crate::report::OURS;
 
 use super::{
-    a10, bare, compio, epoll, monoio, ours, ours_compio, ours_monoio, ours_tokio, ours_tokio_uring, tokio,
-    tokio_uring,
+    a10, bare, compio, epoll, monoio, ours, ours_compio, ours_monoio, ours_tokio, ours_tokio_uring,
+    tokio, tokio_uring,
 };
 
 /// One line of the tables.
@@ -121,7 +121,9 @@ impl System {
             Self::OursTokio => {
                 "`Pool` with its engine as a task of the current-thread runtime; a `Bytes` that may leave the thread"
             }
-            Self::OursTokioThread => "`Pool` with its engine on a thread of its own, on the same core",
+            Self::OursTokioThread => {
+                "`Pool` with its engine on a thread of its own, on the same core"
+            }
             Self::OursTokioBatch => "the same, `batch_scheduling`: the thread waits for its turn",
             Self::OursTokioUring => "COOP_TASKRUN; `read` into a slot per read, frozen",
             Self::OursMonoio => "COOP_TASKRUN; `lend` a slot per read, frozen",
@@ -131,7 +133,9 @@ impl System {
             Self::BareOne => "the same loop, woken by the first message",
             Self::BareCopied => "waits for many; a `Bytes` by copying",
             Self::Epoll => "level-triggered, one buffer; hands nothing out",
-            Self::EpollSplit => "level-triggered; one `BytesMut`, `reserve`, `read`, `split().freeze()`",
+            Self::EpollSplit => {
+                "level-triggered; one `BytesMut`, `reserve`, `read`, `split().freeze()`"
+            }
             Self::Tokio => {
                 "current-thread runtime; a `BytesMut` per connection, `reserve`, `read_buf`, `split().freeze()`"
             }
@@ -142,7 +146,9 @@ impl System {
             Self::TokioUringCopied => "the same, and a `Bytes` by copying",
             Self::Compio => "DEFER_TASKRUN, 1024 buffers; the buffer cannot leave the thread",
             Self::CompioCopied => "the same, and a `Bytes` by copying",
-            Self::CompioDefault => "8 buffers of 8 KiB, as it comes; armed again after each refusal",
+            Self::CompioDefault => {
+                "8 buffers of 8 KiB, as it comes; armed again after each refusal"
+            }
             Self::Monoio => "COOP_TASKRUN; a fresh `BytesMut` per read, frozen",
             Self::MonoioDefault => "the same with the runtime as `new` makes it",
             Self::MonoioInPlace => "COOP_TASKRUN; a `Vec` per connection; hands nothing out",
@@ -206,7 +212,8 @@ impl System {
         variants.contains(&self)
     }
 
-    /// A setting that is shown once, and not for each number of connections: as it comes, or for curiosity.
+    /// A setting that is shown once, and not for each number of connections: as it comes, or for
+    /// curiosity.
     fn is_minor(self) -> bool {
         let minor = [
             Self::BareOne,
@@ -251,10 +258,14 @@ impl System {
         shape: Shape,
         outlet: Outlet,
     ) -> io::Result<Box<dyn Receiver>> {
-        use {bare::Taste as Bare, compio::Taste as Compio, epoll::Memory as Epoll, monoio::Taste as Monoio};
+        use {
+            bare::Taste as Bare, compio::Taste as Compio, epoll::Memory as Epoll,
+            monoio::Taste as Monoio,
+        };
         use {ours::As, ours_tokio::Engine, tokio::Memory, tokio_uring::Taste as TokioUring};
 
-        let ours = |sockets, handed_out, outlet| ours::Ours::start(sockets, shape, handed_out, outlet);
+        let ours =
+            |sockets, handed_out, outlet| ours::Ours::start(sockets, shape, handed_out, outlet);
         let ours_tokio = |sockets, engine| ours_tokio::OursTokio::start(sockets, shape, engine);
         let bare = |sockets, taste, outlet| bare::Bare::start(sockets, shape, taste, outlet);
         let epoll = |sockets, memory, outlet| epoll::Epoll::start(sockets, shape, memory, outlet);
@@ -270,17 +281,23 @@ impl System {
             Self::OursTokio => Box::new(ours_tokio(sockets, Engine::Task)?),
             Self::OursTokioThread => Box::new(ours_tokio(sockets, Engine::Thread)?),
             Self::OursTokioBatch => Box::new(ours_tokio(sockets, Engine::Batch)?),
-            Self::OursTokioUring => Box::new(ours_tokio_uring::OursTokioUring::start(sockets, shape)?),
+            Self::OursTokioUring => {
+                Box::new(ours_tokio_uring::OursTokioUring::start(sockets, shape)?)
+            }
             Self::OursMonoio => Box::new(ours_monoio::OursMonoio::start(sockets, shape)?),
             Self::Bare => Box::new(bare(sockets, Bare::Many, outlet)?),
             Self::BareOne => Box::new(bare(sockets, Bare::One, outlet)?),
             Self::BareCopied => Box::new(bare(sockets, Bare::Copied, outlet)?),
-            Self::Epoll => Box::new(epoll(sockets, Epoll::Shared(vec![0; shape.slot_bytes()]), outlet)?),
+            Self::Epoll => {
+                Box::new(epoll(sockets, Epoll::Shared(vec![0; shape.slot_bytes()]), outlet)?)
+            }
             Self::EpollSplit => Box::new(epoll(sockets, Epoll::Split(BytesMut::new()), outlet)?),
             Self::Tokio => Box::new(tokio(sockets, Memory::PerConnection, outlet)?),
             Self::TokioShared => Box::new(tokio(sockets, Memory::Shared, outlet)?),
             Self::TokioUring => Box::new(tokio_uring(sockets, TokioUring::Fresh, outlet)?),
-            Self::TokioUringDefault => Box::new(tokio_uring(sockets, TokioUring::Defaults, outlet)?),
+            Self::TokioUringDefault => {
+                Box::new(tokio_uring(sockets, TokioUring::Defaults, outlet)?)
+            }
             Self::TokioUringInPlace => Box::new(tokio_uring(sockets, TokioUring::InPlace, outlet)?),
             Self::TokioUringCopied => Box::new(tokio_uring(sockets, TokioUring::Copied, outlet)?),
             Self::Compio => Box::new(compio(sockets, Compio::InPlace, outlet)?),
@@ -290,7 +307,9 @@ impl System {
             Self::MonoioDefault => Box::new(monoio(sockets, Monoio::Defaults, outlet)?),
             Self::MonoioInPlace => Box::new(monoio(sockets, Monoio::InPlace, outlet)?),
             Self::A10 => Box::new(a10::A10::start(sockets, shape, a10::Taste::Best, outlet)?),
-            Self::A10Default => Box::new(a10::A10::start(sockets, shape, a10::Taste::Defaults, outlet)?),
+            Self::A10Default => {
+                Box::new(a10::A10::start(sockets, shape, a10::Taste::Defaults, outlet)?)
+            }
         })
     }
 }

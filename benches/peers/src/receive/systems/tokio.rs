@@ -31,7 +31,12 @@ pub struct Tokio {
 }
 
 impl Tokio {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, memory: Memory, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        memory: Memory,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let (tasks, goal) = (LocalSet::new(), Goal::default());
         let shared = Rc::new(RefCell::new(vec![0; shape.slot_bytes()]));
@@ -40,10 +45,15 @@ impl Tokio {
             socket.set_nonblocking(true)?;
             let socket = tokio::net::TcpStream::from_std(socket)?;
             match memory {
-                Memory::PerConnection => {
-                    tasks.spawn_local(receive(socket, shape.slot_bytes(), goal.clone(), outlet.clone()))
+                Memory::PerConnection => tasks.spawn_local(receive(
+                    socket,
+                    shape.slot_bytes(),
+                    goal.clone(),
+                    outlet.clone(),
+                )),
+                Memory::Shared => {
+                    tasks.spawn_local(receive_shared(socket, shared.clone(), goal.clone()))
                 }
-                Memory::Shared => tasks.spawn_local(receive_shared(socket, shared.clone(), goal.clone())),
             };
         }
         drop(context);

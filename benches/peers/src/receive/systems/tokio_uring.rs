@@ -1,5 +1,5 @@
-//! tokio-uring: a fresh `BytesMut` per read, the only one of its buffers that may leave the thread; or a buffer per connection,
-//! used in place or copied out of.
+//! tokio-uring: a fresh `BytesMut` per read, the only one of its buffers that may leave the thread;
+//! or a buffer per connection, used in place or copied out of.
 
 use std::io;
 use std::net::TcpStream;
@@ -30,7 +30,12 @@ pub struct TokioUring {
 }
 
 impl TokioUring {
-    pub fn start(sockets: Vec<TcpStream>, shape: Shape, taste: Taste, outlet: Outlet) -> io::Result<Self> {
+    pub fn start(
+        sockets: Vec<TcpStream>,
+        shape: Shape,
+        taste: Taste,
+        outlet: Outlet,
+    ) -> io::Result<Self> {
         let mut ring = uring_builder();
         ring.setup_coop_taskrun().setup_cqsize(4096);
         let runtime = match taste {
@@ -55,7 +60,12 @@ impl TokioUring {
     }
 }
 
-async fn receive(socket: tokio_uring::net::TcpStream, slot_bytes: usize, goal: Goal, outlet: Outlet) {
+async fn receive(
+    socket: tokio_uring::net::TcpStream,
+    slot_bytes: usize,
+    goal: Goal,
+    outlet: Outlet,
+) {
     loop {
         match socket.read(BytesMut::with_capacity(slot_bytes)).await {
             (Ok(0) | Err(_), _) => return,
@@ -67,7 +77,12 @@ async fn receive(socket: tokio_uring::net::TcpStream, slot_bytes: usize, goal: G
     }
 }
 
-async fn receive_in_place(socket: tokio_uring::net::TcpStream, slot_bytes: usize, goal: Goal, taste: Taste) {
+async fn receive_in_place(
+    socket: tokio_uring::net::TcpStream,
+    slot_bytes: usize,
+    goal: Goal,
+    taste: Taste,
+) {
     let mut buffer = Vec::with_capacity(slot_bytes);
     loop {
         match socket.read(buffer).await {

@@ -37,7 +37,8 @@ pub fn ours(path: &Path) -> io::Result<Box<dyn Reader>> {
     })?;
     let read = async move |place| {
         let slot = arena.allocate().map_err(io::Error::other)?;
-        let (result, slot): (io::Result<usize>, _) = registered.read_at(&file, slot, place).await.into();
+        let (result, slot): (io::Result<usize>, _) =
+            registered.read_at(&file, slot, place).await.into();
         drop(slot.freeze());
         result
     };

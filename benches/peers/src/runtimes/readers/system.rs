@@ -56,7 +56,9 @@ impl System {
 
     pub fn title(self) -> &'static str {
         match self {
-            Self::OursTokioUring | Self::TokioUring => "tokio-uring, 4 KiB reads from the page cache",
+            Self::OursTokioUring | Self::TokioUring => {
+                "tokio-uring, 4 KiB reads from the page cache"
+            }
             Self::OursCompio | Self::Compio => "compio, 4 KiB reads from the page cache",
         }
     }

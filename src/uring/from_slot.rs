@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use crate::buffer::ArenaBytes;
 
-/// How received bytes are handed out: [`Bytes`], which every library takes, or [`ArenaBytes`], which allocates nothing.
+/// How received bytes are handed out: [`Bytes`], which every library takes, or [`ArenaBytes`],
+/// which allocates nothing.
 ///
 /// Sealed: these two are all there are.
-pub trait Delivered: sealed::Sealed + Sized {
+pub trait FromSlot: sealed::Sealed + Sized {
     /// The bytes in the slot that they arrived in.
     #[doc(hidden)]
     fn in_slot(bytes: ArenaBytes) -> Self;
@@ -17,7 +18,7 @@ pub trait Delivered: sealed::Sealed + Sized {
     fn copied(bytes: &[u8]) -> Self;
 }
 
-impl Delivered for Bytes {
+impl FromSlot for Bytes {
     #[inline]
     fn in_slot(bytes: ArenaBytes) -> Bytes {
         bytes.into()
@@ -28,7 +29,7 @@ impl Delivered for Bytes {
     }
 }
 
-impl Delivered for ArenaBytes {
+impl FromSlot for ArenaBytes {
     #[inline]
     fn in_slot(bytes: ArenaBytes) -> ArenaBytes {
         bytes
