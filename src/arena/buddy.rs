@@ -150,7 +150,8 @@ impl BuddyArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn free_blocks(&self, len: NonZeroUsize) -> usize {
-        self.order_of(len).map_or(0, |order| self.handle.books.blocks().free_runs(order) as usize)
+        self.order_of(len)
+            .map_or(0, |order| self.handle.allocator.blocks().free_runs(order) as usize)
     }
 }
 

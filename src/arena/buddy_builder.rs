@@ -12,9 +12,9 @@ use super::fixed_builder::CallerMemory;
 use super::setters::shared_setters;
 use super::{BuddyArena, BuddyGeometry, BuddyHint, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Books, FreeHook, Handle, Plan};
+use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
-use crate::slots::{BLOCK_ORDER_MAX, BlockMap};
+use crate::slots::{BLOCK_ORDER_MAX, BuddyAllocator};
 
 enum Shape {
     Geometry(BuddyGeometry),
@@ -42,7 +42,7 @@ pub struct BuddyArenaBuilder {
     zero: bool,
     spill: bool,
     request: Request,
-    hook: Option<FreeHook>,
+    hook: Option<OnFree>,
 }
 
 impl BuddyArena {
@@ -109,7 +109,7 @@ impl BuddyArenaBuilder {
 
     /// Has `hook` told of every free.
     #[cfg(feature = "async-alloc")]
-    pub(super) fn set_hook(&mut self, hook: FreeHook) {
+    pub(super) fn set_hook(&mut self, hook: OnFree) {
         self.hook = Some(hook);
     }
 
@@ -155,12 +155,12 @@ impl BuddyArenaBuilder {
             let (requested, limit) = (1 << geometry.order(), 1 << BLOCK_ORDER_MAX);
             return Err(BuildError::TooManySlots { requested, limit });
         }
-        let map = BlockMap::new(geometry.order()).ok_or_else(|| BuildError::OutOfMemory {
+        let map = BuddyAllocator::new(geometry.order()).ok_or_else(|| BuildError::OutOfMemory {
             bytes: (1 << geometry.order()) / 4,
-            reason: "no room for the books".into(),
+            reason: "no room for the allocator".into(),
         })?;
-        let plan = Plan {
-            books: Books::Blocks(map),
+        let plan = CoreOptions {
+            allocator: Allocator::Blocks(map),
             slot_bytes: geometry.min_block_size(),
             zero: self.zero,
             spill: self.spill,

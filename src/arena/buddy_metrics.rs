@@ -54,7 +54,7 @@ impl BuddyArena {
     /// paths.
     pub fn metrics(&self) -> BuddyArenaMetrics {
         let handle = self.handle();
-        let map = handle.books.blocks();
+        let map = handle.allocator.blocks();
         let (splits, coalesces) = map.splits_and_merges();
         let live_blocks = handle.live_blocks();
         let allocations_ok = handle.claims();

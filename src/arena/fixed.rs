@@ -184,7 +184,7 @@ impl FixedArena {
 
     /// Number of slots.
     pub fn slot_count(&self) -> usize {
-        self.handle.books.slots().slot_count()
+        self.handle.allocator.slots().slot_count()
     }
 
     /// Bytes in each slot.

@@ -12,9 +12,9 @@ use std::ptr::NonNull;
 use super::setters::shared_setters;
 use super::{FixedArena, SlotSpec, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Books, FreeHook, Handle, Plan};
+use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
-use crate::slots::{SLOTS_MAX, SlotMap};
+use crate::slots::{SLOTS_MAX, SlotBitmap};
 
 /// What the arena shall look like.
 pub(super) enum Shape {
@@ -81,7 +81,7 @@ pub struct FixedArenaBuilder {
     zero: bool,
     spill: bool,
     request: Request,
-    hook: Option<FreeHook>,
+    hook: Option<OnFree>,
 }
 
 impl FixedArena {
@@ -144,7 +144,7 @@ impl FixedArenaBuilder {
 
     /// Has `hook` told of every free.
     #[cfg(feature = "async-alloc")]
-    pub(super) fn set_hook(&mut self, hook: FreeHook) {
+    pub(super) fn set_hook(&mut self, hook: OnFree) {
         self.hook = Some(hook);
     }
 
@@ -191,11 +191,13 @@ impl FixedArenaBuilder {
         if count > SLOTS_MAX {
             return Err(BuildError::TooManySlots { requested: count, limit: SLOTS_MAX });
         }
-        let no_room =
-            || BuildError::OutOfMemory { bytes: count / 8, reason: "no room for the books".into() };
-        let map = SlotMap::new(count).ok_or_else(no_room)?;
-        let plan = Plan {
-            books: Books::Slots(map),
+        let no_room = || BuildError::OutOfMemory {
+            bytes: count / 8,
+            reason: "no room for the allocator".into(),
+        };
+        let map = SlotBitmap::new(count).ok_or_else(no_room)?;
+        let plan = CoreOptions {
+            allocator: Allocator::Slots(map),
             slot_bytes,
             zero: self.zero,
             spill: self.spill,

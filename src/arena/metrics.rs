@@ -44,7 +44,7 @@ impl FixedArena {
     /// A snapshot of the counters. Walks over all slots: for monitoring, not for hot paths.
     pub fn metrics(&self) -> FixedArenaMetrics {
         let handle: &Handle = self.handle();
-        let live = handle.books.slots().live();
+        let live = handle.allocator.slots().live();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
         FixedArenaMetrics {

@@ -1,7 +1,7 @@
 //! Where the memory of an arena is.
 
 use super::{BuddyArena, FixedArena};
-use crate::lease::{Handle, Owned};
+use crate::lease::{ClaimedSlot, Handle};
 
 /// The slots of a fixed arena by state, or the smallest blocks of a buddy arena: each is counted
 /// once.
@@ -55,7 +55,7 @@ impl SlotStates {
     /// neither free nor lost.
     pub(crate) fn of(
         handle: &Handle,
-        mut on_ring: impl FnMut(&Owned) -> Option<OnRing>,
+        mut on_ring: impl FnMut(&ClaimedSlot) -> Option<OnRing>,
     ) -> SlotStates {
         let mut states = SlotStates::default();
         let mut owned_units = 0;

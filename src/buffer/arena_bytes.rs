@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 
 use super::Buffer;
 use super::freeze::bounds;
-use super::home::SharedHome;
+use super::storage::SharedStorage;
 use crate::lease::Lease;
 
 /// Bytes of a slot that many may read; the last owner's drop frees the slot, on whatever thread.
@@ -43,7 +43,7 @@ use crate::lease::Lease;
 pub struct ArenaBytes {
     ptr: NonNull<u8>,
     len: usize,
-    home: SharedHome,
+    home: SharedStorage,
 }
 
 // SAFETY: bytes that nobody writes (invariant), and a home that may move between threads.
@@ -53,7 +53,7 @@ unsafe impl Sync for ArenaBytes {}
 
 impl ArenaBytes {
     #[inline]
-    pub(super) fn new(ptr: NonNull<u8>, len: usize, home: SharedHome) -> ArenaBytes {
+    pub(super) fn new(ptr: NonNull<u8>, len: usize, home: SharedStorage) -> ArenaBytes {
         ArenaBytes { ptr, len, home }
     }
 
@@ -65,7 +65,7 @@ impl ArenaBytes {
     #[inline]
     pub(crate) unsafe fn from_lease(lease: Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
         lease.note_freeze();
-        ArenaBytes { ptr, len, home: SharedHome::slot(lease) }
+        ArenaBytes { ptr, len, home: SharedStorage::slot(lease) }
     }
 
     /// Bytes of a slot that `lease`'s owner goes on holding; counted as one more owner.
@@ -77,14 +77,14 @@ impl ArenaBytes {
     #[inline]
     pub(crate) unsafe fn share_of(lease: &Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
         lease.note_freeze();
-        ArenaBytes { ptr, len, home: SharedHome::share_of(lease) }
+        ArenaBytes { ptr, len, home: SharedStorage::share_of(lease) }
     }
 
     pub(crate) fn from_vector(mut vector: Vec<u8>, headroom: usize) -> ArenaBytes {
         let start = NonNull::new(vector.as_mut_ptr()).expect("a vector's pointer is never null");
         // SAFETY: the vector holds at least the head room.
         let ptr = unsafe { start.add(headroom) };
-        ArenaBytes { ptr, len: vector.len() - headroom, home: SharedHome::heap(vector) }
+        ArenaBytes { ptr, len: vector.len() - headroom, home: SharedStorage::heap(vector) }
     }
 
     /// Bytes in this range.

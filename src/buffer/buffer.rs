@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use super::home::BufferHome;
+use super::storage::Storage;
 use crate::lease::Lease;
 
 /// A slot of an arena that this value alone may read and write; dropping it frees the slot.
@@ -46,7 +46,7 @@ pub struct Buffer {
     pub(super) ptr: NonNull<u8>,
     pub(super) cap: usize,
     pub(super) len: usize,
-    pub(super) home: BufferHome,
+    pub(super) home: Storage,
 }
 
 // SAFETY: the bytes are this buffer's own (invariant 1), and its home may move between threads.
@@ -59,7 +59,7 @@ impl Buffer {
     #[inline]
     pub(crate) fn new(lease: Lease, start: NonNull<u8>, cap: usize) -> Buffer {
         debug_assert!(cap <= lease.slot_bytes() && start == lease.slot_start());
-        Buffer { ptr: start, len: 0, cap, home: BufferHome::slot(lease) }
+        Buffer { ptr: start, len: 0, cap, home: Storage::slot(lease) }
     }
 
     /// A buffer over a part of a slot: `len` initialised bytes at `ptr`, room for `cap`.
@@ -76,13 +76,13 @@ impl Buffer {
     ) -> Buffer {
         debug_assert!(len <= cap);
         debug_assert!(ptr >= lease.slot_start());
-        Buffer { ptr, len, cap, home: BufferHome::slot(lease) }
+        Buffer { ptr, len, cap, home: Storage::slot(lease) }
     }
 
     /// An empty buffer without memory, to leave in place of one that is being moved.
     #[inline]
     pub(super) fn nowhere() -> Buffer {
-        Buffer { ptr: NonNull::dangling(), len: 0, cap: 0, home: BufferHome::heap(0) }
+        Buffer { ptr: NonNull::dangling(), len: 0, cap: 0, home: Storage::heap(0) }
     }
 
     /// Bytes that fit in this buffer, written ones included; more after a spill.
@@ -218,7 +218,7 @@ impl Buffer {
 
     /// The parts, without dropping anything.
     #[inline]
-    pub(super) fn into_parts(self) -> (NonNull<u8>, usize, usize, BufferHome) {
+    pub(super) fn into_parts(self) -> (NonNull<u8>, usize, usize, Storage) {
         // Field by field: a copy of the whole would read in halves what was just written in words,
         // which the processor cannot forward.
         let (ptr, len, cap) = (self.ptr, self.len, self.cap);
@@ -302,7 +302,7 @@ impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
         // What is left in its place needs no drop of its own.
-        match std::mem::replace(&mut self.home, BufferHome::heap(0)).into_lease() {
+        match std::mem::replace(&mut self.home, Storage::heap(0)).into_lease() {
             Ok(lease) => lease.free_written(self.len),
             Err(headroom) => self.drop_heap(headroom),
         }

@@ -4,7 +4,7 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 
-use super::home::SharedHome;
+use super::storage::SharedStorage;
 use super::{ArenaBytes, Buffer};
 
 impl Buffer {
@@ -71,7 +71,7 @@ impl Buffer {
         match home.into_lease() {
             Ok(lease) => {
                 lease.note_freeze();
-                ArenaBytes::new(ptr, len, SharedHome::slot(lease))
+                ArenaBytes::new(ptr, len, SharedStorage::slot(lease))
             }
             Err(_) => unreachable!("checked above"),
         }
@@ -107,7 +107,7 @@ impl Buffer {
     }
 }
 
-/// Start and end of a range in something of `len` bytes.
+/// SlotPtr and end of a range in something of `len` bytes.
 ///
 /// Panics if the range does not lie in it, as slicing does.
 pub(super) fn bounds(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {

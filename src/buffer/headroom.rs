@@ -69,7 +69,7 @@ impl Buffer {
         self.len += data.len();
         self.cap += data.len();
         if self.is_spilled() {
-            self.home = super::home::BufferHome::heap(headroom - data.len());
+            self.home = super::storage::Storage::heap(headroom - data.len());
         }
         Ok(())
     }

@@ -8,9 +8,9 @@ mod compare;
 mod ext;
 mod freeze;
 mod headroom;
-mod home;
 mod put;
 mod spill;
+mod storage;
 
 pub use arena_bytes::ArenaBytes;
 pub use buffer::Buffer;

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::Buffer;
-use super::home::BufferHome;
+use super::storage::Storage;
 use crate::sync::Ordering;
 
 /// Spills are told of at most this often per arena.
@@ -43,7 +43,7 @@ impl Buffer {
             core.counters.spills.fetch_add(1, Ordering::Relaxed);
             tell_of_spill(core, self.cap, needed - headroom);
         }
-        let old_home = std::mem::replace(&mut self.home, BufferHome::heap(headroom));
+        let old_home = std::mem::replace(&mut self.home, Storage::heap(headroom));
         self.put_vector(vector, headroom);
         drop(old_home);
     }
@@ -56,7 +56,7 @@ impl Buffer {
         self.ptr = NonNull::dangling();
         self.len = 0;
         self.cap = 0;
-        self.home = BufferHome::heap(0);
+        self.home = Storage::heap(0);
         if headroom + cap == 0 {
             return Vec::new();
         }
@@ -73,7 +73,7 @@ impl Buffer {
         self.ptr = unsafe { start.add(headroom) };
         self.len = vector.len() - headroom;
         self.cap = vector.capacity() - headroom;
-        self.home = BufferHome::heap(headroom);
+        self.home = Storage::heap(headroom);
     }
 
     /// The bytes of a spilled buffer as a vector, and how many of its first bytes are head room.
@@ -85,7 +85,7 @@ impl Buffer {
     /// Frees the vector of a spilled buffer whose home, with so much head room, was taken out.
     #[inline(never)]
     pub(super) fn drop_heap(&mut self, headroom: usize) {
-        self.home = BufferHome::heap(headroom);
+        self.home = Storage::heap(headroom);
         drop(self.take_vector());
     }
 }

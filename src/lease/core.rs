@@ -16,29 +16,29 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::header::{self, Header, HeaderLine};
-use super::waiters::{FreeHook, Waiters};
+use super::waiters::{OnFree, Waiters};
 use crate::error::BuildError;
 use crate::region::Region;
 use crate::sync::{AtomicU64, AtomicUsize};
 
 /// What an arena is built from, but for its memory.
-pub(crate) struct Plan {
-    pub(crate) books: Books,
+pub(crate) struct CoreOptions {
+    pub(crate) allocator: Allocator,
     /// Bytes of one slot, or of one smallest block.
     pub(crate) slot_bytes: usize,
     pub(crate) zero: bool,
     pub(crate) spill: bool,
     /// Told of every free, when the arena is built with a wake policy of the user's.
-    pub(crate) hook: Option<FreeHook>,
+    pub(crate) hook: Option<OnFree>,
 }
 
 /// All of an arena but its handles.
 ///
 /// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
 pub(crate) struct Core {
-    pub(crate) books: Books,
+    pub(crate) allocator: Allocator,
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
@@ -70,11 +70,11 @@ impl Core {
     /// The region is asked for last: memory that a caller lends is taken over only if nothing else
     /// can fail.
     pub(super) fn create(
-        plan: Plan,
+        plan: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<NonNull<Core>, BuildError> {
-        let count = plan.books.header_count();
-        let stride = plan.books.header_stride();
+        let count = plan.allocator.header_count();
+        let stride = plan.allocator.header_stride();
         let (layout, headers_offset) = layout(count, stride)?;
         if layout.size() > header::BACK_MAX {
             let limit = (header::BACK_MAX - headers_offset) / stride;
@@ -85,22 +85,22 @@ impl Core {
         let Some(core) = NonNull::new(memory.cast::<Core>()) else {
             return Err(BuildError::OutOfMemory {
                 bytes: layout.size(),
-                reason: "no room for the books".into(),
+                reason: "no room for the allocator".into(),
             });
         };
         let region = region().inspect_err(|_| {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
-        let waiters = Waiters::new(&plan.books, plan.hook);
+        let waiters = Waiters::new(&plan.allocator, plan.hook);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(plan.zero, header::ZERO)
             | flag(plan.spill, header::SPILL)
-            | flag(plan.books.have_slots(), header::LINE);
+            | flag(plan.allocator.have_slots(), header::LINE);
         let value = Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
-                pending: AtomicUsize::new(plan.books.word_count() + 1),
+                pending: AtomicUsize::new(plan.allocator.word_count() + 1),
                 failed: AtomicU64::new(0),
                 spills: AtomicU64::new(0),
                 quarantined: AtomicU64::new(0),
@@ -108,7 +108,7 @@ impl Core {
                 frozen_carried: AtomicU64::new(0),
                 spill_told_ms: AtomicU64::new(0),
             }),
-            books: plan.books,
+            allocator: plan.allocator,
             region,
             slot_bytes: plan.slot_bytes,
             flags,
@@ -122,7 +122,7 @@ impl Core {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
             // SAFETY: written above.
-            if unsafe { core.as_ref() }.books.have_slots() {
+            if unsafe { core.as_ref() }.allocator.have_slots() {
                 // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header
                 // begins a line.
                 unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
@@ -142,10 +142,10 @@ impl Core {
     /// calls this.
     pub(super) unsafe fn destroy(core: NonNull<Core>) {
         // SAFETY: live until here (the caller's promise).
-        let books = unsafe { &core.as_ref().books };
-        let layout = layout(books.header_count(), books.header_stride());
+        let allocator = unsafe { &core.as_ref().allocator };
+        let layout = layout(allocator.header_count(), allocator.header_stride());
         #[cfg(uring_arena_loom)]
-        for index in 0..books.header_count() {
+        for index in 0..allocator.header_count() {
             // SAFETY: as in `create`.
             let header = unsafe { Core::header_at(core, index as u32) };
             // SAFETY: written by `create`, and nobody else is left.
@@ -194,9 +194,9 @@ impl Core {
 
     #[inline]
     fn distance_to(&self, index: u32) -> usize {
-        let stride = match &self.books {
-            Books::Slots(_) => size_of::<HeaderLine>(),
-            Books::Blocks(_) => size_of::<Header>(),
+        let stride = match &self.allocator {
+            Allocator::Slots(_) => size_of::<HeaderLine>(),
+            Allocator::Blocks(_) => size_of::<Header>(),
         };
         self.headers_offset + index as usize * stride
     }
@@ -218,9 +218,9 @@ impl Core {
     #[inline]
     pub(super) fn index_at(&self, distance: usize) -> u32 {
         let offset = distance - self.headers_offset;
-        match &self.books {
-            Books::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
-            Books::Blocks(_) => (offset / size_of::<Header>()) as u32,
+        match &self.allocator {
+            Allocator::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
+            Allocator::Blocks(_) => (offset / size_of::<Header>()) as u32,
         }
     }
 }

@@ -9,7 +9,7 @@
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use super::core::{Core, Plan};
+use super::core::{Core, CoreOptions};
 use super::header::{Header, HeaderLine};
 use super::lease::Lease;
 use super::lifetime;
@@ -37,7 +37,7 @@ const _: () = {
 impl Handle {
     /// Builds an arena and gives its first handle.
     pub(crate) fn new(
-        plan: Plan,
+        plan: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<Handle, BuildError> {
         Core::create(plan, region).map(|core| Handle { core })
@@ -66,7 +66,7 @@ impl Handle {
     /// which none was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
-        let map = self.books.slots();
+        let map = self.allocator.slots();
         let slot = map.claim()?;
         // SAFETY: the core is live (invariant), and the books give out only slots that exist.
         let header = unsafe { Core::slot_header_at(self.core, slot) };
@@ -84,7 +84,7 @@ impl Handle {
     ) -> usize {
         let mut claimed = 0;
         while claimed < wanted {
-            let Some((first, mask)) = self.books.slots().claim_many(wanted - claimed) else {
+            let Some((first, mask)) = self.allocator.slots().claim_many(wanted - claimed) else {
                 break;
             };
             claimed += mask.count_ones() as usize;
@@ -102,7 +102,7 @@ impl Handle {
     /// no such block was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
-        let first = self.books.blocks().claim(order)?;
+        let first = self.allocator.blocks().claim(order)?;
         let header = self.note_order(first, order);
         // SAFETY: just claimed, so this is its only lease.
         let lease = unsafe { self.block_lease(header, first, order) };
@@ -159,7 +159,7 @@ impl Handle {
     ///
     /// `slot` is claimed, has no lease, and is the caller's.
     pub(super) unsafe fn kept_lease(&self, slot: u32, order: u32) -> Lease {
-        if self.books.have_slots() {
+        if self.allocator.have_slots() {
             // SAFETY: the core is live (invariant), and the books give out only slots that exist.
             let header = unsafe { Core::slot_header_at(self.core, slot) };
             // SAFETY: the caller's promise.
@@ -210,7 +210,7 @@ impl Handle {
         }
         lease.header().set_home(self.back_and_flags(slot));
         if let Some(line) = lease.line() {
-            let (word, step) = self.books.slots().place_of(slot);
+            let (word, step) = self.allocator.slots().place_of(slot);
             line.set_place(word, step);
             if self.scrubs() && !self.region.known_zero() {
                 // SAFETY: the lease owns these bytes alone.
@@ -228,8 +228,8 @@ impl Handle {
     /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     #[inline]
-    pub(crate) fn witness(&self) -> super::Witness {
-        super::Witness::new(self.core, &self.region)
+    pub(crate) fn arena_ref(&self) -> super::ArenaRef {
+        super::ArenaRef::new(self.core, &self.region)
     }
 
     /// Whether both are handles of one arena.

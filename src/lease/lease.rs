@@ -8,7 +8,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::core::Core;
 use super::header::{Header, HeaderLine, LINE, ZERO};
 use super::lifetime;
@@ -103,9 +103,9 @@ impl Lease {
     #[inline]
     pub(crate) fn slot_bytes(&self) -> usize {
         let core = self.core();
-        match &core.books {
-            Books::Slots(_) => core.slot_bytes,
-            Books::Blocks(_) => core.slot_bytes << self.header().order(),
+        match &core.allocator {
+            Allocator::Slots(_) => core.slot_bytes,
+            Allocator::Blocks(_) => core.slot_bytes << self.header().order(),
         }
     }
 

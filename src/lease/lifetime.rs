@@ -13,11 +13,11 @@
 
 use std::ptr::NonNull;
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::core::Core;
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, LINE, ZERO, back_of};
-use crate::slots::{self, Freed, free_block, free_slot};
+use crate::slots::{self, FreeOutcome, free_block, free_slot};
 use crate::sync::Ordering;
 
 /// Gives up one handle; the last one closes the arena.
@@ -45,7 +45,7 @@ pub(super) unsafe fn drop_handle(core: NonNull<Core>) {
 #[cold]
 unsafe fn close(core: NonNull<Core>) {
     // SAFETY: live: `pending` still counts the closing.
-    let drained = unsafe { core.as_ref().books.close() };
+    let drained = unsafe { core.as_ref().allocator.close() };
     // SAFETY: the words just counted, and the closing, are ours to count.
     unsafe { count_drained(core, drained + 1) };
 }
@@ -107,7 +107,7 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         // SAFETY: the caller's promise.
         unsafe { free_block_of(core, header) }
     };
-    if freed != Freed::Open {
+    if freed != FreeOutcome::Done {
         // SAFETY: `freed` is what came of the caller's claim.
         unsafe { free_slowly(core, back_of(home), freed) }
     }
@@ -118,13 +118,13 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
 /// # Safety
 ///
 /// As for [`free`]; `header` is that of the block, in the arena of `core`.
-unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> Freed {
+unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> FreeOutcome {
     // SAFETY: live while the claim lasts, and all atomics.
     let header = unsafe { header.as_ref() };
     let (back, order) = (header.back(), header.order());
     // SAFETY: the claim keeps the core live until the word is written.
     let core = unsafe { core.as_ref() };
-    let (word, step) = core.books.blocks().prepare_free(core.index_at(back), order.into());
+    let (word, step) = core.allocator.blocks().prepare_free(core.index_at(back), order.into());
     free_block(word, step)
 }
 
@@ -134,12 +134,12 @@ unsafe fn free_block_of(core: NonNull<Core>, header: NonNull<Header>) -> Freed {
 ///
 /// The caller freed the claim whose header lies `back` behind `core`, with this outcome.
 #[cold]
-unsafe fn free_slowly(core: NonNull<Core>, back: usize, freed: Freed) {
+unsafe fn free_slowly(core: NonNull<Core>, back: usize, freed: FreeOutcome) {
     match freed {
-        Freed::Open => {}
+        FreeOutcome::Done => {}
         // SAFETY: the free emptied the word; `pending` counted it until now.
-        Freed::Drained => unsafe { count_drained(core, 1) },
-        Freed::Waiters => {
+        FreeOutcome::ArenaDrained => unsafe { count_drained(core, 1) },
+        FreeOutcome::HasWaiters => {
             // SAFETY: nothing was freed: the claim keeps the core live.
             let index = unsafe { core.as_ref() }.index_at(back);
             // SAFETY: nothing was freed, so the claim is still the caller's.
@@ -172,11 +172,11 @@ unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
 #[cold]
 unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
     // SAFETY: our claim keeps the core live.
-    let books = unsafe { &core.as_ref().books };
-    let order = match books {
-        Books::Slots(_) => 0,
+    let allocator = unsafe { &core.as_ref().allocator };
+    let order = match allocator {
+        Allocator::Slots(_) => 0,
         // SAFETY: as above, and the claim is ours.
-        Books::Blocks(_) => unsafe { order_of(core, index) },
+        Allocator::Blocks(_) => unsafe { order_of(core, index) },
     };
     // SAFETY: our claim keeps the core live.
     let handle = unsafe { Handle::upgrade(core) };
@@ -187,7 +187,7 @@ unsafe fn free_and_wake(core: NonNull<Core>, index: u32) {
         // SAFETY: headers live as long as the core, and this one is the claim's.
         unsafe { header.as_ref() }.note_thaw();
         handle.come_back(index, order);
-    } else if books.free_despite_waiters(index, order) == Freed::Drained {
+    } else if allocator.free_despite_waiters(index, order) == FreeOutcome::ArenaDrained {
         // SAFETY: our free emptied the word; `pending` counted it until now.
         unsafe { count_drained(core, 1) };
     }

@@ -3,8 +3,9 @@
 //! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses
 //! `region` and `slots`.
 
-mod books;
-mod census;
+mod allocator;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+mod arena_ref;
 mod core;
 mod handle;
 mod header;
@@ -14,24 +15,23 @@ mod ledger;
 mod lifetime;
 mod place;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod start;
+mod slot_ptr;
+mod stats;
 mod waiters;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod witness;
 
-pub(crate) use self::core::{Core, Plan};
-pub(crate) use books::Books;
-pub(crate) use census::Owned;
+pub(crate) use self::core::{Core, CoreOptions};
+pub(crate) use allocator::Allocator;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use arena_ref::ArenaRef;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use place::Bell;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use start::Start;
-pub(crate) use waiters::FreeHook;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use witness::Witness;
+pub(crate) use slot_ptr::SlotPtr;
+pub(crate) use stats::ClaimedSlot;
+pub(crate) use waiters::OnFree;
 
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see the memory come home

@@ -15,11 +15,11 @@
 
 use std::task::Waker;
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::handle::Handle;
 use super::ledger::{Ledger, Seat, Turn};
 use super::place::{Bell, Place};
-use crate::slots::Freed;
+use crate::slots::FreeOutcome;
 use crate::sync::{Mutex, Ordering, fence};
 
 /// Frees that meet a WAITERS bit in vain, per word of the books, before the bits are taken back:
@@ -28,21 +28,21 @@ const WORDS_PER_IDLE_FREE: usize = 4;
 
 /// What is told of every free whose slot went back to the books, with the block's order: a wake
 /// policy of the user's.
-pub(crate) type FreeHook = Box<dyn Fn(u32) + Send + Sync>;
+pub(crate) type OnFree = Box<dyn Fn(u32) + Send + Sync>;
 
 /// The queue of waiters of one arena.
 pub(crate) struct Waiters {
     pub(super) ledger: Mutex<Ledger>,
-    hook: Option<FreeHook>,
+    hook: Option<OnFree>,
 }
 
 impl Waiters {
-    pub(super) fn new(books: &Books, hook: Option<FreeHook>) -> Waiters {
-        let mut ledger = Ledger::new(books.orders());
+    pub(super) fn new(allocator: &Allocator, hook: Option<OnFree>) -> Waiters {
+        let mut ledger = Ledger::new(allocator.orders());
         if hook.is_some() {
             // The hook's owner does not say when somebody waits, so it is told of every free,
             // always.
-            books.set_waiters();
+            allocator.set_waiters();
             ledger.armed = true;
         }
         Waiters { ledger: Mutex::new(ledger), hook }
@@ -56,7 +56,7 @@ impl Handle {
         let mut ledger = self.waiters.ledger.lock();
         if !ledger.armed {
             // Inside the lock: who finds `armed` set must find the bits set.
-            self.books.set_waiters();
+            self.allocator.set_waiters();
             ledger.armed = true;
         }
         Place::new(self.clone(), ledger.join(order))
@@ -74,9 +74,9 @@ impl Handle {
     pub(super) fn come_back(&self, slot: u32, order: u32) {
         let mut wakes = Wakes::default();
         let mut ledger = self.waiters.ledger.lock();
-        let is_kept = match &self.books {
-            Books::Slots(_) => self.serve_slot(&mut ledger, slot, &mut wakes),
-            Books::Blocks(_) => self.serve_blocks(&mut ledger, slot, order, &mut wakes),
+        let is_kept = match &self.allocator {
+            Allocator::Slots(_) => self.serve_slot(&mut ledger, slot, &mut wakes),
+            Allocator::Blocks(_) => self.serve_blocks(&mut ledger, slot, order, &mut wakes),
         };
         if ledger.nobody_sleeps() && !is_kept {
             self.note_idle_free(&mut ledger);
@@ -107,7 +107,7 @@ impl Handle {
     fn serve_blocks(&self, ledger: &mut Ledger, first: u32, order: u32, wakes: &mut Wakes) -> bool {
         if let Some(hoard) = ledger.hoard.as_mut().filter(|hoard| hoard.covers(first, order)) {
             let kept_units = hoard.keep(first, order);
-            if self.books.blocks().live_units_in(hoard.first, hoard.order) > kept_units {
+            if self.allocator.blocks().live_units_in(hoard.first, hoard.order) > kept_units {
                 return true;
             }
             // All of the place is kept or free. If a newcomer is faster now, its block comes back
@@ -115,7 +115,7 @@ impl Handle {
             self.free_pieces(hoard.take_pieces());
         } else {
             self.free_unheeded(first, order);
-            let units = 1 << self.books.blocks().max_order();
+            let units = 1 << self.allocator.blocks().max_order();
             // In the time of these frees all of the arena could have come back: something in the
             // place is there to stay.
             if let Some(mut hoard) =
@@ -133,7 +133,7 @@ impl Handle {
     /// serve many small ones, or one that is larger than itself. False if there was nothing for
     /// anybody.
     fn serve_from_books(&self, ledger: &mut Ledger, wakes: &mut Wakes) -> bool {
-        let map = self.books.blocks();
+        let map = self.allocator.blocks();
         let mut served = false;
         // What could not serve one order serves no larger one.
         let mut below = u32::MAX;
@@ -177,16 +177,16 @@ impl Handle {
 
     /// Frees a claim, and wakes nobody for it.
     pub(super) fn free_unheeded(&self, slot: u32, order: u32) {
-        let freed = self.books.free_despite_waiters(slot, order);
-        debug_assert!(freed == Freed::Open, "closed under a handle");
+        let freed = self.allocator.free_despite_waiters(slot, order);
+        debug_assert!(freed == FreeOutcome::Done, "closed under a handle");
     }
 
     /// Takes the WAITERS bits back once they have cost enough.
     fn note_idle_free(&self, ledger: &mut Ledger) {
         ledger.idle_frees += 1;
-        let is_due = ledger.idle_frees * WORDS_PER_IDLE_FREE >= self.books.word_count();
+        let is_due = ledger.idle_frees * WORDS_PER_IDLE_FREE >= self.allocator.word_count();
         if ledger.armed && is_due && self.waiters.hook.is_none() {
-            self.books.clear_waiters();
+            self.allocator.clear_waiters();
             ledger.armed = false;
         }
     }

@@ -12,7 +12,7 @@ fn model(body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
-fn free(map: &SlotMap, slot: u32) -> Freed {
+fn free(map: &SlotBitmap, slot: u32) -> FreeOutcome {
     let (word, step) = map.place_of(slot);
     free_slot(word, step)
 }
@@ -20,7 +20,7 @@ fn free(map: &SlotMap, slot: u32) -> Freed {
 #[test]
 fn loom_two_claimers_one_slot() {
     model(|| {
-        let map = Arc::new(SlotMap::new(1).unwrap());
+        let map = Arc::new(SlotBitmap::new(1).unwrap());
         let other = map.clone();
         let thread = thread::spawn(move || other.claim());
         let mine = map.claim();
@@ -32,11 +32,11 @@ fn loom_two_claimers_one_slot() {
 #[test]
 fn loom_free_against_claim() {
     model(|| {
-        let map = Arc::new(SlotMap::new(1).unwrap());
+        let map = Arc::new(SlotBitmap::new(1).unwrap());
         let slot = map.claim().unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim());
-        assert_eq!(free(&map, slot), Freed::Open);
+        assert_eq!(free(&map, slot), FreeOutcome::Done);
         let claimed = thread.join().unwrap().or_else(|| map.claim());
         assert_eq!(claimed, Some(slot));
     });
@@ -48,15 +48,15 @@ fn loom_free_against_claim() {
 #[test]
 fn loom_a_slot_that_moves_is_found() {
     model(|| {
-        let map = Arc::new(SlotMap::new(33).unwrap());
+        let map = Arc::new(SlotBitmap::new(33).unwrap());
         let mut held: Vec<u32> = std::iter::from_fn(|| map.claim()).collect();
         // Free: slot 32, in the second word. Held and about to move: slot 0, in the first.
         let moving = 0;
         held.retain(|&slot| slot != moving && slot != 32);
-        assert_eq!(free(&map, 32), Freed::Open);
+        assert_eq!(free(&map, 32), FreeOutcome::Done);
         let other = map.clone();
         let mover = thread::spawn(move || {
-            assert_eq!(free(&other, moving), Freed::Open);
+            assert_eq!(free(&other, moving), FreeOutcome::Done);
             crate::sync::set_thread_index(1);
             other.claim().expect("two slots, two threads")
         });

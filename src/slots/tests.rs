@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-fn free(map: &SlotMap, slot: u32) -> Freed {
+fn free(map: &SlotBitmap, slot: u32) -> FreeOutcome {
     let (word, step) = map.place_of(slot);
     free_slot(word, step)
 }
@@ -10,14 +10,14 @@ fn free(map: &SlotMap, slot: u32) -> Freed {
 #[test]
 fn every_slot_count_serves_exactly_that_many_claims() {
     for slot_count in [1, 2, 31, 32, 33, 63, 64, 65, 1000, 1024, 40_000] {
-        let map = SlotMap::new(slot_count).unwrap();
+        let map = SlotBitmap::new(slot_count).unwrap();
         let claimed: BTreeSet<u32> = std::iter::from_fn(|| map.claim()).collect();
         assert_eq!(claimed.len(), slot_count);
         assert_eq!(claimed.last().copied(), Some(slot_count as u32 - 1));
         assert_eq!(map.live(), slot_count);
         assert_eq!(map.claim(), None);
         for slot in claimed {
-            assert_eq!(free(&map, slot), Freed::Open);
+            assert_eq!(free(&map, slot), FreeOutcome::Done);
         }
         assert_eq!(map.live(), 0);
     }
@@ -25,15 +25,15 @@ fn every_slot_count_serves_exactly_that_many_claims() {
 
 #[test]
 fn a_freed_slot_is_claimed_next() {
-    let map = SlotMap::new(100).unwrap();
+    let map = SlotBitmap::new(100).unwrap();
     let first = map.claim().unwrap();
-    assert_eq!(free(&map, first), Freed::Open);
+    assert_eq!(free(&map, first), FreeOutcome::Done);
     assert_eq!(map.claim(), Some(first));
 }
 
 #[test]
 fn claim_many_takes_what_one_word_has() {
-    let map = SlotMap::new(40).unwrap();
+    let map = SlotBitmap::new(40).unwrap();
     let mut slots = Vec::new();
     while let Some((first, mask)) = map.claim_many(20) {
         assert!(mask.count_ones() <= 20);
@@ -45,26 +45,27 @@ fn claim_many_takes_what_one_word_has() {
 
 #[test]
 fn a_closed_map_tells_each_word_drained_once() {
-    let map = SlotMap::new(40).unwrap();
+    let map = SlotBitmap::new(40).unwrap();
     let slots: Vec<u32> = std::iter::from_fn(|| map.claim()).take(34).collect();
     assert_eq!(map.close(), 0);
-    let drained = slots.iter().filter(|&&slot| free(&map, slot) == Freed::Drained).count();
+    let drained =
+        slots.iter().filter(|&&slot| free(&map, slot) == FreeOutcome::ArenaDrained).count();
     assert_eq!(drained, 2);
 }
 
 #[test]
 fn a_word_with_waiters_is_freed_only_by_the_slow_road() {
-    let map = SlotMap::new(2).unwrap();
+    let map = SlotBitmap::new(2).unwrap();
     let slot = map.claim().unwrap();
     map.set_waiters();
-    assert_eq!(free(&map, slot), Freed::Waiters);
+    assert_eq!(free(&map, slot), FreeOutcome::HasWaiters);
     assert_eq!(map.live(), 1);
     let (word, step) = map.place_of(slot);
-    assert_eq!(free_despite_waiters(word, step), Freed::Open);
+    assert_eq!(free_despite_waiters(word, step), FreeOutcome::Done);
     assert_eq!(map.live(), 0);
     map.clear_waiters();
     let slot = map.claim().unwrap();
-    assert_eq!(free(&map, slot), Freed::Open);
+    assert_eq!(free(&map, slot), FreeOutcome::Done);
 }
 
 /// A thread that holds one slot at a time and as many threads as slots: no claim may ever fail,
@@ -73,14 +74,14 @@ fn a_word_with_waiters_is_freed_only_by_the_slow_road() {
 fn as_many_threads_as_slots_never_see_a_full_map() {
     for slot_count in [1usize, 3, 33, 65] {
         let threads = slot_count.min(4);
-        let map = SlotMap::new(slot_count).unwrap();
+        let map = SlotBitmap::new(slot_count).unwrap();
         let held: Vec<u32> = (threads..slot_count).map(|_| map.claim().unwrap()).collect();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
                         let slot = map.claim().expect("one slot for each thread");
-                        assert_eq!(free(&map, slot), Freed::Open);
+                        assert_eq!(free(&map, slot), FreeOutcome::Done);
                     }
                 });
             }

@@ -10,7 +10,7 @@
 //! * A slot's bit: claimed (1) → freed (0). Only the owner of the slot clears it.
 //! * `frees so far` grows with every free, in the same write. Two looks at a word that
 //!   show the same number show that nothing was freed in it in between; a failing claim
-//!   rests its answer on that (see [`SlotMap::claim`](super::SlotMap::claim)).
+//!   rests its answer on that (see [`SlotBitmap::claim`](super::SlotBitmap::claim)).
 //! * `WAITERS`: somebody wants to be told of frees in this word. Set by waiters, cleared by
 //!   whoever finds that none are left.
 //! * `CLOSED`: the last handle is gone, nothing can be claimed any more. Never cleared.
@@ -106,14 +106,14 @@ impl Word {
 /// What freeing a slot did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Freed {
+pub(crate) enum FreeOutcome {
     /// The slot is free. The books may be gone by the time this is read.
-    Open,
+    Done,
     /// The slot is free, the arena is closed, and this was the word's last claim: the
     /// caller counts the word as drained, exactly once.
-    Drained,
+    ArenaDrained,
     /// Nothing was freed: somebody waits, so the caller takes the slow road.
-    Waiters,
+    HasWaiters,
 }
 
 /// What to add to a word to free one of its claimed slots: clears the bit, counts the free. Worked
@@ -163,11 +163,11 @@ pub(crate) fn free_plainly(word: &AtomicU64, step: FreeStep) -> bool {
 }
 
 /// Frees a slot of `word`, unless somebody waits for it. Touches what [`free_plainly`] does.
-pub(crate) fn free_slot(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_slot(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
     let mut seen = Word(word.load(Ordering::Relaxed));
     loop {
         if seen.has_waiters() {
-            return Freed::Waiters;
+            return FreeOutcome::HasWaiters;
         }
         match exchange(word, seen, step.taken(seen)) {
             Ok(()) => return outcome(step.taken(seen)),
@@ -177,7 +177,7 @@ pub(crate) fn free_slot(word: &AtomicU64, step: FreeStep) -> Freed {
 }
 
 /// Frees a slot of `word` whether or not somebody waits. `Waiters` never comes back.
-pub(crate) fn free_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_despite_waiters(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
     let mut seen = Word(word.load(Ordering::Relaxed));
     loop {
         match exchange(word, seen, step.taken(seen)) {
@@ -188,8 +188,8 @@ pub(crate) fn free_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
 }
 
 #[inline]
-fn outcome(after: Word) -> Freed {
-    if after.is_drained() { Freed::Drained } else { Freed::Open }
+fn outcome(after: Word) -> FreeOutcome {
+    if after.is_drained() { FreeOutcome::ArenaDrained } else { FreeOutcome::Done }
 }
 
 /// Replaces `seen` by `new`, or says what the word holds now.

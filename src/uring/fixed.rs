@@ -216,8 +216,8 @@ impl RegisteredArena {
         index: Option<u16>,
         requested: u32,
     ) -> Operation<M> {
-        let witness = self.witness();
-        Operation::new(Begin { memory, lists: None, witness, index, kind, requested })
+        let arena_ref = self.arena_ref();
+        Operation::new(Begin { memory, lists: None, arena_ref, index, kind, requested })
     }
 
     pub(super) fn vectored<M: Memory>(
@@ -228,8 +228,8 @@ impl RegisteredArena {
         requested: u32,
         lists: Lists,
     ) -> Operation<M> {
-        let (lists, witness) = (Some(Box::new(lists)), self.witness());
-        Operation::new(Begin { memory, lists, witness, index, kind, requested })
+        let (lists, arena_ref) = (Some(Box::new(lists)), self.arena_ref());
+        Operation::new(Begin { memory, lists, arena_ref, index, kind, requested })
     }
 }
 

@@ -111,7 +111,7 @@ impl Climb<'_> {
     }
 
     fn slots(&self) -> Result<Table, RegisterError> {
-        let count = self.handle.books.slot_count().ok_or(RegisterError::NoSlots)?;
+        let count = self.handle.allocator.slot_count().ok_or(RegisterError::NoSlots)?;
         let slot_bytes = self.handle.slot_bytes;
         if slot_bytes > ENTRY_BYTES_MAX {
             return Err(RegisterError::SlotTooLarge { slot_bytes, limit: ENTRY_BYTES_MAX });

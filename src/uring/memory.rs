@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 
 use crate::buffer::{ArenaBytes, Buffer};
-use crate::lease::Witness;
+use crate::lease::ArenaRef;
 
 /// Memory that an operation can take along: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
 /// vectors of them.
@@ -40,7 +40,7 @@ impl Span {
 }
 
 pub(super) mod held {
-    use super::{Span, Witness};
+    use super::{ArenaRef, Span};
 
     /// What an operation does with its memory.
     ///
@@ -65,9 +65,9 @@ pub(super) mod held {
         /// The kernel wrote them, and is done.
         unsafe fn note_read(&mut self, len: usize);
 
-        /// Never frees the memory: the kernel may still use it. `witness` is of the arena that the
+        /// Never frees the memory: the kernel may still use it. `arena_ref` is of the arena that the
         /// operation was made for.
-        fn quarantine(self, witness: Witness);
+        fn quarantine(self, arena_ref: ArenaRef);
     }
 }
 
@@ -99,7 +99,7 @@ impl Held for Buffer {
         unsafe { self.set_len(len) };
     }
 
-    fn quarantine(self, _: Witness) {
+    fn quarantine(self, _: ArenaRef) {
         Buffer::quarantine(self);
     }
 }
@@ -115,7 +115,7 @@ impl Held for ArenaBytes {
 
     unsafe fn note_read(&mut self, _: usize) {}
 
-    fn quarantine(self, _: Witness) {
+    fn quarantine(self, _: ArenaRef) {
         ArenaBytes::quarantine(self);
     }
 }
@@ -131,15 +131,15 @@ impl Held for Bytes {
 
     unsafe fn note_read(&mut self, _: usize) {}
 
-    fn quarantine(self, witness: Witness) {
+    fn quarantine(self, arena_ref: ArenaRef) {
         let (address, is_empty) = (self.as_ptr().addr(), self.is_empty());
         // Its share of the slot is never given up.
         std::mem::forget(self);
         // An empty `Bytes` may point into a slot and own nothing.
-        if witness.covers(address) && !is_empty {
+        if arena_ref.covers(address) && !is_empty {
             // SAFETY: bytes that lie in the arena own a share of a slot, and these, just forgotten,
             // keep it for ever.
-            unsafe { witness.note_quarantine(address) };
+            unsafe { arena_ref.note_quarantine(address) };
         }
     }
 }
@@ -241,11 +241,11 @@ impl Held for Payload {
         }
     }
 
-    fn quarantine(self, witness: Witness) {
+    fn quarantine(self, arena_ref: ArenaRef) {
         match self {
             Payload::Buffer(buffer) => buffer.quarantine(),
             Payload::ArenaBytes(bytes) => bytes.quarantine(),
-            Payload::Bytes(bytes) => bytes.quarantine(witness),
+            Payload::Bytes(bytes) => bytes.quarantine(arena_ref),
         }
     }
 }
@@ -280,9 +280,9 @@ impl<M: Memory> Held for Vec<M> {
         }
     }
 
-    fn quarantine(self, witness: Witness) {
+    fn quarantine(self, arena_ref: ArenaRef) {
         for memory in self {
-            memory.quarantine(witness);
+            memory.quarantine(arena_ref);
         }
     }
 }

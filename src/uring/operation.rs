@@ -13,7 +13,7 @@ use io_uring::cqueue;
 
 use super::memory::{Memory, Payload};
 use crate::buffer::Buffer;
-use crate::lease::Witness;
+use crate::lease::ArenaRef;
 
 /// `IORING_NOTIF_USAGE_ZC_COPIED`: in the result of a notification.
 const NOTIFICATION_COPIED: u32 = 1 << 31;
@@ -45,7 +45,7 @@ pub struct Operation<M: Memory = Buffer> {
     memory: ManuallyDrop<M>,
     /// For vectored operations only.
     lists: Option<Box<Lists>>,
-    witness: Witness,
+    arena_ref: ArenaRef,
     index: Option<u16>,
     kind: Kind,
     /// Bytes asked for.
@@ -110,7 +110,7 @@ pub(crate) struct Finished<M> {
 pub(super) struct Begin<M> {
     pub(super) memory: M,
     pub(super) lists: Option<Box<Lists>>,
-    pub(super) witness: Witness,
+    pub(super) arena_ref: ArenaRef,
     pub(super) index: Option<u16>,
     pub(super) kind: Kind,
     pub(super) requested: u32,
@@ -121,7 +121,7 @@ impl<M: Memory> Operation<M> {
         Operation {
             memory: ManuallyDrop::new(begin.memory),
             lists: begin.lists,
-            witness: begin.witness,
+            arena_ref: begin.arena_ref,
             index: begin.index,
             kind: begin.kind,
             requested: begin.requested,
@@ -241,14 +241,14 @@ impl<M: Memory + Into<Payload>> Operation<M> {
     /// The operation with its memory as a [`Payload`], for a table that holds operations of every
     /// kind.
     pub fn into_any(self) -> Operation<Payload> {
-        let Operation { index, kind, requested, noted, witness, .. } = self;
+        let Operation { index, kind, requested, noted, arena_ref, .. } = self;
         let mut this = ManuallyDrop::new(self);
         let lists = this.lists.take();
         // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told
         // of stays where it is.
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
-        Operation { memory, lists, witness, index, kind, requested, noted }
+        Operation { memory, lists, arena_ref, index, kind, requested, noted }
     }
 }
 
@@ -281,7 +281,7 @@ impl<M: Memory> Drop for Operation<M> {
             // The kernel is done with it: it is free, like any other.
             return;
         }
-        memory.quarantine(self.witness);
+        memory.quarantine(self.arena_ref);
         // The kernel may not have read the lists yet either.
         std::mem::forget(self.lists.take());
         tracing::warn!(

@@ -15,7 +15,7 @@ use super::table::Table;
 use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
-use crate::lease::{Handle, Witness};
+use crate::lease::{ArenaRef, Handle};
 
 mod sealed {
     /// What is behind an arena, for this crate only.
@@ -231,11 +231,11 @@ impl RegisteredArena {
     /// Whether `address` lies in the arena.
     #[inline]
     pub(crate) fn covers(&self, address: usize) -> bool {
-        self.witness().covers(address)
+        self.arena_ref().covers(address)
     }
 
-    pub(super) fn witness(&self) -> Witness {
-        self.handle.as_ref().map_or(Witness::of_nothing(), Handle::witness)
+    pub(super) fn arena_ref(&self) -> ArenaRef {
+        self.handle.as_ref().map_or(ArenaRef::of_nothing(), Handle::arena_ref)
     }
 
     pub(super) fn is_of(&self, handle: &Handle) -> bool {

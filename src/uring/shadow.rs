@@ -7,13 +7,13 @@
 
 use std::ptr::NonNull;
 
-use crate::lease::{Lease, Start};
+use crate::lease::{Lease, SlotPtr};
 
 /// One posted slot. Empty once its completion was seen.
 struct Place {
     lease: Option<Lease>,
     /// Where the slot's bytes begin: kept, so that a completion need not work it out.
-    start: Start,
+    start: SlotPtr,
     /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty
     /// place.
     used: u32,
@@ -38,7 +38,7 @@ impl Shadow {
     pub(super) fn new(count: u32) -> Shadow {
         assert!(count.is_power_of_two());
         let places = (0..count)
-            .map(|_| Place { lease: None, start: Start::NOWHERE, used: 0, id: 0 })
+            .map(|_| Place { lease: None, start: SlotPtr::NOWHERE, used: 0, id: 0 })
             .collect();
         Shadow { places, head: 0, tail: 0, overtaken: 0 }
     }
@@ -87,7 +87,7 @@ impl Shadow {
         // Empty, so nothing is dropped: forgotten, so that no code is spent on it.
         std::mem::forget(place.lease.replace(lease));
         debug_assert!(place.used == 0);
-        (place.start, place.id) = (Start::new(start), id);
+        (place.start, place.id) = (SlotPtr::new(start), id);
         self.tail = position.wrapping_add(1);
         position
     }

@@ -35,7 +35,7 @@ use word::Word;
 pub(crate) const BLOCK_ORDER_MAX: u32 = levels::ORDER_MAX;
 
 /// Which units of a region are claimed, as blocks of `1 << order` units.
-pub(crate) struct BlockMap {
+pub(crate) struct BuddyAllocator {
     levels: Levels,
     words: Lines,
     hints: Hints,
@@ -45,20 +45,20 @@ pub(crate) struct BlockMap {
     merges: AtomicU64,
 }
 
-impl BlockMap {
+impl BuddyAllocator {
     /// A map of `1 << max_order` units, all free. `None` if there is no memory for it.
     ///
     /// # Panics
     ///
     /// If `max_order` is above [`BLOCK_ORDER_MAX`].
-    pub(crate) fn new(max_order: u32) -> Option<BlockMap> {
+    pub(crate) fn new(max_order: u32) -> Option<BuddyAllocator> {
         let levels = Levels::new(max_order);
         let root = levels.position(levels.root());
         // Everything belongs to the root at first: every other word is sealed.
         let first_word = |position| {
             if position == root { Word::FREE } else { Word::SEALED }
         };
-        Some(BlockMap {
+        Some(BuddyAllocator {
             words: Lines::new(levels.words_total(), |position| first_word(position).bits())?,
             hints: Hints::new(&levels)?,
             splits: AtomicU64::new(0),
@@ -155,9 +155,9 @@ impl BlockMap {
     }
 }
 
-impl std::fmt::Debug for BlockMap {
+impl std::fmt::Debug for BuddyAllocator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockMap")
+        f.debug_struct("BuddyAllocator")
             .field("max_order", &self.max_order())
             .field("live_units", &self.live_units())
             .finish_non_exhaustive()

@@ -11,7 +11,7 @@
 //! to unseal has read the child before the parent: if before the new seal, the new version foils
 //! the exchange; if after it, the parent reads `Closing` or later. So invariant 1 holds.
 
-use super::BlockMap;
+use super::BuddyAllocator;
 use super::levels::At;
 use super::word::{Child, Word};
 use crate::sync::Ordering;
@@ -27,7 +27,7 @@ pub(super) enum Entered {
     Gone,
 }
 
-impl BlockMap {
+impl BuddyAllocator {
     /// Makes a child that its parent has handed down ready for claims; if it was sealed, claims
     /// `claim` in the same step.
     pub(super) fn enter(&self, parent: At, child: u32, claim: u32) -> Entered {

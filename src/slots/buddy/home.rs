@@ -5,11 +5,11 @@
 //! the step is prepared first and then done with nothing but the word in hand: after the exchange
 //! the map may be gone.
 
-use super::BlockMap;
+use super::BuddyAllocator;
 use super::levels::{At, Order};
 use super::runs::longest_span;
 use super::word::Word;
-use crate::slots::word::Freed;
+use crate::slots::word::FreeOutcome;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What a free has to do to its word.
@@ -20,7 +20,7 @@ pub(crate) struct FreeStep {
     pinned: u32,
 }
 
-impl BlockMap {
+impl BuddyAllocator {
     /// All that the free of a block needs besides its word.
     #[inline]
     pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
@@ -77,7 +77,7 @@ impl BlockMap {
             .count()
     }
 
-    /// Makes every later free answer [`Freed::Waiters`]. Any block may be part of the one that is
+    /// Makes every later free answer [`FreeOutcome::HasWaiters`]. Any block may be part of the one that is
     /// waited for, so every word is marked.
     pub(crate) fn set_waiters(&self) {
         for at in self.levels.iter() {
@@ -104,23 +104,23 @@ impl BlockMap {
 
 /// Frees the block, unless somebody waits. Nothing of the map may be touched afterwards.
 #[inline]
-pub(crate) fn free_block(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_block(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
     exchange(word, step, true)
 }
 
 /// Frees the block even if somebody waits: for who will wake them, holding a handle.
 #[inline]
-pub(crate) fn free_block_despite_waiters(word: &AtomicU64, step: FreeStep) -> Freed {
+pub(crate) fn free_block_despite_waiters(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
     exchange(word, step, false)
 }
 
 #[inline]
-fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> Freed {
+fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> FreeOutcome {
     // Acquire, for the answer `Waiters`: pairs with the Release in `set_waiters`.
     let mut now = Word::from_bits(shared.load(Ordering::Acquire));
     loop {
         if heed_waiters && now.has_waiters() {
-            return Freed::Waiters;
+            return FreeOutcome::HasWaiters;
         }
         assert!(
             now.claimed(step.level) & step.mask == step.mask,
@@ -137,9 +137,9 @@ fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> Freed {
             Ordering::Acquire,
         ) {
             Ok(_) if after.is_closed() && after.claimed(step.level) & !step.pinned == 0 => {
-                return Freed::Drained;
+                return FreeOutcome::ArenaDrained;
             }
-            Ok(_) => return Freed::Open,
+            Ok(_) => return FreeOutcome::Done,
             Err(other) => now = Word::from_bits(other),
         }
     }

@@ -6,7 +6,7 @@
 //! the books number only slots and units that have headers.
 #![allow(unsafe_code)]
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::core::Core;
 use super::handle::Handle;
 use super::header::Header;
@@ -14,7 +14,7 @@ use crate::sync::Ordering;
 
 /// What the header of a claimed slot, or block, says of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Owned {
+pub(crate) struct ClaimedSlot {
     /// The slot, or the first unit of the block.
     pub(crate) first: u32,
     /// Units of the block; 1 for a slot.
@@ -46,13 +46,13 @@ impl Handle {
     }
 
     fn sum_headers(&self, of: impl Fn(&Header) -> u64) -> u64 {
-        (0..self.books.header_count()).map(|index| of(self.header(index as u32))).sum()
+        (0..self.allocator.header_count()).map(|index| of(self.header(index as u32))).sum()
     }
 
     /// Blocks that are claimed: exact when nobody claims or frees meanwhile.
     pub(crate) fn live_blocks(&self) -> u64 {
         let mut blocks = 0;
-        self.books
+        self.allocator
             .blocks()
             .each_block(|first| self.header(first).order().into(), |_, _| blocks += 1);
         blocks
@@ -60,15 +60,17 @@ impl Handle {
 
     /// Hands every claimed slot, or block, to `each`: what is claimed as of one instant of its
     /// word, the rest as of some moment after that.
-    pub(crate) fn each_owned(&self, mut each: impl FnMut(Owned)) {
+    pub(crate) fn each_owned(&self, mut each: impl FnMut(ClaimedSlot)) {
         let mut owned = |first, units| {
             let header = self.header(first);
             let (frozen, quarantined) = (header.is_frozen(), header.is_quarantined());
-            each(Owned { first, units, frozen, quarantined });
+            each(ClaimedSlot { first, units, frozen, quarantined });
         };
-        match &self.books {
-            Books::Slots(map) => map.each_claimed(|slot| owned(slot, 1)),
-            Books::Blocks(map) => map.each_block(|first| self.header(first).order().into(), owned),
+        match &self.allocator {
+            Allocator::Slots(map) => map.each_claimed(|slot| owned(slot, 1)),
+            Allocator::Blocks(map) => {
+                map.each_block(|first| self.header(first).order().into(), owned)
+            }
         }
     }
 
@@ -80,6 +82,6 @@ impl Handle {
 
     /// Slots of a fixed arena, smallest blocks of a buddy arena: free ones and claimed ones.
     pub(crate) fn unit_count(&self) -> usize {
-        self.books.header_count()
+        self.allocator.header_count()
     }
 }

@@ -22,7 +22,7 @@ const SPREAD_SHIFT: u32 = 4;
 ///
 /// Invariants: a bit is set exactly while its slot has an owner, or for ever when the slot does not
 /// exist; `words.len() == word_count << shift`.
-pub(crate) struct SlotMap {
+pub(crate) struct SlotBitmap {
     words: Box<[AtomicU64]>,
     shift: u32,
     word_count: usize,
@@ -32,9 +32,9 @@ pub(crate) struct SlotMap {
     hints: [CachePadded<AtomicU32>; HINTS],
 }
 
-impl SlotMap {
-    /// Books for `slot_count` free slots. `None` if there is no memory for them.
-    pub(crate) fn new(slot_count: usize) -> Option<SlotMap> {
+impl SlotBitmap {
+    /// Allocator for `slot_count` free slots. `None` if there is no memory for them.
+    pub(crate) fn new(slot_count: usize) -> Option<SlotBitmap> {
         assert!(slot_count > 0 && slot_count <= SLOTS_MAX);
         let word_count = slot_count.div_ceil(SLOTS_PER_WORD);
         let shift = if word_count <= SPREAD_WORDS_MAX { SPREAD_SHIFT } else { 0 };
@@ -47,7 +47,7 @@ impl SlotMap {
         let hints = std::array::from_fn(|hint| {
             CachePadded::new(AtomicU32::new(first_word(hint, word_count)))
         });
-        Some(SlotMap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
+        Some(SlotBitmap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
     }
 
     /// Slots that the map books, claimed or not.

@@ -1,6 +1,6 @@
 //! Looking at the whole map: for metrics and for tests. Exact while nobody claims or frees.
 
-use super::BlockMap;
+use super::BuddyAllocator;
 use super::levels::{At, CHILDREN, first_unit, span_of};
 use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask};
 use super::word::{Child, Word};
@@ -12,7 +12,7 @@ struct Part {
     largest: Option<u32>,
 }
 
-impl BlockMap {
+impl BuddyAllocator {
     /// Units that are claimed.
     pub(crate) fn live_units(&self) -> u64 {
         self.levels

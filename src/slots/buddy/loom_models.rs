@@ -2,7 +2,7 @@
 //! `RUSTFLAGS="--cfg uring_arena_loom" cargo test --release --lib loom`.
 
 use super::*;
-use crate::slots::Freed;
+use crate::slots::FreeOutcome;
 use crate::sync::AtomicUsize;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -16,7 +16,7 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-fn free(map: &BlockMap, first: u32, order: u32) -> Freed {
+fn free(map: &BuddyAllocator, first: u32, order: u32) -> FreeOutcome {
     let (word, step) = map.prepare_free(first, order);
     free_block(word, step)
 }
@@ -30,14 +30,14 @@ const ROW: u32 = 5;
 #[test]
 fn claim_of_all_against_the_frees_of_two_neighbours() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW).unwrap());
+        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
         let [left, right] = [0, 1].map(|_| map.claim(HALF_ROW).unwrap());
         let frees = [left, right].map(|first| {
             let map = map.clone();
             thread::spawn(move || free(&map, first, HALF_ROW))
         });
         let early = map.claim(ROW);
-        let _ = frees.map(|thread| assert_eq!(thread.join().unwrap(), Freed::Open));
+        let _ = frees.map(|thread| assert_eq!(thread.join().unwrap(), FreeOutcome::Done));
         let whole = early.or_else(|| map.claim(ROW));
         assert_eq!(whole, Some(0), "two buddies freed at once are one block");
     });
@@ -46,7 +46,7 @@ fn claim_of_all_against_the_frees_of_two_neighbours() {
 #[test]
 fn claim_over_two_rows_against_the_last_free_in_one() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let first = map.claim(HALF_ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || free(&other, first, HALF_ROW));
@@ -59,7 +59,7 @@ fn claim_over_two_rows_against_the_last_free_in_one() {
 #[test]
 fn two_claims_of_one_block() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW).unwrap());
+        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
         let _half = map.claim(HALF_ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW).is_some());
@@ -72,7 +72,7 @@ fn two_claims_of_one_block() {
 #[test]
 fn a_claim_over_two_rows_against_a_claim_in_one() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         // One row is open and empty: it can go either way.
         let first = map.claim(0).unwrap();
         let _ = free(&map, first, 0);
@@ -87,7 +87,7 @@ fn a_claim_over_two_rows_against_a_claim_in_one() {
 #[test]
 fn two_claims_hand_down_the_same_row() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let _taken = map.claim(ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
@@ -100,7 +100,7 @@ fn two_claims_hand_down_the_same_row() {
 #[test]
 fn a_row_handed_down_against_a_row_claimed_whole() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let unit = map.claim(0).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
@@ -114,7 +114,7 @@ fn a_row_handed_down_against_a_row_claimed_whole() {
 #[test]
 fn two_claims_over_two_rows_take_the_same_row_back() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let first = map.claim(0).unwrap();
         let _ = free(&map, first, 0);
         let other = map.clone();
@@ -127,7 +127,7 @@ fn two_claims_over_two_rows_take_the_same_row_back() {
 #[test]
 fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let first = map.claim(0).unwrap();
         let _ = free(&map, first, 0);
         let other = map.clone();
@@ -149,7 +149,7 @@ fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
 #[test]
 fn a_hole_that_moves_against_the_pass_is_found() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let held: [u32; 3] = std::array::from_fn(|_| map.claim(HALF_ROW).unwrap());
         let full = held[0] / 32;
         assert_eq!(held[1] / 32, full, "two halves fill the first row");
@@ -176,7 +176,7 @@ fn closing_against_the_last_frees_of_two_words() {
 /// Whoever brings the count to zero gives the memory back, once, and after every other free.
 fn closing_against_frees(orders: [u32; 2], words: usize) {
     model(3, move || {
-        let map = Arc::new(BlockMap::new(TWO_ROWS).unwrap());
+        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
         let blocks = orders.map(|order| (map.claim(order).unwrap(), order));
         // Each drained word counts one down; the closing adds as many as it found in use.
         let pending = Arc::new(AtomicUsize::new(0));
@@ -186,7 +186,7 @@ fn closing_against_frees(orders: [u32; 2], words: usize) {
             thread::spawn(move || {
                 let (first, order) = blocks[number];
                 memory.with(|_| ());
-                if free(&map, first, order) != Freed::Drained {
+                if free(&map, first, order) != FreeOutcome::ArenaDrained {
                     return;
                 }
                 // AcqRel: pairs with the other frees' and the closing's.
@@ -209,13 +209,16 @@ fn closing_against_frees(orders: [u32; 2], words: usize) {
 #[test]
 fn a_free_and_a_waiter_do_not_miss_each_other() {
     model(3, || {
-        let map = Arc::new(BlockMap::new(ROW).unwrap());
+        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
         let first = map.claim(ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || free(&other, first, ROW));
         map.set_waiters();
         let served = map.claim(ROW).is_some();
         let freed = thread.join().unwrap();
-        assert!(served ^ (freed == Freed::Waiters), "served, or the free was told to wake");
+        assert!(
+            served ^ (freed == FreeOutcome::HasWaiters),
+            "served, or the free was told to wake"
+        );
     });
 }

@@ -6,7 +6,7 @@
 //! same versions in the same words, then nothing was freed, handed down or taken back between
 //! them, and at the instant between the passes no such block was free.
 
-use super::BlockMap;
+use super::BuddyAllocator;
 use super::handover::Entered;
 use super::hints::{Fields, field, field_whole, order_of};
 use super::levels::{At, Order, first_unit, span_of};
@@ -16,7 +16,7 @@ use super::runs::{find_run, longest_span, run_mask};
 use super::word::{Child, Word};
 use crate::sync::Ordering;
 
-impl BlockMap {
+impl BuddyAllocator {
     #[inline(never)]
     pub(super) fn claim_elsewhere(&self, trail: &Trail, order: u32) -> Option<u32> {
         let known = self.levels.order(order);

@@ -8,7 +8,7 @@
 
 use std::ptr::NonNull;
 
-use super::books::Books;
+use super::allocator::Allocator;
 use super::core::Core;
 use crate::region::Region;
 use crate::sync::Ordering;
@@ -16,7 +16,7 @@ use crate::sync::Ordering;
 /// The arena that some bytes may lie in, without a count of its own. Good for owners of bytes in
 /// it: while they exist, so does the arena.
 #[derive(Debug, Clone, Copy)]
-pub struct Witness {
+pub struct ArenaRef {
     core: NonNull<Core>,
     start: usize,
     len: usize,
@@ -24,19 +24,19 @@ pub struct Witness {
 
 // SAFETY: an address; what is reached through it (by the caller's promise) is a `Core`, which is
 // Send + Sync.
-unsafe impl Send for Witness {}
+unsafe impl Send for ArenaRef {}
 // SAFETY: as above.
-unsafe impl Sync for Witness {}
+unsafe impl Sync for ArenaRef {}
 
-impl Witness {
+impl ArenaRef {
     #[inline]
-    pub(super) fn new(core: NonNull<Core>, region: &Region) -> Witness {
-        Witness { core, start: region.start().addr().get(), len: region.len() }
+    pub(super) fn new(core: NonNull<Core>, region: &Region) -> ArenaRef {
+        ArenaRef { core, start: region.start().addr().get(), len: region.len() }
     }
 
     /// No arena: covers nothing.
-    pub(crate) fn of_nothing() -> Witness {
-        Witness { core: NonNull::dangling(), start: 0, len: 0 }
+    pub(crate) fn of_nothing() -> ArenaRef {
+        ArenaRef { core: NonNull::dangling(), start: 0, len: 0 }
     }
 
     /// Whether `address` lies in the arena.
@@ -54,9 +54,9 @@ impl Witness {
         // SAFETY: the claim keeps the core live.
         let core = unsafe { self.core.as_ref() };
         let unit = ((address - self.start) / core.slot_bytes) as u32;
-        let slot = match &core.books {
-            Books::Slots(_) => unit,
-            Books::Blocks(map) => {
+        let slot = match &core.allocator {
+            Allocator::Slots(_) => unit,
+            Allocator::Blocks(map) => {
                 // A block is told of at its first unit.
                 // SAFETY: live, and the books number only units that have headers.
                 let header_at = |first| unsafe { Core::header_at(self.core, first) };

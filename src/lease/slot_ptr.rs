@@ -10,21 +10,21 @@ use std::ptr::NonNull;
 /// The address of a slot's first byte. Only an address: what may be done with it, the lease beside
 /// it says.
 #[derive(Clone, Copy)]
-pub(crate) struct Start(NonNull<u8>);
+pub(crate) struct SlotPtr(NonNull<u8>);
 
 // SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a
-// `Start` without a lease, and leases are Send and Sync.
-unsafe impl Send for Start {}
+// `SlotPtr` without a lease, and leases are Send and Sync.
+unsafe impl Send for SlotPtr {}
 // SAFETY: as above.
-unsafe impl Sync for Start {}
+unsafe impl Sync for SlotPtr {}
 
-impl Start {
+impl SlotPtr {
     /// Of no slot.
-    pub(crate) const NOWHERE: Start = Start(NonNull::dangling());
+    pub(crate) const NOWHERE: SlotPtr = SlotPtr(NonNull::dangling());
 
     #[inline]
-    pub(crate) fn new(first_byte: NonNull<u8>) -> Start {
-        Start(first_byte)
+    pub(crate) fn new(first_byte: NonNull<u8>) -> SlotPtr {
+        SlotPtr(first_byte)
     }
 
     #[inline]

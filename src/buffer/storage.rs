@@ -22,24 +22,24 @@ const HEAP: usize = 1;
 ///
 /// Invariant: an even address is a lease of this value's own (`Lease::into_raw`); an odd one
 /// carries the head room of a spilled buffer in its other bits, and points nowhere.
-pub(super) struct BufferHome(NonNull<u8>);
+pub(super) struct Storage(NonNull<u8>);
 
 // SAFETY: it is a `Lease`, which is Send and Sync, or a number.
-unsafe impl Send for BufferHome {}
+unsafe impl Send for Storage {}
 // SAFETY: as above.
-unsafe impl Sync for BufferHome {}
+unsafe impl Sync for Storage {}
 
-impl BufferHome {
+impl Storage {
     #[inline]
-    pub(super) fn slot(lease: Lease) -> BufferHome {
-        BufferHome(lease.into_raw().cast())
+    pub(super) fn slot(lease: Lease) -> Storage {
+        Storage(lease.into_raw().cast())
     }
 
     /// The home of a buffer on the heap, `headroom` bytes behind the start of its vector.
     #[inline]
-    pub(super) fn heap(headroom: usize) -> BufferHome {
+    pub(super) fn heap(headroom: usize) -> Storage {
         let tagged = NonZeroUsize::MIN | headroom << 1;
-        BufferHome(
+        Storage(
             NonNull::new(std::ptr::without_provenance_mut(tagged.get())).expect("odd, so not zero"),
         )
     }
@@ -78,7 +78,7 @@ impl BufferHome {
     }
 }
 
-impl Drop for BufferHome {
+impl Drop for Storage {
     #[inline]
     fn drop(&mut self) {
         if !self.is_heap() {
@@ -92,34 +92,34 @@ impl Drop for BufferHome {
 ///
 /// Invariant: an even address is a lease shared by the count in its header; an odd one is a counted
 /// vector (`Arc::into_raw`), of which this value holds one count.
-pub(super) struct SharedHome(NonNull<u8>);
+pub(super) struct SharedStorage(NonNull<u8>);
 
 // SAFETY: a lease and an `Arc<Vec<u8>>` are Send and Sync.
-unsafe impl Send for SharedHome {}
+unsafe impl Send for SharedStorage {}
 // SAFETY: as above.
-unsafe impl Sync for SharedHome {}
+unsafe impl Sync for SharedStorage {}
 
-impl SharedHome {
+impl SharedStorage {
     /// The only owner of `lease`.
     #[inline]
-    pub(super) fn slot(lease: Lease) -> SharedHome {
-        SharedHome(lease.into_raw().cast())
+    pub(super) fn slot(lease: Lease) -> SharedStorage {
+        SharedStorage(lease.into_raw().cast())
     }
 
     /// One more owner of a slot that `lease`'s owner shares.
     #[inline]
-    pub(super) fn share_of(lease: &Lease) -> SharedHome {
+    pub(super) fn share_of(lease: &Lease) -> SharedStorage {
         lease.header().add_share();
         // SAFETY: a copy of the pointer, as one more owner: counted just now. Only the last owner
         // drops it.
         let copy = unsafe { std::ptr::read(lease) };
-        SharedHome(copy.into_raw().cast())
+        SharedStorage(copy.into_raw().cast())
     }
 
-    pub(super) fn heap(vector: Vec<u8>) -> SharedHome {
+    pub(super) fn heap(vector: Vec<u8>) -> SharedStorage {
         let raw = Arc::into_raw(Arc::new(vector)).cast::<u8>().cast_mut();
         let raw = NonNull::new(raw).expect("an Arc is never null");
-        SharedHome(raw.map_addr(|address| address | HEAP))
+        SharedStorage(raw.map_addr(|address| address | HEAP))
     }
 
     #[inline]
@@ -144,7 +144,7 @@ impl SharedHome {
     }
 
     /// The lease by value if this is its only owner.
-    pub(super) fn into_sole_lease(self) -> Result<Lease, SharedHome> {
+    pub(super) fn into_sole_lease(self) -> Result<Lease, SharedStorage> {
         if !self.lease().is_some_and(|lease| lease.header().is_sole()) {
             return Err(self);
         }
@@ -156,19 +156,19 @@ impl SharedHome {
     }
 }
 
-impl Clone for SharedHome {
+impl Clone for SharedStorage {
     #[inline]
-    fn clone(&self) -> SharedHome {
+    fn clone(&self) -> SharedStorage {
         match self.lease() {
             Some(lease) => lease.header().add_share(),
             // SAFETY: this value holds a count of the vector (invariant).
             None => unsafe { Arc::increment_strong_count(self.vector()) },
         }
-        SharedHome(self.0)
+        SharedStorage(self.0)
     }
 }
 
-impl Drop for SharedHome {
+impl Drop for SharedStorage {
     #[inline]
     fn drop(&mut self) {
         if self.is_heap() {

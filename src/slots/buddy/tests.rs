@@ -5,12 +5,12 @@
 //! with nothing claimed serves its largest block.
 
 use super::*;
-use crate::slots::Freed;
+use crate::slots::FreeOutcome;
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU8, Ordering as StdOrdering};
 
-impl BlockMap {
-    pub(super) fn free(&self, first: u32, order: u32) -> Freed {
+impl BuddyAllocator {
+    pub(super) fn free(&self, first: u32, order: u32) -> FreeOutcome {
         let (word, step) = self.prepare_free(first, order);
         free_block(word, step)
     }
@@ -52,7 +52,7 @@ fn steps(orders: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Vec<Ste
 }
 
 fn check_history(max_order: u32, steps: &[Step]) {
-    let map = BlockMap::new(max_order).unwrap();
+    let map = BuddyAllocator::new(max_order).unwrap();
     let mut model = Model { claimed: vec![false; 1 << max_order] };
     let mut held = Vec::new();
     for step in steps {
@@ -68,7 +68,7 @@ fn check_history(max_order: u32, steps: &[Step]) {
             }
             Step::Free(index) if !held.is_empty() => {
                 let (first, order) = held.swap_remove(index.index(held.len()));
-                assert_eq!(map.free(first, order), Freed::Open);
+                assert_eq!(map.free(first, order), FreeOutcome::Done);
                 model.set(first, order, false);
             }
             Step::Free(_) => {}
@@ -113,7 +113,7 @@ proptest! {
 #[test]
 fn every_unit_is_served_once_at_every_order() {
     for max_order in [0, 1, 4, 5, 6, 9, 10, 13, 14, 17] {
-        let map = BlockMap::new(max_order).unwrap();
+        let map = BuddyAllocator::new(max_order).unwrap();
         for order in 0..=max_order {
             let blocks = 1u32 << (max_order - order);
             let mut firsts: Vec<_> = (0..blocks).map(|_| map.claim(order).unwrap()).collect();
@@ -137,7 +137,7 @@ fn every_unit_is_served_once_at_every_order() {
 #[test]
 fn the_books_cost_less_than_half_a_byte_per_unit() {
     for max_order in [14, 16, 18, 22] {
-        let map = BlockMap::new(max_order).unwrap();
+        let map = BuddyAllocator::new(max_order).unwrap();
         let hints = map.levels.words_total() - map.levels.hints_begin();
         let bytes = 8 * (map.levels.words_total() + hints) + map.trails.bytes();
         assert!((bytes as f64) < 0.45 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
@@ -147,7 +147,7 @@ fn the_books_cost_less_than_half_a_byte_per_unit() {
 #[test]
 #[should_panic(expected = "not claimed")]
 fn a_block_freed_twice_is_noticed() {
-    let map = BlockMap::new(8).unwrap();
+    let map = BuddyAllocator::new(8).unwrap();
     let first = map.claim(6).unwrap();
     let _ = map.free(first, 6);
     let _ = map.free(first, 6);
@@ -155,33 +155,35 @@ fn a_block_freed_twice_is_noticed() {
 
 #[test]
 fn waiters_stop_a_free_until_it_takes_the_road_that_wakes() {
-    let map = BlockMap::new(12).unwrap();
+    let map = BuddyAllocator::new(12).unwrap();
     let held = [map.claim(0).unwrap(), map.claim(6).unwrap(), map.claim(10).unwrap()];
     map.set_waiters();
     for (first, order) in held.into_iter().zip([0, 6, 10]) {
-        assert_eq!(map.free(first, order), Freed::Waiters);
+        assert_eq!(map.free(first, order), FreeOutcome::HasWaiters);
         let (word, step) = map.prepare_free(first, order);
-        assert_eq!(free_block_despite_waiters(word, step), Freed::Open);
+        assert_eq!(free_block_despite_waiters(word, step), FreeOutcome::Done);
     }
     map.clear_waiters();
     let first = map.claim(0).unwrap();
-    assert_eq!(map.free(first, 0), Freed::Open);
+    assert_eq!(map.free(first, 0), FreeOutcome::Done);
     map.debug_check(0);
 }
 
 #[test]
 fn after_closing_each_word_drains_once() {
-    let map = BlockMap::new(12).unwrap();
+    let map = BuddyAllocator::new(12).unwrap();
     let held: Vec<_> = [0, 0, 3, 6, 6, 10, 4]
         .into_iter()
         .map(|order| (map.claim(order).unwrap(), order))
         .collect();
     let pending = map.word_count() - map.close();
-    let drained =
-        held.into_iter().filter(|&(first, order)| map.free(first, order) == Freed::Drained).count();
+    let drained = held
+        .into_iter()
+        .filter(|&(first, order)| map.free(first, order) == FreeOutcome::ArenaDrained)
+        .count();
     assert_eq!(drained, pending);
     assert!(pending >= 3);
-    let unused = BlockMap::new(12).unwrap();
+    let unused = BuddyAllocator::new(12).unwrap();
     assert_eq!(unused.close(), unused.word_count());
 }
 
@@ -194,7 +196,7 @@ fn next(random: &mut u64) -> u64 {
 }
 
 /// Claims and frees at random; `owners` shows any overlap.
-fn churn(map: &BlockMap, owners: &[AtomicU8], me: u8, seed: u64, steps: usize, orders: u64) {
+fn churn(map: &BuddyAllocator, owners: &[AtomicU8], me: u8, seed: u64, steps: usize, orders: u64) {
     let mut random = seed | 1;
     let mut held: Vec<(u32, u32)> = Vec::new();
     let units = |first: u32, order: u32| &owners[first as usize..(first + (1 << order)) as usize];
@@ -229,7 +231,7 @@ fn after_any_churn_of_four_threads_the_arena_is_whole() {
     let rounds = if cfg!(miri) { 2 } else { 3000 };
     for round in 0..rounds {
         let max_order = [5, 6, 7, 9, 10, 11][round % 6];
-        let map = BlockMap::new(max_order).unwrap();
+        let map = BuddyAllocator::new(max_order).unwrap();
         let owners: Vec<_> = (0..1 << max_order).map(|_| AtomicU8::new(0)).collect();
         std::thread::scope(|scope| {
             for thread in 1..=4u8 {
@@ -252,7 +254,7 @@ fn after_any_churn_of_four_threads_the_arena_is_whole() {
 #[test]
 fn a_unit_is_never_refused_while_others_split_and_merge() {
     let max_order = 10;
-    let map = BlockMap::new(max_order).unwrap();
+    let map = BuddyAllocator::new(max_order).unwrap();
     let rounds = if cfg!(miri) { 50 } else { 200_000 };
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
@@ -281,7 +283,7 @@ fn a_unit_is_never_refused_while_others_split_and_merge() {
 /// Two threads move their holes about in an arena that always has one free block for each.
 #[test]
 fn a_hole_that_moves_is_still_found() {
-    let map = BlockMap::new(9).unwrap();
+    let map = BuddyAllocator::new(9).unwrap();
     let order = 4;
     let blocks = 1u32 << (9 - order);
     // All blocks are held but two: each thread frees one and claims one, so each always fits.
