@@ -5,6 +5,9 @@
 // Without the kernel side some of the core's hooks have no user.
 #![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
+#[macro_use]
+mod macros;
+
 mod arena;
 mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
