@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    // With `nearest`, the capacity of a buffer is the length that was asked for: a frame that is
-    // too long does not hide in a larger block.
+    // With `nearest`, the capacity of a buffer is the length that was asked for. So a frame that is
+    // too long does not fit, even if its block is larger.
     let geometry = BuddyGeometry::nearest(nonzero(8 << 20)?, nonzero(256)?)?;
     let arena = BuddyArena::builder(geometry).build()?;
 

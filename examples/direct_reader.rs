@@ -1,7 +1,7 @@
 //! An `O_DIRECT` reader: many blocks at a time, from the disk into the slots of a registered arena.
 //!
 //! Each block becomes `Bytes` in its slot, without a copy. The blocks go in order to a consumer on
-//! another thread, which computes the checksum and drops them; each drop frees a slot for another
+//! another thread, which computes the checksum and drops them. Each drop frees a slot for another
 //! read. At the end the file is read once more by ordinary reads, and the checksums are compared.
 //!
 //! ```text

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! cargo run --release --example ingest                                  # sends itself 1 GiB
-//! cargo run --release --example ingest -- --listen 127.0.0.1:9000 FILE  # then: nc -N 127.0.0.1 9000 < other
+//! cargo run --release --example ingest -- --listen 127.0.0.1:9000 FILE
+//! nc -N 127.0.0.1 9000 < OTHER                                          # in another shell
 //! ```
 
 #[path = "ingest/options.rs"]

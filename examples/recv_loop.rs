@@ -7,7 +7,8 @@
 //! ```text
 //! cargo run --release --example recv_loop
 //! cargo run --release --example recv_loop -- --slots 8
-//! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000     # then: nc -N 127.0.0.1 9000 < file
+//! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000
+//! nc -N 127.0.0.1 9000 < FILE                                            # in another shell
 //! ```
 
 #[path = "recv_loop/options.rs"]

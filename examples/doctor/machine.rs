@@ -1,4 +1,4 @@
-//! What `/proc` and `/sys` say about this machine.
+//! Facts about this machine from `/proc` and `/sys`.
 
 use std::fs;
 use std::io;
