@@ -47,7 +47,7 @@ impl Lane {
     }
 }
 
-/// Counts of what passed through.
+/// The counts of what passed through.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     pub bytes: u64,
