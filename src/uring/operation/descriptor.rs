@@ -48,11 +48,11 @@ impl<T: AsFd> From<&T> for Descriptor {
 macro_rules! build {
     ($descriptor:expr, $fd:ident => $opcode:expr) => {
         match $descriptor {
-            $crate::uring::Descriptor::Fd(fd) => {
+            $crate::uring::operation::Descriptor::Fd(fd) => {
                 let $fd = io_uring::types::Fd(fd);
                 $opcode.build()
             }
-            $crate::uring::Descriptor::Fixed(index) => {
+            $crate::uring::operation::Descriptor::Fixed(index) => {
                 let $fd = io_uring::types::Fixed(index);
                 $opcode.build()
             }

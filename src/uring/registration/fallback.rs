@@ -10,13 +10,13 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::register_options::RegisterOptions;
-use super::syscall::{self, Cloned};
 use super::table::{self, ENTRIES_MAX, ENTRY_BYTES_MAX, Table};
 use super::table_ranges::TableRanges;
-use super::{Feature, Memlock, Probe, RegistrationMode};
+use super::{RegisterOptions, RegistrationMode};
 use crate::error::RegisterError;
 use crate::lease::Handle;
+use crate::uring::kernel::syscalls::{self, Cloned};
+use crate::uring::kernel::{Feature, Memlock, Probe};
 
 /// Where the climb ended.
 pub(super) struct Reached {
@@ -154,7 +154,7 @@ impl Climb<'_> {
             count: if whole { 0 } else { table.count as u32 },
             replace: !table.is_whole,
         };
-        syscall::clone_buffers(self.ring, &cloned)
+        syscalls::clone_buffers(self.ring, &cloned)
             .map_err(|error| self.explain(error, "cloning", table, 0, 0))
     }
 
@@ -174,7 +174,7 @@ impl Climb<'_> {
         }
         // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of
         // this file).
-        unsafe { syscall::register_buffers(self.ring, &entries) }
+        unsafe { syscalls::register_buffers(self.ring, &entries) }
             .map_err(|error| self.explain(error, "registering", table, 0, locked))
     }
 
@@ -194,7 +194,7 @@ impl Climb<'_> {
         while placed < entries.len() {
             // SAFETY: as in `register`.
             let answer = unsafe {
-                syscall::update_buffers(self.ring, at + placed as u32, &entries[placed..])
+                syscalls::update_buffers(self.ring, at + placed as u32, &entries[placed..])
             };
             let error = match answer {
                 Ok(more) if more > 0 => {
@@ -211,7 +211,7 @@ impl Climb<'_> {
     }
 
     fn take_back(&self, at: u32, placed: usize) {
-        if placed > 0 && syscall::clear_buffers(self.ring, at, placed).is_err() {
+        if placed > 0 && syscalls::clear_buffers(self.ring, at, placed).is_err() {
             // What stays registered stays pinned, and is used by nobody.
             tracing::warn!(
                 at,

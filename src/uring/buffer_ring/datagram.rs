@@ -17,7 +17,7 @@ use std::ptr;
 use bytes::Buf;
 use io_uring::{opcode, squeue, types};
 
-use super::receive::Cursor;
+use super::complete::Cursor;
 use super::{BufferRing, FromSlot, Received};
 use crate::buffer::ArenaBytes;
 

@@ -8,15 +8,14 @@
 use std::fmt;
 use std::os::fd::AsRawFd;
 
-use super::ladder;
-use super::probe::Probe;
-use super::syscall;
+use super::fallback;
 use super::table::Table;
 use super::table_ranges::TableRanges;
 use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
 use crate::lease::{ArenaRef, Handle};
+use crate::uring::kernel::{Probe, syscalls};
 
 mod sealed {
     /// What is behind an arena, for this crate only.
@@ -151,7 +150,7 @@ impl RegisteredArena {
             None => Probe::shared().map_err(no_probe)?,
         };
         let sealed::Inside(handle) = arena.inside();
-        let reached = ladder::climb(ring.as_raw_fd(), handle, &options, ranges, probe)?;
+        let reached = fallback::climb(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &reached.refused {
             tracing::debug!(?mode, %error, "registration stepped down");
         }
@@ -206,7 +205,7 @@ impl RegisteredArena {
     }
 
     #[inline]
-    pub(super) fn index_of(&self, start: *const u8, len: usize) -> Option<u16> {
+    pub(in crate::uring) fn index_of(&self, start: *const u8, len: usize) -> Option<u16> {
         let region = &self.handle.as_ref()?.region;
         let distance = start.addr().checked_sub(region.start().addr().get())?;
         if distance >= region.len() {
@@ -229,9 +228,9 @@ impl RegisteredArena {
         let Some(table) = self.table else { return Ok(()) };
         let ring = ring.as_raw_fd();
         let answer = if table.is_whole {
-            syscall::unregister_buffers(ring)
+            syscalls::unregister_buffers(ring)
         } else {
-            syscall::clear_buffers(ring, table.first, table.count).map(drop)
+            syscalls::clear_buffers(ring, table.first, table.count).map(drop)
         };
         answer.map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => RegisterError::NoTable,
@@ -265,7 +264,7 @@ impl RegisteredArena {
         self.arena_ref().covers(address)
     }
 
-    pub(super) fn arena_ref(&self) -> ArenaRef {
+    pub(in crate::uring) fn arena_ref(&self) -> ArenaRef {
         self.handle.as_ref().map_or(ArenaRef::of_nothing(), Handle::arena_ref)
     }
 

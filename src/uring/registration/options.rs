@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::{Probe, RegisteredArena, RegistrationMode};
+use super::{RegisteredArena, RegistrationMode};
+use crate::uring::kernel::Probe;
 
 /// How an arena shall be registered.
 ///

@@ -9,9 +9,9 @@
 use std::fmt;
 
 use super::BufferRingOptions;
+use super::entries::RingEntries;
 use super::plain_lengths::PlainLengths;
-use super::ring_entries::RingEntries;
-use super::shadow::Shadow;
+use super::posted::Shadow;
 use crate::lease::{Handle, Lease};
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a

@@ -15,8 +15,8 @@
 use std::os::fd::AsRawFd;
 
 use super::BufferRing;
-use super::syscall;
 use crate::error::RingError;
+use crate::uring::kernel::syscalls;
 
 impl BufferRing {
     /// Takes back the slots that receives have used up without saying so, and says how many there
@@ -63,7 +63,7 @@ impl BufferRing {
         if !self.registered {
             return Ok(0);
         }
-        match syscall::buffer_ring_head(ring.as_raw_fd(), self.group()) {
+        match syscalls::buffer_ring_head(ring.as_raw_fd(), self.group()) {
             Ok(head) => Ok(self.take_back(head)),
             // Before 6.8: no such request.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),

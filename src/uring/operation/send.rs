@@ -9,11 +9,12 @@
 use io_uring::{opcode, squeue};
 
 use super::descriptor::build;
-use super::fixed::{Spans, one_span};
 use super::memory::Memory;
 use super::operation::{Kind, Lists};
-use super::probe::SEND_ZC_REPORT_USAGE;
-use super::{Descriptor, Feature, Operation, RegisteredArena};
+use super::read_write::{Spans, one_span};
+use super::{Descriptor, Operation};
+use crate::uring::kernel::{Feature, SEND_ZC_REPORT_USAGE};
+use crate::uring::registration::RegisteredArena;
 
 /// `IORING_RECVSEND_FIXED_BUF`.
 const RECVSEND_FIXED_BUF: u16 = 4;

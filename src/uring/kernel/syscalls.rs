@@ -79,13 +79,16 @@ struct BufferRingStatus {
 ///
 /// Each entry is memory that may stay pinned for as long as it is registered, and that the kernel
 /// may write through operations that name it.
-pub(super) unsafe fn register_buffers(ring: RawFd, entries: &[libc::iovec]) -> io::Result<()> {
+pub(in crate::uring) unsafe fn register_buffers(
+    ring: RawFd,
+    entries: &[libc::iovec],
+) -> io::Result<()> {
     // SAFETY: the list is live during the call; the caller vouches for what it names.
     unsafe { register(ring, REGISTER_BUFFERS, entries.as_ptr(), entries.len()) }.map(drop)
 }
 
 /// Registers a table of empty entries.
-pub(super) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
+pub(in crate::uring) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
     let argument =
         RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
     // SAFETY: live during the call, and of the size told.
@@ -97,7 +100,7 @@ pub(super) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
 /// # Safety
 ///
 /// As for [`register_buffers`].
-pub(super) unsafe fn update_buffers(
+pub(in crate::uring) unsafe fn update_buffers(
     ring: RawFd,
     offset: u32,
     entries: &[libc::iovec],
@@ -116,30 +119,30 @@ pub(super) unsafe fn update_buffers(
 }
 
 /// Empties `count` entries from `offset` on.
-pub(super) fn clear_buffers(ring: RawFd, offset: u32, count: usize) -> io::Result<usize> {
+pub(in crate::uring) fn clear_buffers(ring: RawFd, offset: u32, count: usize) -> io::Result<usize> {
     let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
     // SAFETY: empty entries name no memory.
     unsafe { update_buffers(ring, offset, &vec![empty; count]) }
 }
 
 /// Removes the whole table.
-pub(super) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
+pub(in crate::uring) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
     // SAFETY: takes no argument.
     unsafe { register(ring, UNREGISTER_BUFFERS, std::ptr::null::<u8>(), 0) }.map(drop)
 }
 
 /// A run of entries of one ring's table and where it goes in another's.
-pub(super) struct Cloned {
-    pub(super) from_ring: RawFd,
-    pub(super) from_offset: u32,
-    pub(super) to_offset: u32,
-    pub(super) count: u32,
+pub(in crate::uring) struct Cloned {
+    pub(in crate::uring) from_ring: RawFd,
+    pub(in crate::uring) from_offset: u32,
+    pub(in crate::uring) to_offset: u32,
+    pub(in crate::uring) count: u32,
     /// Into a table that exists.
-    pub(super) replace: bool,
+    pub(in crate::uring) replace: bool,
 }
 
 /// Shares entries of another ring's table.
-pub(super) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
+pub(in crate::uring) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
     let argument = CloneBuffers {
         src_fd: cloned.from_ring as u32,
         flags: if cloned.replace { DST_REPLACE } else { 0 },
@@ -154,7 +157,7 @@ pub(super) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
 
 /// Whether a buffer ring with `flags` can be registered: registers one of a single entry and
 /// removes it again.
-pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
+pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     #[repr(align(4096))]
     struct Page(#[allow(dead_code)] [u8; 4096]);
 
@@ -185,7 +188,7 @@ pub(super) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
 ///
 /// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the
 /// memory of what is published.
-pub(super) unsafe fn register_buffer_ring(
+pub(in crate::uring) unsafe fn register_buffer_ring(
     ring: RawFd,
     address: u64,
     count: u16,
@@ -204,7 +207,7 @@ pub(super) unsafe fn register_buffer_ring(
 }
 
 /// Removes a buffer ring.
-pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
+pub(in crate::uring) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
     let argument =
         BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
     // SAFETY: live during the call.
@@ -212,7 +215,7 @@ pub(super) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> 
 }
 
 /// How many entries of a buffer ring the kernel has used up, modulo 2¹⁶. `EINVAL` before Linux 6.8.
-pub(super) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
+pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
     let mut status = BufferRingStatus { group: group.into(), head: 0, reserved: [0; 8] };
     // SAFETY: live during the call, and the kernel's to write then.
     unsafe { register(ring, REGISTER_PBUF_STATUS, &raw mut status, 1) }?;

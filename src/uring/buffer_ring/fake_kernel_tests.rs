@@ -11,8 +11,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::buffer_ring::BufferRing;
 use super::fake_kernel::{F_BUFFER, F_MORE, FakeKernel};
+use super::ring::BufferRing;
 use super::{BufferRingOptions, Status};
 use crate::buffer::ArenaBytes;
 use crate::{FixedArena, InitPolicy};

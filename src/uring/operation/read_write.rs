@@ -8,8 +8,10 @@ use super::descriptor::build;
 use super::memory::held::Held;
 use super::memory::{Memory, Span};
 use super::operation::{Begin, Kind, Lists};
-use super::{Descriptor, Feature, Operation, RegisteredArena};
+use super::{Descriptor, Operation};
 use crate::buffer::Buffer;
+use crate::uring::kernel::Feature;
+use crate::uring::registration::RegisteredArena;
 
 /// Bytes that the kernel moves in one operation at most: `MAX_RW_COUNT`, which leaves a page off 2
 /// GiB.

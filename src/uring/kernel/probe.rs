@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::Feature;
-use super::syscall::{self, Cloned};
+use super::syscalls::{self, Cloned};
 use super::unavailable::unavailable;
 use crate::error::{MissingFeatureError, UnavailableError};
 
@@ -27,7 +27,7 @@ const NO_FD: types::Fd = types::Fd(-1);
 const RING_INC: u16 = 2;
 
 /// `IORING_SEND_ZC_REPORT_USAGE`, which the io-uring crate does not export.
-pub(super) const SEND_ZC_REPORT_USAGE: u16 = 8;
+pub(in crate::uring) const SEND_ZC_REPORT_USAGE: u16 = 8;
 
 /// What this kernel lets this user do.
 ///
@@ -68,10 +68,10 @@ impl Probe {
         probe.ask_for_opcodes(&ring);
         probe.note(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
         probe.note(Feature::MinWait, ring.params().is_feature_min_timeout());
-        probe.note(Feature::BufferRing, syscall::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
+        probe.note(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
         probe.note(
             Feature::IncrementalBuffers,
-            syscall::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
+            syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
         );
         probe.note(Feature::SyncCancel, knows_sync_cancel(&ring));
         probe.try_entries(ring);
@@ -173,7 +173,7 @@ impl Probe {
             return;
         };
         let (from, to): (&IoUring, &IoUring) = (&from, &to);
-        if syscall::register_sparse(from.as_raw_fd(), 1).is_err() {
+        if syscalls::register_sparse(from.as_raw_fd(), 1).is_err() {
             return;
         }
         self.note(Feature::SparseTable, true);
@@ -186,7 +186,7 @@ impl Probe {
                 count,
                 replace,
             };
-            syscall::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
+            syscalls::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
         };
         if clone(0, false) {
             self.note(Feature::CloneBuffers, true);

@@ -11,14 +11,15 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{Submitter, types};
 
+use super::entries::RingEntries;
 use super::plain_lengths::PlainLengths;
-use super::ring_entries::RingEntries;
-use super::shadow::Shadow;
-use super::{BufferRing, BufferRingMetrics, BufferRingOptions, syscall};
+use super::posted::Shadow;
+use super::{BufferRing, BufferRingMetrics, BufferRingOptions};
 use crate::FixedArena;
 use crate::error::RingError;
 use crate::lease::Lease;
 use crate::slots::SLOTS_PER_WORD;
+use crate::uring::kernel::syscalls;
 
 impl BufferRing {
     /// Registers a ring fed from `arena`, and publishes the first slots.
@@ -66,7 +67,7 @@ impl BufferRing {
         let register = |address, count, group, flags| {
             // SAFETY: the array is page-aligned, has `count` entries, and stays until it is
             // unregistered, or for ever.
-            unsafe { syscall::register_buffer_ring(ring, address, count, group, flags) }
+            unsafe { syscalls::register_buffer_ring(ring, address, count, group, flags) }
         };
         BufferRing::register_with(register, arena, options)
     }
@@ -163,7 +164,7 @@ impl BufferRing {
                 tracing::debug!(%error, "a buffer ring is taken down without asking how far it was used")
             }
         }
-        self.note_unregistered(syscall::unregister_buffer_ring(ring.as_raw_fd(), self.group))
+        self.note_unregistered(syscalls::unregister_buffer_ring(ring.as_raw_fd(), self.group))
     }
 
     fn note_unregistered(&mut self, answer: io::Result<()>) -> Result<(), RingError> {

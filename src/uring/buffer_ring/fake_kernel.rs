@@ -7,8 +7,8 @@
 //! would.
 #![allow(unsafe_code)]
 
-use super::buffer_ring::BufferRing;
-use super::ring_entries::RingEntry;
+use super::entries::RingEntry;
+use super::ring::BufferRing;
 
 pub(super) const F_BUFFER: u32 = 1;
 pub(super) const F_MORE: u32 = 2;
