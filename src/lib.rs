@@ -49,7 +49,7 @@ pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
     DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Memory, Operation, Payload,
     Probe, Progress, Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
-    SendOptions, Status, ring_info,
+    RegistrationPolicy, SendOptions, Status, ring_info,
 };
 
 #[cfg(feature = "compio")]

@@ -13,15 +13,19 @@ mod operation;
 mod registration;
 
 pub use buffer_ring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, FromSlot, Received, Status,
+    BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, FromSlot, Received, RingError,
+    Status,
 };
 pub(crate) use buffer_ring::{Cursor, DATAGRAM_HEADER_BYTES};
-pub(crate) use kernel::{EventFd, disabled_by_sysctl};
-pub use kernel::{Feature, Memlock, Probe, ring_info};
+pub(crate) use kernel::{EventFd, disabled_by_sysctl, room_remedy, who_forbids};
+pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{
-    Completion, Descriptor, DirectAlignment, DirectFile, InFlight, Memory, Operation, Payload,
-    Progress, SendOptions,
+    Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Memory, Operation,
+    Payload, Progress, SendOptions,
 };
-pub use registration::{RegisterOptions, RegisteredArena, Registrable, RegistrationMode};
+pub use registration::{
+    RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    RegistrationPolicy,
+};
 #[allow(unused_imports)]
 pub(crate) use registration::{TableRanges, handle_of};

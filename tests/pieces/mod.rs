@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use io_uring::{IoUring, squeue};
 use uring_arena::{
-    FixedArena, Memory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
+    FixedArena, Memory, Operation, Probe, Progress, RegisterOptions, RegisteredArena,
 };
 
 pub fn nz(n: usize) -> NonZeroUsize {
@@ -32,10 +32,14 @@ pub fn ring(test: &str) -> Option<IoUring> {
     }
 }
 
-pub fn register(ring: &IoUring, arena: &FixedArena, mode: RegistrationMode) -> RegisteredArena {
+pub fn register(
+    ring: &IoUring,
+    arena: &FixedArena,
+    options: impl Into<RegisterOptions<'static>>,
+) -> RegisteredArena {
     // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
     // once.
-    unsafe { RegisteredArena::register(ring, arena, mode) }.unwrap()
+    unsafe { RegisteredArena::register(ring, arena, options) }.unwrap()
 }
 
 pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {

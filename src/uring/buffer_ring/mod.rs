@@ -3,6 +3,7 @@
 mod complete;
 mod datagram;
 mod entries;
+mod error;
 mod from_slot;
 mod options;
 mod plain_lengths;
@@ -23,6 +24,7 @@ pub(crate) use complete::Cursor;
 pub use complete::Received;
 pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
 pub use datagram::Datagram;
+pub use error::RingError;
 pub use from_slot::FromSlot;
 pub use options::BufferRingOptions;
 pub use received::Status;

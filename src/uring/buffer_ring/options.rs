@@ -1,6 +1,6 @@
 //! How a buffer ring shall be.
 
-use crate::error::RingError;
+use super::RingError;
 
 /// Entries that a ring has at most: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;

@@ -15,7 +15,7 @@
 use std::os::fd::AsRawFd;
 
 use super::BufferRing;
-use crate::error::RingError;
+use super::RingError;
 use crate::uring::kernel::syscalls;
 
 impl BufferRing {

@@ -11,12 +11,12 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{Submitter, types};
 
+use super::RingError;
 use super::entries::RingEntries;
 use super::plain_lengths::PlainLengths;
 use super::posted::Shadow;
 use super::{BufferRing, BufferRingMetrics, BufferRingOptions};
 use crate::FixedArena;
-use crate::error::RingError;
 use crate::lease::Lease;
 use crate::slots::SLOTS_PER_WORD;
 use crate::uring::kernel::syscalls;

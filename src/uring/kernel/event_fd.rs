@@ -13,8 +13,8 @@ use std::task::Wake;
 
 use crate::sync::Arc;
 
-/// An event descriptor. Raising it wakes whoever polls it; it stays raised until lowered, so no
-/// wake is lost.
+/// An event descriptor. Signalling it wakes every poller; it stays signalled until it is cleared,
+/// so no wake is lost.
 #[derive(Debug)]
 pub(crate) struct EventFd {
     file: File,
@@ -27,18 +27,18 @@ impl EventFd {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: just made, and nobody else has it.
+        // SAFETY: made above, and owned by nothing else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(EventFd { file: File::from(fd) })
     }
 
-    pub(crate) fn raise(&self) {
-        // Fails only when the counter is full: then it is raised all the same.
+    pub(crate) fn signal(&self) {
+        // Fails only when the counter is full, and then the descriptor is signalled already.
         let _ = (&self.file).write(&1u64.to_ne_bytes());
     }
 
-    pub(crate) fn lower(&self) {
-        // Fails only when it is lowered already.
+    pub(crate) fn clear(&self) {
+        // Fails only when the descriptor is clear already.
         let _ = (&self.file).read(&mut [0; 8]);
     }
 
@@ -61,10 +61,10 @@ impl AsFd for EventFd {
 
 impl Wake for EventFd {
     fn wake(self: Arc<Self>) {
-        self.raise();
+        self.signal();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.raise();
+        self.signal();
     }
 }

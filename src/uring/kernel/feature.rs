@@ -1,8 +1,8 @@
-//! What a kernel may offer, by name, with the version that brought it.
+//! The features that a kernel may lack, by name, with the version that brought each.
 
 use std::fmt;
 
-/// One facility of io_uring that a kernel may lack.
+/// One feature of io_uring that a kernel may lack.
 ///
 /// ```
 /// use uring_arena::Feature;
@@ -22,38 +22,46 @@ pub enum Feature {
     VectoredFixed,
     /// Registered buffers shared with another ring (`IORING_REGISTER_CLONE_BUFFERS`).
     CloneBuffers,
-    /// The same, into a table that exists (`IORING_REGISTER_DST_REPLACE`).
+    /// Registered buffers cloned into a table that exists (`IORING_REGISTER_DST_REPLACE`).
     CloneInto,
     /// Provided-buffer rings (`IORING_REGISTER_PBUF_RING`).
     BufferRing,
     /// Several messages in one provided buffer (`IOU_PBUF_RING_INC`).
     IncrementalBuffers,
-    /// A receive that goes on by itself (`IORING_RECV_MULTISHOT`).
+    /// A receive with many completions (`IORING_RECV_MULTISHOT`).
     RecvMultishot,
     /// Several buffers in one completion (`IORING_RECVSEND_BUNDLE`).
     Bundles,
-    /// A read that goes on by itself, for pipes and the like (`IORING_OP_READ_MULTISHOT`).
+    /// A read with many completions, for pipes and the like (`IORING_OP_READ_MULTISHOT`).
     ReadMultishot,
-    /// An accept that goes on by itself (`IORING_ACCEPT_MULTISHOT`).
+    /// An accept with many completions (`IORING_ACCEPT_MULTISHOT`).
     AcceptMultishot,
     /// `SEND_ZC`.
     SendZc,
     /// `SENDMSG_ZC`.
     SendMsgZc,
-    /// The kernel says whether a zero-copy send was copied (`IORING_SEND_ZC_REPORT_USAGE`).
+    /// A report whether a zero-copy send was copied (`IORING_SEND_ZC_REPORT_USAGE`).
     SendZcUsage,
-    /// Cancelling from outside the ring and waiting for it (`IORING_REGISTER_SYNC_CANCEL`).
+    /// A cancel from outside the ring that waits for its end (`IORING_REGISTER_SYNC_CANCEL`).
     SyncCancel,
-    /// One submitting thread, said at setup (`IORING_SETUP_SINGLE_ISSUER`).
+    /// One submitting thread, set at setup (`IORING_SETUP_SINGLE_ISSUER`).
     SingleIssuer,
-    /// Completions are run when the owner asks for them (`IORING_SETUP_DEFER_TASKRUN`).
+    /// Completions that run when the owner asks for them (`IORING_SETUP_DEFER_TASKRUN`).
     DeferTaskrun,
-    /// Waiting a while for more than one completion (`IORING_FEAT_MIN_TIMEOUT`).
+    /// A short wait for more than one completion (`IORING_FEAT_MIN_TIMEOUT`).
     MinWait,
 }
 
 impl Feature {
     /// Every feature, oldest first.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// let probe = Probe::none().with(Feature::SendZc);
+    /// let missing = Feature::ALL.iter().filter(|feature| !probe.has(**feature)).count();
+    /// assert_eq!(missing, Feature::ALL.len() - 1);
+    /// ```
     pub const ALL: [Feature; 18] = [
         Feature::FixedBuffers,
         Feature::SparseTable,
@@ -75,12 +83,20 @@ impl Feature {
         Feature::VectoredFixed,
     ];
 
-    /// What it is, in a few words.
+    /// Returns the name of the feature in a few words.
+    ///
+    /// ```
+    /// assert_eq!(uring_arena::Feature::BufferRing.name(), "provided-buffer rings");
+    /// ```
     pub fn name(self) -> &'static str {
         self.about().0
     }
 
-    /// The first kernel version that has it.
+    /// Returns the first kernel version that has the feature.
+    ///
+    /// ```
+    /// assert_eq!(uring_arena::Feature::BufferRing.since(), "5.19");
+    /// ```
     pub fn since(self) -> &'static str {
         self.about().1
     }
@@ -118,6 +134,25 @@ impl fmt::Display for Feature {
         f.write_str(self.name())
     }
 }
+
+/// A feature that this kernel does not have.
+///
+/// ```
+/// use uring_arena::{Feature, Probe};
+///
+/// let error = Probe::none().require(Feature::Bundles).unwrap_err();
+/// assert_eq!(error.feature, Feature::Bundles);
+/// assert!(error.to_string().contains("needs Linux 6.10"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} needs Linux {} or newer: this kernel does not offer it", feature.name(), feature.since())]
+#[non_exhaustive]
+pub struct MissingFeatureError {
+    /// The feature that is missing.
+    pub feature: Feature,
+}
+
+debug_is_display!(MissingFeatureError);
 
 #[cfg(test)]
 mod tests {

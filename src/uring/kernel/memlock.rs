@@ -1,4 +1,4 @@
-//! How much memory this process may lock, which is what registering costs.
+//! The limit on locked memory, which registered memory counts against.
 //!
 //! # Safety
 //!
@@ -10,9 +10,9 @@ use std::fmt;
 /// The bit of CAP_IPC_LOCK in a capability set.
 const CAP_IPC_LOCK: u32 = 14;
 
-/// What registering memory needs and what `RLIMIT_MEMLOCK` allows, in bytes.
+/// The locked memory that a registration needs, beside what `RLIMIT_MEMLOCK` allows, in bytes.
 ///
-/// Registered memory is pinned, and counts against the limit of the **user**, over all rings and
+/// Registered memory is pinned. It counts against the limit of the **user**, over all rings and
 /// processes, unless the process has CAP_IPC_LOCK. Buffer rings count too; clones of a registration
 /// do not. See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 ///
@@ -29,23 +29,32 @@ const CAP_IPC_LOCK: u32 = 14;
 pub struct Memlock {
     /// Bytes that the registration needs.
     pub needed: u64,
-    /// The limit in force in bytes; `None` is no limit.
+    /// The limit in force in bytes, or `None` for no limit.
     pub soft: Option<u64>,
-    /// How far the process may raise it itself, in bytes; `None` is no limit.
+    /// The highest limit that the process may set itself, in bytes, or `None` for no limit.
     pub hard: Option<u64>,
     /// Whether CAP_IPC_LOCK lifts the limit from this process.
     pub privileged: bool,
 }
 
 impl Memlock {
-    /// What holds for this thread, and a registration of `needed` bytes.
+    /// Reads the limits of this thread, for a registration of `needed` bytes.
+    ///
+    /// ```
+    /// let memlock = uring_arena::Memlock::for_bytes(4096);
+    /// assert_eq!(memlock.needed, 4096);
+    /// ```
     pub fn for_bytes(needed: u64) -> Memlock {
         let (soft, hard) = limits();
         Memlock { needed, soft, hard, privileged: has_ipc_lock() }
     }
 
-    /// Whether the limit alone would allow it. What other rings of the user have locked already
-    /// cannot be asked for.
+    /// Returns whether the limit alone allows the registration. The kernel does not tell how much
+    /// the user's other rings have locked.
+    ///
+    /// ```
+    /// assert!(uring_arena::Memlock::for_bytes(0).suffices());
+    /// ```
     pub fn suffices(&self) -> bool {
         self.privileged || self.soft.is_none_or(|soft| self.needed <= soft)
     }
@@ -53,7 +62,7 @@ impl Memlock {
 
 impl fmt::Display for Memlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kib = |bytes: Option<u64>| match bytes {
+        let text = |bytes: Option<u64>| match bytes {
             Some(bytes) => format!("{bytes} bytes"),
             None => "no limit".into(),
         };
@@ -61,8 +70,8 @@ impl fmt::Display for Memlock {
             f,
             "{} bytes are needed, the limit of this user (RLIMIT_MEMLOCK) is {} (hard: {})",
             self.needed,
-            kib(self.soft),
-            kib(self.hard)
+            text(self.soft),
+            text(self.hard)
         )?;
         if self.privileged {
             return f.write_str("; CAP_IPC_LOCK lifts it from this process");
@@ -91,13 +100,13 @@ fn limits() -> (Option<u64>, Option<u64>) {
     if answer != 0 {
         return (None, None);
     }
-    // The type of a limit differs between C libraries.
+    // C libraries differ in the type of a limit.
     #[allow(clippy::unnecessary_cast)]
     let bytes = |value: libc::rlim_t| (value != libc::RLIM_INFINITY).then_some(value as u64);
     (bytes(limit.rlim_cur), bytes(limit.rlim_max))
 }
 
-/// Whether this thread has CAP_IPC_LOCK: the kernel asks the thread that makes the ring.
+/// Returns whether this thread has CAP_IPC_LOCK. The kernel checks the thread that makes the ring.
 fn has_ipc_lock() -> bool {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     effective_capabilities(&status).is_some_and(|set| set & (1 << CAP_IPC_LOCK) != 0)

@@ -8,8 +8,9 @@ pub(super) mod syscalls;
 mod unavailable;
 
 pub(crate) use event_fd::EventFd;
-pub use feature::Feature;
+pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::{Probe, ring_info};
-pub(crate) use unavailable::disabled_by_sysctl;
+pub use unavailable::UnavailableError;
+pub(crate) use unavailable::{disabled_by_sysctl, room_remedy, who_forbids};

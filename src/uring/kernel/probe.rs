@@ -1,4 +1,4 @@
-//! One look at what this kernel lets this user do.
+//! A probe of the features that this kernel offers to this user.
 //!
 //! # Safety
 //!
@@ -11,29 +11,28 @@ use std::sync::OnceLock;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use super::Feature;
+use super::feature::{Feature, MissingFeatureError};
 use super::syscalls::{self, Cloned};
-use super::unavailable::unavailable;
-use crate::error::{MissingFeatureError, UnavailableError};
+use super::unavailable::UnavailableError;
 
-/// Entries of the rings that are made to look.
+/// Entries of the rings that a probe makes.
 const ENTRIES: u32 = 4;
 
-/// A descriptor that is never open: entries that name it get past the kernel's check of their flags
-/// and no further.
+/// A descriptor that is never open. Entries that name it pass the kernel's check of their flags and
+/// then fail.
 const NO_FD: types::Fd = types::Fd(-1);
 
-/// `IOU_PBUF_RING_INC`.
+/// The flag `IOU_PBUF_RING_INC`.
 const RING_INC: u16 = 2;
 
-/// `IORING_SEND_ZC_REPORT_USAGE`, which the io-uring crate does not export.
+/// The flag `IORING_SEND_ZC_REPORT_USAGE`, which the io-uring crate does not export.
 pub(in crate::uring) const SEND_ZC_REPORT_USAGE: u16 = 8;
 
-/// What this kernel lets this user do.
+/// The features that this kernel offers to this user.
 ///
-/// Nothing is concluded from a version number: what no flag announces is tried, on rings made for
-/// that and dropped again. [`without`](Probe::without) takes a feature away, to see how a program
-/// does on an older kernel.
+/// A probe concludes nothing from a version number: it tries each feature that no flag announces,
+/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on an
+/// older kernel.
 ///
 /// ```
 /// use uring_arena::{Feature, Probe};
@@ -56,88 +55,136 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Looks: makes a few small rings and tries what they can do. Milliseconds; keep the answer.
+    /// Makes a few small rings and tries each feature on them. This takes milliseconds: keep the
+    /// result, or use [`shared`](Self::shared).
     ///
     /// # Errors
     ///
-    /// [`UnavailableError`] if io_uring is not there or not allowed, with the remedy.
+    /// [`UnavailableError`] if io_uring is missing or forbidden, with the remedy.
     pub fn new() -> Result<Probe, UnavailableError> {
-        let ring: IoUring = IoUring::new(ENTRIES)
-            .map_err(|error| unavailable(ENTRIES, error.raw_os_error().unwrap_or(0)))?;
+        let ring: IoUring = IoUring::new(ENTRIES).map_err(|error| {
+            UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
+        })?;
         let mut probe = Probe { features: 0 };
-        probe.ask_for_opcodes(&ring);
-        probe.note(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
-        probe.note(Feature::MinWait, ring.params().is_feature_min_timeout());
-        probe.note(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
-        probe.note(
+        probe.probe_opcodes(&ring);
+        probe.set(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
+        probe.set(Feature::MinWait, ring.params().is_feature_min_timeout());
+        probe.set(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
+        probe.set(
             Feature::IncrementalBuffers,
             syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
         );
-        probe.note(Feature::SyncCancel, knows_sync_cancel(&ring));
-        probe.try_entries(ring);
-        probe.try_tables();
-        probe.try_setup();
+        probe.set(Feature::SyncCancel, knows_sync_cancel(&ring));
+        probe.probe_entries(ring);
+        probe.probe_tables();
+        probe.probe_setup();
         Ok(probe)
     }
 
-    /// The answer of the first look of this process.
+    /// Returns the result of the first probe of this process.
     ///
     /// # Errors
     ///
     /// As for [`new`](Self::new).
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// if let Ok(probe) = Probe::shared() {
+    ///     println!("buffer rings: {}", probe.has(Feature::BufferRing));
+    /// }
+    /// ```
     pub fn shared() -> Result<Probe, UnavailableError> {
         static FIRST: OnceLock<Result<Probe, UnavailableError>> = OnceLock::new();
         FIRST.get_or_init(Probe::new).clone()
     }
 
-    /// A kernel that offers nothing but io_uring itself, for tests.
+    /// Returns the probe of a kernel that offers nothing but io_uring itself, for tests.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// assert!(!Probe::none().has(Feature::FixedBuffers));
+    /// ```
     pub fn none() -> Probe {
         Probe { features: 0 }
     }
 
-    /// A kernel that offers everything.
+    /// Returns the probe of a kernel that offers everything.
     pub(crate) fn all() -> Probe {
         Feature::ALL.into_iter().fold(Probe::none(), Probe::with)
     }
 
-    /// Whether the feature is there.
+    /// Returns whether the kernel has `feature`.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// assert!(Probe::none().with(Feature::SendZc).has(Feature::SendZc));
+    /// ```
     #[inline]
     pub fn has(self, feature: Feature) -> bool {
         self.features & feature.bit() != 0
     }
 
-    /// Asks for a feature.
+    /// Checks that the kernel has `feature`.
     ///
     /// # Errors
     ///
-    /// [`MissingFeatureError`], which names the version that brought it.
+    /// [`MissingFeatureError`], which names the version that brought the feature.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// let error = Probe::none().require(Feature::SyncCancel).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "synchronous cancel needs Linux 6.0 or newer: this kernel does not offer it",
+    /// );
+    /// ```
     pub fn require(self, feature: Feature) -> Result<(), MissingFeatureError> {
         if self.has(feature) { Ok(()) } else { Err(MissingFeatureError { feature }) }
     }
 
-    /// The same kernel without `feature`.
+    /// Returns the same probe without `feature`.
+    ///
+    /// ```
+    /// use uring_arena::{Driver, Feature, Probe};
+    ///
+    /// # let Ok(probe) = Probe::shared() else { return Ok(()) };
+    /// // A driver that works as on a kernel without zero-copy sends.
+    /// let driver = Driver::builder().probe(probe.without(Feature::SendZc)).build()?;
+    /// # Ok::<(), uring_arena::DriverError>(())
+    /// ```
     #[must_use]
     pub fn without(self, feature: Feature) -> Probe {
         Probe { features: self.features & !feature.bit() }
     }
 
-    /// The same kernel with `feature`, whether or not it is true.
+    /// Returns the same probe with `feature`, whether or not the kernel has it.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// let probe = Probe::none().with(Feature::BufferRing);
+    /// assert!(probe.has(Feature::BufferRing));
+    /// ```
     #[must_use]
     pub fn with(self, feature: Feature) -> Probe {
         Probe { features: self.features | feature.bit() }
     }
 
-    fn note(&mut self, feature: Feature, there: bool) {
-        if there {
+    fn set(&mut self, feature: Feature, is_offered: bool) {
+        if is_offered {
             *self = self.with(feature);
         }
     }
 
-    fn ask_for_opcodes(&mut self, ring: &IoUring) {
+    fn probe_opcodes(&mut self, ring: &IoUring) {
         let mut opcodes = io_uring::Probe::new();
         if ring.submitter().register_probe(&mut opcodes).is_err() {
-            // Older than 5.6: it has fixed buffers, and nothing else that we use.
-            self.note(Feature::FixedBuffers, true);
+            // Older than 5.6, which has fixed buffers and nothing else of the list.
+            self.set(Feature::FixedBuffers, true);
             return;
         }
         for (feature, code) in [
@@ -147,13 +194,13 @@ impl Probe {
             (Feature::SendZc, opcode::SendZc::CODE),
             (Feature::SendMsgZc, opcode::SendMsgZc::CODE),
         ] {
-            self.note(feature, opcodes.is_supported(code));
+            self.set(feature, opcodes.is_supported(code));
         }
     }
 
-    /// Flags that no opcode announces: an entry with an unknown one is refused as EINVAL, a known
-    /// one gets as far as the descriptor, which is not open.
-    fn try_entries(&mut self, mut ring: IoUring) {
+    /// Probes flags that no opcode announces. The kernel refuses an unknown flag as EINVAL; with a
+    /// known one the entry gets as far as the descriptor, which is not open.
+    fn probe_entries(&mut self, mut ring: IoUring) {
         let mut entries = vec![
             (Feature::RecvMultishot, opcode::RecvMulti::new(NO_FD, 0).build()),
             (Feature::AcceptMultishot, opcode::AcceptMulti::new(NO_FD).build()),
@@ -164,11 +211,11 @@ impl Probe {
             entries.push((Feature::SendZcUsage, send.build()));
         }
         for (feature, entry) in entries {
-            self.note(feature, run(&mut ring, entry) == Some(-libc::EBADF));
+            self.set(feature, run(&mut ring, entry) == Some(-libc::EBADF));
         }
     }
 
-    fn try_tables(&mut self) {
+    fn probe_tables(&mut self) {
         let (Ok(from), Ok(to)) = (IoUring::new(ENTRIES), IoUring::new(ENTRIES)) else {
             return;
         };
@@ -176,8 +223,8 @@ impl Probe {
         if syscalls::register_sparse(from.as_raw_fd(), 1).is_err() {
             return;
         }
-        self.note(Feature::SparseTable, true);
-        // The table has no entry with memory in it, so nothing is pinned or charged.
+        self.set(Feature::SparseTable, true);
+        // No entry of the table has memory, so nothing is pinned or charged.
         let clone = |count, replace| {
             let cloned = Cloned {
                 from_ring: from.as_raw_fd(),
@@ -189,24 +236,24 @@ impl Probe {
             syscalls::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
         };
         if clone(0, false) {
-            self.note(Feature::CloneBuffers, true);
-            self.note(Feature::CloneInto, clone(1, true));
+            self.set(Feature::CloneBuffers, true);
+            self.set(Feature::CloneInto, clone(1, true));
         }
     }
 
-    fn try_setup(&mut self) {
+    fn probe_setup(&mut self) {
         let single = |build: &mut io_uring::Builder<_, _>| {
             let ring: Result<IoUring, _> = build.setup_single_issuer().build(ENTRIES);
             ring.is_ok()
         };
-        self.note(Feature::SingleIssuer, single(&mut IoUring::builder()));
-        self.note(Feature::DeferTaskrun, single(IoUring::builder().setup_defer_taskrun()));
+        self.set(Feature::SingleIssuer, single(&mut IoUring::builder()));
+        self.set(Feature::DeferTaskrun, single(IoUring::builder().setup_defer_taskrun()));
     }
 }
 
-/// Runs one entry and gives its result.
+/// Runs one entry and returns its result.
 fn run(ring: &mut IoUring, entry: squeue::Entry) -> Option<i32> {
-    // SAFETY: the entries of `try_entries` name no memory and no open descriptor.
+    // SAFETY: the entries of `probe_entries` name no memory and no open descriptor.
     unsafe { ring.submission().push(&entry) }.ok()?;
     ring.submit_and_wait(1).ok()?;
     ring.completion().next().map(|cqe| cqe.result())
@@ -216,14 +263,14 @@ fn knows_sync_cancel(ring: &IoUring) -> bool {
     let everything = types::CancelBuilder::any();
     match ring.submitter().register_sync_cancel(None, everything) {
         Ok(()) => true,
-        // Nothing to cancel is an answer of a kernel that knows the call.
+        // A kernel that knows the call answers that there is nothing to cancel.
         Err(error) => error.raw_os_error() == Some(libc::ENOENT),
     }
 }
 
-/// The kernel's own account of a ring: `/proc/self/fdinfo/<ring>`.
+/// Returns the kernel's description of a ring, from `/proc/self/fdinfo/<ring>`.
 ///
-/// Shows the table of registered buffers (`UserBufs`), which proves a registration.
+/// It lists the table of registered buffers (`UserBufs`), which proves a registration.
 ///
 /// ```
 /// use std::os::fd::AsRawFd;
@@ -236,9 +283,17 @@ fn knows_sync_cancel(ring: &IoUring) -> bool {
 ///
 /// # Errors
 ///
-/// What reading the file answers: no such descriptor, or no `/proc`.
+/// The error of reading the file: no such descriptor, or no `/proc`.
 pub fn ring_info(ring: RawFd) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{ring}"))
+}
+
+/// Lists the features, separated by commas.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has = Feature::ALL.into_iter().filter(|&feature| self.has(feature));
+        f.write_str(&has.map(Feature::name).collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl fmt::Debug for Probe {

@@ -1,5 +1,5 @@
-//! The one door to `io_uring_register(2)`, for what the io-uring crate hides: how many entries an
-//! update placed.
+//! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer, such
+//! as the number of entries that an update placed.
 //!
 //! # Safety
 //!
@@ -22,7 +22,7 @@ const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
 const RSRC_REGISTER_SPARSE: u32 = 1;
 const DST_REPLACE: u32 = 2;
 
-/// `struct io_uring_rsrc_register`.
+/// The kernel's `struct io_uring_rsrc_register`.
 #[repr(C)]
 struct RsrcRegister {
     nr: u32,
@@ -32,7 +32,7 @@ struct RsrcRegister {
     tags: u64,
 }
 
-/// `struct io_uring_rsrc_update2`.
+/// The kernel's `struct io_uring_rsrc_update2`.
 #[repr(C)]
 struct RsrcUpdate {
     offset: u32,
@@ -43,7 +43,7 @@ struct RsrcUpdate {
     reserved2: u32,
 }
 
-/// `struct io_uring_clone_buffers`.
+/// The kernel's `struct io_uring_clone_buffers`.
 #[repr(C)]
 struct CloneBuffers {
     src_fd: u32,
@@ -54,7 +54,7 @@ struct CloneBuffers {
     pad: [u32; 3],
 }
 
-/// `struct io_uring_buf_reg`.
+/// The kernel's `struct io_uring_buf_reg`.
 #[repr(C)]
 struct BufferRingRegister {
     ring_addr: u64,
@@ -64,7 +64,7 @@ struct BufferRingRegister {
     reserved: [u64; 3],
 }
 
-/// `struct io_uring_buf_status`.
+/// The kernel's `struct io_uring_buf_status`.
 #[repr(C)]
 struct BufferRingStatus {
     group: u32,
@@ -77,13 +77,13 @@ struct BufferRingStatus {
 ///
 /// # Safety
 ///
-/// Each entry is memory that may stay pinned for as long as it is registered, and that the kernel
-/// may write through operations that name it.
+/// Each entry names memory that may stay pinned while it is registered. The kernel may write there
+/// through operations that name the entry.
 pub(in crate::uring) unsafe fn register_buffers(
     ring: RawFd,
     entries: &[libc::iovec],
 ) -> io::Result<()> {
-    // SAFETY: the list is live during the call; the caller vouches for what it names.
+    // SAFETY: the list is live during the call; the caller vouches for the memory in it.
     unsafe { register(ring, REGISTER_BUFFERS, entries.as_ptr(), entries.len()) }.map(drop)
 }
 
@@ -91,11 +91,12 @@ pub(in crate::uring) unsafe fn register_buffers(
 pub(in crate::uring) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
     let argument =
         RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
-    // SAFETY: live during the call, and of the size told.
+    // SAFETY: live during the call, and of the size that is passed.
     unsafe { register(ring, REGISTER_BUFFERS2, &argument, size_of::<RsrcRegister>()) }.map(drop)
 }
 
-/// Replaces entries from `offset` on; says how many were, which may be fewer than asked for.
+/// Replaces entries from `offset` on. Returns how many were replaced, which may be fewer than asked
+/// for.
 ///
 /// # Safety
 ///
@@ -113,8 +114,8 @@ pub(in crate::uring) unsafe fn update_buffers(
         nr: entries.len() as u32,
         reserved2: 0,
     };
-    // SAFETY: argument and list are live during the call; the caller vouches for what the list
-    // names.
+    // SAFETY: argument and list are live during the call; the caller vouches for the memory in the
+    // list.
     unsafe { register(ring, REGISTER_BUFFERS_UPDATE, &argument, size_of::<RsrcUpdate>()) }
 }
 
@@ -131,13 +132,13 @@ pub(in crate::uring) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
     unsafe { register(ring, UNREGISTER_BUFFERS, std::ptr::null::<u8>(), 0) }.map(drop)
 }
 
-/// A run of entries of one ring's table and where it goes in another's.
+/// A run of entries of one ring's table, and its place in another's.
 pub(in crate::uring) struct Cloned {
     pub(in crate::uring) from_ring: RawFd,
     pub(in crate::uring) from_offset: u32,
     pub(in crate::uring) to_offset: u32,
     pub(in crate::uring) count: u32,
-    /// Into a table that exists.
+    /// Whether the other table exists already.
     pub(in crate::uring) replace: bool,
 }
 
@@ -151,11 +152,11 @@ pub(in crate::uring) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Resul
         nr: cloned.count,
         pad: [0; 3],
     };
-    // SAFETY: live during the call. What the entries name is pinned by the other ring already.
+    // SAFETY: live during the call. The other ring has the memory of the entries pinned already.
     unsafe { register(ring, REGISTER_CLONE_BUFFERS, &argument, 1) }.map(drop)
 }
 
-/// Whether a buffer ring with `flags` can be registered: registers one of a single entry and
+/// Checks that a buffer ring with `flags` can be registered: registers one of a single entry and
 /// removes it again.
 pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
     #[repr(align(4096))]
@@ -171,12 +172,12 @@ pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<(
     };
     // SAFETY: the page is live, page-aligned, and holds the one entry of 16 bytes.
     unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }?;
-    // Which ring is said by the group alone: the kernel refuses flags here.
+    // The group alone names the ring: the kernel refuses flags here.
     let argument = BufferRingRegister { flags: 0, ..argument };
     // SAFETY: live during the call.
     let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
     if removed.is_err() {
-        // Still registered: it must not be reused. A page is a small price for certainty.
+        // The page is still registered and must not be reused, so it is leaked.
         std::mem::forget(page);
     }
     removed.map(drop)
@@ -186,8 +187,8 @@ pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<(
 ///
 /// # Safety
 ///
-/// The array is page-aligned, has `count` entries, and stays until it is unregistered; so does the
-/// memory of what is published.
+/// The array is page-aligned, has `count` entries, and stays until it is unregistered. So does the
+/// memory that its entries name.
 pub(in crate::uring) unsafe fn register_buffer_ring(
     ring: RawFd,
     address: u64,
@@ -214,7 +215,8 @@ pub(in crate::uring) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::R
     unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
 
-/// How many entries of a buffer ring the kernel has used up, modulo 2¹⁶. `EINVAL` before Linux 6.8.
+/// Returns how many entries of a buffer ring the kernel has used up, modulo 2¹⁶. Fails with `EINVAL`
+/// before Linux 6.8.
 pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
     let mut status = BufferRingStatus { group: group.into(), head: 0, reserved: [0; 8] };
     // SAFETY: live during the call, and the kernel's to write then.
@@ -222,6 +224,8 @@ pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<
     Ok(status.head as u16)
 }
 
+/// Calls `io_uring_register(2)`.
+///
 /// # Safety
 ///
 /// `argument` and `count` are what `opcode` asks for, and live during the call.

@@ -12,7 +12,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::buffer::Buffer;
-use crate::error::DirectError;
 
 /// `STATX_DIOALIGN`: Linux 6.1.
 const STATX_DIOALIGN: u32 = 0x2000;
@@ -239,6 +238,56 @@ impl AsFd for DirectFile {
         self.file.as_fd()
     }
 }
+
+/// An operation whose file is open with `O_DIRECT` and whose place or memory it does not allow.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectError {
+    /// The file does not support direct I/O.
+    #[error(
+        "{path} cannot be read or written with O_DIRECT ({reason}): open it without, for buffered I/O"
+    )]
+    Unsupported {
+        /// The file.
+        path: String,
+        /// What the system answered.
+        reason: String,
+    },
+    /// The offset is not a multiple of the file's alignment.
+    #[error(
+        "O_DIRECT on this file needs offsets that are multiples of {required} bytes: {offset} is not"
+    )]
+    Offset {
+        /// The offset asked for, in bytes.
+        offset: u64,
+        /// What it must be a multiple of, in bytes.
+        required: u32,
+    },
+    /// The length is not a multiple of the file's alignment.
+    #[error(
+        "O_DIRECT on this file needs lengths that are multiples of {required} bytes: {len} is not; \
+         read the last part of a file with an aligned length that reaches past its end"
+    )]
+    Length {
+        /// The length asked for, in bytes.
+        len: usize,
+        /// What it must be a multiple of, in bytes.
+        required: u32,
+    },
+    /// The memory does not begin on a multiple of the file's alignment.
+    #[error(
+        "O_DIRECT on this file needs memory that begins on a multiple of {required} bytes: {address:#x} does not; \
+         build the arena with alignment({required}) and start at the slot's first byte"
+    )]
+    Address {
+        /// Where the memory begins.
+        address: usize,
+        /// What it must be a multiple of, in bytes.
+        required: u32,
+    },
+}
+
+debug_is_display!(DirectError);
 
 #[cfg(test)]
 mod tests {

@@ -42,12 +42,12 @@ const SHARED: u32 = 1 << 31;
 /// ```
 /// # use std::num::NonZeroUsize;
 /// # use io_uring::IoUring;
-/// use uring_arena::{Completion, InFlight, RegisteredArena, RegistrationMode};
+/// use uring_arena::{Completion, InFlight, RegisteredArena, RegistrationPolicy};
 /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
 /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
 /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
+/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
 /// # let file = std::fs::File::open("/proc/self/exe")?;
 /// let mut in_flight = InFlight::new(0xA5);
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);

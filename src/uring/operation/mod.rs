@@ -9,7 +9,7 @@ mod read_write;
 mod send;
 
 pub use descriptor::Descriptor;
-pub use direct::{DirectAlignment, DirectFile};
+pub use direct::{DirectAlignment, DirectError, DirectFile};
 pub use in_flight::{Completion, InFlight};
 pub use memory::{Memory, Payload};
 pub use operation::{Operation, Progress};

@@ -85,12 +85,12 @@ impl RegisteredArena {
     /// # use std::num::NonZeroUsize;
     /// # use io_uring::IoUring;
     /// use bytes::BufMut;
-    /// use uring_arena::{Progress, RegisteredArena, RegistrationMode};
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
     /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
+    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
     /// let bytes = buffer.freeze();

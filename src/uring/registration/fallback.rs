@@ -1,65 +1,71 @@
-//! The ways to register an arena, best first, and the steps down.
+//! Registration by the first mode that works.
+//!
+//! | mode | needs | if it fails |
+//! |---|---|---|
+//! | cloned | a source that has the arena, Linux 6.12 | slots |
+//! | slots | at most 16,384 equal slots of at most 1 GiB | regions |
+//! | regions | locked memory for the whole arena | unregistered |
+//! | unregistered | nothing | – |
 //!
 //! # Safety
 //!
-//! Unsafe here: handing the arena's memory to the kernel. It is the arena's own, readable and
-//! writable while the arena lives, and pinned by the kernel from then on: after the arena is gone
-//! the pages stay, unused, until they are unregistered.
+//! Unsafe here: handing the arena's memory to the kernel. The memory is the arena's own, readable
+//! and writable while the arena lives. The kernel pins the pages: after the arena is gone they stay,
+//! unused, until they are unregistered.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::RawFd;
 
-use super::table::{self, ENTRIES_MAX, ENTRY_BYTES_MAX, Table};
+use super::error::RegisterError;
+use super::mode::{RegistrationMode, RegistrationPolicy};
+use super::options::{RegisterOptions, Source};
+use super::table::{self, BufferTable, ENTRIES_MAX, ENTRY_BYTES_MAX};
 use super::table_ranges::TableRanges;
-use super::{RegisterOptions, RegistrationMode};
-use crate::error::RegisterError;
 use crate::lease::Handle;
 use crate::uring::kernel::syscalls::{self, Cloned};
 use crate::uring::kernel::{Feature, Memlock, Probe};
 
-/// Where the climb ended.
-pub(super) struct Reached {
+/// The result of a registration: the mode that was reached, and why no better one was.
+pub(super) struct Outcome {
     pub(super) mode: RegistrationMode,
-    pub(super) table: Option<Table>,
+    pub(super) table: Option<BufferTable>,
     pub(super) refused: Vec<(RegistrationMode, RegisterError)>,
 }
 
-/// Registers the arena of `handle` on the best mode that is asked for and works. Its entries are
-/// allocated from `ranges`, if there are some.
-pub(super) fn climb(
+/// Registers the arena of `handle` in the best mode that the policy allows and that works.
+///
+/// The entries are allocated from `ranges`, if given, and otherwise stand where the options say.
+pub(super) fn register(
     ring: RawFd,
     handle: &Handle,
     options: &RegisterOptions<'_>,
     ranges: Option<&mut TableRanges>,
     probe: Probe,
-) -> Result<Reached, RegisterError> {
-    let mut climb = Climb { ring, handle, options, ranges, probe };
-    if options.mode != RegistrationMode::Best {
-        let table = climb.step(options.mode)?;
-        return Ok(Reached { mode: options.mode, table, refused: Vec::new() });
+) -> Result<Outcome, RegisterError> {
+    let mut attempt = Attempt { ring, handle, options, ranges, probe };
+    if let RegistrationPolicy::Only(mode) = options.policy {
+        let table = attempt.register_in_mode(mode)?;
+        return Ok(Outcome { mode, table, refused: Vec::new() });
     }
     let mut refused = Vec::new();
-    let modes: &[RegistrationMode] = match options.source {
-        Some(_) => &[RegistrationMode::Cloned, RegistrationMode::Slots, RegistrationMode::Regions],
-        None => &[RegistrationMode::Slots, RegistrationMode::Regions],
-    };
-    for &mode in modes {
-        match climb.step(mode) {
-            Ok(table) => return Ok(Reached { mode, table, refused }),
+    let cloned = options.source.map(|_| RegistrationMode::Cloned);
+    for mode in cloned.into_iter().chain([RegistrationMode::Slots, RegistrationMode::Regions]) {
+        match attempt.register_in_mode(mode) {
+            Ok(table) => return Ok(Outcome { mode, table, refused }),
             Err(error) if is_callers_mistake(&error) => return Err(error),
             Err(error) => refused.push((mode, error)),
         }
     }
-    Ok(Reached { mode: RegistrationMode::Unregistered, table: None, refused })
+    Ok(Outcome { mode: RegistrationMode::Unregistered, table: None, refused })
 }
 
-/// What no lower mode could mend: stepping down would hide it.
+/// Returns whether no other mode could succeed either: then falling back would hide the mistake.
 fn is_callers_mistake(error: &RegisterError) -> bool {
     matches!(error, RegisterError::TableInUse | RegisterError::NoTable | RegisterError::WrongThread)
 }
 
-struct Climb<'a> {
+struct Attempt<'a> {
     ring: RawFd,
     handle: &'a Handle,
     options: &'a RegisterOptions<'a>,
@@ -67,30 +73,34 @@ struct Climb<'a> {
     probe: Probe,
 }
 
-impl Climb<'_> {
-    fn step(&mut self, mode: RegistrationMode) -> Result<Option<Table>, RegisterError> {
-        let (count, entry_bytes, what) = match mode {
-            RegistrationMode::Cloned => {
-                let from = self.source_table()?;
-                (from.count, from.entry_bytes, "cloned entries")
-            }
-            RegistrationMode::Slots => {
+impl Attempt<'_> {
+    fn register_in_mode(
+        &mut self,
+        mode: RegistrationMode,
+    ) -> Result<Option<BufferTable>, RegisterError> {
+        let source = match mode {
+            RegistrationMode::Cloned => Some(self.source()?),
+            _ => None,
+        };
+        let (count, entry_bytes, what) = match (mode, &source) {
+            (_, Some((_, from))) => (from.count, from.entry_bytes, "cloned entries"),
+            (RegistrationMode::Slots, _) => {
                 let count = self.handle.allocator.slot_count().ok_or(RegisterError::NoSlots)?;
                 (count, self.checked_slot_bytes()?, "slots")
             }
-            RegistrationMode::Regions => {
-                // A block of a buddy arena may be larger than an entry: it is used unregistered
-                // then.
+            (RegistrationMode::Regions, _) => {
+                // A buddy arena whose largest block is larger than an entry stays unregistered.
                 let entry_bytes = table::region_bytes(self.checked_slot_bytes()?);
                 (self.handle.region.len().div_ceil(entry_bytes), entry_bytes, "regions")
             }
-            RegistrationMode::Unregistered | RegistrationMode::Best => return Ok(None),
+            _ => return Ok(None),
         };
         let at = self.allocate(count, what)?;
-        let table = Table { first: at.unwrap_or(0), count, entry_bytes, is_whole: at.is_none() };
-        let answer = match mode {
-            RegistrationMode::Cloned => self.clone(table),
-            _ => self.register(table),
+        let table =
+            BufferTable { first: at.unwrap_or(0), count, entry_bytes, is_whole: at.is_none() };
+        let answer = match source {
+            Some((ring, from)) => self.clone_from(ring, from, table),
+            None => self.register(table),
         };
         if answer.is_err()
             && let Some(ranges) = &mut self.ranges
@@ -100,8 +110,8 @@ impl Climb<'_> {
         answer.map(|()| Some(table))
     }
 
-    /// Finds room for `count` entries: the index to place them at, or `None` for a table of their
-    /// own.
+    /// Finds room for `count` entries. Returns the index to place them at, or `None` for a table of
+    /// their own.
     fn allocate(&mut self, count: usize, what: &'static str) -> Result<Option<u32>, RegisterError> {
         let offset = if self.ranges.is_some() { 0 } else { self.options.at.unwrap_or(0) };
         if offset as usize + count > ENTRIES_MAX {
@@ -121,26 +131,30 @@ impl Climb<'_> {
         Ok(slot_bytes)
     }
 
-    fn source_table(&self) -> Result<Table, RegisterError> {
-        let source = self
-            .options
-            .source
-            .ok_or(RegisterError::NoSource("no ring to clone from was offered"))?;
-        if !source.registered.is_of(self.handle) {
+    /// Returns the ring to clone from and the arena's entries on it.
+    fn source(&self) -> Result<(RawFd, BufferTable), RegisterError> {
+        let Some(Source { ring, arena, table }) = self.options.source else {
+            return Err(RegisterError::NoSource(
+                "no ring to clone from was offered: offer one (RegisterOptions::clone_of)",
+            ));
+        };
+        if !arena.is_some_and(|arena| arena.is_same(self.handle)) {
             return Err(RegisterError::NoSource(
                 "the ring to clone from has another arena registered",
             ));
         }
-        source.registered.table().ok_or(RegisterError::NoSource(
+        let table = table.ok_or(RegisterError::NoSource(
             "the ring to clone from has the arena, but not registered",
-        ))
+        ))?;
+        Ok((ring, table))
     }
 
-    fn clone(&self, table: Table) -> Result<(), RegisterError> {
-        let (from, from_ring) = match self.options.source {
-            Some(source) => (self.source_table()?, source.ring),
-            None => return Err(RegisterError::NoSource("no ring to clone from was offered")),
-        };
+    fn clone_from(
+        &self,
+        from_ring: RawFd,
+        from: BufferTable,
+        table: BufferTable,
+    ) -> Result<(), RegisterError> {
         self.probe.require(Feature::CloneBuffers)?;
         let whole = from.is_whole && table.is_whole;
         if !whole {
@@ -150,7 +164,7 @@ impl Climb<'_> {
             from_ring,
             from_offset: from.first,
             to_offset: table.first,
-            // All of them, in the form that the first kernels with cloning know.
+            // 0 means all, and is the only form that the first kernels with cloning know.
             count: if whole { 0 } else { table.count as u32 },
             replace: !table.is_whole,
         };
@@ -158,10 +172,10 @@ impl Climb<'_> {
             .map_err(|error| self.explain(error, "cloning", table, 0, 0))
     }
 
-    fn register(&self, table: Table) -> Result<(), RegisterError> {
+    fn register(&self, table: BufferTable) -> Result<(), RegisterError> {
         self.probe.require(Feature::FixedBuffers)?;
         let (start, len) = (self.handle.region.start(), self.handle.region.len());
-        let Table { count, entry_bytes, .. } = table;
+        let BufferTable { count, entry_bytes, .. } = table;
         let entries: Vec<libc::iovec> = (0..count)
             .map(|index| libc::iovec {
                 iov_base: start.as_ptr().wrapping_add(index * entry_bytes).cast(),
@@ -172,19 +186,19 @@ impl Climb<'_> {
         if !table.is_whole {
             return self.place(table, &entries, locked);
         }
-        // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of
-        // this file).
+        // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of this
+        // file).
         unsafe { syscalls::register_buffers(self.ring, &entries) }
             .map_err(|error| self.explain(error, "registering", table, 0, locked))
     }
 
     /// Places entries into the ring's table: all, or none.
     ///
-    /// An update that fails half-way says how many it placed, not why it stopped. The next one
-    /// begins with the entry that failed, and so is told.
+    /// An update that fails half-way returns the number of entries that it placed, and not the
+    /// error. The next update begins with the entry that failed, and returns the error.
     fn place(
         &self,
-        table: Table,
+        table: BufferTable,
         entries: &[libc::iovec],
         locked: u64,
     ) -> Result<(), RegisterError> {
@@ -204,15 +218,15 @@ impl Climb<'_> {
                 Ok(_) => io::Error::other("the kernel placed nothing"),
                 Err(error) => error,
             };
-            self.take_back(at, placed);
+            self.remove_placed(at, placed);
             return Err(self.explain(error, "placing", table, placed, locked));
         }
         Ok(())
     }
 
-    fn take_back(&self, at: u32, placed: usize) {
+    fn remove_placed(&self, at: u32, placed: usize) {
         if placed > 0 && syscalls::clear_buffers(self.ring, at, placed).is_err() {
-            // What stays registered stays pinned, and is used by nobody.
+            // Entries that stay registered stay pinned, and nothing uses them.
             tracing::warn!(
                 at,
                 placed,
@@ -221,12 +235,12 @@ impl Climb<'_> {
         }
     }
 
-    /// What the kernel's answer means here.
+    /// Turns the kernel's error into a [`RegisterError`].
     fn explain(
         &self,
         error: io::Error,
         step: &'static str,
-        table: Table,
+        table: BufferTable,
         entry: usize,
         locked: u64,
     ) -> RegisterError {
@@ -241,7 +255,8 @@ impl Climb<'_> {
                 RegisterError::TableTooShort { needed, offset }
             }
             Some(libc::EFAULT) => RegisterError::MemoryRefused { entry },
-            // This ring, or the one to clone from: if it is this one, the next mode down says so.
+            // The error is of this ring or of the source. If it is of this ring, the next mode
+            // gets it too.
             Some(libc::EEXIST) if step == "cloning" => RegisterError::NoSource(
                 "the ring to clone from was set up for a single issuer, on another thread: build it with \
                  `single_issuer(false)`, or clone on that thread",

@@ -1,5 +1,6 @@
 //! Registration: an arena's memory in a ring's table of registered buffers.
 
+mod error;
 mod fallback;
 mod mode;
 mod options;
@@ -7,7 +8,8 @@ mod registered;
 mod table;
 mod table_ranges;
 
-pub use mode::RegistrationMode;
+pub use error::RegisterError;
+pub use mode::{RegistrationMode, RegistrationPolicy};
 pub use options::RegisterOptions;
 pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};

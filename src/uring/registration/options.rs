@@ -1,102 +1,109 @@
-//! How an arena shall be registered.
+//! The options of a registration.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
-use super::{RegisteredArena, RegistrationMode};
+use super::mode::{RegistrationMode, RegistrationPolicy};
+use super::table::BufferTable;
+use crate::lease::Handle;
 use crate::uring::kernel::Probe;
 
-/// How an arena shall be registered.
+/// The options of a registration: the policy, the place in the ring's table, and a ring to clone
+/// from.
 ///
 /// ```
 /// use uring_arena::{RegisterOptions, RegistrationMode};
 ///
-/// // From index 64 on of a table that the ring has already, by regions.
+/// // By regions, from index 64 on of a table that the ring has already.
 /// let options = RegisterOptions::new().mode(RegistrationMode::Regions).at(64);
 /// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RegisterOptions<'a> {
-    pub(super) mode: RegistrationMode,
+    pub(super) policy: RegistrationPolicy,
     pub(super) at: Option<u32>,
     pub(super) source: Option<Source<'a>>,
-    probe: Option<Probe>,
+    pub(super) probe: Option<Probe>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A ring to clone a registration from.
+#[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    pub(super) registered: &'a RegisteredArena,
     pub(super) ring: RawFd,
+    pub(super) arena: Option<&'a Handle>,
+    pub(super) table: Option<BufferTable>,
 }
 
 impl<'a> RegisterOptions<'a> {
-    /// The best mode, in a table of its own.
+    /// Returns the default options: the best mode, in a table of its own.
+    ///
+    /// ```
+    /// use uring_arena::{RegisterOptions, RegistrationPolicy};
+    ///
+    /// // The policy alone converts as well.
+    /// let options = [RegisterOptions::new(), RegistrationPolicy::Best.into()];
+    /// # let _ = options;
+    /// ```
     pub fn new() -> RegisterOptions<'a> {
         RegisterOptions::default()
     }
 
-    /// Demands one mode: anything else is an error. [`RegistrationMode::Best`] demands nothing.
+    /// Demands one mode: if it does not work, the registration fails
+    /// ([`RegistrationPolicy::Only`]).
+    ///
+    /// ```
+    /// use uring_arena::{RegisterOptions, RegistrationMode};
+    ///
+    /// let options = RegisterOptions::new().mode(RegistrationMode::Slots);
+    /// # let _ = options;
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: RegistrationMode) -> Self {
-        self.mode = mode;
+        self.policy = RegistrationPolicy::Only(mode);
         self
     }
 
-    /// Places the arena into the table that the ring has already, from this index on: several
-    /// arenas on one ring, or an arena beside other buffers. What stood there is replaced.
+    /// Places the arena into the table that the ring has already, from this index on. The entries
+    /// that stood there are replaced.
+    ///
+    /// Several arenas can share one ring in this way, and an arena can stand beside other buffers.
+    ///
+    /// ```
+    /// use io_uring::IoUring;
+    /// use uring_arena::{FixedArena, RegisterOptions, RegisteredArena};
+    /// # use std::num::NonZeroUsize;
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = IoUring::new(8) else { return Ok(()) };
+    /// # if !uring_arena::Probe::shared()?.has(uring_arena::Feature::SparseTable) { return Ok(()) }
+    ///
+    /// ring.submitter().register_buffers_sparse(128)?;
+    /// // SAFETY: no operation is built.
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new().at(64))? };
+    /// assert_eq!(registered.entries(), Some((64, 4)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn at(mut self, index: u32) -> Self {
         self.at = Some(index);
         self
     }
 
-    /// Offers a ring that has the arena registered, to clone from. Nothing is pinned or counted
-    /// again.
-    ///
-    /// The kernel lets a ring of a single issuer be cloned from on that thread only: for rings of
-    /// several threads, build the source with
-    /// [`single_issuer(false)`](crate::DriverBuilder::single_issuer), or clone on the source's
-    /// thread and hand the new ring over. A refused clone steps down to a registration of its own,
-    /// unless [`RegistrationMode::Cloned`] is demanded.
+    /// Uses this probe instead of [`Probe::shared`].
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use std::os::fd::AsRawFd;
-    /// use uring_arena::{Driver, FixedArena, RegisterOptions};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
-    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-    /// // Pins the memory, once; used by no thread's loop.
-    /// # if let Err(error) = Driver::builder().build() { eprintln!("skipped: {error}"); return Ok(()) }
-    /// let mut home = Driver::builder().single_issuer(false).entries(1).build()?;
-    /// let id = home.register(&arena)?;
-    /// let (registered, ring) = (home.arena(id)?, home.as_raw_fd());
-    /// std::thread::scope(|scope| {
-    ///     for _ in 0..2 {
-    ///         scope.spawn(|| {
-    ///             let mut driver = Driver::builder().build().unwrap();
-    ///             let options = RegisterOptions::new().clone_of(registered, &ring);
-    ///             let id = driver.register_with(&arena, options).unwrap();
-    ///             println!("{:?}", driver.arena(id).unwrap().mode());
-    ///         });
-    ///     }
-    /// });
-    /// # Ok(())
-    /// # }
+    /// use uring_arena::{Probe, RegisterOptions};
+    ///
+    /// // As on a kernel without registered buffers: the arena stays unregistered.
+    /// let options = RegisterOptions::new().probe(Probe::none());
+    /// # let _ = options;
     /// ```
-    #[must_use]
-    pub fn clone_of(mut self, registered: &'a RegisteredArena, ring: &impl AsRawFd) -> Self {
-        self.source = Some(Source { registered, ring: ring.as_raw_fd() });
-        self
-    }
-
-    /// Believes this probe instead of looking.
     #[must_use]
     pub fn probe(mut self, probe: Probe) -> Self {
         self.probe = Some(probe);
         self
     }
 
-    /// The same in a table of its own.
+    /// Sets the place back to a table of the arena's own.
     pub(crate) fn not_at(mut self) -> Self {
         self.at = None;
         self
@@ -106,14 +113,22 @@ impl<'a> RegisterOptions<'a> {
         self.probe.get_or_insert(probe);
         self
     }
+}
 
-    pub(super) fn known_probe(&self) -> Option<Probe> {
-        self.probe
+impl From<RegistrationPolicy> for RegisterOptions<'_> {
+    fn from(policy: RegistrationPolicy) -> Self {
+        RegisterOptions { policy, ..RegisterOptions::default() }
     }
 }
 
 impl From<RegistrationMode> for RegisterOptions<'_> {
     fn from(mode: RegistrationMode) -> Self {
         RegisterOptions::new().mode(mode)
+    }
+}
+
+impl std::fmt::Debug for Source<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("ring", &self.ring).finish_non_exhaustive()
     }
 }

@@ -6,20 +6,22 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
+use super::error::RegisterError;
 use super::fallback;
-use super::table::Table;
+use super::mode::RegistrationMode;
+use super::options::{RegisterOptions, Source};
+use super::table::BufferTable;
 use super::table_ranges::TableRanges;
-use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
-use crate::error::{RegisterError, UnavailableError};
 use crate::lease::{ArenaRef, Handle};
-use crate::uring::kernel::{Probe, syscalls};
+use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
-    /// What is behind an arena, for this crate only.
-    #[allow(missing_debug_implementations)] // nobody outside can name it
+    /// The handle behind an arena, for this crate only.
+    #[allow(missing_debug_implementations)] // no other crate can name it
     pub struct Inside<'a>(pub(in crate::uring) &'a crate::lease::Handle);
 
     pub trait Sealed {
@@ -27,10 +29,10 @@ mod sealed {
     }
 }
 
-/// An arena that can be registered on a ring. Implemented by the arenas of this crate.
+/// An arena that can be registered on a ring: the arenas of this crate, and whatever derefs to one.
 pub trait Registrable: sealed::Sealed {}
 
-/// What is behind an arena of either kind.
+/// Returns the handle behind an arena of either kind.
 pub(crate) fn handle_of(arena: &impl Registrable) -> &Handle {
     arena.inside().0
 }
@@ -52,27 +54,36 @@ impl sealed::Sealed for BuddyArena {
 /// Blocks have no index each: a buddy arena is registered by regions.
 impl Registrable for BuddyArena {}
 
-/// An arena on a ring that the caller owns: builds operations whose memory the ring knows already.
+impl<A: Deref<Target: Registrable>> sealed::Sealed for A {
+    fn inside(&self) -> sealed::Inside<'_> {
+        (**self).inside()
+    }
+}
+
+/// The asynchronous arenas, and an `Arc` of an arena.
+impl<A: Deref<Target: Registrable>> Registrable for A {}
+
+/// An arena on a ring that the caller owns. It builds operations whose memory the ring knows
+/// already.
 ///
 /// Registered memory is pinned once, not at every operation: that pays on `O_DIRECT` files and
 /// zero-copy sends. The arena may be registered on several rings ([`RegisterOptions::clone_of`]
-/// makes that free), and a ring may have several arenas ([`RegisterOptions::at`]). Holds the arena
-/// open.
+/// makes that free), and a ring may have several arenas ([`RegisterOptions::at`]). The value holds
+/// the arena open.
 ///
-/// Dropping this without [`unregister`](Self::unregister) is safe: the ring keeps the pages pinned
-/// until it ends, and operations that are still out keep their slots themselves.
+/// Dropping the value without [`unregister`](Self::unregister) is safe: the ring keeps the pages
+/// pinned until it ends, and operations in flight keep their slots themselves.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
-/// use io_uring::{IoUring, types};
-/// use std::os::fd::AsRawFd;
-/// use uring_arena::{FixedArena, Progress, RegisteredArena, RegistrationMode};
+/// use io_uring::IoUring;
+/// use uring_arena::{FixedArena, Progress, RegisteredArena, RegistrationPolicy};
 ///
 /// let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
 /// let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
 /// // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best)? };
+/// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
 ///
 /// let file = std::fs::File::open("/proc/self/exe")?;
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
@@ -90,24 +101,26 @@ impl Registrable for BuddyArena {}
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-///
-/// Invariant: if there is a `table`, the entries that it names were registered over the arena's
-/// region.
+//
+// Invariant: the entries that `table` names were registered over the arena's region.
 pub struct RegisteredArena {
-    /// `None`: no arena at all, for operations on anybody's memory.
+    /// `None` for operations on memory of no arena.
     handle: Option<Handle>,
-    table: Option<Table>,
+    table: Option<BufferTable>,
     mode: RegistrationMode,
     refused: Vec<(RegistrationMode, RegisterError)>,
     probe: Probe,
 }
 
 impl RegisteredArena {
-    /// Registers the arena on `ring`, or a runtime's, whose descriptor it gives.
+    /// Registers the arena on `ring`: an io_uring, or a runtime that gives its descriptor.
     ///
-    /// Asked for [`RegistrationMode::Best`] it goes down the ladder and [`refused`](Self::refused)
-    /// says why not better; only what is the caller's mistake is an error then. See
+    /// With [`RegistrationPolicy::Best`](crate::RegistrationPolicy::Best) the registration falls
+    /// back to lower modes, and [`refused`](Self::refused) tells why; only mistakes of the caller
+    /// are errors then. See
     /// [io_uring_register(2)](https://man7.org/linux/man-pages/man2/io_uring_register.2.html).
+    ///
+    /// The example of [`RegisteredArena`] shows it.
     ///
     /// # Errors
     ///
@@ -117,7 +130,7 @@ impl RegisteredArena {
     /// # Safety
     ///
     /// For every operation that this builds, until its completion came back:
-    /// 1. Its entry is pushed to this ring, once, and the descriptor that it names is the one that
+    /// 1. Its entry is pushed to this ring, once, and the descriptor in the entry is the one that
     ///    was meant.
     /// 2. Each of its completions is handed to it, once, and no other.
     /// 3. The entries of the table stay as they are while entries that were pushed may not be
@@ -133,8 +146,8 @@ impl RegisteredArena {
         unsafe { RegisteredArena::register_in(ring, arena, options.into(), None) }
     }
 
-    /// As [`register`](Self::register), but the entries are allocated from `ranges`, the free
-    /// entries of the ring's table: an index in `options` is not heeded then.
+    /// Registers the arena as [`register`](Self::register) does, in entries that it allocates from
+    /// `ranges`, the free entries of the ring's table. An index in `options` does not count then.
     ///
     /// # Safety
     ///
@@ -145,25 +158,26 @@ impl RegisteredArena {
         options: RegisterOptions<'_>,
         ranges: Option<&mut TableRanges>,
     ) -> Result<RegisteredArena, RegisterError> {
-        let probe = match options.known_probe() {
+        let probe = match options.probe {
             Some(probe) => probe,
             None => Probe::shared().map_err(no_probe)?,
         };
-        let sealed::Inside(handle) = arena.inside();
-        let reached = fallback::climb(ring.as_raw_fd(), handle, &options, ranges, probe)?;
-        for (mode, error) in &reached.refused {
-            tracing::debug!(?mode, %error, "registration stepped down");
+        let handle = handle_of(arena);
+        let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
+        for (mode, error) in &outcome.refused {
+            tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
         }
         Ok(RegisteredArena {
             handle: Some(handle.clone()),
-            table: reached.table,
-            mode: reached.mode,
-            refused: reached.refused,
+            table: outcome.table,
+            mode: outcome.mode,
+            refused: outcome.refused,
             probe,
         })
     }
 
-    /// Builds ordinary operations on any memory, for a ring that has no arena registered.
+    /// Creates a value that builds ordinary operations on any memory, for a ring that has no arena
+    /// registered.
     pub(crate) fn nothing(probe: Probe) -> RegisteredArena {
         RegisteredArena {
             handle: None,
@@ -174,31 +188,77 @@ impl RegisteredArena {
         }
     }
 
-    /// The mode that was reached; never [`RegistrationMode::Best`].
+    /// Returns the mode that was reached.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{FixedArena, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    ///
+    /// // SAFETY: no operation is built.
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// println!("registered by {}", registered.mode());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(&self) -> RegistrationMode {
         self.mode
     }
 
-    /// The better modes that were tried, and why each did not work.
+    /// Returns the better modes that were tried, each with the reason why it did not work.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{FixedArena, Probe, RegisterOptions, RegisteredArena, RegistrationMode};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    ///
+    /// let old_kernel = RegisterOptions::new().probe(Probe::none());
+    /// // SAFETY: no operation is built.
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, old_kernel)? };
+    /// assert_eq!(registered.mode(), RegistrationMode::Unregistered);
+    /// for (mode, error) in registered.refused() {
+    ///     println!("not by {mode}: {error}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn refused(&self) -> &[(RegistrationMode, RegisterError)] {
         &self.refused
     }
 
-    /// The index of the arena's first entry in the ring's table, and how many it has. `None` if it
-    /// is not registered.
+    /// Returns the index of the arena's first entry in the ring's table, and the number of its
+    /// entries. Returns `None` if the arena is not registered.
+    ///
+    /// The example of [`RegisterOptions::at`] shows it.
     pub fn entries(&self) -> Option<(u32, usize)> {
         self.table.map(|table| (table.first, table.count))
     }
 
-    /// What the kernel can do, as far as this registration believes.
+    /// Returns the features of the kernel that this registration uses.
     pub fn probe(&self) -> Probe {
         self.probe
     }
 
-    /// The index in the ring's table of the entry that holds these bytes. `None` if they are not of
-    /// this arena, are empty, span two entries, or if the arena is not registered.
+    /// Returns the index in the ring's table of the entry that holds these bytes.
     ///
-    /// On the slot mode it is the slot's index (counted from [`RegisterOptions::at`]).
+    /// In the slot mode that is the slot's index, counted from [`RegisterOptions::at`]. Returns
+    /// `None` if the bytes are not of this arena, are empty, or span two entries, or if the arena is
+    /// not registered.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{FixedArena, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    ///
+    /// // SAFETY: no operation is built.
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// assert_eq!(registered.buffer_index(b"of no arena"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn buffer_index(&self, bytes: &[u8]) -> Option<u16> {
         self.index_of(bytes.as_ptr(), bytes.len())
@@ -214,17 +274,39 @@ impl RegisteredArena {
         self.table?.index_of(distance, len)
     }
 
-    /// Takes the arena off the ring: its table entries are emptied, or the table removed if it was
-    /// made for the arena.
+    /// Takes the arena off the ring: its table entries are emptied, or the table is removed if it
+    /// was made for the arena.
     ///
-    /// Operations that are out finish as they would have; entries that were pushed but not issued
-    /// yet fail with `EFAULT`. Unregistering an arena that is on [`RegistrationMode::Unregistered`]
-    /// does nothing.
+    /// Operations in flight finish as usual; entries that were pushed but not issued yet fail with
+    /// `EFAULT`. An arena that is [`Unregistered`](RegistrationMode::Unregistered) stays as it is.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{FixedArena, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    ///
+    /// // SAFETY: no operation is built.
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// registered.unregister(&ring)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread.
     pub fn unregister(self, ring: &impl AsRawFd) -> Result<(), RegisterError> {
+        self.unregister_in(ring, None)
+    }
+
+    /// Takes the arena off the ring as [`unregister`](Self::unregister) does, and frees its entries
+    /// in `ranges` if that succeeds.
+    pub(crate) fn unregister_in(
+        self,
+        ring: &impl AsRawFd,
+        ranges: Option<&mut TableRanges>,
+    ) -> Result<(), RegisterError> {
         let Some(table) = self.table else { return Ok(()) };
         let ring = ring.as_raw_fd();
         let answer = if table.is_whole {
@@ -236,29 +318,14 @@ impl RegisteredArena {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EEXIST) => RegisterError::WrongThread,
             _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
-        })
-    }
-
-    /// As [`unregister`](Self::unregister), and frees the entries in `ranges` if that succeeds.
-    #[allow(dead_code)]
-    pub(crate) fn unregister_in(
-        self,
-        ring: &impl AsRawFd,
-        ranges: Option<&mut TableRanges>,
-    ) -> Result<(), RegisterError> {
-        let entries = self.entries();
-        self.unregister(ring)?;
-        if let (Some(ranges), Some((first, count))) = (ranges, entries) {
-            ranges.free(first, count);
+        })?;
+        if let Some(ranges) = ranges {
+            ranges.free(table.first, table.count);
         }
         Ok(())
     }
 
-    pub(super) fn table(&self) -> Option<Table> {
-        self.table
-    }
-
-    /// Whether `address` lies in the arena.
+    /// Returns whether `address` lies in the arena.
     #[inline]
     pub(crate) fn covers(&self, address: usize) -> bool {
         self.arena_ref().covers(address)
@@ -267,14 +334,53 @@ impl RegisteredArena {
     pub(in crate::uring) fn arena_ref(&self) -> ArenaRef {
         self.handle.as_ref().map_or(ArenaRef::of_nothing(), Handle::arena_ref)
     }
+}
 
-    pub(super) fn is_of(&self, handle: &Handle) -> bool {
-        self.handle.as_ref().is_some_and(|own| own.is_same(handle))
+impl<'a> RegisterOptions<'a> {
+    /// Offers a ring that has the arena registered, to clone from. Nothing is pinned or counted
+    /// again.
+    ///
+    /// The kernel allows a ring of a single issuer to be cloned from on that thread only. For rings
+    /// of several threads, build the source with
+    /// [`single_issuer(false)`](crate::DriverBuilder::single_issuer), or clone on the source's
+    /// thread and hand the new ring over. A refused clone falls back to a registration of its own,
+    /// unless [`RegistrationMode::Cloned`] is demanded.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use std::os::fd::AsRawFd;
+    /// use uring_arena::{Driver, FixedArena, RegisterOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// // Pins the memory, once; no thread's loop uses this driver.
+    /// # if let Err(error) = Driver::builder().build() { eprintln!("skipped: {error}"); return Ok(()) }
+    /// let mut source = Driver::builder().single_issuer(false).entries(1).build()?;
+    /// let id = source.register(&arena)?;
+    /// let (registered, ring) = (source.arena(id)?, source.as_raw_fd());
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| {
+    ///             let mut driver = Driver::builder().build().unwrap();
+    ///             let options = RegisterOptions::new().clone_of(registered, &ring);
+    ///             let id = driver.register_with(&arena, options).unwrap();
+    ///             println!("{}", driver.arena(id).unwrap().mode());
+    ///         });
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn clone_of(mut self, registered: &'a RegisteredArena, ring: &impl AsRawFd) -> Self {
+        let (arena, table) = (registered.handle.as_ref(), registered.table);
+        self.source = Some(Source { ring: ring.as_raw_fd(), arena, table });
+        self
     }
 }
 
 fn no_probe(error: UnavailableError) -> RegisterError {
-    RegisterError::System { step: "looking at what the kernel can do", reason: error.to_string() }
+    RegisterError::System { step: "probing the kernel", reason: error.to_string() }
 }
 
 impl fmt::Debug for RegisteredArena {

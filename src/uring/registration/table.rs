@@ -1,30 +1,31 @@
-//! Where an arena's bytes stand in a ring's table of registered buffers.
+//! The entries of an arena in a ring's table of registered buffers.
 
-/// Entries that a table can have.
+/// The number of entries that a table can have.
 pub(super) const ENTRIES_MAX: usize = 1 << 14;
 
 /// Bytes that one entry can have.
 pub(super) const ENTRY_BYTES_MAX: usize = 1 << 30;
 
-/// Huge pages begin on multiples of this, and the kernel joins only whole ones.
+/// Bytes of a huge page. The kernel joins only whole ones, which begin on multiples of this.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// A run of table entries that lie side by side in memory, all but the last of the same size.
+/// The entries of one arena in a ring's table. The entries lie side by side in memory, and all but
+/// the last have the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Table {
-    /// Index of the first entry.
+pub(super) struct BufferTable {
+    /// The index of the first entry.
     pub(super) first: u32,
-    /// Entries.
+    /// The number of entries.
     pub(super) count: usize,
-    /// Bytes of each entry but, perhaps, the last.
+    /// Bytes of each entry. The last one may have fewer.
     pub(super) entry_bytes: usize,
     /// Whether the ring's table has these entries and no others.
     pub(super) is_whole: bool,
 }
 
-impl Table {
-    /// The index of the entry that holds `len` bytes at `distance` bytes from the start of the
-    /// arena. `None` if no single entry does.
+impl BufferTable {
+    /// Returns the index of the entry that holds `len` bytes at `distance` bytes from the start of
+    /// the arena, or `None` if no single entry does.
     #[inline]
     pub(super) fn index_of(&self, distance: usize, len: usize) -> Option<u16> {
         let entry = distance / self.entry_bytes;
@@ -36,8 +37,8 @@ impl Table {
     }
 }
 
-/// Bytes of the entries that stand for whole regions: as many whole slots as fit, and whole huge
-/// pages if any number does.
+/// Returns the bytes of an entry in the region mode: as many whole slots as fit, in whole huge pages
+/// if possible.
 pub(super) fn region_bytes(slot_bytes: usize) -> usize {
     let both = least_common_multiple(slot_bytes, HUGE_PAGE_BYTES);
     match both {
@@ -54,8 +55,8 @@ fn least_common_multiple(a: usize, b: usize) -> Option<usize> {
     (a / greater).checked_mul(b)
 }
 
-/// Bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at `start`: each locks
-/// the pages it touches.
+/// Returns the bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at `start`.
+/// Each entry locks the pages that it touches.
 pub(super) fn locked_bytes(start: usize, len: usize, entry_bytes: usize) -> u64 {
     const PAGE: u64 = 4096;
     let (start, len, entry) = (start as u64, len as u64, entry_bytes as u64);
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_index_is_given_only_within_one_entry() {
-        let table = Table { first: 10, count: 4, entry_bytes: 100, is_whole: false };
+        let table = BufferTable { first: 10, count: 4, entry_bytes: 100, is_whole: false };
         assert_eq!(table.index_of(0, 100), Some(10));
         assert_eq!(table.index_of(399, 1), Some(13));
         assert_eq!(table.index_of(50, 51), None);

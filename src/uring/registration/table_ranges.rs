@@ -106,7 +106,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a table of flags: no entry is given out twice, and nothing is lost.
+        /// Compares with a table of flags: no entry is given out twice, and nothing is lost.
         #[test]
         fn ranges_agree_with_a_table_of_flags(steps in prop::collection::vec((1..40usize, any::<bool>(), any::<usize>()), 1..200)) {
             const ENTRIES: usize = 128;
