@@ -16,7 +16,7 @@ pub use buffer_ring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, FromSlot, Received, RingError,
     Status,
 };
-pub(crate) use buffer_ring::{Cursor, DATAGRAM_HEADER_BYTES};
+pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 pub(crate) use kernel::{EventFd, disabled_by_sysctl, room_remedy, who_forbids};
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{

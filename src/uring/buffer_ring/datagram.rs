@@ -1,4 +1,4 @@
-//! Datagrams: each arrives in a slot of its own, behind a header that tells who sent it.
+//! Datagrams: each arrives in a slot of its own, behind a header with the sender's address.
 //!
 //! ```text
 //! ┌───────────────┬──────────────────┬─────────────────┬ ─ ─ ─
@@ -8,29 +8,25 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: a message header with null pointers that is shared by all threads.
+//! Unsafe here: a message header with null pointers that all threads share.
 #![allow(unsafe_code)]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ptr;
 
 use bytes::Buf;
-use io_uring::{opcode, squeue, types};
 
-use super::complete::Cursor;
-use super::{BufferRing, FromSlot, Received};
 use crate::buffer::ArenaBytes;
 
 /// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
 const LENGTHS_BYTES: usize = 16;
 
-/// Room for the sender's address: IPv6 is the longest that is told.
+/// Bytes of the sender's address. An IPv6 address is the longest that is read.
 const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
 /// Bytes of a slot that are not the datagram's.
 pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 
-/// One datagram: who sent it, and what.
+/// One datagram, with the address of its sender.
 ///
 /// ```no_run
 /// # use std::os::fd::AsRawFd;
@@ -43,8 +39,7 @@ pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 /// uring.submit_and_wait(1)?;
 /// for completion in uring.completion() {
 ///     // SAFETY: a completion of a receive of this ring, handed in once.
-///     let mut received = unsafe { ring.complete(&completion) };
-///     for datagram in received.datagrams::<bytes::Bytes>() {
+///     for datagram in unsafe { ring.complete_datagram::<bytes::Bytes>(&completion) } {
 ///         println!("{:?} sent {} bytes", datagram.from, datagram.bytes.len());
 ///     }
 /// }
@@ -54,80 +49,42 @@ pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Datagram<B> {
-    /// Where it came from. `None` if that is no IP address.
+    /// The sender's address, or `None` if it is no IP address.
     pub from: Option<SocketAddr>,
-    /// What came. May be empty.
+    /// The datagram's bytes. May be empty.
     pub bytes: B,
-    /// The datagram was longer than the slot has room for: its end is lost.
+    /// Whether the datagram was longer than the slot has room for: its end is lost.
     pub is_truncated: bool,
 }
 
-/// What every datagram receive asks for: the sender's address, nothing else.
-struct Template(libc::msghdr);
+/// The message header of every datagram receive: it asks for the sender's address, nothing else.
+pub(super) struct ReceiveHeader(pub(super) libc::msghdr);
 
 // SAFETY: never written, and its pointers are null.
-unsafe impl Sync for Template {}
+unsafe impl Sync for ReceiveHeader {}
 
-static TEMPLATE: Template = {
+pub(super) static RECEIVE_HEADER: ReceiveHeader = {
     // SAFETY: plain integers and pointers: all zero is a value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_namelen = NAME_BYTES as libc::socklen_t;
-    Template(header)
+    ReceiveHeader(header)
 };
 
-impl BufferRing {
-    /// An entry for a multishot receive of datagrams into this ring, which must not be incremental
-    /// (Linux 6.0). Take them out by [`Received::datagrams`].
-    ///
-    /// A slot holds a header of 44 bytes and the datagram.
-    pub fn receive_datagrams(&self, fd: types::Fd) -> squeue::Entry {
-        opcode::RecvMsgMulti::new(fd, ptr::from_ref(&TEMPLATE.0), self.group()).build()
-    }
-
-    /// The datagram of a completion.
-    pub(crate) fn take_datagram<B: FromSlot>(
-        &mut self,
-        cursor: &mut Cursor,
-    ) -> Option<Datagram<B>> {
-        let whole = self.take_in_slot(cursor)?;
-        let Some(Parsed { from, payload, is_truncated }) = Parsed::of(whole) else {
-            self.metrics.unmatched_completions += 1;
-            return None;
-        };
-        let bytes = if payload.len() < self.copy_below {
-            self.metrics.copied += 1;
-            self.metrics.received -= 1;
-            B::copied(&payload)
-        } else {
-            B::in_slot(payload)
-        };
-        Some(Datagram { from, bytes, is_truncated })
-    }
-}
-
-impl Received<'_> {
-    /// What came, as datagrams: for completions of [`BufferRing::receive_datagrams`].
-    pub fn datagrams<B: FromSlot>(&mut self) -> impl Iterator<Item = Datagram<B>> {
-        std::iter::from_fn(|| self.ring.take_datagram(&mut self.cursor))
-    }
-}
-
-/// A slot's bytes taken apart.
-struct Parsed {
-    from: Option<SocketAddr>,
-    payload: ArenaBytes,
-    is_truncated: bool,
+/// The parts of a slot that a datagram arrived in.
+pub(super) struct Parsed {
+    pub(super) from: Option<SocketAddr>,
+    pub(super) payload: ArenaBytes,
+    pub(super) is_truncated: bool,
 }
 
 impl Parsed {
-    /// `None` if it is shorter than its own header.
-    fn of(mut whole: ArenaBytes) -> Option<Parsed> {
+    /// Takes a slot's bytes apart. Returns `None` if they are shorter than the header.
+    pub(super) fn new(mut whole: ArenaBytes) -> Option<Parsed> {
         let header = whole.first_chunk::<DATAGRAM_HEADER_BYTES>()?;
-        let length = |place: usize| {
-            u32::from_ne_bytes(*header[4 * place..].first_chunk().expect("four bytes"))
+        let field = |index: usize| {
+            u32::from_ne_bytes(*header[4 * index..].first_chunk().expect("four bytes"))
         };
-        let (name_bytes, payload_bytes, flags) =
-            (length(0) as usize, length(2) as usize, length(3));
+        let (name_bytes, payload_bytes, flags) = (field(0) as usize, field(2) as usize, field(3));
         let name = &header[LENGTHS_BYTES..][..name_bytes.min(NAME_BYTES)];
         let from = address(name);
         whole.advance(DATAGRAM_HEADER_BYTES);
@@ -136,7 +93,7 @@ impl Parsed {
     }
 }
 
-/// The socket address in `name`, as the kernel writes it (`struct sockaddr_in`,
+/// Reads the socket address in `name`, as the kernel writes it (`struct sockaddr_in`,
 /// `struct sockaddr_in6`).
 fn address(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);

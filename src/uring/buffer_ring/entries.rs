@@ -1,5 +1,5 @@
-//! The array that the kernel takes buffers from: written by the ring's owner alone, read (and, for
-//! incremental consumption, rewritten) by the kernel.
+//! The array that the kernel takes buffers from. The ring's owner alone writes it; the kernel reads
+//! it, and rewrites entries for incremental consumption.
 //!
 //! # Safety
 //!
@@ -14,37 +14,40 @@ use crate::error::BuildError;
 use crate::region::{Backing, PageSize, Region, Request};
 use crate::sync::{AtomicU16, Ordering};
 
-/// One entry, as the kernel lays it out (`struct io_uring_buf`).
+/// One entry in the kernel's layout (`struct io_uring_buf`).
 #[repr(C)]
 pub(super) struct RingEntry {
     pub(super) address: u64,
     pub(super) bytes: u32,
     pub(super) id: u16,
-    /// In entry 0 this is the ring's tail; elsewhere nothing.
+    /// The ring's tail in entry 0. Unused in every other entry.
     pub(super) tail: u16,
 }
 
-/// The kernel wants the array to start on a page.
+/// The alignment of the array: the kernel wants it to start on a page.
 const ALIGNMENT: usize = 4096;
 
 /// The entries of one buffer ring, and its tail.
 ///
-/// Invariants: 1. `region` holds `mask + 1` entries, a power of two, and is zero where nothing was
-/// written. 2. Only this value writes them and the tail. 3. Entries before the tail and not yet
-/// seen in a completion are the kernel's: they are not written.
+/// The array is not freed on drop, because the kernel may still use it: [`free`](Self::free) frees
+/// it.
+//
+// Invariants: 1. `region` holds `mask + 1` entries, a power of two, and is zero where nothing was
+// written. 2. Only this value writes the entries and the tail. 3. An entry before the tail that no
+// completion has named yet is the kernel's: it is not written.
 pub(super) struct RingEntries {
     region: ManuallyDrop<Region>,
     mask: u32,
 }
 
 impl RingEntries {
-    /// Room for `count` entries, a power of two.
+    /// Maps an array of `count` entries, a power of two.
     pub(super) fn new(count: u16) -> Result<RingEntries, BuildError> {
         assert!(count.is_power_of_two());
         let request = Request {
             backing: Backing::Anonymous,
             page_size: PageSize::Unknown,
-            // A child that inherits the ring's descriptor has no business with its entries.
+            // A child process that inherits the ring's descriptor must not see its entries.
             keep_from_children: true,
             ..Request::default()
         };
@@ -52,7 +55,7 @@ impl RingEntries {
         Ok(RingEntries { region: ManuallyDrop::new(region), mask: u32::from(count) - 1 })
     }
 
-    /// Where the array starts, for registering it.
+    /// Returns the address of the array, for registering it.
     pub(super) fn address(&self) -> u64 {
         self.first().addr().get() as u64
     }
@@ -65,16 +68,16 @@ impl RingEntries {
         self.region.start().cast()
     }
 
-    /// Writes the whole entry at `position`: the kernel may have changed what was there.
+    /// Writes the whole entry at `position`, because the kernel may have changed the old one.
     ///
-    /// The kernel sees it after [`publish`](Self::publish). The caller owns
+    /// The kernel sees the entry after [`publish`](Self::publish). The caller owns
     /// `address..address + bytes` and lets the kernel write there from then on.
     #[inline]
     pub(super) fn write(&mut self, position: u32, address: NonNull<u8>, bytes: u32, id: u16) {
         // SAFETY: masked, so inside the array (invariant 1).
         let entry = unsafe { self.first().add((position & self.mask) as usize) }.as_ptr();
-        // SAFETY: inside the array; not the kernel's now (invariant 3, kept by `Shadow`, which has
-        // this place empty).
+        // SAFETY: inside the array; not the kernel's now (invariant 3, kept by `PostedQueue`, in
+        // which this position is empty).
         let to_address = unsafe { &raw mut (*entry).address };
         // SAFETY: as above.
         let to_bytes = unsafe { &raw mut (*entry).bytes };
@@ -88,28 +91,26 @@ impl RingEntries {
         unsafe { to_id.write(id) };
     }
 
-    /// Hands every entry before `tail` to the kernel: one store for a whole batch.
+    /// Hands every entry before `tail` to the kernel, with one store for a whole batch.
     ///
-    /// Release: pairs with the kernel's acquire load of the tail (`io_ring_buffer_select`): it sees
-    /// the entries written before.
+    /// The store is Release and pairs with the kernel's acquire load of the tail
+    /// (`io_ring_buffer_select`): the kernel sees the entries written before.
     #[inline]
     pub(super) fn publish(&mut self, tail: u32) {
         // SAFETY: entry 0 is inside the array.
-        let place = unsafe { &raw mut (*self.first().as_ptr()).tail };
+        let field = unsafe { &raw mut (*self.first().as_ptr()).tail };
         // SAFETY: valid and aligned for as long as `self`; all accesses on our side go through this
         // atomic.
-        let shared = unsafe { AtomicU16::from_ptr(place) };
+        let shared = unsafe { AtomicU16::from_ptr(field) };
         shared.store(tail as u16, Ordering::Release);
     }
 
-    /// Gives the memory back: the kernel has let go of it.
+    /// Frees the array. The kernel does not use it any more.
     pub(super) fn free(mut self) {
         // SAFETY: not used again: `self` ends here, and it has no `Drop` of its own.
         unsafe { ManuallyDrop::drop(&mut self.region) }
     }
 }
-
-// Not freed by a plain drop: without proof that the kernel has let go, the array stays.
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,5 @@
-//! A made-up kernel that uses a buffer ring as the real one does, and in ways that the real one
-//! only might.
+//! A fake kernel that uses a buffer ring as the real one does, and in ways that the real one only
+//! might.
 //!
 //! # Safety
 //!
@@ -14,17 +14,17 @@ pub(super) const F_BUFFER: u32 = 1;
 pub(super) const F_MORE: u32 = 2;
 const F_BUF_MORE: u32 = 16;
 
-/// What the kernel keeps of a buffer ring, and its way of using it.
+/// The kernel's side of a buffer ring.
 pub(super) struct FakeKernel {
     entries: *mut RingEntry,
     pub(super) count: u16,
     pub(super) head: u16,
     incremental: bool,
-    /// Selected by a worker thread of the kernel, not completed yet.
+    /// The buffers that worker threads of the kernel selected and did not complete yet.
     selected: Vec<Selected>,
-    /// Selected, and never told of.
+    /// The number of buffers that were selected and named in no completion.
     pub(super) lost: u64,
-    /// What the next byte written will be.
+    /// The byte that was written last.
     next: u8,
 }
 
@@ -61,16 +61,17 @@ impl FakeKernel {
 
     fn write(&mut self, address: *mut u8, len: usize) -> Vec<u8> {
         (0..len)
-            .map(|place| {
+            .map(|offset| {
                 self.next = self.next.wrapping_add(1);
-                // SAFETY: inside a posted slot: what the kernel may write.
-                unsafe { address.wrapping_add(place).write(self.next) };
+                // SAFETY: inside a posted slot, which the kernel may write.
+                unsafe { address.wrapping_add(offset).write(self.next) };
                 self.next
             })
             .collect()
     }
 
-    /// Receives up to `len` bytes into one buffer, or into several; the completion, and the bytes.
+    /// Receives up to `len` bytes into one buffer, or into several. Returns the completion and the
+    /// bytes.
     pub(super) fn receive(&mut self, len: usize, bundle: bool) -> (i32, u32, Vec<u8>) {
         if self.posted() == 0 {
             return (-libc::ENOBUFS, 0, Vec::new());
@@ -101,7 +102,7 @@ impl FakeKernel {
         (bytes.len() as i32, flags, bytes)
     }
 
-    /// A worker thread takes a buffer before it has anything to put there.
+    /// Selects a buffer as a worker thread does, before there are bytes to put there.
     pub(super) fn select(&mut self) {
         if self.posted() > 0 && !self.incremental {
             let entry = self.entry(self.head);
@@ -112,8 +113,7 @@ impl FakeKernel {
         }
     }
 
-    /// A worker thread is done, in any order, with bytes or without.
-    /// A worker thread is cancelled, and its completion names no buffer. True if there was one.
+    /// Cancels a worker thread whose completion then names no buffer. Returns whether there was one.
     pub(super) fn lose_selected(&mut self, which: usize) -> bool {
         if self.selected.is_empty() {
             return false;
@@ -123,6 +123,7 @@ impl FakeKernel {
         true
     }
 
+    /// Completes a worker thread's receive, in any order, with bytes or without.
     pub(super) fn complete_selected(
         &mut self,
         which: usize,

@@ -1,7 +1,7 @@
-//! A kernel of our own that completes in every order and with every error, against the buffer ring.
+//! A fake kernel that completes in every order and with every error, against the buffer ring.
 //!
-//! After each step ownership must add up: every slot is free, posted, spare or held by the user;
-//! and what was handed out is what the fake kernel wrote.
+//! After each step ownership must add up: every slot is free, posted, spare or held by the user; and
+//! the bytes handed out are those that the fake kernel wrote.
 //!
 //! # Safety
 //!
@@ -19,7 +19,7 @@ use crate::{FixedArena, InitPolicy};
 
 const SLOT_BYTES: usize = 32;
 
-/// One step of the world.
+/// One step of kernel or user.
 #[derive(Debug, Clone)]
 enum Step {
     Receive {
@@ -32,7 +32,7 @@ enum Step {
         which: usize,
         result: i32,
     },
-    /// A worker thread is cancelled and forgets to say which buffer it had.
+    /// The cancel of a worker thread whose completion names no buffer.
     LoseSelected {
         which: usize,
     },
@@ -81,7 +81,7 @@ struct World {
     arena: FixedArena,
     ring: BufferRing,
     kernel: FakeKernel,
-    /// What the user holds, and what it must read as.
+    /// The bytes that the user holds, each with its expected content.
     held: Vec<(ArenaBytes, Vec<u8>)>,
 }
 
@@ -123,9 +123,8 @@ impl World {
                 self.complete(-errno, 0, Vec::new());
             }
             Step::Foreign { id, result } => {
-                // An id that was posted would be a completion of this ring's: the contract excludes
-                // it.
-                if self.ring.shadow.find(id).is_none() {
+                // The contract excludes an id that was posted.
+                if self.ring.posted.find(id).is_none() {
                     let before = self.ring.metrics.unmatched_completions;
                     self.complete(result, F_BUFFER | u32::from(id) << 16, Vec::new());
                     assert_eq!(self.ring.metrics.unmatched_completions, before + 1);
@@ -150,9 +149,9 @@ impl World {
 
     fn complete(&mut self, result: i32, flags: u32, expected: Vec<u8>) -> Status {
         // SAFETY: the fake kernel completes each receive once.
-        let (mut cursor, status) = unsafe { self.ring.begin(result, flags) };
+        let (mut remaining, status) = unsafe { self.ring.begin_completion(result, flags) };
         let mut at = 0;
-        while let Some(bytes) = self.ring.take::<ArenaBytes>(&mut cursor) {
+        while let Some(bytes) = self.ring.take::<ArenaBytes>(&mut remaining) {
             let part = expected[at..at + bytes.len()].to_vec();
             at += bytes.len();
             self.held.push((bytes, part));
@@ -161,7 +160,7 @@ impl World {
         status
     }
 
-    /// Each slot has one owner, and nothing that was handed out has changed.
+    /// Checks that each slot has one owner, and that no bytes that were handed out have changed.
     fn check(&self) {
         for (bytes, expected) in &self.held {
             assert_eq!(bytes, &expected[..]);
@@ -169,10 +168,10 @@ impl World {
         let mut out: Vec<u32> =
             self.held.iter().filter_map(|(bytes, _)| bytes.slot_index()).collect();
         // A slot of an incremental ring may be the user's and the ring's.
-        out.extend(self.ring.shadow.ids().map(u32::from));
+        out.extend(self.ring.posted.ids().map(u32::from));
         out.sort_unstable();
         if !self.ring.incremental {
-            let posted: Vec<u32> = self.ring.shadow.ids().map(u32::from).collect();
+            let posted: Vec<u32> = self.ring.posted.ids().map(u32::from).collect();
             assert!(
                 self.held.iter().all(|(bytes, _)| bytes
                     .slot_index()
@@ -181,44 +180,44 @@ impl World {
         }
         out.dedup();
         let live = self.arena.metrics().bytes_live / SLOT_BYTES;
-        let spare = self.ring.slot_count() - self.ring.shadow.count();
+        let spare = self.ring.slot_count() - self.ring.posted.len();
         assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
     }
 
-    /// Once every receive has ended, what the kernel lost is found, all of it and nothing else, and
-    /// the ring is whole again.
+    /// Reconciles once every receive has ended: the buffers that the kernel lost are found, all of
+    /// them and no others, and the ring is whole again.
     fn reconcile(&mut self) {
         while let Some((result, flags, bytes)) = self.kernel.complete_selected(0, -libc::ECANCELED)
         {
             self.complete(result, flags, bytes);
         }
-        let before = self.ring.shadow.count();
-        let taken = self.ring.take_back(self.kernel.head);
+        let before = self.ring.posted.len();
+        let taken = self.ring.take_unreported(self.kernel.head);
         assert_eq!(taken as u64, self.kernel.lost);
         assert_eq!(self.ring.metrics().unreported_slots, self.kernel.lost);
-        assert_eq!(self.ring.shadow.count(), before - taken);
+        assert_eq!(self.ring.posted.len(), before - taken);
         assert_eq!(
-            self.ring.shadow.count(),
+            self.ring.posted.len(),
             usize::from(self.kernel.posted()),
             "both count the same"
         );
         self.check();
-        // Every place can be posted to again.
+        // Every position can be posted to again.
         self.ring.refill();
         assert!(self.kernel.posted() == self.kernel.count || self.arena.slot_states().free == 0);
         self.check();
     }
 
-    /// Ends it all, in either order, taken down or not.
-    fn end(mut self, taken_down: bool, user_first: bool) {
+    /// Drops ring and user's bytes in either order, the ring unregistered or not.
+    fn end(mut self, unregistered: bool, user_first: bool) {
         if user_first {
             self.held.clear();
         }
-        if taken_down {
+        if unregistered {
             self.reconcile();
         }
-        let posted = self.ring.shadow.count();
-        if !taken_down {
+        let posted = self.ring.posted.len();
+        if !unregistered {
             self.ring.registered = true;
         }
         drop(self.ring);
@@ -227,7 +226,7 @@ impl World {
             assert_eq!(bytes, expected);
         }
         let metrics = self.arena.metrics();
-        let lost = if taken_down { 0 } else { posted };
+        let lost = if unregistered { 0 } else { posted };
         assert_eq!((metrics.bytes_live / SLOT_BYTES, metrics.quarantined as usize), (lost, lost));
     }
 }
@@ -241,7 +240,7 @@ proptest! {
         zero: bool,
         copy_below in prop_oneof![Just(0usize), 1..SLOT_BYTES + 2],
         steps in prop::collection::vec(step(), 1..120),
-        taken_down: bool,
+        unregistered: bool,
         user_first: bool,
     ) {
         let options = BufferRing::options()
@@ -252,6 +251,6 @@ proptest! {
         for step in steps {
             world.run(step);
         }
-        world.end(taken_down, user_first);
+        world.end(unregistered, user_first);
     }
 }

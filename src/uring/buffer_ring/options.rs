@@ -1,17 +1,17 @@
-//! How a buffer ring shall be.
+//! The options of a buffer ring.
 
-use super::RingError;
+use super::error::RingError;
 
-/// Entries that a ring has at most: a limit of the kernel.
+/// The kernel's limit on the entries of a ring.
 const ENTRIES_MAX: usize = 1 << 15;
 
-/// Slots that an arena behind a buffer ring has at most: a buffer id has 16 bits.
-pub(super) const SLOTS_MAX: usize = 1 << 16;
+/// The number of slots that a buffer id can number: it has 16 bits.
+const SLOTS_MAX: usize = 1 << 16;
 
-/// Entries of a ring that nobody gave a number for, if the arena has as many slots.
+/// The default number of entries, if the arena has as many slots.
 const ENTRIES_DEFAULT: usize = 1024;
 
-/// How a [`BufferRing`](crate::BufferRing) shall be.
+/// The options of a [`BufferRing`](crate::BufferRing).
 ///
 /// ```
 /// use uring_arena::BufferRing;
@@ -30,23 +30,39 @@ pub struct BufferRingOptions {
 }
 
 impl BufferRingOptions {
-    /// Slots that lie ready for the kernel at most: a power of two up to 32,768. Independent of the
-    /// number of slots in the arena: what users hold does not count. Default: 1024, or as many as
-    /// the arena has slots.
+    /// Sets the number of slots that lie ready for the kernel at most: a power of two up to 32,768.
+    ///
+    /// The number is independent of the number of slots in the arena, because slots that users hold
+    /// do not count. Default: 1024, or as many as the arena has slots.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().entries(4096);
+    /// # let _ = options;
+    /// ```
     pub fn entries(mut self, entries: usize) -> BufferRingOptions {
         self.entries = Some(entries);
         self
     }
 
-    /// The buffer group id that receives name the ring by. Default: the driver's first free one; 0
-    /// for a ring of your own.
+    /// Sets the buffer group id by which receives name the ring. Default: the driver's first free
+    /// one; 0 for a ring of your own.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().group(7);
+    /// # let _ = options;
+    /// ```
     pub fn group(mut self, group: u16) -> BufferRingOptions {
         self.group = Some(group);
         self
     }
 
     /// Copies messages shorter than `bytes` to the heap and gives their slot back to the kernel at
-    /// once, so that 20 bytes do not hold a slot of 64 KiB. Default: 0, never.
+    /// once, so that 20 bytes do not hold a slot of 64 KiB. Default: 0, which copies nothing.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().copy_below(256);
+    /// # let _ = options;
+    /// ```
     pub fn copy_below(mut self, bytes: usize) -> BufferRingOptions {
         self.copy_below = bytes;
         self
@@ -56,14 +72,24 @@ impl BufferRingOptions {
     /// 6.12; an older kernel gives each message a slot of its own).
     ///
     /// Each message owns only its own range, but **a slot is free again only when every message in
-    /// it is dropped**. For streams: the kernel's datagram receive does not work well with it.
+    /// it is dropped**. Use it for streams: the kernel's datagram receive does not work well with it.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().incremental(true);
+    /// # let _ = options;
+    /// ```
     pub fn incremental(mut self, incremental: bool) -> BufferRingOptions {
         self.incremental = incremental;
         self
     }
 
     /// Lets one completion fill several slots (`IORING_RECVSEND_BUNDLE`, Linux 6.10; an older
-    /// kernel fills one): fewer turns of the network stack for large messages.
+    /// kernel fills one). Large messages then take fewer turns of the network stack.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().bundles(true);
+    /// # let _ = options;
+    /// ```
     pub fn bundles(mut self, bundles: bool) -> BufferRingOptions {
         self.bundles = bundles;
         self
@@ -85,7 +111,7 @@ impl BufferRingOptions {
         self.group
     }
 
-    /// The number of entries, if the kernel takes it.
+    /// Returns the number of entries, if the kernel takes it.
     pub(super) fn entries_for(&self, slot_count: usize) -> Result<u16, RingError> {
         if slot_count > SLOTS_MAX {
             return Err(RingError::TooManySlots { slots: slot_count, limit: SLOTS_MAX });

@@ -1,131 +1,139 @@
-//! What was posted, in the order in which it was posted.
+//! The queue of posted slots, in the order in which they were posted.
 //!
-//! The kernel tells which buffer it filled by an id alone, and walks on in ring order when it fills
-//! several. Ids come back in no useful order, so the owner keeps this copy. The entry and the slot
-//! are not coupled: a slot that a user holds leaves no hole here, its place went to the next slot
-//! that was published.
+//! A completion names the buffer that the kernel filled by an id alone, and the kernel walks on in
+//! ring order when it fills several. Ids come back in any order, so the ring's owner keeps this
+//! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here, because its
+//! position went to the next slot that was published.
 
 use std::ptr::NonNull;
 
 use crate::lease::{Lease, SlotPtr};
 
-/// One posted slot. Empty once its completion was seen.
-struct Place {
+/// One posted slot. Empty once a completion named it.
+struct PostedSlot {
     lease: Option<Lease>,
-    /// Where the slot's bytes begin: kept, so that a completion need not work it out.
+    /// The start of the slot's bytes, kept so that a completion need not compute it.
     start: SlotPtr,
-    /// Bytes of the slot that earlier completions took (incremental consumption); 0 in an empty
-    /// place.
+    /// Bytes of the slot that earlier completions took (incremental consumption). 0 in an empty
+    /// slot.
     used: u32,
     id: u16,
 }
 
 /// The posted slots of one ring.
 ///
-/// Invariants: 1. places outside `head..tail` are empty. 2. `tail - head` is at most the number of
-/// places: so the kernel, whose own head is never behind ours, is never given more than it can
-/// count. 3. `head == tail`, or the place at `head` is full.
-/// 4. `overtaken` counts the empty places in `head..tail`.
-pub(super) struct Shadow {
-    places: Box<[Place]>,
+/// A position counts all posts modulo 2³², and the queue holds those from `head` to `tail`. A slot
+/// that is taken out before an older one leaves a hole; `head` skips holes.
+//
+// Invariants: 1. Positions outside `head..tail` are empty. 2. `tail - head` is at most the number
+// of positions. The kernel's own head is never behind ours, so it is never given more than it can
+// count. 3. `head == tail`, or the slot at `head` is full. 4. `holes` counts the empty slots in
+// `head..tail`.
+pub(super) struct PostedQueue {
+    slots: Box<[PostedSlot]>,
     head: u32,
     tail: u32,
-    overtaken: u32,
+    holes: u32,
 }
 
-impl Shadow {
-    /// A queue of `count` places, a power of two.
-    pub(super) fn new(count: u32) -> Shadow {
+impl PostedQueue {
+    /// Creates a queue of `count` positions, a power of two.
+    pub(super) fn new(count: u32) -> PostedQueue {
         assert!(count.is_power_of_two());
-        let places = (0..count)
-            .map(|_| Place { lease: None, start: SlotPtr::NOWHERE, used: 0, id: 0 })
+        let slots = (0..count)
+            .map(|_| PostedSlot { lease: None, start: SlotPtr::NOWHERE, used: 0, id: 0 })
             .collect();
-        Shadow { places, head: 0, tail: 0, overtaken: 0 }
+        PostedQueue { slots, head: 0, tail: 0, holes: 0 }
     }
 
     #[inline]
-    fn at(&self, position: u32) -> &Place {
-        &self.places[position as usize & (self.places.len() - 1)]
+    fn at(&self, position: u32) -> &PostedSlot {
+        &self.slots[position as usize & (self.slots.len() - 1)]
     }
 
     #[inline]
-    fn at_mut(&mut self, position: u32) -> &mut Place {
-        let mask = self.places.len() - 1;
-        &mut self.places[position as usize & mask]
+    fn at_mut(&mut self, position: u32) -> &mut PostedSlot {
+        let mask = self.slots.len() - 1;
+        &mut self.slots[position as usize & mask]
     }
 
-    /// Places between the oldest posted slot and the next to be posted.
+    /// Returns the number of positions from the oldest posted slot to the tail, holes included.
     #[inline]
-    pub(super) fn posted(&self) -> u32 {
+    pub(super) fn span(&self) -> u32 {
         self.tail.wrapping_sub(self.head)
     }
 
-    /// Places that can be posted to now.
-    #[inline]
-    pub(super) fn room(&self) -> u32 {
-        self.places.len() as u32 - self.posted()
+    /// Returns the number of slots in the queue.
+    pub(super) fn len(&self) -> usize {
+        (self.span() - self.holes) as usize
     }
 
-    /// The position of the oldest posted slot.
+    /// Returns the number of slots that can be posted now.
+    #[inline]
+    pub(super) fn room(&self) -> u32 {
+        self.slots.len() as u32 - self.span()
+    }
+
+    /// Returns the position of the oldest posted slot.
     pub(super) fn head(&self) -> u32 {
         self.head
     }
 
-    /// The position after the last posted one: what the kernel knows as the tail.
+    /// Returns the position after the last posted slot, which the kernel knows as the tail.
     #[inline]
     pub(super) fn tail(&self) -> u32 {
         self.tail
     }
 
-    /// Posts a slot; returns its position.
+    /// Posts a slot. Returns its position.
     #[inline]
     pub(super) fn post(&mut self, lease: Lease, start: NonNull<u8>, id: u16) -> u32 {
         debug_assert!(self.room() > 0);
         let position = self.tail;
-        let place = self.at_mut(position);
-        debug_assert!(place.lease.is_none(), "posted over a slot that the kernel has");
-        // Empty, so nothing is dropped: forgotten, so that no code is spent on it.
-        std::mem::forget(place.lease.replace(lease));
-        debug_assert!(place.used == 0);
-        (place.start, place.id) = (SlotPtr::new(start), id);
+        let slot = self.at_mut(position);
+        debug_assert!(slot.lease.is_none(), "posted over a slot that the kernel has");
+        // The position is empty. Forgetting `None` spares the code of a drop.
+        std::mem::forget(slot.lease.replace(lease));
+        debug_assert!(slot.used == 0);
+        (slot.start, slot.id) = (SlotPtr::new(start), id);
         self.tail = position.wrapping_add(1);
         position
     }
 
-    /// Takes the slot that was posted first, if it has this id: the common case, a completion that
-    /// overtook none.
+    /// Takes the slot that was posted first, if it has this id. That is so in the common case, in
+    /// which completions come in order.
     #[inline]
     pub(super) fn take_first(&mut self, id: u16) -> Option<(Lease, NonNull<u8>)> {
         let head = self.head;
-        let place = self.at_mut(head);
-        if place.id != id {
+        let slot = self.at_mut(head);
+        if slot.id != id {
             return None;
         }
-        let lease = place.lease.take()?;
-        let start = place.start.first_byte();
-        self.leave_head();
+        let lease = slot.lease.take()?;
+        let start = slot.start.first_byte();
+        self.advance_head();
         Some((lease, start))
     }
 
-    /// Goes on from the place at the head, which is empty now.
+    /// Moves the head on from its position, which is empty now.
     #[inline]
-    fn leave_head(&mut self) {
+    fn advance_head(&mut self) {
         self.head = self.head.wrapping_add(1);
-        if self.overtaken > 0 {
-            self.pass_overtaken();
+        if self.holes > 0 {
+            self.skip_holes();
         }
     }
 
     #[cold]
-    fn pass_overtaken(&mut self) {
-        while self.overtaken > 0 && self.at(self.head).lease.is_none() {
-            self.overtaken -= 1;
+    fn skip_holes(&mut self) {
+        while self.holes > 0 && self.at(self.head).lease.is_none() {
+            self.holes -= 1;
             self.head = self.head.wrapping_add(1);
         }
     }
 
-    /// Where the slot with this id was posted. `None`: it was not, so the completion is not one of
-    /// this ring's.
+    /// Returns the position of the slot with this id. Returns `None` if no such slot is posted:
+    /// then the completion is not one of this ring's.
     #[inline]
     pub(super) fn find(&self, id: u16) -> Option<u32> {
         let first = self.at(self.head);
@@ -135,72 +143,68 @@ impl Shadow {
         self.search(id)
     }
 
-    /// Completions may overtake each other when a worker thread of the kernel received them.
+    /// Searches all positions. Completions may overtake each other if worker threads of the kernel
+    /// received them.
     #[cold]
     fn search(&self, id: u16) -> Option<u32> {
-        (1..self.posted())
+        (1..self.span())
             .map(|step| self.head.wrapping_add(step))
             .find(|&position| self.at(position).id == id && self.at(position).lease.is_some())
     }
 
-    /// The slot at `position` and how much of it was used before; `None` if nothing is posted there
-    /// (any more).
+    /// Returns the slot at `position`, its start, and the bytes that were used before. Returns
+    /// `None` if no slot is posted there (any more).
     #[inline]
     pub(super) fn peek(&self, position: u32) -> Option<(&Lease, NonNull<u8>, u32)> {
-        if position.wrapping_sub(self.head) >= self.posted() {
+        if position.wrapping_sub(self.head) >= self.span() {
             return None;
         }
-        let place = self.at(position);
-        Some((place.lease.as_ref()?, place.start.first_byte(), place.used))
+        let slot = self.at(position);
+        Some((slot.lease.as_ref()?, slot.start.first_byte(), slot.used))
     }
 
-    /// Notes that `bytes` more of the slot at `position` are used.
+    /// Adds to the used bytes of the slot at `position`.
     #[inline]
-    pub(super) fn note_used(&mut self, position: u32, bytes: u32) {
+    pub(super) fn add_used(&mut self, position: u32, bytes: u32) {
         self.at_mut(position).used += bytes;
     }
 
-    /// Takes the slot at `position` out; its place can be posted to again once every older one is
-    /// taken.
+    /// Takes the slot at `position` out. The position can be posted to again once every older slot
+    /// is taken.
     #[inline]
     pub(super) fn take(&mut self, position: u32) -> Option<Lease> {
-        if position.wrapping_sub(self.head) >= self.posted() {
+        if position.wrapping_sub(self.head) >= self.span() {
             return None;
         }
-        let place = self.at_mut(position);
-        let lease = place.lease.take()?;
-        place.used = 0;
+        let slot = self.at_mut(position);
+        let lease = slot.lease.take()?;
+        slot.used = 0;
         if position == self.head {
-            self.leave_head();
+            self.advance_head();
         } else {
-            self.overtaken += 1;
+            self.holes += 1;
         }
         Some(lease)
     }
 
-    /// Takes everything out, oldest first.
+    /// Takes every slot out, oldest first.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Lease)) {
         while self.head != self.tail {
             let head = self.head;
-            let place = self.at_mut(head);
-            place.used = 0;
-            if let Some(lease) = place.lease.take() {
+            let slot = self.at_mut(head);
+            slot.used = 0;
+            if let Some(lease) = slot.lease.take() {
                 each(lease);
             }
             self.head = head.wrapping_add(1);
         }
-        self.overtaken = 0;
+        self.holes = 0;
     }
 
-    /// The ids of the slots posted and not taken.
+    /// Returns the ids of the slots in the queue.
     pub(super) fn ids(&self) -> impl Iterator<Item = u16> {
-        let positions = (0..self.posted()).map(|step| self.at(self.head.wrapping_add(step)));
-        positions.filter(|place| place.lease.is_some()).map(|place| place.id)
-    }
-
-    /// Slots posted and not taken.
-    pub(super) fn count(&self) -> usize {
-        (self.posted() - self.overtaken) as usize
+        let slots = (0..self.span()).map(|step| self.at(self.head.wrapping_add(step)));
+        slots.filter(|slot| slot.lease.is_some()).map(|slot| slot.id)
     }
 }
 
@@ -216,50 +220,50 @@ mod tests {
         FixedArena::with_slot_capacity(nz(slots), nz(64)).build().unwrap()
     }
 
-    fn post(shadow: &mut Shadow, arena: &FixedArena) -> u16 {
+    fn post(queue: &mut PostedQueue, arena: &FixedArena) -> u16 {
         let (lease, start) = arena.handle().claim_slot().unwrap();
         let id = lease.index() as u16;
-        shadow.post(lease, start, id);
+        queue.post(lease, start, id);
         id
     }
 
     #[test]
-    fn a_completion_that_overtakes_leaves_a_place_that_is_not_posted_over() {
+    fn a_completion_that_overtakes_leaves_a_hole_that_is_not_posted_over() {
         let arena = arena(4);
-        let mut shadow = Shadow::new(2);
-        let (first, second) = (post(&mut shadow, &arena), post(&mut shadow, &arena));
-        let overtaking = shadow.find(second).unwrap();
-        drop(shadow.take(overtaking));
-        assert_eq!((shadow.room(), shadow.count()), (0, 1));
-        assert_eq!(shadow.find(second), None);
-        let late = shadow.find(first).unwrap();
-        drop(shadow.take(late));
-        assert_eq!((shadow.room(), shadow.count()), (2, 0));
+        let mut queue = PostedQueue::new(2);
+        let (first, second) = (post(&mut queue, &arena), post(&mut queue, &arena));
+        let overtaking = queue.find(second).unwrap();
+        drop(queue.take(overtaking));
+        assert_eq!((queue.room(), queue.len()), (0, 1));
+        assert_eq!(queue.find(second), None);
+        let late = queue.find(first).unwrap();
+        drop(queue.take(late));
+        assert_eq!((queue.room(), queue.len()), (2, 0));
     }
 
     #[test]
     fn positions_wrap_without_losing_a_slot() {
         let arena = arena(4);
-        let mut shadow = Shadow::new(4);
-        shadow.head = u32::MAX - 1;
-        shadow.tail = u32::MAX - 1;
-        let ids: Vec<u16> = (0..4).map(|_| post(&mut shadow, &arena)).collect();
+        let mut queue = PostedQueue::new(4);
+        queue.head = u32::MAX - 1;
+        queue.tail = u32::MAX - 1;
+        let ids: Vec<u16> = (0..4).map(|_| post(&mut queue, &arena)).collect();
         for id in ids {
-            let position = shadow.find(id).unwrap();
-            assert!(shadow.peek(position).is_some());
-            drop(shadow.take(position));
+            let position = queue.find(id).unwrap();
+            assert!(queue.peek(position).is_some());
+            drop(queue.take(position));
         }
-        assert_eq!(shadow.posted(), 0);
+        assert_eq!(queue.span(), 0);
         assert_eq!(arena.metrics().bytes_live, 0);
     }
 
     #[test]
     fn an_id_that_was_not_posted_is_not_found() {
         let arena = arena(2);
-        let mut shadow = Shadow::new(2);
-        assert_eq!(shadow.find(0), None);
-        let id = post(&mut shadow, &arena);
-        assert_eq!(shadow.find(id + 1), None);
-        shadow.drain(drop);
+        let mut queue = PostedQueue::new(2);
+        assert_eq!(queue.find(0), None);
+        let id = post(&mut queue, &arena);
+        assert_eq!(queue.find(id + 1), None);
+        queue.drain(drop);
     }
 }
