@@ -20,8 +20,8 @@ pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 pub(crate) use kernel::{EventFd, disabled_by_sysctl, room_remedy, who_forbids};
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{
-    Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Memory, Operation,
-    Payload, Progress, SendOptions,
+    Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
+    Progress, SendOptions,
 };
 pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,

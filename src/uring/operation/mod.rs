@@ -3,7 +3,6 @@
 mod descriptor;
 mod direct;
 mod in_flight;
-mod memory;
 mod operation;
 mod read_write;
 mod send;
@@ -11,6 +10,5 @@ mod send;
 pub use descriptor::Descriptor;
 pub use direct::{DirectAlignment, DirectError, DirectFile};
 pub use in_flight::{Completion, InFlight};
-pub use memory::{Memory, Payload};
 pub use operation::{Operation, Progress};
 pub use send::SendOptions;

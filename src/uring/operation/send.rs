@@ -9,10 +9,10 @@
 use io_uring::{opcode, squeue};
 
 use super::descriptor::build;
-use super::memory::Memory;
 use super::operation::{Kind, Lists};
 use super::read_write::{Spans, one_span};
 use super::{Descriptor, Operation};
+use crate::buffer::IoMemory;
 use crate::uring::kernel::{Feature, SEND_ZC_REPORT_USAGE};
 use crate::uring::registration::RegisteredArena;
 
@@ -137,7 +137,7 @@ impl RegisteredArena {
     /// # assert_eq!(result?, 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn send<M: Memory>(
+    pub fn send<M: IoMemory>(
         &self,
         socket: impl Into<Descriptor>,
         memory: M,
@@ -147,7 +147,7 @@ impl RegisteredArena {
     }
 
     /// Sends what the memory holds behind its first `skip` bytes. A list is sent whole.
-    pub(crate) fn send_from<M: Memory>(
+    pub(crate) fn send_from<M: IoMemory>(
         &self,
         socket: Descriptor,
         memory: M,
@@ -180,7 +180,7 @@ impl RegisteredArena {
 
     /// Several pieces as one message: zero-copy if one entry of the table holds them all and they
     /// are worth it (Linux 6.15).
-    fn send_list<M: Memory>(
+    fn send_list<M: IoMemory>(
         &self,
         socket: Descriptor,
         memory: M,

@@ -16,7 +16,7 @@ use super::options::{RegisterOptions, Source};
 use super::table::BufferTable;
 use super::table_ranges::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
-use crate::lease::{ArenaRef, Handle};
+use crate::lease::Handle;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
@@ -328,11 +328,7 @@ impl RegisteredArena {
     /// Returns whether `address` lies in the arena.
     #[inline]
     pub(crate) fn covers(&self, address: usize) -> bool {
-        self.arena_ref().covers(address)
-    }
-
-    pub(in crate::uring) fn arena_ref(&self) -> ArenaRef {
-        self.handle.as_ref().map_or(ArenaRef::of_nothing(), Handle::arena_ref)
+        self.handle.as_ref().is_some_and(|handle| handle.region.covers(address))
     }
 }
 
