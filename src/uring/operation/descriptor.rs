@@ -1,4 +1,4 @@
-//! What an operation is aimed at.
+//! The file or socket of an operation.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -7,7 +7,7 @@ use io_uring::types;
 /// The file or socket of an operation: a descriptor of the process, or an index in the ring's table
 /// of files.
 ///
-/// Whoever pushes the entry keeps it open until the operation is submitted.
+/// The program that pushes the entry keeps the file open until the operation is submitted.
 ///
 /// ```
 /// use io_uring::types;
@@ -16,6 +16,7 @@ use io_uring::types;
 /// let file = std::fs::File::open("/dev/zero")?;
 /// assert!(matches!(Descriptor::from(&file), Descriptor::Fd(_)));
 /// assert_eq!(Descriptor::from(types::Fixed(3)), Descriptor::Fixed(3));
+/// assert_eq!(Descriptor::Fixed(3).to_string(), "fixed file 3");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,15 +45,25 @@ impl<T: AsFd> From<&T> for Descriptor {
     }
 }
 
+/// Writes `fd 3`, or `fixed file 3`.
+impl std::fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Descriptor::Fd(fd) => write!(f, "fd {fd}"),
+            Descriptor::Fixed(index) => write!(f, "fixed file {index}"),
+        }
+    }
+}
+
 /// Builds an entry for either kind of descriptor.
 macro_rules! build {
     ($descriptor:expr, $fd:ident => $opcode:expr) => {
         match $descriptor {
-            $crate::uring::operation::Descriptor::Fd(fd) => {
+            $crate::uring::operation::descriptor::Descriptor::Fd(fd) => {
                 let $fd = io_uring::types::Fd(fd);
                 $opcode.build()
             }
-            $crate::uring::operation::Descriptor::Fixed(index) => {
+            $crate::uring::operation::descriptor::Descriptor::Fixed(index) => {
                 let $fd = io_uring::types::Fixed(index);
                 $opcode.build()
             }
