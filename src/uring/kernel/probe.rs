@@ -31,8 +31,8 @@ pub(in crate::uring) const SEND_ZC_REPORT_USAGE: u16 = 8;
 /// The features that this kernel offers to this user.
 ///
 /// A probe concludes nothing from a version number: it tries each feature that no flag announces,
-/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on an
-/// older kernel.
+/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on
+/// an older kernel.
 ///
 /// ```
 /// use uring_arena::{Feature, Probe};

@@ -23,14 +23,14 @@ const DIO_OFFSET_ALIGN_AT: usize = 156;
 const STATX_MASK_AT: usize = 0;
 const STATX_BYTES: usize = 256;
 
-/// The alignment that every device accepts: a page. Used if the kernel does not tell.
+/// The alignment that every device accepts: a page. It holds if the kernel reports none.
 const SAFE_ALIGNMENT: u32 = 4096;
 
 /// The alignment that a file needs for `O_DIRECT` operations, in bytes.
 ///
 /// The numbers come from `STATX_DIOALIGN` of
-/// [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux 6.1. Before that, and if the
-/// file system does not tell, they are 4096.
+/// [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux 6.1. Before that, and if
+/// the file system reports none, they are 4096.
 ///
 /// ```
 /// let file = std::fs::File::open("/proc/self/exe")?;
@@ -69,8 +69,8 @@ impl DirectAlignment {
         struct Statx([u8; STATX_BYTES]);
 
         let mut statx = Statx([0; STATX_BYTES]);
-        // SAFETY: an empty path with AT_EMPTY_PATH means the open descriptor; the struct is live and
-        // as large as the kernel's.
+        // SAFETY: an empty path with AT_EMPTY_PATH means the open descriptor; the struct is live
+        // and as large as the kernel's.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_statx,
@@ -185,7 +185,8 @@ impl DirectAlignment {
         self.check_range(offset, bytes.len(), bytes.as_ptr().addr())
     }
 
-    /// Returns whether more bytes can follow a read that brought `read` bytes, fewer than asked for.
+    /// Returns whether more bytes can follow a read that brought `read` bytes, fewer than asked
+    /// for.
     ///
     /// If so, go on at the offset and the address that lie `read` bytes further: both are still
     /// aligned. If not, the file ended there, because an unaligned length is the file's end.

@@ -8,7 +8,7 @@
 //! └──────────┴─────────────────┴───────────────────────┘
 //! ```
 //!
-//! * `tag`: the program's number of the table, to tell its entries from others.
+//! * `tag`: the program's number of the table, which separates its entries from others.
 //! * `index`, `generation`: the key of the operation in the [`Slab`].
 //!
 //! # Safety
@@ -43,8 +43,9 @@ const INDEX_BITS: u32 = TAG_SHIFT - INDEX_SHIFT;
 /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
 /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-/// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+/// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+/// # let registered =
+/// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
 /// # let file = std::fs::File::open("/proc/self/exe")?;
 /// let mut in_flight = InFlight::new(0xA5);
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
@@ -83,7 +84,8 @@ pub enum Completion {
         result: io::Result<usize>,
         /// The memory.
         payload: Payload,
-        /// Whether the kernel copied the bytes of a zero-copy send after all, if it tells.
+        /// `Some(true)` if the kernel copied the bytes of a zero-copy send after all. `None` if it
+        /// does not report that.
         copied: Option<bool>,
     },
     /// A zero-copy send has its result, and its notification will come.
@@ -182,7 +184,8 @@ impl InFlight {
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
     /// # // SAFETY: the only entry is not pushed.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// # let file = std::fs::File::open("/dev/zero")?;
     /// let mut in_flight = InFlight::new(1);
     /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);

@@ -23,10 +23,10 @@ pub(super) enum Kind {
     Read,
     /// The kernel reads the written bytes.
     Write,
-    /// The kernel reads the written bytes, and a completion of its own tells when it is done with
+    /// The kernel reads the written bytes, and a completion of its own says when it is done with
     /// them.
     SendZc {
-        /// Whether the notification tells if the bytes were copied.
+        /// True if the notification reports whether the bytes were copied.
         reports_usage: bool,
     },
 }
@@ -97,8 +97,8 @@ pub enum Progress<M: IoMemory = Buffer> {
         result: io::Result<usize>,
         /// The memory. After a read it is longer by the bytes read.
         buffer: M,
-        /// Whether the kernel copied the bytes of a zero-copy send after all. `None` for every
-        /// other operation, and if the kernel does not tell.
+        /// `Some(true)` if the kernel copied the bytes of a zero-copy send after all. `None` for
+        /// every other operation, and if the kernel does not report that.
         copied: Option<bool>,
     },
     /// One more completion will come: the notification of a zero-copy send.
@@ -120,8 +120,8 @@ impl<M: IoMemory> Operation<M> {
 
     /// Returns the index of the registered buffer that the operation uses.
     ///
-    /// Returns `None` if the operation is an ordinary one: the arena is not registered, or the
-    /// memory is not of the arena, or spans two entries of the table.
+    /// Returns `None` if the operation is an ordinary one. That is so if the arena is not
+    /// registered, and if the memory is not of the arena or spans two entries of the table.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -130,7 +130,8 @@ impl<M: IoMemory> Operation<M> {
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
     /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
     /// # // SAFETY: the only entry is not pushed.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let file = std::fs::File::open("/dev/zero")?;
     /// let (_entry, operation) = registered.read(&file, arena.allocate()?, 0);
     /// assert_eq!(operation.buffer_index().is_some(), registered.mode().is_registered());

@@ -22,8 +22,8 @@ impl RegisteredArena {
     ///
     /// Returns the entry to push, with a `user_data` of zero until the caller sets one, and the
     /// operation, which owns the buffer. Offset `u64::MAX` reads at the descriptor's own position;
-    /// for sockets and pipes the offset is 0. A buffer without room reads nothing and completes with
-    /// 0, as at the end of a file. See
+    /// for sockets and pipes the offset is 0. A buffer without room reads nothing and completes
+    /// with 0, as at the end of a file. See
     /// [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html),
     /// `IORING_OP_READ_FIXED`.
     ///
@@ -47,10 +47,12 @@ impl RegisteredArena {
     /// # use io_uring::IoUring;
     /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let zeros = std::fs::File::open("/dev/zero")?;
     /// let (entry, operation) = registered.read_at_most(&zeros, arena.allocate()?, 0, 100);
     /// # // SAFETY: the operation keeps the memory, the file stays open until the completion.
@@ -58,7 +60,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// // SAFETY: the only completion of the only entry.
-    /// let Progress::Done { result, buffer, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, buffer, .. } = progress else { unreachable!() };
     /// assert_eq!((result?, buffer.len()), (100, 100));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -106,8 +109,9 @@ impl RegisteredArena {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
     /// let bytes = buffer.freeze();
@@ -118,7 +122,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// # // SAFETY: the only completion of the only entry.
-    /// # let Progress::Done { result, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// # let progress = unsafe { operation.complete(&cqe) };
+    /// # let Progress::Done { result, .. } = progress else { unreachable!() };
     /// # assert_eq!(result?, 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -165,10 +170,12 @@ impl RegisteredArena {
     /// # use io_uring::IoUring;
     /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let zeros = std::fs::File::open("/dev/zero")?;
     /// let buffers = vec![arena.allocate()?, arena.allocate()?];
     /// let (entry, operation) = registered.readv(&zeros, buffers, 0);
@@ -177,7 +184,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// // SAFETY: the only completion of the only entry.
-    /// let Progress::Done { result, buffer: buffers, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, buffer: buffers, .. } = progress else { unreachable!() };
     /// assert_eq!((result?, buffers[1].len()), (8192, 4096));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -216,10 +224,12 @@ impl RegisteredArena {
     /// # use io_uring::IoUring;
     /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
     /// let pieces = vec![bytes::Bytes::from_static(b"head"), bytes::Bytes::from_static(b"body")];
     /// let (entry, operation) = registered.writev(&null, pieces, 0);
@@ -228,7 +238,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// // SAFETY: the only completion of the only entry.
-    /// let Progress::Done { result, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, .. } = progress else { unreachable!() };
     /// assert_eq!(result?, 8);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -49,14 +49,14 @@ impl SendOptions {
     }
 
     /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
-    /// saves: pages to count, a notification to take in, and memory that stays in use until the peer
-    /// has acknowledged the bytes.
+    /// saves: the kernel counts pages and sends a notification. The memory stays in use until the
+    /// peer has acknowledged the bytes.
     ///
-    /// Measured (`benches/send.rs`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB:
-    /// the time of copying 10 to 20 KiB at 5 to 10 GB/s. **Loopback always copies**, so there a
+    /// Measured (`benches/send.rs`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
+    /// Copying 10 to 20 KiB at 5 to 10 GB/s takes as long. **Loopback always copies**, so there a
     /// zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36
     /// times at 64 KiB. To send to the same machine, set the threshold to `usize::MAX`. The
-    /// [`copied`](crate::Progress::Done::copied) of a finished send tells whether the kernel copied.
+    /// `copied` of [`Progress::Done`](crate::Progress::Done) says whether the kernel copied.
     pub const ZERO_COPY_FROM: usize = 16 << 10;
 
     /// Makes sends of this many bytes and more zero-copy, if kernel and registration allow it.
@@ -125,10 +125,10 @@ impl RegisteredArena {
     /// The send is zero-copy (`IORING_OP_SEND_ZC`, Linux 6.0) if the memory lies in the registered
     /// arena and has at least the threshold's bytes. Otherwise it is an ordinary send.
     ///
-    /// A zero-copy send completes twice, even when it fails half-way: with its result, which gives
-    /// [`Progress::More`](crate::Progress::More), and with the notification that the kernel is done
-    /// with the memory. The end tells whether the kernel copied after all (Linux 6.2), as it does on
-    /// loopback. See
+    /// A zero-copy send completes twice, even when it fails half-way. The first completion has its
+    /// result and gives [`Progress::More`](crate::Progress::More). The second is the notification
+    /// that the kernel is done with the memory. The end reports whether the kernel copied after all
+    /// (Linux 6.2), as it does on loopback. See
     /// [io_uring_prep_send_zc(3)](https://man7.org/linux/man-pages/man3/io_uring_prep_send_zc.3.html).
     ///
     /// A vector of pieces goes out as one message, zero-copy if one entry of the table holds all of
@@ -142,8 +142,9 @@ impl RegisteredArena {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let (socket, _peer) = std::os::unix::net::UnixStream::pair()?;
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
@@ -154,7 +155,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// # // SAFETY: the only completion of the only entry.
-    /// # let Progress::Done { result, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// # let progress = unsafe { operation.complete(&cqe) };
+    /// # let Progress::Done { result, .. } = progress else { unreachable!() };
     /// # assert_eq!(result?, 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
