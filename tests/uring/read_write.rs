@@ -18,7 +18,7 @@ use uring_arena::{
     RegistrationPolicy,
 };
 
-const RUNGS: [RegistrationMode; 3] =
+const MODES: [RegistrationMode; 3] =
     [RegistrationMode::Slots, RegistrationMode::Regions, RegistrationMode::Unregistered];
 
 fn direct(file: &TestFile, test: &str) -> Option<DirectFile> {
@@ -60,9 +60,9 @@ fn read_direct(
 }
 
 #[test]
-fn bytes_go_to_a_file_and_come_back_on_every_rung() {
+fn bytes_go_to_a_file_and_come_back_in_every_mode() {
     let Some(mut ring) = ring("round trip") else { return };
-    for mode in RUNGS {
+    for mode in MODES {
         let arena = arena(8, 8192);
         let registered = register(&ring, &arena, mode);
         let file = TestFile::new("round-trip", &[]);
@@ -192,7 +192,7 @@ fn a_file_system_without_direct_io_says_so_or_works() {
 fn several_buffers_go_in_one_operation() {
     let Some(mut ring) = ring("vectored") else { return };
     let has_vectored = Probe::shared().unwrap().has(Feature::VectoredFixed);
-    for mode in RUNGS {
+    for mode in MODES {
         let arena = arena(8, 4096);
         let registered = register(&ring, &arena, mode);
         let file = TestFile::new("vectored", &[]);
