@@ -288,14 +288,6 @@ pub fn ring_info(ring: RawFd) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{ring}"))
 }
 
-/// Lists the features, separated by commas.
-impl fmt::Display for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has = Feature::ALL.into_iter().filter(|&feature| self.has(feature));
-        f.write_str(&has.map(Feature::name).collect::<Vec<_>>().join(", "))
-    }
-}
-
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(Feature::ALL.iter().filter(|feature| self.has(**feature))).finish()

@@ -16,7 +16,6 @@ use io_uring::types;
 /// let file = std::fs::File::open("/dev/zero")?;
 /// assert!(matches!(Descriptor::from(&file), Descriptor::Fd(_)));
 /// assert_eq!(Descriptor::from(types::Fixed(3)), Descriptor::Fixed(3));
-/// assert_eq!(Descriptor::Fixed(3).to_string(), "fixed file 3");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,16 +41,6 @@ impl From<types::Fixed> for Descriptor {
 impl<T: AsFd> From<&T> for Descriptor {
     fn from(file: &T) -> Descriptor {
         Descriptor::Fd(file.as_fd().as_raw_fd())
-    }
-}
-
-/// Writes `fd 3`, or `fixed file 3`.
-impl std::fmt::Display for Descriptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Descriptor::Fd(fd) => write!(f, "fd {fd}"),
-            Descriptor::Fixed(index) => write!(f, "fixed file {index}"),
-        }
     }
 }
 
