@@ -20,6 +20,7 @@ mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
+mod wait;
 
 #[cfg(feature = "async-alloc")]
 pub use arena::{

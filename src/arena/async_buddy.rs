@@ -9,6 +9,7 @@ use super::waiter::wait_under;
 use super::{BuddyArena, BuddyArenaBuilder, BuddyWaiter, NotifyWaiters};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, BuildError};
+use crate::lease::WaitForSlot;
 use crate::sync::Arc;
 
 /// A [`BuddyArena`] whose claims can wait, on any executor.
@@ -120,10 +121,10 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self, len: NonZeroUsize, order: u32) -> Buffer {
-        let place = self.arena.handle().join_queue(order);
+        let wait = WaitForSlot::join(self.arena.handle(), order);
         match self.arena.claim(len, order) {
             Some(buffer) => buffer,
-            None => self.arena.buffer_of(place.await, len, order),
+            None => self.arena.buffer_of(wait.await, len, order),
         }
     }
 }

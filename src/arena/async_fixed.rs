@@ -8,6 +8,7 @@ use super::waiter::wait_under;
 use super::{FixedArena, FixedArenaBuilder, NotifyWaiters, Waiter};
 use crate::buffer::Buffer;
 use crate::error::BuildError;
+use crate::lease::WaitForSlot;
 use crate::sync::Arc;
 
 /// A [`FixedArena`] whose claims can wait, on any executor.
@@ -111,10 +112,10 @@ impl<W: Waiter> AsyncFixedArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self) -> Buffer {
-        let place = self.arena.handle().join_queue(0);
+        let wait = WaitForSlot::join(self.arena.handle(), 0);
         match self.arena.claim() {
             Some(buffer) => buffer,
-            None => self.arena.buffer_of(place.await),
+            None => self.arena.buffer_of(wait.await),
         }
     }
 }

@@ -12,9 +12,10 @@ use super::fixed_builder::CallerMemory;
 use super::setters::shared_setters;
 use super::{BuddyArena, BuddyGeometry, BuddyHint, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
+use crate::lease::{CoreOptions, Handle};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
-use crate::slots::{BLOCK_ORDER_MAX, BuddyAllocator};
+use crate::slots::{Allocator, BLOCK_ORDER_MAX, BuddyAllocator};
+use crate::wait::OnFree;
 
 enum Shape {
     Geometry(BuddyGeometry),
@@ -164,7 +165,7 @@ impl BuddyArenaBuilder {
             slot_bytes: geometry.min_block_size(),
             zero: self.zero,
             spill: self.spill,
-            hook: self.hook,
+            on_free: self.hook,
         };
         let total = geometry.total_size();
         let handle = Handle::new(plan, || match self.shape {

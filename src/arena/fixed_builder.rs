@@ -12,9 +12,10 @@ use std::ptr::NonNull;
 use super::setters::shared_setters;
 use super::{FixedArena, SlotSpec, Unfaulted};
 use crate::error::BuildError;
-use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
+use crate::lease::{CoreOptions, Handle};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
-use crate::slots::{SLOTS_MAX, SlotBitmap};
+use crate::slots::{Allocator, SLOTS_MAX, SlotBitmap};
+use crate::wait::OnFree;
 
 /// What the arena shall look like.
 pub(super) enum Shape {
@@ -201,7 +202,7 @@ impl FixedArenaBuilder {
             slot_bytes,
             zero: self.zero,
             spill: self.spill,
-            hook: self.hook,
+            on_free: self.hook,
         };
         let handle = Handle::new(plan, || match self.shape {
             Shape::Caller { memory, .. } => memory.into_region(region_bytes),

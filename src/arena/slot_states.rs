@@ -59,8 +59,8 @@ impl SlotStates {
     ) -> SlotStates {
         let mut states = SlotStates::default();
         let mut owned_units = 0;
-        handle.each_owned(|owned| {
-            let units = owned.units as usize;
+        handle.for_each_claimed(|owned| {
+            let units = owned.min_blocks as usize;
             owned_units += units;
             let state = match on_ring(&owned) {
                 _ if owned.quarantined => &mut states.quarantined,
@@ -71,7 +71,7 @@ impl SlotStates {
             };
             *state += units;
         });
-        states.free = handle.unit_count().saturating_sub(owned_units);
+        states.free = handle.index_count().saturating_sub(owned_units);
         states
     }
 }

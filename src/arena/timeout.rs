@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{BuddyArena, FixedArena};
 use crate::buffer::Buffer;
 use crate::error::AllocError;
+use crate::lease::WaitForSlot;
 
 impl FixedArena {
     /// Claims a slot; if none is free, blocks this thread until one comes back or `timeout` has
@@ -38,9 +39,8 @@ impl FixedArena {
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let place = self.handle().join_queue(0);
-        let found =
-            self.claim().or_else(|| place.wait(deadline).map(|lease| self.buffer_of(lease)));
+        let wait = WaitForSlot::join(self.handle(), 0);
+        let found = self.claim().or_else(|| wait.wait(deadline).map(|lease| self.buffer_of(lease)));
         found.ok_or_else(|| self.refuse())
     }
 }
@@ -80,8 +80,8 @@ impl BuddyArena {
             return Ok(buffer);
         }
         let deadline = Instant::now().checked_add(timeout);
-        let place = self.handle().join_queue(order);
-        let waited = || place.wait(deadline).map(|lease| self.buffer_of(lease, len, order));
+        let wait = WaitForSlot::join(self.handle(), order);
+        let waited = || wait.wait(deadline).map(|lease| self.buffer_of(lease, len, order));
         self.claim(len, order).or_else(waited).ok_or_else(|| self.refuse(AllocError::ArenaFull))
     }
 }

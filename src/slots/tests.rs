@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn free(map: &SlotBitmap, slot: u32) -> FreeOutcome {
-    let (word, step) = map.place_of(slot);
-    free_slot(word, step)
+    let (word, step) = map.prepare_free(slot);
+    step.free(word)
 }
 
 #[test]
@@ -57,13 +57,12 @@ fn a_closed_map_tells_each_word_drained_once() {
 fn a_word_with_waiters_is_freed_only_by_the_slow_road() {
     let map = SlotBitmap::new(2).unwrap();
     let slot = map.claim().unwrap();
-    map.set_waiters();
+    map.set_waiters_flags();
     assert_eq!(free(&map, slot), FreeOutcome::HasWaiters);
     assert_eq!(map.live(), 1);
-    let (word, step) = map.place_of(slot);
-    assert_eq!(free_despite_waiters(word, step), FreeOutcome::Done);
+    assert_eq!(map.free_ignoring_waiters(slot), FreeOutcome::Done);
     assert_eq!(map.live(), 0);
-    map.clear_waiters();
+    map.clear_waiters_flags();
     let slot = map.claim().unwrap();
     assert_eq!(free(&map, slot), FreeOutcome::Done);
 }

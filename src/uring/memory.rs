@@ -84,7 +84,7 @@ impl Held for Buffer {
         let len = (self.capacity() - self.len()).min(len_max);
         if let Some(lease) = self.lease() {
             let before = self.as_ptr().addr() - lease.slot_start().addr().get();
-            lease.note_written(before + self.len() + len);
+            lease.record_written(before + self.len() + len);
         }
         let start = self.as_ptr().cast_mut().wrapping_add(self.len());
         if let Some(start) = NonNull::new(start) {
@@ -139,7 +139,7 @@ impl Held for Bytes {
         if arena_ref.covers(address) && !is_empty {
             // SAFETY: bytes that lie in the arena own a share of a slot, and these, just forgotten,
             // keep it for ever.
-            unsafe { arena_ref.note_quarantine(address) };
+            unsafe { arena_ref.mark_quarantined(address) };
         }
     }
 }

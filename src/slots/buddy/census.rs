@@ -26,7 +26,7 @@ impl BuddyAllocator {
 
     /// Units that are claimed in the place of a block of `order`, by blocks that are smaller than
     /// it.
-    pub(crate) fn live_units_in(&self, first: u32, order: u32) -> u64 {
+    pub(crate) fn live_min_blocks_in(&self, first: u32, order: u32) -> u64 {
         let (at, bit) = self.levels.place(first, order);
         let mask = self.levels.order(order).mask_at(bit);
         let own =
@@ -44,13 +44,17 @@ impl BuddyAllocator {
 
     /// Hands each claimed block to `each`, with the units of it that are claimed; `order_at` knows
     /// the order of the block that starts at a unit.
-    pub(crate) fn each_block(&self, order_at: impl Fn(u32) -> u32, mut each: impl FnMut(u32, u64)) {
+    pub(crate) fn for_each_claimed(
+        &self,
+        order_at: impl Fn(u32) -> u32,
+        mut each: impl FnMut(u32, u64),
+    ) {
         for at in self.levels.iter() {
-            self.each_block_in(at, &order_at, &mut each);
+            self.for_each_claimed_in(at, &order_at, &mut each);
         }
     }
 
-    fn each_block_in(
+    fn for_each_claimed_in(
         &self,
         at: At,
         order_at: &impl Fn(u32) -> u32,
@@ -74,7 +78,7 @@ impl BuddyAllocator {
         let mut around = None;
         for level in 0..=self.levels.root().level {
             let index = unit >> At { level, index: 0 }.order();
-            self.each_block_in(At { level, index }, &order_at, &mut |first, units| {
+            self.for_each_claimed_in(At { level, index }, &order_at, &mut |first, units| {
                 if u64::from(unit.wrapping_sub(first)) < units {
                     around = Some(first);
                 }

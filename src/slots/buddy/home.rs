@@ -14,19 +14,25 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// What a free has to do to its word.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FreeStep {
+pub(crate) struct BlockFree {
     mask: u32,
     level: u32,
     pinned: u32,
 }
 
 impl BuddyAllocator {
+    /// Frees a block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    pub(crate) fn free_ignoring_waiters(&self, first: u32, order: u32) -> FreeOutcome {
+        let (word, free) = self.prepare_free(first, order);
+        free.free_ignoring_waiters(word)
+    }
+
     /// All that the free of a block needs besides its word.
-    #[inline]
-    pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, FreeStep) {
+    #[inline(always)] // into the free of a lease
+    pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, BlockFree) {
         let known = self.levels.order(order);
         let (At { index, .. }, bit) = self.levels.place(first, order);
-        let step = FreeStep { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
+        let step = BlockFree { mask: known.mask_at(bit), level: known.level, pinned: known.pinned };
         let shared = self.words.get(known.position(index));
         // A free that its thread remembers will most likely be gone back to: the hints need not
         // know. Others find it all the same, see `search`.
@@ -79,7 +85,7 @@ impl BuddyAllocator {
 
     /// Makes every later free answer [`FreeOutcome::HasWaiters`]. Any block may be part of the one that is
     /// waited for, so every word is marked.
-    pub(crate) fn set_waiters(&self) {
+    pub(crate) fn set_waiters_flags(&self) {
         for at in self.levels.iter() {
             // Acquire: as the exchange below, where the mark was set already.
             if !self.load(at).has_waiters() {
@@ -91,8 +97,8 @@ impl BuddyAllocator {
         }
     }
 
-    /// Takes the marks of [`set_waiters`](Self::set_waiters) away again.
-    pub(crate) fn clear_waiters(&self) {
+    /// Takes the marks of [`set_waiters`](Self::set_waiters_flags) away again.
+    pub(crate) fn clear_waiters_flags(&self) {
         for at in self.levels.iter() {
             if self.load(at).has_waiters() {
                 // AcqRel: keeps the chain of the word's frees whole; see `set_waiters`.
@@ -102,45 +108,47 @@ impl BuddyAllocator {
     }
 }
 
-/// Frees the block, unless somebody waits. Nothing of the map may be touched afterwards.
-#[inline]
-pub(crate) fn free_block(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
-    exchange(word, step, true)
-}
+impl BlockFree {
+    /// Frees the block unless somebody waits. Nothing of the allocator may be touched afterwards.
+    #[inline]
+    pub(crate) fn free(self, word: &AtomicU64) -> FreeOutcome {
+        self.exchange(word, true)
+    }
 
-/// Frees the block even if somebody waits: for who will wake them, holding a handle.
-#[inline]
-pub(crate) fn free_block_despite_waiters(word: &AtomicU64, step: FreeStep) -> FreeOutcome {
-    exchange(word, step, false)
-}
+    /// Frees the block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    #[inline]
+    fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+        self.exchange(word, false)
+    }
 
-#[inline]
-fn exchange(shared: &AtomicU64, step: FreeStep, heed_waiters: bool) -> FreeOutcome {
-    // Acquire, for the answer `Waiters`: pairs with the Release in `set_waiters`.
-    let mut now = Word::from_bits(shared.load(Ordering::Acquire));
-    loop {
-        if heed_waiters && now.has_waiters() {
-            return FreeOutcome::HasWaiters;
-        }
-        assert!(
-            now.claimed(step.level) & step.mask == step.mask,
-            "block freed that is not claimed"
-        );
-        let after = now.without_claim(step.mask);
-        // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`) and
-        // of the last free; Acquire pairs with the Release of the closing and of the word's other
-        // frees, whose blocks the last one gives back with its own.
-        match shared.compare_exchange_weak(
-            now.bits(),
-            after.bits(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) if after.is_closed() && after.claimed(step.level) & !step.pinned == 0 => {
-                return FreeOutcome::ArenaDrained;
+    #[inline]
+    fn exchange(self, shared: &AtomicU64, heed_waiters: bool) -> FreeOutcome {
+        // Acquire, for the answer `HasWaiters`: pairs with the Release in `set_waiters_flags`.
+        let mut now = Word::from_bits(shared.load(Ordering::Acquire));
+        loop {
+            if heed_waiters && now.has_waiters() {
+                return FreeOutcome::HasWaiters;
             }
-            Ok(_) => return FreeOutcome::Done,
-            Err(other) => now = Word::from_bits(other),
+            assert!(
+                now.claimed(self.level) & self.mask == self.mask,
+                "block freed that is not claimed"
+            );
+            let after = now.without_claim(self.mask);
+            // AcqRel: Release pairs with the Acquire of the next claim of these units (`claim_in`)
+            // and of the last free; Acquire pairs with the Release of the closing and of the word's
+            // other frees, whose blocks the last one gives back with its own.
+            match shared.compare_exchange_weak(
+                now.bits(),
+                after.bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) if after.is_closed() && after.claimed(self.level) & !self.pinned == 0 => {
+                    return FreeOutcome::ArenaDrained;
+                }
+                Ok(_) => return FreeOutcome::Done,
+                Err(other) => now = Word::from_bits(other),
+            }
         }
     }
 }

@@ -18,11 +18,9 @@ mod search;
 mod word;
 
 #[cfg(all(test, uring_arena_loom))]
-mod loom_models;
+mod models;
 #[cfg(all(test, not(uring_arena_loom)))]
 mod tests;
-
-pub(crate) use home::{free_block, free_block_despite_waiters};
 
 use crate::sync::{AtomicU64, Ordering};
 use hints::Hints;
@@ -69,7 +67,7 @@ impl BuddyAllocator {
     }
 
     /// Smallest blocks that the map books.
-    pub(crate) fn unit_count(&self) -> usize {
+    pub(crate) fn min_block_count(&self) -> usize {
         1 << self.levels.max_order()
     }
 

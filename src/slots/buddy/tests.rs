@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering as StdOrdering};
 impl BuddyAllocator {
     pub(super) fn free(&self, first: u32, order: u32) -> FreeOutcome {
         let (word, step) = self.prepare_free(first, order);
-        free_block(word, step)
+        step.free(word)
     }
 }
 
@@ -157,13 +157,12 @@ fn a_block_freed_twice_is_noticed() {
 fn waiters_stop_a_free_until_it_takes_the_road_that_wakes() {
     let map = BuddyAllocator::new(12).unwrap();
     let held = [map.claim(0).unwrap(), map.claim(6).unwrap(), map.claim(10).unwrap()];
-    map.set_waiters();
+    map.set_waiters_flags();
     for (first, order) in held.into_iter().zip([0, 6, 10]) {
         assert_eq!(map.free(first, order), FreeOutcome::HasWaiters);
-        let (word, step) = map.prepare_free(first, order);
-        assert_eq!(free_block_despite_waiters(word, step), FreeOutcome::Done);
+        assert_eq!(map.free_ignoring_waiters(first, order), FreeOutcome::Done);
     }
-    map.clear_waiters();
+    map.clear_waiters_flags();
     let first = map.claim(0).unwrap();
     assert_eq!(map.free(first, 0), FreeOutcome::Done);
     map.debug_check(0);

@@ -18,7 +18,7 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
 
 fn free(map: &BuddyAllocator, first: u32, order: u32) -> FreeOutcome {
     let (word, step) = map.prepare_free(first, order);
-    free_block(word, step)
+    step.free(word)
 }
 
 /// Two rows under one node: the smallest tree in which a word changes hands.
@@ -213,7 +213,7 @@ fn a_free_and_a_waiter_do_not_miss_each_other() {
         let first = map.claim(ROW).unwrap();
         let other = map.clone();
         let thread = thread::spawn(move || free(&other, first, ROW));
-        map.set_waiters();
+        map.set_waiters_flags();
         let served = map.claim(ROW).is_some();
         let freed = thread.join().unwrap();
         assert!(

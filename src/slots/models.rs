@@ -1,4 +1,4 @@
-//! One model per race, named after it.
+//! The models of the bitmap: one for each race, named after it.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -13,12 +13,12 @@ fn model(body: impl Fn() + Send + Sync + 'static) {
 }
 
 fn free(map: &SlotBitmap, slot: u32) -> FreeOutcome {
-    let (word, step) = map.place_of(slot);
-    free_slot(word, step)
+    let (word, step) = map.prepare_free(slot);
+    step.free(word)
 }
 
 #[test]
-fn loom_two_claimers_one_slot() {
+fn two_claims_of_one_slot() {
     model(|| {
         let map = Arc::new(SlotBitmap::new(1).unwrap());
         let other = map.clone();
@@ -30,7 +30,7 @@ fn loom_two_claimers_one_slot() {
 }
 
 #[test]
-fn loom_free_against_claim() {
+fn a_free_against_a_claim() {
     model(|| {
         let map = Arc::new(SlotBitmap::new(1).unwrap());
         let slot = map.claim().unwrap();
@@ -46,7 +46,7 @@ fn loom_free_against_claim() {
 /// refused, even when the other thread's slot has moved to the word that the claimer has looked at
 /// already.
 #[test]
-fn loom_a_slot_that_moves_is_found() {
+fn a_slot_that_moves_is_found() {
     model(|| {
         let map = Arc::new(SlotBitmap::new(33).unwrap());
         let mut held: Vec<u32> = std::iter::from_fn(|| map.claim()).collect();
