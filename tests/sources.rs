@@ -67,7 +67,8 @@ fn unsafe_code_is_allowed_by_name_and_explained() {
 
 #[test]
 fn a_folder_uses_only_those_above_it() {
-    let order = ["region", "slots", "wait", "lease", "buffer", "arena", "uring", "driver", "runtime"];
+    let order =
+        ["region", "slots", "wait", "lease", "buffer", "arena", "uring", "driver", "runtime"];
     for (name, text) in sources() {
         let Some(own) = order.iter().position(|folder| name.starts_with(&format!("{folder}/")))
         else {
