@@ -17,7 +17,7 @@ use super::core::Core;
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, LINE, ZERO, core_offset};
 use super::lifetime::count_drained;
-use crate::slots::{Allocator, FreeOutcome};
+use crate::slots::FreeOutcome;
 
 /// Frees the slot of `header` if there is nothing else to do.
 ///
@@ -49,9 +49,8 @@ pub(super) unsafe fn try_free_fast(header: NonNull<Header>) -> bool {
 pub(super) unsafe fn free(header: NonNull<Header>) {
     // SAFETY: live while the claim lasts, and all atomics.
     let offset_and_flags = unsafe { header.as_ref() }.core_offset_and_flags();
-    let core_offset = core_offset(offset_and_flags);
     // SAFETY: the first claim wrote the distance from the core of this allocation to this header.
-    let core = unsafe { header.byte_sub(core_offset) }.cast::<Core>();
+    let core = unsafe { header.byte_sub(core_offset(offset_and_flags)) }.cast::<Core>();
     let freed = if offset_and_flags & LINE != 0 {
         // SAFETY: the flag says that this header begins a line, which lives as long.
         let (word, free) = unsafe { header.cast::<HeaderLine>().as_ref() }.prepared_free();
@@ -64,7 +63,7 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
     };
     if freed != FreeOutcome::Done {
         // SAFETY: `freed` is the outcome for the caller's claim.
-        unsafe { after_free(core, core_offset, freed) }
+        unsafe { after_free(core, header, freed) }
     }
 }
 
@@ -88,33 +87,16 @@ unsafe fn free_block(core: NonNull<Core>, header: NonNull<Header>) -> FreeOutcom
 ///
 /// # Safety
 ///
-/// The caller freed the claim whose header lies `core_offset` behind `core`, with this outcome.
+/// The caller freed the claim of `header`, in the arena of `core`, with this outcome.
 #[cold]
-unsafe fn after_free(core: NonNull<Core>, core_offset: usize, freed: FreeOutcome) {
+unsafe fn after_free(core: NonNull<Core>, header: NonNull<Header>, freed: FreeOutcome) {
     match freed {
         FreeOutcome::Done => {}
         // SAFETY: the free emptied the word; `pending` counted it until now.
         FreeOutcome::ArenaDrained => unsafe { count_drained(core, 1) },
-        FreeOutcome::HasWaiters => {
-            // SAFETY: nothing was freed: the claim keeps the core live.
-            let index = unsafe { core.as_ref() }.index_at(core_offset);
-            // SAFETY: nothing was freed, so the claim is still the caller's.
-            unsafe { release_to_waiters(core, index) }
-        }
+        // SAFETY: nothing was freed, so the claim is still the caller's.
+        FreeOutcome::HasWaiters => unsafe { release_to_waiters(core, header) },
     }
-}
-
-/// Returns the order of the block that starts at `index`.
-///
-/// # Safety
-///
-/// `core` is live, and the caller owns the claim of `index`.
-#[inline]
-unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
-    // SAFETY: live, and a claimed block has a header.
-    let header = unsafe { Core::header_at(core, index) };
-    // SAFETY: headers live as long as the core, and are all atomics.
-    unsafe { header.as_ref() }.order().into()
 }
 
 /// Releases a claim to the waiters, or frees it if none is left.
@@ -124,29 +106,28 @@ unsafe fn order_of(core: NonNull<Core>, index: u32) -> u32 {
 ///
 /// # Safety
 ///
-/// As for [`free`].
+/// As for [`free`]; `header` is in the arena of `core`.
 #[cold]
-unsafe fn release_to_waiters(core: NonNull<Core>, index: u32) {
+unsafe fn release_to_waiters(core: NonNull<Core>, header: NonNull<Header>) {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let header = unsafe { header.as_ref() };
     // SAFETY: our claim keeps the core live.
-    let allocator = unsafe { &core.as_ref().allocator };
-    let order = match allocator {
-        Allocator::Slots(_) => 0,
-        // SAFETY: as above, and the claim is ours.
-        Allocator::Blocks(_) => unsafe { order_of(core, index) },
-    };
+    let index = unsafe { core.as_ref() }.index_at(header.core_offset());
+    let order = header.order().into();
     // SAFETY: our claim keeps the core live.
     let handle = unsafe { Handle::upgrade(core) };
     if let Some(handle) = handle {
         // Nobody has frozen a slot that is on its way to a waiter.
-        // SAFETY: our claim keeps the core live, and the slot has a header.
-        let header = unsafe { Core::header_at(core, index) };
-        // SAFETY: headers live as long as the core, and this one is the claim's.
-        unsafe { header.as_ref() }.clear_frozen();
-        handle.waiters.release(&handle.allocator, index, order, |first, order| {
+        header.clear_frozen();
+        handle.waiters.release(&handle.allocator, index, order, &|first, order| {
             // SAFETY: the handle keeps the core live, and the queue claimed the block for a waiter.
             unsafe { Core::record_order(core, first, order) };
         });
-    } else if allocator.free_ignoring_waiters(index, order) == FreeOutcome::ArenaDrained {
+        return;
+    }
+    // SAFETY: our claim keeps the core live until it is freed.
+    let freed = unsafe { core.as_ref() }.allocator.free_ignoring_waiters(index, order);
+    if freed == FreeOutcome::ArenaDrained {
         // SAFETY: our free emptied the word; `pending` counted it until now.
         unsafe { count_drained(core, 1) };
     }

@@ -235,19 +235,15 @@ impl Drop for Lease {
 
 /// The address of a slot's first byte, kept beside its lease. The lease says what may be done with
 /// the bytes.
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 #[derive(Clone, Copy)]
 pub(crate) struct SlotPtr(NonNull<u8>);
 
 // SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a
 // `SlotPtr` without a lease, and leases are Send and Sync.
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 unsafe impl Send for SlotPtr {}
 // SAFETY: as above.
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 unsafe impl Sync for SlotPtr {}
 
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 impl SlotPtr {
     /// The address of no slot.
     pub(crate) const DANGLING: SlotPtr = SlotPtr(NonNull::dangling());

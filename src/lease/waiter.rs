@@ -82,7 +82,7 @@ impl Drop for WaitForSlot {
     fn drop(&mut self) {
         let core = self.handle.core;
         if let Some(id) = self.id {
-            self.handle.waiters.leave(&self.handle.allocator, id, |first, order| {
+            self.handle.waiters.leave(&self.handle.allocator, id, &|first, order| {
                 // SAFETY: the handle keeps the core live, and the queue claimed the block.
                 unsafe { Core::record_order(core, first, order) };
             });

@@ -124,18 +124,17 @@ impl SlotBitmap {
     /// Lock-free: a further pass is needed only if another thread has freed a slot.
     #[cold]
     fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
+        let mut last = None;
         loop {
-            let frees = match self.claim_from(start, wanted) {
+            match self.claim_from(start, wanted) {
                 Ok((index, mask)) => {
                     if index != start {
                         hint.store(index as u32, Ordering::Relaxed);
                     }
                     return Some((index, mask));
                 }
-                Err(frees) => frees,
-            };
-            if self.frees_if_full() == Some(frees) {
-                return None;
+                Err(frees) if last == Some(frees) => return None,
+                Err(frees) => last = Some(frees),
             }
         }
     }
@@ -176,21 +175,6 @@ impl SlotBitmap {
             position += 1 << self.shift;
         }
         None
-    }
-
-    /// Returns the frees seen in all words, or `None` if one of them was not full.
-    fn frees_if_full(&self) -> Option<u64> {
-        let mut frees = 0u64;
-        let mut position = 0;
-        while position < self.words.len() {
-            let seen = SlotWord(self.words[position].load(Ordering::Acquire));
-            if !seen.is_full() {
-                return None;
-            }
-            frees = frees.wrapping_add(seen.frees());
-            position += 1 << self.shift;
-        }
-        Some(frees)
     }
 
     /// Closes every word. Returns how many hold no claim and so are drained already.

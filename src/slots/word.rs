@@ -89,11 +89,6 @@ impl SlotWord {
         self.0 >> 34
     }
 
-    #[inline]
-    fn has_waiters(self) -> bool {
-        self.0 & WAITERS != 0
-    }
-
     /// Returns `true` if nobody waits and the arena is open: a free changes nothing but the word.
     #[inline]
     fn allows_fast_free(self) -> bool {
@@ -167,33 +162,26 @@ impl SlotFree {
     /// Frees a slot of `word` unless somebody waits. Touches the same memory as
     /// [`try_free_fast`](Self::try_free_fast).
     pub(crate) fn free(self, word: &AtomicU64) -> FreeOutcome {
-        let mut seen = SlotWord(word.load(Ordering::Relaxed));
-        loop {
-            if seen.has_waiters() {
-                return FreeOutcome::HasWaiters;
-            }
-            match exchange(word, seen, self.applied_to(seen)) {
-                Ok(()) => return outcome(self.applied_to(seen)),
-                Err(now) => seen = now,
-            }
-        }
+        self.free_unless(word, WAITERS)
     }
 
     /// Frees a slot of `word`, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
     pub(super) fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+        self.free_unless(word, 0)
+    }
+
+    fn free_unless(self, word: &AtomicU64, flag: u64) -> FreeOutcome {
         let mut seen = SlotWord(word.load(Ordering::Relaxed));
-        loop {
-            match exchange(word, seen, self.applied_to(seen)) {
-                Ok(()) => return outcome(self.applied_to(seen)),
+        while seen.0 & flag == 0 {
+            let after = self.applied_to(seen);
+            match exchange(word, seen, after) {
+                Ok(()) if after.is_drained() => return FreeOutcome::ArenaDrained,
+                Ok(()) => return FreeOutcome::Done,
                 Err(now) => seen = now,
             }
         }
+        FreeOutcome::HasWaiters
     }
-}
-
-#[inline]
-fn outcome(after: SlotWord) -> FreeOutcome {
-    if after.is_drained() { FreeOutcome::ArenaDrained } else { FreeOutcome::Done }
 }
 
 /// Replaces `seen` by `new`. Returns the present value of the word if it is another one.

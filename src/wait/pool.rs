@@ -45,7 +45,7 @@ impl Pool {
         };
         let has_waiters = outcome == FreeOutcome::HasWaiters;
         if has_waiters {
-            self.waiters.release(&self.allocator, first, order, |_, _| {});
+            self.waiters.release(&self.allocator, first, order, &|_, _| {});
         }
         has_waiters
     }
@@ -59,6 +59,6 @@ impl Pool {
     }
 
     pub(super) fn leave(&self, id: WaiterId) {
-        self.waiters.leave(&self.allocator, id, |_, _| {});
+        self.waiters.leave(&self.allocator, id, &|_, _| {});
     }
 }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::reservation::{BYPASS_MAX, ORDERS_WITHOUT, Reservation};
-use crate::slots::{Allocator, BuddyAllocator, FreeOutcome};
+use crate::slots::{Allocator, FreeOutcome};
 
 /// The number of words of the allocator that one free in vain pays for. Setting and clearing the
 /// `WAITERS` flags of so many words costs about a tenth of what such a free costs.
@@ -74,11 +74,19 @@ pub(super) enum Grant {
     Pending(Option<Waker>),
 }
 
-/// The grants made under the queue's lock, to be announced when it is released.
-pub(super) struct Grants<'a> {
+/// A callback that records the order of a block beside the block, when the block is granted.
+pub(super) type RecordOrder<'a> = &'a dyn Fn(u32, u32);
+
+/// One visit to the queue, under its lock, and what follows when the lock is released.
+pub(super) struct Visit<'a> {
+    allocator: &'a Allocator,
+    record_order: RecordOrder<'a>,
+    /// The wakers of the waiters that were granted memory, to be called.
     pub(super) wakers: WakeList,
-    /// Records the order of a block that was granted.
-    record_order: &'a dyn Fn(u32, u32),
+    /// The waker of a waiter that left, to be dropped.
+    unneeded: Option<Waker>,
+    /// The order of a block that became free.
+    pub(super) freed_order: Option<u32>,
 }
 
 /// A list of wakers to call once a lock is released: a waker may run anything, even a free of the
@@ -134,71 +142,47 @@ impl WaitQueue {
         Grant::Pending(kept.replace(waker.clone()))
     }
 
-    /// Removes a waiter. Memory that was reserved for it goes to the others; a slot that was
-    /// granted to it is returned to the caller.
-    pub(super) fn leave(
-        &mut self,
-        allocator: &Allocator,
-        id: WaiterId,
-        grants: &mut Grants,
-    ) -> Grant {
+    /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
+    pub(super) fn leave(&mut self, id: WaiterId, visit: &mut Visit) {
         let queue = self.of_order(id.order);
-        let grant = match queue.take_granted(id.ticket) {
-            Some(slot) => Grant::Ready(slot),
-            None => {
-                let waiter = queue.find(id.ticket).and_then(|index| queue.waiting.remove(index));
-                Grant::Pending(waiter.and_then(|waiter| waiter.waker))
-            }
-        };
-        if let Allocator::Blocks(buddy) = allocator
-            && let Some(mut reservation) = self.take_unneeded_reservation()
-        {
-            free_all(buddy, reservation.take_blocks());
-            self.grant_blocks(buddy, grants);
+        let granted = queue.take_granted(id.ticket);
+        if granted.is_none() {
+            let waiter = queue.find(id.ticket).and_then(|index| queue.waiting.remove(index));
+            visit.unneeded = waiter.and_then(|waiter| waiter.waker);
         }
-        grant
+        if let Some(mut reservation) = self.take_unneeded_reservation() {
+            visit.free(reservation.take_blocks());
+            self.grant_blocks(visit);
+        }
+        if let Some(first) = granted {
+            self.release(first, id.order, visit);
+        }
     }
 
     /// Gives a claimed slot, or a block of `order`, to the waiters, or frees it.
-    ///
-    /// Returns `true` if a waiter was granted memory, or has it reserved. Returns `false` if the
-    /// memory is free.
-    pub(super) fn release(
-        &mut self,
-        allocator: &Allocator,
-        first: u32,
-        order: u32,
-        grants: &mut Grants,
-    ) -> bool {
-        let is_granted = match allocator {
-            Allocator::Slots(_) => self.release_slot(allocator, first, grants),
-            Allocator::Blocks(buddy) => self.release_block(buddy, first, order, grants),
+    pub(super) fn release(&mut self, first: u32, order: u32, visit: &mut Visit) {
+        let is_granted = if !visit.allocator.has_slots() {
+            self.release_block(first, order, visit)
+        } else if self.is_nobody_waiting() {
+            visit.free([(first, 0)]);
+            false
+        } else {
+            // Without a visit to the bitmap, where a newcomer could claim the slot.
+            self.grant(0, first, visit);
+            true
         };
-        if !is_granted && self.is_nobody_waiting() {
-            self.record_idle_free(allocator);
+        if !is_granted {
+            visit.freed_order = Some(order);
+            self.record_idle_free(visit.allocator);
         }
-        is_granted
-    }
-
-    /// Grants a slot to the oldest waiter, without a visit to the allocator.
-    fn release_slot(&mut self, allocator: &Allocator, slot: u32, grants: &mut Grants) -> bool {
-        if self.is_nobody_waiting() {
-            check_open(allocator.free_ignoring_waiters(slot, 0));
-            return false;
-        }
-        self.grant(0, slot, grants);
-        true
     }
 
     /// Adds a block to the reservation, or frees it. A free block merges with its neighbours, and
     /// then serves every waiter that it can.
-    fn release_block(
-        &mut self,
-        buddy: &BuddyAllocator,
-        first: u32,
-        order: u32,
-        grants: &mut Grants,
-    ) -> bool {
+    ///
+    /// Returns `false` if the block is free, and served no waiter.
+    fn release_block(&mut self, first: u32, order: u32, visit: &mut Visit) -> bool {
+        let buddy = visit.allocator.blocks();
         let covering = self.reservation.as_mut().filter(|it| it.covers(first, order));
         if let Some(reservation) = covering {
             let reserved = reservation.add(first, order);
@@ -207,18 +191,18 @@ impl WaitQueue {
             }
             // All of the range is reserved or free. If a newcomer is faster now, its block comes
             // back to the reservation.
-            free_all(buddy, reservation.take_blocks());
+            visit.free(reservation.take_blocks());
         } else {
-            free_all(buddy, [(first, order)]);
+            visit.free([(first, order)]);
             let min_blocks = 1 << buddy.max_order();
             // In the time of these frees all of the arena could have come back: a block in the
             // range is there to stay.
             let overdue = self.reservation.take_if(|it| it.record_free_elsewhere() > min_blocks);
             if let Some(mut reservation) = overdue {
-                free_all(buddy, reservation.take_blocks());
+                visit.free(reservation.take_blocks());
             }
         }
-        let is_granted = self.grant_blocks(buddy, grants);
+        let is_granted = self.grant_blocks(visit);
         self.record_bypass(first);
         is_granted
     }
@@ -227,20 +211,20 @@ impl WaitQueue {
     /// may serve many small ones, or one that is larger than itself.
     ///
     /// Returns `false` if there was nothing for anybody.
-    fn grant_blocks(&mut self, buddy: &BuddyAllocator, grants: &mut Grants) -> bool {
+    fn grant_blocks(&mut self, visit: &mut Visit) -> bool {
         let mut is_granted = false;
         // An allocator that cannot serve one order can serve no larger one.
         let mut below = u32::MAX;
         while let Some(order) = self.oldest_order(below) {
-            let Some(first) = buddy.claim(order) else {
+            let Some(first) = visit.allocator.blocks().claim(order) else {
                 below = order;
                 continue;
             };
-            (grants.record_order)(first, order);
-            self.grant(order, first, grants);
+            (visit.record_order)(first, order);
+            self.grant(order, first, visit);
             is_granted = true;
             if let Some(mut reservation) = self.take_unneeded_reservation() {
-                free_all(buddy, reservation.take_blocks());
+                visit.free(reservation.take_blocks());
                 below = u32::MAX;
             }
         }
@@ -248,12 +232,12 @@ impl WaitQueue {
     }
 
     /// Grants `slot` to the oldest waiter of its order.
-    fn grant(&mut self, order: u32, slot: u32, grants: &mut Grants) {
+    fn grant(&mut self, order: u32, slot: u32, visit: &mut Visit) {
         let queue = self.of_order(order);
         let waiter = queue.waiting.pop_front().expect("the caller has seen a waiter");
         debug_assert!(queue.granted.back().is_none_or(|(last, _)| *last < waiter.ticket));
         queue.granted.push_back((waiter.ticket, slot));
-        grants.wakers.push(waiter.waker);
+        visit.wakers.push(waiter.waker);
     }
 
     fn is_nobody_waiting(&self) -> bool {
@@ -291,9 +275,12 @@ impl WaitQueue {
         self.reservation.take_if(|it| self.orders[it.order as usize].find(it.ticket).is_none())
     }
 
-    /// Records a free that found nobody waiting. Clears the `WAITERS` flags once they have cost
-    /// enough.
+    /// Records a free that served nobody. Clears the `WAITERS` flags once nobody waits, and they
+    /// have cost enough.
     fn record_idle_free(&mut self, allocator: &Allocator) {
+        if !self.is_nobody_waiting() {
+            return;
+        }
         self.idle_frees += 1;
         let is_due = self.idle_frees * WORDS_PER_IDLE_FREE >= allocator.word_count();
         if self.waiters_flag_set && is_due && !self.keeps_flags {
@@ -318,9 +305,18 @@ impl OrderQueue {
     }
 }
 
-impl Grants<'_> {
-    pub(super) fn new(record_order: &dyn Fn(u32, u32)) -> Grants<'_> {
-        Grants { wakers: WakeList::default(), record_order }
+impl<'a> Visit<'a> {
+    pub(super) fn new(allocator: &'a Allocator, record_order: RecordOrder<'a>) -> Visit<'a> {
+        let wakers = WakeList::default();
+        Visit { allocator, record_order, wakers, unneeded: None, freed_order: None }
+    }
+
+    /// Frees claims, without a word to the waiters.
+    fn free(&self, claims: impl IntoIterator<Item = (u32, u32)>) {
+        for (first, order) in claims {
+            let freed = self.allocator.free_ignoring_waiters(first, order);
+            debug_assert!(freed == FreeOutcome::Done, "the visitor holds a handle");
+        }
     }
 }
 
@@ -335,16 +331,4 @@ impl WakeList {
     pub(super) fn wake_all(self) {
         self.first.into_iter().chain(self.others).for_each(Waker::wake);
     }
-}
-
-/// Frees blocks that the queue has claimed, without a word to the waiters.
-fn free_all(buddy: &BuddyAllocator, blocks: impl IntoIterator<Item = (u32, u32)>) {
-    for (first, order) in blocks {
-        check_open(buddy.free_ignoring_waiters(first, order));
-    }
-}
-
-/// Checks that the arena is open: whoever visits the queue holds a handle.
-fn check_open(outcome: FreeOutcome) {
-    debug_assert!(outcome == FreeOutcome::Done, "closed under a handle");
 }

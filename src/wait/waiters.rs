@@ -20,7 +20,7 @@
 
 use std::task::{Poll, Waker};
 
-use super::queue::{Grant, Grants, WaitQueue, WaiterId};
+use super::queue::{Grant, RecordOrder, Visit, WaitQueue, WaiterId};
 use crate::slots::Allocator;
 use crate::sync::{Mutex, Ordering, fence};
 
@@ -67,45 +67,37 @@ impl Waiters {
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
-    pub(crate) fn leave(
-        &self,
-        allocator: &Allocator,
-        id: WaiterId,
-        record_order: impl Fn(u32, u32),
-    ) {
-        let mut grants = Grants::new(&record_order);
-        let mut queue = self.queue.lock();
-        let grant = queue.leave(allocator, id, &mut grants);
-        let is_free = match grant {
-            Grant::Ready(slot) => !queue.release(allocator, slot, id.order, &mut grants),
-            Grant::Pending(_) => false,
-        };
-        drop(queue);
-        self.announce(grants, is_free.then_some(id.order));
-        // From here on outside of the lock, as in `poll`.
-        drop(grant);
+    ///
+    /// `record_order` records the order of each block that is granted, beside the block.
+    pub(crate) fn leave(&self, allocator: &Allocator, id: WaiterId, record_order: RecordOrder) {
+        self.visit(allocator, record_order, |queue, visit| queue.leave(id, visit));
     }
 
     /// Gives the caller's claim of a slot, or of a block of `order`, to the waiters, or frees it.
     ///
-    /// `record_order` records the order of each block that is granted, beside the block.
+    /// `record_order` is called as by [`leave`](Self::leave).
     pub(crate) fn release(
         &self,
         allocator: &Allocator,
         first: u32,
         order: u32,
-        record_order: impl Fn(u32, u32),
+        record_order: RecordOrder,
     ) {
-        let mut grants = Grants::new(&record_order);
-        let is_granted = self.queue.lock().release(allocator, first, order, &mut grants);
-        self.announce(grants, (!is_granted).then_some(order));
+        self.visit(allocator, record_order, |queue, visit| queue.release(first, order, visit));
     }
 
-    /// Wakes the waiters that were served, and tells the callback if a block of `freed_order`
-    /// became free. The lock is released.
-    fn announce(&self, grants: Grants, freed_order: Option<u32>) {
-        grants.wakers.wake_all();
-        if let (Some(on_free), Some(order)) = (&self.on_free, freed_order) {
+    /// Changes the queue under its lock, and does the rest when the lock is released: wakes the
+    /// waiters that were served, and calls the callback for memory that became free.
+    fn visit(
+        &self,
+        allocator: &Allocator,
+        record_order: RecordOrder,
+        change: impl FnOnce(&mut WaitQueue, &mut Visit),
+    ) {
+        let mut visit = Visit::new(allocator, record_order);
+        change(&mut self.queue.lock(), &mut visit);
+        visit.wakers.wake_all();
+        if let (Some(on_free), Some(order)) = (&self.on_free, visit.freed_order) {
             // The owner of the callback looks at its waiters without our lock. The free comes
             // before that look, as a waiter's look comes after its registration
             // (`arena::wait_policy`).

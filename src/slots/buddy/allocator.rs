@@ -189,7 +189,7 @@ impl BuddyAllocator {
                 // writes. Release pairs with their Acquire: a free that finds the tree closed sees
                 // what came before.
                 let before = self.tree.word(node).fetch_or(TreeWord::CLOSED_FLAG, Ordering::AcqRel);
-                TreeWord::from_bits(before).claimed(node.level) & !levels.pinned(node.level) == 0
+                TreeWord(before).claimed(node.level) & !levels.pinned(node.level) == 0
             })
             .count()
     }
@@ -253,7 +253,7 @@ impl BlockFree {
     #[inline]
     fn exchange(self, shared: &AtomicU64, heed_waiters: bool) -> FreeOutcome {
         // Acquire, for the answer `HasWaiters`: pairs with the Release in `set_waiters_flags`.
-        let mut now = TreeWord::from_bits(shared.load(Ordering::Acquire));
+        let mut now = TreeWord(shared.load(Ordering::Acquire));
         loop {
             if heed_waiters && now.has_waiters() {
                 return FreeOutcome::HasWaiters;
@@ -266,17 +266,13 @@ impl BlockFree {
             // AcqRel. Release pairs with the Acquire of the next claim of these smallest blocks
             // (`WordTree::claim_in`) and of the last free. Acquire pairs with the Release of the
             // closing and of the word's other frees: the last one frees their memory too.
-            match shared.compare_exchange_weak(
-                now.bits(),
-                after.bits(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match shared.compare_exchange_weak(now.0, after.0, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) if after.is_closed() && after.claimed(self.level) & !self.pinned == 0 => {
                     return FreeOutcome::ArenaDrained;
                 }
                 Ok(_) => return FreeOutcome::Done,
-                Err(other) => now = TreeWord::from_bits(other),
+                Err(other) => now = TreeWord(other),
             }
         }
     }

@@ -41,22 +41,12 @@ pub(super) fn order_of(level: u32, field: u32) -> Option<u32> {
 
 /// The hints for the children of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HintWord(u64);
+pub(super) struct HintWord(pub(super) u64);
 
 impl HintWord {
     /// Makes a word whose fields all are `field`.
     pub(super) fn all(field: u32) -> HintWord {
         HintWord(0x1111_1111_1111_1111 * u64::from(field))
-    }
-
-    #[inline]
-    pub(super) fn from_bits(bits: u64) -> HintWord {
-        HintWord(bits)
-    }
-
-    #[inline]
-    pub(super) fn bits(self) -> u64 {
-        self.0
     }
 
     #[inline]

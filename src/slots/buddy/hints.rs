@@ -27,7 +27,7 @@ impl Hints {
                 |&level: &u32| levels.position(NodeId { level, index: 0 }) <= position + begin;
             (2..=levels.top()).rev().find(starts).unwrap_or(2)
         };
-        let whole = |position| HintWord::all(field_whole(level_of(position) - 1)).bits();
+        let whole = |position| HintWord::all(field_whole(level_of(position) - 1)).0;
         Some(Hints { words: PaddedWords::new(levels.words_total() - begin, whole)?, begin })
     }
 
@@ -40,16 +40,16 @@ impl Hints {
     #[inline]
     pub(super) fn load(&self, levels: &Levels, node: NodeId) -> HintWord {
         if node.level < 2 {
-            return HintWord::from_bits(u64::MAX);
+            return HintWord(u64::MAX);
         }
-        HintWord::from_bits(self.word(levels, node).load(Ordering::Relaxed))
+        HintWord(self.word(levels, node).load(Ordering::Relaxed))
     }
 
     /// Reads the field for word number `index` of the level of `order`, which has one.
     #[inline]
     pub(super) fn field_of(&self, order: &OrderInfo, index: u32) -> u32 {
         let (position, child) = order.hint_position(index);
-        HintWord::from_bits(self.words.get(position).load(Ordering::Relaxed)).get(child)
+        HintWord(self.words.get(position).load(Ordering::Relaxed)).get(child)
     }
 
     /// Lowers the field of one child, unless a hint of the node changed since `seen`.
@@ -67,8 +67,8 @@ impl Hints {
             && self
                 .word(levels, node)
                 .compare_exchange(
-                    seen.bits(),
-                    seen.with(child, to).bits(),
+                    seen.0,
+                    seen.with(child, to).0,
                     Ordering::Relaxed,
                     Ordering::Relaxed,
                 )
@@ -87,13 +87,13 @@ impl Hints {
             while seen.get(child) < enough {
                 let new = seen.with(child, enough);
                 match self.word(levels, parent).compare_exchange_weak(
-                    seen.bits(),
-                    new.bits(),
+                    seen.0,
+                    new.0,
                     Ordering::Relaxed,
                     Ordering::Relaxed,
                 ) {
                     Ok(_) => break,
-                    Err(now) => seen = HintWord::from_bits(now),
+                    Err(now) => seen = HintWord(now),
                 }
             }
             node = parent;

@@ -29,7 +29,7 @@ impl WordTree {
             if position == root { TreeWord::FREE } else { TreeWord::INACTIVE }
         };
         Some(WordTree {
-            words: PaddedWords::new(levels.words_total(), |position| first_word(position).bits())?,
+            words: PaddedWords::new(levels.words_total(), |position| first_word(position).0)?,
             hints: Hints::new(&levels)?,
             splits: AtomicU64::new(0),
             merges: AtomicU64::new(0),
@@ -55,16 +55,14 @@ impl WordTree {
     /// that.
     #[inline]
     pub(super) fn load(&self, node: NodeId) -> TreeWord {
-        TreeWord::from_bits(self.word(node).load(Ordering::Acquire))
+        TreeWord(self.word(node).load(Ordering::Acquire))
     }
 
     /// Replaces exactly `from`. Returns `false` if the word has another value.
     ///
     /// AcqRel: see [`load`](Self::load).
     pub(super) fn replace(&self, node: NodeId, from: TreeWord, to: TreeWord) -> bool {
-        self.word(node)
-            .compare_exchange(from.bits(), to.bits(), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.word(node).compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Returns the bits of `word` that a claim may not touch.
@@ -80,7 +78,7 @@ impl WordTree {
     pub(super) fn claim_in(&self, index: u32, order: &OrderInfo) -> Option<u32> {
         let shared = self.word_of(order, index);
         // Relaxed: the exchange decides, and its Acquire is the one that counts.
-        let mut now = TreeWord::from_bits(shared.load(Ordering::Relaxed));
+        let mut now = TreeWord(shared.load(Ordering::Relaxed));
         loop {
             if now.is_inactive() {
                 return None;
@@ -90,13 +88,13 @@ impl WordTree {
             // bytes we now own. Release keeps that chain whole for the frees of the word's other
             // blocks.
             match shared.compare_exchange_weak(
-                now.bits(),
-                now.with_claim(order.mask_at(bit)).bits(),
+                now.0,
+                now.with_claim(order.mask_at(bit)).0,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(first_min_block(order.node(index), bit)),
-                Err(other) => now = TreeWord::from_bits(other),
+                Err(other) => now = TreeWord(other),
             }
         }
     }
@@ -107,13 +105,13 @@ impl WordTree {
         while !now.is_inactive() && self.occupied(node, now) & mask == 0 {
             // AcqRel: as in `claim_in`.
             match self.word(node).compare_exchange_weak(
-                now.bits(),
-                now.with_claim(mask).bits(),
+                now.0,
+                now.with_claim(mask).0,
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
                 Ok(_) => return true,
-                Err(other) => now = TreeWord::from_bits(other),
+                Err(other) => now = TreeWord(other),
             }
         }
         false
@@ -125,7 +123,7 @@ impl WordTree {
         if !order.has_hint || self.hints.field_of(order, index) >= order.field_whole {
             return;
         }
-        let word = TreeWord::from_bits(self.word_of(order, index).load(Ordering::Relaxed));
+        let word = TreeWord(self.word_of(order, index).load(Ordering::Relaxed));
         // An inactive word is its parent's, and the hints have it. Below the top nothing is pinned.
         if word.is_inactive() {
             return;

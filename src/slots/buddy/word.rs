@@ -53,23 +53,13 @@ pub(super) enum Child {
 
 /// The value of a word, unpacked by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TreeWord(u64);
+pub(super) struct TreeWord(pub(super) u64);
 
 impl TreeWord {
     pub(super) const FREE: TreeWord = TreeWord(0);
     pub(super) const INACTIVE: TreeWord = TreeWord(INACTIVE);
     pub(super) const CLOSED_FLAG: u64 = CLOSED;
     pub(super) const WAITERS_FLAG: u64 = WAITERS;
-
-    #[inline]
-    pub(super) fn from_bits(bits: u64) -> TreeWord {
-        TreeWord(bits)
-    }
-
-    #[inline]
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
 
     #[inline]
     pub(super) fn state(self) -> u32 {
@@ -188,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_version_wraps_into_nothing_and_flags_stay() {
-        let mut word = TreeWord::from_bits(!INACTIVE);
+        let mut word = TreeWord(!INACTIVE);
         word = word.without_claim(1);
         assert_eq!(word.version(), 0);
         assert!(word.is_closed() && word.has_waiters() && !word.is_inactive());
