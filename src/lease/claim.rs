@@ -167,12 +167,6 @@ impl Handle {
         }
         lease
     }
-
-    /// Returns `true` if `lease` is of this arena.
-    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-    pub(crate) fn owns(&self, lease: &Lease) -> bool {
-        std::ptr::eq(lease.core(), &raw const **self)
-    }
 }
 
 /// The slots of one word that were claimed together, as an iterator over their leases.

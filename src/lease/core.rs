@@ -17,6 +17,8 @@ use std::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::header::{self, Header, HeaderLine};
+#[cfg(not(uring_arena_loom))]
+use super::registry::{self, Entry};
 use crate::error::BuildError;
 use crate::region::Region;
 use crate::slots::Allocator;
@@ -91,6 +93,8 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        #[cfg(not(uring_arena_loom))]
+        let (start, len) = (region.start().addr().get(), region.len());
         let waiters = Waiters::new(&options.allocator, options.on_free);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(options.zero, header::ZERO)
@@ -116,6 +120,8 @@ impl Core {
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
+        #[cfg(not(uring_arena_loom))]
+        registry::insert(start, Entry { len, core: core.cast() });
         #[cfg(uring_arena_loom)]
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
@@ -155,6 +161,8 @@ impl Core {
         }
         // SAFETY: initialised by `create`, moved out once.
         let value = unsafe { core.read() };
+        #[cfg(not(uring_arena_loom))]
+        registry::remove(value.region.start().addr().get());
         if let Ok((layout, _)) = layout {
             // SAFETY: allocated by `create` with this layout. Before the region is dropped: the
             // caller's `Dealloc` may panic.

@@ -9,8 +9,6 @@
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-use super::arena_ref::ArenaRef;
 use super::core::{Core, CoreOptions};
 use super::header::ZERO;
 use super::lifetime;
@@ -68,13 +66,6 @@ impl Handle {
     /// Returns `true` if a free zeroes what was written.
     pub(crate) fn scrubs(&self) -> bool {
         self.flags & ZERO != 0
-    }
-
-    /// Returns an uncounted reference, for owners of bytes that have no lease in hand.
-    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-    #[inline]
-    pub(crate) fn arena_ref(&self) -> ArenaRef {
-        ArenaRef::new(self.core, &self.region)
     }
 
     /// Returns `true` if both are handles of one arena.

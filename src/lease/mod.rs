@@ -3,8 +3,6 @@
 //! A claimed slot has exactly one owner, its [`Lease`]; only the drop of the lease frees the slot.
 //! This folder uses `region`, `slots` and `wait`.
 
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod arena_ref;
 mod claim;
 mod core;
 mod free;
@@ -15,17 +13,19 @@ mod lifetime;
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see that the memory is given back
 mod models;
+#[cfg(not(uring_arena_loom))]
+mod registry;
 mod stats;
 mod waiter;
 
 pub(crate) use self::core::{Core, CoreOptions};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use arena_ref::ArenaRef;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use lease::SlotPtr;
+#[cfg(not(uring_arena_loom))]
+pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use waiter::Bell;
