@@ -2,18 +2,17 @@
 //!
 //! The only code that maps and unmaps. Uses only `error`.
 
-mod backing;
 mod dealloc;
 #[cfg(target_os = "linux")]
 mod mapping;
+mod options;
 mod page;
+mod region;
 mod scrub;
 
-pub use backing::Backing;
-pub(crate) use backing::Request;
 pub use dealloc::{Dealloc, HeapDealloc, NoDealloc};
+pub use options::Backing;
+pub(crate) use options::Request;
 pub use page::PageSize;
+pub(crate) use region::Region;
 pub(crate) use scrub::scrub;
-
-mod memory;
-pub(crate) use memory::Region;

@@ -9,24 +9,25 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use super::setters::shared_setters;
-use super::{FixedArena, SlotSpec, Unfaulted};
+use super::super::builder::shared_setters;
+use super::super::{SlotSpec, Unfaulted};
+use super::FixedArena;
 use crate::error::BuildError;
 use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
 use crate::slots::{SLOTS_MAX, SlotBitmap};
 
 /// What the arena shall look like.
-pub(super) enum Shape {
+pub(in crate::arena) enum Shape {
     Slots { count: NonZeroUsize, bytes: NonZeroUsize },
     Total { count: NonZeroUsize, bytes: NonZeroUsize },
     Caller { spec: SlotSpec, memory: CallerMemory },
 }
 
 /// Memory that the caller lends, with the way to give it back once the arena is built.
-pub(super) struct CallerMemory {
-    pub(super) start: *mut u8,
-    pub(super) len: usize,
+pub(in crate::arena) struct CallerMemory {
+    pub(in crate::arena) start: *mut u8,
+    pub(in crate::arena) len: usize,
     /// Makes the region of the given usable length. Dropping it unused leaves the memory with the
     /// caller.
     take: TakeOver,
@@ -38,7 +39,11 @@ impl CallerMemory {
     /// # Safety
     ///
     /// As for [`FixedArena::from_raw`].
-    pub(super) unsafe fn lent(start: *mut u8, len: usize, dealloc: impl Dealloc) -> CallerMemory {
+    pub(in crate::arena) unsafe fn lent(
+        start: *mut u8,
+        len: usize,
+        dealloc: impl Dealloc,
+    ) -> CallerMemory {
         let take = Box::new(move |start, usable, len| {
             // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
             unsafe { Region::from_caller(start, usable, len, dealloc) }
@@ -47,7 +52,7 @@ impl CallerMemory {
     }
 
     /// Takes the memory over, to use its first `usable` bytes.
-    pub(super) fn into_region(self, usable: usize) -> Result<Region, BuildError> {
+    pub(in crate::arena) fn into_region(self, usable: usize) -> Result<Region, BuildError> {
         let start = NonNull::new(self.start).ok_or(BuildError::NullPointer)?;
         Ok((self.take)(start, usable, self.len))
     }
@@ -131,7 +136,7 @@ impl FixedArena {
 }
 
 impl FixedArenaBuilder {
-    pub(super) fn new(shape: Shape) -> FixedArenaBuilder {
+    pub(in crate::arena) fn new(shape: Shape) -> FixedArenaBuilder {
         FixedArenaBuilder {
             shape,
             alignment: 1,
@@ -144,7 +149,7 @@ impl FixedArenaBuilder {
 
     /// Has `hook` told of every free.
     #[cfg(feature = "async-alloc")]
-    pub(super) fn set_hook(&mut self, hook: OnFree) {
+    pub(in crate::arena) fn set_hook(&mut self, hook: OnFree) {
         self.hook = Some(hook);
     }
 

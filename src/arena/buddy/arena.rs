@@ -44,7 +44,7 @@ impl BuddyArena {
         BuddyArenaBuilder::of_geometry(geometry)
     }
 
-    pub(super) fn new(handle: Handle, geometry: BuddyGeometry) -> BuddyArena {
+    pub(in crate::arena) fn new(handle: Handle, geometry: BuddyGeometry) -> BuddyArena {
         BuddyArena { handle, geometry }
     }
 
@@ -87,13 +87,18 @@ impl BuddyArena {
     /// Claims a block of `order` for `len` bytes; for who will wait, finding nothing counts as no
     /// failure.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
+    pub(in crate::arena) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_block(order)?;
         Some(Buffer::new(lease, start, self.capacity_of(len, order)))
     }
 
     /// The buffer of a block that was kept for the caller while it waited.
-    pub(super) fn buffer_of(&self, lease: Lease, len: NonZeroUsize, order: u32) -> Buffer {
+    pub(in crate::arena) fn buffer_of(
+        &self,
+        lease: Lease,
+        len: NonZeroUsize,
+        order: u32,
+    ) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.capacity_of(len, order))
     }
@@ -105,7 +110,7 @@ impl BuddyArena {
 
     /// The order of the smallest block that holds `len` bytes, `None` if there is none.
     #[inline]
-    pub(super) fn order_of(&self, len: NonZeroUsize) -> Option<u32> {
+    pub(in crate::arena) fn order_of(&self, len: NonZeroUsize) -> Option<u32> {
         // The logarithm, rounded up.
         let bits = usize::BITS - (len.get() - 1).leading_zeros();
         let order = bits.saturating_sub(self.geometry.min_block_size().trailing_zeros());
@@ -113,7 +118,7 @@ impl BuddyArena {
     }
 
     #[cold]
-    pub(super) fn refuse(&self, error: AllocError) -> AllocError {
+    pub(in crate::arena) fn refuse(&self, error: AllocError) -> AllocError {
         // Relaxed: a counter.
         self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         error

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use super::FixedArenaBuilder;
-use super::fixed_builder::Shape;
+use super::builder::Shape;
 use crate::buffer::Buffer;
 use crate::error::AllocError;
 use crate::lease::{Handle, Lease};
@@ -74,7 +74,7 @@ impl FixedArena {
         FixedArenaBuilder::new(Shape::Total { count: slot_count, bytes: arena_capacity })
     }
 
-    pub(super) fn from_handle(handle: Handle) -> FixedArena {
+    pub(in crate::arena) fn from_handle(handle: Handle) -> FixedArena {
         FixedArena { handle }
     }
 
@@ -112,7 +112,7 @@ impl FixedArena {
 
     /// As [`allocate`](Self::allocate), for who will wait: finding nothing counts as no failure.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(super) fn claim(&self) -> Option<Buffer> {
+    pub(in crate::arena) fn claim(&self) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_slot()?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
@@ -138,13 +138,13 @@ impl FixedArena {
     }
 
     /// The buffer of a slot that was kept for the caller while it waited.
-    pub(super) fn buffer_of(&self, lease: Lease) -> Buffer {
+    pub(in crate::arena) fn buffer_of(&self, lease: Lease) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.handle.slot_bytes)
     }
 
     #[cold]
-    pub(super) fn refuse(&self) -> AllocError {
+    pub(in crate::arena) fn refuse(&self) -> AllocError {
         // Relaxed: a counter.
         self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         AllocError::ArenaFull

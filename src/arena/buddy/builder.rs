@@ -8,9 +8,10 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use super::fixed_builder::CallerMemory;
-use super::setters::shared_setters;
-use super::{BuddyArena, BuddyGeometry, BuddyHint, Unfaulted};
+use super::super::Unfaulted;
+use super::super::builder::shared_setters;
+use super::super::fixed::CallerMemory;
+use super::{BuddyArena, BuddyGeometry, BuddyHint};
 use crate::error::BuildError;
 use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
 use crate::region::{Dealloc, NoDealloc, Region, Request};
@@ -92,7 +93,7 @@ impl BuddyArena {
 }
 
 impl BuddyArenaBuilder {
-    pub(super) fn of_geometry(geometry: BuddyGeometry) -> BuddyArenaBuilder {
+    pub(in crate::arena) fn of_geometry(geometry: BuddyGeometry) -> BuddyArenaBuilder {
         BuddyArenaBuilder::new(Shape::Geometry(geometry))
     }
 
@@ -109,7 +110,7 @@ impl BuddyArenaBuilder {
 
     /// Has `hook` told of every free.
     #[cfg(feature = "async-alloc")]
-    pub(super) fn set_hook(&mut self, hook: OnFree) {
+    pub(in crate::arena) fn set_hook(&mut self, hook: OnFree) {
         self.hook = Some(hook);
     }
 

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 
-use super::waiter::wait_under;
-use super::{FixedArena, FixedArenaBuilder, NotifyWaiters, Waiter};
+use super::super::wait_policy::wait_under;
+use super::super::{NotifyWaiters, Waiter};
+use super::{FixedArena, FixedArenaBuilder};
 use crate::buffer::Buffer;
 use crate::error::BuildError;
 use crate::sync::Arc;

@@ -5,8 +5,9 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 
-use super::waiter::wait_under;
-use super::{BuddyArena, BuddyArenaBuilder, BuddyWaiter, NotifyWaiters};
+use super::super::wait_policy::wait_under;
+use super::super::{BuddyWaiter, NotifyWaiters};
+use super::{BuddyArena, BuddyArenaBuilder};
 use crate::buffer::Buffer;
 use crate::error::{AllocError, BuildError};
 use crate::sync::Arc;

@@ -1,0 +1,14 @@
+//! The arena of equal slots.
+
+mod arena;
+mod builder;
+mod metrics;
+#[cfg(feature = "async-alloc")]
+mod waiting;
+
+pub use arena::{FixedArena, Location};
+pub(super) use builder::CallerMemory;
+pub use builder::FixedArenaBuilder;
+pub use metrics::FixedArenaMetrics;
+#[cfg(feature = "async-alloc")]
+pub use waiting::AsyncFixedArena;
