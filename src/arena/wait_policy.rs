@@ -1,24 +1,26 @@
-//! What a wake policy of the user's is made of, and how a claim waits under one.
+//! The wake policies: the traits of the user's, and the one that comes with the crate.
 
+use std::fmt;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use crate::sync::{Ordering, fence};
+use event_listener::{Event, EventListener, IntoNotification};
 
-/// A wake policy for a fixed arena: who is told when a slot comes back.
+use crate::sync::{Arc, Ordering, fence};
+
+/// A wake policy for a fixed arena: the choice of the waiter to wake when a slot is freed.
 ///
 /// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
-/// [`wake`](Self::wake) after every free that puts a slot back, from the thread that frees; order
-/// and fairness are the policy's affair. Threads in
-/// [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved rings wait in the arena's
-/// own queue, and are served first. Without a policy of your own use
+/// [`wake`](Self::wake) after every free, on the thread that frees. Order and fairness are up to
+/// the policy. Threads in [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved
+/// rings wait in the arena's own queue, and are served first: a slot that is granted to them calls
+/// no policy. Without a policy of your own use
 /// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
 /// ```
-/// use std::pin::Pin;
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use uring_arena::{NotifyWaiters, Waiter};
+/// use uring_arena::{FixedArena, NotifyWaiters, Waiter};
 ///
 /// /// Counts the frees, and leaves the waking to another policy.
 /// #[derive(Clone)]
@@ -36,28 +38,52 @@ use crate::sync::{Ordering, fence};
 ///         Waiter::wake(&self.0);
 ///     }
 /// }
-/// # use std::num::NonZeroUsize;
-/// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-/// # let policy = Counted(NotifyWaiters::new(1), Arc::default());
-/// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build_async_with(policy.clone()).unwrap();
-/// # drop(arena.allocate());
-/// # assert_eq!(policy.1.load(Ordering::Relaxed), 1);
+///
+/// let policy = Counted(NotifyWaiters::new(1), Arc::default());
+/// let arena = FixedArena::with_sizes(1, 64).build_async_with(policy.clone())?;
+/// drop(arena.allocate());
+/// assert_eq!(policy.1.load(Ordering::Relaxed), 1);
+/// # Ok::<(), uring_arena::BuildError>(())
 /// ```
 pub trait Waiter: Send + Sync + 'static {
     /// The wait of one claim.
     type Registration: WaitRegistration;
 
-    /// Begins a wait: the claim looks once more after this, and then awaits the registration.
+    /// Begins a wait. The claim tries once more after this, and then awaits the registration.
     fn register(&self) -> Self::Registration;
 
-    /// A slot came back: wakes one waiter.
+    /// Wakes one waiter, because a slot was freed.
     fn wake(&self);
 }
 
-/// A wake policy for a buddy arena: who is told when a block comes back.
+/// A wake policy for a buddy arena: the choice of the waiters to wake when a block is freed.
 ///
-/// Orders are logarithms: a block of order `k` is `2^k` smallest blocks long. Otherwise as
-/// [`Waiter`].
+/// Orders are logarithms: a block of order `k` is `2^k` smallest blocks long. Everything else is as
+/// for [`Waiter`].
+///
+/// ```
+/// use uring_arena::{BuddyArena, BuddyWaiter, NotifyRegistration, NotifyWaiters};
+///
+/// /// Wakes all, and lets them compete.
+/// struct WakeAll(NotifyWaiters);
+///
+/// impl BuddyWaiter for WakeAll {
+///     type Registration = NotifyRegistration;
+///
+///     fn register(&self, order: usize) -> NotifyRegistration {
+///         BuddyWaiter::register(&self.0, order)
+///     }
+///
+///     fn wake(&self, _freed_order: usize) {
+///         BuddyWaiter::wake(&self.0, 63);
+///     }
+/// }
+///
+/// let policy = WakeAll(NotifyWaiters::new(7));
+/// let arena = BuddyArena::with_sizes(65536, 1024).build_async_with(policy)?;
+/// # drop(arena);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
 pub trait BuddyWaiter: Send + Sync + 'static {
     /// The wait of one claim.
     type Registration: WaitRegistration;
@@ -65,25 +91,27 @@ pub trait BuddyWaiter: Send + Sync + 'static {
     /// Begins a wait for a block of `order`.
     fn register(&self, order: usize) -> Self::Registration;
 
-    /// A block of `freed_order` came back: wakes those that it may serve. It may have merged into a
-    /// larger one.
+    /// Wakes the waiters that a freed block of `freed_order` may serve.
+    ///
+    /// The block may have merged into a larger one.
     fn wake(&self, freed_order: usize);
 }
 
 /// The wait of one claim under a [`Waiter`] or [`BuddyWaiter`].
 ///
-/// Ready when it is worth looking again; a wake that is not needed (the registration is dropped
-/// after it, unpolled) goes on to another waiter, by the implementation.
+/// The future is ready when it is worth trying again. A registration that is dropped after its wake,
+/// unpolled, hands the wake on to another waiter: that is the implementation's duty.
 pub trait WaitRegistration: Future<Output = ()> {
-    /// From here on a wake counts; the claim looks once more after this.
+    /// Makes wakes count from here on. The claim tries once more after this.
     fn prepare(self: Pin<&mut Self>);
 
-    /// That look found something: the registration will be dropped, and wants no wake.
+    /// Ends the wait because that try found something. The registration is dropped next, and wants
+    /// no wake.
     fn revoke(self: Pin<&mut Self>);
 }
 
-/// Claims by `look`, waiting under a policy of the user's whenever there is nothing.
-pub(super) async fn wait_under<R, T>(register: impl Fn() -> R, look: impl Fn() -> Option<T>) -> T
+/// Claims by `claim`, waiting under a policy of the user's whenever there is nothing.
+pub(super) async fn wait_under<R, T>(register: impl Fn() -> R, claim: impl Fn() -> Option<T>) -> T
 where
     R: WaitRegistration,
 {
@@ -91,25 +119,150 @@ where
         let mut registration = pin!(register());
         registration.as_mut().prepare();
         let found = std::future::poll_fn(|context| {
-            // The registration before the look, as the free comes before the wake
-            // (`lease::waiters`): of the two at least one sees the other.
+            // The registration before the claim, as the free comes before the wake: of the two at
+            // least one sees the other.
             fence(Ordering::SeqCst);
-            if let Some(found) = look() {
+            if let Some(found) = claim() {
                 return Poll::Ready(Some(found));
             }
             if registration.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
-            // Some policies take note of a waiter only when it is polled: so look after that, too.
+            // Some policies take note of a waiter only when it is polled: so claim after that, too.
             fence(Ordering::SeqCst);
-            look().map_or(Poll::Pending, |found| Poll::Ready(Some(found)))
+            claim().map_or(Poll::Pending, |found| Poll::Ready(Some(found)))
         });
         if let Some(found) = found.await {
             registration.as_mut().revoke();
             return found;
         }
-        if let Some(found) = look() {
+        if let Some(found) = claim() {
             return found;
         }
+    }
+}
+
+/// The ordinary wake policy: first come, first woken.
+///
+/// An arena built with it queues its claims itself, as an arena by
+/// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Registrations
+/// made here directly are woken after those claims.
+///
+/// As a policy of its own, inside another one say, it wakes the waiter that registered first. After
+/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block, and one
+/// of each larger order, which the block may have merged into. Clones share the waiters.
+///
+/// ```
+/// use uring_arena::{NotifyWaiters, WaitRegistration, Waiter};
+///
+/// let waiters = NotifyWaiters::new(1);
+/// let mut registration = std::pin::pin!(Waiter::register(&waiters));
+/// registration.as_mut().prepare();
+/// Waiter::wake(&waiters);
+/// let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// assert!(registration.poll(&mut context).is_ready());
+/// ```
+#[derive(Clone)]
+pub struct NotifyWaiters {
+    orders: Arc<[Event]>,
+}
+
+impl NotifyWaiters {
+    /// Makes a policy for `orders` orders of blocks.
+    ///
+    /// A fixed arena has 1, a buddy arena `max_order() + 1`.
+    ///
+    /// # Panics
+    ///
+    /// If `orders` is 0.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, NotifyWaiters};
+    ///
+    /// let arena = FixedArena::with_sizes(8, 64).build_async_with(NotifyWaiters::new(1))?;
+    /// # drop(arena);
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn new(orders: usize) -> NotifyWaiters {
+        assert!(orders > 0, "a policy needs at least one order");
+        NotifyWaiters { orders: (0..orders).map(|_| Event::new()).collect() }
+    }
+
+    fn registration(&self, order: usize) -> NotifyRegistration {
+        // Orders beyond the last one wait with it.
+        let order = order.min(self.orders.len() - 1);
+        NotifyRegistration { waiters: self.clone(), order, listener: None }
+    }
+}
+
+impl Waiter for NotifyWaiters {
+    type Registration = NotifyRegistration;
+
+    fn register(&self) -> NotifyRegistration {
+        self.registration(0)
+    }
+
+    fn wake(&self) {
+        self.orders[0].notify(1.additional());
+    }
+}
+
+impl BuddyWaiter for NotifyWaiters {
+    type Registration = NotifyRegistration;
+
+    fn register(&self, order: usize) -> NotifyRegistration {
+        self.registration(order)
+    }
+
+    fn wake(&self, freed_order: usize) {
+        for (order, event) in self.orders.iter().enumerate() {
+            let fit = 1usize << freed_order.saturating_sub(order).min(usize::BITS as usize - 1);
+            event.notify(fit.additional());
+        }
+    }
+}
+
+impl fmt::Debug for NotifyWaiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotifyWaiters").field("orders", &self.orders.len()).finish_non_exhaustive()
+    }
+}
+
+/// The wait of one claim under [`NotifyWaiters`].
+///
+/// A registration that is dropped with a wake that it did not use passes the wake on.
+#[derive(Debug)]
+pub struct NotifyRegistration {
+    waiters: NotifyWaiters,
+    order: usize,
+    listener: Option<EventListener>,
+}
+
+impl NotifyRegistration {
+    fn listener(&mut self) -> &mut EventListener {
+        self.listener.get_or_insert_with(|| self.waiters.orders[self.order].listen())
+    }
+}
+
+impl WaitRegistration for NotifyRegistration {
+    fn prepare(mut self: Pin<&mut Self>) {
+        self.listener();
+    }
+
+    fn revoke(mut self: Pin<&mut Self>) {
+        self.listener = None;
+    }
+}
+
+impl Future for NotifyRegistration {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let woken = Pin::new(self.listener()).poll(context);
+        if woken.is_ready() {
+            // A listener is done after its wake; a further poll waits anew.
+            self.listener = None;
+        }
+        woken
     }
 }

@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 use super::allocator::Allocator;
 use super::header::{self, Header, HeaderLine};
 use super::waiters::{OnFree, Waiters};
-use crate::error::BuildError;
+use crate::region::BuildError;
 use crate::region::Region;
 use crate::sync::{AtomicU64, AtomicUsize};
 

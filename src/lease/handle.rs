@@ -13,7 +13,7 @@ use super::core::{Core, CoreOptions};
 use super::header::{Header, HeaderLine};
 use super::lease::Lease;
 use super::lifetime;
-use crate::error::BuildError;
+use crate::region::BuildError;
 use crate::region::{Region, scrub};
 use crate::sync::Ordering;
 

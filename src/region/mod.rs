@@ -1,18 +1,16 @@
-//! 1 MEMORY: maps it, borrows it, faults it in, scrubs it, gives it back.
+//! The memory of an arena: mapping, borrowing, faulting in, scrubbing, giving back.
 //!
-//! The only code that maps and unmaps. Uses only `error`.
+//! This folder uses nothing but `sync`, and is the only one that maps and unmaps.
 
+mod build_error;
 mod dealloc;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod options;
-mod page;
 mod region;
-mod scrub;
 
+pub use build_error::BuildError;
 pub use dealloc::{Dealloc, HeapDealloc, NoDealloc};
-pub use options::Backing;
-pub(crate) use options::Request;
-pub use page::PageSize;
-pub(crate) use region::Region;
-pub(crate) use scrub::scrub;
+pub(crate) use options::RegionOptions;
+pub use options::{Backing, PageSize};
+pub(crate) use region::{Region, scrub};

@@ -1,19 +1,20 @@
-//! Snapshots of a buddy arena's counters.
+//! The numbers of a buddy arena.
 
-use super::BuddyArena;
+use super::arena::BuddyArena;
+use crate::arena::slot_states::SlotStates;
 use crate::sync::Ordering;
 
-/// Plain numbers of a [`BuddyArena`], exact when no other thread is claiming or freeing meanwhile.
+/// A snapshot of the counters of a [`BuddyArena`].
 ///
-/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its block, and so counts
-/// one free.
+/// The numbers are exact if no other thread claims or frees meanwhile. At rest
+/// `allocations_ok == frees` and `bytes_live == 0`. A spill frees its block, and so counts one
+/// free.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
-/// # use uring_arena::{BuddyArena, BuddyGeometry};
-/// # let bytes = |n| NonZeroUsize::new(n).unwrap();
-/// let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(4096), bytes(512))?).build()?;
-/// let buffer = arena.allocate(bytes(600))?;
+/// use uring_arena::BuddyArena;
+///
+/// let arena = BuddyArena::new(4096, 512)?;
+/// let buffer = arena.allocate_bytes(600)?;
 /// let metrics = arena.metrics();
 /// assert_eq!((metrics.bytes_live, metrics.largest_free_block), (1024, 2048));
 /// drop(buffer);
@@ -23,39 +24,41 @@ use crate::sync::Ordering;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct BuddyArenaMetrics {
-    /// Claims that were served.
+    /// The claims that were served.
     pub allocations_ok: u64,
-    /// Claims that were refused: too large, or no such block free.
+    /// The claims that were refused: too large, or no such block free.
     pub allocations_failed: u64,
-    /// Blocks that came back.
+    /// The blocks that were freed.
     pub frees: u64,
-    /// Buffers frozen without leaving their block.
+    /// The buffers that were frozen without leaving their block.
     pub frozen: u64,
-    /// Buffers that outgrew their block and moved to the heap.
+    /// The buffers that outgrew their block and moved to the heap.
     pub spills: u64,
-    /// Bytes that the arena manages.
+    /// The bytes that the arena manages.
     pub bytes_reserved: usize,
-    /// Bytes of the blocks that have an owner now, whole blocks counted.
+    /// The bytes of the blocks that have an owner now, whole blocks counted.
     pub bytes_live: usize,
-    /// Times that a free run was opened for smaller blocks. Not one per halving: a run is opened
-    /// for many claims at once.
+    /// The number of times that a free run was split for smaller blocks. A run is split once for
+    /// many claims, not once per halving.
     pub splits: u64,
-    /// Times that such a run, empty again, was closed for a larger block. Freed neighbours are one
-    /// block without it.
+    /// The number of times that such a run, empty again, was merged for a larger block. Freed
+    /// neighbours are one block without a merge.
     pub coalesces: u64,
-    /// Bytes of the largest block that could be claimed now; 0 if nothing is free.
+    /// The bytes of the largest block that could be claimed now; 0 if nothing is free.
     pub largest_free_block: usize,
-    /// Blocks that are lost for good, because the kernel may still write to them.
+    /// The blocks that are lost for good, because the kernel may still write to them.
     pub quarantined: u64,
 }
 
 impl BuddyArena {
-    /// A snapshot of the counters. Walks over all smallest blocks: for monitoring, not for hot
-    /// paths.
+    /// Takes a snapshot of the counters.
+    ///
+    /// The call walks over all smallest blocks: it is for monitoring, not for hot paths. The example
+    /// of [`BuddyArenaMetrics`] shows it.
     pub fn metrics(&self) -> BuddyArenaMetrics {
         let handle = self.handle();
-        let map = handle.allocator.blocks();
-        let (splits, coalesces) = map.splits_and_merges();
+        let blocks = handle.allocator.blocks();
+        let (splits, coalesces) = blocks.splits_and_merges();
         let live_blocks = handle.live_blocks();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
@@ -66,13 +69,31 @@ impl BuddyArena {
             frozen: handle.frozen(),
             spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
-            bytes_live: map.live_units() as usize * handle.slot_bytes,
+            bytes_live: blocks.live_units() as usize * handle.slot_bytes,
             splits,
             coalesces,
-            largest_free_block: map
+            largest_free_block: blocks
                 .largest_free_order()
                 .map_or(0, |order| handle.slot_bytes << order),
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
+    }
+
+    /// Counts the smallest blocks by state.
+    ///
+    /// The call walks over the whole allocator: it is for monitoring, not for hot paths.
+    ///
+    /// ```
+    /// use uring_arena::BuddyArena;
+    ///
+    /// let arena = BuddyArena::new(4096, 512)?;
+    /// let block = arena.allocate_bytes(1000)?;
+    /// let states = arena.slot_states();
+    /// assert_eq!((states.free, states.held), (6, 2));
+    /// # drop(block);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn slot_states(&self) -> SlotStates {
+        SlotStates::of(self.handle(), |_| None)
     }
 }

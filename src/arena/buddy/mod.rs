@@ -7,7 +7,7 @@ mod metrics;
 #[cfg(feature = "async-alloc")]
 mod waiting;
 
-pub use arena::BuddyArena;
+pub use arena::{BuddyArena, RegionLocation};
 pub use builder::BuddyArenaBuilder;
 pub use geometry::{BuddyGeometry, BuddyHint};
 pub use metrics::BuddyArenaMetrics;

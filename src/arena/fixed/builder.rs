@@ -1,77 +1,72 @@
-//! How a fixed arena is built.
+//! The builder of a fixed arena.
 //!
 //! # Safety
 //!
-//! Unsafe here: `from_raw`, whose caller lends us memory.
+//! Unsafe here: `from_raw`, whose caller lends memory.
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::ptr::NonNull;
 
-use super::super::builder::shared_setters;
-use super::super::{SlotSpec, Unfaulted};
-use super::FixedArena;
-use crate::error::BuildError;
-use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
-use crate::region::{Dealloc, NoDealloc, Region, Request};
+use super::arena::FixedArena;
+use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
+use crate::arena::unfaulted::Unfaulted;
+use crate::lease::Allocator;
+use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
 use crate::slots::{SLOTS_MAX, SlotBitmap};
 
-/// What the arena shall look like.
-pub(in crate::arena) enum Shape {
-    Slots { count: NonZeroUsize, bytes: NonZeroUsize },
+/// A way to cut memory of the caller into slots.
+///
+/// ```
+/// use uring_arena::{FixedArena, SlotSpec};
+///
+/// let memory = Box::leak(vec![0u8; 1000].into_boxed_slice());
+/// let arena = FixedArena::from_static(memory, SlotSpec::Size(300.try_into()?)).build()?;
+/// assert_eq!((arena.slot_count(), arena.slot_capacity()), (3, 300));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotSpec {
+    /// This many slots, each as large as fits, rounded down to the alignment.
+    Count(NonZeroUsize),
+    /// As many slots of this many bytes as fit, rounded down to the alignment. The tail is unused.
+    Size(NonZeroUsize),
+}
+
+impl SlotSpec {
+    /// Returns the number of slots, and the bytes in each, that `len` bytes of memory give.
+    fn cut(self, len: usize, alignment: usize) -> Result<(usize, usize), BuildError> {
+        let align_down = |bytes: usize| bytes & !(alignment - 1);
+        let (count, slot_bytes) = match self {
+            SlotSpec::Count(count) => (count.get(), align_down(len / count)),
+            SlotSpec::Size(size) => {
+                let slot_bytes = align_down(size.get());
+                if slot_bytes > len {
+                    return Err(BuildError::SlotSizeExceedsBacking);
+                }
+                (len.checked_div(slot_bytes).unwrap_or(0), slot_bytes)
+            }
+        };
+        if count == 0 || slot_bytes == 0 {
+            return Err(BuildError::ZeroUsableSlots);
+        }
+        Ok((count, slot_bytes))
+    }
+}
+
+/// The sizes of an arena, or the memory that it is cut from.
+#[derive(Debug)]
+enum Shape {
+    Slots { count: usize, bytes: usize },
     Total { count: NonZeroUsize, bytes: NonZeroUsize },
     Caller { spec: SlotSpec, memory: CallerMemory },
 }
 
-/// Memory that the caller lends, with the way to give it back once the arena is built.
-pub(in crate::arena) struct CallerMemory {
-    pub(in crate::arena) start: *mut u8,
-    pub(in crate::arena) len: usize,
-    /// Makes the region of the given usable length. Dropping it unused leaves the memory with the
-    /// caller.
-    take: TakeOver,
-}
-
-type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
-
-impl CallerMemory {
-    /// # Safety
-    ///
-    /// As for [`FixedArena::from_raw`].
-    pub(in crate::arena) unsafe fn lent(
-        start: *mut u8,
-        len: usize,
-        dealloc: impl Dealloc,
-    ) -> CallerMemory {
-        let take = Box::new(move |start, usable, len| {
-            // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
-            unsafe { Region::from_caller(start, usable, len, dealloc) }
-        });
-        CallerMemory { start, len, take }
-    }
-
-    /// Takes the memory over, to use its first `usable` bytes.
-    pub(in crate::arena) fn into_region(self, usable: usize) -> Result<Region, BuildError> {
-        let start = NonNull::new(self.start).ok_or(BuildError::NullPointer)?;
-        Ok((self.take)(start, usable, self.len))
-    }
-}
-
-// SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer
-// is only carried here.
-unsafe impl Send for CallerMemory {}
-// SAFETY: a shared reference gives nothing but the address.
-unsafe impl Sync for CallerMemory {}
-
-/// How a [`FixedArena`] shall be built.
+/// A builder of a [`FixedArena`].
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use uring_arena::{Backing, FixedArena, InitPolicy};
 ///
-/// let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(100_000).unwrap());
-/// let arena = FixedArena::with_slot_capacity(count, bytes)
+/// let arena = FixedArena::with_sizes(64, 100_000)
 ///     .alignment(4096)
 ///     .backing(Backing::TransparentHuge)
 ///     .init_policy(InitPolicy::Zero)
@@ -80,44 +75,117 @@ unsafe impl Sync for CallerMemory {}
 /// # Ok::<(), uring_arena::BuildError>(())
 /// ```
 #[must_use = "a builder does nothing until `build`"]
+#[derive(Debug)]
 pub struct FixedArenaBuilder {
     shape: Shape,
     alignment: usize,
-    zero: bool,
-    spill: bool,
-    request: Request,
-    hook: Option<OnFree>,
+    pub(super) options: BuilderOptions,
 }
 
 impl FixedArena {
-    /// Begins an arena over static memory. Building does not touch it.
+    /// Builds an arena of `slot_count` slots of `slot_capacity` bytes each.
+    ///
+    /// The memory is an anonymous mapping whose pages are present.
+    /// [`with_sizes`](Self::with_sizes) begins an arena with more choices.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: a size is zero, the sizes overflow, or the system refuses the memory.
+    ///
+    /// ```
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::new(1024, 4096)?;
+    /// assert_eq!(arena.allocate()?.capacity(), 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(slot_count: usize, slot_capacity: usize) -> Result<FixedArena, BuildError> {
+        FixedArena::with_sizes(slot_count, slot_capacity).build()
+    }
+
+    /// Begins an arena of `slot_count` slots of `slot_capacity` bytes each.
+    ///
+    /// As [`with_slot_capacity`](Self::with_slot_capacity), but building reports a size of zero.
+    ///
+    /// ```
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::with_sizes(64, 5000).alignment(4096).build()?;
+    /// assert_eq!((arena.slot_count(), arena.slot_capacity()), (64, 8192));
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn with_sizes(slot_count: usize, slot_capacity: usize) -> FixedArenaBuilder {
+        FixedArenaBuilder::new(Shape::Slots { count: slot_count, bytes: slot_capacity })
+    }
+
+    /// Begins an arena of `slot_count` slots of `slot_capacity` bytes each, rounded up to the
+    /// alignment.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(1000).unwrap());
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(64).build()?;
+    /// assert_eq!(arena.slot_capacity(), 1024);
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn with_slot_capacity(
+        slot_count: NonZeroUsize,
+        slot_capacity: NonZeroUsize,
+    ) -> FixedArenaBuilder {
+        FixedArena::with_sizes(slot_count.get(), slot_capacity.get())
+    }
+
+    /// Begins an arena of `slot_count` slots that share `arena_capacity` bytes.
+    ///
+    /// Each slot holds its part, rounded up, then up to the alignment.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let (count, bytes) = (NonZeroUsize::new(3).unwrap(), NonZeroUsize::new(1000).unwrap());
+    /// let arena = FixedArena::with_arena_capacity(count, bytes).alignment(64).build()?;
+    /// assert_eq!(arena.slot_capacity(), 384);
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn with_arena_capacity(
+        slot_count: NonZeroUsize,
+        arena_capacity: NonZeroUsize,
+    ) -> FixedArenaBuilder {
+        FixedArenaBuilder::new(Shape::Total { count: slot_count, bytes: arena_capacity })
+    }
+
+    /// Begins an arena over static memory. Building does not touch the memory.
+    ///
+    /// The example of [`SlotSpec`] shows it.
     pub fn from_static(memory: &'static mut [u8], spec: SlotSpec) -> FixedArenaBuilder {
-        // SAFETY: borrowed for ever, so nobody else uses it, and never given back.
+        // SAFETY: borrowed for ever, so nothing else uses it, and never given back.
         unsafe { FixedArena::from_raw(memory.as_mut_ptr(), memory.len(), spec, NoDealloc) }
     }
 
-    /// Begins an arena over memory of the caller's: shared memory, a device's, another allocator's.
+    /// Begins an arena over memory of the caller: shared memory, a device's, another allocator's.
     ///
-    /// If building fails the caller still owns the memory. Otherwise `dealloc` is called once, with
-    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on whatever thread that
+    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once, with
+    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where that
     /// happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
-    /// `ptr..ptr + len` is readable and writable, used by nobody else, and stays so until `dealloc`
-    /// is called with it.
+    /// `ptr..ptr + len` is readable and writable, nothing else uses it, and it stays so until
+    /// `dealloc` is called with it.
     ///
     /// ```
     /// use std::alloc::Layout;
-    /// use std::num::NonZeroUsize;
     /// use uring_arena::{FixedArena, HeapDealloc, SlotSpec};
     ///
     /// let layout = Layout::from_size_align(65536, 4096)?;
     /// // SAFETY: the layout is not of size zero.
     /// let memory = unsafe { std::alloc::alloc(layout) };
-    /// let spec = SlotSpec::Count(NonZeroUsize::new(16).unwrap());
-    /// // SAFETY: freshly allocated with this layout, and used by nobody else.
-    /// let arena = unsafe { FixedArena::from_raw(memory, layout.size(), spec, HeapDealloc::new(layout)) }
+    /// let (spec, dealloc) = (SlotSpec::Count(16.try_into()?), HeapDealloc::new(layout));
+    /// // SAFETY: freshly allocated with this layout, and used by nothing else.
+    /// let arena = unsafe { FixedArena::from_raw(memory, layout.size(), spec, dealloc) }
     ///     .alignment(4096)
     ///     .build()?;
     /// assert_eq!(arena.slot_capacity(), 4096);
@@ -130,38 +198,27 @@ impl FixedArena {
         dealloc: impl Dealloc,
     ) -> FixedArenaBuilder {
         // SAFETY: the caller's promise, passed on.
-        let memory = unsafe { CallerMemory::lent(ptr, len, dealloc) };
+        let memory = unsafe { CallerMemory::new(ptr, len, dealloc) };
         FixedArenaBuilder::new(Shape::Caller { spec, memory })
     }
 }
 
 impl FixedArenaBuilder {
-    pub(in crate::arena) fn new(shape: Shape) -> FixedArenaBuilder {
-        FixedArenaBuilder {
-            shape,
-            alignment: 1,
-            zero: false,
-            spill: false,
-            request: Request::default(),
-            hook: None,
-        }
+    fn new(shape: Shape) -> FixedArenaBuilder {
+        FixedArenaBuilder { shape, alignment: 1, options: BuilderOptions::default() }
     }
 
-    /// Has `hook` told of every free.
-    #[cfg(feature = "async-alloc")]
-    pub(in crate::arena) fn set_hook(&mut self, hook: OnFree) {
-        self.hook = Some(hook);
-    }
-
-    /// Aligns the first slot and every other to `bytes`, a power of two, and rounds the slot size
-    /// up to it (down for memory of the caller's). 4096 serves every `O_DIRECT` device. Default: 1.
+    /// Aligns every slot to `bytes`, a power of two, and rounds the slot size up to it.
+    ///
+    /// For memory of the caller the slot size is rounded down instead, and the memory must start on
+    /// a multiple. 4096 serves every `O_DIRECT` device. Default: 1.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use uring_arena::FixedArena;
-    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(5000).unwrap());
-    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::with_sizes(4, 5000).alignment(4096).build()?;
     /// assert_eq!(arena.slot_capacity(), 8192);
+    /// assert_eq!(arena.allocate()?.as_ptr().addr() % 4096, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn alignment(mut self, bytes: usize) -> FixedArenaBuilder {
@@ -169,94 +226,89 @@ impl FixedArenaBuilder {
         self
     }
 
-    /// Builds the arena with its pages present (unless
-    /// [`PageSize::Unknown`](crate::PageSize::Unknown), or memory of the caller's).
+    /// Builds the arena with its pages present.
+    ///
+    /// [`PageSize::Unknown`](crate::PageSize::Unknown) leaves the pages alone, and memory of the
+    /// caller is never touched.
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: sizes that do not fit or overflow, an alignment that is not a power of two
-    /// or that the caller's memory does not have, memory that the system refuses.
+    /// [`BuildError`]: sizes that are zero or overflow, an alignment that is not a power of two or
+    /// that the caller's memory does not have, memory that the system refuses.
+    ///
+    /// ```
+    /// use uring_arena::{BuildError, FixedArena};
+    ///
+    /// let error = FixedArena::with_sizes(4, 4096).alignment(3).build().unwrap_err();
+    /// assert_eq!(error, BuildError::InvalidAlignment);
+    /// ```
     pub fn build(self) -> Result<FixedArena, BuildError> {
         Ok(self.build_unfaulted()?.fault_pages())
     }
 
     /// Builds the arena without touching its pages.
     ///
+    /// The example of [`Unfaulted`] shows it.
+    ///
     /// # Errors
     ///
     /// As for [`build`](Self::build).
     pub fn build_unfaulted(self) -> Result<Unfaulted<FixedArena>, BuildError> {
-        if !self.alignment.is_power_of_two() {
-            return Err(BuildError::InvalidAlignment);
-        }
-        let is_callers = matches!(self.shape, Shape::Caller { .. });
-        let page_bytes = if is_callers { None } else { self.request.page_size.bytes() };
-        let (count, slot_bytes) = self.measure()?;
-        let region_bytes = count.checked_mul(slot_bytes).ok_or(BuildError::SizeOverflow)?;
-        if count > SLOTS_MAX {
-            return Err(BuildError::TooManySlots { requested: count, limit: SLOTS_MAX });
-        }
+        let (count, slot_bytes) = self.measure().inspect_err(|error| {
+            tracing::debug!(shape = ?self.shape, alignment = self.alignment, %error, "an arena was not built");
+        })?;
         let no_room = || BuildError::OutOfMemory {
             bytes: count / 8,
             reason: "no room for the allocator".into(),
         };
-        let map = SlotBitmap::new(count).ok_or_else(no_room)?;
-        let plan = CoreOptions {
-            allocator: Allocator::Slots(map),
-            slot_bytes,
-            zero: self.zero,
-            spill: self.spill,
-            hook: self.hook,
-        };
-        let handle = Handle::new(plan, || match self.shape {
-            Shape::Caller { memory, .. } => memory.into_region(region_bytes),
-            Shape::Slots { .. } | Shape::Total { .. } => {
-                Region::new(region_bytes, self.alignment, &self.request)
+        let allocator = Allocator::Slots(SlotBitmap::new(count).ok_or_else(no_room)?);
+        let (region_bytes, page_size) = (count * slot_bytes, self.options.region.page_size);
+        let (page_size, handle) = match self.shape {
+            Shape::Caller { memory, .. } => {
+                let region = |_: &_| memory.into_region(region_bytes);
+                (PageSize::Unknown, self.options.build(allocator, slot_bytes, region)?)
             }
-        })?;
+            Shape::Slots { .. } | Shape::Total { .. } => {
+                let region = |options: &_| Region::new(region_bytes, self.alignment, options);
+                (page_size, self.options.build(allocator, slot_bytes, region)?)
+            }
+        };
         let arena = FixedArena::from_handle(handle);
-        Ok(Unfaulted::new(arena, page_bytes, |arena, page_bytes| {
-            arena.handle().region.fault_pages(page_bytes);
+        Ok(Unfaulted::new(arena, page_size, |arena, page_size| {
+            arena.handle().region.fault_pages(page_size);
         }))
     }
 
-    /// Slot count and slot bytes.
+    /// Returns the number of slots, and the bytes in each.
     fn measure(&self) -> Result<(usize, usize), BuildError> {
+        if !self.alignment.is_power_of_two() {
+            return Err(BuildError::InvalidAlignment);
+        }
         let align_up = |bytes: usize| {
             bytes.checked_next_multiple_of(self.alignment).ok_or(BuildError::SizeOverflow)
         };
-        match &self.shape {
-            Shape::Slots { count, bytes } => Ok((count.get(), align_up(bytes.get())?)),
+        let (count, slot_bytes) = match &self.shape {
+            Shape::Slots { count: 0, .. } => {
+                return Err(BuildError::ZeroSize { name: "slot_count" });
+            }
+            Shape::Slots { bytes: 0, .. } => {
+                return Err(BuildError::ZeroSize { name: "slot_capacity" });
+            }
+            Shape::Slots { count, bytes } => (*count, align_up(*bytes)?),
             Shape::Total { count, bytes } => {
-                Ok((count.get(), align_up(bytes.get().div_ceil(count.get()))?))
+                (count.get(), align_up(bytes.get().div_ceil(count.get()))?)
             }
             Shape::Caller { spec, memory } => {
-                if memory.start.is_null() {
-                    return Err(BuildError::NullPointer);
-                }
-                if !memory.start.addr().is_multiple_of(self.alignment) {
-                    return Err(BuildError::InvalidAlignment);
-                }
-                spec.cut(memory.len, self.alignment)
+                memory.check(self.alignment)?;
+                spec.cut(memory.len, self.alignment)?
             }
+        };
+        count.checked_mul(slot_bytes).ok_or(BuildError::SizeOverflow)?;
+        if count > SLOTS_MAX {
+            return Err(BuildError::TooManySlots { requested: count, limit: SLOTS_MAX });
         }
+        Ok((count, slot_bytes))
     }
 }
 
-shared_setters!(
-    FixedArenaBuilder,
-    "slot",
-    "FixedArena::with_slot_capacity(NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap())",
-    "arena.allocate()?"
-);
-
-impl fmt::Debug for FixedArenaBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FixedArenaBuilder")
-            .field("alignment", &self.alignment)
-            .field("zero", &self.zero)
-            .field("spill", &self.spill)
-            .field("request", &self.request)
-            .finish_non_exhaustive()
-    }
-}
+shared_setters!(FixedArenaBuilder, "slot", "FixedArena::with_sizes(4, 4096)", "arena.allocate()?");

@@ -1,18 +1,16 @@
-//! Snapshots of an arena's counters.
+//! The numbers of a fixed arena.
 
-use super::FixedArena;
-use crate::lease::Handle;
+use super::arena::FixedArena;
+use crate::arena::slot_states::SlotStates;
 use crate::sync::Ordering;
 
-/// Plain numbers of a [`FixedArena`], exact when no other thread is claiming or freeing meanwhile.
+/// A snapshot of the counters of a [`FixedArena`].
 ///
-/// At rest `allocations_ok == frees` and `bytes_live == 0`. A spill frees its slot, and so counts
-/// one free.
+/// The numbers are exact if no other thread claims or frees meanwhile. At rest
+/// `allocations_ok == frees` and `bytes_live == 0`. A spill frees its slot, and so counts one free.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
-/// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = uring_arena::FixedArena::new(8, 64)?;
 /// let buffer = arena.allocate()?;
 /// let metrics = arena.metrics();
 /// assert_eq!((metrics.allocations_ok, metrics.frees, metrics.bytes_live), (1, 0, 64));
@@ -22,28 +20,31 @@ use crate::sync::Ordering;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct FixedArenaMetrics {
-    /// Claims that were served.
+    /// The claims that were served.
     pub allocations_ok: u64,
-    /// Claims that were refused because no slot was free.
+    /// The claims that were refused because no slot was free.
     pub allocations_failed: u64,
-    /// Slots that came back.
+    /// The slots that were freed.
     pub frees: u64,
-    /// Buffers frozen without leaving their slot.
+    /// The buffers that were frozen without leaving their slot.
     pub frozen: u64,
-    /// Buffers that outgrew their slot and moved to the heap.
+    /// The buffers that outgrew their slot and moved to the heap.
     pub spills: u64,
-    /// Bytes of all slots.
+    /// The bytes of all slots.
     pub bytes_reserved: usize,
-    /// Bytes of the slots that have an owner now, whole slots counted.
+    /// The bytes of the slots that have an owner now, whole slots counted.
     pub bytes_live: usize,
-    /// Slots that are lost for good, because the kernel may still write to them.
+    /// The slots that are lost for good, because the kernel may still write to them.
     pub quarantined: u64,
 }
 
 impl FixedArena {
-    /// A snapshot of the counters. Walks over all slots: for monitoring, not for hot paths.
+    /// Takes a snapshot of the counters.
+    ///
+    /// The call walks over all slots: it is for monitoring, not for hot paths. The example of
+    /// [`FixedArenaMetrics`] shows it.
     pub fn metrics(&self) -> FixedArenaMetrics {
-        let handle: &Handle = self.handle();
+        let handle = self.handle();
         let live = handle.allocator.slots().live();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
@@ -57,5 +58,27 @@ impl FixedArena {
             bytes_live: live * handle.slot_bytes,
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
         }
+    }
+
+    /// Counts the slots by state.
+    ///
+    /// The call walks over all slots: it is for monitoring, not for hot paths.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::new(8, 64)?;
+    /// let (held, mut written) = (arena.allocate()?, arena.allocate()?);
+    /// written.put_slice(b"hello");
+    /// let frozen = written.freeze();
+    /// let states = arena.slot_states();
+    /// assert_eq!((states.free, states.held, states.frozen), (6, 1, 1));
+    /// assert_eq!(states.total(), 8);
+    /// # drop((held, frozen));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn slot_states(&self) -> SlotStates {
+        SlotStates::of(self.handle(), |_| None)
     }
 }

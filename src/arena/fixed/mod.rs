@@ -7,8 +7,7 @@ mod metrics;
 mod waiting;
 
 pub use arena::{FixedArena, Location};
-pub(super) use builder::CallerMemory;
-pub use builder::FixedArenaBuilder;
+pub use builder::{FixedArenaBuilder, SlotSpec};
 pub use metrics::FixedArenaMetrics;
 #[cfg(feature = "async-alloc")]
 pub use waiting::AsyncFixedArena;
