@@ -16,6 +16,8 @@ mod error;
 mod lease;
 mod region;
 mod runtime;
+#[allow(dead_code, reason = "each user takes what it needs")]
+mod slab;
 mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]

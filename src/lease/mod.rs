@@ -11,7 +11,6 @@ mod hoard;
 mod lease;
 mod ledger;
 mod lifetime;
-mod place;
 #[cfg(not(uring_arena_loom))]
 mod quarantine;
 #[cfg(not(uring_arena_loom))]
@@ -19,6 +18,7 @@ mod registry;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod slot_ptr;
 mod stats;
+mod waiter;
 mod waiters;
 
 pub(crate) use self::core::{Core, CoreOptions};
@@ -26,13 +26,16 @@ pub(crate) use allocator::Allocator;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use place::Bell;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use quarantine::quarantine_at;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use slot_ptr::SlotPtr;
 pub(crate) use stats::ClaimedSlot;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use waiter::Bell;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+#[allow(unused_imports, reason = "a ring that waits holds one")]
+pub(crate) use waiter::WaitForSlot;
 pub(crate) use waiters::OnFree;
 
 #[cfg(all(test, uring_arena_loom))]
