@@ -22,6 +22,7 @@ mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
+mod wait;
 
 pub use arena::{
     AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,

@@ -8,8 +8,10 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use crate::lease::{Allocator, CoreOptions, Handle, OnFree};
+use crate::lease::{CoreOptions, Handle};
 use crate::region::{BuildError, Dealloc, Region, RegionOptions};
+use crate::slots::Allocator;
+use crate::wait::OnFree;
 
 /// The contents of a slot or block that a new owner finds.
 ///
@@ -49,8 +51,8 @@ impl BuilderOptions {
         slot_bytes: usize,
         region: impl FnOnce(&RegionOptions) -> Result<Region, BuildError>,
     ) -> Result<Handle, BuildError> {
-        let BuilderOptions { zero, spill, region: options, on_free: hook } = self;
-        let core = CoreOptions { allocator, slot_bytes, zero, spill, hook };
+        let BuilderOptions { zero, spill, region: options, on_free } = self;
+        let core = CoreOptions { allocator, slot_bytes, zero, spill, on_free };
         Handle::new(core, || region(&options))
     }
 }

@@ -71,10 +71,10 @@ impl SlotStates {
         mut on_ring: impl FnMut(&ClaimedSlot) -> Option<OnRing>,
     ) -> SlotStates {
         let mut states = SlotStates::default();
-        let mut claimed_units = 0;
-        handle.each_owned(|claimed| {
-            let units = claimed.units as usize;
-            claimed_units += units;
+        let mut claimed_blocks = 0;
+        handle.for_each_claimed(|claimed| {
+            let min_blocks = claimed.min_blocks as usize;
+            claimed_blocks += min_blocks;
             let state = match on_ring(&claimed) {
                 _ if claimed.quarantined => &mut states.quarantined,
                 Some(OnRing::Published) => &mut states.published,
@@ -82,9 +82,9 @@ impl SlotStates {
                 None if claimed.frozen => &mut states.frozen,
                 None => &mut states.held,
             };
-            *state += units;
+            *state += min_blocks;
         });
-        states.free = handle.unit_count().saturating_sub(claimed_units);
+        states.free = handle.index_count().saturating_sub(claimed_blocks);
         states
     }
 }

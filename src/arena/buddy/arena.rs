@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::geometry::BuddyGeometry;
 use crate::arena::alloc_error::AllocError;
 use crate::buffer::Buffer;
-use crate::lease::{Handle, Lease};
+use crate::lease::{Handle, Lease, WaitForSlot};
 use crate::sync::Ordering;
 
 /// The most bytes that the kernel registers as one buffer
@@ -159,8 +159,8 @@ impl BuddyArena {
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let place = self.handle.join_queue(order);
-        let waited = || place.wait(deadline).map(|lease| self.buffer_of(lease, len, order));
+        let wait = WaitForSlot::join(&self.handle, order);
+        let waited = || wait.wait(deadline).map(|lease| self.buffer_of(lease, len, order));
         self.claim(len, order).or_else(waited).ok_or_else(|| self.refuse(AllocError::ArenaFull))
     }
 

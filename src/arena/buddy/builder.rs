@@ -11,9 +11,8 @@ use super::arena::BuddyArena;
 use super::geometry::{BuddyGeometry, BuddyHint};
 use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
 use crate::arena::unfaulted::Unfaulted;
-use crate::lease::Allocator;
 use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
-use crate::slots::{BLOCK_ORDER_MAX, BuddyAllocator};
+use crate::slots::{Allocator, BLOCK_ORDER_MAX, BuddyAllocator};
 
 /// The sizes of an arena, or the memory that it is cut from.
 #[derive(Debug)]

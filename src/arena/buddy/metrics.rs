@@ -69,7 +69,7 @@ impl BuddyArena {
             frozen: handle.frozen(),
             spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
-            bytes_live: blocks.live_units() as usize * handle.slot_bytes,
+            bytes_live: blocks.live_min_blocks() as usize * handle.slot_bytes,
             splits,
             coalesces,
             largest_free_block: blocks

@@ -10,6 +10,7 @@ use super::builder::BuddyArenaBuilder;
 use crate::arena::alloc_error::AllocError;
 use crate::arena::wait_policy::{BuddyWaiter, NotifyWaiters, wait_under};
 use crate::buffer::Buffer;
+use crate::lease::WaitForSlot;
 use crate::region::BuildError;
 use crate::sync::Arc;
 
@@ -134,10 +135,10 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self, len: NonZeroUsize, order: u32) -> Buffer {
-        let place = self.arena.handle().join_queue(order);
+        let wait = WaitForSlot::join(self.arena.handle(), order);
         match self.arena.claim(len, order) {
             Some(buffer) => buffer,
-            None => self.arena.buffer_of(place.await, len, order),
+            None => self.arena.buffer_of(wait.await, len, order),
         }
     }
 }

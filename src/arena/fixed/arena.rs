@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::alloc_error::AllocError;
 use crate::buffer::Buffer;
-use crate::lease::{Handle, Lease};
+use crate::lease::{Handle, Lease, WaitForSlot};
 use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
@@ -132,9 +132,8 @@ impl FixedArena {
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let place = self.handle.join_queue(0);
-        let found =
-            self.claim().or_else(|| place.wait(deadline).map(|lease| self.buffer_of(lease)));
+        let wait = WaitForSlot::join(&self.handle, 0);
+        let found = self.claim().or_else(|| wait.wait(deadline).map(|lease| self.buffer_of(lease)));
         found.ok_or_else(|| self.refuse())
     }
 

@@ -10,9 +10,8 @@ use std::num::NonZeroUsize;
 use super::arena::FixedArena;
 use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
 use crate::arena::unfaulted::Unfaulted;
-use crate::lease::Allocator;
 use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
-use crate::slots::{SLOTS_MAX, SlotBitmap};
+use crate::slots::{Allocator, SLOTS_MAX, SlotBitmap};
 
 /// A way to cut memory of the caller into slots.
 ///

@@ -8,6 +8,7 @@ use super::arena::FixedArena;
 use super::builder::FixedArenaBuilder;
 use crate::arena::wait_policy::{NotifyWaiters, Waiter, wait_under};
 use crate::buffer::Buffer;
+use crate::lease::WaitForSlot;
 use crate::region::BuildError;
 use crate::sync::Arc;
 
@@ -113,10 +114,10 @@ impl<W: Waiter> AsyncFixedArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self) -> Buffer {
-        let place = self.arena.handle().join_queue(0);
+        let wait = WaitForSlot::join(self.arena.handle(), 0);
         match self.arena.claim() {
             Some(buffer) => buffer,
-            None => self.arena.buffer_of(place.await),
+            None => self.arena.buffer_of(wait.await),
         }
     }
 }

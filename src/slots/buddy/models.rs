@@ -1,27 +1,27 @@
-//! One model per race, as small as it shows. Run with
-//! `RUSTFLAGS="--cfg uring_arena_loom" cargo test --release --lib loom`.
+//! The models of the tree: one for each race, as small as it shows.
 
-use super::*;
-use crate::slots::FreeOutcome;
-use crate::sync::AtomicUsize;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use super::BuddyAllocator;
+use crate::slots::FreeOutcome;
+use crate::sync::{AtomicUsize, Ordering};
+
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    // A pass over the books is many accesses.
+    // A pass over the tree is many accesses.
     builder.max_branches = 20_000;
     builder.check(body);
 }
 
-fn free(map: &BuddyAllocator, first: u32, order: u32) -> FreeOutcome {
-    let (word, step) = map.prepare_free(first, order);
-    free_block(word, step)
+fn free(buddy: &BuddyAllocator, first: u32, order: u32) -> FreeOutcome {
+    let (word, free) = buddy.prepare_free(first, order);
+    free.free(word)
 }
 
-/// Two rows under one node: the smallest tree in which a word changes hands.
+/// Two rows below one node: the smallest tree in which a word splits and merges.
 const TWO_ROWS: u32 = 6;
 /// A block in a row, a whole row, and both rows.
 const HALF_ROW: u32 = 4;
@@ -30,15 +30,15 @@ const ROW: u32 = 5;
 #[test]
 fn claim_of_all_against_the_frees_of_two_neighbours() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
-        let [left, right] = [0, 1].map(|_| map.claim(HALF_ROW).unwrap());
+        let buddy = Arc::new(BuddyAllocator::new(ROW).unwrap());
+        let [left, right] = [0, 1].map(|_| buddy.claim(HALF_ROW).unwrap());
         let frees = [left, right].map(|first| {
-            let map = map.clone();
-            thread::spawn(move || free(&map, first, HALF_ROW))
+            let buddy = buddy.clone();
+            thread::spawn(move || free(&buddy, first, HALF_ROW))
         });
-        let early = map.claim(ROW);
+        let early = buddy.claim(ROW);
         let _ = frees.map(|thread| assert_eq!(thread.join().unwrap(), FreeOutcome::Done));
-        let whole = early.or_else(|| map.claim(ROW));
+        let whole = early.or_else(|| buddy.claim(ROW));
         assert_eq!(whole, Some(0), "two buddies freed at once are one block");
     });
 }
@@ -46,24 +46,24 @@ fn claim_of_all_against_the_frees_of_two_neighbours() {
 #[test]
 fn claim_over_two_rows_against_the_last_free_in_one() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let first = map.claim(HALF_ROW).unwrap();
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let first = buddy.claim(HALF_ROW).unwrap();
+        let other = buddy.clone();
         let thread = thread::spawn(move || free(&other, first, HALF_ROW));
-        let early = map.claim(TWO_ROWS);
-        thread.join().unwrap();
-        assert_eq!(early.or_else(|| map.claim(TWO_ROWS)), Some(0));
+        let early = buddy.claim(TWO_ROWS);
+        let _ = thread.join().unwrap();
+        assert_eq!(early.or_else(|| buddy.claim(TWO_ROWS)), Some(0));
     });
 }
 
 #[test]
 fn two_claims_of_one_block() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
-        let _half = map.claim(HALF_ROW).unwrap();
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(ROW).unwrap());
+        let _half = buddy.claim(HALF_ROW).unwrap();
+        let other = buddy.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW).is_some());
-        let mine = map.claim(HALF_ROW).is_some();
+        let mine = buddy.claim(HALF_ROW).is_some();
         let theirs = thread.join().unwrap();
         assert!(mine ^ theirs, "exactly one gets the last block");
     });
@@ -72,54 +72,54 @@ fn two_claims_of_one_block() {
 #[test]
 fn a_claim_over_two_rows_against_a_claim_in_one() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        // One row is open and empty: it can go either way.
-        let first = map.claim(0).unwrap();
-        let _ = free(&map, first, 0);
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        // One row is split and empty: it can go either way.
+        let first = buddy.claim(0).unwrap();
+        let _ = free(&buddy, first, 0);
+        let other = buddy.clone();
         let thread = thread::spawn(move || other.claim(0).is_some());
-        let large = map.claim(TWO_ROWS).is_some();
+        let large = buddy.claim(TWO_ROWS).is_some();
         let small = thread.join().unwrap();
         assert!(large ^ small, "large {large}, small {small}");
     });
 }
 
 #[test]
-fn two_claims_hand_down_the_same_row() {
+fn two_claims_split_the_same_row() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let _taken = map.claim(ROW).unwrap();
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let _taken = buddy.claim(ROW).unwrap();
+        let other = buddy.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
-        let mine = map.claim(HALF_ROW).expect("half of the free row");
+        let mine = buddy.claim(HALF_ROW).expect("half of the free row");
         let theirs = thread.join().unwrap().expect("the other half");
         assert_ne!(mine, theirs);
     });
 }
 
 #[test]
-fn a_row_handed_down_against_a_row_claimed_whole() {
+fn a_split_row_against_a_row_claimed_whole() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let unit = map.claim(0).unwrap();
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let first = buddy.claim(0).unwrap();
+        let other = buddy.clone();
         let thread = thread::spawn(move || other.claim(HALF_ROW));
-        let row = map.claim(ROW).expect("one row is free");
+        let row = buddy.claim(ROW).expect("one row is free");
         let half = thread.join().unwrap().expect("half a row is free in the other");
         assert_eq!(row / 32, 1 - half / 32);
-        assert_ne!(unit / 16, half / 16);
+        assert_ne!(first / 16, half / 16);
     });
 }
 
 #[test]
-fn two_claims_over_two_rows_take_the_same_row_back() {
+fn two_claims_over_two_rows_merge_the_same_row() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let first = map.claim(0).unwrap();
-        let _ = free(&map, first, 0);
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let first = buddy.claim(0).unwrap();
+        let _ = free(&buddy, first, 0);
+        let other = buddy.clone();
         let thread = thread::spawn(move || other.claim(TWO_ROWS).is_some());
-        let mine = map.claim(TWO_ROWS).is_some();
+        let mine = buddy.claim(TWO_ROWS).is_some();
         assert!(mine ^ thread.join().unwrap());
     });
 }
@@ -127,38 +127,38 @@ fn two_claims_over_two_rows_take_the_same_row_back() {
 #[test]
 fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let first = map.claim(0).unwrap();
-        let _ = free(&map, first, 0);
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let first = buddy.claim(0).unwrap();
+        let _ = free(&buddy, first, 0);
+        let other = buddy.clone();
         let thread = thread::spawn(move || {
             if let Some(first) = other.claim(0) {
                 let _ = free(&other, first, 0);
             }
         });
-        if let Some(first) = map.claim(TWO_ROWS) {
-            let _ = free(&map, first, TWO_ROWS);
+        if let Some(first) = buddy.claim(TWO_ROWS) {
+            let _ = free(&buddy, first, TWO_ROWS);
         }
         thread.join().unwrap();
-        assert_eq!(map.claim(TWO_ROWS), Some(0));
+        assert_eq!(buddy.claim(TWO_ROWS), Some(0));
     });
 }
 
-/// One half row is free at every instant, but not the same one: a pass that reads the rows one
+/// Half a row is free at every instant, but not always the same half: a pass that reads the rows one
 /// after the other can miss it, and must not refuse.
 #[test]
-fn a_hole_that_moves_against_the_pass_is_found() {
+fn a_hole_that_moves_is_found() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let held: [u32; 3] = std::array::from_fn(|_| map.claim(HALF_ROW).unwrap());
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let held: [u32; 3] = std::array::from_fn(|_| buddy.claim(HALF_ROW).unwrap());
         let full = held[0] / 32;
         assert_eq!(held[1] / 32, full, "two halves fill the first row");
-        let other = map.clone();
+        let other = buddy.clone();
         let thread = thread::spawn(move || {
             let _ = free(&other, held[0], HALF_ROW);
-            other.claim_in(1 - full, other.levels.order(HALF_ROW));
+            other.tree.claim_in(1 - full, other.tree.levels.order(HALF_ROW));
         });
-        map.search_all(0, HALF_ROW).expect("there was a hole at every instant");
+        buddy.search_exhaustively(0, HALF_ROW).expect("there was a hole at every instant");
         thread.join().unwrap();
     });
 }
@@ -173,20 +173,20 @@ fn closing_against_the_last_frees_of_two_words() {
     closing_against_frees([HALF_ROW, ROW], 2);
 }
 
-/// Whoever brings the count to zero gives the memory back, once, and after every other free.
+/// The thread that brings the count to zero frees the memory, once, and after every other free.
 fn closing_against_frees(orders: [u32; 2], words: usize) {
     model(3, move || {
-        let map = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
-        let blocks = orders.map(|order| (map.claim(order).unwrap(), order));
+        let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());
+        let blocks = orders.map(|order| (buddy.claim(order).unwrap(), order));
         // Each drained word counts one down; the closing adds as many as it found in use.
         let pending = Arc::new(AtomicUsize::new(0));
         let memory = Arc::new(UnsafeCell::new([0u8; 2]));
         let frees = [0, 1].map(|number| {
-            let (map, pending, memory) = (map.clone(), pending.clone(), memory.clone());
+            let (buddy, pending, memory) = (buddy.clone(), pending.clone(), memory.clone());
             thread::spawn(move || {
                 let (first, order) = blocks[number];
                 memory.with(|_| ());
-                if free(&map, first, order) != FreeOutcome::ArenaDrained {
+                if free(&buddy, first, order) != FreeOutcome::ArenaDrained {
                     return;
                 }
                 // AcqRel: pairs with the other frees' and the closing's.
@@ -195,7 +195,7 @@ fn closing_against_frees(orders: [u32; 2], words: usize) {
                 }
             })
         });
-        let in_use = map.word_count() - map.close();
+        let in_use = buddy.word_count() - buddy.close();
         assert!(in_use <= words);
         // Frees that drained before the count was added have taken it below zero, which wraps.
         if pending.fetch_add(in_use, Ordering::AcqRel).wrapping_add(in_use) == 0 {
@@ -209,16 +209,13 @@ fn closing_against_frees(orders: [u32; 2], words: usize) {
 #[test]
 fn a_free_and_a_waiter_do_not_miss_each_other() {
     model(3, || {
-        let map = Arc::new(BuddyAllocator::new(ROW).unwrap());
-        let first = map.claim(ROW).unwrap();
-        let other = map.clone();
+        let buddy = Arc::new(BuddyAllocator::new(ROW).unwrap());
+        let first = buddy.claim(ROW).unwrap();
+        let other = buddy.clone();
         let thread = thread::spawn(move || free(&other, first, ROW));
-        map.set_waiters();
-        let served = map.claim(ROW).is_some();
+        buddy.set_waiters_flags();
+        let served = buddy.claim(ROW).is_some();
         let freed = thread.join().unwrap();
-        assert!(
-            served ^ (freed == FreeOutcome::HasWaiters),
-            "served, or the free was told to wake"
-        );
+        assert!(served ^ (freed == FreeOutcome::HasWaiters), "served, or the free must wake");
     });
 }

@@ -1,18 +1,20 @@
-//! One model per race of ownership and lifetime, named after it, over the code that ships.
+//! The models of ownership: one for each race of a lease, of its bytes, and of the end of an arena,
+//! named after it, over the code that ships.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BufMut;
+use loom::future::block_on;
 use loom::thread;
 
+use super::{Lease, WaitForSlot};
 use crate::sync::set_thread_index;
 use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
 
-/// Says that the memory came home by counting; outside of the model, so that each run starts at
-/// zero.
+/// Counts that the memory was given back; outside of the model, so that each run starts at zero.
 struct Count(&'static AtomicUsize);
 
 // SAFETY: the memory is static; only a number changes.
@@ -24,7 +26,7 @@ unsafe impl Dealloc for Count {
 
 /// Runs `body` in every order of its threads with an arena of `slots` slots, and asserts that the
 /// memory was given back once at the end of each.
-pub(super) fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
+fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
     let freed: &'static AtomicUsize = Box::leak(Box::default());
     let memory = Box::leak(vec![0u8; slots * SLOT_BYTES].into_boxed_slice());
     let (start, len) = (memory.as_mut_ptr().expose_provenance(), memory.len());
@@ -54,7 +56,7 @@ fn bytes(arena: &FixedArena) -> ArenaBytes {
 }
 
 #[test]
-fn loom_handle_drop_against_last_frees() {
+fn the_last_handle_against_the_last_frees() {
     // 33 slots are two words; a buffer in each.
     model(33, |arena| {
         let mut held: Vec<Buffer> = (0..33).map(|_| arena.allocate().unwrap()).collect();
@@ -70,7 +72,7 @@ fn loom_handle_drop_against_last_frees() {
 }
 
 #[test]
-fn loom_two_last_frees() {
+fn two_last_frees_of_a_closed_arena() {
     model(2, |arena| {
         let (one, two) = (filled(&arena, 1), filled(&arena, 2));
         drop(arena);
@@ -81,7 +83,7 @@ fn loom_two_last_frees() {
 }
 
 #[test]
-fn loom_last_handle_against_claim_and_free_on_another() {
+fn the_last_handle_against_a_claim_and_free() {
     model(1, |arena| {
         let other = arena.clone();
         let thread = thread::spawn(move || {
@@ -94,7 +96,7 @@ fn loom_last_handle_against_claim_and_free_on_another() {
 }
 
 #[test]
-fn loom_free_against_claim_of_the_same_slot() {
+fn a_free_against_a_claim_of_the_same_slot() {
     model(1, |arena| {
         let held = bytes(&arena);
         let other = arena.clone();
@@ -112,7 +114,7 @@ fn loom_free_against_claim_of_the_same_slot() {
 }
 
 #[test]
-fn loom_arena_bytes_clone_against_last_drop() {
+fn a_clone_of_bytes_against_the_last_drop() {
     model(1, |arena| {
         let mine = bytes(&arena);
         let theirs = mine.clone();
@@ -129,7 +131,7 @@ fn loom_arena_bytes_clone_against_last_drop() {
 }
 
 #[test]
-fn loom_buffer_again_against_drop_of_the_other_owner() {
+fn a_thaw_against_the_drop_of_the_other_owner() {
     model(1, |arena| {
         let mine = bytes(&arena);
         let theirs = mine.clone();
@@ -143,5 +145,74 @@ fn loom_buffer_again_against_drop_of_the_other_owner() {
         }
         thread.join().unwrap();
         drop(arena);
+    });
+}
+
+fn claim(arena: &FixedArena) -> Option<Lease> {
+    let (lease, _) = arena.handle().claim_slot()?;
+    Some(lease)
+}
+
+/// Claims as a task does.
+fn claim_waiting(arena: &FixedArena) -> Lease {
+    claim(arena).unwrap_or_else(|| {
+        let wait = WaitForSlot::join(arena.handle(), 0);
+        claim(arena).unwrap_or_else(|| block_on(wait))
+    })
+}
+
+#[test]
+fn a_lease_that_waits_against_a_free() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let waiter = arena.clone();
+        let thread = thread::spawn(move || drop(claim_waiting(&waiter)));
+        drop(held);
+        thread.join().unwrap();
+    });
+}
+
+/// A ring and a task wait for one slot: the ring is handed the slot, whatever a newcomer does.
+#[test]
+fn a_ring_and_a_task_wait_for_one_slot() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let ring = WaitForSlot::join(arena.handle(), 0);
+        let waiter = arena.clone();
+        let task = thread::spawn(move || drop(claim_waiting(&waiter)));
+        let freeing = thread::spawn(move || drop(held));
+        let posted = block_on(ring);
+        assert!(claim(&arena).is_none(), "the slot is the ring's");
+        drop(posted);
+        task.join().unwrap();
+        freeing.join().unwrap();
+    });
+}
+
+/// The flag is still set when nobody waits any more, and the last handle goes while slots are
+/// freed.
+#[test]
+fn the_last_handle_against_frees_with_a_stale_flag() {
+    model(2, |arena| {
+        let (first, second) = (claim(&arena).unwrap(), claim(&arena).unwrap());
+        drop(WaitForSlot::join(arena.handle(), 0));
+        let freeing = thread::spawn(move || drop(first));
+        let other = thread::spawn(move || drop(second));
+        drop(arena);
+        freeing.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+/// A waiter's own handle is the last one: the waiter leaves while the slot is on its way.
+#[test]
+fn the_last_handle_of_a_waiter_against_its_grant() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let wait = WaitForSlot::join(arena.handle(), 0);
+        drop(arena);
+        let freeing = thread::spawn(move || drop(held));
+        drop(wait);
+        freeing.join().unwrap();
     });
 }
