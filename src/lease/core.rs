@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 use super::header::{self, Header, HeaderLine};
 #[cfg(not(uring_arena_loom))]
 use super::registry::{self, Entry};
-use crate::error::BuildError;
+use crate::region::BuildError;
 use crate::region::Region;
 use crate::slots::Allocator;
 use crate::sync::{AtomicU64, AtomicUsize};

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use super::core::{Core, CoreOptions};
 use super::header::ZERO;
 use super::lifetime;
-use crate::error::BuildError;
+use crate::region::BuildError;
 use crate::region::Region;
 use crate::sync::Ordering;
 

@@ -1,28 +1,24 @@
-//! The fixed arena: equal slots.
+//! The fixed arena: claims of equal slots.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
-use super::FixedArenaBuilder;
-use super::fixed_builder::Shape;
+use crate::arena::alloc_error::AllocError;
 use crate::buffer::Buffer;
-use crate::error::AllocError;
-use crate::lease::{Handle, Lease};
+use crate::lease::{Handle, Lease, WaitForSlot};
 use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
 ///
-/// A slot's index is also its registered-buffer index and its provided-buffer id. Claiming and
-/// freeing are a handful of instructions and one uncontended atomic each, on any thread; N slots
+/// The index of a slot is also its registered-buffer index and its provided-buffer id. A claim and
+/// a free are a handful of instructions and one uncontended atomic each, on any thread; N slots
 /// serve exactly N claims. The memory lives until the last handle, buffer and byte is gone.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use bytes::BufMut;
 /// use uring_arena::FixedArena;
 ///
-/// let (count, bytes) = (NonZeroUsize::new(1024).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+/// let arena = FixedArena::with_sizes(1024, 4096).alignment(4096).build()?;
 /// let mut buffer = arena.allocate()?;
 /// buffer.put_slice(b"hello");
 /// let bytes = buffer.freeze();
@@ -35,45 +31,17 @@ pub struct FixedArena {
     handle: Handle,
 }
 
-/// Where a slice lies in an arena: see [`FixedArena::locate`].
+/// The place of a slice in an arena: see [`FixedArena::locate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Location {
-    /// The slot that holds the first byte.
+    /// The index of the slot that holds the first byte.
     pub slot_index: u32,
-    /// Bytes from the start of that slot to the first byte.
+    /// The distance in bytes from the start of that slot to the first byte.
     pub offset: usize,
 }
 
 impl FixedArena {
-    /// Begins an arena of `slot_count` slots of `slot_capacity` bytes each, rounded up to the
-    /// alignment.
-    pub fn with_slot_capacity(
-        slot_count: NonZeroUsize,
-        slot_capacity: NonZeroUsize,
-    ) -> FixedArenaBuilder {
-        FixedArenaBuilder::new(Shape::Slots { count: slot_count, bytes: slot_capacity })
-    }
-
-    /// Begins an arena of `slot_count` slots that share `arena_capacity` bytes: each holds its
-    /// part, rounded up, then up to the alignment.
-    ///
-    /// ```
-    /// use std::num::NonZeroUsize;
-    /// use uring_arena::FixedArena;
-    ///
-    /// let (count, bytes) = (NonZeroUsize::new(3).unwrap(), NonZeroUsize::new(1000).unwrap());
-    /// let arena = FixedArena::with_arena_capacity(count, bytes).alignment(64).build()?;
-    /// assert_eq!(arena.slot_capacity(), 384);
-    /// # Ok::<(), uring_arena::BuildError>(())
-    /// ```
-    pub fn with_arena_capacity(
-        slot_count: NonZeroUsize,
-        arena_capacity: NonZeroUsize,
-    ) -> FixedArenaBuilder {
-        FixedArenaBuilder::new(Shape::Total { count: slot_count, bytes: arena_capacity })
-    }
-
     pub(super) fn from_handle(handle: Handle) -> FixedArena {
         FixedArena { handle }
     }
@@ -90,10 +58,9 @@ impl FixedArena {
     /// [`AllocError::ArenaFull`] if, at some instant during the call, no slot was free.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use uring_arena::{AllocError, FixedArena};
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// use uring_arena::{AllocError, FixedArena};
+    ///
+    /// let arena = FixedArena::new(1, 64)?;
     /// let buffer = arena.allocate()?;
     /// assert_eq!(arena.allocate().unwrap_err(), AllocError::ArenaFull);
     /// drop(buffer);
@@ -110,23 +77,22 @@ impl FixedArena {
         }
     }
 
-    /// As [`allocate`](Self::allocate), for who will wait: finding nothing counts as no failure.
-    #[inline(always)] // see `FixedArena::allocate`
+    /// Claims a slot, for a caller that waits if there is none: that counts as no failure.
+    #[inline(always)] // see `allocate`
     pub(super) fn claim(&self) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_slot()?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
 
-    /// Claims up to `count` slots in one go and hands each to `each`; returns how many there were.
+    /// Claims up to `count` slots in one go and hands each to `each`; returns their number.
     ///
-    /// Fewer than `count` only if no further slot was free. Several slots of one word of the books
-    /// cost one atomic, so this is the way to refill a ring.
+    /// The number is less than `count` only if no further slot was free. Up to 32 neighbouring slots
+    /// cost one atomic together, so this is the way to refill a ring.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use uring_arena::FixedArena;
-    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::new(8, 64)?;
     /// let mut buffers = Vec::new();
     /// assert_eq!(arena.allocate_many(32, |buffer| buffers.push(buffer)), 8);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -137,30 +103,63 @@ impl FixedArena {
         })
     }
 
-    /// The buffer of a slot that was kept for the caller while it waited.
+    /// Claims a slot, and blocks this thread for at most `timeout` until one comes back.
+    ///
+    /// Waiting threads, tasks and rings are served in order of arrival, and no newcomer takes a
+    /// slot while one of them waits. A wait that ends in time does not count as a failed
+    /// allocation.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::ArenaFull`] if no slot came back in time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use uring_arena::{AllocError, FixedArena};
+    ///
+    /// let arena = FixedArena::new(1, 64)?;
+    /// let held = arena.allocate()?;
+    /// let refused = arena.allocate_timeout(Duration::from_millis(1));
+    /// assert_eq!(refused.unwrap_err(), AllocError::ArenaFull);
+    /// let other = std::thread::spawn(move || drop(held));
+    /// let buffer = arena.allocate_timeout(Duration::from_secs(10))?;
+    /// # other.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn allocate_timeout(&self, timeout: Duration) -> Result<Buffer, AllocError> {
+        if let Some(buffer) = self.claim() {
+            return Ok(buffer);
+        }
+        // A timeout beyond the clock's range is none.
+        let deadline = Instant::now().checked_add(timeout);
+        let wait = WaitForSlot::join(&self.handle, 0);
+        let found = self.claim().or_else(|| wait.wait(deadline).map(|lease| self.buffer_of(lease)));
+        found.ok_or_else(|| self.refuse())
+    }
+
+    /// Returns the buffer of a slot that was granted to the caller while it waited.
     pub(super) fn buffer_of(&self, lease: Lease) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.handle.slot_bytes)
     }
 
     #[cold]
-    pub(super) fn refuse(&self) -> AllocError {
+    fn refuse(&self) -> AllocError {
         // Relaxed: a counter.
         self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
         AllocError::ArenaFull
     }
 
-    /// Which slot a slice lies in, and how far from its start. `None` if the slice is not of this
-    /// arena, or is empty, or spans slots.
+    /// Finds the slot that a slice lies in, and its distance from the start of that slot.
     ///
-    /// Finds the slot of a frozen `Bytes`, so that it can be sent or written from there.
+    /// Returns `None` if the slice is empty, spans slots, or is not of this arena. So the slot of a
+    /// frozen `Bytes` is found, to send or write the bytes from there.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
-    /// # use uring_arena::FixedArena;
-    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::new(8, 64)?;
     /// let mut buffer = arena.allocate()?;
     /// let slot_index = buffer.slot_index();
     /// buffer.put_slice(b"0123456789");
@@ -182,12 +181,24 @@ impl FixedArena {
         Some(Location { slot_index: slot as u32, offset: distance % slot_bytes })
     }
 
-    /// Number of slots.
+    /// Returns the number of slots.
+    ///
+    /// ```
+    /// let arena = uring_arena::FixedArena::new(8, 4096)?;
+    /// assert_eq!((arena.slot_count(), arena.slot_capacity()), (8, 4096));
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
     pub fn slot_count(&self) -> usize {
         self.handle.allocator.slots().slot_count()
     }
 
-    /// Bytes in each slot.
+    /// Returns the number of bytes in each slot.
+    ///
+    /// ```
+    /// let arena = uring_arena::FixedArena::with_sizes(8, 5000).alignment(4096).build()?;
+    /// assert_eq!(arena.slot_capacity(), 8192);
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
     pub fn slot_capacity(&self) -> usize {
         self.handle.slot_bytes
     }

@@ -1,22 +1,26 @@
-//! The bytes of an arena, whoever they come from.
+//! A region: the bytes of an arena, from the system or from the caller.
 //!
 //! # Safety
 //!
-//! Unsafe here: giving the memory back, and touching its pages. A `Region` never makes a reference
-//! to its bytes; who owns which of them is the business of `slots` and `lease`.
+//! Unsafe here: giving the memory back, touching its pages, and zeroing bytes for their owner. A
+//! `Region` never makes a reference to its bytes; the folders `slots` and `lease` decide about the
+//! ownership of each byte.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use super::{Backing, Dealloc, Request};
-use crate::error::BuildError;
+use super::build_error::BuildError;
+use super::dealloc::Dealloc;
+#[cfg(target_os = "linux")]
+use super::mapping::{Mapping, populate, system_page_bytes};
+use super::options::{Backing, PageSize, RegionOptions};
 
-/// One run of memory that lives as long as this value.
-///
-/// Invariants: 1. `start..start + len` is readable and writable until `drop`. 2. Nothing but the
-/// arena uses it meanwhile.
-/// 3. Where `known_zero` says so, every byte was zero when the region was made.
+/// A run of memory that lives as long as this value.
+// Invariants:
+// 1. `start..start + len` is readable and writable until `drop`.
+// 2. Nothing but the arena uses that memory meanwhile.
+// 3. If `known_zero` is set, every byte was zero when the region was made.
 pub(crate) struct Region {
     start: NonNull<u8>,
     len: usize,
@@ -24,10 +28,11 @@ pub(crate) struct Region {
     source: Source,
 }
 
+/// The origin of a region's memory, with the means to give it back.
 enum Source {
     #[cfg(target_os = "linux")]
     Mapped {
-        _mapping: super::mapping::Mapping,
+        _mapping: Mapping,
     },
     Heap(Layout),
     Caller {
@@ -36,41 +41,36 @@ enum Source {
     },
 }
 
-/// Calls the caller's `Dealloc`; boxed once, so that the region has no type parameter.
+/// A call of the caller's `Dealloc`; boxed once, so that the region has no type parameter.
 type GiveBack = Box<dyn FnOnce(*mut u8, usize) + Send + Sync>;
 
 // SAFETY: the region is memory of the process that any thread may use or give back (`Dealloc` is
-// Send + Sync), and the type gives out addresses only; who may use the bytes behind them is decided
-// by the leases.
+// Send + Sync). The type gives out addresses only; the leases decide about the bytes behind them.
 unsafe impl Send for Region {}
 // SAFETY: as above: a shared reference gives only addresses and numbers.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Gets `len` bytes starting on a multiple of `alignment` (a power of two) from the system.
+    /// Gets `len` bytes from the system, starting on a multiple of `alignment`, a power of two.
     pub(crate) fn new(
         len: usize,
         alignment: usize,
-        request: &Request,
+        options: &RegionOptions,
     ) -> Result<Region, BuildError> {
         debug_assert!(len > 0 && alignment.is_power_of_two());
-        if request.backing == Backing::Heap {
+        if options.backing == Backing::Heap {
             return Region::from_heap(len, alignment);
         }
         #[cfg(target_os = "linux")]
         {
-            let mapping = super::mapping::Mapping::new(len, alignment, request)?;
+            let mapping = Mapping::new(len, alignment, options)?;
             let start = mapping.start();
-            Ok(Region {
-                start,
-                len,
-                known_zero: true,
-                source: Source::Mapped { _mapping: mapping },
-            })
+            let source = Source::Mapped { _mapping: mapping };
+            Ok(Region { start, len, known_zero: true, source })
         }
         #[cfg(not(target_os = "linux"))]
-        match request {
-            Request {
+        match options {
+            RegionOptions {
                 backing: Backing::Anonymous,
                 numa_node: None,
                 keep_from_children: false,
@@ -92,12 +92,12 @@ impl Region {
         Ok(Region { start, len, known_zero: true, source: Source::Heap(layout) })
     }
 
-    /// Takes over memory of the caller's: `usable` bytes of the `len` at `start`.
+    /// Takes over memory of the caller: the first `usable` bytes of the `len` at `start`.
     ///
     /// # Safety
     ///
-    /// `start..start + len` is readable and writable and used by nobody else until `dealloc` is
-    /// called with it, and `usable <= len`.
+    /// `start..start + len` is readable and writable, and nothing else uses it, until `dealloc` is
+    /// called with it. `usable` is at most `len`.
     pub(crate) unsafe fn from_caller(
         start: NonNull<u8>,
         usable: usize,
@@ -106,15 +106,11 @@ impl Region {
     ) -> Region {
         debug_assert!(usable <= len);
         let give_back: GiveBack = Box::new(move |start, len| {
-            // SAFETY: called once, by `drop`, with what the caller gave, when no lease is left.
+            // SAFETY: called once, by `drop`, with the caller's own values, when no lease is left.
             unsafe { dealloc.dealloc(start, len) }
         });
-        Region {
-            start,
-            len: usable,
-            known_zero: false,
-            source: Source::Caller { give_back: Some(give_back), len },
-        }
+        let source = Source::Caller { give_back: Some(give_back), len };
+        Region { start, len: usable, known_zero: false, source }
     }
 
     #[inline]
@@ -133,26 +129,30 @@ impl Region {
         address.wrapping_sub(self.start.addr().get()) < self.len
     }
 
-    /// True if every byte was zero when the region was made.
+    /// Returns true if every byte was zero when the region was made.
     pub(crate) fn known_zero(&self) -> bool {
         self.known_zero
     }
 
     /// Makes every page present: by one kernel call where there is one, by touching otherwise.
     ///
-    /// For a region that no lease exists of yet: touching writes to it, and keeps what it finds.
-    pub(crate) fn fault_pages(&self, page_bytes: usize) {
+    /// Only for a region without any lease yet: touching writes back the value that it reads.
+    pub(crate) fn fault_pages(&self, page_size: PageSize) {
+        let system_bytes = system_page_bytes();
+        let page_bytes = match page_size {
+            PageSize::Unknown => return,
+            PageSize::Auto => system_bytes,
+            PageSize::Size(bytes) => bytes.get(),
+        };
         #[cfg(target_os = "linux")]
-        if page_bytes <= super::page::system_page_bytes()
-            && super::mapping::populate(self.start, self.len)
-        {
+        if page_bytes <= system_bytes && populate(self.start, self.len) {
             return;
         }
         let mut offset = 0;
         while offset < self.len {
             self.touch(offset);
-            // To the next page boundary, so that the last page is reached wherever the region
-            // starts.
+            // To the next page boundary: so the last page is reached even if the region does not
+            // start on a page.
             let address = self.start.addr().get() + offset;
             offset += page_bytes - address % page_bytes;
         }
@@ -162,9 +162,9 @@ impl Region {
         debug_assert!(offset < self.len);
         // SAFETY: `offset < len` (invariant 1).
         let byte = unsafe { self.start.add(offset) };
-        // SAFETY: in the region, and nobody else uses it yet (the caller's promise).
+        // SAFETY: in the region, and nothing else uses it yet (the caller's promise).
         let value = unsafe { byte.read_volatile() };
-        // SAFETY: as above; writes back what was there.
+        // SAFETY: as above; the value is the one that was there.
         unsafe { byte.write_volatile(value) };
     }
 }
@@ -192,4 +192,35 @@ impl std::fmt::Debug for Region {
             .field("len", &self.len)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the smallest size of a page in bytes that any system has.
+#[cfg(not(target_os = "linux"))]
+fn system_page_bytes() -> usize {
+    4096
+}
+
+/// Zeroes `len` bytes from `start`, in a way that the optimiser cannot leave out.
+///
+/// # Safety
+///
+/// The bytes lie in one live allocation, and the caller alone owns them.
+pub(crate) unsafe fn scrub(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { start.as_ptr().write_bytes(0, len) };
+    keep_writes(start);
+}
+
+/// Makes all writes before it observable: the compiler must assume that the block reads the memory.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+fn keep_writes(start: NonNull<u8>) {
+    // SAFETY: the block is empty; without `nomem` it counts as a read of all memory.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) start.as_ptr(), options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+fn keep_writes(start: NonNull<u8>) {
+    std::hint::black_box(start);
 }

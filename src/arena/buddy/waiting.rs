@@ -5,37 +5,39 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 
-use super::waiter::wait_under;
-use super::{BuddyArena, BuddyArenaBuilder, BuddyWaiter, NotifyWaiters};
+use super::arena::{BuddyArena, at_least_one};
+use super::builder::BuddyArenaBuilder;
+use crate::arena::alloc_error::AllocError;
+use crate::arena::wait_policy::{BuddyWaiter, NotifyWaiters, wait_under};
 use crate::buffer::Buffer;
-use crate::error::{AllocError, BuildError};
 use crate::lease::WaitForSlot;
+use crate::region::BuildError;
 use crate::sync::Arc;
 
 /// A [`BuddyArena`] whose claims can wait, on any executor.
 ///
-/// Everything else is the plain arena's, through `Deref`; claims that do not wait
-/// ([`BuddyArena::allocate`]) mix freely with those that do.
+/// Everything else is the plain arena's, through `Deref`. Claims that do not wait
+/// ([`BuddyArena::allocate`]) mix freely with claims that do.
 ///
-/// A block that comes back serves, in order of arrival, every waiter that it can: many small ones,
-/// or one larger than itself if it merged. One that cannot be served yet does not stop those behind
-/// it; and small ones do not pass over a larger one for ever: after a few frees, memory that comes
-/// back in one place of its size is held for it, at most half of the arena. A request for the whole
-/// arena waits until nothing is in use. A wait that is dropped, also after its wake, hands on what
-/// it had.
+/// * A block that is freed serves, in order of arrival, every waiter that it can: many small ones,
+///   or one larger than itself if it merged.
+/// * A waiter that cannot be served yet does not stop those behind it.
+/// * Small requests do not bypass a larger one for ever. After a few frees, memory that is freed in
+///   one aligned range of its size is reserved for it, at most half of the arena.
+/// * A request for the whole arena waits until nothing is in use.
+/// * A wait that is dropped, also after its wake, hands its memory on.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
-/// use uring_arena::{AllocError, BuddyArena, BuddyGeometry};
+/// use uring_arena::{AllocError, BuddyArena};
 ///
-/// let bytes = |n| NonZeroUsize::new(n).unwrap();
-/// let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(65536), bytes(1024))?).build_async()?;
+/// let arena = BuddyArena::with_sizes(65536, 1024).build_async()?;
 /// # futures::executor::block_on(async {
-/// let whole = arena.allocate_async(bytes(65536)).await?;
-/// let waiting = arena.allocate_async(bytes(5000));
+/// let whole = arena.allocate_bytes_async(65536).await?;
+/// let waiting = arena.allocate_bytes_async(5000);
 /// std::thread::spawn(move || drop(whole));
-/// assert_eq!(waiting.await?.capacity(), 8192);
-/// assert_eq!(arena.allocate_async(bytes(65537)).await.unwrap_err(), AllocError::RequestTooLarge);
+/// assert_eq!(waiting.await?.capacity(), 5000);
+/// let refused = arena.allocate_bytes_async(65537).await;
+/// assert_eq!(refused.unwrap_err(), AllocError::RequestTooLarge);
 /// # Ok::<(), AllocError>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,7 +49,10 @@ pub struct AsyncBuddyArena<W = NotifyWaiters> {
 }
 
 impl BuddyArenaBuilder {
-    /// Builds an arena whose claims can wait; the pages are present as by [`build`](Self::build).
+    /// Builds an arena whose claims can wait.
+    ///
+    /// The pages are present as by [`build`](Self::build). The example of [`AsyncBuddyArena`] shows
+    /// it.
     ///
     /// # Errors
     ///
@@ -58,7 +63,8 @@ impl BuddyArenaBuilder {
 
     /// Builds an arena whose claims wait under a wake policy of your own.
     ///
-    /// Its frees cost more than those of [`build_async`](Self::build_async): each tells the policy.
+    /// Each free calls the policy, so frees cost more than those of
+    /// [`build_async`](Self::build_async). The example of [`BuddyWaiter`] shows it.
     ///
     /// # Errors
     ///
@@ -68,20 +74,19 @@ impl BuddyArenaBuilder {
         waiters: W,
     ) -> Result<AsyncBuddyArena<W>, BuildError> {
         let policy = Arc::new(waiters);
-        let told = policy.clone();
-        self.set_hook(Box::new(move |order| told.wake(order as usize)));
+        let callback = policy.clone();
+        self.options.on_free = Some(Box::new(move |order| callback.wake(order as usize)));
         // The policy that comes with the crate is the arena's own queue.
-        let is_ours = (&*policy as &dyn Any).is::<NotifyWaiters>();
-        Ok(AsyncBuddyArena { arena: self.build()?, policy: (!is_ours).then_some(policy) })
+        let is_built_in = (&*policy as &dyn Any).is::<NotifyWaiters>();
+        Ok(AsyncBuddyArena { arena: self.build()?, policy: (!is_built_in).then_some(policy) })
     }
 }
 
 impl<W: BuddyWaiter> AsyncBuddyArena<W> {
     /// Claims the smallest block that holds `len` bytes, and waits for one if none is free.
-    /// Dropping the future ends the wait.
     ///
-    /// A claim that finds a block neither queues nor touches the heap. Waiting does not count as a
-    /// failed allocation.
+    /// Dropping the future ends the wait. A claim that finds a block neither queues nor touches the
+    /// heap. Waiting does not count as a failed allocation.
     ///
     /// # Errors
     ///
@@ -90,12 +95,10 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
-    /// # use uring_arena::{BuddyArena, BuddyGeometry};
-    /// # let bytes = |n| NonZeroUsize::new(n).unwrap();
-    /// # let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(65536), bytes(1024)).unwrap()).build_async().unwrap();
+    /// # let arena = uring_arena::BuddyArena::with_sizes(65536, 1024).build_async().unwrap();
     /// # futures::executor::block_on(async {
-    /// let buffer = arena.allocate_async(bytes(3000)).await?;
-    /// assert_eq!(buffer.capacity(), 4096);
+    /// let buffer = arena.allocate_async(NonZeroUsize::new(3000).unwrap()).await?;
+    /// assert_eq!(buffer.capacity(), 3000);
     /// # Ok::<(), uring_arena::AllocError>(())
     /// # }).unwrap();
     /// ```
@@ -108,6 +111,17 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
             Some(buffer) => Ok(buffer),
             None => Ok(self.wait(len, order).await),
         }
+    }
+
+    /// Claims a block, as [`allocate_async`](Self::allocate_async) does; a `len` of 0 counts as 1.
+    ///
+    /// The example of [`AsyncBuddyArena`] shows it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate_async`](Self::allocate_async).
+    pub async fn allocate_bytes_async(&self, len: usize) -> Result<Buffer, AllocError> {
+        self.allocate_async(at_least_one(len)).await
     }
 
     #[cold]
@@ -141,6 +155,13 @@ impl<W> Deref for AsyncBuddyArena<W> {
     #[inline]
     fn deref(&self) -> &BuddyArena {
         &self.arena
+    }
+}
+
+impl<W> From<AsyncBuddyArena<W>> for BuddyArena {
+    /// Gives the plain arena, for functions that take one by value.
+    fn from(arena: AsyncBuddyArena<W>) -> BuddyArena {
+        arena.arena
     }
 }
 

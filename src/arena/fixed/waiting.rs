@@ -4,37 +4,37 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 
-use super::waiter::wait_under;
-use super::{FixedArena, FixedArenaBuilder, NotifyWaiters, Waiter};
+use super::arena::FixedArena;
+use super::builder::FixedArenaBuilder;
+use crate::arena::wait_policy::{NotifyWaiters, Waiter, wait_under};
 use crate::buffer::Buffer;
-use crate::error::BuildError;
 use crate::lease::WaitForSlot;
+use crate::region::BuildError;
 use crate::sync::Arc;
 
 /// A [`FixedArena`] whose claims can wait, on any executor.
 ///
-/// Everything else is the plain arena's, through `Deref`; claims that do not wait
-/// ([`FixedArena::allocate`]) mix freely with those that do.
+/// Everything else is the plain arena's, through `Deref`. Claims that do not wait
+/// ([`FixedArena::allocate`]) mix freely with claims that do.
 ///
-/// Who waits is served in order of arrival: tasks here, threads in
-/// [`FixedArena::allocate_timeout`], starved rings. A slot that comes back while somebody sleeps is
-/// kept for the one that sleeps longest, and newcomers do not get it; so a waiter with `n` before
-/// it is served by the `n + 1`-th slot that comes back. A wait that is dropped, also after its
-/// wake, hands the slot on to the next. A woken task that is neither polled nor dropped keeps its
-/// slot from everybody.
+/// All waiters of an arena are served in order of arrival: tasks here, threads in
+/// [`FixedArena::allocate_timeout`], starved rings.
+///
+/// * A slot that is freed while there are waiters is granted to the first of them, and newcomers do
+///   not get it. So a waiter with `n` before it is served by the `n + 1`-th free.
+/// * A wait that is dropped, also after its wake, hands the slot on to the next waiter.
+/// * A woken task that is neither polled nor dropped keeps its slot from everybody.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use bytes::BufMut;
 /// use uring_arena::FixedArena;
 ///
-/// let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build_async()?;
+/// let arena = FixedArena::with_sizes(1, 64).build_async()?;
 /// # futures::executor::block_on(async {
 /// let mut first = arena.allocate_async().await;
 /// first.put_slice(b"hello");
 /// let waiting = arena.allocate_async();
-/// // The slot comes back when the last of its bytes is gone, on whatever thread that is.
+/// // The slot is free when the last of its bytes is dropped, on whatever thread that is.
 /// let sent = first.freeze();
 /// std::thread::spawn(move || drop(sent));
 /// let second = waiting.await;
@@ -49,7 +49,10 @@ pub struct AsyncFixedArena<W = NotifyWaiters> {
 }
 
 impl FixedArenaBuilder {
-    /// Builds an arena whose claims can wait; the pages are present as by [`build`](Self::build).
+    /// Builds an arena whose claims can wait.
+    ///
+    /// The pages are present as by [`build`](Self::build). The example of [`AsyncFixedArena`] shows
+    /// it.
     ///
     /// # Errors
     ///
@@ -60,7 +63,8 @@ impl FixedArenaBuilder {
 
     /// Builds an arena whose claims wait under a wake policy of your own.
     ///
-    /// Its frees cost more than those of [`build_async`](Self::build_async): each tells the policy.
+    /// Each free calls the policy, so frees cost more than those of
+    /// [`build_async`](Self::build_async). The example of [`Waiter`] shows it.
     ///
     /// # Errors
     ///
@@ -70,25 +74,23 @@ impl FixedArenaBuilder {
         waiters: W,
     ) -> Result<AsyncFixedArena<W>, BuildError> {
         let policy = Arc::new(waiters);
-        let told = policy.clone();
-        self.set_hook(Box::new(move |_| told.wake()));
+        let callback = policy.clone();
+        self.options.on_free = Some(Box::new(move |_| callback.wake()));
         // The policy that comes with the crate is the arena's own queue.
-        let is_ours = (&*policy as &dyn Any).is::<NotifyWaiters>();
-        Ok(AsyncFixedArena { arena: self.build()?, policy: (!is_ours).then_some(policy) })
+        let is_built_in = (&*policy as &dyn Any).is::<NotifyWaiters>();
+        Ok(AsyncFixedArena { arena: self.build()?, policy: (!is_built_in).then_some(policy) })
     }
 }
 
 impl<W: Waiter> AsyncFixedArena<W> {
-    /// Claims a slot, and waits for one if none is free. Dropping the future ends the wait.
+    /// Claims a slot, and waits for one if none is free.
     ///
-    /// A claim that finds a slot neither queues nor touches the heap. Waiting does not count as a
-    /// failed allocation.
+    /// Dropping the future ends the wait. A claim that finds a slot neither queues nor touches the
+    /// heap. Waiting does not count as a failed allocation.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
     /// # futures::executor::block_on(async {
-    /// let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build_async()?;
+    /// let arena = uring_arena::FixedArena::with_sizes(1, 64).build_async()?;
     /// let buffer = arena.allocate_async().await;
     /// assert_eq!(buffer.capacity(), 64);
     /// # Ok::<(), uring_arena::BuildError>(())
@@ -132,6 +134,13 @@ impl<W> Deref for AsyncFixedArena<W> {
     #[inline]
     fn deref(&self) -> &FixedArena {
         &self.arena
+    }
+}
+
+impl<W> From<AsyncFixedArena<W>> for FixedArena {
+    /// Gives the plain arena, for functions that take one by value.
+    fn from(arena: AsyncFixedArena<W>) -> FixedArena {
+        arena.arena
     }
 }
 
