@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener, IntoNotification};
 
-use crate::sync::{Arc, Ordering, fence};
+use crate::lease::Handle;
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, fence};
+use crate::wait::FreeObserver;
 
 /// A wake policy for a fixed arena: the choice of the waiter to wake when a slot is freed.
 ///
@@ -146,7 +148,7 @@ where
 ///
 /// An arena built with it queues its claims itself, as an arena by
 /// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Registrations
-/// made here directly are woken after those claims.
+/// made here directly are woken after those claims; while there are some, frees cost more.
 ///
 /// As a policy of its own, inside another one say, it wakes the waiter that registered first. After
 /// a free of order `k` it wakes as many waiters of each smaller order as fit in the block, and one
@@ -164,7 +166,15 @@ where
 /// ```
 #[derive(Clone)]
 pub struct NotifyWaiters {
-    orders: Arc<[Event]>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    orders: Box<[Event]>,
+    /// The number of listeners to the events.
+    listeners: AtomicUsize,
+    /// The arenas that the policy was given to, by the start of their region.
+    arenas: Mutex<Vec<usize>>,
 }
 
 impl NotifyWaiters {
@@ -185,13 +195,45 @@ impl NotifyWaiters {
     /// ```
     pub fn new(orders: usize) -> NotifyWaiters {
         assert!(orders > 0, "a policy needs at least one order");
-        NotifyWaiters { orders: (0..orders).map(|_| Event::new()).collect() }
+        let orders = (0..orders).map(|_| Event::new()).collect();
+        let (listeners, arenas) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        NotifyWaiters { shared: Arc::new(Shared { orders, listeners, arenas }) }
     }
 
     fn registration(&self, order: usize) -> NotifyRegistration {
         // Orders beyond the last one wait with it.
-        let order = order.min(self.orders.len() - 1);
+        let order = order.min(self.shared.orders.len() - 1);
         NotifyRegistration { waiters: self.clone(), order, listener: None }
+    }
+
+    /// Notes an arena that was built with this policy: registrations made here hear of its frees.
+    pub(super) fn attach(&self, arena: &Handle) {
+        self.shared.arenas.lock().push(arena.region.start().addr().get());
+    }
+
+    fn listen(&self, order: usize) -> Listener {
+        // Relaxed: the lock of an arena's queue orders this before `is_watching`.
+        self.shared.listeners.fetch_add(1, Ordering::Relaxed);
+        let listener =
+            Listener { event: self.shared.orders[order].listen(), shared: self.shared.clone() };
+        let mut starts = self.shared.arenas.lock();
+        let arenas: Vec<_> = starts.iter().filter_map(|&start| Handle::open_at(start)).collect();
+        *starts = arenas.iter().map(|arena| arena.region.start().addr().get()).collect();
+        drop(starts);
+        arenas.iter().for_each(|arena| arena.waiters.watch(&arena.allocator));
+        listener
+    }
+}
+
+/// An arena built with `NotifyWaiters` serves its claims itself: only registrations made directly
+/// need to hear of frees.
+impl FreeObserver for NotifyWaiters {
+    fn after_free(&self, order: u32) {
+        BuddyWaiter::wake(self, order as usize);
+    }
+
+    fn is_watching(&self) -> bool {
+        self.shared.listeners.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -203,7 +245,7 @@ impl Waiter for NotifyWaiters {
     }
 
     fn wake(&self) {
-        self.orders[0].notify(1.additional());
+        self.shared.orders[0].notify(1.additional());
     }
 }
 
@@ -215,7 +257,7 @@ impl BuddyWaiter for NotifyWaiters {
     }
 
     fn wake(&self, freed_order: usize) {
-        for (order, event) in self.orders.iter().enumerate() {
+        for (order, event) in self.shared.orders.iter().enumerate() {
             let fit = 1usize << freed_order.saturating_sub(order).min(usize::BITS as usize - 1);
             event.notify(fit.additional());
         }
@@ -224,7 +266,9 @@ impl BuddyWaiter for NotifyWaiters {
 
 impl fmt::Debug for NotifyWaiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotifyWaiters").field("orders", &self.orders.len()).finish_non_exhaustive()
+        f.debug_struct("NotifyWaiters")
+            .field("orders", &self.shared.orders.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,12 +279,31 @@ impl fmt::Debug for NotifyWaiters {
 pub struct NotifyRegistration {
     waiters: NotifyWaiters,
     order: usize,
-    listener: Option<EventListener>,
+    listener: Option<Listener>,
 }
 
 impl NotifyRegistration {
     fn listener(&mut self) -> &mut EventListener {
-        self.listener.get_or_insert_with(|| self.waiters.orders[self.order].listen())
+        let listen = || self.waiters.listen(self.order);
+        &mut self.listener.get_or_insert_with(listen).event
+    }
+}
+
+/// A listener that is counted.
+struct Listener {
+    event: EventListener,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.shared.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -264,5 +327,56 @@ impl Future for NotifyRegistration {
             self.listener = None;
         }
         woken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::FreeOutcome;
+    use crate::{BuddyArena, FixedArena};
+
+    /// Claims and frees a slot. Returns `true` if the free visited the queue.
+    fn visits(arena: &FixedArena) -> bool {
+        let bitmap = arena.handle().allocator.slots();
+        let slot = bitmap.claim().unwrap();
+        let (word, free) = bitmap.prepare_free(slot);
+        let is_fast = free.try_free_fast(word);
+        if !is_fast {
+            arena.handle().waiters.release(&arena.handle().allocator, slot, 0, &|_, _| {});
+        }
+        !is_fast
+    }
+
+    #[test]
+    fn the_built_in_policy_costs_a_free_nothing_however_it_is_named() {
+        let build = || FixedArena::with_sizes(8, 64);
+        assert!(!visits(&build().build_async().unwrap()));
+        let policy = NotifyWaiters::new(1);
+        let arena = build().build_async_with(policy.clone()).unwrap();
+        assert!(!visits(&arena));
+        let buddy = BuddyArena::with_sizes(4096, 512).build_async_with(policy.clone()).unwrap();
+        let blocks = buddy.handle().allocator.blocks();
+        let (word, free) = blocks.prepare_free(blocks.claim(0).unwrap(), 0);
+        assert_eq!(free.free(word), FreeOutcome::Done);
+        // A registration that is made directly is the only one that needs to hear of frees.
+        let mut registration = Box::pin(Waiter::register(&policy));
+        assert!(!visits(&arena));
+        registration.as_mut().prepare();
+        assert!(visits(&arena) && visits(&arena));
+        drop(registration);
+        let _ = visits(&arena);
+        assert!(!visits(&arena), "the flags are cleared when nobody is registered any more");
+    }
+
+    /// The policy names the arena without keeping it.
+    #[test]
+    fn a_policy_outlives_its_arena() {
+        let policy = NotifyWaiters::new(1);
+        let arena = FixedArena::with_sizes(1, 64).build_async_with(policy.clone()).unwrap();
+        drop(arena);
+        let mut registration = Box::pin(Waiter::register(&policy));
+        registration.as_mut().prepare();
+        assert!(policy.shared.arenas.lock().is_empty());
     }
 }

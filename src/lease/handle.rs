@@ -12,6 +12,8 @@ use std::ptr::NonNull;
 use super::core::{Core, CoreOptions};
 use super::header::ZERO;
 use super::lifetime;
+#[cfg(all(feature = "async-alloc", not(uring_arena_loom)))]
+use super::registry;
 use crate::region::BuildError;
 use crate::region::Region;
 use crate::sync::Ordering;
@@ -61,6 +63,14 @@ impl Handle {
             }
         }
         None
+    }
+
+    /// Opens a further handle of the arena whose region begins at `start`. Returns `None` if there
+    /// is none any more.
+    #[cfg(all(feature = "async-alloc", not(uring_arena_loom)))]
+    pub(crate) fn open_at(start: usize) -> Option<Handle> {
+        // SAFETY: the table names cores that exist, and the core is live during the call.
+        registry::with_core(start, |core| unsafe { Handle::upgrade(core.cast()) })
     }
 
     /// Returns `true` if a free zeroes what was written.

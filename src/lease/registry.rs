@@ -40,6 +40,15 @@ pub(super) fn remove(start: usize) {
     ARENAS.lock().remove(&start);
 }
 
+/// Calls `f` with the core of the arena whose region begins at `start`.
+///
+/// The core is live during the call: an arena leaves the table, under the same lock, before it is
+/// freed.
+#[cfg(feature = "async-alloc")]
+pub(super) fn with_core<T>(start: usize, f: impl FnOnce(NonNull<u8>) -> Option<T>) -> Option<T> {
+    ARENAS.lock().get(&start).and_then(|entry| f(entry.core))
+}
+
 /// Finds the arena that `address` lies in. Returns its core and the offset of `address` in its
 /// region.
 pub(super) fn find(address: usize) -> Option<(NonNull<u8>, usize)> {

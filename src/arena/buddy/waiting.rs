@@ -74,11 +74,16 @@ impl BuddyArenaBuilder {
         waiters: W,
     ) -> Result<AsyncBuddyArena<W>, BuildError> {
         let policy = Arc::new(waiters);
-        let callback = policy.clone();
-        self.options.on_free = Some(Box::new(move |order| callback.wake(order as usize)));
         // The policy that comes with the crate is the arena's own queue.
-        let is_built_in = (&*policy as &dyn Any).is::<NotifyWaiters>();
-        Ok(AsyncBuddyArena { arena: self.build()?, policy: (!is_built_in).then_some(policy) })
+        if let Some(built_in) = (&*policy as &dyn Any).downcast_ref::<NotifyWaiters>() {
+            self.options.on_free = Some(Box::new(built_in.clone()));
+            let arena = self.build()?;
+            built_in.attach(arena.handle());
+            return Ok(AsyncBuddyArena { arena, policy: None });
+        }
+        let callback = policy.clone();
+        self.options.on_free = Some(Box::new(move |order: u32| callback.wake(order as usize)));
+        Ok(AsyncBuddyArena { arena: self.build()?, policy: Some(policy) })
     }
 }
 
