@@ -173,7 +173,7 @@ impl BufferRing {
         }
         if let Some(lease) = self.posted.take(position) {
             // A receive that failed on the way may have written any of it.
-            lease.note_written(self.slot_bytes as usize);
+            lease.record_written(self.slot_bytes as usize);
             self.recycle(lease);
         }
     }
@@ -225,7 +225,7 @@ impl BufferRing {
         remaining.bytes -= len;
         remaining.position = position.wrapping_add(1);
         let end = used as usize + len as usize;
-        lease.note_written(end);
+        lease.record_written(end);
         // SAFETY: `used + len` is at most the slot.
         let start = unsafe { start.add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.
@@ -239,9 +239,9 @@ impl BufferRing {
         if buf_more {
             let (lease, ..) = self.posted.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`F_BUF_MORE`).
-            // The ring gives its share up by `give_up_share`, or hands it on as one owner of
+            // The ring gives its share up by `dec_ref`, or hands it on as one owner of
             // several.
-            let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
+            let bytes = unsafe { ArenaBytes::clone_ref(lease, start, len as usize) };
             self.posted.add_used(position, len);
             Some(bytes)
         } else {

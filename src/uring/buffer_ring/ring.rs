@@ -353,9 +353,9 @@ impl BufferRing {
     /// Gives a slot of which nothing was handed out back to the kernel, with the next
     /// [`refill`](Self::refill).
     pub(super) fn recycle(&mut self, lease: Lease) {
-        if !lease.header().is_sole() {
+        if !lease.header().is_unique() {
             // Users still hold earlier messages in the same slot.
-            lease.give_up_share();
+            lease.dec_ref();
         } else if lease.header().has(ZERO) {
             // The next owner of the slot must not see the bytes in it, and only a free scrubs.
             drop(lease);
@@ -367,7 +367,7 @@ impl BufferRing {
     /// Frees the slots and the array of a ring that the kernel does not have (any more).
     pub(super) fn release(&mut self) {
         debug_assert!(!self.registered);
-        self.posted.drain(Lease::give_up_share);
+        self.posted.drain(Lease::dec_ref);
         self.spare.clear();
         if let Some(entries) = self.entries.take() {
             entries.free();
