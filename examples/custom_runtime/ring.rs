@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use uring_arena::{
-    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationMode,
+    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationPolicy,
     SendOptions,
 };
 
@@ -100,7 +100,7 @@ impl Ring {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         // SAFETY: the contract of `RegisteredArena` is kept by rules 1 to 3.
         let registered =
-            unsafe { RegisteredArena::register(&uring, arena, RegistrationMode::Best)? };
+            unsafe { RegisteredArena::register(&uring, arena, RegistrationPolicy::Best)? };
         Ok(Ring {
             uring,
             registered,

@@ -43,7 +43,7 @@ impl Driver {
             };
             if !is_final
                 && let Some(Held::Receive(receive)) = held
-                && let Some(bytes) = receive.take_plain(&mut self.rings, &completion)
+                && let Some(bytes) = receive.take_fast(&mut self.rings, &completion)
             {
                 return Some(Event::Received { id: SocketId(key), bytes });
             }

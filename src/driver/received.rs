@@ -12,22 +12,22 @@ use super::receive::{Form, Receive};
 use super::rings::Rings;
 use super::{Driver, Event, SocketId};
 use crate::ArenaBytes;
-use crate::uring::{BufferRing, Cursor, FromSlot, Status};
+use crate::uring::{BufferRing, FromSlot, Remaining, Status};
 
 /// A completion whose bytes are being handed out, or whose status is to be acted on afterwards.
 pub(super) struct Unfolding {
     key: Key,
     ring: u32,
     form: Form,
-    cursor: Cursor,
+    cursor: Remaining,
     status: Status,
 }
 
 impl Receive {
     /// The bytes of a completion of this receive, which goes on, if it is one like most: see
-    /// [`BufferRing::take_plain`].
+    /// [`BufferRing::take_fast`].
     #[inline]
-    pub(super) fn take_plain<B: FromSlot>(
+    pub(super) fn take_fast<B: FromSlot>(
         &mut self,
         rings: &mut Rings,
         completion: &cqueue::Entry,
@@ -38,7 +38,7 @@ impl Receive {
         let buffers = &mut rings.get_mut(self.ring)?.buffers;
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and the completion before it has been unfolded.
-        let bytes = unsafe { buffers.take_plain(completion.result(), completion.flags()) }?;
+        let bytes = unsafe { buffers.take_fast(completion.result(), completion.flags()) }?;
         self.served = true;
         Some(bytes)
     }
@@ -53,8 +53,8 @@ impl Driver {
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and the completion before it has been unfolded.
         let (cursor, status) =
-            unsafe { ring.buffers.begin(completion.result(), completion.flags()) };
-        receive.served |= !cursor.is_done();
+            unsafe { ring.buffers.begin_completion(completion.result(), completion.flags()) };
+        receive.served |= !cursor.is_empty();
         self.unfolding = Some(Unfolding { key, ring: number, form, cursor, status });
     }
 
@@ -117,7 +117,7 @@ impl Driver {
 /// The next event of a completion.
 fn event<B: FromSlot>(
     buffers: &mut BufferRing,
-    cursor: &mut Cursor,
+    cursor: &mut Remaining,
     form: Form,
     key: Key,
 ) -> Option<Event<B>> {

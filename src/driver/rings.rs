@@ -85,7 +85,7 @@ impl Driver {
             options.wants_incremental() && self.forms.has(Feature::IncrementalBuffers);
         let options = options.bundles(bundles).incremental(incremental);
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let buffers = unsafe { BufferRing::register(&self.uring.submitter(), arena, options)? };
+        let buffers = unsafe { BufferRing::register(&self.uring, arena, options)? };
         self.rings.rings.push(Some(Ring { buffers, starved: Starved::default(), sockets: 0 }));
         Ok(BufferRingId { driver: self.number, ring: self.rings.rings.len() as u32 - 1 })
     }
@@ -148,7 +148,7 @@ impl Driver {
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
         // the table.
-        let answer = unsafe { ring.buffers.unregister_on(&self.uring) };
+        let answer = unsafe { ring.buffers.unregister(&self.uring) };
         self.metrics.unreported_slots += ring.buffers.metrics().unreported_slots;
         answer
     }

@@ -212,7 +212,7 @@ impl Driver {
         self.metrics.woken += 1;
         if let Some(alarm) = &mut self.alarm {
             alarm.polled = false;
-            alarm.event_fd.lower();
+            alarm.event_fd.clear();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ladder on the real kernel: what is registered, where, and what is said when it cannot be.
+//! Registration and its fallback on the real kernel: modes, entries, and the text of each refusal.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
@@ -12,7 +12,7 @@ use bytes::BufMut;
 use io_uring::IoUring;
 use uring_arena::{
     BuddyArena, BuddyGeometry, Feature, FixedArena, Memlock, PageSize, Probe, RegisterError,
-    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, ring_info,
+    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, ring_info,
 };
 
 /// Entries of the ring's table, as the kernel tells them.
@@ -35,7 +35,7 @@ fn try_register(
 fn the_kernel_shows_one_entry_per_slot() {
     let Some(ring) = ring("one entry per slot") else { return };
     let arena = arena(17, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Slots);
     assert_eq!(registered.entries(), Some((0, 17)));
     assert_eq!(table_len(&ring), 17);
@@ -53,7 +53,7 @@ fn the_kernel_shows_one_entry_per_slot() {
 }
 
 #[test]
-fn the_region_rung_is_one_entry_for_many_slots() {
+fn the_region_mode_is_one_entry_for_many_slots() {
     let Some(ring) = ring("region mode") else { return };
     let arena = arena(1000, 4096);
     let registered = register(&ring, &arena, RegistrationMode::Regions);
@@ -72,7 +72,7 @@ fn the_region_rung_is_one_entry_for_many_slots() {
 fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
     let Some(ring) = ring("table full") else { return };
     let arena = arena(16_385, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     let why =
         registered.refused().iter().find(|(mode, _)| *mode == RegistrationMode::Slots).unwrap();
@@ -95,11 +95,42 @@ fn a_full_table_of_slots_is_registered() {
 }
 
 #[test]
+fn whatever_derefs_to_an_arena_is_registered() {
+    let Some(first) = ring("deref") else { return };
+    let shared = std::sync::Arc::new(arena(4, 4096));
+    let registered = try_register(&first, &shared, RegistrationPolicy::Best.into()).unwrap();
+    assert_eq!(registered.entries(), Some((0, 4)));
+    #[cfg(feature = "async-alloc")]
+    {
+        let waiting = FixedArena::with_slot_capacity(nz(4), nz(4096)).build_async().unwrap();
+        let second = ring("deref").unwrap();
+        let registered = try_register(&second, &waiting, RegistrationMode::Slots.into()).unwrap();
+        assert_eq!(registered.entries(), Some((0, 4)));
+    }
+}
+
+/// An error that `main` returns is printed by `Debug`: that is the text with the remedy.
+#[test]
+fn the_debug_form_of_an_error_is_its_text() {
+    let errors = [
+        RegisterError::NoSlots,
+        RegisterError::TableFull { needed: 1024, free: 512, what: "slots" },
+        RegisterError::TableTooShort { needed: 8, offset: 1 },
+        RegisterError::MemoryRefused { entry: 5 },
+    ];
+    for error in errors {
+        let text = format!("{error:?}");
+        assert_eq!(text, error.to_string());
+        assert!(text.contains(": ") && !text.contains("  "), "{text}");
+    }
+}
+
+#[test]
 fn a_buddy_arena_goes_by_regions() {
     let Some(mut ring) = ring("buddy") else { return };
     let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap();
     let arena = BuddyArena::builder(geometry).build().unwrap();
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     assert!(registered.refused().contains(&(RegistrationMode::Slots, RegisterError::NoSlots)));
     let file = TestFile::new("buddy", &[]);
@@ -242,12 +273,12 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
 }
 
 #[test]
-fn mistakes_are_errors_not_lower_rungs() {
+fn mistakes_are_errors_not_lower_modes() {
     let Some(ring) = ring("mistakes") else { return };
     let arena = arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
     assert_eq!(error, RegisterError::NoTable);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let error = try_register(&ring, &arena, RegisterOptions::new()).unwrap_err();
     assert_eq!(error, RegisterError::TableInUse);
     let too_far = RegisterOptions::new().mode(RegistrationMode::Regions).at(16_384);
@@ -274,7 +305,7 @@ fn a_ring_of_another_thread_is_refused() {
     let arena = arena(4, 4096);
     let error = std::thread::scope(|scope| {
         scope
-            .spawn(|| try_register(&single, &arena, RegistrationMode::Best.into()).unwrap_err())
+            .spawn(|| try_register(&single, &arena, RegistrationPolicy::Best.into()).unwrap_err())
             .join()
             .unwrap()
     });
@@ -318,7 +349,7 @@ fn rings_share_one_registration_by_cloning() {
 }
 
 #[test]
-fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
+fn a_clone_of_another_arena_is_refused_and_the_next_mode_taken() {
     let Some(ring) = ring("clone of another") else { return };
     let (ours, other) = (arena(4, 4096), arena(4, 4096));
     let on_other = register(&ring, &other, RegistrationMode::Slots);
@@ -369,7 +400,7 @@ fn each_feature_can_be_taken_away() {
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("order", &pattern(4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry);
@@ -397,7 +428,7 @@ fn helper_without_lockable_memory() {
     let RegisterError::Memlock(told) = &error else { panic!("{error:?}") };
     assert_eq!((told.needed, told.soft), (4 << 20, Some(1 << 20)));
     assert!(error.to_string().contains("LimitMEMLOCK=4194304"), "{error}");
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     assert_eq!(registered.refused().len(), 2);
     // Everything works, only slower.
