@@ -9,19 +9,6 @@ pub use kernel::{
     UnavailableError,
 };
 
-pub use crate::arena::AllocError;
-
-/// Bytes that do not fit in a [`Buffer`](crate::Buffer).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("buffer full: {requested} bytes requested, {remaining} bytes remaining")]
-#[non_exhaustive]
-pub struct BufferFullError {
-    /// Bytes remaining in the buffer.
-    pub remaining: usize,
-    /// Bytes that were requested.
-    pub requested: usize,
-}
-
 /// A buffer ring that could not be made, or taken down.
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,10 +13,11 @@ use super::mailbox::{Command, Mailbox, is_shut_down};
 use super::scheduling;
 use super::socket::Socket;
 use super::{File, RecvStream, SendHalf};
+use crate::arena::AllocError;
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
 use crate::driver::{BufferRingId, DrainReport, Driver, DriverBuilder};
-use crate::error::{AllocError, DriverError, RegisterError, RingError};
+use crate::error::{DriverError, RegisterError, RingError};
 use crate::sync::Arc;
 use crate::uring::{BufferRing, BufferRingOptions};
 
