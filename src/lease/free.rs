@@ -1,10 +1,10 @@
 //! The free of a claim: by one exchange on its word, or with more to do.
 //!
-//! | function        | frees                                                    | called by           |
-//! |-----------------|----------------------------------------------------------|---------------------|
-//! | `try_free_fast` | a slot of an open arena in which nobody waits            | every drop, inlined |
-//! | `free`          | any claim, after its bytes were scrubbed                 | the slow path       |
-//! | `after_free`    | – : ends the arena, or offers the claim to the waiters   | `free`              |
+//! | function        | frees                                               | called by           |
+//! |-----------------|-----------------------------------------------------|---------------------|
+//! | `try_free_fast` | a slot of an open arena in which nobody waits       | every drop, inlined |
+//! | `free`          | any claim, after its bytes were scrubbed            | the slow path       |
+//! | `after_free`    | –; ends the arena, or offers the claim to the queue | `free`              |
 //!
 //! # Safety
 //!

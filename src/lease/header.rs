@@ -23,7 +23,7 @@ const QUARANTINED: u8 = 1 << 1;
 const FROZEN: u8 = 1 << 7;
 const ORDER: u8 = 0x1F;
 
-/// The bytes that one unit of `written` stands for: 2³² of them are more than any slot holds.
+/// The number of bytes in a grain of `written`: 2³² grains are more than any slot holds.
 const WRITTEN_GRAIN: usize = 16;
 
 /// The header of one slot, or of one smallest block: 20 bytes. All zero is a header never used.

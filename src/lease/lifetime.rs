@@ -1,10 +1,10 @@
 //! The end of an arena: no count of leases, but words that drain.
 //!
-//! | state   | entered when                                    | left when                         |
-//! |---------|-------------------------------------------------|-----------------------------------|
-//! | open    | the arena is built                              | the last handle is dropped        |
-//! | closed  | the last handle closes every word               | every word holds no claim         |
-//! | drained | `pending` reaches zero; the core is freed there | –                                 |
+//! | state   | entered when                                    | left when                        |
+//! |---------|-------------------------------------------------|----------------------------------|
+//! | open    | the arena is built                              | the last handle is dropped       |
+//! | closed  | the last handle closes every word               | every word holds no claim        |
+//! | drained | `pending` reaches zero; the core is freed there | –                                |
 //!
 //! A lease holds no count of the arena. The last handle closes every word of the allocator and
 //! counts the words that hold no claim: `pending` falls by those, and by one for the closing

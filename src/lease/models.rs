@@ -24,8 +24,8 @@ unsafe impl Dealloc for Count {
     }
 }
 
-/// Runs `body` in every order of its threads with an arena of `slots` slots, and asserts that the
-/// memory was given back once at the end of each.
+/// Runs `body` in every order of its threads, with an arena of `slots` slots. Asserts that the
+/// memory was given back once at the end of each run.
 fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
     let freed: &'static AtomicUsize = Box::leak(Box::default());
     let memory = Box::leak(vec![0u8; slots * SLOT_BYTES].into_boxed_slice());

@@ -90,7 +90,7 @@ impl Drop for WaitForSlot {
     }
 }
 
-/// Wakes a thread that waits in [`WaitForSlot::wait`]. A wake too many is harmless: the thread polls
+/// A waker of the thread in [`WaitForSlot::wait`]. A wake too many is harmless: the thread polls
 /// again.
 struct Unpark(Thread);
 

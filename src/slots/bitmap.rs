@@ -112,8 +112,9 @@ impl SlotBitmap {
         self.search(hint, index, wanted).map(|(index, mask)| (slot_number(index, 0), mask))
     }
 
-    /// Claims up to `wanted` slots of the first word from `start` on that has any, and returns the
-    /// word's index and a mask of the slots.
+    /// Claims up to `wanted` slots of the first word from `start` on that has any.
+    ///
+    /// Returns the index of the word and a mask of the slots.
     ///
     /// One pass over full words proves nothing: a slot behind the search may be freed while the
     /// last one before it is claimed. Two passes that find every word full and the same number of

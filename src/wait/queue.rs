@@ -34,7 +34,7 @@ const WORDS_PER_IDLE_FREE: usize = 4;
 pub(super) struct WaitQueue {
     /// Every word of the allocator has its `WAITERS` flag.
     waiters_flag_set: bool,
-    /// The flags are never cleared: somebody else is told of every free.
+    /// The flags are never cleared: a callback hears of every free.
     keeps_flags: bool,
     /// The number of frees that found nobody waiting, since a waiter joined last.
     idle_frees: usize,

@@ -1,10 +1,10 @@
 //! Waiting for memory: the queue behind its lock, and the wakes.
 //!
-//! | step | a claimant that found nothing                        | a free of a word with `WAITERS`  |
-//! |------|------------------------------------------------------|----------------------------------|
-//! | 1    | joins the queue; the first one sets the `WAITERS` flags | opens a handle of the arena   |
-//! | 2    | looks for free memory once more                      | releases its claim to the queue  |
-//! | 3    | polls for a grant, and sleeps                        | wakes the waiters that it served |
+//! | step | a claimant that found nothing                 | a free of a word with `WAITERS`  |
+//! |------|-----------------------------------------------|----------------------------------|
+//! | 1    | joins the queue; the first one sets the flags | opens a handle of the arena      |
+//! | 2    | looks for free memory once more               | releases its claim to the queue  |
+//! | 3    | polls for a grant, and waits                  | wakes the waiters that it served |
 //!
 //! While somebody waits, a slot that is freed does not become free: it is granted to the oldest
 //! waiter. So nobody overtakes a waiter, nobody is woken for nothing, and a waiter that leaves
@@ -40,8 +40,8 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Makes a queue without waiters.
     ///
-    /// `on_free` costs: with it every free of the arena visits the queue, as the callback's owner
-    /// does not tell when somebody waits.
+    /// With `on_free` every free of the arena visits the queue, as nobody knows when the owner of
+    /// the callback has waiters.
     pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
         Waiters { queue: Mutex::new(WaitQueue::new(allocator, on_free.is_some())), on_free }
     }

@@ -1,14 +1,14 @@
 //! The claim and the free of a block.
 //!
-//! | a claim tries                                                      | in                       |
-//! |--------------------------------------------------------------------|--------------------------|
-//! | the words in which its thread freed such blocks, then the last one | `claim`                  |
-//! | rows beside the last one; a thread's first claim, its own word     | `scan_nearby`            |
-//! | the parts of the tree that the hints promise, twice                | `search`                 |
-//! | every word that could matter, until two passes prove a refusal     | `search_exhaustively`    |
+//! | a claim tries                                                      | in                    |
+//! |--------------------------------------------------------------------|-----------------------|
+//! | the words in which its thread freed such blocks, then the last one | `claim`               |
+//! | rows beside the last one; a thread's first claim, its own word     | `scan_nearby`         |
+//! | the parts of the tree that the hints promise, twice                | `search`              |
+//! | every word that could matter, until two passes prove a refusal     | `search_exhaustively` |
 //!
 //! Nobody counts the blocks in use. The last access of a free is its exchange on the block's word.
-//! The value that it replaces tells whether the tree is closed and the word has drained. So a free
+//! The value that it replaces shows whether the tree is closed and the word has drained. So a free
 //! is prepared first, and then done with nothing but the word in hand: after the exchange the tree
 //! may be gone.
 
@@ -122,9 +122,8 @@ impl BuddyAllocator {
 
     /// Searches every word that could matter, until a block was found or two passes agree.
     ///
-    /// If a whole pass finds nothing, and the next one finds the same versions in the same words,
-    /// then nothing was freed, split or merged between them. At the instant between the passes no
-    /// such block was free.
+    /// Two passes agree if both find nothing, and the same versions in the same words. Then nothing
+    /// was freed, split or merged between them: at that instant no such block was free.
     pub(super) fn search_exhaustively(&self, level: u32, order: u32) -> Option<u32> {
         let tree = &self.tree;
         let mut last = None;

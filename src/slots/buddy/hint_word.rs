@@ -1,8 +1,8 @@
 //! The hints for the 16 children of one node, packed: four bits each.
 //!
 //! A field estimates the largest block that is free in a child. Field 0 is "nothing"; a field of
-//! more is the order of the block, plus one. High levels have more orders than four bits can tell
-//! apart: there the small orders share field 1.
+//! more is the order of the block, plus one. High levels have more orders than four bits can
+//! count: there the small orders share field 1.
 
 /// The low bit of each of 8 bytes.
 const BYTES: u64 = 0x0101_0101_0101_0101;

@@ -1,7 +1,7 @@
 //! The allocator of a buddy arena: blocks of variable size in a tree of words.
 //!
-//! A block of order `k` is `1 << k` smallest blocks, aligned to its length. It is claimed by setting
-//! its bits in one word of the tree, and freed by clearing them. Two neighbours that are both clear
+//! A block of order `k` is `1 << k` smallest blocks, aligned to its length. A claim sets the bits
+//! of the block in one word of the tree, and a free clears them. Two neighbours that are both clear
 //! are, without further work, a larger block. A parent word splits when smaller blocks are wanted,
 //! and merges when a larger claim finds the child word empty. `docs/design/buddy.md` has the
 //! definitions, the invariants and the reasons.

@@ -144,8 +144,8 @@ fn after_small_and_large_claims_came_and_went_the_arena_is_whole() {
     });
 }
 
-/// Half a row is free at every instant, but not always the same half: a pass that reads the rows one
-/// after the other can miss it, and must not refuse.
+/// Half a row is free at every instant, but not always the same half. A pass that reads the rows
+/// one after the other can miss it, and must not refuse.
 #[test]
 fn a_hole_that_moves_is_found() {
     model(3, || {

@@ -20,9 +20,9 @@ const UNUSED: u32 = 1 << 31;
 
 /// A cache for each thread and order, of the words that were freed in or claimed in last.
 ///
-/// A claim that goes back to where a block of the same order was freed is cheap when blocks of many
-/// sizes come and go, and it reuses a hole of exactly the right size. The memory itself is free for
-/// everybody. Each shard is on lines of its own: a claim in the steady state writes no line that
+/// A claim goes back to where a block of the same order was freed. That is cheap when blocks of
+/// many sizes come and go, and it reuses a hole of exactly the right size. The memory itself is
+/// free for everybody. Each shard is on lines of its own: a claim in the steady state writes no line that
 /// another thread reads.
 pub(super) struct ThreadCaches(Box<[CachePadded<[ThreadCache; ORDERS]>]>);
 
