@@ -14,11 +14,13 @@ use crate::support::{
     runtimes::{Outcome, Scratch, arena, check_elsewhere, pattern, poll_once},
 };
 use bytes::{BufMut, Bytes};
+use tokio_uring::buf::IoBuf;
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 use uring_arena::tokio_uring::{
     AttachError, Registered, drain, lend, read, read_at, write, write_at,
 };
+use uring_arena::{IoMemory, Loan};
 
 fn pair() -> (StdStream, Rc<UnixStream>) {
     let (far, near) = StdStream::pair().unwrap();
@@ -282,6 +284,37 @@ fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
     let mut left = 0;
     left += arena.allocate_many(8, std::mem::forget);
     assert_eq!(left, 4, "no quarantined slot is given out again");
+    Ok(())
+}
+
+#[test]
+fn frozen_bytes_lost_with_their_runtime_are_counted() -> Outcome {
+    fn exposed<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
+        tokio_uring::start(async move {
+            let loan = lend(item);
+            // An operation has the address from here on, and its runtime ends before the result.
+            let _ = loan.stable_ptr();
+            loan
+        })
+    }
+
+    let arena = arena(4, 64);
+    let frozen = || -> Result<_, Box<dyn std::error::Error>> {
+        let mut buffer = arena.allocate()?;
+        buffer.put_slice(b"frozen");
+        Ok(buffer.freeze_in_place())
+    };
+    drop(exposed(frozen()?));
+    assert_eq!(arena.metrics().quarantined, 1, "ArenaBytes");
+    drop(exposed(Bytes::from(frozen()?)));
+    assert_eq!(arena.metrics().quarantined, 2, "Bytes");
+    drop(exposed(Bytes::from(frozen()?).slice(3..)));
+    assert_eq!(arena.metrics().quarantined, 3, "a part of Bytes");
+    // Bytes of no arena, and empty ones, lose no slot.
+    drop(exposed(Bytes::from_static(b"elsewhere")));
+    drop(exposed(Bytes::from(frozen()?).slice(6..)));
+    assert_eq!((arena.metrics().quarantined, arena.slot_states().quarantined), (3, 3));
+    assert_eq!(arena.slot_states().free, 1);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::nz;
 use io_uring::{IoUring, squeue};
 use uring_arena::{
-    FixedArena, Memory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
+    FixedArena, IoMemory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
 };
 
 /// Page-aligned slots.
@@ -50,7 +50,7 @@ pub struct Outcome<M> {
 }
 
 /// Runs one operation on a ring that has nothing else in flight.
-pub fn run<M: Memory>(
+pub fn run<M: IoMemory>(
     ring: &mut IoUring,
     (entry, operation): (squeue::Entry, Operation<M>),
 ) -> Outcome<M> {

@@ -1,4 +1,4 @@
-//! A place in the queue: what a waiting claimant holds, be it a task, a thread or a ring.
+//! The wait of one claimant, be it a task, a thread or a ring.
 //!
 //! # Safety
 //!
@@ -15,18 +15,21 @@ use super::lease::Lease;
 use super::ledger::{Seat, Turn};
 use crate::sync::Arc;
 
-/// A seat in the queue of an arena; a future that comes with a lease. Dropping it gives the seat
-/// up, and hands on what was kept for it.
-#[must_use = "a place that is dropped is given up"]
-pub(crate) struct Place {
+/// A wait for a slot, or a block, in the queue of an arena: a future that gives the lease.
+///
+/// A caller joins the queue ([`Handle::join_queue`]), looks for a free slot once more, and polls
+/// only if there was none. Nobody overtakes a wait that was polled. Dropping the future leaves the
+/// queue; a slot that was granted to it goes to the next waiter.
+#[must_use = "a wait that is dropped leaves the queue"]
+pub(crate) struct WaitForSlot {
     handle: Handle,
     /// `None` once it was served.
     seat: Option<Seat>,
 }
 
-impl Place {
-    pub(super) fn new(handle: Handle, seat: Seat) -> Place {
-        Place { handle, seat: Some(seat) }
+impl WaitForSlot {
+    pub(super) fn new(handle: Handle, seat: Seat) -> WaitForSlot {
+        WaitForSlot { handle, seat: Some(seat) }
     }
 
     /// Takes the slot that was kept for this place, or has `waker` woken when one is.
@@ -65,7 +68,7 @@ impl Place {
     }
 }
 
-impl Future for Place {
+impl Future for WaitForSlot {
     type Output = Lease;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
@@ -77,7 +80,7 @@ impl Future for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitForSlot {
     fn drop(&mut self) {
         if let Some(seat) = self.seat {
             self.handle.leave_queue(seat);
@@ -87,10 +90,10 @@ impl Drop for Place {
 
 /// A place whose owner claims by itself: its slot goes to the books when the place is served, and
 /// the owner looks there at once.
-pub(crate) struct Bell(Place);
+pub(crate) struct Bell(WaitForSlot);
 
 impl Bell {
-    pub(super) fn new(place: Place) -> Bell {
+    pub(super) fn new(place: WaitForSlot) -> Bell {
         Bell(place)
     }
 }
@@ -105,7 +108,7 @@ impl Future for Bell {
     }
 }
 
-/// Wakes a thread that waits in [`Place::wait`]. A wake too many is harmless: the thread looks at
+/// Wakes a thread that waits in [`WaitForSlot::wait`]. A wake too many is harmless: the thread looks at
 /// its place again.
 struct Unpark(Thread);
 

@@ -1,29 +1,42 @@
-//! The memory that an operation takes along: buffers, frozen bytes, and lists of them.
+//! The memory that the kernel may borrow: buffers, frozen bytes, and lists of them.
 //!
 //! # Safety
 //!
-//! Unsafe here: telling a buffer how much the kernel wrote. What is borrowed here stays where it is
-//! while its owner is moved: slots, and the heap behind a `Bytes` or a spilled buffer.
+//! Unsafe here: telling a buffer how much the kernel wrote, and counting a slot as lost by an
+//! address in it. The borrowed bytes stay at their address while their owner is moved: they lie in
+//! slots, or on the heap behind a `Bytes` or a spilled buffer.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
 use bytes::Bytes;
 
-use crate::buffer::{ArenaBytes, Buffer};
-use crate::lease::ArenaRef;
+use super::arena_bytes::ArenaBytes;
+use super::buffer::Buffer;
+use crate::lease::quarantine_at;
 
-/// Memory that an operation can take along: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
+/// Memory that the kernel may borrow: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
 /// vectors of them.
 ///
-/// The operation owns it until its last completion, so nothing can free it or write it meanwhile.
-pub trait Memory: held::Held {}
+/// An operation or a loan owns the memory until the kernel is done with it, so that nothing else
+/// can free or write the memory meanwhile. The trait is sealed.
+///
+/// ```
+/// use bytes::Bytes;
+/// use uring_arena::{ArenaBytes, Buffer, IoMemory};
+///
+/// fn can_be_borrowed<M: IoMemory>() {}
+/// can_be_borrowed::<Buffer>();
+/// can_be_borrowed::<Vec<ArenaBytes>>();
+/// can_be_borrowed::<Bytes>();
+/// ```
+pub trait IoMemory: sealed::Borrowed {}
 
-/// A range of memory, as the kernel is told of it.
+/// A range of memory, as an entry of the kernel's queue names it.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
-    pub(super) start: NonNull<u8>,
-    pub(super) len: usize,
+    pub(crate) start: NonNull<u8>,
+    pub(crate) len: usize,
 }
 
 impl Span {
@@ -31,51 +44,66 @@ impl Span {
         Span { start: NonNull::from(bytes).cast(), len: bytes.len() }
     }
 
-    /// What lies behind the first `skip` bytes.
-    pub(super) fn after(self, skip: usize) -> Span {
+    /// Returns the part behind the first `skip` bytes.
+    pub(crate) fn after(self, skip: usize) -> Span {
         let skip = skip.min(self.len);
         // SAFETY: at most one past the span.
         Span { start: unsafe { self.start.add(skip) }, len: self.len - skip }
     }
 }
 
-pub(super) mod held {
-    use super::{ArenaRef, Span};
+pub(crate) mod sealed {
+    use super::Span;
 
-    /// What an operation does with its memory.
+    /// The operations of a ring on borrowed memory.
     ///
-    /// Implementors promise: the spans stay valid, at their place, until the value is dropped,
-    /// however often it is moved; those of `written` are initialised and change for nobody; those
-    /// of `room` are the value's alone.
-    pub trait Held: Sized + Send + 'static {
-        /// Whether it may hand out more than one range.
+    /// Implementors promise:
+    /// 1. The spans stay valid, at their address, until the value is dropped, however often the
+    ///    value is moved.
+    /// 2. The spans of `written` are initialised, and nothing writes them.
+    /// 3. The spans of `room` belong to the value alone.
+    pub trait Borrowed: Sized + Send + Unpin + 'static {
+        /// True if the value may hand out more than one range.
         const IS_LIST: bool = false;
 
         /// Hands each range of written bytes to `each`, in order.
         fn written(&self, each: &mut dyn FnMut(Span));
 
-        /// Hands each range behind the written bytes to `each`, in order, and notes that the kernel
-        /// may write there.
-        fn room(&mut self, len_max: usize, each: &mut dyn FnMut(Span));
+        /// Hands each range behind the written bytes to `each`, in order, `len_max` bytes at most.
+        ///
+        /// Records that the kernel may write there. Frozen bytes have no room.
+        fn room(&mut self, len_max: usize, each: &mut dyn FnMut(Span)) {
+            let _ = (len_max, each);
+        }
 
         /// Counts the first `len` bytes of the room as written.
         ///
         /// # Safety
         ///
         /// The kernel wrote them, and is done.
-        unsafe fn note_read(&mut self, len: usize);
+        unsafe fn advance(&mut self, len: usize) {
+            let _ = len;
+        }
 
-        /// Never frees the memory: the kernel may still use it. `arena_ref` is of the arena that the
-        /// operation was made for.
-        fn quarantine(self, arena_ref: ArenaRef);
+        /// Returns the number of bytes that an operation may use, counted from the first written
+        /// one: the capacity of a buffer, the length of frozen bytes.
+        fn extent(&self) -> usize {
+            let mut bytes = 0;
+            self.written(&mut |span| bytes += span.len);
+            bytes
+        }
+
+        /// Never frees the memory, because the kernel may still use it, and counts its slot as
+        /// lost.
+        fn quarantine(self);
     }
 }
 
-use held::Held;
+use sealed::Borrowed;
 
-impl Memory for Buffer {}
+impl IoMemory for Buffer {}
 
-impl Held for Buffer {
+impl Borrowed for Buffer {
     fn written(&self, each: &mut dyn FnMut(Span)) {
         each(Span::of(self));
     }
@@ -92,60 +120,55 @@ impl Held for Buffer {
         }
     }
 
-    unsafe fn note_read(&mut self, len: usize) {
+    unsafe fn advance(&mut self, len: usize) {
         let len = (self.len() + len).min(self.capacity());
         // SAFETY: at most the capacity; the kernel wrote what was not written before (the caller's
         // promise).
         unsafe { self.set_len(len) };
     }
 
-    fn quarantine(self, _: ArenaRef) {
+    fn extent(&self) -> usize {
+        self.capacity()
+    }
+
+    fn quarantine(self) {
         Buffer::quarantine(self);
     }
 }
 
-impl Memory for ArenaBytes {}
+impl IoMemory for ArenaBytes {}
 
-impl Held for ArenaBytes {
+impl Borrowed for ArenaBytes {
     fn written(&self, each: &mut dyn FnMut(Span)) {
         each(Span::of(self));
     }
 
-    fn room(&mut self, _: usize, _: &mut dyn FnMut(Span)) {}
-
-    unsafe fn note_read(&mut self, _: usize) {}
-
-    fn quarantine(self, _: ArenaRef) {
+    fn quarantine(self) {
         ArenaBytes::quarantine(self);
     }
 }
 
-impl Memory for Bytes {}
+impl IoMemory for Bytes {}
 
-impl Held for Bytes {
+impl Borrowed for Bytes {
     fn written(&self, each: &mut dyn FnMut(Span)) {
         each(Span::of(self));
     }
 
-    fn room(&mut self, _: usize, _: &mut dyn FnMut(Span)) {}
-
-    unsafe fn note_read(&mut self, _: usize) {}
-
-    fn quarantine(self, arena_ref: ArenaRef) {
+    fn quarantine(self) {
         let (address, is_empty) = (self.as_ptr().addr(), self.is_empty());
         // Its share of the slot is never given up.
         std::mem::forget(self);
         // An empty `Bytes` may point into a slot and own nothing.
-        if arena_ref.covers(address) && !is_empty {
-            // SAFETY: bytes that lie in the arena own a share of a slot, and these, just forgotten,
-            // keep it for ever.
-            unsafe { arena_ref.note_quarantine(address) };
+        if !is_empty {
+            // SAFETY: bytes that lie in an arena own a share of a slot, and these, just forgotten,
+            // keep that share for ever.
+            unsafe { quarantine_at(address) };
         }
     }
 }
 
-/// Any memory that a single operation can take along, for tables that hold operations of every
-/// kind.
+/// The memory of one operation, of any kind: for tables that hold operations of every kind.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -167,7 +190,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The buffer, if it is one.
+    /// Returns the buffer, or `None` if the payload is frozen.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Payload::Buffer(buffer) => Some(buffer),
@@ -175,7 +198,7 @@ impl Payload {
         }
     }
 
-    /// Where the memory begins.
+    /// Returns the address of the first byte.
     pub(crate) fn address(&self) -> usize {
         match self {
             Payload::Buffer(buffer) => buffer.as_ptr().addr(),
@@ -183,7 +206,15 @@ impl Payload {
         }
     }
 
-    /// The written bytes as `Bytes`, without a copy.
+    /// Turns the written bytes into `Bytes`, without a copy.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use uring_arena::Payload;
+    ///
+    /// let payload = Payload::from(Bytes::from_static(b"hello"));
+    /// assert_eq!(payload.into_bytes(), "hello");
+    /// ```
     pub fn into_bytes(self) -> Bytes {
         match self {
             Payload::Buffer(buffer) => buffer.freeze(),
@@ -221,9 +252,9 @@ impl From<Bytes> for Payload {
     }
 }
 
-impl Memory for Payload {}
+impl IoMemory for Payload {}
 
-impl Held for Payload {
+impl Borrowed for Payload {
     fn written(&self, each: &mut dyn FnMut(Span)) {
         each(Span::of(self.as_ref()));
     }
@@ -234,25 +265,32 @@ impl Held for Payload {
         }
     }
 
-    unsafe fn note_read(&mut self, len: usize) {
+    unsafe fn advance(&mut self, len: usize) {
         if let Payload::Buffer(buffer) = self {
             // SAFETY: the caller's promise, passed on.
-            unsafe { buffer.note_read(len) };
+            unsafe { buffer.advance(len) };
         }
     }
 
-    fn quarantine(self, arena_ref: ArenaRef) {
+    fn extent(&self) -> usize {
+        match self {
+            Payload::Buffer(buffer) => buffer.capacity(),
+            _ => self.as_ref().len(),
+        }
+    }
+
+    fn quarantine(self) {
         match self {
             Payload::Buffer(buffer) => buffer.quarantine(),
             Payload::ArenaBytes(bytes) => bytes.quarantine(),
-            Payload::Bytes(bytes) => bytes.quarantine(arena_ref),
+            Payload::Bytes(bytes) => bytes.quarantine(),
         }
     }
 }
 
-impl<M: Memory> Memory for Vec<M> {}
+impl<M: IoMemory> IoMemory for Vec<M> {}
 
-impl<M: Memory> Held for Vec<M> {
+impl<M: IoMemory> Borrowed for Vec<M> {
     const IS_LIST: bool = true;
 
     fn written(&self, each: &mut dyn FnMut(Span)) {
@@ -270,19 +308,21 @@ impl<M: Memory> Held for Vec<M> {
         }
     }
 
-    unsafe fn note_read(&mut self, mut len: usize) {
+    unsafe fn advance(&mut self, mut len: usize) {
         for memory in self {
             let mut room = 0;
             memory.room(len, &mut |span| room += span.len);
             // SAFETY: the kernel fills the ranges in the order in which `room` gave them.
-            unsafe { memory.note_read(room) };
+            unsafe { memory.advance(room) };
             len -= room;
         }
     }
 
-    fn quarantine(self, arena_ref: ArenaRef) {
-        for memory in self {
-            memory.quarantine(arena_ref);
-        }
+    fn extent(&self) -> usize {
+        self.iter().map(Borrowed::extent).sum()
+    }
+
+    fn quarantine(self) {
+        self.into_iter().for_each(Borrowed::quarantine);
     }
 }
