@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::session::Session;
+use super::liveness::Session;
 use crate::buffer::{ArenaBytes, Buffer};
 
 /// What can be lent to a runtime: [`Buffer`] for reading into and writing from, [`ArenaBytes`] and

@@ -2,9 +2,9 @@
 //! everything above.
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-mod loan;
+mod liveness;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-mod session;
+mod loan;
 
 #[cfg(feature = "compio")]
 pub mod compio;

@@ -43,8 +43,8 @@ use std::rc::Rc;
 use ::monoio::buf::{IoBuf, IoBufMut};
 use ::monoio::{Driver, FusionRuntime, Runtime};
 
+use super::liveness::Session;
 use super::loan::{Lend, Loan};
-use super::session::Session;
 use crate::buffer::Buffer;
 
 thread_local! {

@@ -15,20 +15,20 @@
 //! `polling` feature on: turn on `compio-polling` here too. Such a runtime may find itself on
 //! epoll, where nothing can be registered: [`AttachError::NotOnUring`].
 
-mod anchor;
-mod armed;
-mod buf;
-mod operation;
+mod guard;
+mod lend;
+mod multishot_recv;
 mod receive_ring;
 mod receive_stream;
 mod registered;
+mod submitted;
 
-pub use anchor::drain;
-pub use buf::{block_on, lend};
-pub use operation::Submitted;
+pub use guard::drain;
+pub use lend::{block_on, lend};
 pub use receive_ring::ReceiveRing;
 pub use receive_stream::ReceiveStream;
 pub use registered::Registered;
+pub use submitted::Submitted;
 
 use crate::error::{RegisterError, RingError};
 

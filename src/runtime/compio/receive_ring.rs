@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::anchor::Anchor;
+use super::guard::Anchor;
 use super::{AttachError, ReceiveStream};
 use crate::arena::FixedArena;
 use crate::error::RingError;

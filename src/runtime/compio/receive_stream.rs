@@ -15,7 +15,7 @@ use compio_buf::BufResult;
 use compio_runtime::{Runtime, Submit};
 use futures_core::Stream;
 
-use super::armed::Armed;
+use super::multishot_recv::Armed;
 use super::receive_ring::Shared;
 use crate::uring::Status;
 

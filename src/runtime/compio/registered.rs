@@ -11,7 +11,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
-use super::anchor::Anchor;
+use super::guard::Anchor;
 use super::{AttachError, Submitted};
 use crate::buffer::Buffer;
 use crate::uring::{

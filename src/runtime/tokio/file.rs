@@ -5,8 +5,8 @@ use std::io;
 
 use ::tokio::sync::oneshot;
 
-use super::mailbox::{Command, FileKey, is_shut_down};
 use super::pool::Shared;
+use super::ring::mailbox::{Command, FileKey, is_shut_down};
 use crate::buffer::Buffer;
 use crate::sync::Arc;
 use crate::uring::Payload;

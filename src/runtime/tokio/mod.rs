@@ -41,14 +41,10 @@
 //! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`, so `tokio_util::io::StreamReader` makes an
 //! `AsyncRead` of it and `tokio_util::codec` works on top.
 
-mod desk;
-mod engine;
-mod fenced;
 mod file;
-mod inbox;
-mod mailbox;
 mod pool;
 mod recv_stream;
+mod ring;
 mod scheduling;
 mod send_half;
 mod socket;

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 use ::tokio::sync::oneshot;
 
-use super::engine::{Task, Turner};
-use super::mailbox::{Command, Mailbox, is_shut_down};
+use super::ring::engine::{Task, Turner};
+use super::ring::mailbox::{Command, Mailbox, is_shut_down};
 use super::scheduling;
 use super::socket::Socket;
 use super::{File, RecvStream, SendHalf};

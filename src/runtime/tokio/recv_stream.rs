@@ -11,9 +11,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::inbox::Inbox;
-use super::mailbox::Command;
 use super::pool::Shared;
+use super::ring::mailbox::Command;
+use super::ring::stream_queue::Inbox;
 use crate::sync::Arc;
 
 /// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of

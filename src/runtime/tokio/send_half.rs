@@ -9,8 +9,8 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::sync::oneshot;
 
-use super::mailbox::{Command, FileKey, is_shut_down};
 use super::pool::Shared;
+use super::ring::mailbox::{Command, FileKey, is_shut_down};
 use super::socket::Plain;
 use crate::sync::Arc;
 use crate::uring::{Payload, SendOptions};

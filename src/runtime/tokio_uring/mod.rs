@@ -30,12 +30,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod buf;
-mod operation;
-mod reaper;
+mod guard;
+mod lend;
 mod registered;
+mod submitted;
 
-pub use buf::lend;
-pub use operation::{Descriptor, Operation, read, read_at, write, write_at};
-pub use reaper::drain;
+pub use guard::drain;
+pub use lend::lend;
 pub use registered::{AttachError, Registered};
+pub use submitted::{Descriptor, Operation, read, read_at, write, write_at};

@@ -14,8 +14,8 @@ use ::tokio_uring::buf::fixed::FixedBufRegistry;
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
-use super::operation::{Descriptor, OWN_POSITION, Operation, Place};
-use super::reaper::Reaper;
+use super::guard::Reaper;
+use super::submitted::{Descriptor, OWN_POSITION, Operation, Place};
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
 use crate::runtime::loan::Lend;

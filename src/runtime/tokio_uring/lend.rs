@@ -9,7 +9,7 @@
 
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 
-use super::reaper::Reaper;
+use super::guard::Reaper;
 use crate::buffer::Buffer;
 use crate::runtime::loan::{Lend, Loan};
 

@@ -15,8 +15,8 @@ use compio_buf::{IoBuf, IoBufMut, SetLen};
 use compio_runtime::Runtime;
 
 use crate::buffer::Buffer;
+use crate::runtime::liveness::Session;
 use crate::runtime::loan::{Lend, Loan};
-use crate::runtime::session::Session;
 
 /// The session of a `block_on`, and the runtime that it borrows.
 struct Current {

@@ -10,7 +10,7 @@ use crate::driver::SocketId;
 use crate::sync::Mutex;
 
 /// The meeting point of one socket and its stream.
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
@@ -30,35 +30,35 @@ struct State {
 
 /// What the driver shall do next with the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     GoOn,
     Pause,
 }
 
 /// What a look into the inbox gave.
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The socket was paused, and may go on.
-    pub(super) may_resume: bool,
+    pub(crate) may_resume: bool,
 }
 
 impl Inbox {
-    pub(super) fn new(messages_max: usize) -> Inbox {
+    pub(crate) fn new(messages_max: usize) -> Inbox {
         Inbox { state: Mutex::new(State::default()), messages_max }
     }
 
     /// Notes which socket this is of. False if its stream is gone already.
-    pub(super) fn open(&self, socket: SocketId) -> bool {
+    pub(crate) fn open(&self, socket: SocketId) -> bool {
         let mut state = self.state.lock();
         state.socket = Some(socket);
         !state.is_abandoned
     }
 
-    pub(super) fn socket(&self) -> Option<SocketId> {
+    pub(crate) fn socket(&self) -> Option<SocketId> {
         self.state.lock().socket
     }
 
     /// Puts what arrived in, and wakes the stream.
-    pub(super) fn put(&self, bytes: Bytes) -> Wish {
+    pub(crate) fn put(&self, bytes: Bytes) -> Wish {
         let (wish, waker) = {
             let mut state = self.state.lock();
             if state.is_abandoned {
@@ -77,7 +77,7 @@ impl Inbox {
     }
 
     /// Nothing comes after this.
-    pub(super) fn end(&self, end: io::Result<()>) {
+    pub(crate) fn end(&self, end: io::Result<()>) {
         let waker = {
             let mut state = self.state.lock();
             state.socket = None;
@@ -91,7 +91,7 @@ impl Inbox {
 
     /// Takes all that arrived into `taken`, which is empty. The error, if the socket ended with
     /// one, comes once.
-    pub(super) fn poll_take(
+    pub(crate) fn poll_take(
         &self,
         taken: &mut VecDeque<Bytes>,
         context: &mut Context<'_>,
@@ -113,7 +113,7 @@ impl Inbox {
     }
 
     /// The stream is gone: what it did not take is dropped.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
         state.waker = None;

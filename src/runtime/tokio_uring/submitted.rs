@@ -19,10 +19,10 @@ use std::task::{Context, Poll, ready};
 use ::tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::reaper::Reaper;
+use super::guard::Reaper;
 use crate::buffer::Buffer;
+use crate::runtime::liveness::Session;
 use crate::runtime::loan::Lend;
-use crate::runtime::session::Session;
 
 /// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and
 /// `UdpSocket`.

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use ::tokio::sync::oneshot;
 
-use super::inbox::Inbox;
+use super::stream_queue::Inbox;
 use crate::buffer::Buffer;
 use crate::driver::DrainReport;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -14,10 +14,10 @@ use crate::uring::{Payload, SendOptions};
 
 /// A file or socket that the driver reads, writes or sends on, as the tasks know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct FileKey(u64);
+pub(crate) struct FileKey(u64);
 
 /// One thing to do.
-pub(super) enum Command {
+pub(crate) enum Command {
     Receive {
         socket: OwnedFd,
         inbox: Arc<Inbox>,
@@ -59,7 +59,7 @@ pub(super) enum Command {
 }
 
 /// The commands that the engine has not taken yet.
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     state: Mutex<State>,
     keys: AtomicU64,
 }
@@ -71,13 +71,13 @@ struct State {
 }
 
 impl Mailbox {
-    pub(super) fn new() -> Mailbox {
+    pub(crate) fn new() -> Mailbox {
         let state = State { commands: Vec::new(), is_closed: false, waker: None };
         Mailbox { state: Mutex::new(state), keys: AtomicU64::new(0) }
     }
 
     /// Has `waker` woken by whatever comes first. False if something is there already.
-    pub(super) fn wait(&self, waker: &Waker) -> bool {
+    pub(crate) fn wait(&self, waker: &Waker) -> bool {
         let mut state = self.state.lock();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
@@ -86,13 +86,13 @@ impl Mailbox {
     }
 
     /// A key that no other file has.
-    pub(super) fn new_key(&self) -> FileKey {
+    pub(crate) fn new_key(&self) -> FileKey {
         // Relaxed: only the number counts.
         FileKey(self.keys.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Puts a command in. Cancels it if the engine has ended.
-    pub(super) fn post(&self, command: Command) {
+    pub(crate) fn post(&self, command: Command) {
         let mut state = self.state.lock();
         if state.is_closed {
             drop(state);
@@ -108,12 +108,12 @@ impl Mailbox {
     }
 
     /// All commands, into `taken`, which is empty.
-    pub(super) fn take(&self, taken: &mut Vec<Command>) {
+    pub(crate) fn take(&self, taken: &mut Vec<Command>) {
         std::mem::swap(&mut self.state.lock().commands, taken);
     }
 
     /// The engine ends: what it has not taken is cancelled, and nothing is accepted any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
         let left = std::mem::take(&mut state.commands);
@@ -124,7 +124,7 @@ impl Mailbox {
 
 impl Command {
     /// Tells whoever waits that it will not be done.
-    pub(super) fn cancel(self) {
+    pub(crate) fn cancel(self) {
         if let Command::Receive { inbox, .. } = self {
             inbox.end(Err(is_shut_down()));
         }
@@ -133,6 +133,6 @@ impl Command {
 }
 
 /// What is said of everything after the thread has ended.
-pub(super) fn is_shut_down() -> io::Error {
+pub(crate) fn is_shut_down() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }

@@ -17,7 +17,7 @@ use ::tokio::runtime::{Handle, Id};
 use ::tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, types};
 
-use crate::runtime::session::Session;
+use crate::runtime::liveness::Session;
 
 thread_local! {
     /// The reapers of this thread's runtimes.

@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 /// A value that is reached on one thread only.
 ///
 /// Invariant: made on `thread`.
-pub(super) struct Fenced<T> {
+pub(crate) struct Fenced<T> {
     value: ManuallyDrop<T>,
     thread: ThreadId,
 }
@@ -22,12 +22,12 @@ pub(super) struct Fenced<T> {
 unsafe impl<T> Send for Fenced<T> {}
 
 impl<T> Fenced<T> {
-    pub(super) fn new(value: T) -> Fenced<T> {
+    pub(crate) fn new(value: T) -> Fenced<T> {
         Fenced { value: ManuallyDrop::new(value), thread: thread::current().id() }
     }
 
     /// The value, on its own thread.
-    pub(super) fn get(&mut self) -> Option<&mut T> {
+    pub(crate) fn get(&mut self) -> Option<&mut T> {
         (thread::current().id() == self.thread).then_some(&mut *self.value)
     }
 }

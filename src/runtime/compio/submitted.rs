@@ -21,7 +21,7 @@ use compio_driver::{Extra, IourOpCode, OpEntry};
 use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
-use crate::runtime::session::Session;
+use crate::runtime::liveness::Session;
 use crate::uring::{Memory, Operation};
 
 /// `IORING_CQE_F_BUFFER`.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use compio_runtime::Runtime;
 
 use super::AttachError;
-use crate::runtime::session::Session;
+use crate::runtime::liveness::Session;
 
 thread_local! {
     /// The anchors of this thread's runtimes.

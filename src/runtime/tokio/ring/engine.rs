@@ -12,23 +12,23 @@ use std::task::{Context, Poll, ready};
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 
-use super::desk::{Desk, Next};
-use super::fenced::Fenced;
+use super::super::pool::PoolError;
+use super::dispatcher::{Desk, Next};
 use super::mailbox::Mailbox;
-use super::pool::PoolError;
+use super::thread::Fenced;
 use crate::driver::{BufferRingId, Driver};
 use crate::error::DriverError;
 use crate::sync::Arc;
 use crate::uring::EventFd;
 
 /// Turns the driver on this thread until it is told to stop.
-pub(super) struct Turner {
+pub(crate) struct Turner {
     driver: Driver,
     desk: Desk,
 }
 
 impl Turner {
-    pub(super) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Turner, PoolError> {
+    pub(crate) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Turner, PoolError> {
         let waker = driver.waker()?;
         let desk = Desk::new(ring);
         desk.mailbox.wait(&waker);
@@ -36,11 +36,11 @@ impl Turner {
     }
 
     /// Where tasks put what they ask.
-    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
         Arc::clone(&self.desk.mailbox)
     }
 
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         loop {
             if let Err(error) = self.driver.wait() {
                 return give_up(&error);
@@ -53,7 +53,7 @@ impl Turner {
 }
 
 /// Turns the driver as a task of a runtime of one thread.
-pub(super) struct Task {
+pub(crate) struct Task {
     desk: Desk,
     driver: Fenced<Driver>,
     /// Raised by the kernel when the driver should look. Never lowered: the runtime learns of each
@@ -63,7 +63,7 @@ pub(super) struct Task {
 
 impl Task {
     /// Panics outside a runtime with its I/O enabled.
-    pub(super) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Task, PoolError> {
+    pub(crate) fn new(mut driver: Driver, ring: BufferRingId) -> Result<Task, PoolError> {
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
         #[allow(
@@ -75,7 +75,7 @@ impl Task {
     }
 
     /// Where tasks put what they ask.
-    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
         Arc::clone(&self.desk.mailbox)
     }
 }

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use compio_driver::{Extra, IourOpCode, OpEntry};
 use io_uring::{cqueue, squeue, types};
 
-use super::operation::{raw_receive_flags, raw_result};
 use super::receive_ring::Shared;
+use super::submitted::{raw_receive_flags, raw_result};
 use crate::uring::{BufferRing, Status};
 
 /// A receive as compio's driver carries it. It puts what arrives where its stream finds it; compio

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ::tokio::sync::oneshot;
 
-use super::inbox::{Inbox, Wish};
 use super::mailbox::{Command, FileKey, Mailbox, is_shut_down};
+use super::stream_queue::{Inbox, Wish};
 use crate::buffer::Buffer;
 use crate::driver::{BufferRingId, DrainReport, Driver, Event, FileId, OperationId, SocketId};
 use crate::error::DriverError;
@@ -18,9 +18,9 @@ use crate::sync::Arc;
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who waits for what of a driver. It may be dropped on any thread: then all of them are told.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     ring: BufferRingId,
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<Mailbox>,
     /// By the index of their socket.
     streams: Vec<Option<Arc<Inbox>>>,
     files: HashMap<FileKey, FileId>,
@@ -38,13 +38,13 @@ enum Answer {
 
 /// Whether the engine goes on.
 #[derive(PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Turn,
     Stop,
 }
 
 impl Desk {
-    pub(super) fn new(ring: BufferRingId) -> Desk {
+    pub(crate) fn new(ring: BufferRingId) -> Desk {
         Desk {
             ring,
             mailbox: Arc::new(Mailbox::new()),
@@ -56,7 +56,7 @@ impl Desk {
     }
 
     /// Tells what happened, and does what was asked.
-    pub(super) fn turn(&mut self, driver: &mut Driver) -> Next {
+    pub(crate) fn turn(&mut self, driver: &mut Driver) -> Next {
         while let Some(event) = driver.next() {
             self.tell(driver, event);
         }
