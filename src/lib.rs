@@ -16,6 +16,8 @@ pub mod error;
 mod lease;
 mod region;
 mod runtime;
+#[allow(dead_code, reason = "each user takes what it needs")]
+mod slab;
 mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -32,6 +34,8 @@ pub use arena::{
     SlotStates, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(not(uring_arena_loom))]
+pub use buffer::{IoMemory, Payload};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
@@ -47,11 +51,13 @@ pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
-    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Memory, Operation, Payload,
-    Probe, Progress, Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
-    SendOptions, Status, ring_info,
+    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Operation, Probe, Progress,
+    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, SendOptions, Status,
+    ring_info,
 };
 
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+pub use runtime::Loan;
 #[cfg(feature = "compio")]
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
@@ -60,5 +66,3 @@ pub use runtime::monoio;
 pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub use runtime::{Lend, Loan};

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::key::Key;
 use crate::ArenaBytes;
 use crate::buffer::Buffer;
-use crate::uring::{Datagram, FromSlot, Payload};
+use crate::buffer::Payload;
+use crate::uring::{Datagram, FromSlot};
 
 /// A buffer ring of a [`Driver`](crate::Driver).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,7 +11,8 @@ use super::key::Key;
 use super::operation_table::Held;
 use super::transfers::{Action, State};
 use super::{Driver, Event, OperationId};
-use crate::uring::{Payload, Progress};
+use crate::buffer::Payload;
+use crate::uring::Progress;
 
 impl Driver {
     /// Acts on a completion of the transfer at `key`.

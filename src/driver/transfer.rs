@@ -13,9 +13,9 @@ use super::key::Key;
 use super::operation_table::Held;
 use super::transfers::{Action, State, Transfer};
 use super::{Driver, OperationId};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Payload};
 use crate::error::{DriverError, SubmitError, TransferError};
-use crate::uring::{Descriptor, Operation, Payload, SendOptions};
+use crate::uring::{Descriptor, Operation, SendOptions};
 
 impl Driver {
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

@@ -2,7 +2,8 @@
 //! apart so that receives stay small.
 
 use super::files::OpenFile;
-use crate::uring::{Operation, Payload, SendOptions};
+use crate::buffer::Payload;
+use crate::uring::{Operation, SendOptions};
 
 /// What is done with the memory.
 #[derive(Debug, Clone, Copy)]

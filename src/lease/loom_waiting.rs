@@ -5,7 +5,7 @@ use loom::thread;
 
 use super::Lease;
 use super::loom_tests::model;
-use super::place::Place;
+use super::waiter::WaitForSlot;
 use crate::{BuddyArena, BuddyGeometry, FixedArena};
 
 fn claim(arena: &FixedArena) -> Option<Lease> {
@@ -21,7 +21,7 @@ fn claim_waiting(arena: &FixedArena) -> Lease {
     })
 }
 
-fn in_queue(arena: &FixedArena) -> Place {
+fn in_queue(arena: &FixedArena) -> WaitForSlot {
     arena.handle().join_queue(0)
 }
 

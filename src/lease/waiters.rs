@@ -18,7 +18,7 @@ use std::task::Waker;
 use super::allocator::Allocator;
 use super::handle::Handle;
 use super::ledger::{Ledger, Seat, Turn};
-use super::place::{Bell, Place};
+use super::waiter::{Bell, WaitForSlot};
 use crate::slots::FreeOutcome;
 use crate::sync::{Mutex, Ordering, fence};
 
@@ -52,14 +52,14 @@ impl Waiters {
 impl Handle {
     /// Takes a seat behind all who wait. The caller looks for a free slot after this, and waits for
     /// the place only if there is none; the place then comes with the slot.
-    pub(crate) fn join_queue(&self, order: u32) -> Place {
+    pub(crate) fn join_queue(&self, order: u32) -> WaitForSlot {
         let mut ledger = self.waiters.ledger.lock();
         if !ledger.armed {
             // Inside the lock: who finds `armed` set must find the bits set.
             self.allocator.set_waiters();
             ledger.armed = true;
         }
-        Place::new(self.clone(), ledger.join(order))
+        WaitForSlot::new(self.clone(), ledger.join(order))
     }
 
     /// A future that is ready once it is worth looking for a free slot again. The caller looks

@@ -5,11 +5,9 @@ use std::ptr::NonNull;
 use io_uring::{opcode, squeue};
 
 use super::descriptor::build;
-use super::memory::held::Held;
-use super::memory::{Memory, Span};
 use super::operation::{Begin, Kind, Lists};
 use super::{Descriptor, Feature, Operation, RegisteredArena};
-use crate::buffer::Buffer;
+use crate::buffer::{Borrowed, Buffer, IoMemory, Span};
 
 /// Bytes that the kernel moves in one operation at most: `MAX_RW_COUNT`, which leaves a page off 2
 /// GiB.
@@ -54,7 +52,7 @@ impl RegisteredArena {
     }
 
     /// Reads into the room of memory that has one; others read nothing.
-    pub(crate) fn read_into<M: Memory>(
+    pub(crate) fn read_into<M: IoMemory>(
         &self,
         file: Descriptor,
         mut memory: M,
@@ -103,7 +101,7 @@ impl RegisteredArena {
     /// # assert_eq!(result?, 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn write<M: Memory>(
+    pub fn write<M: IoMemory>(
         &self,
         file: impl Into<Descriptor>,
         memory: M,
@@ -113,7 +111,7 @@ impl RegisteredArena {
     }
 
     /// Writes what the memory holds behind its first `skip` bytes. A list is written whole.
-    pub(crate) fn write_from<M: Memory>(
+    pub(crate) fn write_from<M: IoMemory>(
         &self,
         file: Descriptor,
         memory: M,
@@ -168,7 +166,7 @@ impl RegisteredArena {
     /// [`write`](Self::write) of a vector, by name: with a registered buffer
     /// (`IORING_OP_WRITEV_FIXED`, Linux 6.15) if one entry of the table holds them all, and with an
     /// ordinary vectored write otherwise. Only the first 1024 that are not empty take part.
-    pub fn writev<M: Memory>(
+    pub fn writev<M: IoMemory>(
         &self,
         file: impl Into<Descriptor>,
         pieces: Vec<M>,
@@ -177,7 +175,7 @@ impl RegisteredArena {
         self.write(file, pieces, offset)
     }
 
-    fn write_list<M: Memory>(
+    fn write_list<M: IoMemory>(
         &self,
         file: Descriptor,
         memory: M,
@@ -209,18 +207,17 @@ impl RegisteredArena {
         indices.all(|index| index == Some(first)).then_some(first)
     }
 
-    pub(super) fn operation<M: Memory>(
+    pub(super) fn operation<M: IoMemory>(
         &self,
         memory: M,
         kind: Kind,
         index: Option<u16>,
         requested: u32,
     ) -> Operation<M> {
-        let arena_ref = self.arena_ref();
-        Operation::new(Begin { memory, lists: None, arena_ref, index, kind, requested })
+        Operation::new(Begin { memory, lists: None, index, kind, requested })
     }
 
-    pub(super) fn vectored<M: Memory>(
+    pub(super) fn vectored<M: IoMemory>(
         &self,
         memory: M,
         kind: Kind,
@@ -228,8 +225,8 @@ impl RegisteredArena {
         requested: u32,
         lists: Lists,
     ) -> Operation<M> {
-        let (lists, arena_ref) = (Some(Box::new(lists)), self.arena_ref());
-        Operation::new(Begin { memory, lists, arena_ref, index, kind, requested })
+        let lists = Some(Box::new(lists));
+        Operation::new(Begin { memory, lists, index, kind, requested })
     }
 }
 
@@ -250,7 +247,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    pub(super) fn written<M: Memory>(memory: &M) -> Spans {
+    pub(super) fn written<M: IoMemory>(memory: &M) -> Spans {
         let mut spans = Spans::default();
         memory.written(&mut |span| spans.add(span));
         spans

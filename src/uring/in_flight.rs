@@ -23,8 +23,8 @@ use std::io;
 
 use io_uring::{cqueue, squeue};
 
-use super::memory::{Memory, Payload};
 use super::operation::{Operation, Progress};
+use crate::buffer::{IoMemory, Payload};
 
 const TAG_SHIFT: u32 = 56;
 const GENERATION_SHIFT: u32 = 32;
@@ -145,7 +145,7 @@ impl InFlight {
     /// # Panics
     ///
     /// If 2³¹ operations on shared bytes are in flight.
-    pub fn begin<M: Memory + Into<Payload>>(
+    pub fn begin<M: IoMemory + Into<Payload>>(
         &mut self,
         entry: squeue::Entry,
         operation: Operation<M>,

@@ -11,9 +11,7 @@ use std::mem::ManuallyDrop;
 
 use io_uring::cqueue;
 
-use super::memory::{Memory, Payload};
-use crate::buffer::Buffer;
-use crate::lease::ArenaRef;
+use crate::buffer::{Buffer, IoMemory, Payload};
 
 /// `IORING_NOTIF_USAGE_ZC_COPIED`: in the result of a notification.
 const NOTIFICATION_COPIED: u32 = 1 << 31;
@@ -41,11 +39,10 @@ pub(super) enum Kind {
 /// Invariants: `memory` is there until `take`, `into_any` or `drop` takes it. `noted` is `All` only
 /// when the kernel is done with it.
 #[must_use = "dropping an operation loses its memory for good"]
-pub struct Operation<M: Memory = Buffer> {
+pub struct Operation<M: IoMemory = Buffer> {
     memory: ManuallyDrop<M>,
     /// For vectored operations only.
     lists: Option<Box<Lists>>,
-    arena_ref: ArenaRef,
     index: Option<u16>,
     kind: Kind,
     /// Bytes asked for.
@@ -83,7 +80,7 @@ unsafe impl Sync for Lists {}
 
 /// What a completion made of an operation.
 #[derive(Debug)]
-pub enum Progress<M: Memory = Buffer> {
+pub enum Progress<M: IoMemory = Buffer> {
     /// The kernel is done with the memory.
     #[non_exhaustive]
     Done {
@@ -110,18 +107,16 @@ pub(crate) struct Finished<M> {
 pub(super) struct Begin<M> {
     pub(super) memory: M,
     pub(super) lists: Option<Box<Lists>>,
-    pub(super) arena_ref: ArenaRef,
     pub(super) index: Option<u16>,
     pub(super) kind: Kind,
     pub(super) requested: u32,
 }
 
-impl<M: Memory> Operation<M> {
+impl<M: IoMemory> Operation<M> {
     pub(super) fn new(begin: Begin<M>) -> Operation<M> {
         Operation {
             memory: ManuallyDrop::new(begin.memory),
             lists: begin.lists,
-            arena_ref: begin.arena_ref,
             index: begin.index,
             kind: begin.kind,
             requested: begin.requested,
@@ -209,7 +204,7 @@ impl<M: Memory> Operation<M> {
             let len = len.min(self.requested) as usize;
             // SAFETY: the kernel read that many bytes into the room that the entry named, and is
             // done.
-            unsafe { self.memory.note_read(len) };
+            unsafe { self.memory.advance(len) };
         }
         let copied = match self.kind {
             Kind::SendZc { tells_usage: true } => {
@@ -237,18 +232,18 @@ impl<M: Memory> Operation<M> {
     }
 }
 
-impl<M: Memory + Into<Payload>> Operation<M> {
+impl<M: IoMemory + Into<Payload>> Operation<M> {
     /// The operation with its memory as a [`Payload`], for a table that holds operations of every
     /// kind.
     pub fn into_any(self) -> Operation<Payload> {
-        let Operation { index, kind, requested, noted, arena_ref, .. } = self;
+        let Operation { index, kind, requested, noted, .. } = self;
         let mut this = ManuallyDrop::new(self);
         let lists = this.lists.take();
         // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told
         // of stays where it is.
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
-        Operation { memory, lists, arena_ref, index, kind, requested, noted }
+        Operation { memory, lists, index, kind, requested, noted }
     }
 }
 
@@ -273,7 +268,7 @@ pub(super) fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.wrapping_neg()))
 }
 
-impl<M: Memory> Drop for Operation<M> {
+impl<M: IoMemory> Drop for Operation<M> {
     fn drop(&mut self) {
         // SAFETY: there until now (invariant), and never touched again.
         let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
@@ -281,7 +276,7 @@ impl<M: Memory> Drop for Operation<M> {
             // The kernel is done with it: it is free, like any other.
             return;
         }
-        memory.quarantine(self.arena_ref);
+        memory.quarantine();
         // The kernel may not have read the lists yet either.
         std::mem::forget(self.lists.take());
         tracing::warn!(
@@ -291,7 +286,7 @@ impl<M: Memory> Drop for Operation<M> {
     }
 }
 
-impl<M: Memory> fmt::Debug for Operation<M> {
+impl<M: IoMemory> fmt::Debug for Operation<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation")
             .field("kind", &self.kind)

@@ -15,7 +15,7 @@ use super::table::Table;
 use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
-use crate::lease::{ArenaRef, Handle};
+use crate::lease::Handle;
 
 mod sealed {
     /// What is behind an arena, for this crate only.
@@ -231,11 +231,7 @@ impl RegisteredArena {
     /// Whether `address` lies in the arena.
     #[inline]
     pub(crate) fn covers(&self, address: usize) -> bool {
-        self.arena_ref().covers(address)
-    }
-
-    pub(super) fn arena_ref(&self) -> ArenaRef {
-        self.handle.as_ref().map_or(ArenaRef::of_nothing(), Handle::arena_ref)
+        self.handle.as_ref().is_some_and(|handle| handle.region.covers(address))
     }
 
     pub(super) fn is_of(&self, handle: &Handle) -> bool {

@@ -10,10 +10,10 @@ use io_uring::{opcode, squeue};
 
 use super::descriptor::build;
 use super::fixed::{Spans, one_span};
-use super::memory::Memory;
 use super::operation::{Kind, Lists};
 use super::probe::SEND_ZC_REPORT_USAGE;
 use super::{Descriptor, Feature, Operation, RegisteredArena};
+use crate::buffer::IoMemory;
 
 /// `IORING_RECVSEND_FIXED_BUF`.
 const RECVSEND_FIXED_BUF: u16 = 4;
@@ -136,7 +136,7 @@ impl RegisteredArena {
     /// # assert_eq!(result?, 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn send<M: Memory>(
+    pub fn send<M: IoMemory>(
         &self,
         socket: impl Into<Descriptor>,
         memory: M,
@@ -146,7 +146,7 @@ impl RegisteredArena {
     }
 
     /// Sends what the memory holds behind its first `skip` bytes. A list is sent whole.
-    pub(crate) fn send_from<M: Memory>(
+    pub(crate) fn send_from<M: IoMemory>(
         &self,
         socket: Descriptor,
         memory: M,
@@ -179,7 +179,7 @@ impl RegisteredArena {
 
     /// Several pieces as one message: zero-copy if one entry of the table holds them all and they
     /// are worth it (Linux 6.15).
-    fn send_list<M: Memory>(
+    fn send_list<M: IoMemory>(
         &self,
         socket: Descriptor,
         memory: M,
