@@ -41,16 +41,17 @@
 //! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`, so `tokio_util::io::StreamReader` makes an
 //! `AsyncRead` of it and `tokio_util::codec` works on top.
 
+mod error;
 mod file;
 mod pool;
 mod recv_stream;
 mod ring;
-mod scheduling;
 mod send_half;
 mod socket;
 
+pub use error::PoolError;
 pub use file::File;
-pub use pool::{Pool, PoolBuilder, PoolError};
+pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use send_half::SendHalf;
 pub use socket::Socket;

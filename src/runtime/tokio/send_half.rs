@@ -9,9 +9,8 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::sync::oneshot;
 
-use super::pool::Shared;
-use super::ring::mailbox::{Command, FileKey, is_shut_down};
-use super::socket::Plain;
+use super::ring::{Command, EngineHandle, FileKey, shut_down_error};
+use super::socket::StdSocket;
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::SendOptions;
@@ -24,8 +23,8 @@ use crate::uring::SendOptions;
 /// comes.
 pub struct SendHalf {
     /// Watched for writing only, so that what arrives wakes nobody.
-    socket: AsyncFd<Plain>,
-    shared: Arc<Shared>,
+    socket: AsyncFd<StdSocket>,
+    engine: Arc<EngineHandle>,
     /// The socket as the driver knows it, after the first send.
     key: Option<FileKey>,
     /// A send whose future was dropped: what is written next waits for it.
@@ -33,13 +32,13 @@ pub struct SendHalf {
 }
 
 impl SendHalf {
-    pub(super) fn new(shared: Arc<Shared>, socket: Plain) -> io::Result<SendHalf> {
+    pub(super) fn new(engine: Arc<EngineHandle>, socket: StdSocket) -> io::Result<SendHalf> {
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
-        Ok(SendHalf { socket, shared, key: None, outstanding: None })
+        Ok(SendHalf { socket, engine, key: None, outstanding: None })
     }
 
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
@@ -95,7 +94,7 @@ impl SendHalf {
         let key = self.key()?;
         let (answer, answered) = oneshot::channel();
         self.outstanding = Some(answered);
-        self.shared.mailbox.post(Command::Send { key, payload, options, answer });
+        self.engine.post(Command::Send { key, payload, options, answer });
         std::future::poll_fn(|context| self.poll_outstanding(context)).await
     }
 
@@ -104,9 +103,7 @@ impl SendHalf {
         if let Some(key) = self.key {
             return Ok(key);
         }
-        let file = self.socket.get_ref().try_clone()?.into();
-        let key = self.shared.mailbox.new_key();
-        self.shared.mailbox.post(Command::Open { key, file });
+        let key = self.engine.open(self.socket.get_ref().try_clone()?.into());
         self.key = Some(key);
         Ok(key)
     }
@@ -116,7 +113,7 @@ impl SendHalf {
         let Some(outstanding) = &mut self.outstanding else { return Poll::Ready(Ok(())) };
         let answer = ready!(Pin::new(outstanding).poll(context));
         self.outstanding = None;
-        Poll::Ready(answer.unwrap_or_else(|_| Err(is_shut_down())))
+        Poll::Ready(answer.unwrap_or_else(|_| Err(shut_down_error())))
     }
 }
 
@@ -142,14 +139,14 @@ impl AsyncWrite for SendHalf {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_outstanding(context))?;
-        Poll::Ready(self.socket.get_ref().finish())
+        Poll::Ready(self.socket.get_ref().shutdown_write())
     }
 }
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.shared.mailbox.post(Command::CloseFile { key });
+            self.engine.post(Command::CloseFile { key });
         }
     }
 }

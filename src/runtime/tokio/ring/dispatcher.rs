@@ -1,105 +1,106 @@
-//! The desk: does what tasks ask of the driver, and tells them what happened.
+//! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use ::tokio::sync::oneshot;
-
-use super::mailbox::{Command, FileKey, Mailbox, is_shut_down};
-use super::stream_queue::{Inbox, Wish};
+use super::id_map::IdMap;
+use super::mailbox::{Answer, Command, FileKey, Mailbox, shut_down_error};
+use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
 use crate::driver::{BufferRingId, DrainReport, Driver, Event, FileId, OperationId, SocketId};
-use crate::error::DriverError;
+use crate::error::{DriverError, SubmitError};
 use crate::sync::Arc;
 
-/// How long a shutdown waits for what is in flight. Cancelled sockets take microseconds; only a
-/// device that does not answer takes longer.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest time that a shutdown waits for operations in flight. Cancelled sockets take
+/// microseconds; only a device that does not answer takes longer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who waits for what of a driver. It may be dropped on any thread: then all of them are told.
-pub(crate) struct Desk {
+/// The streams and tasks that wait for one driver.
+///
+/// A dispatcher may be dropped on any thread: then each of them gets an error.
+pub(super) struct Dispatcher {
     ring: BufferRingId,
-    pub(crate) mailbox: Arc<Mailbox>,
-    /// By the index of their socket.
-    streams: Vec<Option<Arc<Inbox>>>,
+    pub(super) mailbox: Arc<Mailbox>,
+    streams: IdMap<SocketId, Arc<StreamQueue>>,
     files: HashMap<FileKey, FileId>,
-    /// By the index of their operation.
-    answers: Vec<Option<Answer>>,
+    answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox; empty between turns.
     commands: Vec<Command>,
 }
 
-/// Who waits for an operation.
-enum Answer {
-    Read(oneshot::Sender<io::Result<Buffer>>),
-    Done(oneshot::Sender<io::Result<()>>),
+/// The task that waits for an operation.
+enum OperationAnswer {
+    Read(Answer<Buffer>),
+    Done(Answer<()>),
 }
 
-/// Whether the engine goes on.
-#[derive(PartialEq, Eq)]
-pub(crate) enum Next {
-    Turn,
-    Stop,
+impl OperationAnswer {
+    fn fail(self, error: io::Error) {
+        // A task that does not wait any more needs no error.
+        let _ = match self {
+            OperationAnswer::Read(answer) => answer.send(Err(error)).is_ok(),
+            OperationAnswer::Done(answer) => answer.send(Err(error)).is_ok(),
+        };
+    }
 }
 
-impl Desk {
-    pub(crate) fn new(ring: BufferRingId) -> Desk {
-        Desk {
+impl Dispatcher {
+    pub(super) fn new(ring: BufferRingId) -> Dispatcher {
+        Dispatcher {
             ring,
             mailbox: Arc::new(Mailbox::new()),
-            streams: Vec::new(),
+            streams: IdMap::new(),
             files: HashMap::new(),
-            answers: Vec::new(),
+            answers: IdMap::new(),
             commands: Vec::new(),
         }
     }
 
-    /// Tells what happened, and does what was asked.
-    pub(crate) fn turn(&mut self, driver: &mut Driver) -> Next {
+    /// Delivers all events of the driver, then carries out all commands. Returns `Break` after a
+    /// shutdown.
+    pub(super) fn turn(&mut self, driver: &mut Driver) -> ControlFlow<()> {
         while let Some(event) = driver.next() {
-            self.tell(driver, event);
+            self.on_event(driver, event);
         }
         let mut commands = std::mem::take(&mut self.commands);
         self.mailbox.take(&mut commands);
-        let mut next = Next::Turn;
+        let mut flow = ControlFlow::Continue(());
         for command in commands.drain(..) {
-            match next {
-                Next::Turn => next = self.obey(driver, command),
-                Next::Stop => command.cancel(),
+            match flow {
+                ControlFlow::Continue(()) => flow = self.on_command(driver, command),
+                ControlFlow::Break(()) => command.cancel(),
             }
         }
         self.commands = commands;
-        next
+        flow
     }
 
-    /// Tells whoever waits for it.
-    fn tell(&mut self, driver: &mut Driver, event: Event) {
+    fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
             Event::Received { id, bytes } => {
-                let Some(inbox) = self.stream(id) else { return };
-                if inbox.put(bytes) == Wish::Pause {
-                    note(driver.pause(id));
+                let Some(queue) = self.streams.get(id) else { return };
+                if queue.push(bytes) == Backpressure::Pause {
+                    log_refusal(driver.pause(id));
                 }
             }
             Event::Closed { id, error } => {
-                if let Some(inbox) = self.streams.get_mut(id.index()).and_then(Option::take) {
-                    inbox.end(error.map_or(Ok(()), Err));
+                if let Some(queue) = self.streams.remove(id) {
+                    queue.end(error.map_or(Ok(()), Err));
                 }
             }
             Event::Read { id, result, buffer, .. } => {
-                if let Some(Answer::Read(answer)) = self.answer(id) {
-                    // Nobody waits any more: the buffer goes, and its slot is free.
+                if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
+                    // Without a task that waits the buffer is dropped, and its slot is free.
                     let _ = answer.send(result.map(|_| buffer));
                 }
             }
             Event::Wrote { id, result, payload, .. } => {
-                let is_all = |written: usize| written == payload.as_ref().len();
-                self.done(id, result.and_then(|written| complete(is_all(written))));
+                self.finish(id, whole(result, payload.as_ref()));
             }
             Event::Sent { id, result, payload, .. } => {
-                let is_all = |sent: usize| sent == payload.as_ref().len();
-                self.done(id, result.and_then(|sent| complete(is_all(sent))));
+                self.finish(id, whole(result, payload.as_ref()));
             }
             Event::Accepted { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
@@ -107,34 +108,26 @@ impl Desk {
         }
     }
 
-    fn stream(&self, id: SocketId) -> Option<&Arc<Inbox>> {
-        self.streams.get(id.index())?.as_ref()
-    }
-
-    fn answer(&mut self, id: OperationId) -> Option<Answer> {
-        self.answers.get_mut(id.index())?.take()
-    }
-
-    fn done(&mut self, id: OperationId, result: io::Result<()>) {
-        if let Some(Answer::Done(answer)) = self.answer(id) {
+    fn finish(&mut self, id: OperationId, result: io::Result<()>) {
+        if let Some(OperationAnswer::Done(answer)) = self.answers.remove(id) {
             let _ = answer.send(result);
         }
     }
 
-    fn obey(&mut self, driver: &mut Driver, command: Command) -> Next {
+    fn on_command(&mut self, driver: &mut Driver, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Receive { socket, inbox } => match driver.receive(self.ring, socket) {
-                Ok(id) => self.begin_stream(driver, id, inbox),
-                Err(error) => inbox.end(Err(io::Error::other(error))),
+            Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
+                Ok(id) => self.begin_stream(driver, id, queue),
+                Err(error) => queue.end(Err(io::Error::other(error))),
             },
-            Command::Resume { inbox } => {
-                if let Some(id) = inbox.socket() {
-                    note(driver.resume(id));
+            Command::Resume { queue } => {
+                if let Some(id) = queue.socket() {
+                    log_refusal(driver.resume(id));
                 }
             }
-            Command::Close { inbox } => {
-                if let Some(id) = inbox.socket() {
-                    note(driver.close(id));
+            Command::Close { queue } => {
+                if let Some(id) = queue.socket() {
+                    log_refusal(driver.close(id));
                 }
             }
             Command::Open { key, file } => match driver.add_file(file) {
@@ -144,91 +137,84 @@ impl Desk {
             },
             Command::CloseFile { key } => {
                 if let Some(id) = self.files.remove(&key) {
-                    note(driver.close_file(id));
+                    log_refusal(driver.close_file(id));
                 }
             }
             Command::Read { key, buffer, offset, answer } => {
-                let Some(&file) = self.files.get(&key) else { return fail(answer) };
-                match driver.read(file, buffer, offset) {
-                    Ok(id) => self.wait_for(id, Answer::Read(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
+                let submit = |file| driver.read(file, buffer, offset);
+                self.begin_operation(key, OperationAnswer::Read(answer), submit);
             }
             Command::Write { key, payload, offset, answer } => {
-                let Some(&file) = self.files.get(&key) else { return fail(answer) };
-                match driver.write(file, payload, offset) {
-                    Ok(id) => self.wait_for(id, Answer::Done(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
+                let submit = |file| driver.write(file, payload, offset);
+                self.begin_operation(key, OperationAnswer::Done(answer), submit);
             }
             Command::Send { key, payload, options, answer } => {
-                let Some(&socket) = self.files.get(&key) else { return fail(answer) };
-                match driver.send_with(socket, payload, options) {
-                    Ok(id) => self.wait_for(id, Answer::Done(answer)),
-                    Err(refused) => drop(answer.send(Err(io::Error::other(refused.error)))),
-                }
+                let submit = |socket| driver.send_with(socket, payload, options);
+                self.begin_operation(key, OperationAnswer::Done(answer), submit);
             }
             Command::Shutdown { answer } => {
                 shut_down(driver, answer);
-                return Next::Stop;
+                return ControlFlow::Break(());
             }
         }
-        Next::Turn
+        ControlFlow::Continue(())
     }
 
-    fn begin_stream(&mut self, driver: &mut Driver, id: SocketId, inbox: Arc<Inbox>) {
-        let is_wanted = inbox.open(id);
-        let place = id.index();
-        if self.streams.len() <= place {
-            self.streams.resize_with(place + 1, || None);
-        }
-        self.streams[place] = Some(inbox);
+    fn begin_stream(&mut self, driver: &mut Driver, id: SocketId, queue: Arc<StreamQueue>) {
+        let is_wanted = queue.attach(id);
+        self.streams.insert(id, queue);
         if !is_wanted {
-            note(driver.close(id));
+            log_refusal(driver.close(id));
         }
     }
 
-    fn wait_for(&mut self, id: OperationId, answer: Answer) {
-        let place = id.index();
-        if self.answers.len() <= place {
-            self.answers.resize_with(place + 1, || None);
+    /// Submits an operation on an open file. Sends the answer at once if that fails.
+    fn begin_operation<M>(
+        &mut self,
+        key: FileKey,
+        answer: OperationAnswer,
+        submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
+    ) {
+        let Some(&file) = self.files.get(&key) else {
+            let why = "the pool has no such file open: its descriptor was refused";
+            return answer.fail(io::Error::new(io::ErrorKind::NotFound, why));
+        };
+        match submit(file) {
+            Ok(id) => self.answers.insert(id, answer),
+            Err(refused) => answer.fail(io::Error::other(refused.error)),
         }
-        self.answers[place] = Some(answer);
     }
 }
 
-/// What can only fail because the socket is closed already, or because the kernel refuses to go on,
+/// Logs the refusal of a change to a socket. It is closed already, or the kernel refuses to go on,
 /// which the next turn sees.
-fn note(answer: Result<(), DriverError>) {
-    if let Err(error) = answer {
+fn log_refusal(result: Result<(), DriverError>) {
+    if let Err(error) = result {
         tracing::debug!(%error, "nothing to do for a socket of the pool");
     }
 }
 
-fn shut_down(driver: &mut Driver, answer: Option<oneshot::Sender<DrainReport>>) {
-    match driver.drain(SHUTDOWN_PATIENCE) {
-        Ok(drained) => drop(answer.map(|answer| answer.send(drained))),
-        Err(error) => tracing::error!(%error, "the pool's driver could not be drained"),
+fn shut_down(driver: &mut Driver, answer: Option<Answer<DrainReport>>) {
+    let result = driver.drain(SHUTDOWN_TIMEOUT);
+    if let Err(error) = &result {
+        tracing::error!(%error, "the pool's driver could not be drained");
+    }
+    if let Some(answer) = answer {
+        let _ = answer.send(result.map_err(io::Error::other));
     }
 }
 
-/// A file that was never opened, or is closed: its descriptor was refused.
-fn fail<T>(answer: oneshot::Sender<io::Result<T>>) -> Next {
-    let _ =
-        answer.send(Err(io::Error::new(io::ErrorKind::NotFound, "the pool has no such file open")));
-    Next::Turn
+/// Checks that an operation moved all of its bytes.
+fn whole(result: io::Result<usize>, bytes: &[u8]) -> io::Result<()> {
+    if result? == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-fn complete(is_all: bool) -> io::Result<()> {
-    if is_all { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-impl Drop for Desk {
-    /// However the engine ends, nobody waits for it for ever.
+impl Drop for Dispatcher {
     fn drop(&mut self) {
+        // However the engine ends, no task may wait for ever.
         self.mailbox.close();
-        for inbox in self.streams.drain(..).flatten() {
-            inbox.end(Err(is_shut_down()));
+        for queue in self.streams.drain() {
+            queue.end(Err(shut_down_error()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What tasks ask of the engine.
+//! The commands of tasks to the engine, and the handle that tasks post them by.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,62 +6,45 @@ use std::task::Waker;
 
 use ::tokio::sync::oneshot;
 
-use super::stream_queue::Inbox;
+use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::DrainReport;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::uring::SendOptions;
 
-/// A file or socket that the driver reads, writes or sends on, as the tasks know it.
+/// The sender of a command's result.
+pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
+
+/// The number of a file or socket, given out by the tasks' side before the driver opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileKey(u64);
 
-/// One thing to do.
+/// One request of a task to the engine.
 pub(crate) enum Command {
-    Receive {
-        socket: OwnedFd,
-        inbox: Arc<Inbox>,
-    },
-    Resume {
-        inbox: Arc<Inbox>,
-    },
-    Close {
-        inbox: Arc<Inbox>,
-    },
-    Open {
-        key: FileKey,
-        file: OwnedFd,
-    },
-    CloseFile {
-        key: FileKey,
-    },
-    Read {
-        key: FileKey,
-        buffer: Buffer,
-        offset: u64,
-        answer: oneshot::Sender<io::Result<Buffer>>,
-    },
-    Write {
-        key: FileKey,
-        payload: Payload,
-        offset: u64,
-        answer: oneshot::Sender<io::Result<()>>,
-    },
-    Send {
-        key: FileKey,
-        payload: Payload,
-        options: SendOptions,
-        answer: oneshot::Sender<io::Result<()>>,
-    },
-    Shutdown {
-        answer: Option<oneshot::Sender<DrainReport>>,
-    },
+    Receive { socket: OwnedFd, queue: Arc<StreamQueue> },
+    Resume { queue: Arc<StreamQueue> },
+    Close { queue: Arc<StreamQueue> },
+    Open { key: FileKey, file: OwnedFd },
+    CloseFile { key: FileKey },
+    Read { key: FileKey, buffer: Buffer, offset: u64, answer: Answer<Buffer> },
+    Write { key: FileKey, payload: Payload, offset: u64, answer: Answer<()> },
+    Send { key: FileKey, payload: Payload, options: SendOptions, answer: Answer<()> },
+    Shutdown { answer: Option<Answer<DrainReport>> },
+}
+
+impl Command {
+    /// Drops the command undone, so that its task learns of the end of the pool.
+    pub(super) fn cancel(self) {
+        if let Command::Receive { queue, .. } = self {
+            queue.end(Err(shut_down_error()));
+        }
+        // The other commands have an answer whose drop tells their task.
+    }
 }
 
 /// The commands that the engine has not taken yet.
 pub(crate) struct Mailbox {
     state: Mutex<State>,
-    keys: AtomicU64,
 }
 
 struct State {
@@ -71,35 +54,33 @@ struct State {
 }
 
 impl Mailbox {
-    pub(crate) fn new() -> Mailbox {
+    pub(super) fn new() -> Mailbox {
         let state = State { commands: Vec::new(), is_closed: false, waker: None };
-        Mailbox { state: Mutex::new(state), keys: AtomicU64::new(0) }
+        Mailbox { state: Mutex::new(state) }
     }
 
-    /// Has `waker` woken by whatever comes first. False if something is there already.
-    pub(crate) fn wait(&self, waker: &Waker) -> bool {
+    /// Registers the engine's waker for the next command. Returns `false` if a command is there
+    /// already.
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
-        }
-        state.commands.is_empty()
+        let is_known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        let replaced = if is_known { None } else { state.waker.replace(waker.clone()) };
+        let is_empty = state.commands.is_empty();
+        drop(state);
+        // Outside of the lock: the last waker of a task may take the task with it.
+        drop(replaced);
+        is_empty
     }
 
-    /// A key that no other file has.
-    pub(crate) fn new_key(&self) -> FileKey {
-        // Relaxed: only the number counts.
-        FileKey(self.keys.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Puts a command in. Cancels it if the engine has ended.
-    pub(crate) fn post(&self, command: Command) {
+    /// Puts a command in, and wakes the engine. Cancels the command if the engine has ended.
+    fn post(&self, command: Command) {
         let mut state = self.state.lock();
         if state.is_closed {
             drop(state);
             return command.cancel();
         }
         state.commands.push(command);
-        // Whoever put one in before has woken the engine, which has not looked yet.
+        // The task that put the first command in has woken the engine, which has not looked yet.
         let waker = if state.commands.len() == 1 { state.waker.clone() } else { None };
         drop(state);
         if let Some(waker) = waker {
@@ -107,13 +88,13 @@ impl Mailbox {
         }
     }
 
-    /// All commands, into `taken`, which is empty.
-    pub(crate) fn take(&self, taken: &mut Vec<Command>) {
+    /// Moves all commands into `taken`, which is empty.
+    pub(super) fn take(&self, taken: &mut Vec<Command>) {
         std::mem::swap(&mut self.state.lock().commands, taken);
     }
 
-    /// The engine ends: what it has not taken is cancelled, and nothing is accepted any more.
-    pub(crate) fn close(&self) {
+    /// Refuses further commands, and cancels the commands that the engine has not taken.
+    pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
         let left = std::mem::take(&mut state.commands);
@@ -122,17 +103,47 @@ impl Mailbox {
     }
 }
 
-impl Command {
-    /// Tells whoever waits that it will not be done.
-    pub(crate) fn cancel(self) {
-        if let Command::Receive { inbox, .. } = self {
-            inbox.end(Err(is_shut_down()));
-        }
-        // The others have an answer that is dropped, and that tells.
+/// The engine as a pool, its streams and its files share it: the engine ends when the last of them
+/// drops the handle.
+pub(crate) struct EngineHandle {
+    mailbox: Arc<Mailbox>,
+    /// The number of the next file.
+    next_key: AtomicU64,
+}
+
+impl EngineHandle {
+    pub(crate) fn new(mailbox: Arc<Mailbox>) -> EngineHandle {
+        EngineHandle { mailbox, next_key: AtomicU64::new(0) }
+    }
+
+    /// Puts a command into the engine's mailbox.
+    pub(crate) fn post(&self, command: Command) {
+        self.mailbox.post(command);
+    }
+
+    /// Posts the command that `build` makes, and waits for its answer.
+    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Answer<T>) -> Command) -> io::Result<T> {
+        let (answer, answered) = oneshot::channel();
+        self.post(build(answer));
+        answered.await.unwrap_or_else(|_| Err(shut_down_error()))
+    }
+
+    /// Gives a file or socket to the driver. Returns the number that later commands name it by.
+    pub(crate) fn open(&self, file: OwnedFd) -> FileKey {
+        // Relaxed: only the number counts.
+        let key = FileKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+        self.post(Command::Open { key, file });
+        key
     }
 }
 
-/// What is said of everything after the thread has ended.
-pub(crate) fn is_shut_down() -> io::Error {
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        self.post(Command::Shutdown { answer: None });
+    }
+}
+
+/// The error of everything that is asked after the engine has ended.
+pub(crate) fn shut_down_error() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }

@@ -1,4 +1,4 @@
-//! Where the driver's thread puts what arrives for one stream.
+//! The queue between the driver and one stream of received bytes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::driver::SocketId;
 use crate::sync::Mutex;
 
-/// The meeting point of one socket and its stream.
-pub(crate) struct Inbox {
+/// The messages that arrived on one socket and that its stream has not taken.
+pub(crate) struct StreamQueue {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
@@ -20,64 +20,60 @@ pub(crate) struct Inbox {
 struct State {
     socket: Option<SocketId>,
     arrived: VecDeque<Bytes>,
-    /// The peer has finished, or the socket failed.
-    end: Option<Result<(), io::Error>>,
-    /// The stream was dropped.
+    /// The result of the socket, once the peer has finished or the socket has failed.
+    end: Option<io::Result<()>>,
+    /// Set when the stream was dropped.
     is_abandoned: bool,
     is_paused: bool,
     waker: Option<Waker>,
 }
 
-/// What the driver shall do next with the socket.
+/// The change that the length of a queue asks of its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    GoOn,
+pub(crate) enum Backpressure {
+    Unchanged,
     Pause,
+    Resume,
 }
 
-/// What a look into the inbox gave.
-pub(crate) struct Taken {
-    /// The socket was paused, and may go on.
-    pub(crate) may_resume: bool,
-}
-
-impl Inbox {
-    pub(crate) fn new(messages_max: usize) -> Inbox {
-        Inbox { state: Mutex::new(State::default()), messages_max }
+impl StreamQueue {
+    pub(crate) fn new(messages_max: usize) -> StreamQueue {
+        StreamQueue { state: Mutex::new(State::default()), messages_max }
     }
 
-    /// Notes which socket this is of. False if its stream is gone already.
-    pub(crate) fn open(&self, socket: SocketId) -> bool {
+    /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
+    pub(super) fn attach(&self, socket: SocketId) -> bool {
         let mut state = self.state.lock();
         state.socket = Some(socket);
         !state.is_abandoned
     }
 
-    pub(crate) fn socket(&self) -> Option<SocketId> {
+    pub(super) fn socket(&self) -> Option<SocketId> {
         self.state.lock().socket
     }
 
-    /// Puts what arrived in, and wakes the stream.
-    pub(crate) fn put(&self, bytes: Bytes) -> Wish {
-        let (wish, waker) = {
+    /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
+    /// full now.
+    pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
+        let (is_full, waker) = {
             let mut state = self.state.lock();
             if state.is_abandoned {
-                return Wish::GoOn;
+                return Backpressure::Unchanged;
             }
             state.arrived.push_back(bytes);
             let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
             state.is_paused |= is_full;
-            (if is_full { Wish::Pause } else { Wish::GoOn }, state.waker.take())
+            (is_full, state.waker.take())
         };
-        // Outside of the lock: the stream looks at once.
+        // Outside of the lock: the stream takes it at once.
         if let Some(waker) = waker {
             waker.wake();
         }
-        wish
+        if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
-    /// Nothing comes after this.
-    pub(crate) fn end(&self, end: io::Result<()>) {
+    /// Records the end of the socket, and wakes the stream.
+    pub(super) fn end(&self, end: io::Result<()>) {
         let waker = {
             let mut state = self.state.lock();
             state.socket = None;
@@ -89,36 +85,42 @@ impl Inbox {
         }
     }
 
-    /// Takes all that arrived into `taken`, which is empty. The error, if the socket ended with
-    /// one, comes once.
+    /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
+    ///
+    /// Returns [`Backpressure::Resume`] if the socket was paused. Returns the error of the socket
+    /// once.
     pub(crate) fn poll_take(
         &self,
         taken: &mut VecDeque<Bytes>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Taken>> {
+    ) -> Poll<io::Result<Backpressure>> {
         let mut state = self.state.lock();
         std::mem::swap(&mut state.arrived, taken);
         if !taken.is_empty() {
-            return Poll::Ready(Ok(Taken { may_resume: std::mem::take(&mut state.is_paused) }));
+            let was_paused = std::mem::take(&mut state.is_paused);
+            let change = if was_paused { Backpressure::Resume } else { Backpressure::Unchanged };
+            return Poll::Ready(Ok(change));
         }
         if let Some(end) = &mut state.end {
-            return Poll::Ready(
-                std::mem::replace(end, Ok(())).map(|()| Taken { may_resume: false }),
-            );
+            let end = std::mem::replace(end, Ok(()));
+            return Poll::Ready(end.map(|()| Backpressure::Unchanged));
         }
-        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            state.waker = Some(context.waker().clone());
-        }
+        let waker = context.waker();
+        let is_known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        let replaced = if is_known { None } else { state.waker.replace(waker.clone()) };
+        drop(state);
+        // Outside of the lock: the last waker of a task may take the task with it.
+        drop(replaced);
         Poll::Pending
     }
 
-    /// The stream is gone: what it did not take is dropped.
+    /// Drops the messages, because the stream is gone.
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
-        state.waker = None;
-        let arrived = std::mem::take(&mut state.arrived);
+        let left = (std::mem::take(&mut state.arrived), state.waker.take());
         drop(state);
-        drop(arrived);
+        // Outside of the lock: messages and wakers may run code of others.
+        drop(left);
     }
 }
