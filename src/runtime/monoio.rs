@@ -43,13 +43,12 @@ use std::rc::Rc;
 use ::monoio::buf::{IoBuf, IoBufMut};
 use ::monoio::{Driver, FusionRuntime, Runtime};
 
-use super::liveness::Session;
+use super::liveness::{self, CurrentBlockOn, RuntimeLiveness};
 use super::loan::Loan;
 use crate::buffer::{Buffer, IoMemory};
 
 thread_local! {
-    /// The session of the `block_on` that this thread is in.
-    static CURRENT: RefCell<Option<Rc<Session>>> = const { RefCell::new(None) };
+    static CURRENT: CurrentBlockOn = const { RefCell::new(None) };
 }
 
 /// A buffer, or frozen bytes, for monoio's own methods.
@@ -92,24 +91,7 @@ pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn block_on<R: BlockOn, F: Future>(runtime: &mut R, future: F) -> F::Output {
-    /// Ends the session, however `block_on` is left.
-    struct Scope {
-        session: Rc<Session>,
-        outer: Option<Rc<Session>>,
-    }
-
-    impl Drop for Scope {
-        fn drop(&mut self) {
-            self.session.end();
-            CURRENT.set(self.outer.take());
-        }
-    }
-
-    // The borrow of `runtime` is what keeps it alive until the session ends.
-    let session = Session::new();
-    let outer = CURRENT.replace(Some(Rc::clone(&session)));
-    let _scope = Scope { session, outer };
-    runtime.block_on(future)
+    liveness::block_on(&CURRENT, std::ptr::from_mut(runtime).cast(), || runtime.block_on(future))
 }
 
 /// monoio's runtimes: [`Runtime`] and [`FusionRuntime`]. Nobody else implements it.
@@ -138,15 +120,15 @@ impl<L: Driver, R: Driver> BlockOn for FusionRuntime<L, R> {
     }
 }
 
-fn current_session() -> Option<Rc<Session>> {
-    CURRENT.with_borrow(Option::clone)
+fn current_liveness() -> Option<Rc<RuntimeLiveness>> {
+    CURRENT.with_borrow(|current| current.as_ref().map(|scope| Rc::clone(&scope.liveness)))
 }
 
 // SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
 // initialised.
 unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn read_ptr(&self) -> *const u8 {
-        self.expose(current_session());
+        self.begin(current_liveness());
         self.as_ref().as_ptr()
     }
 
@@ -158,7 +140,7 @@ unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
 // SAFETY: as above; a buffer's whole capacity is its own to write.
 unsafe impl IoBufMut for Loan<Buffer> {
     fn write_ptr(&mut self) -> *mut u8 {
-        self.expose(current_session());
+        self.begin(current_liveness());
         self.as_mut_ptr()
     }
 
@@ -167,7 +149,7 @@ unsafe impl IoBufMut for Loan<Buffer> {
     }
 
     unsafe fn set_init(&mut self, pos: usize) {
-        self.note_completed();
+        self.end();
         // SAFETY: the caller's promise: `pos` bytes from the start are initialised.
         unsafe { self.set_len(pos) };
     }

@@ -1,93 +1,93 @@
-//! Which compio runtime is which, and whether it is still there.
+//! The guard of a compio runtime.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::thread::LocalKey;
 
 use compio_runtime::Runtime;
 
-use super::AttachError;
-use crate::runtime::liveness::Session;
+use crate::error::{RegisterError, RingError};
+use crate::runtime::guard::{Guard, Guards};
+use crate::runtime::liveness::RuntimeLiveness;
 
 thread_local! {
-    /// The anchors of this thread's runtimes.
-    static ANCHORS: RefCell<Vec<Rc<Anchor>>> = const { RefCell::new(Vec::new()) };
+    static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };
 }
 
-/// One runtime, by its ring.
+/// An arena that could not be attached to a compio runtime.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// No compio runtime runs on this thread.
+    #[error(
+        "no compio runtime is running on this thread: call this inside `block_on`, on the runtime's thread"
+    )]
+    NotInRuntime,
+    /// The runtime is driven by epoll.
+    #[error(
+        "this compio runtime is not on io_uring: build compio without its `polling` feature, or ask for DriverType::IoUring"
+    )]
+    NotOnUring,
+    /// The kernel did not register the arena.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The kernel did not register the buffer ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+debug_is_display!(AttachError);
+
+/// One runtime, by the descriptor of its ring.
 ///
-/// A descriptor's number may be given out again, so a task of the runtime tells when it ends: the
-/// runtime drops its tasks before its ring.
-#[derive(Debug)]
-pub(super) struct Anchor {
+/// A descriptor's number may be given out again, so it names the runtime while the liveness lasts
+/// only.
+pub(super) struct RuntimeGuard {
     ring: RawFd,
-    /// Counts operations of ours that the kernel has.
-    pub(super) session: Rc<Session>,
+    liveness: Rc<RuntimeLiveness>,
 }
 
-impl Anchor {
-    /// The anchor of the runtime that this thread is in.
-    pub(super) fn current() -> Result<Rc<Anchor>, AttachError> {
-        let look = |runtime: &Runtime| (runtime.as_raw_fd(), runtime.driver_type().is_iouring());
+impl RuntimeGuard {
+    /// Returns the guard of the runtime that this thread is in; starts it if need be.
+    pub(super) fn current() -> Result<Rc<RuntimeGuard>, AttachError> {
+        let ring_of = |runtime: &Runtime| (runtime.as_raw_fd(), runtime.driver_type().is_iouring());
         let (ring, is_uring) =
-            Runtime::try_with_current(look).map_err(|_| AttachError::NotInRuntime)?;
+            Runtime::try_with_current(ring_of).map_err(|_| AttachError::NotInRuntime)?;
         if !is_uring {
             return Err(AttachError::NotOnUring);
         }
-        let known = ANCHORS
-            .with_borrow(|anchors| anchors.iter().find(|anchor| anchor.ring == ring).cloned());
-        Ok(known.unwrap_or_else(|| Anchor::new(ring)))
+        let known = RuntimeGuard::find(|guard| guard.ring == ring);
+        Ok(known.unwrap_or_else(|| {
+            let (guard, task) =
+                Guard::start(RuntimeGuard { ring, liveness: RuntimeLiveness::new() });
+            compio_runtime::spawn(task).detach();
+            guard
+        }))
     }
 
-    fn new(ring: RawFd) -> Rc<Anchor> {
-        let anchor = Rc::new(Anchor { ring, session: Session::new() });
-        ANCHORS.with_borrow_mut(|anchors| anchors.push(Rc::clone(&anchor)));
-        compio_runtime::spawn(Sentinel { anchor: Rc::clone(&anchor) }).detach();
-        anchor
-    }
-
-    /// Whether this thread is in the anchor's runtime.
+    /// Whether this thread is in the guard's runtime.
     pub(super) fn is_here(&self) -> bool {
-        self.is_alive()
+        self.liveness.is_alive()
             && Runtime::try_with_current(|runtime| runtime.as_raw_fd())
-                .is_ok_and(|fd| fd == self.ring)
-    }
-
-    /// Whether the runtime is still there, and its ring with it.
-    pub(super) fn is_alive(&self) -> bool {
-        self.session.is_alive()
+                .is_ok_and(|ring| ring == self.ring)
     }
 }
 
-impl AsRawFd for Anchor {
+impl Guard for RuntimeGuard {
+    fn guards() -> &'static LocalKey<Guards<RuntimeGuard>> {
+        &GUARDS
+    }
+
+    fn liveness(&self) -> &Rc<RuntimeLiveness> {
+        &self.liveness
+    }
+}
+
+impl AsRawFd for RuntimeGuard {
     fn as_raw_fd(&self) -> RawFd {
         self.ring
-    }
-}
-
-/// A task that does nothing but end with its runtime.
-struct Sentinel {
-    anchor: Rc<Anchor>,
-}
-
-impl Future for Sentinel {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.anchor.session.end();
-        // The thread's list may be gone already when the thread ends.
-        let _ = ANCHORS.try_with(|anchors| {
-            anchors.borrow_mut().retain(|anchor| !Rc::ptr_eq(anchor, &self.anchor));
-        });
     }
 }
 
@@ -95,9 +95,9 @@ impl Drop for Sentinel {
 /// every receive of a [`ReceiveRing`](super::ReceiveRing) on this runtime: the last thing to do
 /// before the runtime ends, after they and their streams were dropped.
 ///
-/// What is dropped is cancelled, but the kernel's answer takes a turn of the runtime. Without it
-/// slots of operations that are still running when the runtime ends are quarantined: nothing is
-/// overwritten, but they are lost to the arena.
+/// Dropped operations are cancelled, but the kernel's answer takes a turn of the runtime. Without
+/// `drain`, slots of operations that are still running when the runtime ends are quarantined:
+/// nothing is overwritten, but the arena loses them.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -110,8 +110,8 @@ impl Drop for Sentinel {
 ///     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(8))?;
 ///     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
 ///     let mut incoming = ring.receive(&compio::net::UnixStream::from_std(near)?);
-///     let patience = std::time::Duration::from_millis(1);
-///     assert!(compio::runtime::time::timeout(patience, incoming.try_next()).await.is_err());
+///     let time = std::time::Duration::from_millis(1);
+///     assert!(compio::runtime::time::timeout(time, incoming.try_next()).await.is_err());
 ///     drop((ring, incoming));
 ///     drain().await;
 ///     Ok::<_, Box<dyn std::error::Error>>(())
@@ -120,7 +120,7 @@ impl Drop for Sentinel {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn drain() {
-    if let Ok(anchor) = Anchor::current() {
-        poll_fn(|context| anchor.session.poll_drained(context)).await;
+    if let Ok(guard) = RuntimeGuard::current() {
+        poll_fn(|context| guard.liveness.poll_drained(context)).await;
     }
 }

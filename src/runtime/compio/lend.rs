@@ -15,17 +15,11 @@ use compio_buf::{IoBuf, IoBufMut, SetLen};
 use compio_runtime::Runtime;
 
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::liveness::Session;
+use crate::runtime::liveness::{self, CurrentBlockOn, RuntimeLiveness};
 use crate::runtime::loan::Loan;
 
-/// The session of a `block_on`, and the runtime that it borrows.
-struct Current {
-    session: Rc<Session>,
-    runtime: *const Runtime,
-}
-
 thread_local! {
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static CURRENT: CurrentBlockOn = const { RefCell::new(None) };
 }
 
 /// A buffer, or frozen bytes, for compio's own methods.
@@ -64,46 +58,30 @@ pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
 /// Operations that are still running when it returns were abandoned; when the runtime drops their
 /// buffers later, their slots are quarantined.
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
-    /// Ends the session, however `block_on` is left.
-    struct Scope {
-        session: Rc<Session>,
-        outer: Option<Current>,
-    }
-
-    impl Drop for Scope {
-        fn drop(&mut self) {
-            self.session.end();
-            CURRENT.set(self.outer.take());
-        }
-    }
-
-    // The borrow of `runtime` is what keeps it alive until the session ends.
-    let session = Session::new();
-    let outer = CURRENT.replace(Some(Current { session: Rc::clone(&session), runtime }));
-    let _scope = Scope { session, outer };
-    runtime.block_on(future)
+    let address = std::ptr::from_ref(runtime).cast();
+    liveness::block_on(&CURRENT, address, || runtime.block_on(future))
 }
 
-/// The session of the runtime that this thread is in, if it runs by our `block_on`: inside that,
-/// another may run.
-fn current_session() -> Option<Rc<Session>> {
-    let running = Runtime::try_with_current(std::ptr::from_ref).ok()?;
+/// Returns the liveness of the runtime that this thread is in. Returns `None` if that runtime was
+/// entered without our [`block_on`], which may be inside one that was.
+fn current_liveness() -> Option<Rc<RuntimeLiveness>> {
+    let running: *const Runtime = Runtime::try_with_current(std::ptr::from_ref).ok()?;
     CURRENT.with_borrow(|current| {
         let current = current.as_ref()?;
-        std::ptr::eq(current.runtime, running).then(|| Rc::clone(&current.session))
+        std::ptr::eq(current.runtime, running.cast()).then(|| Rc::clone(&current.liveness))
     })
 }
 
 impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn as_init(&self) -> &[u8] {
-        self.expose(current_session());
+        self.begin(current_liveness());
         self.as_ref()
     }
 }
 
 impl SetLen for Loan<Buffer> {
     unsafe fn set_len(&mut self, len: usize) {
-        self.note_completed();
+        self.end();
         // SAFETY: the caller's promise: `len` bytes from the start are initialised.
         unsafe { Buffer::set_len(self, len) };
     }
@@ -111,7 +89,7 @@ impl SetLen for Loan<Buffer> {
 
 impl IoBufMut for Loan<Buffer> {
     fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
-        self.expose(current_session());
+        self.begin(current_liveness());
         let (start, len) = (self.as_mut_ptr().cast(), self.capacity());
         // SAFETY: the buffer's own memory, all of it, borrowed with the loan.
         unsafe { std::slice::from_raw_parts_mut(start, len) }

@@ -18,38 +18,16 @@
 mod guard;
 mod lend;
 mod multishot_recv;
+mod op_adapter;
 mod receive_ring;
 mod receive_stream;
 mod registered;
+mod ring_state;
 mod submitted;
 
-pub use guard::drain;
+pub use guard::{AttachError, drain};
 pub use lend::{block_on, lend};
 pub use receive_ring::ReceiveRing;
 pub use receive_stream::ReceiveStream;
 pub use registered::Registered;
 pub use submitted::Submitted;
-
-use crate::error::{RegisterError, RingError};
-
-/// An arena that could not be attached to a compio runtime.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AttachError {
-    /// No compio runtime is running on this thread.
-    #[error(
-        "no compio runtime is running on this thread: call this inside `block_on`, on the runtime's thread"
-    )]
-    NotInRuntime,
-    /// The runtime is driven by epoll.
-    #[error(
-        "this compio runtime is not on io_uring: build compio without its `polling` feature, or ask for DriverType::IoUring"
-    )]
-    NotOnUring,
-    /// The kernel would not register the arena.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The kernel would not register the buffer ring.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-}

@@ -1,70 +1,55 @@
-//! A multishot receive as compio's driver carries it.
+//! A multishot receive on a compio runtime.
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of compio's `OpCode`, and handing completions to the ring. compio
-//! gives each to the value whose entry it is of, once: `push_multishot` for those that more will
-//! follow, `set_result` for the last.
+//! Unsafe here: handing completions to the ring. They are completions of a receive that names the
+//! group of this ring, and [`OpAdapter`](super::op_adapter::OpAdapter) hands each of them in once.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
-#[cfg(feature = "compio-polling")]
-use std::task::Poll;
-use std::task::Waker;
 
 use bytes::Bytes;
-use compio_driver::{Extra, IourOpCode, OpEntry};
-use io_uring::{cqueue, squeue, types};
+use io_uring::{cqueue, types};
 
-use super::receive_ring::Shared;
-use super::submitted::{raw_receive_flags, raw_result};
+use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::ring_state::RingState;
+use crate::runtime::guard::Guard;
 use crate::uring::{BufferRing, Status};
 
-/// A receive as compio's driver carries it. It puts what arrives where its stream finds it; compio
-/// wakes the stream.
-pub(super) struct Armed<D> {
-    entry: squeue::Entry,
-    shared: Rc<Shared>,
+/// A receive that goes on until its socket or its ring ends it. It puts the bytes where its stream
+/// finds them; compio wakes the stream.
+pub(super) struct MultishotRecv {
+    state: Rc<RingState>,
     arrived: Rc<RefCell<VecDeque<Bytes>>>,
-    /// Set by the last completion.
+    /// Whether any bytes arrived.
+    pub(super) was_served: bool,
+    /// The status of the last completion.
     pub(super) status: Option<Status>,
-    /// Whether the kernel may know of it; counted in the session then.
-    submitted: bool,
-    /// Kept open, so that the number means the same until the end.
-    _socket: D,
 }
 
-impl<D: AsFd> Armed<D> {
-    /// The receive of `socket`, on the runtime of the ring.
-    pub(super) fn new(
-        shared: Rc<Shared>,
-        arrived: Rc<RefCell<VecDeque<Bytes>>>,
+impl MultishotRecv {
+    /// Makes the receive of `socket`, for the runtime of the ring.
+    pub(super) fn new<D: AsFd>(
+        state: &Rc<RingState>,
+        arrived: &Rc<RefCell<VecDeque<Bytes>>>,
         socket: D,
-    ) -> Armed<D> {
-        let entry = shared.ring.borrow().receive_multi(types::Fd(socket.as_fd().as_raw_fd()));
-        Armed { entry, shared, arrived, status: None, submitted: false, _socket: socket }
-    }
-}
-
-impl<D> Armed<D> {
-    fn complete(&mut self, result: i32, flags: u32) -> Status {
-        let mut ring = self.shared.ring.borrow_mut();
-        let status = self.hand_over(&mut ring, result, flags);
-        if self.shared.starved.borrow().is_empty() {
-            ring.refill_in_bulk();
-        } else if ring.refill() > 0 {
-            // Short messages were copied, say, and their slots lie ready again.
-            self.shared.starved.take().into_iter().for_each(Waker::wake);
-        }
-        status
+    ) -> OpAdapter<MultishotRecv, D> {
+        let descriptor = types::Fd(socket.as_fd().as_raw_fd());
+        let entry = state.ring.borrow().receive_multi(descriptor);
+        let receive = MultishotRecv {
+            state: Rc::clone(state),
+            arrived: Rc::clone(arrived),
+            was_served: false,
+            status: None,
+        };
+        OpAdapter::new(state.guard.liveness(), socket, entry, receive)
     }
 
     /// Puts the bytes of a completion where the stream finds them.
-    fn hand_over(&self, ring: &mut BufferRing, result: i32, flags: u32) -> Status {
+    fn take_bytes(&self, ring: &mut BufferRing, result: i32, flags: u32) -> Status {
         let mut arrived = self.arrived.borrow_mut();
         if cqueue::more(flags) {
             // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once;
@@ -83,54 +68,22 @@ impl<D> Armed<D> {
     }
 }
 
-impl<D> Drop for Armed<D> {
-    fn drop(&mut self) {
-        if self.submitted {
-            self.shared.anchor.session.note_back();
-            if self.status.is_none() {
-                self.shared.lost.set(true);
-            }
+impl OpState for MultishotRecv {
+    fn complete(&mut self, completion: Completion<'_>) {
+        let result = completion.result();
+        self.was_served |= result > 0;
+        let mut ring = self.state.ring.borrow_mut();
+        let status = self.take_bytes(&mut ring, result, completion.receive_flags());
+        self.state.refill_after_completion(&mut ring);
+        drop(ring);
+        if completion.is_last() {
+            self.status = Some(status);
         }
     }
-}
 
-// SAFETY: the entry names the group of a ring that this value keeps registered, and a descriptor
-// that it keeps open.
-unsafe impl<D: 'static> IourOpCode for Armed<D> {
-    type Control = ();
-
-    fn create_entry(&mut self, (): &mut ()) -> OpEntry {
-        if !std::mem::replace(&mut self.submitted, true) {
-            self.shared.anchor.session.note_lent();
+    fn before_drop(&mut self, is_known: bool) {
+        if is_known && self.status.is_none() {
+            self.state.is_lost.set(true);
         }
-        self.entry.clone().into()
-    }
-
-    fn call_blocking(&mut self, (): &mut ()) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    unsafe fn set_result(&mut self, (): &mut (), result: &io::Result<usize>, extra: &Extra) {
-        let status = self.complete(raw_result(result), raw_receive_flags(extra, false));
-        self.status = Some(status);
-    }
-
-    unsafe fn push_multishot(&mut self, (): &mut (), result: io::Result<usize>, extra: Extra) {
-        self.complete(raw_result(&result), raw_receive_flags(&extra, true));
-    }
-}
-
-/// An epoll runtime: nothing of ours gets this far, because nothing attaches to it.
-#[cfg(feature = "compio-polling")]
-// SAFETY: it never waits for a descriptor.
-unsafe impl<D: 'static> compio_driver::PollOpCode for Armed<D> {
-    type Control = ();
-
-    fn pre_submit(&mut self, (): &mut ()) -> io::Result<compio_driver::Decision> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn operate(&mut self, (): &mut ()) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }

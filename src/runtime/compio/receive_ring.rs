@@ -2,25 +2,24 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering the ring, whose contract is kept beside this file: receives that name
-//! its group are made by [`ReceiveStream`] only and submitted to the runtime that it is registered
-//! with (checked); compio hands each of their completions in once.
+//! Unsafe here: registering the ring. Receives that name its group are made by [`ReceiveStream`]
+//! only, and submitted to the runtime that the ring is registered with, which [`RingState`] checks.
+//! compio hands each of their completions in once.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::task::Waker;
 
-use super::guard::Anchor;
-use super::{AttachError, ReceiveStream};
+use super::guard::{AttachError, RuntimeGuard};
+use super::receive_stream::ReceiveStream;
+use super::ring_state::RingState;
 use crate::arena::FixedArena;
 use crate::error::RingError;
 use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions};
 
 /// The group of compio's own buffer ring.
-const GROUP_OF_COMPIO: u16 = 1;
+const COMPIO_GROUP: u16 = 1;
 
 /// Where the search for a free group begins, far from numbers that people choose.
 const GROUP_FIRST: u16 = 0x4000;
@@ -58,17 +57,7 @@ const GROUPS_TRIED: u16 = 64;
 /// ```
 #[derive(Clone)]
 pub struct ReceiveRing {
-    shared: Rc<Shared>,
-}
-
-/// The ring, kept by its handles, its streams, and every receive that the kernel has.
-pub(super) struct Shared {
-    pub(super) ring: RefCell<BufferRing>,
-    pub(super) anchor: Rc<Anchor>,
-    /// Streams that wait for slots.
-    pub(super) starved: RefCell<Vec<Waker>>,
-    /// The runtime ended with receives in flight.
-    pub(super) lost: Cell<bool>,
+    state: Rc<RingState>,
 }
 
 impl ReceiveRing {
@@ -84,24 +73,18 @@ impl ReceiveRing {
     /// [`AttachError`]: no runtime here, one that is not on io_uring, group 1 (which is compio's),
     /// or what the kernel refuses.
     pub fn new(arena: &FixedArena, options: BufferRingOptions) -> Result<ReceiveRing, AttachError> {
-        let anchor = Anchor::current()?;
+        let guard = RuntimeGuard::current()?;
         let options = options.incremental(false);
         let register = |group| {
             // SAFETY: see the head of this file.
-            unsafe { BufferRing::register_on(&*anchor, arena, options.group(group)) }
+            unsafe { BufferRing::register_on(&*guard, arena, options.group(group)) }
         };
         let ring = match options.group_id() {
-            Some(GROUP_OF_COMPIO) => Err(RingError::GroupTaken { group: GROUP_OF_COMPIO }),
+            Some(COMPIO_GROUP) => Err(RingError::GroupTaken { group: COMPIO_GROUP }),
             Some(group) => register(group),
             None => first_free(register),
         }?;
-        let shared = Shared {
-            ring: RefCell::new(ring),
-            anchor,
-            starved: RefCell::default(),
-            lost: Cell::new(false),
-        };
-        Ok(ReceiveRing { shared: Rc::new(shared) })
+        Ok(ReceiveRing { state: RingState::new(ring, guard) })
     }
 
     /// Receives from a connected socket until the peer finishes. Begins when it is first polled.
@@ -109,12 +92,12 @@ impl ReceiveRing {
     /// With no slot free it waits for one; other streams of the ring go on with those that come
     /// back.
     pub fn receive<D: AsFd + Clone + Unpin + 'static>(&self, socket: &D) -> ReceiveStream<D> {
-        ReceiveStream::new(Rc::clone(&self.shared), socket.clone())
+        ReceiveStream::new(Rc::clone(&self.state), socket.clone())
     }
 
     /// A snapshot of the ring's counters.
     pub fn metrics(&self) -> BufferRingMetrics {
-        self.shared.ring.borrow().metrics()
+        self.state.ring.borrow().metrics()
     }
 }
 
@@ -132,20 +115,6 @@ fn first_free(
 
 impl fmt::Debug for ReceiveRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceiveRing").field("ring", &self.shared.ring).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Every receive that is in flight keeps this value: none is, unless the runtime dropped it
-        // before its completion.
-        if self.anchor.is_alive() && !self.lost.get() {
-            // SAFETY: the ring that it was registered on, which lives; no receive is in flight.
-            let answer = unsafe { self.ring.get_mut().unregister_on(&*self.anchor) };
-            if let Err(error) = answer {
-                tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
-            }
-        }
+        f.debug_struct("ReceiveRing").field("ring", &self.state.ring).finish_non_exhaustive()
     }
 }

@@ -2,18 +2,19 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering, whose contract compio's driver and `Carried` keep: entries are
+//! Unsafe here: registering, whose contract compio's driver and [`Submitted`] keep: entries are
 //! submitted to the runtime that the arena was registered with (checked), their descriptors stay
 //! open, and completions come back to their operation.
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
-use super::guard::Anchor;
-use super::{AttachError, Submitted};
+use super::guard::{AttachError, RuntimeGuard};
+use super::submitted::Submitted;
 use crate::buffer::{Buffer, IoMemory};
+use crate::runtime::guard::Guard;
 use crate::uring::{
     Descriptor, Feature, Probe, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     SendOptions,
@@ -44,7 +45,7 @@ use crate::uring::{
 /// ```
 pub struct Registered {
     pieces: RegisteredArena,
-    anchor: Rc<Anchor>,
+    guard: Rc<RuntimeGuard>,
 }
 
 impl Registered {
@@ -68,14 +69,14 @@ impl Registered {
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<Registered, AttachError> {
-        let anchor = Anchor::current()?;
+        let guard = RuntimeGuard::current()?;
         let probe = Probe::shared().unwrap_or(Probe::none());
         // compio negates every result below zero, and the report of a copied send is the one number
         // that has no negation.
         let options = options.probe(probe.without(Feature::SendZcUsage));
         // SAFETY: see the head of this file.
-        let pieces = unsafe { RegisteredArena::register(&*anchor, arena, options)? };
-        Ok(Registered { pieces, anchor })
+        let pieces = unsafe { RegisteredArena::register(&*guard, arena, options)? };
+        Ok(Registered { pieces, guard })
     }
 
     /// How the ring knows the arena.
@@ -154,10 +155,10 @@ impl Registered {
     /// [`AttachError::NotInRuntime`] outside the runtime that the arena was registered with, or
     /// what the kernel answers.
     pub fn unregister(self) -> Result<(), AttachError> {
-        if !self.anchor.is_here() {
+        if !self.guard.is_here() {
             return Err(AttachError::NotInRuntime);
         }
-        Ok(self.pieces.unregister(&Ring(self.anchor.as_raw_fd()))?)
+        Ok(self.pieces.unregister(&*self.guard)?)
     }
 
     fn submit<M: IoMemory, D: AsFd + Clone + 'static>(
@@ -166,26 +167,17 @@ impl Registered {
         build: impl FnOnce(Descriptor) -> (io_uring::squeue::Entry, crate::uring::Operation<M>),
     ) -> Submitted<M, D> {
         assert!(
-            self.anchor.is_here(),
+            self.guard.is_here(),
             "not in the compio runtime that the arena was registered with"
         );
         let descriptor = descriptor.clone();
         let number = Descriptor::Fd(descriptor.as_fd().as_raw_fd());
-        Submitted::new(&self.anchor.session, descriptor, build(number))
+        Submitted::new(self.guard.liveness(), descriptor, build(number))
     }
 }
 
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registered").field("pieces", &self.pieces).finish_non_exhaustive()
-    }
-}
-
-/// A ring by its number.
-struct Ring(RawFd);
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }

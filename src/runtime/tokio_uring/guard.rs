@@ -1,154 +1,150 @@
-//! Who sees the completions of abandoned operations.
+//! The guard of a tokio-uring runtime: sees the completions of abandoned operations.
 //!
-//! tokio-uring forgets the result of an operation whose future is dropped: its buffer is then
-//! dropped either with the completion or, at shutdown, before it, and nothing tells which. So an
-//! [`Operation`](super::Operation) that is dropped is not dropped: a task of the runtime adopts it
-//! and awaits it. What that task cannot await any more, because the runtime drops its tasks, has no
-//! proof of completion and is quarantined.
+//! tokio-uring forgets the result of an operation whose future is dropped. It drops the buffer with
+//! the completion or, at shutdown, before it, and nothing tells which. So a
+//! [`Submitted`](super::Submitted) that is dropped hands its operation to the guard, whose task
+//! awaits it. An operation that the task cannot await any more, because the runtime drops its
+//! tasks, has no proof of completion, and its memory is quarantined.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
+use std::thread::LocalKey;
 
 use ::tokio::runtime::{Handle, Id};
 use ::tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
-use io_uring_06::{cqueue, opcode, types};
+use io_uring_06::{cqueue, opcode, squeue, types};
 
-use crate::runtime::liveness::Session;
+use crate::runtime::guard::{Guard, Guards};
+use crate::runtime::liveness::RuntimeLiveness;
 
 thread_local! {
-    /// The reapers of this thread's runtimes.
-    static REAPERS: RefCell<Vec<Rc<Reaper>>> = const { RefCell::new(Vec::new()) };
+    static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };
 }
 
-/// Waits for what was abandoned on one runtime.
-pub(super) struct Reaper {
+/// One runtime, and the operations that were abandoned on it.
+pub(super) struct RuntimeGuard {
     runtime: Id,
-    pub(super) session: Rc<Session>,
-    orphans: RefCell<Vec<Orphan>>,
+    liveness: Rc<RuntimeLiveness>,
+    abandoned: RefCell<Vec<Abandoned>>,
+    /// The waker of the guard's task.
     waker: Cell<Option<Waker>>,
 }
 
-struct Orphan {
+/// An operation whose future was dropped before its completion.
+struct Abandoned {
     operation: Pin<Box<dyn Future<Output = ()>>>,
     descriptor: RawFd,
 }
 
-impl Reaper {
-    /// The reaper of the runtime that this thread is in, and has not ended.
-    pub(super) fn known() -> Option<Rc<Reaper>> {
+impl RuntimeGuard {
+    /// Returns the guard of the runtime that this thread is in. Returns `None` if nothing of ours
+    /// was used there, or if the runtime is ending.
+    pub(super) fn known() -> Option<Rc<RuntimeGuard>> {
         let runtime = Handle::try_current().ok()?.id();
-        REAPERS
-            .with_borrow(|reapers| reapers.iter().find(|reaper| reaper.runtime == runtime).cloned())
+        RuntimeGuard::find(|guard| guard.runtime == runtime)
     }
 
-    pub(super) fn known_session() -> Option<Rc<Session>> {
-        Reaper::known().map(|reaper| Rc::clone(&reaper.session))
+    pub(super) fn known_liveness() -> Option<Rc<RuntimeLiveness>> {
+        RuntimeGuard::known().map(|guard| Rc::clone(&guard.liveness))
     }
 
-    /// The reaper of the runtime that this thread is in; starts it if need be.
+    /// Returns the guard of the runtime that this thread is in; starts it if need be.
     ///
     /// Panics outside a tokio-uring runtime.
-    pub(super) fn current() -> Rc<Reaper> {
-        Reaper::known().unwrap_or_else(Reaper::start)
+    pub(super) fn current() -> Rc<RuntimeGuard> {
+        RuntimeGuard::known().unwrap_or_else(RuntimeGuard::begin)
     }
 
     #[cold]
-    fn start() -> Rc<Reaper> {
+    fn begin() -> Rc<RuntimeGuard> {
         let handle =
             Handle::try_current().expect("a tokio-uring runtime must be running on this thread");
         // Panics here, before anything is at stake, if this is another kind of runtime.
-        drop(UnsubmittedOneshot::new((), Forget, opcode::Nop::new().build()).submit());
-        let reaper = Rc::new(Reaper {
+        submit_and_forget(opcode::Nop::new().build());
+        let (guard, task) = Guard::start(RuntimeGuard {
             runtime: handle.id(),
-            session: Session::new(),
-            orphans: RefCell::default(),
+            liveness: RuntimeLiveness::new(),
+            abandoned: RefCell::default(),
             waker: Cell::default(),
         });
-        ::tokio_uring::spawn(Reap { reaper: Rc::clone(&reaper) });
-        REAPERS.with_borrow_mut(|reapers| reapers.push(Rc::clone(&reaper)));
-        reaper
+        ::tokio_uring::spawn(task);
+        guard
     }
 
-    /// Takes over an operation that nobody waits for any more.
+    /// Takes over an operation whose future is dropped.
     pub(super) fn adopt(&self, operation: Pin<Box<dyn Future<Output = ()>>>, descriptor: RawFd) {
-        self.orphans.borrow_mut().push(Orphan { operation, descriptor });
+        self.abandoned.borrow_mut().push(Abandoned { operation, descriptor });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    /// Looks at every orphan once; keeps those that are still running.
-    fn poll_orphans(&self, context: &mut Context<'_>) {
-        // Taken out meanwhile: what an orphan drops may be another operation, which comes in here.
-        let mut running = self.orphans.take();
-        running.retain_mut(|orphan| orphan.operation.as_mut().poll(context).is_pending());
-        self.orphans.borrow_mut().append(&mut running);
+    /// Polls every abandoned operation once, and keeps the ones that are still running.
+    fn poll_abandoned(&self, context: &mut Context<'_>) {
+        // Taken out meanwhile: the drop of an operation's result may abandon another operation.
+        let mut running = self.abandoned.take();
+        running.retain_mut(|abandoned| abandoned.operation.as_mut().poll(context).is_pending());
+        self.abandoned.borrow_mut().append(&mut running);
     }
 
-    fn cancel_orphans(&self) {
-        for orphan in &*self.orphans.borrow() {
-            let target = types::CancelBuilder::fd(types::Fd(orphan.descriptor)).all();
-            drop(
-                UnsubmittedOneshot::new((), Forget, opcode::AsyncCancel2::new(target).build())
-                    .submit(),
-            );
+    fn cancel_abandoned(&self) {
+        for abandoned in &*self.abandoned.borrow() {
+            let target = types::CancelBuilder::fd(types::Fd(abandoned.descriptor)).all();
+            submit_and_forget(opcode::AsyncCancel2::new(target).build());
         }
     }
 }
 
-/// The reaper's task.
-struct Reap {
-    reaper: Rc<Reaper>,
-}
+impl Guard for RuntimeGuard {
+    fn guards() -> &'static LocalKey<Guards<RuntimeGuard>> {
+        &GUARDS
+    }
 
-impl Future for Reap {
-    type Output = ();
+    fn liveness(&self) -> &Rc<RuntimeLiveness> {
+        &self.liveness
+    }
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.reaper.waker.set(Some(context.waker().clone()));
-        self.reaper.poll_orphans(context);
-        Poll::Pending
+    fn poll(&self, context: &mut Context<'_>) {
+        self.waker.set(Some(context.waker().clone()));
+        self.poll_abandoned(context);
+    }
+
+    fn on_end(&self) {
+        // Completions that are there already are proof, and give their memory back.
+        self.poll_abandoned(&mut Context::from_waker(Waker::noop()));
+        drop(self.abandoned.take());
     }
 }
 
-impl Drop for Reap {
-    /// The runtime is about to end: from here on a buffer that comes back proves nothing.
-    fn drop(&mut self) {
-        self.reaper.session.end();
-        // The thread's list may be gone already when the thread ends.
-        let _ = REAPERS.try_with(|reapers| {
-            reapers.borrow_mut().retain(|reaper| !Rc::ptr_eq(reaper, &self.reaper));
-        });
-        self.reaper.poll_orphans(&mut Context::from_waker(Waker::noop()));
-        drop(self.reaper.orphans.take());
+/// Submits an entry that refers to no memory, and whose result is of no use.
+fn submit_and_forget(entry: squeue::Entry) {
+    struct Forget;
+
+    impl OneshotOutputTransform for Forget {
+        type Output = ();
+        type StoredData = ();
+
+        fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
     }
-}
 
-/// A result that nobody wants.
-struct Forget;
-
-impl OneshotOutputTransform for Forget {
-    type Output = ();
-    type StoredData = ();
-
-    fn transform_oneshot_output(self, (): (), _: cqueue::Entry) {}
+    drop(UnsubmittedOneshot::new((), Forget, entry).submit());
 }
 
 /// Waits until the kernel uses no slot through this runtime any more: the last thing to do before
 /// the runtime ends.
 ///
-/// Abandoned operations of [`read`](super::read), [`write`](super::write),
-/// [`read_at`](super::read_at), [`write_at`](super::write_at) and [`Registered`](super::Registered)
-/// are cancelled first, with everything else that is running on their descriptors. Loans given to
-/// tokio-uring's own methods are waited for as long as they take: shut their sockets down before. A
-/// [`Loan`](crate::Loan) that was used and is still held counts too.
+/// First cancels the abandoned operations of [`read`](super::read), [`write`](super::write()),
+/// [`read_at`](super::read_at), [`write_at`](super::write_at) and [`Registered`](super::Registered),
+/// with everything else that is running on their descriptors. Then waits for loans in tokio-uring's
+/// own methods as long as they take: shut their sockets down before. A [`Loan`](crate::Loan) that
+/// was used and is still held counts too.
 ///
-/// Without it slots of operations that are still running when the runtime ends are quarantined:
-/// nothing is overwritten, but they are lost to the arena.
+/// Without `drain`, slots of operations that are still running when the runtime ends are
+/// quarantined: nothing is overwritten, but the arena loses them.
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -170,7 +166,7 @@ impl OneshotOutputTransform for Forget {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn drain() {
-    let Some(reaper) = Reaper::known() else { return };
-    reaper.cancel_orphans();
-    poll_fn(|context| reaper.session.poll_drained(context)).await;
+    let Some(guard) = RuntimeGuard::known() else { return };
+    guard.cancel_abandoned();
+    poll_fn(|context| guard.liveness.poll_drained(context)).await;
 }

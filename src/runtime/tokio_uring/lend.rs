@@ -9,7 +9,7 @@
 
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 
-use super::guard::Reaper;
+use super::guard::RuntimeGuard;
 use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::loan::Loan;
 
@@ -41,8 +41,8 @@ use crate::runtime::loan::Loan;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
-    // The session must stand before the operation begins: later, the driver is busy.
-    Reaper::current();
+    // The guard must exist before the operation begins: later, the driver is busy.
+    RuntimeGuard::current();
     Loan::new(item)
 }
 
@@ -50,7 +50,7 @@ pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
 // initialised.
 unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn stable_ptr(&self) -> *const u8 {
-        self.expose(Reaper::known_session());
+        self.begin(RuntimeGuard::known_liveness());
         self.as_ref().as_ptr()
     }
 
@@ -66,12 +66,12 @@ unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
 // SAFETY: a buffer's whole capacity is its own to write.
 unsafe impl IoBufMut for Loan<Buffer> {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
-        self.expose(Reaper::known_session());
+        self.begin(RuntimeGuard::known_liveness());
         self.as_mut_ptr()
     }
 
     unsafe fn set_init(&mut self, pos: usize) {
-        self.note_completed();
+        self.end();
         // SAFETY: the caller's promise: `pos` bytes from the start are initialised.
         unsafe { self.set_len(pos) };
     }

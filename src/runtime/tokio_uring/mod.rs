@@ -38,4 +38,4 @@ mod submitted;
 pub use guard::drain;
 pub use lend::lend;
 pub use registered::{AttachError, Registered};
-pub use submitted::{Descriptor, Operation, read, read_at, write, write_at};
+pub use submitted::{Descriptor, Submitted, read, read_at, write, write_at};

@@ -14,8 +14,8 @@ use ::tokio_uring::buf::fixed::FixedBufRegistry;
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
-use super::guard::Reaper;
-use super::submitted::{Descriptor, OWN_POSITION, Operation, Place};
+use super::guard::RuntimeGuard;
+use super::submitted::{Descriptor, OWN_POSITION, Submitted, Target};
 use crate::arena::FixedArena;
 use crate::buffer::{Buffer, IoMemory};
 
@@ -90,7 +90,7 @@ pub struct Registered {
     arena: FixedArena,
     slots_per_entry: usize,
     registry: FixedBufRegistry<Token>,
-    reaper: Rc<Reaper>,
+    guard: Rc<RuntimeGuard>,
 }
 
 impl Registered {
@@ -105,7 +105,7 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn new(arena: &FixedArena) -> Result<Registered, AttachError> {
-        let reaper = Reaper::current();
+        let guard = RuntimeGuard::current();
         let bytes = arena.handle().region.len();
         let slots_per_entry = arena.slot_count().div_ceil(ENTRIES_MAX);
         if slots_per_entry > 1 && slots_per_entry * arena.slot_capacity() > ENTRY_BYTES_MAX
@@ -122,7 +122,7 @@ impl Registered {
             Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
             _ => AttachError::Kernel(error),
         })?;
-        Ok(Registered { arena: arena.clone(), slots_per_entry, registry, reaper })
+        Ok(Registered { arena: arena.clone(), slots_per_entry, registry, guard })
     }
 
     /// Slots that share one entry of the kernel's table: 1 means that a slot's index is its
@@ -136,9 +136,9 @@ impl Registered {
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Operation<Buffer> {
-        let place = self.place_of(&buffer);
-        Operation::read(place, file, buffer, offset)
+    pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Submitted<Buffer> {
+        let target = self.target_of(&buffer);
+        Submitted::read(target, file, buffer, offset)
     }
 
     /// Reads from a socket, or from a file at its own position, into the buffer.
@@ -146,9 +146,9 @@ impl Registered {
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
-        let place = self.place_of(&buffer);
-        Operation::read(place, from, buffer, OWN_POSITION)
+    pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
+        let target = self.target_of(&buffer);
+        Submitted::read(target, from, buffer, OWN_POSITION)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
@@ -161,9 +161,9 @@ impl Registered {
         file: &Rc<File>,
         item: B,
         offset: u64,
-    ) -> Operation<B> {
-        let place = self.place_of(&item);
-        Operation::write(place, file, item, offset)
+    ) -> Submitted<B> {
+        let target = self.target_of(&item);
+        Submitted::write(target, file, item, offset)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position.
@@ -175,9 +175,9 @@ impl Registered {
         &self,
         to: &Rc<D>,
         item: B,
-    ) -> Operation<B> {
-        let place = self.place_of(&item);
-        Operation::write(place, to, item, OWN_POSITION)
+    ) -> Submitted<B> {
+        let target = self.target_of(&item);
+        Submitted::write(target, to, item, OWN_POSITION)
     }
 
     /// Takes the registration back. The kernel finishes what is under way with the registered
@@ -194,22 +194,18 @@ impl Registered {
         self.registry.unregister()
     }
 
-    /// The runtime that this thread is in, and the entry of its table that holds `item`: none if
-    /// the arena is registered with another, or if `item` is of another arena.
-    fn place_of<B: IoMemory + AsRef<[u8]>>(&self, item: &B) -> Place {
-        let reaper = Reaper::current();
-        let index = match Rc::ptr_eq(&reaper, &self.reaper) {
-            // At most `ENTRIES_MAX`: it fits.
-            true => self.slot_of(item).map(|slot| (slot as usize / self.slots_per_entry) as u16),
-            false => None,
-        };
-        Place { reaper, index }
-    }
-
-    /// The slot that holds `item`. `None` if `item` is of another arena, or has no byte at all.
-    fn slot_of<B: IoMemory + AsRef<[u8]>>(&self, item: &B) -> Option<u32> {
-        let address = item.as_ref().as_ptr().addr();
-        if item.extent() == 0 { None } else { self.arena.handle().unit_at(address) }
+    /// Finds the runtime that this thread is in, and the entry of its table that holds `memory`.
+    ///
+    /// The entry is `None` if the arena is registered with another runtime, or if `memory` lies in
+    /// another arena or has no byte at all.
+    fn target_of<B: IoMemory + AsRef<[u8]>>(&self, memory: &B) -> Target {
+        let guard = RuntimeGuard::current();
+        let is_here = Rc::ptr_eq(&guard, &self.guard) && memory.extent() > 0;
+        let address = memory.as_ref().as_ptr().addr();
+        let slot = if is_here { self.arena.handle().unit_at(address) } else { None };
+        // At most `ENTRIES_MAX`: it fits.
+        let buffer_index = slot.map(|slot| (slot as usize / self.slots_per_entry) as u16);
+        Target { guard, buffer_index }
     }
 }
 

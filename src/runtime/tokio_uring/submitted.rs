@@ -1,9 +1,9 @@
-//! Reads and writes of our own, whose slots are free only when their completion has been seen.
+//! Reads and writes whose slots are free only when their completion has been seen.
 //!
 //! # Safety
 //!
-//! Unsafe here: saying how many bytes of a buffer the kernel has written. The entry's address and
-//! length are those of the item that travels with the operation, which is not touched until its
+//! Unsafe here: telling a buffer how many bytes the kernel has written. The entry's address and
+//! length are those of the memory that travels with the operation, which is not touched until its
 //! completion and never freed without one.
 #![allow(unsafe_code)]
 
@@ -19,9 +19,10 @@ use std::task::{Context, Poll, ready};
 use ::tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::guard::Reaper;
+use super::guard::RuntimeGuard;
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::liveness::Session;
+use crate::runtime::guard::Guard;
+use crate::runtime::liveness::OpenLoan;
 
 /// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and
 /// `UdpSocket`.
@@ -73,8 +74,8 @@ descriptors!(
 /// })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
-    Operation::read(Place::unregistered(), from, buffer, OWN_POSITION)
+pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
+    Submitted::read(Target::unregistered(), from, buffer, OWN_POSITION)
 }
 
 /// Reads from a file at `offset` into the buffer; its length becomes the number of bytes read.
@@ -86,8 +87,8 @@ pub fn read_at(
     file: &Rc<::tokio_uring::fs::File>,
     buffer: Buffer,
     offset: u64,
-) -> Operation<Buffer> {
-    Operation::read(Place::unregistered(), file, buffer, offset)
+) -> Submitted<Buffer> {
+    Submitted::read(Target::unregistered(), file, buffer, offset)
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position; maybe
@@ -96,8 +97,8 @@ pub fn read_at(
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
-pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> Operation<B> {
-    Operation::write(Place::unregistered(), to, item, OWN_POSITION)
+pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> Submitted<B> {
+    Submitted::write(Target::unregistered(), to, item, OWN_POSITION)
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
@@ -109,105 +110,107 @@ pub fn write_at<B: IoMemory + AsRef<[u8]>>(
     file: &Rc<::tokio_uring::fs::File>,
     item: B,
     offset: u64,
-) -> Operation<B> {
-    Operation::write(Place::unregistered(), file, item, offset)
+) -> Submitted<B> {
+    Submitted::write(Target::unregistered(), file, item, offset)
 }
 
-/// The offset that means: where the file stands. Sockets take no other.
+/// The offset that means the file's own position. Sockets take no other.
 pub(super) const OWN_POSITION: u64 = u64::MAX;
 
-/// Where an operation runs, found out before anything is in flight: finding it panics outside a
-/// tokio-uring runtime.
-pub(super) struct Place {
-    pub(super) reaper: Rc<Reaper>,
-    /// The entry of the ring's table that holds the memory.
-    pub(super) index: Option<u16>,
+/// The runtime of an operation, and the registered memory that it uses.
+///
+/// Found before anything is in flight: outside a tokio-uring runtime that panics.
+pub(super) struct Target {
+    pub(super) guard: Rc<RuntimeGuard>,
+    /// The entry of the ring's buffer table that holds the memory.
+    pub(super) buffer_index: Option<u16>,
 }
 
-impl Place {
-    fn unregistered() -> Place {
-        Place { reaper: Reaper::current(), index: None }
+impl Target {
+    fn unregistered() -> Target {
+        Target { guard: RuntimeGuard::current(), buffer_index: None }
     }
 }
 
-/// A read or a write under way; gives its result and the memory back.
+/// A read or a write in flight: a future of its result and the memory.
 ///
 /// It runs whether it is polled or not. When it is dropped, its slot stays in use until the kernel
 /// has completed the operation: a read from a silent socket goes on until [`drain`](super::drain)
 /// cancels it, and takes what arrives with it.
 #[must_use = "the memory comes back with the result"]
-pub struct Operation<B: IoMemory + AsRef<[u8]>> {
-    in_flight: Option<InFlightOneshot<Held<B>, Finish<B>>>,
+pub struct Submitted<B: IoMemory> {
+    in_flight: Option<InFlightOneshot<PendingBuffer<B>, Complete<B>>>,
     descriptor: RawFd,
-    reaper: Rc<Reaper>,
+    guard: Rc<RuntimeGuard>,
 }
 
-impl Operation<Buffer> {
+impl Submitted<Buffer> {
     pub(super) fn read<D: Descriptor>(
-        place: Place,
+        target: Target,
         from: &Rc<D>,
         mut buffer: Buffer,
         offset: u64,
-    ) -> Operation<Buffer> {
+    ) -> Submitted<Buffer> {
         let descriptor = types::Fd(from.as_raw_fd());
         let (start, len) = (buffer.as_mut_ptr(), entry_len(buffer.capacity()));
-        let entry = match place.index {
+        let entry = match target.buffer_index {
             Some(index) => {
                 opcode::ReadFixed::new(descriptor, start, len, index).offset(offset).build()
             }
             None => opcode::Read::new(descriptor, start, len).offset(offset).build(),
         };
-        let settle = |buffer: &mut Buffer, read| {
+        let set_len = |buffer: &mut Buffer, read| {
             // SAFETY: the kernel wrote this many bytes from the start on, and no more than the
             // capacity that it was given.
             unsafe { buffer.set_len(read) };
         };
-        Operation::submit(place.reaper, from, buffer, entry, settle)
+        Submitted::new(target.guard, from, buffer, entry, set_len)
     }
 }
 
-impl<B: IoMemory + AsRef<[u8]>> Operation<B> {
+impl<B: IoMemory + AsRef<[u8]>> Submitted<B> {
     pub(super) fn write<D: Descriptor>(
-        place: Place,
+        target: Target,
         to: &Rc<D>,
-        item: B,
+        memory: B,
         offset: u64,
-    ) -> Operation<B> {
+    ) -> Submitted<B> {
         let descriptor = types::Fd(to.as_raw_fd());
-        let (start, len) = (item.as_ref().as_ptr(), entry_len(item.as_ref().len()));
-        let entry = match place.index {
+        let (start, len) = (memory.as_ref().as_ptr(), entry_len(memory.as_ref().len()));
+        let entry = match target.buffer_index {
             Some(index) => {
                 opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build()
             }
             None => opcode::Write::new(descriptor, start, len).offset(offset).build(),
         };
-        Operation::submit(place.reaper, to, item, entry, |_, _| {})
-    }
-
-    fn submit<D: Descriptor>(
-        reaper: Rc<Reaper>,
-        descriptor: &Rc<D>,
-        item: B,
-        entry: squeue::Entry,
-        settle: fn(&mut B, usize),
-    ) -> Operation<B> {
-        reaper.session.note_lent();
-        let held = Held {
-            item: Some(item),
-            session: Rc::clone(&reaper.session),
-            _descriptor: Rc::clone(descriptor) as Rc<dyn Any>,
-        };
-        let in_flight = UnsubmittedOneshot::new(held, Finish { settle }, entry).submit();
-        Operation { in_flight: Some(in_flight), descriptor: descriptor.as_raw_fd(), reaper }
+        Submitted::new(target.guard, to, memory, entry, |_, _| {})
     }
 }
 
-/// The length field of an entry; the kernel moves no more than this in one go anyway.
+impl<B: IoMemory> Submitted<B> {
+    fn new<D: Descriptor>(
+        guard: Rc<RuntimeGuard>,
+        descriptor: &Rc<D>,
+        memory: B,
+        entry: squeue::Entry,
+        on_success: fn(&mut B, usize),
+    ) -> Submitted<B> {
+        let pending = PendingBuffer {
+            memory: Some(memory),
+            _open: Rc::clone(guard.liveness()).begin_loan(),
+            _descriptor: Rc::clone(descriptor) as Rc<dyn Any>,
+        };
+        let in_flight = UnsubmittedOneshot::new(pending, Complete { on_success }, entry).submit();
+        Submitted { in_flight: Some(in_flight), descriptor: descriptor.as_raw_fd(), guard }
+    }
+}
+
+/// The length field of an entry. The kernel moves no more than `u32::MAX` in one go anyway.
 fn entry_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-impl<B: IoMemory + AsRef<[u8]>> Future for Operation<B> {
+impl<B: IoMemory> Future for Submitted<B> {
     type Output = (io::Result<usize>, B);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -218,56 +221,60 @@ impl<B: IoMemory + AsRef<[u8]>> Future for Operation<B> {
     }
 }
 
-impl<B: IoMemory + AsRef<[u8]>> Drop for Operation<B> {
+impl<B: IoMemory> Drop for Submitted<B> {
     fn drop(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        if self.reaper.session.is_alive() {
-            self.reaper.adopt(Box::pin(async move { drop(in_flight.await) }), self.descriptor);
+        if self.guard.liveness().is_alive() {
+            self.guard.adopt(Box::pin(async move { drop(in_flight.await) }), self.descriptor);
         }
-        // Otherwise nobody will see the completion: what it holds is quarantined.
+        // Otherwise nothing will see the completion: the memory is quarantined.
     }
 }
 
-impl<B: IoMemory + AsRef<[u8]>> fmt::Debug for Operation<B> {
+impl<B: IoMemory> fmt::Debug for Submitted<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("descriptor", &self.descriptor).finish_non_exhaustive()
+        f.debug_struct("Submitted").field("descriptor", &self.descriptor).finish_non_exhaustive()
     }
 }
 
-/// What the kernel is using. Only its completion gives it back.
-struct Held<B: IoMemory + AsRef<[u8]>> {
+/// The memory that the kernel is using. Only its completion gives the memory back.
+struct PendingBuffer<B: IoMemory> {
     /// Always there until the completion.
-    item: Option<B>,
-    session: Rc<Session>,
+    memory: Option<B>,
+    _open: OpenLoan,
     /// Kept open, so that the number means the same until the end.
     _descriptor: Rc<dyn Any>,
 }
 
-impl<B: IoMemory + AsRef<[u8]>> Drop for Held<B> {
+impl<B: IoMemory> Drop for PendingBuffer<B> {
     fn drop(&mut self) {
-        self.session.note_back();
-        if let Some(item) = self.item.take() {
-            item.quarantine();
+        if let Some(memory) = self.memory.take() {
+            memory.quarantine();
         }
     }
 }
 
-struct Finish<B> {
-    settle: fn(&mut B, usize),
+/// The result of a completion, and the change that it makes to the memory.
+struct Complete<B> {
+    on_success: fn(&mut B, usize),
 }
 
-impl<B: IoMemory + AsRef<[u8]>> OneshotOutputTransform for Finish<B> {
+impl<B: IoMemory> OneshotOutputTransform for Complete<B> {
     type Output = (io::Result<usize>, B);
-    type StoredData = Held<B>;
+    type StoredData = PendingBuffer<B>;
 
-    fn transform_oneshot_output(self, mut held: Held<B>, cqe: cqueue::Entry) -> Self::Output {
-        let mut item = held.item.take().expect("there until the completion");
+    fn transform_oneshot_output(
+        self,
+        mut pending: PendingBuffer<B>,
+        cqe: cqueue::Entry,
+    ) -> Self::Output {
+        let mut memory = pending.memory.take().expect("there until the completion");
         match usize::try_from(cqe.result()) {
             Ok(transferred) => {
-                (self.settle)(&mut item, transferred);
-                (Ok(transferred), item)
+                (self.on_success)(&mut memory, transferred);
+                (Ok(transferred), memory)
             }
-            Err(_) => (Err(io::Error::from_raw_os_error(-cqe.result())), item),
+            Err(_) => (Err(io::Error::from_raw_os_error(-cqe.result())), memory),
         }
     }
 }
