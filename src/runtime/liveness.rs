@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+use std::task::{Context, Poll};
 #[cfg(any(feature = "compio", feature = "monoio"))]
 use std::thread::LocalKey;
 
