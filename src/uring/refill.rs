@@ -64,9 +64,9 @@ impl BufferRing {
     /// Gives a slot that nothing was handed out of back to the kernel, with the next
     /// [`refill`](Self::refill).
     pub(super) fn recycle(&mut self, lease: Lease) {
-        if !lease.header().is_sole() {
+        if !lease.header().is_unique() {
             // Earlier messages in the same slot are still held.
-            lease.give_up_share();
+            lease.dec_ref();
         } else if lease.header().has(ZERO) {
             // What came in must not be seen by the next owner of the slot: only a free scrubs.
             drop(lease);

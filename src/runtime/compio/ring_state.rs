@@ -155,7 +155,8 @@ impl RingState {
             }
             let Some(mut waiting) = self.waiting.take() else {
                 // The place in the queue comes before a second look, so that no slot is missed.
-                self.waiting.set(Some(self.ring.borrow().arena().join_queue(0)));
+                let waiting = WaitForSlot::join(self.ring.borrow().arena(), 0);
+                self.waiting.set(Some(waiting));
                 continue;
             };
             match Pin::new(&mut waiting).poll(context) {

@@ -12,10 +12,9 @@ use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
 use super::socket::{Socket, StdSocket};
-use crate::arena::FixedArena;
+use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
-use crate::error::AllocError;
 use crate::sync::Arc;
 use crate::uring::{BufferRing, BufferRingOptions};
 

@@ -202,7 +202,7 @@ impl Registered {
         let guard = RuntimeGuard::current();
         let is_here = Rc::ptr_eq(&guard, &self.guard) && memory.extent() > 0;
         let address = memory.as_ref().as_ptr().addr();
-        let slot = if is_here { self.arena.handle().unit_at(address) } else { None };
+        let slot = if is_here { self.arena.handle().index_of_address(address) } else { None };
         // At most `ENTRIES_MAX`: it fits.
         let buffer_index = slot.map(|slot| (slot as usize / self.slots_per_entry) as u16);
         Target { guard, buffer_index }
