@@ -1,7 +1,7 @@
 //! Guards: one for each runtime of a thread, and a task in the runtime that ends with it.
 //!
-//! A runtime tells nobody that it ends, but it drops its tasks first, before its ring and before
-//! the buffers of abandoned operations. So a task that never finishes tells the end by its drop.
+//! A runtime gives no notice of its end. But it drops its tasks first, before its ring and before
+//! the buffers of abandoned operations. So the drop of a task that never finishes is the notice.
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -78,7 +78,7 @@ pub(super) struct OpenLoan {
 }
 
 impl OpenLoan {
-    /// Whether the runtime certainly exists.
+    /// Returns `true` if the runtime certainly exists.
     pub(super) fn is_alive(&self) -> bool {
         self.liveness.is_alive()
     }

@@ -12,15 +12,15 @@ use crate::buffer::{Buffer, IoMemory};
 
 /// A buffer, or frozen bytes, in the form that a runtime's own operations take.
 ///
-/// The `lend` function of the runtime's module makes a loan. The operation gives it back with its
-/// result, and [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. A loan derefs to
-/// its buffer.
+/// The `lend` function of the runtime's module makes a loan. The operation gives the loan back with
+/// its result, and [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. A loan
+/// derefs to its buffer.
 ///
 /// Runtimes drop the buffers of abandoned operations when they shut down, before the kernel is done
 /// with them. A plain buffer would give its slot to the next claim while the kernel still writes
-/// there. A loan that is dropped while its runtime may be gone is quarantined instead: the slot is
-/// lost, the metric counts it ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing
-/// is overwritten.
+/// there. A loan that is dropped while its runtime may be gone is quarantined instead. Its slot is
+/// lost and counted ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing is
+/// overwritten.
 pub struct Loan<B: IoMemory> {
     /// The buffer. `None` during `take_back` and `drop` only.
     item: Option<B>,
@@ -37,6 +37,24 @@ impl<B: IoMemory> Loan<B> {
     }
 
     /// Returns the buffer or the bytes themselves, after the operation gave the loan back.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "monoio")]
+    /// # fn read() -> Result<(), Box<dyn std::error::Error>> {
+    /// use monoio::io::AsyncReadRent;
+    /// use uring_arena::{FixedArena, monoio::{block_on, lend}};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+    /// block_on(&mut runtime, async {
+    ///     let mut stream = monoio::net::TcpStream::connect("127.0.0.1:7").await?;
+    ///     let (result, loan) = stream.read(lend(arena.allocate()?)).await;
+    ///     let buffer = loan.take_back();
+    ///     assert_eq!(buffer.len(), result?);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     pub fn take_back(mut self) -> B {
         self.end();
         match self.item.take() {
@@ -60,14 +78,34 @@ impl<B: IoMemory> Loan<B> {
         drop(ended);
     }
 
-    /// Whether nothing can be using the memory any more.
+    /// Returns `true` if nothing can be using the memory any more.
     fn is_back(&self) -> bool {
         !self.exposed.get() || self.open.borrow().as_ref().is_some_and(OpenLoan::is_alive)
     }
 }
 
 impl Loan<Buffer> {
-    /// Freezes what was read into [`Bytes`] that may leave the thread: [`Buffer::freeze`].
+    /// Freezes the bytes that were read, as [`Buffer::freeze`] does. [`Bytes`] may leave the
+    /// thread.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "monoio")]
+    /// # fn read() -> Result<(), Box<dyn std::error::Error>> {
+    /// use monoio::io::AsyncReadRent;
+    /// use uring_arena::{FixedArena, monoio::{block_on, lend}};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+    /// block_on(&mut runtime, async {
+    ///     let mut stream = monoio::net::TcpStream::connect("127.0.0.1:7").await?;
+    ///     let (result, loan) = stream.read(lend(arena.allocate()?)).await;
+    ///     let bytes = loan.freeze();
+    ///     std::thread::spawn(move || println!("{bytes:?}"));
+    ///     result?;
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     pub fn freeze(self) -> Bytes {
         self.take_back().freeze()
     }

@@ -67,7 +67,7 @@ impl RuntimeGuard {
         }))
     }
 
-    /// Whether this thread is in the guard's runtime.
+    /// Returns `true` if this thread is in the guard's runtime.
     pub(super) fn is_here(&self) -> bool {
         self.liveness.is_alive()
             && Runtime::try_with_current(|runtime| runtime.as_raw_fd())
@@ -91,21 +91,21 @@ impl AsRawFd for RuntimeGuard {
     }
 }
 
-/// Waits until the kernel is done with every operation of [`Registered`](super::Registered) and
-/// every receive of a [`ReceiveRing`](super::ReceiveRing) on this runtime: the last thing to do
-/// before the runtime ends, after they and their streams were dropped.
+/// Waits until the kernel uses no slot through this runtime any more: the last thing to do before
+/// the runtime ends.
+///
+/// Drop every [`Registered`](super::Registered) and [`ReceiveRing`](super::ReceiveRing), with their
+/// operations and streams, first.
 ///
 /// Dropped operations are cancelled, but the kernel's answer takes a turn of the runtime. Without
 /// `drain`, slots of operations that are still running when the runtime ends are quarantined:
 /// nothing is overwritten, but the arena loses them.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// # use uring_arena::BufferRing;
 /// use uring_arena::{FixedArena, compio::{ReceiveRing, drain}};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// compio::runtime::Runtime::new()?.block_on(async {
 ///     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(8))?;
 ///     let (near, _far) = std::os::unix::net::UnixStream::pair()?;

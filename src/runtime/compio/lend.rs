@@ -1,9 +1,9 @@
-//! Lent buffers in compio's own methods.
+//! Loans of buffers in compio's own methods.
 //!
 //! # Safety
 //!
-//! Unsafe here: passing on what compio says it has initialised, and making a slice of memory that
-//! may not be.
+//! Unsafe here: passing on how many bytes compio has initialised, and making a slice of memory that
+//! may be uninitialised.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -22,22 +22,20 @@ thread_local! {
     static CURRENT: CurrentBlockOn = const { RefCell::new(None) };
 }
 
-/// A buffer, or frozen bytes, for compio's own methods.
+/// Lends a buffer, or frozen bytes, to compio's own methods.
 ///
-/// What is read overwrites the buffer from its start, and its length becomes the number of bytes
+/// A read overwrites the buffer from its start, and the buffer's length becomes the number of bytes
 /// read.
 ///
 /// A loan that is dropped before its result was seen is free only if its runtime certainly lives,
-/// which [`block_on`] makes sure of; otherwise it is quarantined
+/// which [`block_on`] makes sure of. Otherwise the loan is quarantined
 /// ([`quarantined`](crate::FixedArenaMetrics::quarantined)).
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// use compio::io::{AsyncReadAt, AsyncReadAtExt};
 /// use uring_arena::{FixedArena, compio::{block_on, lend}};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// let runtime = compio::runtime::Runtime::new()?;
 /// let bytes = block_on(&runtime, async {
 ///     let file = compio::fs::File::open("Cargo.toml").await?;
@@ -52,11 +50,33 @@ pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
-/// Runs a future on a compio runtime, which certainly lives meanwhile: what comes back before it
-/// returns is free.
+/// Runs a future on a compio runtime, which certainly lives meanwhile: a loan that comes back
+/// before the function returns is free.
 ///
-/// Operations that are still running when it returns were abandoned; when the runtime drops their
-/// buffers later, their slots are quarantined.
+/// Operations that are still running then are abandoned. The runtime drops their buffers later, and
+/// the slots are quarantined.
+///
+/// ```
+/// use std::time::Duration;
+/// use compio::io::AsyncRead;
+/// use compio::runtime::time::{sleep, timeout};
+/// use uring_arena::{FixedArena, compio::{block_on, lend}};
+///
+/// let arena = FixedArena::new(1, 4096)?;
+/// let runtime = compio::runtime::Runtime::new()?;
+/// block_on(&runtime, async {
+///     let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+///     let mut near = compio::net::UnixStream::from_std(near)?;
+///     let read = near.read(lend(arena.allocate()?)); // nothing will ever arrive
+///     assert!(timeout(Duration::from_millis(5), read).await.is_err());
+///     while arena.allocate().is_err() {
+///         sleep(Duration::from_millis(1)).await; // the kernel cancels the read
+///     }
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?;
+/// assert_eq!(arena.metrics().quarantined, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     let address = std::ptr::from_ref(runtime).cast();
     liveness::block_on(&CURRENT, address, || runtime.block_on(future))

@@ -1,19 +1,19 @@
-//! At home in [compio](https://docs.rs/compio) 0.19.
+//! An arena on [compio](https://docs.rs/compio) 0.19.
 //!
 //! | | how |
 //! |---|---|
-//! | its own methods | [`lend`] a buffer, inside [`block_on`]: `stream.read(lend(buffer)).await` |
+//! | compio's own methods | [`lend`] a buffer inside [`block_on`]: `stream.read(lend(buffer))` |
 //! | `O_DIRECT` reads and writes, zero-copy sends on registered memory | [`Registered`] |
 //! | multishot receives into the arena | [`ReceiveRing`] |
 //! | before the runtime ends | [`drain`] |
 //!
-//! compio gives received buffers out only on their own thread; what is read here freezes into
-//! [`Bytes`](bytes::Bytes), which may leave it. Its buffer ring is one per runtime and of its own
-//! memory; [`ReceiveRing`] stands beside it, and a runtime may have several.
+//! compio hands received buffers out on their own thread only. A buffer that was read here freezes
+//! into [`Bytes`](bytes::Bytes), which may leave the thread. The runtime's own buffer ring, of its
+//! own memory, is not used: a [`ReceiveRing`] stands beside it, and a runtime may have several.
 //!
 //! If the build fails because `PollOpCode` is not implemented, another crate has turned compio's
-//! `polling` feature on: turn on `compio-polling` here too. Such a runtime may find itself on
-//! epoll, where nothing can be registered: [`AttachError::NotOnUring`].
+//! `polling` feature on: turn on `compio-polling` here too. Such a runtime may be driven by epoll,
+//! where nothing can be registered: [`AttachError::NotOnUring`].
 
 mod guard;
 mod lend;

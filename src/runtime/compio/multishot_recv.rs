@@ -24,7 +24,7 @@ use crate::uring::{BufferRing, Status};
 pub(super) struct MultishotRecv {
     state: Rc<RingState>,
     arrived: Rc<RefCell<VecDeque<Bytes>>>,
-    /// Whether any bytes arrived.
+    /// Set when bytes arrived.
     pub(super) was_served: bool,
     /// The status of the last completion.
     pub(super) status: Option<Status>,

@@ -3,9 +3,9 @@
 //! # Safety
 //!
 //! Unsafe here: the contract of compio's `OpCode`. An entry names a descriptor that the adapter
-//! keeps open, and memory that the adapter's state owns until the last completion. compio gives
-//! each completion to the value whose entry it is of, once: to `push_multishot` if more
-//! completions follow, to `set_result` if it is the last.
+//! keeps open, and memory that the adapter's state owns until the last completion. The value that
+//! made an entry gets each of its completions from compio, once: by `set_result` the last one, by
+//! `push_multishot` the others.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -35,7 +35,7 @@ pub(super) struct Completion<'a> {
 }
 
 impl Completion<'_> {
-    /// Whether no other completion of the operation follows.
+    /// Returns `true` if no other completion of the operation follows.
     pub(super) fn is_last(&self) -> bool {
         !self.more
     }

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering the ring. Receives that name its group are made by [`ReceiveStream`]
-//! only, and submitted to the runtime that the ring is registered with, which [`RingState`] checks.
+//! Unsafe here: registering the ring. [`ReceiveStream`] alone makes receives that name its group.
+//! [`RingState`] checks that they are submitted to the runtime that the ring is registered with.
 //! compio hands each of their completions in once.
 #![allow(unsafe_code)]
 
@@ -21,26 +21,25 @@ use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions};
 /// The group of compio's own buffer ring.
 const COMPIO_GROUP: u16 = 1;
 
-/// Where the search for a free group begins, far from numbers that people choose.
+/// The group at which the search for a free one begins, far from numbers that people choose.
 const GROUP_FIRST: u16 = 0x4000;
 
-/// Groups that are tried.
+/// The number of groups that are tried.
 const GROUPS_TRIED: u16 = 64;
 
-/// A buffer ring on a compio runtime, fed from an arena: sockets receive into it, and what arrives
-/// is [`Bytes`](bytes::Bytes).
+/// A buffer ring on a compio runtime, filled with the slots of an arena: sockets receive into it,
+/// as [`Bytes`](bytes::Bytes).
 ///
-/// Cloning it gives the same ring. When it is dropped with all of its streams inside the runtime,
-/// its slots are free again; what is left when the runtime ends is quarantined.
+/// A clone is the same ring. When the ring and all of its streams are dropped inside the runtime,
+/// its slots are free again. The slots that the ring still has when the runtime ends are
+/// quarantined.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use compio::io::AsyncWriteExt;
 /// use compio::net::{TcpListener, TcpStream};
 /// use uring_arena::{BufferRing, FixedArena, compio::ReceiveRing};
 ///
-/// let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(64, 4096)?;
 /// compio::runtime::Runtime::new()?.block_on(async {
 ///     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(32))?;
 ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -64,14 +63,14 @@ impl ReceiveRing {
     /// Makes a buffer ring on the runtime that this thread is in. Without a
     /// [`group`](BufferRingOptions::group) it takes a free one.
     ///
-    /// compio does not show what incremental consumption needs, so each message has a slot of its
-    /// own: [`incremental`](BufferRingOptions::incremental) is without effect.
+    /// compio does not show whether a buffer is used up, so each message has a slot of its own:
+    /// [`incremental`](BufferRingOptions::incremental) is without effect.
     /// [`copy_below`](BufferRingOptions::copy_below) works.
     ///
     /// # Errors
     ///
-    /// [`AttachError`]: no runtime here, one that is not on io_uring, group 1 (which is compio's),
-    /// or what the kernel refuses.
+    /// [`AttachError`]: no runtime here, a runtime that is not on io_uring, group 1 (which is
+    /// compio's), or a refusal of the kernel.
     pub fn new(arena: &FixedArena, options: BufferRingOptions) -> Result<ReceiveRing, AttachError> {
         let guard = RuntimeGuard::current()?;
         let options = options.incremental(false);
@@ -87,15 +86,44 @@ impl ReceiveRing {
         Ok(ReceiveRing { state: RingState::new(ring, guard) })
     }
 
-    /// Receives from a connected socket until the peer finishes. Begins when it is first polled.
+    /// Receives from a connected socket until the peer finishes. The stream begins when it is first
+    /// polled.
     ///
-    /// With no slot free it waits for one; other streams of the ring go on with those that come
-    /// back.
+    /// While no slot is free, the ring waits in the arena's queue. Its starved streams go on in the
+    /// order in which they came, as slots come back.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use uring_arena::{BufferRing, FixedArena, compio::ReceiveRing};
+    ///
+    /// let arena = FixedArena::new(64, 4096)?;
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(32))?;
+    ///     let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+    ///     let mut incoming = ring.receive(&compio::net::UnixStream::from_std(near)?);
+    ///     far.write_all(b"hello")?;
+    ///     assert_eq!(incoming.try_next().await?.unwrap(), "hello");
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn receive<D: AsFd + Clone + Unpin + 'static>(&self, socket: &D) -> ReceiveStream<D> {
         ReceiveStream::new(Rc::clone(&self.state), socket.clone())
     }
 
     /// A snapshot of the ring's counters.
+    ///
+    /// ```
+    /// use uring_arena::{BufferRing, FixedArena, compio::ReceiveRing};
+    ///
+    /// let arena = FixedArena::new(64, 4096)?;
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(32))?;
+    ///     assert_eq!(ring.metrics().published, 32);
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn metrics(&self) -> BufferRingMetrics {
         self.state.ring.borrow().metrics()
     }

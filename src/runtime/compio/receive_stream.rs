@@ -32,7 +32,7 @@ pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
     receive: Option<Submit<OpAdapter<MultishotRecv, D>>>,
     /// The stream's place among the starved ones, while it waits for a slot.
     ticket: Option<Ticket>,
-    /// Whether the receive before brought bytes.
+    /// Set if the receive before brought bytes.
     was_served: bool,
     finished: bool,
 }
@@ -52,7 +52,8 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
 
     /// Waits for the next bytes. Returns `None` when the peer has finished.
     ///
-    /// Dropping the future loses nothing but the stream's place among those that wait for a slot.
+    /// Dropping the future loses no bytes. A starved stream gives up its place among the streams
+    /// that wait for a slot. [`ReceiveRing`](super::ReceiveRing) has an example.
     ///
     /// # Errors
     ///

@@ -6,18 +6,18 @@
 //!
 //! | the ring has | the task |
 //! |---|---|
-//! | no slot | waits in the arena's queue, like any other waiter, and posts the slot that it is granted |
-//! | slots | wakes as many streams as there are slots, lets the driver take one turn, looks again |
+//! | no slot | waits in the arena's queue, as any waiter, and posts the slot that it is granted |
+//! | slots | wakes as many streams as there are slots, waits for one turn of the driver |
 //! | no starved stream | ends |
 //!
-//! The turn between is what tells a socket with data, which takes its slot in it, from a silent
-//! socket or a stream that nothing polls. Without it one slot would set all streams going.
+//! A socket with data takes its slot within that turn. A silent socket, or a stream that nothing
+//! polls, leaves it for the next stream. Without the turn one slot would set all streams going.
 //!
 //! # Safety
 //!
-//! Unsafe here: unregistering the ring. Each receive in flight keeps the state, so that none is in
-//! flight when the state is dropped, unless the runtime dropped one before its completion, which
-//! `is_lost` records.
+//! Unsafe here: unregistering the ring. Each receive in flight keeps the state, so none is in
+//! flight when the state is dropped. `is_lost` records the exception: a receive that the runtime
+//! dropped before its completion.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};

@@ -12,18 +12,15 @@ use crate::sync::Arc;
 /// thread.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// use uring_arena::{FixedArena, tokio::Pool};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-/// # let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// let pool = Pool::new(FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?)?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
 /// let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
 /// let head = file.read_at(pool.allocate()?, 0).await?.freeze();
 /// assert!(head.starts_with(b"[workspace]"));
 /// # Ok(())
-/// # })
 /// # }
 /// ```
 pub struct File {
@@ -43,9 +40,9 @@ impl File {
     ///
     /// # Errors
     ///
-    /// The error of the file; [`InvalidInput`](io::ErrorKind::InvalidInput) for a buffer without
-    /// room or an unaligned read of an `O_DIRECT` file; [`BrokenPipe`](io::ErrorKind::BrokenPipe)
-    /// if the pool was shut down. The buffer is dropped then.
+    /// The error of the file. A refusal of the driver: a buffer without room, an unaligned read of
+    /// an `O_DIRECT` file. [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down. The
+    /// buffer is dropped then.
     pub async fn read_at(&self, buffer: Buffer, offset: u64) -> io::Result<Buffer> {
         self.engine.ask(|answer| Command::Read { key: self.key, buffer, offset, answer }).await
     }
@@ -54,6 +51,24 @@ impl File {
     /// all of it.
     ///
     /// If the future is dropped, the write goes on.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+    /// let path = std::env::temp_dir().join(format!("uring-arena-pool-{}", std::process::id()));
+    /// let file = pool.file(std::fs::File::create(&path)?)?;
+    /// let mut buffer = pool.allocate()?;
+    /// buffer.put_slice(b"hello");
+    /// file.write_at(buffer, 0).await?;
+    /// assert_eq!(std::fs::read(&path)?, b"hello");
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

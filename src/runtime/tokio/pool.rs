@@ -28,8 +28,8 @@ const ENTRIES_MAX: usize = 1024;
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
 /// The [module](super) has an overview and an example. A pool ends by
-/// [`shutdown`](Self::shutdown), with the runtime that it is a task of, or when the last clone,
-/// stream, file and half is dropped.
+/// [`shutdown`](Self::shutdown), with the runtime that it is a task of, or with the last of its
+/// clones, streams, files and halves.
 #[derive(Clone)]
 pub struct Pool {
     engine: Arc<EngineHandle>,
@@ -40,13 +40,10 @@ pub struct Pool {
 /// The options of a [`Pool`].
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// use uring_arena::{BufferRing, Driver, FixedArena, tokio::Pool};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-/// let pool = Pool::builder(arena)
+/// let pool = Pool::builder(FixedArena::new(64, 4096)?)
 ///     .ring(BufferRing::options().entries(32).copy_below(128))
 ///     .driver(Driver::builder().operations(100_000))
 ///     .messages_max(16)
@@ -68,12 +65,34 @@ pub struct PoolBuilder {
 impl PoolBuilder {
     /// Sets the options of the buffer ring that sockets receive into. Default: half of the arena's
     /// slots, 1024 at most, lie ready for the kernel.
+    ///
+    /// ```
+    /// use uring_arena::{BufferRing, FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ring = BufferRing::options().entries(32).copy_below(128);
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).ring(ring).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ring(mut self, ring: BufferRingOptions) -> PoolBuilder {
         self.ring = ring;
         self
     }
 
     /// Sets the options of the driver. Default: [`Driver::builder`].
+    ///
+    /// ```
+    /// use uring_arena::{Driver, FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let driver = Driver::builder().operations(100_000);
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).driver(driver).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn driver(mut self, driver: DriverBuilder) -> PoolBuilder {
         self.driver = driver;
         self
@@ -82,8 +101,18 @@ impl PoolBuilder {
     /// Sets the number of messages that may wait for one stream. Default: 64, or an eighth of the
     /// arena's slots if that is less.
     ///
-    /// At that number the socket is paused until the stream takes the messages, and the peer feels
-    /// it.
+    /// At that number the pool stops receiving from the socket until the stream takes the messages.
+    /// The connection fills up meanwhile, and the peer has to wait.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).messages_max(4).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn messages_max(mut self, messages: usize) -> PoolBuilder {
         self.messages_max = messages.max(1);
         self
@@ -91,19 +120,40 @@ impl PoolBuilder {
 
     /// Gives the ring a thread of its own in any case, also inside a runtime of one thread.
     ///
-    /// For programs whose tasks block for long, or whose runtime is driven by changing threads.
+    /// For a runtime with tasks that block for long, or one that changing threads drive.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).own_thread().build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn own_thread(mut self) -> PoolBuilder {
         self.own_thread = true;
         self
     }
 
     /// Runs the pool's own thread as a batch job (`SCHED_BATCH`,
-    /// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)): on a busy core the thread
-    /// waits for its turn instead of interrupting what runs there, message by message.
+    /// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)). Default: `false`.
     ///
-    /// For throughput, where cores are few and busy. A core that is idle runs the thread at once
-    /// all the same; beside a thread that never sleeps, a message may wait for some milliseconds.
-    /// A pool without a thread of its own ignores this option.
+    /// A batch job does not interrupt what runs on a busy core, message by message, but waits for
+    /// its turn. The option is for throughput, where cores are few and busy. An idle core runs the
+    /// thread at once all the same. Beside a thread that never sleeps, a message may wait for some
+    /// milliseconds. A pool without a thread of its own ignores this option.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = Pool::builder(FixedArena::new(64, 4096)?).own_thread();
+    /// let pool = builder.batch_scheduling(true).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batch_scheduling(mut self, yes: bool) -> PoolBuilder {
         self.batch_scheduling = yes;
         self
@@ -112,13 +162,24 @@ impl PoolBuilder {
     /// Builds the pool: on the one-thread runtime that this thread is in, or else with a thread of
     /// its own.
     ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).build()?;
+    /// assert_eq!(pool.arena().slot_count(), 64);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`PoolError`]: io_uring is forbidden or too old, or the system refuses memory or a thread.
     ///
     /// # Panics
     ///
-    /// Inside a one-thread runtime whose I/O is not enabled.
+    /// Inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
         let PoolBuilder { arena, ring, driver, messages_max, own_thread, batch_scheduling } = self;
         let options = EngineOptions { arena: arena.clone(), ring, driver };
@@ -137,6 +198,16 @@ impl PoolBuilder {
 impl Pool {
     /// Builds a pool over `arena` with the defaults of [`builder`](Self::builder).
     ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`PoolBuilder::build`].
@@ -148,7 +219,7 @@ impl Pool {
         Pool::builder(arena).build()
     }
 
-    /// Returns the options of a pool over `arena`, to be changed and built.
+    /// Returns the options of a pool over `arena`: [`PoolBuilder`] has an example.
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
         // The other half is for files, sends, and the bytes that streams hold.
@@ -164,7 +235,22 @@ impl Pool {
         }
     }
 
-    /// Receives from a socket: its bytes as a stream.
+    /// Receives from a socket. Returns its bytes as a stream.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let mut incoming = pool.recv_stream(near)?;
+    /// far.write_all(b"hello").await?;
+    /// assert_eq!(incoming.try_next().await?.unwrap(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,6 +264,25 @@ impl Pool {
     }
 
     /// Receives from a socket, and writes to it.
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let (mut incoming, mut outgoing) = pool.split(near)?;
+    /// far.write_all(b"hello").await?;
+    /// let bytes = incoming.try_next().await?.unwrap();
+    /// outgoing.write_all(&bytes).await?; // as any `AsyncWrite`
+    /// let mut echoed = [0; 5];
+    /// far.read_exact(&mut echoed).await?;
+    /// assert_eq!(&echoed, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -195,7 +300,7 @@ impl Pool {
     /// Takes over a file, to read and write it through the pool.
     ///
     /// The pool owns the descriptor: a program that goes on using the file keeps a clone
-    /// (`try_clone`).
+    /// (`try_clone`). [`File`] has an example.
     ///
     /// # Errors
     ///
@@ -205,6 +310,17 @@ impl Pool {
     }
 
     /// Claims a slot of the arena. Never blocks.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// assert_eq!(pool.allocate()?.capacity(), 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -223,6 +339,18 @@ impl Pool {
     ///
     /// Streams and operations that are still there end with
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were handed out stay valid.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let report = pool.shutdown().await?;
+    /// assert_eq!((report.in_flight, report.quarantined), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

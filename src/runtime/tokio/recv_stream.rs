@@ -45,6 +45,23 @@ impl RecvStream {
     ///
     /// Dropping the future loses nothing.
     ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let mut incoming = pool.recv_stream(near)?;
+    /// far.write_all(b"hello").await?;
+    /// drop(far);
+    /// assert_eq!(incoming.try_next().await?.unwrap(), "hello");
+    /// assert!(incoming.try_next().await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The error of the socket, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut

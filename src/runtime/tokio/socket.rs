@@ -1,4 +1,4 @@
-//! Sockets of tokio, and of the standard library behind them.
+//! The sockets of tokio that a pool takes, and the standard library's behind them.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -6,15 +6,23 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ::tokio::net::{TcpStream, UnixStream};
 
-/// Streams of tokio that a pool receives from: [`TcpStream`] and [`UnixStream`]. Nobody else
-/// implements it.
+/// A socket of tokio that a pool receives from: [`TcpStream`] or [`UnixStream`]. The trait is
+/// sealed.
+///
+/// ```
+/// use uring_arena::tokio::Socket;
+///
+/// fn can_be_received_from<S: Socket>() {}
+/// can_be_received_from::<tokio::net::TcpStream>();
+/// can_be_received_from::<tokio::net::UnixStream>();
+/// ```
 pub trait Socket: sealed::IntoStdSocket {}
 
 impl Socket for TcpStream {}
 impl Socket for UnixStream {}
 
-/// A socket that tokio does not know any more.
-#[allow(missing_debug_implementations)] // nobody outside can name it
+/// A socket that tokio does not watch any more.
+#[allow(missing_debug_implementations, reason = "no user can name it")]
 pub enum StdSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),

@@ -1,10 +1,10 @@
 //! The guard of a tokio-uring runtime: sees the completions of abandoned operations.
 //!
-//! tokio-uring forgets the result of an operation whose future is dropped. It drops the buffer with
-//! the completion or, at shutdown, before it, and nothing tells which. So a
-//! [`Submitted`](super::Submitted) that is dropped hands its operation to the guard, whose task
-//! awaits it. An operation that the task cannot await any more, because the runtime drops its
-//! tasks, has no proof of completion, and its memory is quarantined.
+//! When a future is dropped, tokio-uring forgets the result of its operation. It drops the buffer
+//! with the completion or, at shutdown, before it, and nothing tells which. So a
+//! [`Submitted`](super::Submitted) that is dropped hands its operation to the guard, and the
+//! guard's task awaits it. The runtime drops its tasks when it ends. An operation that the task
+//! awaits then has no proof of completion, and its memory is quarantined.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -34,7 +34,7 @@ pub(super) struct RuntimeGuard {
     waker: Cell<Option<Waker>>,
 }
 
-/// An operation whose future was dropped before its completion.
+/// An operation that lost its future before its completion.
 struct Abandoned {
     operation: Pin<Box<dyn Future<Output = ()>>>,
     descriptor: RawFd,
@@ -75,7 +75,7 @@ impl RuntimeGuard {
         guard
     }
 
-    /// Takes over an operation whose future is dropped.
+    /// Takes over an operation that loses its future.
     pub(super) fn adopt(&self, operation: Pin<Box<dyn Future<Output = ()>>>, descriptor: RawFd) {
         self.abandoned.borrow_mut().push(Abandoned { operation, descriptor });
         if let Some(waker) = self.waker.take() {
@@ -120,7 +120,7 @@ impl Guard for RuntimeGuard {
     }
 }
 
-/// Submits an entry that refers to no memory, and whose result is of no use.
+/// Submits an entry that refers to no memory and has no result of use.
 fn submit_and_forget(entry: squeue::Entry) {
     struct Forget;
 
@@ -138,21 +138,19 @@ fn submit_and_forget(entry: squeue::Entry) {
 /// the runtime ends.
 ///
 /// First cancels the abandoned operations of [`read`](super::read), [`write`](super::write()),
-/// [`read_at`](super::read_at), [`write_at`](super::write_at) and [`Registered`](super::Registered),
-/// with everything else that is running on their descriptors. Then waits for loans in tokio-uring's
-/// own methods as long as they take: shut their sockets down before. A [`Loan`](crate::Loan) that
-/// was used and is still held counts too.
+/// [`read_at`](super::read_at), [`write_at`](super::write_at) and
+/// [`Registered`](super::Registered), with everything else that is running on their descriptors.
+/// Then waits for loans in tokio-uring's own methods as long as they take: shut their sockets down
+/// before. A [`Loan`](crate::Loan) that was used and is still held counts too.
 ///
 /// Without `drain`, slots of operations that are still running when the runtime ends are
 /// quarantined: nothing is overwritten, but the arena loses them.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// # use std::rc::Rc;
 /// use uring_arena::{FixedArena, tokio_uring as arena_io};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// tokio_uring::start(async {
 ///     let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
 ///     let stream = Rc::new(tokio_uring::net::UnixStream::from_std(ours));

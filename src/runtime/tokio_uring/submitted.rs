@@ -1,10 +1,10 @@
-//! Reads and writes whose slots are free only when their completion has been seen.
+//! Reads and writes that keep their slots until their completion has been seen.
 //!
 //! # Safety
 //!
-//! Unsafe here: telling a buffer how many bytes the kernel has written. The entry's address and
-//! length are those of the memory that travels with the operation, which is not touched until its
-//! completion and never freed without one.
+//! Unsafe here: telling a buffer how many bytes the kernel has written. An entry has
+//! the address and the length of the memory that travels with the operation. That memory is not
+//! touched until the completion, and never freed without one.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -24,8 +24,16 @@ use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::guard::Guard;
 use crate::runtime::liveness::OpenLoan;
 
-/// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and
-/// `UdpSocket`.
+/// A descriptor that tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` or
+/// `UdpSocket`. The trait is sealed.
+///
+/// ```
+/// use uring_arena::tokio_uring::Descriptor;
+///
+/// fn can_be_read<D: Descriptor>() {}
+/// can_be_read::<tokio_uring::fs::File>();
+/// can_be_read::<tokio_uring::net::TcpStream>();
+/// ```
 pub trait Descriptor: sealed::Sealed + AsRawFd + 'static {}
 
 mod sealed {
@@ -46,24 +54,23 @@ descriptors!(
     ::tokio_uring::net::UdpSocket
 );
 
-/// Reads from a socket, or from a file at its own position, into the buffer; its length becomes the
-/// number of bytes read.
+/// Reads from a socket, or from a file at its own position, into the buffer. The buffer's length
+/// becomes the number of bytes read.
 ///
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// # use std::rc::Rc;
 /// use bytes::BufMut;
 /// use uring_arena::{FixedArena, tokio_uring as arena_io};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// tokio_uring::start(async {
 ///     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-///     let [ours, theirs] = [ours, theirs].map(|end| Rc::new(tokio_uring::net::UnixStream::from_std(end)));
+///     let stream = |end| Rc::new(tokio_uring::net::UnixStream::from_std(end));
+///     let (ours, theirs) = (stream(ours), stream(theirs));
 ///     let mut hello = arena.allocate()?;
 ///     hello.put_slice(b"hello");
 ///     let (sent, hello) = arena_io::write(&ours, hello.freeze()).await;
@@ -78,11 +85,26 @@ pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
     Submitted::read(Target::unregistered(), from, buffer, OWN_POSITION)
 }
 
-/// Reads from a file at `offset` into the buffer; its length becomes the number of bytes read.
+/// Reads from a file at `offset` into the buffer. The buffer's length becomes the number of bytes
+/// read.
 ///
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
+///
+/// ```
+/// # use std::rc::Rc;
+/// use uring_arena::{FixedArena, tokio_uring as arena_io};
+///
+/// let arena = FixedArena::new(8, 4096)?;
+/// tokio_uring::start(async {
+///     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
+///     let (read, buffer) = arena_io::read_at(&file, arena.allocate()?, 0).await;
+///     assert_eq!(read?, buffer.len());
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_at(
     file: &Rc<::tokio_uring::fs::File>,
     buffer: Buffer,
@@ -91,8 +113,8 @@ pub fn read_at(
     Submitted::read(Target::unregistered(), file, buffer, offset)
 }
 
-/// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position; maybe
-/// not all of them.
+/// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position. Returns
+/// their number, which may be less than there are. [`read`] has an example.
 ///
 /// # Panics
 ///
@@ -101,11 +123,31 @@ pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> S
     Submitted::write(Target::unregistered(), to, item, OWN_POSITION)
 }
 
-/// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
+/// Writes a buffer's bytes, or frozen ones, to a file at `offset`. Returns their number, which may
+/// be less than there are.
 ///
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
+///
+/// ```
+/// # use std::rc::Rc;
+/// use bytes::BufMut;
+/// use uring_arena::{FixedArena, tokio_uring as arena_io};
+///
+/// let arena = FixedArena::new(8, 4096)?;
+/// let path = std::env::temp_dir().join(format!("uring-arena-write-{}", std::process::id()));
+/// tokio_uring::start(async {
+///     let file = Rc::new(tokio_uring::fs::File::create(&path).await?);
+///     let mut buffer = arena.allocate()?;
+///     buffer.put_slice(b"hello");
+///     let (written, _) = arena_io::write_at(&file, buffer, 0).await;
+///     assert_eq!(written?, 5);
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_at<B: IoMemory + AsRef<[u8]>>(
     file: &Rc<::tokio_uring::fs::File>,
     item: B,
@@ -134,9 +176,9 @@ impl Target {
 
 /// A read or a write in flight: a future of its result and the memory.
 ///
-/// It runs whether it is polled or not. When it is dropped, its slot stays in use until the kernel
-/// has completed the operation: a read from a silent socket goes on until [`drain`](super::drain)
-/// cancels it, and takes what arrives with it.
+/// The operation runs whether the future is polled or not. When the future is dropped, the slot
+/// stays in use until the kernel has completed the operation. A read from a silent socket goes on
+/// until [`drain`](super::drain) cancels it, and swallows the bytes that arrive first.
 #[must_use = "the memory comes back with the result"]
 pub struct Submitted<B: IoMemory> {
     in_flight: Option<InFlightOneshot<PendingBuffer<B>, Complete<B>>>,

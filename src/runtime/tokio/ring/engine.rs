@@ -1,9 +1,11 @@
 //! The two engines that turn a driver: a thread of its own, or a task of the runtime.
 //!
-//! On a runtime of one thread the engine is a task beside the others: a message wakes no thread,
-//! and the streams are woken where they run. On a runtime of many threads a task may change its
-//! thread, which a ring of one thread may not, and the kernel cancels the requests of a thread that
-//! ends. The engine has a thread of its own there.
+//! On a runtime of one thread the engine is a task beside the others. A message wakes no thread,
+//! and the streams are woken where they run.
+//!
+//! On a runtime of many threads a task may change its thread, which a ring of one thread may not.
+//! The kernel also cancels the requests of a thread that ends. The engine has a thread of its own
+//! there.
 
 use std::future::Future;
 use std::io;

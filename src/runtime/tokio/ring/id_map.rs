@@ -2,7 +2,7 @@
 
 use crate::driver::{OperationId, SocketId};
 
-/// An id whose index no other live id of the same driver has.
+/// An id with an index that no other live id of the same driver has.
 pub(super) trait Id: Copy + Eq {
     fn index(self) -> usize;
 }
@@ -21,7 +21,8 @@ impl Id for OperationId {
 
 /// The values of a driver's live ids, by index.
 ///
-/// The whole id is compared: an id of another driver, or one whose object is gone, names nothing.
+/// The whole id is compared, so an id of another driver, or of an object that is gone, names
+/// nothing.
 pub(super) struct IdMap<I, T> {
     entries: Vec<Option<(I, T)>>,
 }

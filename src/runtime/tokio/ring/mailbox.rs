@@ -38,7 +38,7 @@ impl Command {
         if let Command::Receive { queue, .. } = self {
             queue.end(Err(shut_down_error()));
         }
-        // The other commands have an answer whose drop tells their task.
+        // The other commands have an answer, and its drop wakes their task.
     }
 }
 
