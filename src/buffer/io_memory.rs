@@ -112,7 +112,7 @@ impl Borrowed for Buffer {
         let len = (self.capacity() - self.len()).min(len_max);
         if let Some(lease) = self.lease() {
             let before = self.as_ptr().addr() - lease.slot_start().addr().get();
-            lease.note_written(before + self.len() + len);
+            lease.record_written(before + self.len() + len);
         }
         let start = self.as_ptr().cast_mut().wrapping_add(self.len());
         if let Some(start) = NonNull::new(start) {
@@ -122,8 +122,8 @@ impl Borrowed for Buffer {
 
     unsafe fn advance(&mut self, len: usize) {
         let len = (self.len() + len).min(self.capacity());
-        // SAFETY: at most the capacity; the kernel wrote what was not written before (the caller's
-        // promise).
+        // SAFETY: at most the capacity, and the kernel wrote the bytes behind the written ones (the
+        // caller's promise).
         unsafe { self.set_len(len) };
     }
 
@@ -157,7 +157,7 @@ impl Borrowed for Bytes {
 
     fn quarantine(self) {
         let (address, is_empty) = (self.as_ptr().addr(), self.is_empty());
-        // Its share of the slot is never given up.
+        // So the share of the slot that these bytes own never ends.
         std::mem::forget(self);
         // An empty `Bytes` may point into a slot and own nothing.
         if !is_empty {
@@ -191,6 +191,14 @@ pub enum Payload {
 
 impl Payload {
     /// Returns the buffer, or `None` if the payload is frozen.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, Payload};
+    ///
+    /// let payload = Payload::from(FixedArena::new(1, 64)?.allocate()?);
+    /// assert_eq!(payload.into_buffer().unwrap().capacity(), 64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Payload::Buffer(buffer) => Some(buffer),
@@ -200,10 +208,7 @@ impl Payload {
 
     /// Returns the address of the first byte.
     pub(crate) fn address(&self) -> usize {
-        match self {
-            Payload::Buffer(buffer) => buffer.as_ptr().addr(),
-            _ => self.as_ref().as_ptr().addr(),
-        }
+        self.as_ref().as_ptr().addr()
     }
 
     /// Turns the written bytes into `Bytes`, without a copy.

@@ -40,7 +40,9 @@ impl Driver {
                 .flat_map(|ring| ring.buffers.owned_slots()),
         );
         let in_flight = sorted(
-            self.transfers.addresses_running().filter_map(|address| handle.unit_at(address)),
+            self.transfers
+                .addresses_running()
+                .filter_map(|address| handle.index_of_address(address)),
         );
         SlotStates::of(handle, |owned| {
             if published.binary_search(&owned.first).is_ok() {
@@ -50,7 +52,7 @@ impl Driver {
             let next = in_flight.partition_point(|&unit| unit < owned.first);
             let is_in_flight = in_flight
                 .get(next)
-                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.units);
+                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.min_blocks);
             is_in_flight.then_some(OnRing::InFlight)
         })
     }

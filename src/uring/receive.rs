@@ -121,7 +121,7 @@ impl BufferRing {
         }
         if let Some(lease) = self.shadow.take(position) {
             // A receive that failed on the way may have written any of it.
-            lease.note_written(self.slot_bytes as usize);
+            lease.record_written(self.slot_bytes as usize);
             self.recycle(lease);
         }
     }
@@ -155,7 +155,7 @@ impl BufferRing {
         cursor.remaining -= len;
         cursor.position = position.wrapping_add(1);
         let end = used as usize + len as usize;
-        lease.note_written(end);
+        lease.record_written(end);
         // SAFETY: `used + len` is at most the slot.
         let start = unsafe { start.add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.
@@ -170,9 +170,9 @@ impl BufferRing {
         if stays {
             let (lease, ..) = self.shadow.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`BUF_MORE`); the
-            // shadow gives the ring's share up by `give_up_share`, or hands it on as one owner of
+            // shadow gives the ring's share up by `dec_ref`, or hands it on as one owner of
             // several.
-            let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
+            let bytes = unsafe { ArenaBytes::clone_ref(lease, start, len as usize) };
             self.shadow.note_used(position, len);
             Some(bytes)
         } else {

@@ -89,7 +89,7 @@ impl BufferRing {
         for place in 0..u32::from(used) {
             if let Some(lease) = self.shadow.take(first.wrapping_add(place)) {
                 // A receive that failed on the way may have written any of it.
-                lease.note_written(self.slot_bytes());
+                lease.record_written(self.slot_bytes());
                 self.recycle(lease);
                 taken += 1;
             }

@@ -31,6 +31,12 @@ impl BufferRing {
         }
     }
 
+    /// Takes in a slot that was granted to the ring: it goes to the kernel with the next
+    /// [`refill`](Self::refill).
+    pub(crate) fn add_slot(&mut self, lease: Lease) {
+        self.spare.push(lease);
+    }
+
     fn post_up_to(&mut self, room: u32) {
         let BufferRing { arena, entries, shadow, spare, slot_bytes, .. } = self;
         let Some(entries) = entries else { return };
@@ -58,9 +64,9 @@ impl BufferRing {
     /// Gives a slot that nothing was handed out of back to the kernel, with the next
     /// [`refill`](Self::refill).
     pub(super) fn recycle(&mut self, lease: Lease) {
-        if !lease.header().is_sole() {
+        if !lease.header().is_unique() {
             // Earlier messages in the same slot are still held.
-            lease.give_up_share();
+            lease.dec_ref();
         } else if lease.header().has(ZERO) {
             // What came in must not be seen by the next owner of the slot: only a free scrubs.
             drop(lease);

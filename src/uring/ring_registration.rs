@@ -179,7 +179,7 @@ impl BufferRing {
     /// Frees what the kernel has no hand on (any more).
     pub(super) fn let_go(&mut self) {
         debug_assert!(!self.registered);
-        self.shadow.drain(Lease::give_up_share);
+        self.shadow.drain(Lease::dec_ref);
         self.spare.clear();
         if let Some(entries) = self.entries.take() {
             entries.free();

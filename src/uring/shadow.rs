@@ -38,7 +38,7 @@ impl Shadow {
     pub(super) fn new(count: u32) -> Shadow {
         assert!(count.is_power_of_two());
         let places = (0..count)
-            .map(|_| Place { lease: None, start: SlotPtr::NOWHERE, used: 0, id: 0 })
+            .map(|_| Place { lease: None, start: SlotPtr::DANGLING, used: 0, id: 0 })
             .collect();
         Shadow { places, head: 0, tail: 0, overtaken: 0 }
     }
@@ -102,7 +102,7 @@ impl Shadow {
             return None;
         }
         let lease = place.lease.take()?;
-        let start = place.start.first_byte();
+        let start = place.start.get();
         self.leave_head();
         Some((lease, start))
     }
@@ -151,7 +151,7 @@ impl Shadow {
             return None;
         }
         let place = self.at(position);
-        Some((place.lease.as_ref()?, place.start.first_byte(), place.used))
+        Some((place.lease.as_ref()?, place.start.get(), place.used))
     }
 
     /// Notes that `bytes` more of the slot at `position` are used.
