@@ -97,6 +97,19 @@ pub enum RegisterError {
         /// What the entries stand for.
         what: &'static str,
     },
+    /// The ring's table has no free range of entries that is long enough.
+    #[error(
+        "{needed} {what} do not fit in the ring's table of registered buffers, whose longest free range has {free} entries: \
+         unregister another arena, use larger slots, or the region mode"
+    )]
+    TableFull {
+        /// Entries that the mode needs.
+        needed: usize,
+        /// Entries in the longest free range.
+        free: usize,
+        /// What the entries stand for.
+        what: &'static str,
+    },
     /// One slot is larger than one entry may be.
     #[error(
         "a slot of {slot_bytes} bytes is larger than the {limit} bytes that one registered buffer can have: use smaller slots"

@@ -13,6 +13,7 @@ use std::os::fd::RawFd;
 use super::register_options::RegisterOptions;
 use super::syscall::{self, Cloned};
 use super::table::{self, ENTRIES_MAX, ENTRY_BYTES_MAX, Table};
+use super::table_ranges::TableRanges;
 use super::{Feature, Memlock, Probe, RegistrationMode};
 use crate::error::RegisterError;
 use crate::lease::Handle;
@@ -24,14 +25,16 @@ pub(super) struct Reached {
     pub(super) refused: Vec<(RegistrationMode, RegisterError)>,
 }
 
-/// Registers the arena of `handle` on the best mode that is asked for and works.
+/// Registers the arena of `handle` on the best mode that is asked for and works. Its entries are
+/// allocated from `ranges`, if there are some.
 pub(super) fn climb(
     ring: RawFd,
     handle: &Handle,
     options: &RegisterOptions<'_>,
+    ranges: Option<&mut TableRanges>,
     probe: Probe,
 ) -> Result<Reached, RegisterError> {
-    let climb = Climb { ring, handle, options, probe };
+    let mut climb = Climb { ring, handle, options, ranges, probe };
     if options.mode != RegistrationMode::Best {
         let table = climb.step(options.mode)?;
         return Ok(Reached { mode: options.mode, table, refused: Vec::new() });
@@ -60,20 +63,65 @@ struct Climb<'a> {
     ring: RawFd,
     handle: &'a Handle,
     options: &'a RegisterOptions<'a>,
+    ranges: Option<&'a mut TableRanges>,
     probe: Probe,
 }
 
 impl Climb<'_> {
-    fn step(&self, mode: RegistrationMode) -> Result<Option<Table>, RegisterError> {
-        match mode {
-            RegistrationMode::Cloned => self.clone().map(Some),
-            RegistrationMode::Slots => self.slots().map(Some),
-            RegistrationMode::Regions => self.regions().map(Some),
-            RegistrationMode::Unregistered | RegistrationMode::Best => Ok(None),
+    fn step(&mut self, mode: RegistrationMode) -> Result<Option<Table>, RegisterError> {
+        let (count, entry_bytes, what) = match mode {
+            RegistrationMode::Cloned => {
+                let from = self.source_table()?;
+                (from.count, from.entry_bytes, "cloned entries")
+            }
+            RegistrationMode::Slots => {
+                let count = self.handle.allocator.slot_count().ok_or(RegisterError::NoSlots)?;
+                (count, self.checked_slot_bytes()?, "slots")
+            }
+            RegistrationMode::Regions => {
+                // A block of a buddy arena may be larger than an entry: it is used unregistered
+                // then.
+                let entry_bytes = table::region_bytes(self.checked_slot_bytes()?);
+                (self.handle.region.len().div_ceil(entry_bytes), entry_bytes, "regions")
+            }
+            RegistrationMode::Unregistered | RegistrationMode::Best => return Ok(None),
+        };
+        let at = self.allocate(count, what)?;
+        let table = Table { first: at.unwrap_or(0), count, entry_bytes, is_whole: at.is_none() };
+        let answer = match mode {
+            RegistrationMode::Cloned => self.clone(table),
+            _ => self.register(table),
+        };
+        if answer.is_err()
+            && let Some(ranges) = &mut self.ranges
+        {
+            ranges.free(table.first, count);
         }
+        answer.map(|()| Some(table))
     }
 
-    fn clone(&self) -> Result<Table, RegisterError> {
+    /// Finds room for `count` entries: the index to place them at, or `None` for a table of their
+    /// own.
+    fn allocate(&mut self, count: usize, what: &'static str) -> Result<Option<u32>, RegisterError> {
+        let offset = if self.ranges.is_some() { 0 } else { self.options.at.unwrap_or(0) };
+        if offset as usize + count > ENTRIES_MAX {
+            let (needed, limit) = (count, ENTRIES_MAX);
+            return Err(RegisterError::TooManyEntries { needed, offset, limit, what });
+        }
+        let Some(ranges) = &mut self.ranges else { return Ok(self.options.at) };
+        let full = RegisterError::TableFull { needed: count, free: ranges.longest(), what };
+        ranges.allocate(count).map(Some).ok_or(full)
+    }
+
+    fn checked_slot_bytes(&self) -> Result<usize, RegisterError> {
+        let slot_bytes = self.handle.slot_bytes;
+        if slot_bytes > ENTRY_BYTES_MAX {
+            return Err(RegisterError::SlotTooLarge { slot_bytes, limit: ENTRY_BYTES_MAX });
+        }
+        Ok(slot_bytes)
+    }
+
+    fn source_table(&self) -> Result<Table, RegisterError> {
         let source = self
             .options
             .source
@@ -83,66 +131,37 @@ impl Climb<'_> {
                 "the ring to clone from has another arena registered",
             ));
         }
-        let from = source.registered.table().ok_or(RegisterError::NoSource(
+        source.registered.table().ok_or(RegisterError::NoSource(
             "the ring to clone from has the arena, but not registered",
-        ))?;
+        ))
+    }
+
+    fn clone(&self, table: Table) -> Result<(), RegisterError> {
+        let (from, from_ring) = match self.options.source {
+            Some(source) => (self.source_table()?, source.ring),
+            None => return Err(RegisterError::NoSource("no ring to clone from was offered")),
+        };
         self.probe.require(Feature::CloneBuffers)?;
-        let whole = from.is_whole && self.options.at.is_none();
+        let whole = from.is_whole && table.is_whole;
         if !whole {
             self.probe.require(Feature::CloneInto)?;
         }
-        let table = Table {
-            first: self.options.at.unwrap_or(0),
-            is_whole: self.options.at.is_none(),
-            ..from
-        };
-        self.check_room(table.count, "cloned entries")?;
         let cloned = Cloned {
-            from_ring: source.ring,
+            from_ring,
             from_offset: from.first,
             to_offset: table.first,
             // All of them, in the form that the first kernels with cloning know.
             count: if whole { 0 } else { table.count as u32 },
-            replace: self.options.at.is_some(),
+            replace: !table.is_whole,
         };
         syscall::clone_buffers(self.ring, &cloned)
-            .map_err(|error| self.explain(error, "cloning", table.count, 0, 0))?;
-        Ok(table)
+            .map_err(|error| self.explain(error, "cloning", table, 0, 0))
     }
 
-    fn slots(&self) -> Result<Table, RegisterError> {
-        let count = self.handle.allocator.slot_count().ok_or(RegisterError::NoSlots)?;
-        let slot_bytes = self.handle.slot_bytes;
-        if slot_bytes > ENTRY_BYTES_MAX {
-            return Err(RegisterError::SlotTooLarge { slot_bytes, limit: ENTRY_BYTES_MAX });
-        }
-        self.check_room(count, "slots")?;
-        self.register(count, slot_bytes)
-    }
-
-    fn regions(&self) -> Result<Table, RegisterError> {
-        // A block of a buddy arena may be larger than an entry: it is used unregistered then.
-        let slot_bytes = self.handle.slot_bytes;
-        if slot_bytes > ENTRY_BYTES_MAX {
-            return Err(RegisterError::SlotTooLarge { slot_bytes, limit: ENTRY_BYTES_MAX });
-        }
-        let entry_bytes = table::region_bytes(slot_bytes);
-        let count = self.handle.region.len().div_ceil(entry_bytes);
-        self.check_room(count, "regions")?;
-        self.register(count, entry_bytes)
-    }
-
-    fn check_room(&self, needed: usize, what: &'static str) -> Result<(), RegisterError> {
-        let offset = self.options.at.unwrap_or(0);
-        if offset as usize + needed > ENTRIES_MAX {
-            return Err(RegisterError::TooManyEntries { needed, offset, limit: ENTRIES_MAX, what });
-        }
-        Ok(())
-    }
-
-    fn register(&self, count: usize, entry_bytes: usize) -> Result<Table, RegisterError> {
+    fn register(&self, table: Table) -> Result<(), RegisterError> {
         self.probe.require(Feature::FixedBuffers)?;
         let (start, len) = (self.handle.region.start(), self.handle.region.len());
+        let Table { count, entry_bytes, .. } = table;
         let entries: Vec<libc::iovec> = (0..count)
             .map(|index| libc::iovec {
                 iov_base: start.as_ptr().wrapping_add(index * entry_bytes).cast(),
@@ -150,26 +169,26 @@ impl Climb<'_> {
             })
             .collect();
         let locked = table::locked_bytes(start.addr().get(), len, entry_bytes);
-        match self.options.at {
-            Some(at) => self.place(at, &entries, locked)?,
-            // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of
-            // this file).
-            None => unsafe { syscall::register_buffers(self.ring, &entries) }
-                .map_err(|error| self.explain(error, "registering", count, 0, locked))?,
+        if !table.is_whole {
+            return self.place(table, &entries, locked);
         }
-        Ok(Table {
-            first: self.options.at.unwrap_or(0),
-            count,
-            entry_bytes,
-            is_whole: self.options.at.is_none(),
-        })
+        // SAFETY: the entries cover the arena's own memory, and nothing else (see the head of
+        // this file).
+        unsafe { syscall::register_buffers(self.ring, &entries) }
+            .map_err(|error| self.explain(error, "registering", table, 0, locked))
     }
 
     /// Places entries into the ring's table: all, or none.
     ///
     /// An update that fails half-way says how many it placed, not why it stopped. The next one
     /// begins with the entry that failed, and so is told.
-    fn place(&self, at: u32, entries: &[libc::iovec], locked: u64) -> Result<(), RegisterError> {
+    fn place(
+        &self,
+        table: Table,
+        entries: &[libc::iovec],
+        locked: u64,
+    ) -> Result<(), RegisterError> {
+        let at = table.first;
         self.probe.require(Feature::SparseTable)?;
         let mut placed = 0;
         while placed < entries.len() {
@@ -186,7 +205,7 @@ impl Climb<'_> {
                 Err(error) => error,
             };
             self.take_back(at, placed);
-            return Err(self.explain(error, "placing", entries.len(), placed, locked));
+            return Err(self.explain(error, "placing", table, placed, locked));
         }
         Ok(())
     }
@@ -207,11 +226,11 @@ impl Climb<'_> {
         &self,
         error: io::Error,
         step: &'static str,
-        needed: usize,
+        table: Table,
         entry: usize,
         locked: u64,
     ) -> RegisterError {
-        let offset = self.options.at.unwrap_or(0);
+        let (needed, offset) = (table.count, table.first);
         match error.raw_os_error() {
             Some(libc::EBUSY) => RegisterError::TableInUse,
             Some(libc::ENXIO) if step == "cloning" => RegisterError::NoSource(

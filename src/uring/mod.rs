@@ -34,6 +34,7 @@ mod shadow;
 mod status;
 mod syscall;
 mod table;
+mod table_ranges;
 mod unavailable;
 
 #[cfg(test)]
@@ -63,4 +64,6 @@ pub use registration_mode::RegistrationMode;
 pub use ring_options::BufferRingOptions;
 pub use send::SendOptions;
 pub use status::Status;
+#[allow(unused_imports)]
+pub(crate) use table_ranges::TableRanges;
 pub(crate) use unavailable::disabled_by_sysctl;

@@ -12,6 +12,7 @@ use super::ladder;
 use super::probe::Probe;
 use super::syscall;
 use super::table::Table;
+use super::table_ranges::TableRanges;
 use super::{RegisterOptions, RegistrationMode};
 use crate::arena::{BuddyArena, FixedArena};
 use crate::error::{RegisterError, UnavailableError};
@@ -129,13 +130,28 @@ impl RegisteredArena {
         arena: &impl Registrable,
         options: impl Into<RegisterOptions<'a>>,
     ) -> Result<RegisteredArena, RegisterError> {
-        let options = options.into();
+        // SAFETY: the caller's promise.
+        unsafe { RegisteredArena::register_in(ring, arena, options.into(), None) }
+    }
+
+    /// As [`register`](Self::register), but the entries are allocated from `ranges`, the free
+    /// entries of the ring's table: an index in `options` is not heeded then.
+    ///
+    /// # Safety
+    ///
+    /// As for `register`.
+    pub(crate) unsafe fn register_in(
+        ring: &impl AsRawFd,
+        arena: &impl Registrable,
+        options: RegisterOptions<'_>,
+        ranges: Option<&mut TableRanges>,
+    ) -> Result<RegisteredArena, RegisterError> {
         let probe = match options.known_probe() {
             Some(probe) => probe,
             None => Probe::shared().map_err(no_probe)?,
         };
         let sealed::Inside(handle) = arena.inside();
-        let reached = ladder::climb(ring.as_raw_fd(), handle, &options, probe)?;
+        let reached = ladder::climb(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &reached.refused {
             tracing::debug!(?mode, %error, "registration stepped down");
         }
@@ -222,6 +238,21 @@ impl RegisteredArena {
             Some(libc::EEXIST) => RegisterError::WrongThread,
             _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
         })
+    }
+
+    /// As [`unregister`](Self::unregister), and frees the entries in `ranges` if that succeeds.
+    #[allow(dead_code)]
+    pub(crate) fn unregister_in(
+        self,
+        ring: &impl AsRawFd,
+        ranges: Option<&mut TableRanges>,
+    ) -> Result<(), RegisterError> {
+        let entries = self.entries();
+        self.unregister(ring)?;
+        if let (Some(ranges), Some((first, count))) = (ranges, entries) {
+            ranges.free(first, count);
+        }
+        Ok(())
     }
 
     pub(super) fn table(&self) -> Option<Table> {
