@@ -31,6 +31,12 @@ impl BufferRing {
         }
     }
 
+    /// Takes in a slot that was granted to the ring: it goes to the kernel with the next
+    /// [`refill`](Self::refill).
+    pub(crate) fn add_slot(&mut self, lease: Lease) {
+        self.spare.push(lease);
+    }
+
     fn post_up_to(&mut self, room: u32) {
         let BufferRing { arena, entries, shadow, spare, slot_bytes, .. } = self;
         let Some(entries) = entries else { return };
