@@ -34,6 +34,8 @@ pub use arena::{
     SlotStates, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
+#[cfg(not(uring_arena_loom))]
+pub use buffer::{IoMemory, Payload};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use driver::{
     ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
@@ -49,11 +51,13 @@ pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
-    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Memory, Operation, Payload,
-    Probe, Progress, Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Operation, Probe, Progress,
+    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy,
     SendOptions, Status, ring_info,
 };
 
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+pub use runtime::Loan;
 #[cfg(feature = "compio")]
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
@@ -62,5 +66,3 @@ pub use runtime::monoio;
 pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub use runtime::{Lend, Loan};

@@ -1,13 +1,13 @@
 //! Accepting without descriptors left. A process of its own: the limit of open files is
 //! everybody's.
-#![cfg(all(feature = "io-uring", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
 mod support;
 
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{driver, finish, run};
+use support::driver::{driver, finish, run};
 use uring_arena::Event;
 
 #[test]

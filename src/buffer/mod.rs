@@ -8,6 +8,8 @@ mod compare;
 mod ext;
 mod freeze;
 mod headroom;
+#[cfg(not(uring_arena_loom))]
+mod io_memory;
 mod put;
 mod spill;
 mod storage;
@@ -15,3 +17,7 @@ mod storage;
 pub use arena_bytes::ArenaBytes;
 pub use buffer::Buffer;
 pub use ext::BytesExt;
+#[cfg(not(uring_arena_loom))]
+pub use io_memory::{IoMemory, Payload};
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use io_memory::{Span, sealed::Borrowed};

@@ -9,9 +9,10 @@
 
 use super::submitter::{Submitter, Wait};
 use super::{ArenaId, DriverError};
-use crate::error::RegisterError;
 use crate::slab::Slab;
-use crate::uring::{Feature, Probe, RegisterOptions, RegisteredArena, Registrable, TableRanges};
+use crate::uring::{
+    Feature, Probe, RegisterError, RegisterOptions, RegisteredArena, Registrable, TableRanges,
+};
 
 /// Entries of the ring's table of buffers: all that the kernel allows. An empty one costs the
 /// kernel eight bytes.

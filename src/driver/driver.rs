@@ -13,11 +13,10 @@ use super::transfer::Transfers;
 use super::wakeup::Wakeup;
 use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics};
 use crate::arena::{FixedArena, OnRing, SlotStates};
-use crate::error::{RegisterError, RingError};
 use crate::sync::{AtomicU32, Ordering};
 use crate::uring::{
-    BufferRingMetrics, BufferRingOptions, Probe, RegisterOptions, RegisteredArena, Registrable,
-    handle_of,
+    BufferRingMetrics, BufferRingOptions, Probe, RegisterError, RegisterOptions, RegisteredArena,
+    Registrable, RingError, handle_of,
 };
 
 /// An io_uring with everything under way on it; safe through and through.

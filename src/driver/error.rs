@@ -2,14 +2,14 @@
 
 use std::io;
 
-use crate::error::{DirectError, RingError};
+use crate::uring::{DirectError, RingError, room_remedy, who_forbids};
 
 /// An error of making a driver, or of an operation that it could not take.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
     /// io_uring is switched off for this user or this container.
-    #[error("io_uring is forbidden here ({}): {}", errno_text(*errno), permission_remedy(*sysctl))]
+    #[error("io_uring is forbidden here ({}): {}", errno_text(*errno), who_forbids(*sysctl))]
     #[non_exhaustive]
     Forbidden {
         /// The error number.
@@ -200,32 +200,6 @@ debug_is_display!(DriverError, TransferError, FileError);
 
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
-}
-
-/// Names what forbids a ring, and the remedy, by the value of `kernel.io_uring_disabled`.
-fn permission_remedy(sysctl: Option<u32>) -> &'static str {
-    match sysctl {
-        Some(1) => {
-            "kernel.io_uring_disabled=1; run with CAP_SYS_ADMIN, or as a member of the group in `sysctl kernel.io_uring_group`, or `sysctl kernel.io_uring_disabled=0`"
-        }
-        Some(2..) => {
-            "kernel.io_uring_disabled=2; nobody may use it until `sysctl kernel.io_uring_disabled=0`"
-        }
-        Some(0) | None => {
-            "a seccomp filter or a security module forbids io_uring_setup, as container runtimes do by default; use a profile that allows io_uring_setup, io_uring_enter and io_uring_register (docker: --security-opt seccomp=PROFILE)"
-        }
-    }
-}
-
-/// Names the remedy for a system without room for a ring.
-fn room_remedy(errno: i32) -> &'static str {
-    match errno {
-        libc::EMFILE => "raise `ulimit -n`, or close some files",
-        libc::ENFILE => "raise `sysctl fs.file-max`",
-        _ => {
-            "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`"
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use super::{OperationId, SocketId};
-use crate::buffer::Buffer;
-use crate::uring::{Datagram, Payload};
+use crate::buffer::{Buffer, Payload};
+use crate::uring::Datagram;
 
 /// An event of a [`Driver`](crate::Driver). `B` is the type of received bytes.
 ///

@@ -8,8 +8,8 @@ use super::{
     BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketId, SubmitError,
     TransferError,
 };
-use crate::buffer::Buffer;
-use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, Payload, SendOptions};
+use crate::buffer::{Buffer, Payload};
+use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
 
 /// Sockets.
 impl Driver {

@@ -16,10 +16,9 @@ use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{BufferRingId, DriverError, DriverMetrics};
 use crate::arena::FixedArena;
-use crate::error::RingError;
 use crate::lease::{Handle, WaitForSlot};
 use crate::slab::{Key, Slab};
-use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe};
+use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe, RingError};
 
 /// The number of group ids.
 const GROUPS: usize = 1 << 16;
@@ -159,7 +158,7 @@ impl Rings {
             .bundles(options.wants_bundles() && can_bundle)
             .incremental(options.wants_incremental() && supported.has(Feature::IncrementalBuffers));
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let buffers = unsafe { BufferRing::register(&uring.submitter(), arena, options)? };
+        let buffers = unsafe { BufferRing::register(uring, arena, options)? };
         let ring = Ring { buffers, starved: Starved::default(), sockets: 0, waiting: None };
         match self.table.insert(ring) {
             Ok(key) => Ok(BufferRingId::new(self.driver, key)),
@@ -202,7 +201,7 @@ impl Rings {
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
         // the table.
-        let answer = unsafe { ring.buffers.unregister_on(&submitter.uring) };
+        let answer = unsafe { ring.buffers.unregister(&submitter.uring) };
         ring.add_counts_to(&mut self.past);
         answer
     }

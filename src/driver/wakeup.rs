@@ -73,6 +73,6 @@ impl Wakeup {
     pub(super) fn on_completion(&mut self) {
         self.wakes += 1;
         self.polled = false;
-        self.event_fd.lower();
+        self.event_fd.clear();
     }
 }

@@ -92,6 +92,8 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
+        #[cfg(not(uring_arena_loom))]
+        let (start, len) = (region.start().addr().get(), region.len());
         let waiters = Waiters::new(&plan.allocator, plan.hook);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(plan.zero, header::ZERO)
@@ -117,6 +119,8 @@ impl Core {
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
+        #[cfg(not(uring_arena_loom))]
+        super::registry::insert(super::registry::Entry { start, len, core: core.cast() });
         #[cfg(uring_arena_loom)]
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
@@ -156,6 +160,8 @@ impl Core {
         }
         // SAFETY: initialised by `create`, moved out once.
         let value = unsafe { core.read() };
+        #[cfg(not(uring_arena_loom))]
+        super::registry::remove(value.region.start().addr().get());
         if let Ok((layout, _)) = layout {
             // SAFETY: allocated by `create` with this layout. Before the region is dropped: the
             // caller's `Dealloc` may panic.

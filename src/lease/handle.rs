@@ -225,22 +225,9 @@ impl Handle {
         self.flags & super::header::ZERO != 0
     }
 
-    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
-    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-    #[inline]
-    pub(crate) fn arena_ref(&self) -> super::ArenaRef {
-        super::ArenaRef::new(self.core, &self.region)
-    }
-
     /// Whether both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
-    }
-
-    /// Whether `lease` is of this arena.
-    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-    pub(crate) fn owns(&self, lease: &Lease) -> bool {
-        std::ptr::eq(lease.core(), &raw const **self)
     }
 }
 

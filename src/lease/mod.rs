@@ -4,8 +4,6 @@
 //! `region` and `slots`.
 
 mod allocator;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod arena_ref;
 mod core;
 mod handle;
 mod header;
@@ -13,6 +11,10 @@ mod hoard;
 mod lease;
 mod ledger;
 mod lifetime;
+#[cfg(not(uring_arena_loom))]
+mod quarantine;
+#[cfg(not(uring_arena_loom))]
+mod registry;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod slot_ptr;
 mod stats;
@@ -21,11 +23,11 @@ mod waiters;
 
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use allocator::Allocator;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use arena_ref::ArenaRef;
 pub(crate) use handle::Handle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
+#[cfg(not(uring_arena_loom))]
+pub(crate) use quarantine::quarantine_at;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use slot_ptr::SlotPtr;
 pub(crate) use stats::ClaimedSlot;

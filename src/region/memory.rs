@@ -127,6 +127,12 @@ impl Region {
         self.len
     }
 
+    /// Returns true if `address` lies in the region.
+    #[inline]
+    pub(crate) fn covers(&self, address: usize) -> bool {
+        address.wrapping_sub(self.start.addr().get()) < self.len
+    }
+
     /// True if every byte was zero when the region was made.
     pub(crate) fn known_zero(&self) -> bool {
         self.known_zero

@@ -8,67 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::session::Session;
-use crate::buffer::{ArenaBytes, Buffer};
-
-/// What can be lent to a runtime: [`Buffer`] for reading into and writing from, [`ArenaBytes`] and
-/// [`Bytes`] for writing from. Nobody else implements it.
-pub trait Lend: sealed::Lent + AsRef<[u8]> + Unpin + 'static {}
-
-impl Lend for Buffer {}
-impl Lend for ArenaBytes {}
-impl Lend for Bytes {}
-
-pub(super) mod sealed {
-    use bytes::Bytes;
-
-    use crate::arena::FixedArena;
-    use crate::buffer::{ArenaBytes, Buffer};
-
-    /// What a loan needs of what is lent.
-    pub trait Lent: AsRef<[u8]> + Sized {
-        /// Never frees the memory: the kernel may still use it.
-        fn quarantine(self);
-
-        /// Bytes that an operation may use, from the first on.
-        fn extent(&self) -> usize {
-            self.as_ref().len()
-        }
-
-        /// Which slot of `arena` holds the bytes.
-        fn slot_in(&self, arena: &FixedArena) -> Option<u32> {
-            arena.locate(self.as_ref()).map(|location| location.slot_index)
-        }
-    }
-
-    impl Lent for Buffer {
-        fn quarantine(self) {
-            Buffer::quarantine(self);
-        }
-
-        fn extent(&self) -> usize {
-            self.capacity()
-        }
-
-        fn slot_in(&self, arena: &FixedArena) -> Option<u32> {
-            let lease = self.lease()?;
-            arena.handle().owns(lease).then(|| lease.index())
-        }
-    }
-
-    impl Lent for ArenaBytes {
-        fn quarantine(self) {
-            ArenaBytes::quarantine(self);
-        }
-    }
-
-    impl Lent for Bytes {
-        fn quarantine(self) {
-            // Keeps one owner of the slot for ever; the bytes do not say which arena could count
-            // it.
-            std::mem::forget(self);
-        }
-    }
-}
+use crate::buffer::{Buffer, IoMemory};
 
 /// A buffer, or frozen bytes, in a form that a runtime's own operations take.
 ///
@@ -81,7 +21,7 @@ pub(super) mod sealed {
 /// there. A loan that is dropped while its runtime may be gone is quarantined instead: the slot is
 /// lost, the metric says so ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing
 /// is overwritten.
-pub struct Loan<B: Lend> {
+pub struct Loan<B: IoMemory> {
     /// Always there but during `take_back` and `drop`.
     item: Option<B>,
     /// An operation may have the address, and no result has been seen since.
@@ -90,7 +30,7 @@ pub struct Loan<B: Lend> {
     session: RefCell<Option<Rc<Session>>>,
 }
 
-impl<B: Lend> Loan<B> {
+impl<B: IoMemory> Loan<B> {
     pub(super) fn new(item: B) -> Loan<B> {
         Loan { item: Some(item), exposed: Cell::new(false), session: RefCell::new(None) }
     }
@@ -141,7 +81,7 @@ impl Loan<Buffer> {
     }
 }
 
-impl<B: Lend> Drop for Loan<B> {
+impl<B: IoMemory> Drop for Loan<B> {
     fn drop(&mut self) {
         let Some(item) = self.item.take() else { return };
         let is_back = self.is_back();
@@ -152,7 +92,7 @@ impl<B: Lend> Drop for Loan<B> {
     }
 }
 
-impl<B: Lend> Deref for Loan<B> {
+impl<B: IoMemory> Deref for Loan<B> {
     type Target = B;
 
     fn deref(&self) -> &B {
@@ -160,13 +100,13 @@ impl<B: Lend> Deref for Loan<B> {
     }
 }
 
-impl<B: Lend> DerefMut for Loan<B> {
+impl<B: IoMemory> DerefMut for Loan<B> {
     fn deref_mut(&mut self) -> &mut B {
         self.item.as_mut().expect("a loan has its item until it ends")
     }
 }
 
-impl<B: Lend> fmt::Debug for Loan<B> {
+impl<B: IoMemory + AsRef<[u8]>> fmt::Debug for Loan<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loan")
             .field("len", &self.as_ref().len())

@@ -16,4 +16,4 @@ pub mod tokio;
 pub mod tokio_uring;
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub use loan::{Lend, Loan};
+pub use loan::Loan;

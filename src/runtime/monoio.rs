@@ -43,9 +43,9 @@ use std::rc::Rc;
 use ::monoio::buf::{IoBuf, IoBufMut};
 use ::monoio::{Driver, FusionRuntime, Runtime};
 
-use super::loan::{Lend, Loan};
+use super::loan::Loan;
 use super::session::Session;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, IoMemory};
 
 thread_local! {
     /// The session of the `block_on` that this thread is in.
@@ -57,7 +57,7 @@ thread_local! {
 /// What is read overwrites the buffer from its start, and its length becomes the number of bytes
 /// read. To stop a read and keep the slot, use monoio's cancelable methods, which give the loan
 /// back, rather than dropping the future.
-pub fn lend<B: Lend>(item: B) -> Loan<B> {
+pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
@@ -144,7 +144,7 @@ fn current_session() -> Option<Rc<Session>> {
 
 // SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
 // initialised.
-unsafe impl<B: Lend> IoBuf for Loan<B> {
+unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn read_ptr(&self) -> *const u8 {
         self.expose(current_session());
         self.as_ref().as_ptr()

@@ -1,110 +1,110 @@
-//! What the tests on the real kernel share.
+//! Helpers that the test binaries share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod driver;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod ring;
+pub mod runtimes;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
+
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
 
-use uring_arena::{Driver, DriverBuilder, DriverError, Event, FixedArena};
+use uring_arena::{BuddyArena, FixedArena, SlotStates};
 
-/// Longer than any test takes that works: a hang becomes a failure that says what it waited for.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).expect("a size");
-    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).build().expect("an arena")
+pub fn nz(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
 }
 
-/// A driver; `None`, and a line that says why, where io_uring is not to be had.
-pub fn driver() -> Option<Driver> {
-    build(Driver::builder())
+/// The counts that prove an arena whole again, whatever its allocator.
+#[derive(Debug)]
+pub struct Counts {
+    claims: u64,
+    frees: u64,
+    bytes_live: usize,
+    quarantined: u64,
+    states: SlotStates,
+    slots: usize,
 }
 
-pub fn build(builder: DriverBuilder) -> Option<Driver> {
-    match builder.build() {
-        Ok(driver) => Some(driver),
-        Err(error @ (DriverError::Forbidden { .. } | DriverError::Unsupported { .. })) => {
-            eprintln!("SKIPPED: {error}");
-            None
+/// An arena whose slots can be counted.
+pub trait Countable {
+    fn counts(&self) -> Counts;
+
+    /// Claims every byte at once and frees it again.
+    ///
+    /// Returns `false` if some of the memory was refused.
+    fn can_claim_all(&self) -> bool;
+}
+
+impl Countable for FixedArena {
+    fn counts(&self) -> Counts {
+        let metrics = self.metrics();
+        Counts {
+            claims: metrics.allocations_ok,
+            frees: metrics.frees,
+            bytes_live: metrics.bytes_live,
+            quarantined: metrics.quarantined,
+            states: self.slot_states(),
+            slots: self.slot_count(),
         }
-        Err(error) => panic!("{error}"),
+    }
+
+    fn can_claim_all(&self) -> bool {
+        let mut all = Vec::new();
+        self.allocate_many(self.slot_count(), |buffer| all.push(buffer)) == self.slot_count()
     }
 }
 
-/// Two ends of a TCP connection over loopback.
-pub fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let ours =
-        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
-    let (theirs, _) = listener.accept().expect("the other end");
-    (ours, theirs)
-}
-
-/// Takes events until `done` says so; fails after [`PATIENCE`].
-pub fn run(driver: &mut Driver, mut done: impl FnMut(Event) -> bool) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        while let Some(event) = driver.next() {
-            if done(event) {
-                return;
-            }
+impl Countable for BuddyArena {
+    fn counts(&self) -> Counts {
+        let metrics = self.metrics();
+        Counts {
+            claims: metrics.allocations_ok,
+            frees: metrics.frees,
+            bytes_live: metrics.bytes_live,
+            quarantined: metrics.quarantined,
+            states: self.slot_states(),
+            slots: self.total_size() / self.min_block_size(),
         }
-        let left = until.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "nothing happened any more: {driver:?} {:?}", driver.metrics());
-        driver.wait_timeout(left).expect("the kernel goes on");
+    }
+
+    fn can_claim_all(&self) -> bool {
+        self.metrics().largest_free_block == self.total_size()
+            && self.allocate(nz(self.total_size())).is_ok()
     }
 }
 
-/// Every slot is free again.
-pub fn assert_home(arena: &FixedArena) {
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
-    assert_eq!(metrics.allocations_ok, metrics.frees);
-    let states = arena.slot_states();
-    assert_eq!(
-        (states.free, states.total()),
-        (arena.slot_count(), arena.slot_count()),
-        "{states:?}"
-    );
-}
-
-/// Ends the driver; nothing may be left in flight.
-pub fn finish(mut driver: Driver) {
-    let drained = driver.drain(PATIENCE).expect("the kernel goes on");
-    assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
-}
-
-/// Bytes that differ by position and by stream.
-pub fn pattern(stream: usize, len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(stream as u64 + 1) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
-/// Raises the limit of open files to `wanted` if it may; returns what it is now.
-pub fn raise_descriptors(wanted: u64) -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft < wanted {
-        let _ = setrlimit(
-            Resource::Nofile,
-            Rlimit { current: Some(wanted.min(hard)), maximum: limit.maximum },
-        );
+#[cfg(feature = "async-alloc")]
+impl<W: uring_arena::Waiter> Countable for uring_arena::AsyncFixedArena<W> {
+    fn counts(&self) -> Counts {
+        FixedArena::counts(self)
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted)
+
+    fn can_claim_all(&self) -> bool {
+        FixedArena::can_claim_all(self)
+    }
 }
 
-pub fn read_all(mut from: impl Read) -> Vec<u8> {
-    let mut all = Vec::new();
-    from.read_to_end(&mut all).expect("readable");
-    all
+#[cfg(feature = "async-alloc")]
+impl<W: uring_arena::BuddyWaiter> Countable for uring_arena::AsyncBuddyArena<W> {
+    fn counts(&self) -> Counts {
+        BuddyArena::counts(self)
+    }
+
+    fn can_claim_all(&self) -> bool {
+        BuddyArena::can_claim_all(self)
+    }
+}
+
+/// Fails unless every slot is free: by the counters, by the states, and by claiming all of them.
+#[track_caller]
+pub fn assert_all_free(arena: &impl Countable) {
+    let counts = arena.counts();
+    assert_eq!(counts.claims, counts.frees, "{counts:?}");
+    assert_eq!((counts.bytes_live, counts.quarantined), (0, 0), "{counts:?}");
+    let all = (counts.slots, counts.slots);
+    assert_eq!((counts.states.free, counts.states.total()), all, "{counts:?}");
+    assert!(arena.can_claim_all(), "free by the counts, and yet not to be claimed: {counts:?}");
 }

@@ -1,5 +1,4 @@
-//! What the tests of the runtimes share.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! Helpers of the tests with a runtime.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -21,12 +20,6 @@ pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
     let (slots, bytes) =
         (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(slot_bytes).unwrap());
     FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build().unwrap()
-}
-
-/// Every slot is free again.
-pub fn assert_home(arena: &FixedArena) {
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
 }
 
 /// Bytes that tell where they stand.

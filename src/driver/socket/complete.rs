@@ -20,7 +20,7 @@ use crate::uring::{FromSlot, Status};
 
 impl Sockets {
     /// Takes the bytes of a completion that is like most: a receive of a stream goes on, and its
-    /// bytes are handed out as they are. See [`BufferRing::take_plain`].
+    /// bytes are handed out as they are. See [`BufferRing::take_fast`].
     #[inline]
     pub(in crate::driver) fn take_fast<B: FromSlot>(
         &mut self,
@@ -37,7 +37,7 @@ impl Sockets {
         let buffers = &mut rings.get_mut(ring)?.buffers;
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and every completion before it was handed out to its end.
-        let bytes = unsafe { buffers.take_plain(completion.result(), completion.flags()) }?;
+        let bytes = unsafe { buffers.take_fast(completion.result(), completion.flags()) }?;
         socket.served = true;
         Some(Event::Received { id: SocketId::new(self.driver, key), bytes })
     }
@@ -58,9 +58,10 @@ impl Sockets {
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };
         let buffers = &mut rings.get_mut(ring)?.buffers;
         // SAFETY: as in `take_fast`.
-        let (cursor, status) = unsafe { buffers.begin(completion.result(), completion.flags()) };
-        socket.served |= !cursor.is_done();
-        self.current_completion = Some(CurrentCompletion { key, source, cursor, status, phase });
+        let (remaining, status) =
+            unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
+        socket.served |= !remaining.is_empty();
+        self.current_completion = Some(CurrentCompletion { key, source, remaining, status, phase });
         None
     }
 

@@ -6,7 +6,7 @@ use io_uring::{opcode, squeue, types};
 
 use crate::driver::{Event, SocketId};
 use crate::slab::Key;
-use crate::uring::{BufferRing, Cursor, Feature, FromSlot, Status};
+use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status};
 
 /// The kind of a socket, and the buffer ring that it receives into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Socket {
 pub(super) struct CurrentCompletion {
     pub(super) key: Key,
     pub(super) source: Source,
-    pub(super) cursor: Cursor,
+    pub(super) remaining: Remaining,
     pub(super) status: Status,
     /// The phase of the socket until this completion.
     pub(super) phase: Phase,
@@ -142,9 +142,9 @@ impl CurrentCompletion {
     ) -> Option<Event<B>> {
         match self.source {
             Source::Datagrams(_) => ring
-                .take_datagram(&mut self.cursor)
+                .take_datagram(&mut self.remaining)
                 .map(|datagram| Event::Datagram { id, datagram }),
-            _ => ring.take(&mut self.cursor).map(|bytes| Event::Received { id, bytes }),
+            _ => ring.take(&mut self.remaining).map(|bytes| Event::Received { id, bytes }),
         }
     }
 }

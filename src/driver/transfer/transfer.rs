@@ -4,11 +4,12 @@ use std::io;
 
 use io_uring::{opcode, squeue, types};
 
+use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::OpenFile;
 use crate::driver::{Event, OperationId};
 use crate::slab::Key;
-use crate::uring::{Descriptor, Operation, Payload, SendOptions};
+use crate::uring::{Descriptor, Operation, SendOptions};
 
 /// What is done with the memory.
 #[derive(Debug, Clone, Copy)]

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::transfer::{Action, State, Transfer, poll_entry};
+use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::Files;
 use crate::driver::submitter::Submitter;
 use crate::driver::tag::Tag;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
-use crate::uring::Payload;
 
 /// The reads, writes and sends of one driver.
 //

@@ -14,8 +14,8 @@ use std::rc::Rc;
 use compio_buf::{IoBuf, IoBufMut, SetLen};
 use compio_runtime::Runtime;
 
-use crate::buffer::Buffer;
-use crate::runtime::loan::{Lend, Loan};
+use crate::buffer::{Buffer, IoMemory};
+use crate::runtime::loan::Loan;
 use crate::runtime::session::Session;
 
 /// The session of a `block_on`, and the runtime that it borrows.
@@ -54,7 +54,7 @@ thread_local! {
 /// assert!(bytes.starts_with(b"[workspace]"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn lend<B: Lend>(item: B) -> Loan<B> {
+pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
@@ -94,7 +94,7 @@ fn current_session() -> Option<Rc<Session>> {
     })
 }
 
-impl<B: Lend> IoBuf for Loan<B> {
+impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn as_init(&self) -> &[u8] {
         self.expose(current_session());
         self.as_ref()

@@ -21,8 +21,9 @@ use compio_driver::{Extra, IourOpCode, OpEntry};
 use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
+use crate::buffer::IoMemory;
 use crate::runtime::session::Session;
-use crate::uring::{Memory, Operation};
+use crate::uring::Operation;
 
 /// `IORING_CQE_F_BUFFER`.
 const F_BUFFER: u32 = 1 << 0;
@@ -66,12 +67,12 @@ pub(super) fn raw_receive_flags(extra: &Extra, more: bool) -> u32 {
 /// What compio carries.
 ///
 /// Boxed because compio moves what it carries some fifteen times on its way to the ring and back.
-pub(super) struct Carried<M: Memory, D> {
+pub(super) struct Carried<M: IoMemory, D> {
     under_way: Box<UnderWay<M, D>>,
 }
 
 /// An operation with its entry, and the descriptor that it names.
-struct UnderWay<M: Memory, D> {
+struct UnderWay<M: IoMemory, D> {
     entry: squeue::Entry,
     /// There until the user gets the memory back.
     operation: Option<Operation<M>>,
@@ -82,7 +83,7 @@ struct UnderWay<M: Memory, D> {
     _descriptor: D,
 }
 
-impl<M: Memory, D> UnderWay<M, D> {
+impl<M: IoMemory, D> UnderWay<M, D> {
     fn note(&mut self, result: &io::Result<usize>, extra: &Extra, more: bool) {
         let operation = self.operation.as_mut().expect("in compio's hands, so not given back");
         let flags = if operation.is_zero_copy() { raw_flags(extra, more) } else { 0 };
@@ -107,7 +108,7 @@ impl<M: Memory, D> UnderWay<M, D> {
     }
 }
 
-impl<M: Memory, D> Drop for UnderWay<M, D> {
+impl<M: IoMemory, D> Drop for UnderWay<M, D> {
     fn drop(&mut self) {
         if self.submitted {
             self.session.note_back();
@@ -121,7 +122,7 @@ impl<M: Memory, D> Drop for UnderWay<M, D> {
 
 // SAFETY: what the entry names is owned by this value until its last completion (see the head of
 // this file).
-unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
+unsafe impl<M: IoMemory, D: 'static> IourOpCode for Carried<M, D> {
     type Control = ();
 
     fn create_entry(&mut self, (): &mut ()) -> OpEntry {
@@ -149,7 +150,7 @@ unsafe impl<M: Memory, D: 'static> IourOpCode for Carried<M, D> {
 /// An epoll runtime: nothing of ours gets this far, because nothing attaches to it.
 #[cfg(feature = "compio-polling")]
 // SAFETY: it never waits for a descriptor.
-unsafe impl<M: Memory, D: 'static> compio_driver::PollOpCode for Carried<M, D> {
+unsafe impl<M: IoMemory, D: 'static> compio_driver::PollOpCode for Carried<M, D> {
     type Control = ();
 
     fn pre_submit(&mut self, (): &mut ()) -> io::Result<compio_driver::Decision> {
@@ -166,11 +167,11 @@ unsafe impl<M: Memory, D: 'static> compio_driver::PollOpCode for Carried<M, D> {
 /// It begins when it is first polled. When it is dropped it is cancelled, and its slot stays in use
 /// until the kernel has completed it.
 #[must_use = "futures do nothing unless polled"]
-pub struct Submitted<M: Memory, D: 'static> {
+pub struct Submitted<M: IoMemory, D: 'static> {
     submit: Submit<Carried<M, D>>,
 }
 
-impl<M: Memory, D: 'static> Submitted<M, D> {
+impl<M: IoMemory, D: 'static> Submitted<M, D> {
     pub(super) fn new(
         session: &Rc<Session>,
         descriptor: D,
@@ -188,7 +189,7 @@ impl<M: Memory, D: 'static> Submitted<M, D> {
     }
 }
 
-impl<M: Memory, D: Unpin + 'static> Future for Submitted<M, D> {
+impl<M: IoMemory, D: Unpin + 'static> Future for Submitted<M, D> {
     type Output = BufResult<usize, M>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -197,7 +198,7 @@ impl<M: Memory, D: Unpin + 'static> Future for Submitted<M, D> {
     }
 }
 
-impl<M: Memory, D: 'static> fmt::Debug for Submitted<M, D> {
+impl<M: IoMemory, D: 'static> fmt::Debug for Submitted<M, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitted").finish_non_exhaustive()
     }

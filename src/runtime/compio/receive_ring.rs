@@ -88,7 +88,7 @@ impl ReceiveRing {
         let options = options.incremental(false);
         let register = |group| {
             // SAFETY: see the head of this file.
-            unsafe { BufferRing::register_on(&*anchor, arena, options.group(group)) }
+            unsafe { BufferRing::register(&*anchor, arena, options.group(group)) }
         };
         let ring = match options.group_id() {
             Some(GROUP_OF_COMPIO) => Err(RingError::GroupTaken { group: GROUP_OF_COMPIO }),
@@ -142,7 +142,7 @@ impl Drop for Shared {
         // before its completion.
         if self.anchor.is_alive() && !self.lost.get() {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight.
-            let answer = unsafe { self.ring.get_mut().unregister_on(&*self.anchor) };
+            let answer = unsafe { self.ring.get_mut().unregister(&*self.anchor) };
             if let Err(error) = answer {
                 tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
             }

@@ -13,10 +13,10 @@ use std::rc::Rc;
 
 use super::anchor::Anchor;
 use super::{AttachError, Submitted};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, IoMemory};
 use crate::uring::{
-    Descriptor, Feature, Memory, Probe, RegisterOptions, RegisteredArena, Registrable,
-    RegistrationMode, SendOptions,
+    Descriptor, Feature, Probe, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    SendOptions,
 };
 
 /// An arena registered with the ring of the compio runtime that it was made in.
@@ -102,7 +102,7 @@ impl Registered {
     /// # Panics
     ///
     /// Outside the runtime that the arena was registered with.
-    pub fn write_at<M: Memory, D: AsFd + Clone + 'static>(
+    pub fn write_at<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         file: &D,
         memory: M,
@@ -138,7 +138,7 @@ impl Registered {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn send<M: Memory, D: AsFd + Clone + 'static>(
+    pub fn send<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         socket: &D,
         memory: M,
@@ -160,7 +160,7 @@ impl Registered {
         Ok(self.pieces.unregister(&Ring(self.anchor.as_raw_fd()))?)
     }
 
-    fn submit<M: Memory, D: AsFd + Clone + 'static>(
+    fn submit<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         descriptor: &D,
         build: impl FnOnce(Descriptor) -> (io_uring::squeue::Entry, crate::uring::Operation<M>),

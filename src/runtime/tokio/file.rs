@@ -7,9 +7,8 @@ use ::tokio::sync::oneshot;
 
 use super::mailbox::{Command, FileKey, is_shut_down};
 use super::pool::Shared;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Payload};
 use crate::sync::Arc;
-use crate::uring::Payload;
 
 /// A file of a [`Pool`](super::Pool): reads into its buffers and writes from its bytes, with the
 /// memory registered, no threads blocked.

@@ -7,10 +7,10 @@ use std::task::Waker;
 use ::tokio::sync::oneshot;
 
 use super::inbox::Inbox;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Payload};
 use crate::driver::DrainReport;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
-use crate::uring::{Payload, SendOptions};
+use crate::uring::SendOptions;
 
 /// A file or socket that the driver reads, writes or sends on, as the tasks know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

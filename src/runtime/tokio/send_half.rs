@@ -12,8 +12,9 @@ use ::tokio::sync::oneshot;
 use super::mailbox::{Command, FileKey, is_shut_down};
 use super::pool::Shared;
 use super::socket::Plain;
+use crate::buffer::Payload;
 use crate::sync::Arc;
-use crate::uring::{Payload, SendOptions};
+use crate::uring::SendOptions;
 
 /// The writing side of a socket: an `AsyncWrite`, and zero-copy sends of what lies in the pool's
 /// arena.

@@ -10,8 +10,8 @@
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 
 use super::reaper::Reaper;
-use crate::buffer::Buffer;
-use crate::runtime::loan::{Lend, Loan};
+use crate::buffer::{Buffer, IoMemory};
+use crate::runtime::loan::Loan;
 
 /// A buffer, or frozen bytes, for tokio-uring's own methods.
 ///
@@ -40,7 +40,7 @@ use crate::runtime::loan::{Lend, Loan};
 /// assert!(bytes.starts_with(b"[workspace]"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn lend<B: Lend>(item: B) -> Loan<B> {
+pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
     // The session must stand before the operation begins: later, the driver is busy.
     Reaper::current();
     Loan::new(item)
@@ -48,7 +48,7 @@ pub fn lend<B: Lend>(item: B) -> Loan<B> {
 
 // SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
 // initialised.
-unsafe impl<B: Lend> IoBuf for Loan<B> {
+unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn stable_ptr(&self) -> *const u8 {
         self.expose(Reaper::known_session());
         self.as_ref().as_ptr()

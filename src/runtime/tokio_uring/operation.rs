@@ -20,8 +20,7 @@ use ::tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot}
 use io_uring_06::{cqueue, opcode, squeue, types};
 
 use super::reaper::Reaper;
-use crate::buffer::Buffer;
-use crate::runtime::loan::Lend;
+use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::session::Session;
 
 /// What tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` and
@@ -97,7 +96,7 @@ pub fn read_at(
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
-pub fn write<D: Descriptor, B: Lend>(to: &Rc<D>, item: B) -> Operation<B> {
+pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> Operation<B> {
     Operation::write(Place::unregistered(), to, item, OWN_POSITION)
 }
 
@@ -106,7 +105,11 @@ pub fn write<D: Descriptor, B: Lend>(to: &Rc<D>, item: B) -> Operation<B> {
 /// # Panics
 ///
 /// Outside a tokio-uring runtime.
-pub fn write_at<B: Lend>(file: &Rc<::tokio_uring::fs::File>, item: B, offset: u64) -> Operation<B> {
+pub fn write_at<B: IoMemory + AsRef<[u8]>>(
+    file: &Rc<::tokio_uring::fs::File>,
+    item: B,
+    offset: u64,
+) -> Operation<B> {
     Operation::write(Place::unregistered(), file, item, offset)
 }
 
@@ -133,7 +136,7 @@ impl Place {
 /// has completed the operation: a read from a silent socket goes on until [`drain`](super::drain)
 /// cancels it, and takes what arrives with it.
 #[must_use = "the memory comes back with the result"]
-pub struct Operation<B: Lend> {
+pub struct Operation<B: IoMemory + AsRef<[u8]>> {
     in_flight: Option<InFlightOneshot<Held<B>, Finish<B>>>,
     descriptor: RawFd,
     reaper: Rc<Reaper>,
@@ -163,7 +166,7 @@ impl Operation<Buffer> {
     }
 }
 
-impl<B: Lend> Operation<B> {
+impl<B: IoMemory + AsRef<[u8]>> Operation<B> {
     pub(super) fn write<D: Descriptor>(
         place: Place,
         to: &Rc<D>,
@@ -204,7 +207,7 @@ fn entry_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-impl<B: Lend> Future for Operation<B> {
+impl<B: IoMemory + AsRef<[u8]>> Future for Operation<B> {
     type Output = (io::Result<usize>, B);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -215,7 +218,7 @@ impl<B: Lend> Future for Operation<B> {
     }
 }
 
-impl<B: Lend> Drop for Operation<B> {
+impl<B: IoMemory + AsRef<[u8]>> Drop for Operation<B> {
     fn drop(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
         if self.reaper.session.is_alive() {
@@ -225,14 +228,14 @@ impl<B: Lend> Drop for Operation<B> {
     }
 }
 
-impl<B: Lend> fmt::Debug for Operation<B> {
+impl<B: IoMemory + AsRef<[u8]>> fmt::Debug for Operation<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation").field("descriptor", &self.descriptor).finish_non_exhaustive()
     }
 }
 
 /// What the kernel is using. Only its completion gives it back.
-struct Held<B: Lend> {
+struct Held<B: IoMemory + AsRef<[u8]>> {
     /// Always there until the completion.
     item: Option<B>,
     session: Rc<Session>,
@@ -240,7 +243,7 @@ struct Held<B: Lend> {
     _descriptor: Rc<dyn Any>,
 }
 
-impl<B: Lend> Drop for Held<B> {
+impl<B: IoMemory + AsRef<[u8]>> Drop for Held<B> {
     fn drop(&mut self) {
         self.session.note_back();
         if let Some(item) = self.item.take() {
@@ -253,7 +256,7 @@ struct Finish<B> {
     settle: fn(&mut B, usize),
 }
 
-impl<B: Lend> OneshotOutputTransform for Finish<B> {
+impl<B: IoMemory + AsRef<[u8]>> OneshotOutputTransform for Finish<B> {
     type Output = (io::Result<usize>, B);
     type StoredData = Held<B>;
 

@@ -17,8 +17,7 @@ use ::tokio_uring::fs::File;
 use super::operation::{Descriptor, OWN_POSITION, Operation, Place};
 use super::reaper::Reaper;
 use crate::arena::FixedArena;
-use crate::buffer::Buffer;
-use crate::runtime::loan::Lend;
+use crate::buffer::{Buffer, IoMemory};
 
 /// Entries that tokio-uring registers; it leaves further ones out without a word.
 const ENTRIES_MAX: usize = 1024;
@@ -157,7 +156,12 @@ impl Registered {
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn write_at<B: Lend>(&self, file: &Rc<File>, item: B, offset: u64) -> Operation<B> {
+    pub fn write_at<B: IoMemory + AsRef<[u8]>>(
+        &self,
+        file: &Rc<File>,
+        item: B,
+        offset: u64,
+    ) -> Operation<B> {
         let place = self.place_of(&item);
         Operation::write(place, file, item, offset)
     }
@@ -167,7 +171,11 @@ impl Registered {
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn write<D: Descriptor, B: Lend>(&self, to: &Rc<D>, item: B) -> Operation<B> {
+    pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(
+        &self,
+        to: &Rc<D>,
+        item: B,
+    ) -> Operation<B> {
         let place = self.place_of(&item);
         Operation::write(place, to, item, OWN_POSITION)
     }
@@ -188,16 +196,20 @@ impl Registered {
 
     /// The runtime that this thread is in, and the entry of its table that holds `item`: none if
     /// the arena is registered with another, or if `item` is of another arena.
-    fn place_of<B: Lend>(&self, item: &B) -> Place {
+    fn place_of<B: IoMemory + AsRef<[u8]>>(&self, item: &B) -> Place {
         let reaper = Reaper::current();
         let index = match Rc::ptr_eq(&reaper, &self.reaper) {
             // At most `ENTRIES_MAX`: it fits.
-            true => {
-                item.slot_in(&self.arena).map(|slot| (slot as usize / self.slots_per_entry) as u16)
-            }
+            true => self.slot_of(item).map(|slot| (slot as usize / self.slots_per_entry) as u16),
             false => None,
         };
         Place { reaper, index }
+    }
+
+    /// The slot that holds `item`. `None` if `item` is of another arena, or has no byte at all.
+    fn slot_of<B: IoMemory + AsRef<[u8]>>(&self, item: &B) -> Option<u32> {
+        let address = item.as_ref().as_ptr().addr();
+        if item.extent() == 0 { None } else { self.arena.handle().unit_at(address) }
     }
 }
 

@@ -1,0 +1,10 @@
+//! The arenas as their users see them, without a kernel's ring.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arena_proptest;
+mod auto_traits;
+mod buddy;
+mod fixed;
+mod slot_states;

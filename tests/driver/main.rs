@@ -1,0 +1,13 @@
+//! The safe driver on the real kernel.
+#![cfg(target_os = "linux")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod older_kernels;
+mod receive;
+mod receive_forms;
+mod registration_clone;
+mod slot_states;
+mod transfer;
