@@ -88,7 +88,7 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
-    number: u32,
+    pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
 }

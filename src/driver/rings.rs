@@ -226,6 +226,12 @@ impl Rings {
         self.table.get_mut(key)
     }
 
+    /// Finds the ring of a socket in the tables, which stays while it has sockets.
+    #[inline]
+    pub(super) fn at_mut(&mut self, key: Key) -> Option<&mut Ring> {
+        self.table.at_mut(key.index())
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Ring> {
         self.table.iter().map(|(_, ring)| ring)
     }

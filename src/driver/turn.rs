@@ -9,7 +9,7 @@ use io_uring::cqueue;
 
 use super::submitter::Wait;
 use super::tag::{Tag, Target};
-use super::{Driver, DriverError, Event};
+use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
 
@@ -177,8 +177,12 @@ impl Driver {
     /// Arms again what ended, publishes freed slots, and goes on with starved sockets. Returns
     /// `true` if more of these can be armed once the kernel was entered.
     fn prepare(&mut self) -> Result<bool, DriverError> {
-        self.sockets.rearm(&self.rings, &mut self.submitter)?;
-        self.transfers.rearm(&mut self.files, &self.arenas, &mut self.submitter)?;
+        if self.sockets.has_to_rearm() {
+            self.sockets.rearm(&self.rings, &mut self.submitter)?;
+        }
+        if self.transfers.has_to_rearm() {
+            self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
+        }
         self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
     }
 
@@ -243,9 +247,9 @@ impl Driver {
             };
             self.completions += 1;
             let tag = Tag::from_user_data(completion.user_data());
-            let event = self.sockets.take_fast(tag, &mut self.rings, &completion);
-            if event.is_some() {
-                return event;
+            if let Some(bytes) = self.sockets.take_fast(tag, &mut self.rings, &completion) {
+                let id = SocketId::new(self.number, tag.socket_key());
+                return Some(Event::Received { id, bytes });
             }
             let event = self.complete(tag, &completion);
             if event.is_some() {
@@ -255,6 +259,7 @@ impl Driver {
     }
 
     /// Takes the next event that no completion brings.
+    #[inline(never)]
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
         self.transfers
             .next_event(&mut self.files, &self.submitter)

@@ -27,19 +27,18 @@ impl Sockets {
         tag: Tag,
         rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<Event<B>> {
+    ) -> Option<B> {
         let key = tag.socket_key();
-        let socket = self.table.get_mut(key)?;
-        let Source::Stream(ring) = socket.source else { return None };
-        if socket.phase != Phase::InFlight || !cqueue::more(completion.flags()) {
+        let socket = self.table.at_mut(key.index())?;
+        if socket.fast_generation != key.generation() || !cqueue::more(completion.flags()) {
             return None;
         }
-        let buffers = &mut rings.get_mut(ring)?.buffers;
+        let buffers = &mut rings.at_mut(socket.source.ring()?)?.buffers;
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and every completion before it was handed out to its end.
         let bytes = unsafe { buffers.take_fast(completion.result(), completion.flags()) }?;
         socket.served = true;
-        Some(Event::Received { id: SocketId::new(self.driver, key), bytes })
+        Some(bytes)
     }
 
     /// Acts on a completion of a socket that is in flight.
@@ -53,6 +52,7 @@ impl Sockets {
         let (source, phase) = (socket.source, socket.phase);
         if !cqueue::more(completion.flags()) {
             socket.phase = Phase::Idle;
+            socket.fast_generation = 0;
             self.in_flight -= 1;
         }
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };

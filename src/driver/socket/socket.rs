@@ -64,6 +64,9 @@ pub(super) enum Wanted {
 /// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
+    /// The generation of the socket's key while a receive of a stream is in flight, else 0: one
+    /// comparison tells the completions that may take the fast path.
+    pub(super) fast_generation: u32,
     pub(super) source: Source,
     pub(super) phase: Phase,
     pub(super) wanted: Wanted,
@@ -76,7 +79,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
         let (phase, wanted) = (Phase::Idle, Wanted::Open);
-        Socket { fd, source, phase, wanted, multishot, served: false }
+        Socket { fd, fast_generation: 0, source, phase, wanted, multishot, served: false }
     }
 
     #[inline]

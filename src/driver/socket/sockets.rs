@@ -124,6 +124,9 @@ impl Sockets {
         // SAFETY: the table owns the descriptor, the ring its slots (see the head of this file).
         unsafe { submitter.push(Tag::socket(key), entry) }?;
         socket.phase = Phase::InFlight;
+        if let Source::Stream(_) = socket.source {
+            socket.fast_generation = key.generation();
+        }
         self.in_flight += 1;
         Ok(())
     }
