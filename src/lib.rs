@@ -52,8 +52,8 @@ pub use region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize}
 pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
     DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Operation, Probe, Progress,
-    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, SendOptions, Status,
-    ring_info,
+    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy,
+    SendOptions, Status, ring_info,
 };
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -29,6 +29,4 @@ pub(crate) use lease::SlotPtr;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use waiter::Bell;
 pub(crate) use waiter::WaitForSlot;

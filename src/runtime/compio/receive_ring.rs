@@ -76,7 +76,7 @@ impl ReceiveRing {
         let options = options.incremental(false);
         let register = |group| {
             // SAFETY: see the head of this file.
-            unsafe { BufferRing::register_on(&*guard, arena, options.group(group)) }
+            unsafe { BufferRing::register(&*guard, arena, options.group(group)) }
         };
         let ring = match options.group_id() {
             Some(COMPIO_GROUP) => Err(RingError::GroupTaken { group: COMPIO_GROUP }),
