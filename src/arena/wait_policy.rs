@@ -15,7 +15,7 @@ use crate::sync::{Arc, Mutex, Ordering, fence};
 /// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
 /// [`wake`](Self::wake) after every free, on the thread that frees. Order and fairness are up to
 /// the policy. Threads in [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved
-/// rings wait in the arena's own queue, and are served first: a slot that is granted to them calls
+/// rings wait in the arena's own queue, and are served first. A slot that is granted to them calls
 /// no policy. Without a policy of your own use
 /// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
@@ -101,8 +101,8 @@ pub trait BuddyWaiter: Send + Sync + 'static {
 
 /// The wait of one claim under a [`Waiter`] or [`BuddyWaiter`].
 ///
-/// The future is ready when it is worth trying again. A registration that is dropped after its wake,
-/// unpolled, hands the wake on to another waiter: that is the implementation's duty.
+/// The future is ready when it is worth trying again. A registration that is dropped after its
+/// wake, unpolled, hands the wake on to another waiter: that is the implementation's duty.
 pub trait WaitRegistration: Future<Output = ()> {
     /// Makes wakes count from here on. The claim tries once more after this.
     fn prepare(self: Pin<&mut Self>);
@@ -152,8 +152,8 @@ where
 /// arena calls the policy.
 ///
 /// As a policy of its own, inside another one say, it wakes the waiter that registered first. After
-/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block, and one
-/// of each larger order, which the block may have merged into. Clones share the waiters.
+/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block. It also
+/// wakes one of each larger order, which the block may have merged into. Clones share the waiters.
 ///
 /// ```
 /// use uring_arena::{NotifyWaiters, WaitRegistration, Waiter};
@@ -211,8 +211,8 @@ impl NotifyWaiters {
         policy.downcast_ref::<NotifyWaiters>().cloned()
     }
 
-    /// Makes the arena of `handle`, which was built with this policy, call it once a waiter registers
-    /// directly.
+    /// Makes the arena of `handle`, which was built with this policy, call it once a waiter
+    /// registers directly.
     pub(super) fn attach(&self, handle: &Handle) {
         let mut arenas = self.shared.arenas.lock();
         if arenas.is_listening {

@@ -19,8 +19,8 @@ use crate::wait::OnFree;
 /// Everything else is the plain arena's, through `Deref`. Claims that do not wait
 /// ([`BuddyArena::allocate`]) mix freely with claims that do.
 ///
-/// * A block that is freed serves, in order of arrival, every waiter that it can: many small ones,
-///   or one larger than itself if it merged.
+/// * A freed block serves, in order of arrival, every waiter that it can: many small ones, or a
+///   larger one if it merged.
 /// * A waiter that cannot be served yet does not stop those behind it.
 /// * Small requests do not bypass a larger one for ever. After a few frees, memory that is freed in
 ///   one aligned range of its size is reserved for it, at most half of the arena.
