@@ -15,8 +15,7 @@ use super::guard::{AttachError, RuntimeGuard};
 use super::receive_stream::ReceiveStream;
 use super::ring_state::RingState;
 use crate::arena::FixedArena;
-use crate::error::RingError;
-use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions};
+use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions, RingError};
 
 /// The group of compio's own buffer ring.
 const COMPIO_GROUP: u16 = 1;
