@@ -34,7 +34,7 @@ pub use arena::{
     AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters,
     WaitRegistration, Waiter,
 };
-pub use buffer::{ArenaBytes, Buffer, BytesExt};
+pub use buffer::{ArenaBytes, Buffer, BufferFullError, BytesExt};
 #[cfg(not(uring_arena_loom))]
 pub use buffer::{IoMemory, Payload};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -42,7 +42,6 @@ pub use driver::{
     ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
     OperationId, SocketId,
 };
-pub use error::BufferFullError;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use error::{
     DirectError, DriverError, FileError, MissingFeatureError, RegisterError, RingError,
@@ -53,8 +52,8 @@ pub use region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize}
 pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
     DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Operation, Probe, Progress,
-    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, SendOptions, Status,
-    ring_info,
+    Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy,
+    SendOptions, Status, ring_info,
 };
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use uring_arena::{
-    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationMode,
+    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationPolicy,
     SendOptions,
 };
 
@@ -90,7 +90,7 @@ impl Ring {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
         // SAFETY: see the head of this file.
         let registered =
-            unsafe { RegisteredArena::register(&uring, arena, RegistrationMode::Best)? };
+            unsafe { RegisteredArena::register(&uring, arena, RegistrationPolicy::Best)? };
         Ok(Ring {
             uring,
             registered,

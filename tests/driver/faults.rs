@@ -235,8 +235,7 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
     let mut uring = IoUring::new(8).unwrap();
     // SAFETY: entries go to this ring, each completion is handed in once, and it is taken down
     // below.
-    let mut ring =
-        unsafe { BufferRing::register_on(&uring, &arena, BufferRing::options()) }.unwrap();
+    let mut ring = unsafe { BufferRing::register(&uring, &arena, BufferRing::options()) }.unwrap();
     let closed = {
         let (_, socket) = UnixStream::pair().unwrap();
         Fd(socket.as_raw_fd())
@@ -247,12 +246,12 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
         uring.submit_and_wait(1).unwrap();
         let completion = uring.completion().next().unwrap();
         // SAFETY: its completion.
-        let status = unsafe { ring.complete(&completion) }.status();
+        let status = unsafe { ring.complete::<bytes::Bytes>(&completion) }.status();
         assert_eq!(status, Status::Failed { errno: libc::EBADF });
     }
     assert_eq!((ring.refill(), ring.metrics().published), (8, 8));
     // SAFETY: every receive has ended.
-    unsafe { ring.unregister_on(&uring) }.unwrap();
+    unsafe { ring.unregister(&uring) }.unwrap();
     assert_all_free(&arena);
 }
 

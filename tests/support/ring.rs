@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::nz;
 use io_uring::{IoUring, squeue};
 use uring_arena::{
-    FixedArena, IoMemory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
+    FixedArena, IoMemory, Operation, Probe, Progress, RegisterOptions, RegisteredArena,
 };
 
 /// Page-aligned slots.
@@ -28,10 +28,14 @@ pub fn ring(test: &str) -> Option<IoUring> {
     }
 }
 
-pub fn register(ring: &IoUring, arena: &FixedArena, mode: RegistrationMode) -> RegisteredArena {
+pub fn register(
+    ring: &IoUring,
+    arena: &FixedArena,
+    options: impl Into<RegisterOptions<'static>>,
+) -> RegisteredArena {
     // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
     // once.
-    unsafe { RegisteredArena::register(ring, arena, mode) }.unwrap()
+    unsafe { RegisteredArena::register(ring, arena, options) }.unwrap()
 }
 
 pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {

@@ -32,7 +32,7 @@ impl Bench {
         let arena = arena(slots, slot_bytes);
         // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
         // it down.
-        let ring = unsafe { BufferRing::register(&uring.submitter(), &arena, options) }.unwrap();
+        let ring = unsafe { BufferRing::register(&uring, &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena })
     }
 
@@ -56,8 +56,9 @@ impl Bench {
     fn receive(&mut self) -> (Vec<Bytes>, Status, u32) {
         let completion = self.next();
         // SAFETY: a completion of a receive of this ring, handed in once.
-        let mut received = unsafe { self.ring.complete(&completion) };
-        (received.bytes().collect(), received.status(), completion.flags())
+        let received = unsafe { self.ring.complete(&completion) };
+        let status = received.status();
+        (received.collect(), status, completion.flags())
     }
 
     /// Waits for the end of a receive whose last status is `status`.
@@ -70,7 +71,7 @@ impl Bench {
     /// Takes the ring down; every slot is home.
     fn end(mut self) {
         // SAFETY: the tests see the end of each receive first.
-        unsafe { self.ring.unregister(&self.uring.submitter()) }.unwrap();
+        unsafe { self.ring.unregister(&self.uring) }.unwrap();
         assert_all_free(&self.arena);
     }
 }
@@ -294,8 +295,8 @@ fn a_cancelled_receive_uses_no_buffer() {
             continue;
         }
         // SAFETY: a completion of a receive of this ring, handed in once.
-        let received = unsafe { bench.ring.complete(&completion) };
-        assert_eq!((received.remaining(), received.status()), (0, Status::Cancelled));
+        let received = unsafe { bench.ring.complete::<Bytes>(&completion) };
+        assert_eq!((received.len(), received.status()), (0, Status::Cancelled));
         cancelled = true;
     }
     assert!(cancelled);
@@ -355,11 +356,10 @@ fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
     theirs.send_to(b"", ours.local_addr().unwrap()).unwrap();
     let completion = bench.next();
     // SAFETY: a completion of a receive of this ring, handed in once.
-    let mut received = unsafe { bench.ring.complete(&completion) };
-    let datagrams: Vec<_> = received.datagrams::<ArenaBytes>().collect();
-    assert_eq!(datagrams[0].bytes.len(), 0);
+    let received = unsafe { bench.ring.complete_datagram::<ArenaBytes>(&completion) };
     assert_eq!(received.status(), Status::Ended);
-    drop(received);
+    let datagrams: Vec<_> = received.collect();
+    assert_eq!(datagrams[0].bytes.len(), 0);
     drop(datagrams);
     bench.end();
 }
@@ -373,7 +373,7 @@ fn what_is_not_taken_out_of_a_completion_is_not_lost() {
         bench.push(&bench.ring.receive_once(Fd(fd)));
         let completion = bench.next();
         // SAFETY: a completion of a receive of this ring, handed in once.
-        drop(unsafe { bench.ring.complete(&completion) });
+        drop(unsafe { bench.ring.complete::<ArenaBytes>(&completion) });
         assert_eq!(bench.ring.refill(), 4);
     }
     bench.end();
@@ -395,13 +395,11 @@ fn a_group_id_can_be_used_again_after_it_was_taken_down() {
     let Some(mut bench) = Bench::new(2, 64, BufferRing::options().group(65535)) else { return };
     for _ in 0..3 {
         // SAFETY: nothing is in flight.
-        unsafe { bench.ring.unregister(&bench.uring.submitter()) }.unwrap();
+        unsafe { bench.ring.unregister(&bench.uring) }.unwrap();
         assert_eq!(bench.ring.refill(), 0, "a ring that is down publishes nothing");
         let options = BufferRing::options().group(65535);
         // SAFETY: as in `Bench::new`.
-        bench.ring =
-            unsafe { BufferRing::register(&bench.uring.submitter(), &bench.arena, options) }
-                .unwrap();
+        bench.ring = unsafe { BufferRing::register(&bench.uring, &bench.arena, options) }.unwrap();
     }
     bench.end();
 }

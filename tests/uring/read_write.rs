@@ -15,6 +15,7 @@ use io_uring::{IoUring, types};
 use uring_arena::{
     Buffer, Completion, DirectError, DirectFile, Feature, FixedArena, InFlight, InitPolicy,
     Payload, Probe, Progress, RegisterOptions, RegisteredArena, RegistrationMode,
+    RegistrationPolicy,
 };
 
 const RUNGS: [RegistrationMode; 3] =
@@ -107,7 +108,7 @@ fn bytes_go_to_a_file_and_come_back_on_every_rung() {
 fn direct_files_of_any_length_are_read_whole() {
     let Some(mut ring) = ring("O_DIRECT lengths") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     for len in [0, 1, 511, 512, 4095, 4096, 5000, 8192, 8193, 16_384, 20_000] {
         let content = pattern(len);
         let file = TestFile::new("lengths", &content);
@@ -121,7 +122,7 @@ fn direct_files_of_any_length_are_read_whole() {
 fn a_file_that_shrinks_gives_what_is_left() {
     let Some(mut ring) = ring("shrinking") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("shrinking", &pattern(30_000));
     let Some(direct) = direct(&file, "shrinking") else { return };
     let first = run(&mut ring, registered.read(&direct, arena.allocate().unwrap(), 0));
@@ -139,7 +140,7 @@ fn a_file_that_shrinks_gives_what_is_left() {
 fn unaligned_direct_operations_are_refused_by_name_before_the_kernel_sees_them() {
     let Some(mut ring) = ring("alignment") else { return };
     let arena = arena(4, 8192);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("alignment", &pattern(20_000));
     let Some(direct) = direct(&file, "alignment") else { return };
     let alignment = direct.alignment();
@@ -175,7 +176,7 @@ fn a_file_system_without_direct_io_says_so_or_works() {
         // Newer kernels let tmpfs pretend.
         Ok(file) => {
             let arena = arena(4, 4096);
-            let registered = register(&ring, &arena, RegistrationMode::Best);
+            let registered = register(&ring, &arena, RegistrationPolicy::Best);
             assert_eq!(read_direct(&mut ring, &registered, &arena, &file), pattern(10_000));
         }
         Err(error) => {
@@ -243,7 +244,7 @@ fn several_buffers_go_in_one_operation() {
 fn a_closed_descriptor_and_an_emptied_table_are_errors() {
     let Some(mut ring) = ring("closed fd") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     // A number that no descriptor of this process reaches: closing one would race with other tests.
     let outcome =
         run(&mut ring, registered.read(types::Fd(1_000_000), arena.allocate().unwrap(), 0));
@@ -273,7 +274,7 @@ fn a_closed_descriptor_and_an_emptied_table_are_errors() {
 fn full_and_empty_buffers_do_nothing() {
     let Some(mut ring) = ring("wrong lengths") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("lengths", &pattern(100)).open();
     let full = filled(&arena, &pattern(4096));
     let outcome = run(&mut ring, registered.read(&file, full, 0));
@@ -295,7 +296,7 @@ fn the_zero_policy_scrubs_what_the_kernel_wrote() {
         .init_policy(InitPolicy::Zero)
         .build()
         .unwrap();
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("zero", &[0xFF; 4096]).open();
     let mut buffer = run(&mut ring, registered.read(&file, arena.allocate().unwrap(), 0)).buffer;
     buffer.clear();
@@ -312,7 +313,7 @@ fn the_zero_policy_scrubs_what_the_kernel_wrote() {
 fn operations_lost_at_every_point_are_quarantined_and_counted() {
     let Some(mut ring) = ring("lost operations") else { return };
     let arena = arena(8, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let quarantined = || arena.metrics().quarantined;
     // Never pushed, and said so: nothing is lost.
@@ -358,7 +359,7 @@ fn a_ring_dropped_with_reads_in_flight_frees_nothing_early() {
     let arena = arena(4, 4096);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut in_flight = InFlight::new(1);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     for _ in 0..3 {
         let (entry, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
         push(&mut ring, &in_flight.begin(entry, operation));
@@ -383,7 +384,7 @@ fn a_ring_dropped_with_reads_in_flight_frees_nothing_early() {
 fn a_table_in_flight_recognises_what_is_not_its_own() {
     let Some(mut ring) = ring("in flight") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("table", &pattern(4096)).open();
     let mut in_flight = InFlight::new(9);
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
@@ -446,7 +447,7 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
 fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
     let Some(mut ring) = ring("cancelled") else { return };
     let arena = arena(1, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (reader, _writer) = std::io::pipe().unwrap();
     let (entry, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry.user_data(5));
@@ -473,7 +474,7 @@ fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
 fn spilled_buffers_and_strangers_go_by_ordinary_operations() {
     let Some(mut ring) = ring("spilled") else { return };
     let arena = FixedArena::with_slot_capacity(nz(2), nz(64)).auto_spill().build().unwrap();
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("spilled", &[]);
     let handle = file.open();
     let spilled = filled(&arena, &pattern(1000));

@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes};
 use io_uring::IoUring;
 use uring_arena::{
     BuddyArena, BuddyGeometry, Buffer, DirectFile, Feature, Payload, Probe, RegisteredArena,
-    RegistrationMode, SendOptions,
+    RegistrationMode, RegistrationPolicy, SendOptions,
 };
 
 fn blocks() -> BuddyArena {
@@ -26,7 +26,7 @@ fn blocks() -> BuddyArena {
 fn register(ring: &IoUring, arena: &BuddyArena) -> RegisteredArena {
     // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
     // once.
-    unsafe { RegisteredArena::register(ring, arena, RegistrationMode::Best) }.unwrap()
+    unsafe { RegisteredArena::register(ring, arena, RegistrationPolicy::Best) }.unwrap()
 }
 
 fn filled(arena: &BuddyArena, len: usize, bytes: &[u8]) -> Buffer {

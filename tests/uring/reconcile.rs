@@ -36,7 +36,7 @@ impl Bench {
         let options = BufferRing::options().entries(ENTRIES);
         // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
         // it down.
-        let ring = unsafe { BufferRing::register_on(&uring, &arena, options) }.unwrap();
+        let ring = unsafe { BufferRing::register(&uring, &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena, in_flight: 0, received: Vec::new() })
     }
 
@@ -70,10 +70,9 @@ impl Bench {
                 continue;
             }
             // SAFETY: a completion of a receive of this ring, handed in once.
-            let mut received = unsafe { self.ring.complete(&completion) };
-            self.received.extend(&mut received);
+            let received = unsafe { self.ring.complete(&completion) };
             let status = received.status();
-            drop(received);
+            self.received.extend(received);
             if status != Status::Armed {
                 self.in_flight -= 1;
                 ended.push(status);
@@ -98,7 +97,7 @@ impl Bench {
     fn end(mut self) -> u64 {
         self.received.clear();
         // SAFETY: every receive has ended.
-        unsafe { self.ring.unregister_on(&self.uring) }.unwrap();
+        unsafe { self.ring.unregister(&self.uring) }.unwrap();
         assert_all_free(&self.arena);
         self.ring.metrics().unreported_slots
     }
@@ -244,18 +243,18 @@ fn taking_the_ring_down_takes_back_what_was_not_told_of() {
 fn a_ring_that_is_down_has_nothing_to_take_back() {
     let Some(mut bench) = Bench::new() else { return };
     // SAFETY: nothing was ever received.
-    unsafe { bench.ring.unregister_on(&bench.uring) }.unwrap();
+    unsafe { bench.ring.unregister(&bench.uring) }.unwrap();
     // SAFETY: as above.
     assert_eq!(unsafe { bench.ring.reconcile(&bench.uring) }, Ok(0));
     let other = IoUring::new(8).unwrap();
     let options = BufferRing::options().group(3);
     // SAFETY: nothing is received, and it is taken down below.
-    let mut ring = unsafe { BufferRing::register_on(&bench.uring, &bench.arena, options) }.unwrap();
+    let mut ring = unsafe { BufferRing::register(&bench.uring, &bench.arena, options) }.unwrap();
     // SAFETY: not of this ring, which the kernel says; nothing is in flight.
     let error = unsafe { ring.reconcile(&other) }.unwrap_err();
     assert!(error.to_string().contains("ask how far a buffer ring was used"), "{error}");
     // SAFETY: nothing is in flight.
-    unsafe { ring.unregister_on(&bench.uring) }.unwrap();
+    unsafe { ring.unregister(&bench.uring) }.unwrap();
 }
 
 /// A seccomp filter on one thread that answers `IORING_REGISTER_PBUF_STATUS` as a kernel before 6.8

@@ -12,7 +12,7 @@ use bytes::BufMut;
 use io_uring::IoUring;
 use uring_arena::{
     BuddyArena, BuddyGeometry, Feature, FixedArena, Memlock, PageSize, Probe, RegisterError,
-    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, ring_info,
+    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, ring_info,
 };
 
 /// Entries of the ring's table, as the kernel tells them.
@@ -35,7 +35,7 @@ fn try_register(
 fn the_kernel_shows_one_entry_per_slot() {
     let Some(ring) = ring("one entry per slot") else { return };
     let arena = arena(17, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Slots);
     assert_eq!(registered.entries(), Some((0, 17)));
     assert_eq!(table_len(&ring), 17);
@@ -72,7 +72,7 @@ fn the_region_rung_is_one_entry_for_many_slots() {
 fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
     let Some(ring) = ring("table full") else { return };
     let arena = arena(16_385, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     let why =
         registered.refused().iter().find(|(mode, _)| *mode == RegistrationMode::Slots).unwrap();
@@ -99,7 +99,7 @@ fn a_buddy_arena_goes_by_regions() {
     let Some(mut ring) = ring("buddy") else { return };
     let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap();
     let arena = BuddyArena::builder(geometry).build().unwrap();
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     assert!(registered.refused().contains(&(RegistrationMode::Slots, RegisterError::NoSlots)));
     let file = TestFile::new("buddy", &[]);
@@ -247,7 +247,7 @@ fn mistakes_are_errors_not_lower_rungs() {
     let arena = arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
     assert_eq!(error, RegisterError::NoTable);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let error = try_register(&ring, &arena, RegisterOptions::new()).unwrap_err();
     assert_eq!(error, RegisterError::TableInUse);
     let too_far = RegisterOptions::new().mode(RegistrationMode::Regions).at(16_384);
@@ -274,7 +274,7 @@ fn a_ring_of_another_thread_is_refused() {
     let arena = arena(4, 4096);
     let error = std::thread::scope(|scope| {
         scope
-            .spawn(|| try_register(&single, &arena, RegistrationMode::Best.into()).unwrap_err())
+            .spawn(|| try_register(&single, &arena, RegistrationPolicy::Best.into()).unwrap_err())
             .join()
             .unwrap()
     });
@@ -369,7 +369,7 @@ fn each_feature_can_be_taken_away() {
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
     let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("order", &pattern(4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry);
@@ -397,7 +397,7 @@ fn helper_without_lockable_memory() {
     let RegisterError::Memlock(told) = &error else { panic!("{error:?}") };
     assert_eq!((told.needed, told.soft), (4 << 20, Some(1 << 20)));
     assert!(error.to_string().contains("LimitMEMLOCK=4194304"), "{error}");
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     assert_eq!(registered.refused().len(), 2);
     // Everything works, only slower.

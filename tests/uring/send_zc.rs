@@ -12,7 +12,7 @@ use crate::support::{
 use bytes::{BufMut, Bytes};
 use uring_arena::{
     ArenaBytes, Feature, FixedArena, Probe, Progress, RegisterOptions, RegisteredArena,
-    RegistrationMode, SendOptions,
+    RegistrationMode, RegistrationPolicy, SendOptions,
 };
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -48,7 +48,7 @@ fn bytes_arrive_and_the_slot_comes_home_after_the_notification() {
         return;
     }
     let arena = arena(8, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, mut peer) = tcp_pair();
     for kind in 0..3 {
         let content = pattern(40_000);
@@ -96,7 +96,7 @@ fn between_result_and_notification_the_slot_is_not_free() {
         return;
     }
     let arena = arena(1, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, mut peer) = tcp_pair();
     let (entry, operation) =
         registered.send(&ours, filled(&arena, &pattern(65536)), SendOptions::new());
@@ -130,7 +130,7 @@ fn an_error_that_promises_a_notification_waits_for_it() {
         return;
     }
     let arena = arena(1, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, _peer) = UnixStream::pair().unwrap();
     let sent = registered.send(&ours, filled(&arena, &pattern(65536)), SendOptions::new());
     assert!(sent.1.is_zero_copy());
@@ -144,7 +144,7 @@ fn an_error_that_promises_a_notification_waits_for_it() {
 fn small_and_foreign_sends_are_ordinary_ones() {
     let Some(mut ring) = ring("threshold") else { return };
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, mut peer) = tcp_pair();
     let small = registered.send(&ours, filled(&arena, &pattern(100)), SendOptions::new());
     assert!(!small.1.is_zero_copy());
@@ -209,7 +209,7 @@ fn pieces_go_out_as_one_message() {
 fn a_broken_connection_is_an_error_and_the_slot_comes_home() {
     let Some(mut ring) = ring("broken") else { return };
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, peer) = tcp_pair();
     ours.shutdown(std::net::Shutdown::Write).unwrap();
     drop(peer);
@@ -228,7 +228,7 @@ fn a_send_dropped_at_either_point_quarantines_its_slot() {
         return;
     }
     let arena = arena(4, 65536);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, mut peer) = tcp_pair();
     // Before the result.
     let (entry, operation) =
