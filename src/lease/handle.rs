@@ -18,7 +18,7 @@ use crate::region::BuildError;
 use crate::region::Region;
 use crate::sync::Ordering;
 
-/// A reference to an arena that keeps nothing: neither the arena open nor its memory.
+/// A reference to an arena that keeps neither the arena open nor its memory.
 #[cfg(feature = "async-alloc")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WeakHandle {
@@ -37,7 +37,7 @@ unsafe impl Sync for WeakHandle {}
 
 #[cfg(feature = "async-alloc")]
 impl WeakHandle {
-    /// Returns true while the arena has memory.
+    /// Returns `true` while the arena has memory.
     pub(crate) fn is_live(self) -> bool {
         self.ask_core(|_| Some(())).is_some()
     }

@@ -1,8 +1,8 @@
 //! The arenas of this process, by address.
 //!
 //! `Bytes` hides its owner: bytes that must be quarantined have only an address to find their slot
-//! by. The table is written when an arena is built or ends. It is read for a quarantine, and to open
-//! an arena again. No claim and no free comes here.
+//! by. The table is written when an arena is built or ends. It is read for a quarantine, and to
+//! upgrade a weak handle. No claim and no free comes here.
 //!
 //! # Safety
 //!

@@ -28,8 +28,8 @@ use crate::sync::{Mutex, Ordering, fence};
 pub(crate) struct OnFree {
     /// Called with the order of the block.
     pub(crate) call: Box<dyn Fn(u32) + Send + Sync>,
-    /// True if frees need not call before [`Waiters::call_on_every_free`]: until then nobody listens
-    /// to the callback.
+    /// `true` if frees need not call before [`Waiters::call_on_every_free`]: until then nobody
+    /// listens to the callback.
     pub(crate) is_on_demand: bool,
 }
 

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uring_arena::{
     AsyncFixedArena, BuddyWaiter, FixedArena, NotifyWaiters, WaitRegistration, Waiter,
@@ -138,23 +138,6 @@ fn the_ordinary_policy_wakes_for_every_arena_that_has_it() {
         drop(arena.allocate().unwrap());
         assert!(poll(&mut registration).is_ready());
     }
-}
-
-#[test]
-fn the_ordinary_policy_costs_nothing_by_its_name() {
-    fn round_trips(arena: &FixedArena) -> Duration {
-        let round = || {
-            let start = Instant::now();
-            (0..20_000).for_each(|_| drop(arena.allocate().unwrap()));
-            start.elapsed()
-        };
-        (0..10).map(|_| round()).min().unwrap()
-    }
-
-    let builder = || FixedArena::with_sizes(1024, 64);
-    let plain = round_trips(&builder().build_async().unwrap());
-    let named = round_trips(&builder().build_async_with(NotifyWaiters::new(1)).unwrap());
-    assert!(named < plain * 3 / 2, "build_async {plain:?}, by the policy's name {named:?}");
 }
 
 #[test]
