@@ -6,5 +6,8 @@ mod support;
 mod arena_proptest;
 mod auto_traits;
 mod buddy;
+mod errors;
 mod fixed;
+mod prelude;
+mod sizes;
 mod slot_states;

@@ -127,7 +127,7 @@ fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
     drop(work);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let metrics = driver.metrics();
-    assert!(metrics.woken > 0, "{metrics:?}");
+    assert!(metrics.wakeups > 0, "{metrics:?}");
     // One turn or two a message: a loop that spins while it waits makes thousands.
     assert!(metrics.enters < 4 * metrics.completions + 100, "{metrics:?}");
     finish(driver);
@@ -479,12 +479,12 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
     let (sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
-    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::InUse { sockets: 1 }));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::RingInUse { sockets: 1 }));
     drop(sender);
     run(&mut driver, |event| matches!(event, Event::Closed { .. }));
     driver.unregister_buffer_ring(ring).unwrap();
     assert_all_free(&arena);
-    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::Unknown));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::UnknownRing));
     let (_sender, socket) = UnixStream::pair().unwrap();
     assert_eq!(driver.receive(ring, socket), Err(DriverError::UnknownRing));
     // The group id is free again.
@@ -529,7 +529,8 @@ fn ids_of_another_driver_are_refused() {
     let ring = theirs.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     ours.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (_sender, socket) = UnixStream::pair().unwrap();
-    assert_eq!(ours.receive(ring, socket), Err(DriverError::UnknownRing));
+    let refused = ours.receive(ring, socket).unwrap_err();
+    assert!(matches!(refused, DriverError::OtherDriver { what: "buffer ring", .. }), "{refused}");
 }
 
 #[test]

@@ -175,9 +175,10 @@ fn ids_of_others_and_of_the_closed_are_refused() {
     let arena = arena(2, 4096);
     let file = driver.add_file(File::open("/dev/zero").unwrap()).unwrap();
     let refused = other.read(file, arena.allocate().unwrap(), 0).unwrap_err();
-    assert_eq!(refused.error, TransferError::UnknownFile);
+    let is_other = |error| matches!(error, DriverError::OtherDriver { .. });
+    assert!(matches!(refused.error, TransferError::Driver(error) if is_other(error)));
     let id = driver.register(&arena).unwrap();
-    assert_eq!(other.arena(id).unwrap_err(), DriverError::UnknownArena);
+    assert!(is_other(other.arena(id).unwrap_err()));
     let read = driver.read(file, refused.memory, 0).unwrap();
     // Closed while it is under way: the read is finished, the file then closed.
     driver.close_file(file).unwrap();

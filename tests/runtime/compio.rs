@@ -5,13 +5,16 @@ use std::future::Future;
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::support::{
     assert_all_free,
     runtimes::{
-        Outcome, Scratch, arena, check_elsewhere, full_connection, pattern, poll_once, read_empty,
+        Outcome, PATIENCE, Scratch, arena, check_elsewhere, full_connection, pattern, poll_once,
+        read_empty,
     },
 };
 use bytes::BufMut;
@@ -21,7 +24,9 @@ use compio::net::{TcpListener, TcpStream, UnixStream};
 use compio::runtime::Runtime;
 use compio::runtime::time::{sleep, timeout};
 use uring_arena::compio::{AttachError, ReceiveRing, Registered, block_on, drain, lend};
-use uring_arena::{BufferRing, RegisterError, RegistrationMode, RingError, SendOptions};
+use uring_arena::{
+    Buffer, BufferRing, FixedArena, RegisterError, RegistrationMode, RingError, SendOptions,
+};
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -216,6 +221,175 @@ fn many_streams_share_few_slots() -> Outcome {
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     assert_all_free(&arena);
+    Ok(())
+}
+
+/// A ring of one slot, which the buffer holds: a stream that receives into it is starved.
+fn starving_ring(
+    entries: usize,
+) -> Result<(FixedArena, ReceiveRing, Vec<Buffer>), Box<dyn std::error::Error>> {
+    let arena = arena(entries, 4096);
+    let held = (0..entries).map(|_| arena.allocate().unwrap()).collect();
+    let ring = ReceiveRing::new(&arena, BufferRing::options().entries(entries))?;
+    Ok((arena, ring, held))
+}
+
+/// A connection on which five bytes wait.
+fn pair_with_data() -> (StdStream, UnixStream) {
+    let (mut far, near) = pair();
+    far.write_all(b"hello").unwrap();
+    (far, near)
+}
+
+/// Longer than a starved ring takes to enter the arena's queue.
+const A_FEW_TURNS: Duration = Duration::from_millis(20);
+
+/// The ring's place in the queue was served by freeing the slot to everybody and claiming it again:
+/// a newcomer between the two took it, and the ring stood at the end of the queue once more.
+#[test]
+fn a_starved_ring_is_handed_its_slot_and_never_overtaken() -> Outcome {
+    Runtime::new()?.block_on(async {
+        let (arena, ring, mut held) = starving_ring(1)?;
+        let (mut far, near) = pair();
+        let mut incoming = ring.receive(&near);
+        let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let newcomer = std::thread::spawn({
+            let (arena, taken, stop) = (arena.clone(), taken.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // Counted while it is held: once the slot has gone on, the count is there.
+                    let buffer = arena.allocate();
+                    taken.fetch_add(buffer.is_ok().into(), Ordering::SeqCst);
+                    drop(buffer);
+                }
+            }
+        });
+        for round in 0..300u16 {
+            far.write_all(&round.to_ne_bytes())?;
+            let mut next = pin!(incoming.try_next());
+            assert!(futures_util::poll!(next.as_mut()).is_pending());
+            sleep(Duration::from_millis(1)).await;
+            assert!(futures_util::poll!(next.as_mut()).is_pending());
+            sleep(Duration::from_millis(1)).await;
+            let before = taken.load(Ordering::SeqCst);
+            held.clear();
+            let bytes = timeout(PATIENCE, next).await??.unwrap();
+            assert_eq!(bytes, round.to_ne_bytes()[..]);
+            assert_eq!(taken.load(Ordering::SeqCst), before, "overtaken in round {round}");
+            drop(bytes);
+            while held.is_empty() {
+                held.extend(arena.allocate());
+                sleep(Duration::ZERO).await;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        newcomer.join().unwrap();
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+#[test]
+fn streams_that_stopped_waiting_give_up_the_place_of_their_ring() -> Outcome {
+    Runtime::new()?.block_on(async {
+        let (arena, ring, mut held) = starving_ring(2)?;
+        let mut kept = Vec::new();
+        for _ in 0..5 {
+            let (far, near) = pair_with_data();
+            let mut incoming = ring.receive(&near);
+            assert!(timeout(A_FEW_TURNS, incoming.try_next()).await.is_err());
+            kept.push((far, incoming));
+        }
+        // Nobody waits: what comes back is everybody's.
+        held.clear();
+        held.extend([arena.allocate()?, arena.allocate()?]);
+        // One that waits on goes before what comes after it.
+        let (_far, near) = pair_with_data();
+        let mut incoming = ring.receive(&near);
+        let mut next = pin!(incoming.try_next());
+        assert!(timeout(A_FEW_TURNS, next.as_mut()).await.is_err());
+        held.pop();
+        assert!(arena.allocate().is_err());
+        assert_eq!(timeout(PATIENCE, next).await??.unwrap(), "hello");
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+#[test]
+fn a_starved_stream_that_nothing_polls_stops_no_other() -> Outcome {
+    Runtime::new()?.block_on(async {
+        let (arena, ring, mut held) = starving_ring(2)?;
+        // Streams polled once as a `Stream`, which tells nobody that it is not polled again; and
+        // sockets on which nothing ever comes.
+        let mut forgotten = Vec::new();
+        for at in 0..8 {
+            let (far, near) = if at % 2 == 0 { pair() } else { pair_with_data() };
+            let mut incoming = ring.receive(&near);
+            let next = pin!(futures_util::StreamExt::next(&mut incoming));
+            let waiting = timeout(Duration::from_millis(2), next).await;
+            assert!(waiting.is_err());
+            forgotten.push((far, incoming));
+        }
+        let (_far, near) = pair_with_data();
+        let mut incoming = ring.receive(&near);
+        let mut next = pin!(incoming.try_next());
+        assert!(timeout(A_FEW_TURNS, next.as_mut()).await.is_err());
+        held.pop();
+        assert_eq!(timeout(PATIENCE, next.as_mut()).await??.unwrap(), "hello");
+        // And all that the ring keeps is what lies ready, not a slot for each.
+        drop(forgotten);
+        held.clear();
+        until("the slots are the ring's or free", || {
+            arena.metrics().bytes_live == ring.metrics().published * 4096
+        })
+        .await;
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+#[test]
+fn a_slot_that_comes_back_sets_one_starved_stream_going() -> Outcome {
+    Runtime::new()?.block_on(async {
+        let (arena, ring, mut held) = starving_ring(1)?;
+        let mut tasks = Vec::new();
+        for _ in 0..50 {
+            let (far, near) = pair_with_data();
+            let mut incoming = ring.receive(&near);
+            tasks.push(compio::runtime::spawn(async move {
+                let bytes = incoming.try_next().await.unwrap().unwrap();
+                assert_eq!(bytes, "hello");
+                drop(far);
+            }));
+        }
+        sleep(A_FEW_TURNS).await;
+        assert_eq!(ring.metrics().starved, 0, "none began in vain");
+        held.clear();
+        for task in tasks {
+            timeout(PATIENCE, task).await?.unwrap();
+        }
+        let starved = ring.metrics().starved;
+        assert!(starved <= 2 * 50, "{starved} receives found no slot, for 50 messages");
+        drop(ring);
+        drain().await;
+        assert_all_free(&arena);
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+#[test]
+fn a_runtime_that_ends_gives_up_the_place_of_a_starved_ring() -> Outcome {
+    let runtime = Runtime::new()?;
+    let (arena, kept, held) = runtime.block_on(async {
+        let (arena, ring, held) = starving_ring(1)?;
+        let (far, near) = pair_with_data();
+        let mut incoming = ring.receive(&near);
+        let next = pin!(futures_util::StreamExt::next(&mut incoming));
+        assert!(timeout(A_FEW_TURNS, next).await.is_err());
+        Ok::<_, Box<dyn std::error::Error>>((arena, (far, incoming), held))
+    })?;
+    drop(runtime);
+    drop(held);
+    assert!(arena.allocate().is_ok(), "kept for a ring that is gone");
+    drop(kept);
     Ok(())
 }
 

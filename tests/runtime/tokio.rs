@@ -330,6 +330,55 @@ fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
     Ok(())
 }
 
+/// Two pools number their sockets, files and operations alike, and use the numbers of what is gone
+/// again.
+#[test]
+fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
+    for runtime in runtimes() {
+        let (first, second) = (arena(64, 4096), arena(64, 4096));
+        runtime.block_on(async {
+            let (ending, pool) = (Pool::new(first.clone())?, Pool::new(second.clone())?);
+            let (near, far) = UnixStream::pair()?;
+            let (other_stream, mut other_half) = ending.split(near)?;
+            other_half.send(Bytes::from_static(b"first")).await?;
+            let other_file = ending.file(std::fs::File::open("Cargo.toml")?)?;
+            drop(other_file.read_at(ending.allocate()?, 0).await?);
+            let (other_arena, other_pool) = (ending.allocate()?, ending.clone());
+            ending.shutdown().await?;
+            // A stream whose socket has ended is kept, and its number is used by those after it.
+            let (near, mut far_ended) = UnixStream::pair()?;
+            let mut ended = pool.recv_stream(near)?;
+            far_ended.write_all(b"last").await?;
+            drop(far_ended);
+            sleep(Duration::from_millis(20)).await;
+            let (near, mut far_live) = UnixStream::pair()?;
+            let (mut live, mut half) = pool.split(near)?;
+            let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
+            half.send(Bytes::from_static(b"to far")).await?;
+            // What is of the ended pool is used, and dropped, beside what is live.
+            assert!(other_half.send(Bytes::from_static(b"gone")).await.is_err());
+            assert!(other_file.read_at(other_arena, 0).await.is_err());
+            drop((other_stream, other_half, other_file, other_pool, far));
+            assert_eq!(timeout(PATIENCE, ended.try_next()).await??.unwrap(), "last");
+            drop(ended);
+            for turn in 0..100u8 {
+                far_live.write_all(&[turn]).await?;
+                let bytes = timeout(PATIENCE, live.try_next()).await??.unwrap();
+                assert_eq!(bytes, [turn][..]);
+                half.send(bytes).await?;
+                assert!(!file.read_at(pool.allocate()?, 0).await?.is_empty());
+            }
+            let mut echoed = [0; 106];
+            timeout(PATIENCE, far_live.read_exact(&mut echoed)).await??;
+            assert_eq!((&echoed[..6], echoed[105]), (&b"to far"[..], 99));
+            pool.shutdown().await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(async { tokio::join!(is_at_rest(&first), is_at_rest(&second)) });
+    }
+    Ok(())
+}
+
 #[test]
 fn a_runtime_dropped_with_everything_in_flight_loses_nothing() -> Outcome {
     for runtime in runtimes() {

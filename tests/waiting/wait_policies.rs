@@ -126,6 +126,21 @@ fn the_ordinary_policy_wakes_those_registered_directly() {
 }
 
 #[test]
+fn the_ordinary_policy_wakes_for_every_arena_that_has_it() {
+    let policy = NotifyWaiters::new(1);
+    drop(build(1, policy.clone()));
+    let before = build(1, policy.clone());
+    let mut registration = pin!(Waiter::register(&policy));
+    registration.as_mut().prepare();
+    // From the first registration on, also an arena that is built later calls the policy.
+    for arena in [before, build(1, policy.clone())] {
+        assert!(poll(&mut registration).is_pending());
+        drop(arena.allocate().unwrap());
+        assert!(poll(&mut registration).is_ready());
+    }
+}
+
+#[test]
 fn a_registration_dropped_after_its_wake_passes_it_on() {
     let policy = NotifyWaiters::new(1);
     let mut first = Box::pin(Waiter::register(&policy));

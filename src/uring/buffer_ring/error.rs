@@ -47,17 +47,6 @@ pub enum RingError {
         /// The group id asked for.
         group: u16,
     },
-    /// Sockets receive into the ring.
-    #[error(
-        "{sockets} sockets receive into this ring: close them, and take their `Closed` events, first"
-    )]
-    InUse {
-        /// The number of sockets that receive into the ring.
-        sockets: usize,
-    },
-    /// The ring is not one of this driver's, or was unregistered.
-    #[error("no such buffer ring in this driver: it belongs to another driver or was unregistered")]
-    Unknown,
     /// The driver has a ring for every group id that it chooses from.
     #[error("all {limit} buffer groups of this driver are in use: use another driver")]
     NoGroupLeft {

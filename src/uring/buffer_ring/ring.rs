@@ -326,6 +326,12 @@ impl BufferRing {
         }
     }
 
+    /// Takes in a slot that the arena granted to the ring: the next [`refill`](Self::refill) posts
+    /// it.
+    pub(crate) fn add_slot(&mut self, lease: Lease) {
+        self.spare.push(lease);
+    }
+
     fn post_up_to(&mut self, room: u32) {
         let BufferRing { arena, entries, posted, spare, slot_bytes, .. } = self;
         let Some(entries) = entries else { return };
