@@ -102,7 +102,8 @@ impl<T> Slab<T> {
         self.limit
     }
 
-    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is full.
+    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is
+    /// full.
     pub(crate) fn vacant_key(&self) -> Option<Key> {
         if self.len >= self.limit {
             return None;
