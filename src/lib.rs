@@ -12,7 +12,7 @@ mod arena;
 mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod driver;
-pub mod error;
+mod error;
 mod lease;
 mod region;
 mod runtime;
@@ -22,16 +22,17 @@ mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
+mod wait;
 
+pub use arena::{
+    AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,
+    FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation,
+    SlotSpec, SlotStates, Unfaulted,
+};
 #[cfg(feature = "async-alloc")]
 pub use arena::{
     AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters,
     WaitRegistration, Waiter,
-};
-pub use arena::{
-    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
-    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec,
-    SlotStates, Unfaulted,
 };
 pub use buffer::{ArenaBytes, Buffer, BytesExt};
 #[cfg(not(uring_arena_loom))]
@@ -41,13 +42,13 @@ pub use driver::{
     ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
     OperationId, SocketId,
 };
-pub use error::{AllocError, BufferFullError, BuildError};
+pub use error::BufferFullError;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use error::{
     DirectError, DriverError, FileError, MissingFeatureError, RegisterError, RingError,
     SubmitError, TransferError, UnavailableError,
 };
-pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
+pub use region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub use uring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,

@@ -64,7 +64,7 @@ impl ArenaBytes {
     /// The range lies in the slot, is initialised, and nobody writes it any more.
     #[inline]
     pub(crate) unsafe fn from_lease(lease: Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
-        lease.note_freeze();
+        lease.record_freeze();
         ArenaBytes { ptr, len, home: SharedStorage::slot(lease) }
     }
 
@@ -73,11 +73,11 @@ impl ArenaBytes {
     /// # Safety
     ///
     /// The range lies in the slot, is initialised, and nobody writes it any more. The owner of
-    /// `lease` gives it up by `Lease::give_up_share`, not by dropping it.
+    /// `lease` gives it up by `Lease::dec_ref`, not by dropping it.
     #[inline]
-    pub(crate) unsafe fn share_of(lease: &Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
-        lease.note_freeze();
-        ArenaBytes { ptr, len, home: SharedStorage::share_of(lease) }
+    pub(crate) unsafe fn clone_ref(lease: &Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
+        lease.record_freeze();
+        ArenaBytes { ptr, len, home: SharedStorage::clone_ref(lease) }
     }
 
     pub(crate) fn from_vector(mut vector: Vec<u8>, headroom: usize) -> ArenaBytes {
@@ -152,7 +152,7 @@ impl ArenaBytes {
     /// Whether this is the only owner of its slot.
     #[inline]
     pub fn is_unique(&self) -> bool {
-        self.home.lease().is_some_and(|lease| lease.header().is_sole())
+        self.home.lease().is_some_and(|lease| lease.header().is_unique())
     }
 
     /// A buffer again, with these bytes written and the rest of the slot as room behind them.
@@ -204,7 +204,7 @@ impl ArenaBytes {
     /// it.
     pub(crate) fn quarantine(self) {
         if let Some(lease) = self.lease() {
-            lease.note_quarantine();
+            lease.mark_quarantined();
         }
         std::mem::forget(self);
     }

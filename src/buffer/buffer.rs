@@ -207,13 +207,13 @@ impl Buffer {
         if let Some(lease) = self.home.lease()
             && lease.header().has(crate::lease::ZERO)
         {
-            self.note_written(lease, end);
+            self.record_written(lease, end);
         }
     }
 
     #[cold]
-    fn note_written(&self, lease: &Lease, end: usize) {
-        lease.note_written(self.ptr.addr().get() - lease.slot_start().addr().get() + end);
+    fn record_written(&self, lease: &Lease, end: usize) {
+        lease.record_written(self.ptr.addr().get() - lease.slot_start().addr().get() + end);
     }
 
     /// The parts, without dropping anything.

@@ -70,7 +70,7 @@ impl Buffer {
         let (ptr, len, _, home) = self.into_parts();
         match home.into_lease() {
             Ok(lease) => {
-                lease.note_freeze();
+                lease.record_freeze();
                 ArenaBytes::new(ptr, len, SharedStorage::slot(lease))
             }
             Err(_) => unreachable!("checked above"),

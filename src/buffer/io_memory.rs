@@ -112,7 +112,7 @@ impl Borrowed for Buffer {
         let len = (self.capacity() - self.len()).min(len_max);
         if let Some(lease) = self.lease() {
             let before = self.as_ptr().addr() - lease.slot_start().addr().get();
-            lease.note_written(before + self.len() + len);
+            lease.record_written(before + self.len() + len);
         }
         let start = self.as_ptr().cast_mut().wrapping_add(self.len());
         if let Some(start) = NonNull::new(start) {

@@ -10,9 +10,9 @@ mod freeze;
 mod headroom;
 #[cfg(not(uring_arena_loom))]
 mod io_memory;
-mod put;
 mod spill;
 mod storage;
+mod write;
 
 pub use arena_bytes::ArenaBytes;
 pub use buffer::Buffer;

@@ -94,11 +94,11 @@ impl Buffer {
 fn tell_of_spill(core: &crate::lease::Core, slot_bytes: usize, needed_bytes: usize) {
     let now_ms = crate::sync::process_clock_ms();
     // Relaxed: it only limits how often we tell.
-    let told_ms = core.counters.spill_told_ms.load(Ordering::Relaxed);
+    let told_ms = core.counters.spill_warned_ms.load(Ordering::Relaxed);
     if told_ms != 0 && now_ms < told_ms + TELL_EVERY_MS {
         return;
     }
-    let ours = core.counters.spill_told_ms.compare_exchange(
+    let ours = core.counters.spill_warned_ms.compare_exchange(
         told_ms,
         now_ms,
         Ordering::Relaxed,

@@ -108,8 +108,8 @@ impl SharedStorage {
 
     /// One more owner of a slot that `lease`'s owner shares.
     #[inline]
-    pub(super) fn share_of(lease: &Lease) -> SharedStorage {
-        lease.header().add_share();
+    pub(super) fn clone_ref(lease: &Lease) -> SharedStorage {
+        lease.header().inc_ref();
         // SAFETY: a copy of the pointer, as one more owner: counted just now. Only the last owner
         // drops it.
         let copy = unsafe { std::ptr::read(lease) };
@@ -145,13 +145,13 @@ impl SharedStorage {
 
     /// The lease by value if this is its only owner.
     pub(super) fn into_sole_lease(self) -> Result<Lease, SharedStorage> {
-        if !self.lease().is_some_and(|lease| lease.header().is_sole()) {
+        if !self.lease().is_some_and(|lease| lease.header().is_unique()) {
             return Err(self);
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: from `into_raw` (invariant), the only owner, and `this` does not drop it.
         let lease = unsafe { Lease::from_raw(this.0.cast()) };
-        lease.header().note_thaw();
+        lease.header().clear_frozen();
         Ok(lease)
     }
 }
@@ -160,7 +160,7 @@ impl Clone for SharedStorage {
     #[inline]
     fn clone(&self) -> SharedStorage {
         match self.lease() {
-            Some(lease) => lease.header().add_share(),
+            Some(lease) => lease.header().inc_ref(),
             // SAFETY: this value holds a count of the vector (invariant).
             None => unsafe { Arc::increment_strong_count(self.vector()) },
         }
@@ -178,7 +178,7 @@ impl Drop for SharedStorage {
         }
         // SAFETY: from `into_raw` (invariant). Dropped below by the last owner only.
         let lease = ManuallyDrop::new(unsafe { Lease::from_raw(self.0.cast()) });
-        if lease.header().give_up_share() {
+        if lease.header().dec_ref() {
             drop(ManuallyDrop::into_inner(lease));
         }
     }

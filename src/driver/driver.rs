@@ -370,7 +370,7 @@ impl Driver {
         let handle = handle_of(arena);
         let published = sorted(self.rings.owned_slots(handle));
         let addresses = self.transfers.addresses_running();
-        let in_flight = sorted(addresses.filter_map(|address| handle.unit_at(address)));
+        let in_flight = sorted(addresses.filter_map(|address| handle.index_of_address(address)));
         SlotStates::of(handle, |owned| {
             if published.binary_search(&owned.first).is_ok() {
                 return Some(OnRing::Published);
@@ -379,7 +379,7 @@ impl Driver {
             let next = in_flight.partition_point(|&unit| unit < owned.first);
             let is_in_flight = in_flight
                 .get(next)
-                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.units);
+                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.min_blocks);
             is_in_flight.then_some(OnRing::InFlight)
         })
     }

@@ -64,7 +64,7 @@ impl Ring {
         }
         wakeup.poll(submitter)?;
         let arena = self.buffers.arena();
-        let waiting = self.waiting.get_or_insert_with(|| arena.join_queue(0));
+        let waiting = self.waiting.get_or_insert_with(|| WaitForSlot::join(arena, 0));
         let mut context = Context::from_waker(wakeup.waker());
         let granted = Pin::new(waiting).poll(&mut context);
         if let Poll::Ready(lease) = granted {

@@ -1,8 +1,8 @@
-//! The arenas of this process by address.
+//! The arenas of this process, by address.
 //!
-//! `Bytes` hides its owner, so bytes that must be quarantined have only an address to find their
-//! slot by. The table is written when an arena is built or given back, and read for a quarantine:
-//! no claim and no free comes here.
+//! `Bytes` hides its owner: bytes that must be quarantined have only an address to find their slot
+//! by. The table is written when an arena is built or ends, and read for a quarantine. No claim and
+//! no free comes here.
 //!
 //! # Safety
 //!
@@ -17,8 +17,7 @@ use crate::sync::Mutex;
 /// An arena in the table.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
-    /// The address of the first byte of the region.
-    pub(super) start: usize,
+    /// The number of bytes in the region.
     pub(super) len: usize,
     /// The core, as a plain address: the module `core` uses this one.
     pub(super) core: NonNull<u8>,
@@ -31,9 +30,9 @@ unsafe impl Send for Entry {}
 /// exist at one time do not.
 static ARENAS: Mutex<BTreeMap<usize, Entry>> = Mutex::new(BTreeMap::new());
 
-/// Adds an arena that has just been built.
-pub(super) fn insert(entry: Entry) {
-    ARENAS.lock().insert(entry.start, entry);
+/// Adds an arena that was just built, whose region begins at `start`.
+pub(super) fn insert(start: usize, entry: Entry) {
+    ARENAS.lock().insert(start, entry);
 }
 
 /// Removes the arena whose region begins at `start`, before the region is given back.
@@ -41,9 +40,19 @@ pub(super) fn remove(start: usize) {
     ARENAS.lock().remove(&start);
 }
 
-/// Returns the arena that `address` lies in, or `None` if no arena holds it.
-pub(super) fn find(address: usize) -> Option<Entry> {
+/// Calls `f` with the core of the arena whose region begins at `start`.
+///
+/// The core is live during the call: an arena leaves the table, under the same lock, before it is
+/// freed.
+#[cfg(feature = "async-alloc")]
+pub(super) fn with_core<T>(start: usize, f: impl FnOnce(NonNull<u8>) -> Option<T>) -> Option<T> {
+    ARENAS.lock().get(&start).and_then(|entry| f(entry.core))
+}
+
+/// Finds the arena that `address` lies in. Returns its core and the offset of `address` in its
+/// region.
+pub(super) fn find(address: usize) -> Option<(NonNull<u8>, usize)> {
     let arenas = ARENAS.lock();
-    let (_, entry) = arenas.range(..=address).next_back()?;
-    (address - entry.start < entry.len).then_some(*entry)
+    let (start, entry) = arenas.range(..=address).next_back()?;
+    (address - start < entry.len).then_some((entry.core, address - start))
 }

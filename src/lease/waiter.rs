@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: making the lease of a slot that was kept for the place.
+//! Unsafe here: making the lease of a slot that the queue granted, and reaching the header of a
+//! block that it granted to another waiter.
 #![allow(unsafe_code)]
 
 use std::pin::Pin;
@@ -10,47 +11,44 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
+use super::core::Core;
 use super::handle::Handle;
 use super::lease::Lease;
-use super::ledger::{Seat, Turn};
 use crate::sync::Arc;
+use crate::wait::WaiterId;
 
 /// A wait for a slot, or a block, in the queue of an arena: a future that gives the lease.
 ///
-/// A caller joins the queue ([`Handle::join_queue`]), looks for a free slot once more, and polls
-/// only if there was none. Nobody overtakes a wait that was polled. Dropping the future leaves the
-/// queue; a slot that was granted to it goes to the next waiter.
+/// A caller joins the queue, looks for free memory once more, and polls only if there was none.
+/// Nobody overtakes a wait that was polled. Dropping the future leaves the queue; a slot that was
+/// granted to it goes to the next waiter.
 #[must_use = "a wait that is dropped leaves the queue"]
 pub(crate) struct WaitForSlot {
     handle: Handle,
-    /// `None` once it was served.
-    seat: Option<Seat>,
+    /// The waiter's identity; `None` once it was served.
+    id: Option<WaiterId>,
 }
 
 impl WaitForSlot {
-    pub(super) fn new(handle: Handle, seat: Seat) -> WaitForSlot {
-        WaitForSlot { handle, seat: Some(seat) }
+    /// Joins the queue behind all waiters for a block of `order`; slots are of order 0.
+    pub(crate) fn join(handle: &Handle, order: u32) -> WaitForSlot {
+        let id = handle.waiters.join(&handle.allocator, order);
+        WaitForSlot { handle: handle.clone(), id: Some(id) }
     }
 
-    /// Takes the slot that was kept for this place, or has `waker` woken when one is.
+    /// Takes the slot that was granted to this wait, or has `waker` called when one is.
     fn poll_slot(&mut self, waker: &Waker) -> Poll<(u32, u32)> {
-        let seat = self.seat.expect("polled again after it was served");
-        let turn = self.handle.waiters.ledger.lock().look(seat, waker);
-        match turn {
-            Turn::Sleeping(replaced) => {
-                // Outside of the lock: the last waker of a task may take the task with it.
-                drop(replaced);
-                Poll::Pending
-            }
-            Turn::Served(slot) => {
-                self.seat = None;
-                Poll::Ready((slot, seat.order))
-            }
-        }
+        let id = self.id.expect("polled again after it was served");
+        self.handle.waiters.poll(id, waker).map(|slot| {
+            self.id = None;
+            (slot, id.order)
+        })
     }
 
-    /// Blocks this thread until the place is served, or `deadline` has passed. `None` for no
+    /// Blocks this thread until a slot was granted, or `deadline` has passed; `None` is no
     /// deadline.
+    ///
+    /// Returns `None` if the deadline has passed.
     #[cfg_attr(uring_arena_loom, allow(dead_code, reason = "loom has no clock"))]
     pub(crate) fn wait(mut self, deadline: Option<Instant>) -> Option<Lease> {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -73,28 +71,43 @@ impl Future for WaitForSlot {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
         self.poll_slot(context.waker()).map(|(slot, order)| {
-            // SAFETY: kept for this place alone, claimed, and without a lease (the ledger's
-            // invariant 2).
-            unsafe { self.handle.kept_lease(slot, order) }
+            // SAFETY: granted to this waiter alone, claimed, and without a lease (invariant 2 of
+            // the queue).
+            unsafe { self.handle.granted_lease(slot, order) }
         })
     }
 }
 
 impl Drop for WaitForSlot {
     fn drop(&mut self) {
-        if let Some(seat) = self.seat {
-            self.handle.leave_queue(seat);
+        let core = self.handle.core;
+        if let Some(id) = self.id {
+            self.handle.waiters.leave(&self.handle.allocator, id, &|first, order| {
+                // SAFETY: the handle keeps the core live, and the queue claimed the block.
+                unsafe { Core::record_order(core, first, order) };
+            });
         }
     }
 }
 
-/// A place whose owner claims by itself: its slot goes to the books when the place is served, and
-/// the owner looks there at once.
+/// A waker of the thread in [`WaitForSlot::wait`]. A wake too many is harmless: the thread polls
+/// again.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A wait whose owner claims by itself: the slot becomes free when it is granted, and the owner
+/// looks for it at once.
 pub(crate) struct Bell(WaitForSlot);
 
-impl Bell {
-    pub(super) fn new(place: WaitForSlot) -> Bell {
-        Bell(place)
+impl Handle {
+    /// Joins the queue behind all waiters.
+    pub(crate) fn listen(&self) -> Bell {
+        Bell(WaitForSlot::join(self, 0))
     }
 }
 
@@ -102,18 +115,9 @@ impl Future for Bell {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0
-            .poll_slot(context.waker())
-            .map(|(slot, order)| self.0.handle.free_unheeded(slot, order))
-    }
-}
-
-/// Wakes a thread that waits in [`WaitForSlot::wait`]. A wake too many is harmless: the thread looks at
-/// its place again.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        let polled = self.0.poll_slot(context.waker());
+        polled.map(|(slot, order)| {
+            let _ = self.0.handle.allocator.free_ignoring_waiters(slot, order);
+        })
     }
 }

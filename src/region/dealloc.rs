@@ -1,19 +1,19 @@
-//! How memory that the caller brought is given back.
+//! Ways to give back memory that the caller brought.
 //!
 //! # Safety
 //!
-//! Unsafe here: the `Dealloc` trait that callers implement, and the two ways that we offer.
-//! A region calls `dealloc` exactly once, with the pointer and length it was built from.
+//! Unsafe here: the trait `Dealloc`, which callers implement, and two implementations. A region
+//! calls `dealloc` exactly once, with the pointer and length that it was built from.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
 
-/// Gives back memory that [`from_raw`](crate::FixedArena::from_raw) was built over.
+/// A way to give back the memory that [`from_raw`](crate::FixedArena::from_raw) was built over.
 ///
 /// ```
 /// use uring_arena::Dealloc;
 ///
-/// /// Tells that the memory came home, then leaks it.
+/// /// Tells that the memory is free again, then leaks it.
 /// struct Tell(std::sync::mpsc::Sender<usize>);
 ///
 /// // SAFETY: leaking memory is always sound.
@@ -38,16 +38,21 @@ pub unsafe trait Dealloc: Send + Sync + 'static {
     unsafe fn dealloc(self, ptr: *mut u8, len: usize);
 }
 
-/// Gives memory back to the global allocator.
+/// A [`Dealloc`] that gives memory back to the global allocator.
 ///
 /// ```
 /// use std::alloc::Layout;
-/// use uring_arena::HeapDealloc;
+/// use uring_arena::{FixedArena, HeapDealloc, SlotSpec};
 ///
 /// let layout = Layout::from_size_align(65536, 4096)?;
+/// // SAFETY: the layout is not of size zero.
+/// let memory = unsafe { std::alloc::alloc(layout) };
+/// let spec = SlotSpec::Count(16.try_into()?);
 /// let dealloc = HeapDealloc::new(layout);
-/// # let _ = dealloc;
-/// # Ok::<(), std::alloc::LayoutError>(())
+/// // SAFETY: freshly allocated with this layout, and used by nothing else.
+/// let arena = unsafe { FixedArena::from_raw(memory, layout.size(), spec, dealloc) }.build()?;
+/// assert_eq!(arena.slot_capacity(), 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct HeapDealloc {
@@ -55,33 +60,39 @@ pub struct HeapDealloc {
 }
 
 impl HeapDealloc {
-    /// For memory that [`std::alloc::alloc`] gave for this layout.
+    /// Makes the `Dealloc` of memory that [`std::alloc::alloc`] gave for `layout`.
+    ///
+    /// The example of [`HeapDealloc`] shows it.
     pub fn new(layout: Layout) -> HeapDealloc {
         HeapDealloc { layout }
     }
 }
 
 // SAFETY: the caller of `from_raw` vouched that the memory came from the global allocator with this
-// layout, which may be given back on any thread.
+// layout; such memory may be given back on any thread.
 unsafe impl Dealloc for HeapDealloc {
     unsafe fn dealloc(self, ptr: *mut u8, _len: usize) {
-        // SAFETY: `ptr` came from the global allocator with this layout and this is the only call.
+        // SAFETY: `ptr` came from the global allocator with this layout, and this is the only call.
         unsafe { std::alloc::dealloc(ptr, self.layout) }
     }
 }
 
-/// Leaves the memory alone: it is static, or somebody else gives it back.
+/// A [`Dealloc`] that leaves the memory alone: for static memory, or memory with another owner.
 ///
 /// ```
-/// use uring_arena::{Dealloc, NoDealloc};
+/// use uring_arena::{FixedArena, NoDealloc, SlotSpec};
 ///
-/// fn keeps(_: impl Dealloc) {}
-/// keeps(NoDealloc);
+/// static mut MEMORY: [u8; 4096] = [0; 4096];
+/// let spec = SlotSpec::Count(4.try_into()?);
+/// // SAFETY: nothing else uses the static.
+/// let arena = unsafe { FixedArena::from_raw((&raw mut MEMORY).cast(), 4096, spec, NoDealloc) };
+/// assert_eq!(arena.build()?.slot_capacity(), 1024);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct NoDealloc;
 
-// SAFETY: does nothing.
+// SAFETY: it does nothing.
 unsafe impl Dealloc for NoDealloc {
     unsafe fn dealloc(self, _ptr: *mut u8, _len: usize) {}
 }

@@ -1,48 +1,48 @@
-//! The books of a fixed arena: which of N slots are claimed.
+//! The allocator of a fixed arena: one bit for each of N equal slots.
 
 use crossbeam_utils::CachePadded;
 
-use super::word::{self, FreeStep, SLOTS_PER_WORD, Word};
+use super::word::{self, FreeOutcome, SLOTS_PER_WORD, SlotFree, SlotWord};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 
-/// Slots that one map can book: their numbers fit in 31 bits.
+/// The largest number of slots in one bitmap: slot numbers fit in 31 bits.
 pub(crate) const SLOTS_MAX: usize = 1 << 31;
 
-/// Threads with a preferred word of their own; further threads share.
+/// The number of threads that have a preferred word of their own; further threads share.
 const HINTS: usize = 16;
 
-/// Below this many words each one gets two cache lines of its own (one, and the one that the
-/// prefetcher pairs with it); above it they stand side by side, so that a search stays short.
+/// The largest number of words that are spread out: two cache lines each, its own and the one that
+/// the prefetcher pairs with it. Above it the words stand side by side, so that a search is short.
 const SPREAD_WORDS_MAX: usize = 1024;
 
-/// log2 of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
+/// The logarithm of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
 const SPREAD_SHIFT: u32 = 4;
 
-/// Which slots of an arena are claimed.
-///
-/// Invariants: a bit is set exactly while its slot has an owner, or for ever when the slot does not
-/// exist; `words.len() == word_count << shift`.
+/// A set of N slots that records which of them are claimed.
+// Invariants:
+// 1. A bit is set exactly while its slot has an owner, or for ever if the slot does not exist.
+// 2. `words.len() == word_count << shift`.
 pub(crate) struct SlotBitmap {
     words: Box<[AtomicU64]>,
     shift: u32,
     word_count: usize,
     slot_count: usize,
-    /// The word that each thread found a free slot in last. Read by its threads only, so that the
-    /// line stays in their cache; written only when it changes.
+    /// The word in which each thread found a free slot last. Only the threads of a hint read it, so
+    /// that its line stays in their cache; it is written only when it changes.
     hints: [CachePadded<AtomicU32>; HINTS],
 }
 
 impl SlotBitmap {
-    /// Allocator for `slot_count` free slots. `None` if there is no memory for them.
+    /// Makes a bitmap of `slot_count` free slots. Returns `None` if there is no memory for it.
     pub(crate) fn new(slot_count: usize) -> Option<SlotBitmap> {
         assert!(slot_count > 0 && slot_count <= SLOTS_MAX);
         let word_count = slot_count.div_ceil(SLOTS_PER_WORD);
         let shift = if word_count <= SPREAD_WORDS_MAX { SPREAD_SHIFT } else { 0 };
         let mut words = Vec::new();
         words.try_reserve_exact(word_count << shift).ok()?;
-        for place in 0..word_count << shift {
-            let slots = slots_in_word(slot_count, place >> shift);
-            words.push(AtomicU64::new(Word::with_slots(slots).0));
+        for position in 0..word_count << shift {
+            let slots = slots_in_word(slot_count, position >> shift);
+            words.push(AtomicU64::new(SlotWord::with_slots(slots).0));
         }
         let hints = std::array::from_fn(|hint| {
             CachePadded::new(AtomicU32::new(first_word(hint, word_count)))
@@ -50,100 +50,110 @@ impl SlotBitmap {
         Some(SlotBitmap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
     }
 
-    /// Slots that the map books, claimed or not.
+    /// Returns the number of slots, claimed or free.
     pub(crate) fn slot_count(&self) -> usize {
         self.slot_count
     }
 
-    /// Words that must drain before a closed map is done with.
+    /// Returns the number of words that must drain before a closed bitmap may be dropped.
     pub(crate) fn word_count(&self) -> usize {
         self.word_count
     }
 
     #[inline]
-    fn word(&self, at: usize) -> &AtomicU64 {
-        &self.words[at << self.shift]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.words[index << self.shift]
     }
 
-    /// The word of a slot, and what frees the slot in it: all that freeing touches.
-    pub(crate) fn place_of(&self, slot: u32) -> (&AtomicU64, FreeStep) {
-        let at = slot as usize / SLOTS_PER_WORD;
-        (self.word(at), FreeStep::of(slot % SLOTS_PER_WORD as u32))
+    /// Returns the word of a slot and the change that frees the slot in it.
+    pub(crate) fn prepare_free(&self, slot: u32) -> (&AtomicU64, SlotFree) {
+        let index = slot as usize / SLOTS_PER_WORD;
+        (self.word(index), SlotFree::new(slot % SLOTS_PER_WORD as u32))
     }
 
-    /// Claims a slot. `None` only if there was an instant during the call at which none was free.
+    /// Frees a slot, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    pub(super) fn free_ignoring_waiters(&self, slot: u32) -> FreeOutcome {
+        let (word, free) = self.prepare_free(slot);
+        free.free_ignoring_waiters(word)
+    }
+
+    /// Claims a slot.
+    ///
+    /// Returns `None` only if there was an instant during the call at which no slot was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim(&self) -> Option<u32> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: a hint may be stale, it only chooses where the search begins.
-        let at = hint.load(Ordering::Relaxed) as usize;
-        let word = self.word(at);
-        let seen = Word(word.load(Ordering::Relaxed));
+        let index = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(index);
+        let seen = SlotWord(word.load(Ordering::Relaxed));
         if let Some(bit) = seen.lowest_free()
-            && word::exchange(word, seen, seen.claiming(1 << bit)).is_ok()
+            && word::exchange(word, seen, seen.with_claimed(1 << bit)).is_ok()
         {
-            return Some(slot_number(at, bit));
+            return Some(slot_number(index, bit));
         }
-        self.search(hint, at, 1).map(|(at, mask)| slot_number(at, mask.trailing_zeros()))
+        self.search(hint, index, 1).map(|(index, mask)| slot_number(index, mask.trailing_zeros()))
     }
 
-    /// Claims up to `wanted` slots of one word: its first slot, and which of the 32 from there.
-    /// `None` as for [`claim`](Self::claim).
+    /// Claims up to `wanted` slots of one word.
+    ///
+    /// Returns the first slot of the word and a mask of the claimed ones from there. Returns `None`
+    /// as [`claim`](Self::claim) does.
     pub(crate) fn claim_many(&self, wanted: usize) -> Option<(u32, u32)> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: as in `claim`.
-        let at = hint.load(Ordering::Relaxed) as usize;
-        let word = self.word(at);
-        let seen = Word(word.load(Ordering::Relaxed));
+        let index = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(index);
+        let seen = SlotWord(word.load(Ordering::Relaxed));
         let mask = seen.lowest_free_many(wanted);
-        if mask != 0 && word::exchange(word, seen, seen.claiming(mask)).is_ok() {
-            return Some((slot_number(at, 0), mask));
+        if mask != 0 && word::exchange(word, seen, seen.with_claimed(mask)).is_ok() {
+            return Some((slot_number(index, 0), mask));
         }
-        self.search(hint, at, wanted).map(|(at, mask)| (slot_number(at, 0), mask))
+        self.search(hint, index, wanted).map(|(index, mask)| (slot_number(index, 0), mask))
     }
 
-    /// Looks at all words from `start` on; claims up to `wanted` slots of the first that has any.
+    /// Claims up to `wanted` slots of the first word from `start` on that has any.
     ///
-    /// One pass over full words proves nothing: a slot behind us may be freed while the last one
-    /// before us is claimed. Two passes that find every word full and the same number of frees in
-    /// all of them do: every word was full from its first look to its second, so all were full
-    /// when the first pass ended. Looks are Acquire, and claims are Release, so that who sees the
-    /// claim that filled a word sees the frees that its thread did before.
+    /// Returns the index of the word and a mask of the slots.
     ///
-    /// Lock-free: a further pass is needed only when another thread has freed a slot.
+    /// One pass over full words proves nothing: a slot behind the search may be freed while the
+    /// last one before it is claimed. Two passes that find every word full and the same number of
+    /// frees are a proof. Every word was full from its first read to its second, so all were full
+    /// when the first pass ended. Reads are Acquire and claims are Release: a search that sees the
+    /// claim which filled a word also sees the earlier frees of that claim's thread.
+    ///
+    /// Lock-free: a further pass is needed only if another thread has freed a slot.
     #[cold]
     fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
+        let mut last = None;
         loop {
-            let frees = match self.claim_from(start, wanted) {
-                Ok((at, mask)) => {
-                    if at != start {
-                        hint.store(at as u32, Ordering::Relaxed);
+            match self.claim_from(start, wanted) {
+                Ok((index, mask)) => {
+                    if index != start {
+                        hint.store(index as u32, Ordering::Relaxed);
                     }
-                    return Some((at, mask));
+                    return Some((index, mask));
                 }
-                Err(frees) => frees,
-            };
-            if self.frees_if_full() == Some(frees) {
-                return None;
+                Err(frees) if last == Some(frees) => return None,
+                Err(frees) => last = Some(frees),
             }
         }
     }
 
-    /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the
-    /// frees seen in all words.
+    /// Claims as [`search`](Self::search) does, in one pass. Returns the frees seen in all words if
+    /// nothing was free.
     fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
         let mut frees = 0;
         let (before, from) = self.words.split_at(start << self.shift);
         for (first, words) in [(start, from), (0, before)] {
-            if let Some((at, mask)) = self.claim_among(words, wanted, &mut frees) {
-                return Ok((first + at, mask));
+            if let Some((index, mask)) = self.claim_among(words, wanted, &mut frees) {
+                return Ok((first + index, mask));
             }
         }
         Err(frees)
     }
 
-    /// The same among some words, one after another: by their number from the first of them. Adds
-    /// the frees seen to `frees`.
+    /// Claims among `words`, whose first has index 0 here, and adds the frees seen to `frees`.
     #[inline]
     fn claim_among(
         &self,
@@ -151,99 +161,78 @@ impl SlotBitmap {
         wanted: usize,
         frees: &mut u64,
     ) -> Option<(usize, u32)> {
-        let mut place = 0;
-        while place < words.len() {
-            let word = &words[place];
-            let mut seen = Word(word.load(Ordering::Acquire));
+        let mut position = 0;
+        while position < words.len() {
+            let word = &words[position];
+            let mut seen = SlotWord(word.load(Ordering::Acquire));
             while !seen.is_full() {
                 let mask = seen.lowest_free_many(wanted);
-                match word::exchange(word, seen, seen.claiming(mask)) {
-                    Ok(()) => return Some((place >> self.shift, mask)),
+                match word::exchange(word, seen, seen.with_claimed(mask)) {
+                    Ok(()) => return Some((position >> self.shift, mask)),
                     Err(now) => seen = now,
                 }
             }
-            *frees = frees.wrapping_add(seen.version());
-            place += 1 << self.shift;
+            *frees = frees.wrapping_add(seen.frees());
+            position += 1 << self.shift;
         }
         None
     }
 
-    /// The frees seen in all words, if each of them was full.
-    fn frees_if_full(&self) -> Option<u64> {
-        let mut frees = 0u64;
-        let mut place = 0;
-        while place < self.words.len() {
-            let seen = Word(self.words[place].load(Ordering::Acquire));
-            if !seen.is_full() {
-                return None;
-            }
-            frees = frees.wrapping_add(seen.version());
-            place += 1 << self.shift;
-        }
-        Some(frees)
-    }
-
-    /// Closes every word; returns how many hold no claim and so are drained already.
+    /// Closes every word. Returns how many hold no claim and so are drained already.
     ///
-    /// For the last handle only: nobody can claim any more, but others may be freeing.
+    /// Only the last handle calls this: nobody can claim any more, but other threads may be
+    /// freeing.
     pub(crate) fn close(&self) -> usize {
         (0..self.word_count)
-            .filter(|&at| word::close(self.word(at), slots_in_word(self.slot_count, at)))
+            .filter(|&index| word::close(self.word(index), slots_in_word(self.slot_count, index)))
             .count()
     }
 
-    /// Claimed slots now, each word at its own instant.
+    /// Counts the claimed slots, each word at an instant of its own.
     pub(crate) fn live(&self) -> usize {
-        (0..self.word_count)
-            .map(|at| {
-                let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
-                let claimed = Word(self.word(at).load(Ordering::Acquire)).claimed();
-                claimed.count_ones() as usize - missing
-            })
-            .sum()
+        (0..self.word_count).map(|index| self.claimed_in(index).count_ones() as usize).sum()
     }
 
     /// Hands each claimed slot to `each`: every word as it was at one instant.
-    pub(crate) fn each_claimed(&self, mut each: impl FnMut(u32)) {
-        for at in 0..self.word_count {
-            let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
-            // Slots that do not exist are the word's highest bits.
-            let exist = u32::MAX >> missing;
-            let mut claimed = Word(self.word(at).load(Ordering::Acquire)).claimed() & exist;
+    pub(crate) fn for_each_claimed(&self, mut each: impl FnMut(u32)) {
+        for index in 0..self.word_count {
+            let mut claimed = self.claimed_in(index);
             while claimed != 0 {
-                each(slot_number(at, claimed.trailing_zeros()));
+                each(slot_number(index, claimed.trailing_zeros()));
                 claimed &= claimed - 1;
             }
         }
     }
 
-    /// Asks every word to tell of its frees.
-    pub(crate) fn set_waiters(&self) {
-        for at in 0..self.word_count {
-            word::set_waiters(self.word(at));
-        }
+    /// Reads which slots of a word are claimed, as a mask.
+    fn claimed_in(&self, index: usize) -> u32 {
+        // Slots that do not exist are the highest bits of the word.
+        let exist = u32::MAX >> (SLOTS_PER_WORD - slots_in_word(self.slot_count, index));
+        SlotWord(self.word(index).load(Ordering::Acquire)).claimed() & exist
     }
 
-    /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters
-    /// again afterwards.
-    pub(crate) fn clear_waiters(&self) {
-        for at in 0..self.word_count {
-            word::clear_waiters(self.word(at));
-        }
+    /// Sets the `WAITERS` flag of every word: later frees offer their slot to the wait queue.
+    pub(crate) fn set_waiters_flags(&self) {
+        (0..self.word_count).for_each(|index| word::set_waiters_flag(self.word(index)));
+    }
+
+    /// Clears the `WAITERS` flag of every word.
+    pub(crate) fn clear_waiters_flags(&self) {
+        (0..self.word_count).for_each(|index| word::clear_waiters_flag(self.word(index)));
     }
 }
 
 #[inline]
-fn slot_number(at: usize, bit: u32) -> u32 {
-    (at * SLOTS_PER_WORD) as u32 + bit
+fn slot_number(word_index: usize, bit: u32) -> u32 {
+    (word_index * SLOTS_PER_WORD) as u32 + bit
 }
 
-fn slots_in_word(slot_count: usize, at: usize) -> usize {
-    (slot_count - at * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
+fn slots_in_word(slot_count: usize, word_index: usize) -> usize {
+    (slot_count - word_index * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
 }
 
-/// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few
-/// are far apart.
+/// Returns the word at which the threads of hint number `hint` start: bit-reversed, so that the
+/// first few are far apart.
 fn first_word(hint: usize, word_count: usize) -> u32 {
     let reversed = (hint as u32).reverse_bits() >> (u32::BITS - HINTS.trailing_zeros());
     (reversed as usize * word_count / HINTS) as u32

@@ -279,12 +279,13 @@ fn after_a_build_error_the_caller_still_owns_the_memory() {
         let dealloc = Counting { calls: calls.clone(), layout };
         // SAFETY: nothing is touched, because no build succeeds.
         unsafe { BuddyArena::from_raw(ptr, len, BuddyHint::MinAlloc(bytes(min_block)), dealloc) }
-            .alignment(bytes(alignment))
+            .alignment(alignment)
             .build()
             .unwrap_err()
     };
     let misaligned = memory.wrapping_add(256);
-    assert_eq!(try_build(misaligned, 4096, 4096, 4096), BuildError::InvalidAlignment);
+    let error = BuildError::MisalignedMemory { address: misaligned.addr(), alignment: 4096 };
+    assert_eq!(try_build(misaligned, 4096, 4096, 4096), error);
     assert_eq!(try_build(memory, 4096, 4096, 3), BuildError::InvalidAlignment);
     assert_eq!(try_build(memory, 4096, 256, 4096), BuildError::InvalidGeometry);
     assert_eq!(try_build(memory, 100, 256, 1), BuildError::ZeroUsableSlots);

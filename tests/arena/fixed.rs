@@ -383,7 +383,8 @@ fn dealloc_is_called_once_after_the_last_byte_and_never_on_error() {
     assert_eq!(build(SlotSpec::Count(nz(2000)), 1).unwrap_err(), BuildError::ZeroUsableSlots);
     assert_eq!(build(SlotSpec::Size(nz(2000)), 1).unwrap_err(), BuildError::SlotSizeExceedsBacking);
     assert_eq!(build(SlotSpec::Count(nz(1)), 3).unwrap_err(), BuildError::InvalidAlignment);
-    assert_eq!(build(SlotSpec::Count(nz(1)), 1 << 30).unwrap_err(), BuildError::InvalidAlignment);
+    let misaligned = BuildError::MisalignedMemory { address: start.addr(), alignment: 1 << 30 };
+    assert_eq!(build(SlotSpec::Count(nz(1)), 1 << 30).unwrap_err(), misaligned);
     // SAFETY: a null pointer is refused.
     let null = unsafe {
         FixedArena::from_raw(

@@ -365,6 +365,26 @@ fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
 }
 
 #[test]
+fn the_ring_is_not_borrowed_by_the_result_of_a_completion() {
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let (mut sender, _receiver, fd) = pair();
+    sender.write_all(b"hello").unwrap();
+    bench.push(&bench.ring.receive_once(Fd(fd)));
+    let completion = bench.next();
+    // SAFETY: a completion of a receive of this ring, handed in once.
+    let ready = match unsafe { bench.ring.complete::<ArenaBytes>(&completion) }.next() {
+        Some(bytes) => {
+            assert_eq!(bytes, &b"hello"[..]);
+            bench.ring.refill()
+        }
+        None => 0,
+    };
+    assert_eq!(ready, 1, "the other slot is the message's");
+    assert_eq!(bench.ring.refill(), 2);
+    bench.end();
+}
+
+#[test]
 fn what_is_not_taken_out_of_a_completion_is_not_lost() {
     let Some(mut bench) = Bench::new(4, 64, BufferRing::options().bundles(true)) else { return };
     let (mut sender, _receiver, fd) = pair();

@@ -1,4 +1,4 @@
-//! The ladder on the real kernel: what is registered, where, and what is said when it cannot be.
+//! Registration and its fallback on the real kernel: modes, entries, and the text of each refusal.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
@@ -53,7 +53,7 @@ fn the_kernel_shows_one_entry_per_slot() {
 }
 
 #[test]
-fn the_region_rung_is_one_entry_for_many_slots() {
+fn the_region_mode_is_one_entry_for_many_slots() {
     let Some(ring) = ring("region mode") else { return };
     let arena = arena(1000, 4096);
     let registered = register(&ring, &arena, RegistrationMode::Regions);
@@ -92,6 +92,37 @@ fn a_full_table_of_slots_is_registered() {
     let registered = register(&ring, &arena, RegistrationMode::Slots);
     assert_eq!(table_len(&ring), 16_384);
     registered.unregister(&ring).unwrap();
+}
+
+#[test]
+fn whatever_derefs_to_an_arena_is_registered() {
+    let Some(first) = ring("deref") else { return };
+    let shared = std::sync::Arc::new(arena(4, 4096));
+    let registered = try_register(&first, &shared, RegistrationPolicy::Best.into()).unwrap();
+    assert_eq!(registered.entries(), Some((0, 4)));
+    #[cfg(feature = "async-alloc")]
+    {
+        let waiting = FixedArena::with_slot_capacity(nz(4), nz(4096)).build_async().unwrap();
+        let second = ring("deref").unwrap();
+        let registered = try_register(&second, &waiting, RegistrationMode::Slots.into()).unwrap();
+        assert_eq!(registered.entries(), Some((0, 4)));
+    }
+}
+
+/// An error that `main` returns is printed by `Debug`: that is the text with the remedy.
+#[test]
+fn the_debug_form_of_an_error_is_its_text() {
+    let errors = [
+        RegisterError::NoSlots,
+        RegisterError::TableFull { needed: 1024, free: 512, what: "slots" },
+        RegisterError::TableTooShort { needed: 8, offset: 1 },
+        RegisterError::MemoryRefused { entry: 5 },
+    ];
+    for error in errors {
+        let text = format!("{error:?}");
+        assert_eq!(text, error.to_string());
+        assert!(text.contains(": ") && !text.contains("  "), "{text}");
+    }
 }
 
 #[test]
@@ -242,7 +273,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
 }
 
 #[test]
-fn mistakes_are_errors_not_lower_rungs() {
+fn mistakes_are_errors_not_lower_modes() {
     let Some(ring) = ring("mistakes") else { return };
     let arena = arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
@@ -318,7 +349,7 @@ fn rings_share_one_registration_by_cloning() {
 }
 
 #[test]
-fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
+fn a_clone_of_another_arena_is_refused_and_the_next_mode_taken() {
     let Some(ring) = ring("clone of another") else { return };
     let (ours, other) = (arena(4, 4096), arena(4, 4096));
     let on_other = register(&ring, &other, RegistrationMode::Slots);

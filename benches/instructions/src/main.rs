@@ -1,14 +1,14 @@
-//! How many instructions does each core path take?
+//! The core paths, for callgrind to count their instructions.
 //!
-//! Run by `scripts/instructions` under callgrind, which writes one dump for each call of a function
-//! whose name begins with `path_`. Each is called twice, warm the second time: the script reads the
-//! second dump.
+//! `scripts/instructions` runs this program. callgrind writes one dump for each call of a function
+//! whose name begins with `path_`. Each function is called twice, warm the second time: the script
+//! reads the second dump.
 
 mod paths;
 
 use std::hint::black_box;
 
-/// Times that one call goes through its path.
+/// The number of times that one call goes through its path.
 pub const TIMES: usize = 1000;
 
 fn main() {

@@ -1,5 +1,4 @@
-//! The paths: each in a function of its own that is never inlined, so that callgrind can tell them
-//! apart.
+//! The paths: each in a function of its own that is never inlined, so that callgrind sees it.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -27,14 +26,14 @@ pub fn fixed() -> FixedArena {
         .expect("the arena builds")
 }
 
-/// An arena with no slot left, and its slots.
+/// Makes an arena with no slot left, and its slots.
 pub fn full() -> (FixedArena, Vec<Buffer>) {
     let arena = fixed();
     let held = (0..SLOTS).map(|_| arena.allocate().expect("a free slot")).collect();
     (arena, held)
 }
 
-/// An arena with 24 free slots, scattered.
+/// Makes an arena with 24 free slots, scattered.
 pub fn nearly_full() -> (FixedArena, Vec<Buffer>) {
     let (arena, mut held) = full();
     (0..24).for_each(|index| drop(held.swap_remove(index * 40)));
@@ -131,7 +130,7 @@ pub fn path_locate(arena: &FixedArena) {
     }
 }
 
-/// Counted per slot: 32 at a time, so that `TIMES` slots are taken and given back.
+/// Claims and frees `TIMES` slots, 32 at a time: counted per slot.
 #[inline(never)]
 pub fn path_claim_32_drop_32(arena: &FixedArena) {
     let mut batch = Vec::with_capacity(32);
@@ -141,8 +140,8 @@ pub fn path_claim_32_drop_32(arena: &FixedArena) {
     }
 }
 
-/// Messages of 512 B through the driver, one at a time, from the wait to the dropped `Bytes`. Left
-/// out aloud where io_uring is not to be had.
+/// Receives messages of 512 B through the driver, one at a time, from the wait to the dropped
+/// `Bytes`. Says so if there is no io_uring here.
 pub fn receive() {
     let (mut sender, receiver) = UnixStream::pair().expect("a pair of sockets");
     let arena = fixed();
@@ -162,7 +161,7 @@ pub fn receive() {
     }
 }
 
-/// Counted per call: one message, and the sender's write before it.
+/// Receives one message: counted per call.
 #[inline(never)]
 pub fn path_receive_message(driver: &mut Driver) {
     loop {

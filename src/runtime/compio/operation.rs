@@ -23,7 +23,7 @@ use io_uring::squeue;
 
 use crate::buffer::IoMemory;
 use crate::runtime::session::Session;
-use crate::uring::Operation;
+use crate::uring::{Operation, Progress};
 
 /// `IORING_CQE_F_BUFFER`.
 const F_BUFFER: u32 = 1 << 0;
@@ -88,7 +88,7 @@ impl<M: IoMemory, D> UnderWay<M, D> {
         let operation = self.operation.as_mut().expect("in compio's hands, so not given back");
         let flags = if operation.is_zero_copy() { raw_flags(extra, more) } else { 0 };
         // SAFETY: a completion of this operation, from compio's driver, handed in once.
-        unsafe { operation.note(raw_result(result), flags) };
+        unsafe { operation.record_completion(raw_result(result), flags) };
     }
 
     /// The result and the memory, after compio gave it back. `refusal` is why compio itself ended
@@ -96,8 +96,8 @@ impl<M: IoMemory, D> UnderWay<M, D> {
     fn finish(&mut self, refusal: Option<io::Error>) -> BufResult<usize, M> {
         let operation = self.operation.take().expect("given back once");
         match operation.finish() {
-            Ok(finished) => BufResult(finished.result, finished.memory),
-            Err(operation) => {
+            Progress::Done { result, buffer, .. } => BufResult(result, buffer),
+            Progress::More(operation) => {
                 // compio refused it before the kernel saw it, or ran it where it cannot run.
                 let error = refusal.unwrap_or(io::ErrorKind::Unsupported.into());
                 // SAFETY: its driver ended it without a completion, so the kernel has no entry of

@@ -209,7 +209,7 @@ impl Registered {
     /// The slot that holds `item`. `None` if `item` is of another arena, or has no byte at all.
     fn slot_of<B: IoMemory + AsRef<[u8]>>(&self, item: &B) -> Option<u32> {
         let address = item.as_ref().as_ptr().addr();
-        if item.extent() == 0 { None } else { self.arena.handle().unit_at(address) }
+        if item.extent() == 0 { None } else { self.arena.handle().index_of_address(address) }
     }
 }
 

@@ -1,67 +1,65 @@
-//! One word of the books, packed.
+//! One word of the tree, packed.
 //!
 //! ```text
-//! bit 63 ............ 35   34       33      32      31 ........ 0
-//!     version (29 bits)    WAITERS  CLOSED  SEALED  state
+//! bit 63 ............ 35   34       33      32        31 ........ 0
+//!     version (29 bits)    WAITERS  CLOSED  INACTIVE  state
 //! ```
 //!
-//! At level 0 (a *row*) the state is one bit per unit, set while the unit is claimed. Above it (a
-//! *node*) the state is two bits for each of the 16 words below, so that a run of `TAKEN`
-//! children is again a run of set bits and the same arithmetic serves every level.
+//! | part       | meaning and changes                                                            |
+//! |------------|--------------------------------------------------------------------------------|
+//! | state      | level 0, a *row*: one bit for each smallest block, set while it is claimed     |
+//! |            | above: a [`Child`], two bits, for each of the 16 words below                   |
+//! | `INACTIVE` | the word belongs to its parent; set by a merge, cleared by the first claim     |
+//! | `CLOSED`   | the last handle is gone; never cleared                                         |
+//! | `WAITERS`  | set while somebody waits: a free must visit the wait queue                     |
+//! | version    | grows with every change that is not a claim                                    |
 //!
-//! The version grows with every change that is not a claim. Two equal versions with nothing
-//! free at the first therefore mean: nothing was free between them either.
+//! A run of `Claimed` children is again a run of set bits, so the same arithmetic serves every
+//! level. If a word has the same version in two reads, and the first found nothing free, then
+//! nothing was free in between.
 
-/// The word belongs to its parent: nothing may be claimed in it, and its state is zero.
-const SEALED: u64 = 1 << 32;
-/// The last handle is gone: a free that leaves no claim here counts the word as drained.
+/// A flag: nothing may be claimed in the word, and its state is zero.
+const INACTIVE: u64 = 1 << 32;
+/// A flag: a free that leaves no claim in the word counts the word as drained.
 const CLOSED: u64 = 1 << 33;
-/// Somebody waits for memory: a free must take the road that wakes.
+/// A flag: a free must release its claim to the wait queue.
 const WAITERS: u64 = 1 << 34;
 const VERSION_ONE: u64 = 1 << 35;
 
-/// The low bit of each child's two.
+/// The low bit of each child's two bits.
 const CHILD_LOW: u32 = 0x5555_5555;
 
-/// What a node knows of one of the 16 words below it. The transitions:
+/// The state of one of the 16 words below a node, as the node knows it.
 ///
-/// ```text
-/// Free ──► Taken            a claim of whole children       (no new version)
-/// Taken ─► Free             the free of that block
-/// Free ──► Open             handed down, to be claimed in parts
-/// Open ──► Closing          a larger claim wants it back
-/// Closing ► Open | Free     it turned out to be in use | it was empty and is sealed
-/// ```
+/// | from    | to      | by                                                                    |
+/// |---------|---------|-----------------------------------------------------------------------|
+/// | Free    | Claimed | a claim of whole children (no new version)                            |
+/// | Claimed | Free    | the free of that block                                                |
+/// | Free    | Split   | a split: the child is claimed in parts from here on                   |
+/// | Split   | Merging | a larger claim that wants the child back                              |
+/// | Merging | Split   | the same claim, if the child is in use; or a claim in the child       |
+/// | Merging | Free    | the same claim, if the child is empty and was made inactive           |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Child {
-    /// Belongs to the node and is free as a whole. The child's word is sealed.
+    /// Free as a whole. The child's word is inactive.
     Free = 0b00,
-    /// Handed down: the child's own word says what is claimed in it.
-    Open = 0b01,
-    /// Being taken back.
-    Closing = 0b10,
-    /// Claimed as a whole. The child's word is sealed.
-    Taken = 0b11,
+    /// Claimed in parts: the child's own word records which.
+    Split = 0b01,
+    /// About to be merged.
+    Merging = 0b10,
+    /// Claimed as a whole. The child's word is inactive.
+    Claimed = 0b11,
 }
 
+/// The value of a word, unpacked by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word(u64);
+pub(super) struct TreeWord(pub(super) u64);
 
-impl Word {
-    pub(super) const FREE: Word = Word(0);
-    pub(super) const SEALED: Word = Word(SEALED);
+impl TreeWord {
+    pub(super) const FREE: TreeWord = TreeWord(0);
+    pub(super) const INACTIVE: TreeWord = TreeWord(INACTIVE);
     pub(super) const CLOSED_FLAG: u64 = CLOSED;
     pub(super) const WAITERS_FLAG: u64 = WAITERS;
-
-    #[inline]
-    pub(super) fn from_bits(bits: u64) -> Word {
-        Word(bits)
-    }
-
-    #[inline]
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
 
     #[inline]
     pub(super) fn state(self) -> u32 {
@@ -74,8 +72,8 @@ impl Word {
     }
 
     #[inline]
-    pub(super) fn is_sealed(self) -> bool {
-        self.0 & SEALED != 0
+    pub(super) fn is_inactive(self) -> bool {
+        self.0 & INACTIVE != 0
     }
 
     #[inline]
@@ -88,7 +86,7 @@ impl Word {
         self.0 & WAITERS != 0
     }
 
-    /// The bits that a claim at this level may not touch.
+    /// Returns the bits that a claim at this level may not touch.
     #[inline]
     pub(super) fn occupied(self, level: u32) -> u32 {
         let state = self.state();
@@ -99,7 +97,7 @@ impl Word {
         ((state | (state >> 1)) & CHILD_LOW) * 3
     }
 
-    /// The bits of blocks claimed in this word itself, not below it.
+    /// Returns the bits of the blocks that are claimed in this word itself, not below it.
     #[inline]
     pub(super) fn claimed(self, level: u32) -> u32 {
         let state = self.state();
@@ -110,42 +108,42 @@ impl Word {
     }
 
     #[inline]
-    pub(super) fn with_claim(self, mask: u32) -> Word {
-        Word(self.0 | u64::from(mask))
+    pub(super) fn with_claim(self, mask: u32) -> TreeWord {
+        TreeWord(self.0 | u64::from(mask))
     }
 
     #[inline]
-    pub(super) fn without_claim(self, mask: u32) -> Word {
-        Word((self.0 & !u64::from(mask)).wrapping_add(VERSION_ONE))
+    pub(super) fn without_claim(self, mask: u32) -> TreeWord {
+        TreeWord((self.0 & !u64::from(mask)).wrapping_add(VERSION_ONE))
     }
 
-    pub(super) fn sealed(self) -> Word {
-        Word(((self.0 & !u64::from(u32::MAX)) | SEALED).wrapping_add(VERSION_ONE))
+    pub(super) fn deactivated(self) -> TreeWord {
+        TreeWord(((self.0 & !u64::from(u32::MAX)) | INACTIVE).wrapping_add(VERSION_ONE))
     }
 
-    pub(super) fn unsealed(self, claim: u32) -> Word {
-        Word(((self.0 & !SEALED) | u64::from(claim)).wrapping_add(VERSION_ONE))
+    pub(super) fn activated(self, claim: u32) -> TreeWord {
+        TreeWord(((self.0 & !INACTIVE) | u64::from(claim)).wrapping_add(VERSION_ONE))
     }
 
     pub(super) fn child(self, child: u32) -> Child {
         match (self.state() >> (2 * child)) & 0b11 {
             0b00 => Child::Free,
-            0b01 => Child::Open,
-            0b10 => Child::Closing,
-            _ => Child::Taken,
+            0b01 => Child::Split,
+            0b10 => Child::Merging,
+            _ => Child::Claimed,
         }
     }
 
-    pub(super) fn with_child(self, child: u32, to: Child) -> Word {
+    pub(super) fn with_child(self, child: u32, to: Child) -> TreeWord {
         let shift = 2 * child;
         let cleared = self.0 & !(0b11 << shift);
-        Word((cleared | ((to as u64) << shift)).wrapping_add(VERSION_ONE))
+        TreeWord((cleared | ((to as u64) << shift)).wrapping_add(VERSION_ONE))
     }
 
-    /// The children that are handed down, bit `c` for child `c`.
-    pub(super) fn handed_down(self) -> u32 {
+    /// Returns the children that are split or merging, bit `c` for child `c`.
+    pub(super) fn split_children(self) -> u32 {
         let state = self.state();
-        // Open and Closing are the two values whose bits differ.
+        // Split and Merging are the two values whose bits differ.
         pack_pairs((state ^ (state >> 1)) & CHILD_LOW)
     }
 }
@@ -164,28 +162,28 @@ mod tests {
 
     #[test]
     fn each_child_has_its_own_two_bits_and_every_move_a_new_version() {
-        let mut word = Word::FREE;
-        for (child, to) in [(0, Child::Open), (5, Child::Closing), (15, Child::Open)] {
+        let mut word = TreeWord::FREE;
+        for (child, to) in [(0, Child::Split), (5, Child::Merging), (15, Child::Split)] {
             let before = word.version();
             word = word.with_child(child, to);
             assert_eq!(word.child(child), to);
             assert_eq!(word.version(), before + 1);
         }
         word = word.with_claim(0b11 << 6);
-        assert_eq!(word.child(3), Child::Taken);
-        assert_eq!(word.handed_down(), 0b1000_0000_0010_0001);
+        assert_eq!(word.child(3), Child::Claimed);
+        assert_eq!(word.split_children(), 0b1000_0000_0010_0001);
         assert_eq!(word.occupied(1), 0b11 | 0b11 << 6 | 0b11 << 10 | 0b11 << 30);
         assert_eq!(word.claimed(1), 0b11 << 6);
     }
 
     #[test]
     fn the_version_wraps_into_nothing_and_flags_stay() {
-        let mut word = Word::from_bits(!SEALED);
+        let mut word = TreeWord(!INACTIVE);
         word = word.without_claim(1);
         assert_eq!(word.version(), 0);
-        assert!(word.is_closed() && word.has_waiters() && !word.is_sealed());
-        let word = word.sealed();
-        assert!(word.is_sealed() && word.has_waiters() && word.state() == 0);
-        assert_eq!(word.unsealed(6).state(), 6);
+        assert!(word.is_closed() && word.has_waiters() && !word.is_inactive());
+        let word = word.deactivated();
+        assert!(word.is_inactive() && word.has_waiters() && word.state() == 0);
+        assert_eq!(word.activated(6).state(), 6);
     }
 }

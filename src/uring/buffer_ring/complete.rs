@@ -22,8 +22,8 @@ pub(crate) struct Remaining {
     /// The position of the next slot.
     position: u32,
     bytes: u32,
-    /// Whether the last slot stays in the ring, because the kernel goes on behind these bytes
-    /// (incremental consumption, `F_BUF_MORE`).
+    /// True if the last slot stays in the ring: the kernel goes on behind these bytes (incremental
+    /// consumption, `F_BUF_MORE`).
     buf_more: bool,
 }
 
@@ -41,7 +41,7 @@ struct Part {
     position: u32,
     start: NonNull<u8>,
     len: u32,
-    /// Whether the kernel goes on behind these bytes in the same slot.
+    /// True if the kernel goes on behind these bytes in the same slot.
     buf_more: bool,
 }
 
@@ -106,8 +106,8 @@ impl BufferRing {
         Received::new(first, rest, status)
     }
 
-    /// Takes the bytes of a completion out on the fast path: they lie in the slot that was posted
-    /// first, and nothing is to be copied.
+    /// Takes the bytes of a completion out on the fast path: the bytes lie in the slot that was
+    /// posted first, and are not copied.
     ///
     /// Returns `None`, and does nothing, in every other case: then
     /// [`begin_completion`](Self::begin_completion) handles the completion.
@@ -126,7 +126,7 @@ impl BufferRing {
         debug_assert!(!lease.header().has(ZERO), "written bytes are not noted here");
         self.metrics.received += 1;
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
-        // slot: the slot is not shared, and the bytes fit.
+        // slot. The slot is not shared, and the bytes fit.
         Some(B::in_slot(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
@@ -173,7 +173,7 @@ impl BufferRing {
         }
         if let Some(lease) = self.posted.take(position) {
             // A receive that failed on the way may have written any of it.
-            lease.note_written(self.slot_bytes as usize);
+            lease.record_written(self.slot_bytes as usize);
             self.recycle(lease);
         }
     }
@@ -225,7 +225,7 @@ impl BufferRing {
         remaining.bytes -= len;
         remaining.position = position.wrapping_add(1);
         let end = used as usize + len as usize;
-        lease.note_written(end);
+        lease.record_written(end);
         // SAFETY: `used + len` is at most the slot.
         let start = unsafe { start.add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.
@@ -239,9 +239,9 @@ impl BufferRing {
         if buf_more {
             let (lease, ..) = self.posted.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`F_BUF_MORE`).
-            // The ring gives its share up by `give_up_share`, or hands it on as one owner of
+            // The ring gives its share up by `dec_ref`, or hands it on as one owner of
             // several.
-            let bytes = unsafe { ArenaBytes::share_of(lease, start, len as usize) };
+            let bytes = unsafe { ArenaBytes::clone_ref(lease, start, len as usize) };
             self.posted.add_used(position, len);
             Some(bytes)
         } else {

@@ -10,8 +10,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use crate::error::BuildError;
-use crate::region::{Backing, PageSize, Region, Request};
+use crate::region::{Backing, BuildError, PageSize, Region, RegionOptions};
 use crate::sync::{AtomicU16, Ordering};
 
 /// One entry in the kernel's layout (`struct io_uring_buf`).
@@ -44,12 +43,12 @@ impl RingEntries {
     /// Maps an array of `count` entries, a power of two.
     pub(super) fn new(count: u16) -> Result<RingEntries, BuildError> {
         assert!(count.is_power_of_two());
-        let request = Request {
+        let request = RegionOptions {
             backing: Backing::Anonymous,
             page_size: PageSize::Unknown,
             // A child process that inherits the ring's descriptor must not see its entries.
             keep_from_children: true,
-            ..Request::default()
+            ..RegionOptions::default()
         };
         let region = Region::new(usize::from(count) * size_of::<RingEntry>(), ALIGNMENT, &request)?;
         Ok(RingEntries { region: ManuallyDrop::new(region), mask: u32::from(count) - 1 })

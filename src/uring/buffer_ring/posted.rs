@@ -2,7 +2,7 @@
 //!
 //! A completion names the buffer that the kernel filled by an id alone, and the kernel walks on in
 //! ring order when it fills several. Ids come back in any order, so the ring's owner keeps this
-//! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here, because its
+//! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here. Its
 //! position went to the next slot that was published.
 
 use std::ptr::NonNull;
@@ -41,7 +41,7 @@ impl PostedQueue {
     pub(super) fn new(count: u32) -> PostedQueue {
         assert!(count.is_power_of_two());
         let slots = (0..count)
-            .map(|_| PostedSlot { lease: None, start: SlotPtr::NOWHERE, used: 0, id: 0 })
+            .map(|_| PostedSlot { lease: None, start: SlotPtr::DANGLING, used: 0, id: 0 })
             .collect();
         PostedQueue { slots, head: 0, tail: 0, holes: 0 }
     }
@@ -110,7 +110,7 @@ impl PostedQueue {
             return None;
         }
         let lease = slot.lease.take()?;
-        let start = slot.start.first_byte();
+        let start = slot.start.get();
         self.advance_head();
         Some((lease, start))
     }
@@ -160,7 +160,7 @@ impl PostedQueue {
             return None;
         }
         let slot = self.at(position);
-        Some((slot.lease.as_ref()?, slot.start.first_byte(), slot.used))
+        Some((slot.lease.as_ref()?, slot.start.get(), slot.used))
     }
 
     /// Adds to the used bytes of the slot at `position`.

@@ -1,0 +1,244 @@
+//! The parts that both builders share: options, setters, and memory of the caller.
+//!
+//! # Safety
+//!
+//! Unsafe here: taking over memory that the caller of `from_raw` lends.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use crate::lease::{CoreOptions, Handle};
+use crate::region::{BuildError, Dealloc, Region, RegionOptions};
+use crate::slots::Allocator;
+use crate::wait::OnFree;
+
+/// The contents of a slot or block that a new owner finds.
+///
+/// ```
+/// use uring_arena::{FixedArena, InitPolicy};
+///
+/// let arena = FixedArena::with_sizes(4, 64).init_policy(InitPolicy::Zero).build()?;
+/// # drop(arena);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InitPolicy {
+    /// Bytes of an earlier owner, or of nobody. No safe call shows them: reading is limited to the
+    /// bytes that were written.
+    #[default]
+    Uninit,
+    /// Zeros. The bytes that an owner may have written are scrubbed when the slot is freed, and the
+    /// optimiser cannot leave that out. Memory of the caller is zeroed before its first use.
+    Zero,
+}
+
+/// The options of both builders.
+#[derive(Default)]
+pub(super) struct BuilderOptions {
+    pub(super) zero: bool,
+    pub(super) spill: bool,
+    pub(super) region: RegionOptions,
+    /// A callback for every free, for a wake policy of the user's.
+    pub(super) on_free: Option<OnFree>,
+}
+
+impl BuilderOptions {
+    /// Builds an arena whose memory comes from `region`.
+    pub(super) fn build(
+        self,
+        allocator: Allocator,
+        slot_bytes: usize,
+        region: impl FnOnce(&RegionOptions) -> Result<Region, BuildError>,
+    ) -> Result<Handle, BuildError> {
+        let BuilderOptions { zero, spill, region: options, on_free } = self;
+        let core = CoreOptions { allocator, slot_bytes, zero, spill, on_free };
+        Handle::new(core, || region(&options))
+    }
+}
+
+impl fmt::Debug for BuilderOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuilderOptions")
+            .field("zero", &self.zero)
+            .field("spill", &self.spill)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Memory of the caller, which an arena takes over when it is built.
+///
+/// A value that is dropped before leaves the memory with the caller.
+pub(super) struct CallerMemory {
+    start: *mut u8,
+    pub(super) len: usize,
+    /// Makes the region, given its start, its usable length and `len`.
+    take: TakeOver,
+}
+
+type TakeOver = Box<dyn FnOnce(NonNull<u8>, usize, usize) -> Region + Send + Sync>;
+
+impl CallerMemory {
+    /// Notes the memory and the way to give it back.
+    ///
+    /// # Safety
+    ///
+    /// As for [`FixedArena::from_raw`](crate::FixedArena::from_raw).
+    pub(super) unsafe fn new(start: *mut u8, len: usize, dealloc: impl Dealloc) -> CallerMemory {
+        let take = Box::new(move |start, usable, len| {
+            // SAFETY: the caller of `from_raw` lends this memory until `dealloc` is called.
+            unsafe { Region::from_caller(start, usable, len, dealloc) }
+        });
+        CallerMemory { start, len, take }
+    }
+
+    /// Returns an error if the memory is null, or does not start on a multiple of `alignment`, a
+    /// power of two.
+    pub(super) fn check(&self, alignment: usize) -> Result<(), BuildError> {
+        let address = self.start.addr();
+        if self.start.is_null() {
+            Err(BuildError::NullPointer)
+        } else if !address.is_multiple_of(alignment) {
+            Err(BuildError::MisalignedMemory { address, alignment })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes the memory over, to use its first `usable` bytes.
+    pub(super) fn into_region(self, usable: usize) -> Result<Region, BuildError> {
+        let start = NonNull::new(self.start).ok_or(BuildError::NullPointer)?;
+        Ok((self.take)(start, usable, self.len))
+    }
+}
+
+// SAFETY: the memory may be used and given back on any thread (`from_raw`'s contract); the pointer
+// is only carried here.
+unsafe impl Send for CallerMemory {}
+// SAFETY: a shared reference gives nothing but the address.
+unsafe impl Sync for CallerMemory {}
+
+impl fmt::Debug for CallerMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerMemory")
+            .field("start", &self.start)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Implements the setters of a builder whose field `options` is a `BuilderOptions`.
+///
+/// `$block` is the arena's word for a piece of its memory. For the examples: `$begin` begins a
+/// builder of 4 × 4096 bytes, and `$claim` claims a buffer of `arena`.
+macro_rules! shared_setters {
+    ($builder:ident, $block:literal, $begin:literal, $claim:literal) => {
+        impl $builder {
+            #[doc = concat!("Lets a buffer that outgrows its ", $block, " move to the heap instead of panicking.")]
+            ///
+            #[doc = concat!("The ", $block, " is free from that moment on.")]
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            /// use bytes::BufMut;
+            ///
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// let arena = builder.auto_spill().build()?;
+            #[doc = concat!("let mut buffer = ", $claim, ";")]
+            /// buffer.put_slice(&[7; 10_000]);
+            /// assert!(buffer.is_spilled());
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn auto_spill(mut self) -> $builder {
+                self.options.spill = true;
+                self
+            }
+
+            #[doc = concat!("Chooses the contents of a ", $block, " that a new owner finds.")]
+            ///
+            /// Default: [`InitPolicy::Uninit`](crate::InitPolicy::Uninit).
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// let arena = builder.init_policy(InitPolicy::Zero).build()?; // scrubbed when freed
+            #[doc = concat!("drop(", $claim, ");")]
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn init_policy(mut self, policy: crate::InitPolicy) -> $builder {
+                self.options.zero = policy == crate::InitPolicy::Zero;
+                self
+            }
+
+            /// Chooses the way in which [`build`](Self::build) makes the pages present.
+            ///
+            /// Default: [`PageSize::Auto`](crate::PageSize::Auto). Without effect on memory of the
+            /// caller, which building never touches.
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// let arena = builder.page_size(PageSize::Unknown).build()?; // not touched
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn page_size(mut self, page_size: crate::PageSize) -> $builder {
+                self.options.region.page_size = page_size;
+                self
+            }
+
+            /// Chooses the source of the memory.
+            ///
+            /// Default: [`Backing::Anonymous`](crate::Backing::Anonymous). Without effect on memory
+            /// of the caller.
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// let arena = builder.backing(Backing::TransparentHuge).build()?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn backing(mut self, backing: crate::Backing) -> $builder {
+                self.options.region.backing = backing;
+                self
+            }
+
+            /// Places the memory on one NUMA node
+            /// ([mbind(2)](https://man7.org/linux/man-pages/man2/mbind.2.html), Linux).
+            ///
+            /// Without effect on the heap and on memory of the caller.
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// match builder.numa_node(0).build() {
+            ///     Ok(arena) => drop(arena),
+            ///     Err(error) => eprintln!("{error}"), // a system without NUMA
+            /// }
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn numa_node(mut self, node: u32) -> $builder {
+                self.options.region.numa_node = Some(node);
+                self
+            }
+
+            /// Keeps the memory out of forked children (`MADV_DONTFORK`).
+            ///
+            /// Registered pages would not be shared with a child anyway. Without effect on the heap
+            /// and on memory of the caller.
+            ///
+            /// ```
+            /// # use uring_arena::*;
+            #[doc = concat!("# let builder = ", $begin, ";")]
+            /// let arena = builder.keep_from_children().build()?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn keep_from_children(mut self) -> $builder {
+                self.options.region.keep_from_children = true;
+                self
+            }
+        }
+    };
+}
+
+pub(super) use shared_setters;

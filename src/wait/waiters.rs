@@ -1,0 +1,138 @@
+//! Waiting for memory: the queue behind its lock, and the wakes.
+//!
+//! | step | a claimant that found nothing                 | a free of a word with `WAITERS`  |
+//! |------|-----------------------------------------------|----------------------------------|
+//! | 1    | joins the queue; the first one sets the flags | opens a handle of the arena      |
+//! | 2    | looks for free memory once more               | releases its claim to the queue  |
+//! | 3    | polls for a grant, and waits                  | wakes the waiters that it served |
+//!
+//! While somebody waits, a slot that is freed does not become free: it is granted to the oldest
+//! waiter. So nobody overtakes a waiter, nobody is woken for nothing, and a waiter that leaves
+//! hands on the slot that it was granted.
+//!
+//! No wake is lost. The look of a claimant comes after its visit to the queue, and a free that
+//! meets the flag happens inside a visit. If the visit of the free came first, the look sees the
+//! slot, or the free of the slot's next owner comes later. If the visit of the claimant came first,
+//! the free sees the waiter. A free that did not meet the flag came before the flag in the order of
+//! the word, so the look sees it too.
+//!
+//! While nobody waits nothing here is touched.
+
+use std::task::{Poll, Waker};
+
+use super::queue::{Grant, RecordOrder, Visit, WaitQueue, WaiterId};
+use crate::slots::Allocator;
+use crate::sync::{Mutex, Ordering, fence};
+
+/// An observer of the frees of an arena: the wake policy of a user.
+pub(crate) trait FreeObserver: Send + Sync {
+    /// Reacts to a free that made a block of `order` free.
+    fn after_free(&self, order: u32);
+
+    /// Returns `true` if the observer must hear of the frees that come.
+    ///
+    /// The observer calls [`Waiters::watch`] when it begins to watch.
+    fn is_watching(&self) -> bool {
+        true
+    }
+}
+
+impl<F: Fn(u32) + Send + Sync> FreeObserver for F {
+    fn after_free(&self, order: u32) {
+        self(order);
+    }
+}
+
+/// The observer of the frees of one arena.
+pub(crate) type OnFree = Box<dyn FreeObserver>;
+
+/// The waiters of one arena.
+///
+/// The caller of a method that takes `allocator` holds a handle of the arena, and passes the
+/// arena's allocator.
+pub(crate) struct Waiters {
+    queue: Mutex<WaitQueue>,
+    on_free: Option<OnFree>,
+}
+
+impl Waiters {
+    /// Makes a queue without waiters.
+    ///
+    /// While an observer watches, every free of the arena visits the queue.
+    pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
+        let waiters = Waiters { queue: Mutex::new(WaitQueue::new(allocator)), on_free };
+        if waiters.is_watched() {
+            waiters.watch(allocator);
+        }
+        waiters
+    }
+
+    /// Has every free visit the queue, for an observer that begins to watch.
+    pub(crate) fn watch(&self, allocator: &Allocator) {
+        self.queue.lock().set_flags(allocator);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.on_free.as_ref().is_some_and(|observer| observer.is_watching())
+    }
+
+    /// Adds a waiter for a block of `order` behind all others.
+    ///
+    /// The caller looks for free memory after this, and polls only if there is none.
+    pub(crate) fn join(&self, allocator: &Allocator, order: u32) -> WaiterId {
+        self.queue.lock().join(allocator, order)
+    }
+
+    /// Takes the slot that was granted to `id`, or has `waker` called when one is.
+    pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
+        let grant = self.queue.lock().poll(id, waker);
+        match grant {
+            Grant::Ready(slot) => Poll::Ready(slot),
+            // Outside of the lock: the last waker of a task may take the task with it.
+            Grant::Pending(replaced) => {
+                drop(replaced);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
+    ///
+    /// `record_order` records the order of each block that is granted, beside the block.
+    pub(crate) fn leave(&self, allocator: &Allocator, id: WaiterId, record_order: RecordOrder) {
+        self.visit(allocator, record_order, |queue, visit| queue.leave(id, visit));
+    }
+
+    /// Gives the caller's claim of a slot, or of a block of `order`, to the waiters, or frees it.
+    ///
+    /// `record_order` is called as by [`leave`](Self::leave).
+    pub(crate) fn release(
+        &self,
+        allocator: &Allocator,
+        first: u32,
+        order: u32,
+        record_order: RecordOrder,
+    ) {
+        self.visit(allocator, record_order, |queue, visit| queue.release(first, order, visit));
+    }
+
+    /// Changes the queue under its lock, and does the rest when the lock is released: wakes the
+    /// waiters that were served, and tells the observer of memory that became free.
+    fn visit(
+        &self,
+        allocator: &Allocator,
+        record_order: RecordOrder,
+        change: impl FnOnce(&mut WaitQueue, &mut Visit),
+    ) {
+        let is_watched = || self.is_watched();
+        let mut visit = Visit::new(allocator, record_order, &is_watched);
+        change(&mut self.queue.lock(), &mut visit);
+        visit.wakers.wake_all();
+        if let (Some(observer), Some(order)) = (&self.on_free, visit.freed_order) {
+            // The observer looks at its waiters without our lock. The free comes before that look,
+            // as a waiter's look comes after its registration (`arena::wait_policy`).
+            fence(Ordering::SeqCst);
+            observer.after_free(order);
+        }
+    }
+}
