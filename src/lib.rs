@@ -16,7 +16,6 @@ mod error;
 mod lease;
 mod region;
 mod runtime;
-#[allow(dead_code, reason = "each user takes what it needs")]
 mod slab;
 mod slots;
 mod sync;
