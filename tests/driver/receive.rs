@@ -592,6 +592,26 @@ fn an_accepted_connection_can_be_received_from() {
 }
 
 #[test]
+fn a_paused_listener_leaves_connections_in_its_queue() {
+    let Some(mut driver) = driver() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let id = driver.accept(listener).unwrap();
+    driver.pause(id).unwrap();
+    driver.wait_timeout(Duration::from_millis(10)).unwrap();
+    assert!(driver.next().is_none());
+    let _client = TcpStream::connect(address).unwrap();
+    driver.wait_timeout(Duration::from_millis(10)).unwrap();
+    assert!(driver.next().is_none());
+    driver.resume(id).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Accepted { id: from, .. } if from == id));
+    driver.pause(id).unwrap();
+    driver.close(id).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
+    finish(driver);
+}
+
+#[test]
 fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
