@@ -2,6 +2,7 @@
 //!
 //! No slot is handed out twice, none is lost, no byte is mixed up, and the counters agree. proptest
 //! prints the seed of a failure and keeps it in `proptest-regressions/`.
+//! `PROPTEST_CASES` sets the number of lists (256).
 
 use std::num::NonZeroUsize;
 
@@ -270,8 +271,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn any_list_of_actions_keeps_the_allocator_right(
         actions in prop::collection::vec(action(), 1..200),
