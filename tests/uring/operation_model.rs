@@ -69,7 +69,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Read),
         2 => Just(Step::Freeze),
         2 => any::<usize>().prop_map(|kept| Step::Write { kept }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
+        3 => (any::<usize>(), any::<bool>())
+            .prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
         2 => any::<usize>().prop_map(|kept| Step::Forget { kept }),
         8 => (any::<usize>(), result).prop_map(|(which, result)| Step::Complete { which, result }),
         2 => (any::<usize>(), 0..64u32).prop_map(|(which, flip)| Step::Forge { which, flip }),
@@ -251,7 +252,11 @@ fn pick<T>(among: &[T], which: usize) -> Option<&T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn ownership_adds_up_whatever_the_kernel_answers(steps in steps()) {
