@@ -1,21 +1,21 @@
 //! The wake policies: the traits of the user's, and the one that comes with the crate.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener, IntoNotification};
 
-use crate::lease::Handle;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, fence};
-use crate::wait::FreeObserver;
+use crate::lease::{Handle, WeakHandle};
+use crate::sync::{Arc, Mutex, Ordering, fence};
 
 /// A wake policy for a fixed arena: the choice of the waiter to wake when a slot is freed.
 ///
 /// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
 /// [`wake`](Self::wake) after every free, on the thread that frees. Order and fairness are up to
 /// the policy. Threads in [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved
-/// rings wait in the arena's own queue, and are served first: a slot that is granted to them calls
+/// rings wait in the arena's own queue, and are served first. A slot that is granted to them calls
 /// no policy. Without a policy of your own use
 /// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
@@ -101,8 +101,8 @@ pub trait BuddyWaiter: Send + Sync + 'static {
 
 /// The wait of one claim under a [`Waiter`] or [`BuddyWaiter`].
 ///
-/// The future is ready when it is worth trying again. A registration that is dropped after its wake,
-/// unpolled, hands the wake on to another waiter: that is the implementation's duty.
+/// The future is ready when it is worth trying again. A registration that is dropped after its
+/// wake, unpolled, hands the wake on to another waiter: that is the implementation's duty.
 pub trait WaitRegistration: Future<Output = ()> {
     /// Makes wakes count from here on. The claim tries once more after this.
     fn prepare(self: Pin<&mut Self>);
@@ -147,12 +147,13 @@ where
 /// The ordinary wake policy: first come, first woken.
 ///
 /// An arena built with it queues its claims itself, as an arena by
-/// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Registrations
-/// made here directly are woken after those claims; while there are some, frees cost more.
+/// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Waiters that
+/// register here directly are woken after those claims; from the first of them on, each free of the
+/// arena calls the policy.
 ///
 /// As a policy of its own, inside another one say, it wakes the waiter that registered first. After
-/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block, and one
-/// of each larger order, which the block may have merged into. Clones share the waiters.
+/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block. It also
+/// wakes one of each larger order, which the block may have merged into. Clones share the waiters.
 ///
 /// ```
 /// use uring_arena::{NotifyWaiters, WaitRegistration, Waiter};
@@ -169,12 +170,18 @@ pub struct NotifyWaiters {
     shared: Arc<Shared>,
 }
 
+/// The waiters that the clones of a [`NotifyWaiters`] share.
 struct Shared {
     orders: Box<[Event]>,
-    /// The number of listeners to the events.
-    listeners: AtomicUsize,
-    /// The arenas that the policy was given to, by the start of their region.
-    arenas: Mutex<Vec<usize>>,
+    arenas: Mutex<Arenas>,
+}
+
+/// The arenas that a policy was built into, until they call the policy on every free.
+#[derive(Default)]
+struct Arenas {
+    silent: Vec<WeakHandle>,
+    /// True once a waiter has registered directly.
+    is_listening: bool,
 }
 
 impl NotifyWaiters {
@@ -196,44 +203,30 @@ impl NotifyWaiters {
     pub fn new(orders: usize) -> NotifyWaiters {
         assert!(orders > 0, "a policy needs at least one order");
         let orders = (0..orders).map(|_| Event::new()).collect();
-        let (listeners, arenas) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        NotifyWaiters { shared: Arc::new(Shared { orders, listeners, arenas }) }
+        NotifyWaiters { shared: Arc::new(Shared { orders, arenas: Mutex::new(Arenas::default()) }) }
+    }
+
+    /// Returns the policy if it is this built-in one.
+    pub(super) fn of_policy(policy: &dyn Any) -> Option<NotifyWaiters> {
+        policy.downcast_ref::<NotifyWaiters>().cloned()
+    }
+
+    /// Makes the arena of `handle`, which was built with this policy, call it once a waiter
+    /// registers directly.
+    pub(super) fn attach(&self, handle: &Handle) {
+        let mut arenas = self.shared.arenas.lock();
+        if arenas.is_listening {
+            handle.call_on_every_free();
+            return;
+        }
+        arenas.silent.retain(|arena| arena.is_live());
+        arenas.silent.push(handle.downgrade());
     }
 
     fn registration(&self, order: usize) -> NotifyRegistration {
         // Orders beyond the last one wait with it.
         let order = order.min(self.shared.orders.len() - 1);
         NotifyRegistration { waiters: self.clone(), order, listener: None }
-    }
-
-    /// Notes an arena that was built with this policy: registrations made here hear of its frees.
-    pub(super) fn attach(&self, arena: &Handle) {
-        self.shared.arenas.lock().push(arena.region.start().addr().get());
-    }
-
-    fn listen(&self, order: usize) -> Listener {
-        // Relaxed: the lock of an arena's queue orders this before `is_watching`.
-        self.shared.listeners.fetch_add(1, Ordering::Relaxed);
-        let listener =
-            Listener { event: self.shared.orders[order].listen(), shared: self.shared.clone() };
-        let mut starts = self.shared.arenas.lock();
-        let arenas: Vec<_> = starts.iter().filter_map(|&start| Handle::open_at(start)).collect();
-        *starts = arenas.iter().map(|arena| arena.region.start().addr().get()).collect();
-        drop(starts);
-        arenas.iter().for_each(|arena| arena.waiters.watch(&arena.allocator));
-        listener
-    }
-}
-
-/// An arena built with `NotifyWaiters` serves its claims itself: only registrations made directly
-/// need to hear of frees.
-impl FreeObserver for NotifyWaiters {
-    fn after_free(&self, order: u32) {
-        BuddyWaiter::wake(self, order as usize);
-    }
-
-    fn is_watching(&self) -> bool {
-        self.shared.listeners.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -272,6 +265,25 @@ impl fmt::Debug for NotifyWaiters {
     }
 }
 
+impl Shared {
+    /// Begins to listen for wakes of `order`.
+    fn listen(&self, order: usize) -> EventListener {
+        let listener = self.orders[order].listen();
+        let mut arenas = self.arenas.lock();
+        arenas.is_listening = true;
+        let handles: Vec<Handle> = std::mem::take(&mut arenas.silent)
+            .into_iter()
+            .filter_map(WeakHandle::upgrade)
+            .collect();
+        // Under the lock: a registration that finds no silent arena relies on their calls.
+        handles.iter().for_each(Handle::call_on_every_free);
+        drop(arenas);
+        // Outside of the lock: the last handle of an arena gives its memory back.
+        drop(handles);
+        listener
+    }
+}
+
 /// The wait of one claim under [`NotifyWaiters`].
 ///
 /// A registration that is dropped with a wake that it did not use passes the wake on.
@@ -279,31 +291,12 @@ impl fmt::Debug for NotifyWaiters {
 pub struct NotifyRegistration {
     waiters: NotifyWaiters,
     order: usize,
-    listener: Option<Listener>,
+    listener: Option<EventListener>,
 }
 
 impl NotifyRegistration {
     fn listener(&mut self) -> &mut EventListener {
-        let listen = || self.waiters.listen(self.order);
-        &mut self.listener.get_or_insert_with(listen).event
-    }
-}
-
-/// A listener that is counted.
-struct Listener {
-    event: EventListener,
-    shared: Arc<Shared>,
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.event.fmt(f)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.shared.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.listener.get_or_insert_with(|| self.waiters.shared.listen(self.order))
     }
 }
 
@@ -327,56 +320,5 @@ impl Future for NotifyRegistration {
             self.listener = None;
         }
         woken
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::slots::FreeOutcome;
-    use crate::{BuddyArena, FixedArena};
-
-    /// Claims and frees a slot. Returns `true` if the free visited the queue.
-    fn visits(arena: &FixedArena) -> bool {
-        let bitmap = arena.handle().allocator.slots();
-        let slot = bitmap.claim().unwrap();
-        let (word, free) = bitmap.prepare_free(slot);
-        let is_fast = free.try_free_fast(word);
-        if !is_fast {
-            arena.handle().waiters.release(&arena.handle().allocator, slot, 0, &|_, _| {});
-        }
-        !is_fast
-    }
-
-    #[test]
-    fn the_built_in_policy_costs_a_free_nothing_however_it_is_named() {
-        let build = || FixedArena::with_sizes(8, 64);
-        assert!(!visits(&build().build_async().unwrap()));
-        let policy = NotifyWaiters::new(1);
-        let arena = build().build_async_with(policy.clone()).unwrap();
-        assert!(!visits(&arena));
-        let buddy = BuddyArena::with_sizes(4096, 512).build_async_with(policy.clone()).unwrap();
-        let blocks = buddy.handle().allocator.blocks();
-        let (word, free) = blocks.prepare_free(blocks.claim(0).unwrap(), 0);
-        assert_eq!(free.free(word), FreeOutcome::Done);
-        // A registration that is made directly is the only one that needs to hear of frees.
-        let mut registration = Box::pin(Waiter::register(&policy));
-        assert!(!visits(&arena));
-        registration.as_mut().prepare();
-        assert!(visits(&arena) && visits(&arena));
-        drop(registration);
-        let _ = visits(&arena);
-        assert!(!visits(&arena), "the flags are cleared when nobody is registered any more");
-    }
-
-    /// The policy names the arena without keeping it.
-    #[test]
-    fn a_policy_outlives_its_arena() {
-        let policy = NotifyWaiters::new(1);
-        let arena = FixedArena::with_sizes(1, 64).build_async_with(policy.clone()).unwrap();
-        drop(arena);
-        let mut registration = Box::pin(Waiter::register(&policy));
-        registration.as_mut().prepare();
-        assert!(policy.shared.arenas.lock().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Equality, order, hash and printing of `ArenaBytes`: by content, like `Bytes`.
+//! Equality, order, hash and printing of `ArenaBytes`: by content, like those of `Bytes`.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::ArenaBytes;
+use super::arena_bytes::ArenaBytes;
 
 impl PartialEq for ArenaBytes {
     fn eq(&self, other: &ArenaBytes) -> bool {
@@ -40,7 +40,7 @@ impl Borrow<[u8]> for ArenaBytes {
     }
 }
 
-/// Equality with other kinds of bytes, both ways round.
+/// Implements equality with other kinds of bytes, both ways round.
 macro_rules! equal_to {
     ($($other:ty),+ $(,)?) => {$(
         impl PartialEq<$other> for ArenaBytes {
@@ -61,7 +61,7 @@ macro_rules! equal_to {
 equal_to!([u8], str, Vec<u8>, String, Bytes, &[u8], &str);
 
 impl std::fmt::Debug for ArenaBytes {
-    /// Prints like a byte string: `b"key=\x00"`.
+    /// Prints a byte string: `b"key=\x00"`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())
     }

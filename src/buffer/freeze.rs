@@ -1,27 +1,32 @@
-//! Freezing: what was written becomes readable by many, without a copy.
+//! Freezing: the written bytes become readable by many, without a copy.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
 use bytes::Bytes;
 
+use super::arena_bytes::{ArenaBytes, bounds};
+use super::buffer::Buffer;
 use super::storage::SharedStorage;
-use super::{ArenaBytes, Buffer};
 
 impl Buffer {
-    /// Turns what was written into [`Bytes`] without copying it.
+    /// Turns the written bytes into [`Bytes`] without copying them.
     ///
     /// The slot is free again when the last clone or slice of the result is dropped, on whatever
-    /// thread: **a slice of one byte keeps its whole slot**; copy it out
-    /// ([`BytesExt::into_owned`](crate::BytesExt)) to keep little for long. One heap allocation,
-    /// inside [`Bytes::from_owner`]. A spilled buffer gives its heap memory.
+    /// thread. **A slice of one byte keeps its whole slot**: copy it out
+    /// ([`BytesExt::into_owned`](crate::BytesExt)) to keep little for long.
     ///
-    /// An empty buffer frees its slot at once.
+    /// The call makes one heap allocation, inside [`Bytes::from_owner`]. A spilled buffer gives its
+    /// heap memory. An empty buffer frees its slot at once.
+    ///
+    /// There is no way back from `Bytes` into a `Buffer`. `Bytes::is_unique` is always false for
+    /// `Bytes` with an owner, so nothing proves that they have no other reader.
+    /// [`freeze_in_place`](Self::freeze_in_place) gives [`ArenaBytes`], which do have a way back
+    /// ([`try_into_buffer`](ArenaBytes::try_into_buffer)).
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
+    ///
+    /// let arena = uring_arena::FixedArena::new(1, 64)?;
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello world");
     /// let bytes = buffer.freeze();
@@ -32,7 +37,9 @@ impl Buffer {
     /// assert!(arena.allocate().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline(always)] // see `FixedArena::allocate`: a buffer that goes through memory costs more than the freeze
+    // Always, as `FixedArena::allocate`: a buffer that goes through memory costs more than the
+    // freeze.
+    #[inline(always)]
     pub fn freeze(self) -> Bytes {
         if self.is_spilled() {
             return self.freeze_spilled();
@@ -48,14 +55,12 @@ impl Buffer {
         bytes
     }
 
-    /// Turns what was written into [`ArenaBytes`]: like `Bytes`, but without any heap allocation.
+    /// Turns the written bytes into [`ArenaBytes`]: like `Bytes`, but without any heap allocation.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// let mut buffer = arena.allocate()?;
+    ///
+    /// let mut buffer = uring_arena::FixedArena::new(1, 64)?.allocate()?;
     /// buffer.put_slice(b"hello");
     /// let bytes = buffer.freeze_in_place();
     /// assert_eq!(bytes, b"hello"[..]);
@@ -63,12 +68,12 @@ impl Buffer {
     /// ```
     #[inline(always)] // as `freeze`
     pub fn freeze_in_place(self) -> ArenaBytes {
-        self.note_len();
+        self.record_len();
         if self.is_spilled() {
             return self.freeze_spilled_in_place();
         }
-        let (ptr, len, _, home) = self.into_parts();
-        match home.into_lease() {
+        let (ptr, len, _, storage) = self.into_parts();
+        match storage.into_lease() {
             Ok(lease) => {
                 lease.record_freeze();
                 ArenaBytes::new(ptr, len, SharedStorage::slot(lease))
@@ -83,18 +88,16 @@ impl Buffer {
         ArenaBytes::from_vector(vector, headroom)
     }
 
-    /// Turns a part of what was written into [`Bytes`]; the rest is dropped, and not copied either.
+    /// Turns a part of the written bytes into [`Bytes`], without a copy. The rest is dropped.
     ///
     /// # Panics
     ///
-    /// If the range ends behind the written bytes or before it starts.
+    /// If the range ends behind the written bytes, or before it starts.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// let mut buffer = arena.allocate()?;
+    ///
+    /// let mut buffer = uring_arena::FixedArena::new(1, 64)?.allocate()?;
     /// buffer.put_slice(b"header:body");
     /// assert_eq!(buffer.freeze_range(7..), "body");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -105,25 +108,4 @@ impl Buffer {
         bytes.keep(start, end);
         bytes.into()
     }
-}
-
-/// SlotPtr and end of a range in something of `len` bytes.
-///
-/// Panics if the range does not lie in it, as slicing does.
-pub(super) fn bounds(range: &impl RangeBounds<usize>, len: usize) -> (usize, usize) {
-    let start = match range.start_bound() {
-        Bound::Included(&start) => start,
-        Bound::Excluded(&before) => {
-            before.checked_add(1).expect("range start does not fit in usize")
-        }
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(&last) => last.checked_add(1).expect("range end does not fit in usize"),
-        Bound::Excluded(&end) => end,
-        Bound::Unbounded => len,
-    };
-    assert!(start <= end, "range starts at {start} but ends at {end}");
-    assert!(end <= len, "range ends at {end} but there are {len} bytes");
-    (start, end)
 }

@@ -3,7 +3,7 @@
 //! # Safety
 //!
 //! Unsafe here: telling a buffer how much the kernel wrote, and counting a slot as lost by an
-//! address in it. The borrowed bytes stay at their address while their owner is moved: they lie in
+//! address in it. The borrowed bytes stay at their address while their owner is moved. They lie in
 //! slots, or on the heap behind a `Bytes` or a spilled buffer.
 #![allow(unsafe_code)]
 
@@ -15,11 +15,11 @@ use super::arena_bytes::ArenaBytes;
 use super::buffer::Buffer;
 use crate::lease::quarantine_at;
 
-/// Memory that the kernel may borrow: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
-/// vectors of them.
+/// A value whose memory the kernel may borrow: a [`Buffer`], [`ArenaBytes`], [`Bytes`], a
+/// [`Payload`], or a vector of them.
 ///
-/// An operation or a loan owns the memory until the kernel is done with it, so that nothing else
-/// can free or write the memory meanwhile. The trait is sealed.
+/// An operation or a loan owns the memory until the kernel is done with it. So nothing else can
+/// free or write the memory meanwhile. The trait is sealed.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -85,16 +85,15 @@ pub(crate) mod sealed {
             let _ = len;
         }
 
-        /// Returns the number of bytes that an operation may use, counted from the first written
-        /// one: the capacity of a buffer, the length of frozen bytes.
+        /// Returns the number of bytes that an operation may use, from the first written one on. It
+        /// is the capacity of a buffer, and the length of frozen bytes.
         fn extent(&self) -> usize {
             let mut bytes = 0;
             self.written(&mut |span| bytes += span.len);
             bytes
         }
 
-        /// Never frees the memory, because the kernel may still use it, and counts its slot as
-        /// lost.
+        /// Leaks the memory, because the kernel may still use it, and counts its slot as lost.
         fn quarantine(self);
     }
 }
@@ -122,8 +121,8 @@ impl Borrowed for Buffer {
 
     unsafe fn advance(&mut self, len: usize) {
         let len = (self.len() + len).min(self.capacity());
-        // SAFETY: at most the capacity; the kernel wrote what was not written before (the caller's
-        // promise).
+        // SAFETY: at most the capacity, and the kernel wrote the bytes behind the written ones (the
+        // caller's promise).
         unsafe { self.set_len(len) };
     }
 
@@ -157,7 +156,7 @@ impl Borrowed for Bytes {
 
     fn quarantine(self) {
         let (address, is_empty) = (self.as_ptr().addr(), self.is_empty());
-        // Its share of the slot is never given up.
+        // So the share of the slot that these bytes own never ends.
         std::mem::forget(self);
         // An empty `Bytes` may point into a slot and own nothing.
         if !is_empty {
@@ -191,6 +190,14 @@ pub enum Payload {
 
 impl Payload {
     /// Returns the buffer, or `None` if the payload is frozen.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, Payload};
+    ///
+    /// let payload = Payload::from(FixedArena::new(1, 64)?.allocate()?);
+    /// assert_eq!(payload.into_buffer().unwrap().capacity(), 64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_buffer(self) -> Option<Buffer> {
         match self {
             Payload::Buffer(buffer) => Some(buffer),
@@ -200,10 +207,7 @@ impl Payload {
 
     /// Returns the address of the first byte.
     pub(crate) fn address(&self) -> usize {
-        match self {
-            Payload::Buffer(buffer) => buffer.as_ptr().addr(),
-            _ => self.as_ref().as_ptr().addr(),
-        }
+        self.as_ref().as_ptr().addr()
     }
 
     /// Turns the written bytes into `Bytes`, without a copy.

@@ -1,15 +1,28 @@
-//! Writing: `BufMut`, inlined where it is called in a loop.
+//! Writing into a buffer: `BufMut`, `io::Write`, and the spill to the heap.
+//!
+//! A buffer that outgrows its slot moves to the heap if its arena allows that, and its slot is free
+//! at once. The methods of `BufMut` are inlined, because callers have them in loops.
 //!
 //! # Safety
 //!
-//! Unsafe here: the `BufMut` contract, and one copy into room that was checked.
+//! Unsafe here: the `BufMut` contract, copies into room that was checked, and the vector of a
+//! spilled buffer. The vector is taken apart into the buffer's fields and put together again.
 #![allow(unsafe_code)]
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
-use super::Buffer;
-use crate::error::BufferFullError;
+use super::buffer::{Buffer, BufferFullError};
+use super::storage::Storage;
+use crate::lease::{Core, SPILL};
+use crate::sync::{Ordering, process_clock_ms};
+
+/// The time between two warnings about spills of one arena, in milliseconds.
+const WARN_EVERY_MS: u64 = 1000;
 
 impl Buffer {
     /// Appends all of `data`, or nothing.
@@ -20,10 +33,7 @@ impl Buffer {
     /// anything.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # let (count, bytes) = (NonZeroUsize::new(1).unwrap(), NonZeroUsize::new(4).unwrap());
-    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// let mut buffer = arena.allocate()?;
+    /// let mut buffer = uring_arena::FixedArena::new(1, 4)?.allocate()?;
     /// assert!(buffer.try_put_slice(b"abc").is_ok());
     /// let error = buffer.try_put_slice(b"de").unwrap_err();
     /// assert_eq!((error.remaining, error.requested), (1, 2));
@@ -44,13 +54,19 @@ impl Buffer {
         Ok(())
     }
 
-    /// Whether `len` more bytes can be written without a panic.
+    /// Returns true if `len` more bytes can be written without a panic.
+    ///
+    /// ```
+    /// let buffer = uring_arena::FixedArena::new(1, 4)?.allocate()?;
+    /// assert!(buffer.will_fit(4) && !buffer.will_fit(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn will_fit(&self, len: usize) -> bool {
         len <= self.remaining_mut()
     }
 
-    /// Appends `data`, which the caller has checked to fit.
+    /// Appends `data`. The caller has checked that it fits.
     #[inline(always)]
     fn put_fitting(&mut self, data: &[u8]) {
         debug_assert!(data.len() <= self.cap - self.len);
@@ -64,11 +80,11 @@ impl Buffer {
 
     /// Makes room for `additional` more bytes on the heap, or panics as `BufMut` demands.
     ///
-    /// The cold part takes the buffer by value: a loop of puts then keeps it in registers, since
-    /// nobody ever sees its address.
+    // The cold part takes the buffer by value: its address is never taken then, so a loop of puts
+    // keeps the buffer in registers.
     #[inline(always)]
     fn make_room(&mut self, additional: usize) {
-        let full = std::mem::replace(self, Buffer::nowhere());
+        let full = std::mem::replace(self, Buffer::dangling());
         let (buffer, grown) = full.grown(additional);
         std::mem::forget(std::mem::replace(self, buffer));
         if !grown {
@@ -76,8 +92,8 @@ impl Buffer {
         }
     }
 
-    /// The buffer with room for `additional` more bytes on the heap, and true; as it was, and
-    /// false, if it may not spill.
+    /// Returns the buffer with room for `additional` more bytes on the heap, and true. Returns it
+    /// as it was, and false, if it may not spill.
     #[cold]
     #[inline(never)]
     fn grown(mut self, additional: usize) -> (Buffer, bool) {
@@ -90,9 +106,84 @@ impl Buffer {
 
     fn may_spill(&self) -> bool {
         match self.lease() {
-            Some(lease) => lease.header().has(crate::lease::SPILL),
+            Some(lease) => lease.header().has(SPILL),
             None => true,
         }
+    }
+
+    /// Gives the buffer room for `additional` more bytes, on the heap.
+    fn grow_on_heap(&mut self, additional: usize) {
+        if !self.is_spilled() {
+            self.spill(additional);
+            return;
+        }
+        let headroom = self.storage.heap_headroom();
+        let mut vector = self.take_vector();
+        vector.reserve(additional);
+        self.put_vector(vector, headroom);
+    }
+
+    /// Moves the bytes from the slot to the heap, and frees the slot.
+    fn spill(&mut self, additional: usize) {
+        let headroom = self.headroom();
+        let needed = headroom + self.len + additional;
+        // At least twice the slot, so that growing is amortised from the first spill on.
+        let mut vector = Vec::with_capacity(needed.max(2 * (headroom + self.cap)));
+        // `prepend` turns head room into written bytes: so these bytes must be initialised.
+        vector.resize(headroom, 0);
+        vector.extend_from_slice(self);
+        self.record_len();
+        if let Some(lease) = self.lease() {
+            let core = lease.core();
+            // Relaxed: a counter.
+            core.counters.spills.fetch_add(1, Ordering::Relaxed);
+            warn_of_spill(core, self.cap, needed - headroom);
+        }
+        let slot = std::mem::replace(&mut self.storage, Storage::heap(headroom));
+        self.put_vector(vector, headroom);
+        drop(slot);
+    }
+
+    /// Takes the vector out of a spilled buffer, which has no memory until `put_vector`.
+    fn take_vector(&mut self) -> Vec<u8> {
+        let headroom = self.storage.heap_headroom();
+        let (ptr, len, cap) = (self.ptr, self.len, self.cap);
+        self.ptr = NonNull::dangling();
+        self.len = 0;
+        self.cap = 0;
+        self.storage = Storage::heap(0);
+        if headroom + cap == 0 {
+            return Vec::new();
+        }
+        // SAFETY: the vector starts `headroom` bytes before `ptr` (invariant 1 of `Buffer`).
+        let start = unsafe { ptr.sub(headroom) };
+        // SAFETY: `put_vector` took it apart; its first `headroom + len` bytes are initialised.
+        unsafe { Vec::from_raw_parts(start.as_ptr(), headroom + len, headroom + cap) }
+    }
+
+    /// Takes a vector apart into the fields of the buffer.
+    fn put_vector(&mut self, vector: Vec<u8>, headroom: usize) {
+        let mut vector = ManuallyDrop::new(vector);
+        let start = NonNull::new(vector.as_mut_ptr()).expect("a vector's pointer is never null");
+        // SAFETY: the vector holds at least the head room.
+        self.ptr = unsafe { start.add(headroom) };
+        self.len = vector.len() - headroom;
+        self.cap = vector.capacity() - headroom;
+        self.storage = Storage::heap(headroom);
+    }
+
+    /// Returns the vector of a spilled buffer, and the number of its first bytes that are head
+    /// room.
+    pub(super) fn into_vector(mut self) -> (Vec<u8>, usize) {
+        let headroom = self.storage.heap_headroom();
+        (self.take_vector(), headroom)
+    }
+
+    /// Frees the vector of a spilled buffer whose storage, with `headroom`, was taken out.
+    #[inline(never)]
+    pub(super) fn drop_heap(&mut self, headroom: usize) {
+        self.storage = Storage::heap(headroom);
+        drop(self.take_vector());
     }
 }
 
@@ -156,5 +247,64 @@ unsafe impl BufMut for Buffer {
     #[inline]
     fn put_i8(&mut self, value: i8) {
         self.put_slice(&value.to_ne_bytes());
+    }
+}
+
+/// Appends bytes as [`Buffer::try_put_slice`] does.
+///
+/// ```
+/// use std::io::Write;
+/// use uring_arena::FixedArena;
+///
+/// let arena = FixedArena::new(1, 8)?;
+/// let mut buffer = arena.allocate()?;
+/// write!(buffer, "{:05}", 42)?;
+/// assert_eq!(&buffer[..], b"00042");
+/// // `write` takes the bytes that fit, `write_all` all or nothing.
+/// assert_eq!(buffer.write(b"abcdef")?, 3);
+/// assert!(buffer.write_all(b"g").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl io::Write for Buffer {
+    /// Appends the bytes that fit, and returns their number: 0 if the buffer is full.
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let len = data.len().min(self.remaining_mut());
+        self.put_slice(&data[..len]);
+        Ok(len)
+    }
+
+    /// Appends all of `data`, or nothing. The error is a [`BufferFullError`].
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        Ok(self.try_put_slice(data)?)
+    }
+
+    /// Does nothing: the bytes are in memory.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Warns of a spill, at most once a second per arena: a loaded program spills without end.
+fn warn_of_spill(core: &Core, slot_bytes: usize, needed_bytes: usize) {
+    let now_ms = process_clock_ms();
+    // Relaxed: it only limits the number of warnings.
+    let warned_ms = core.counters.spill_warned_ms.load(Ordering::Relaxed);
+    if warned_ms != 0 && now_ms < warned_ms + WARN_EVERY_MS {
+        return;
+    }
+    let is_ours = core.counters.spill_warned_ms.compare_exchange(
+        warned_ms,
+        now_ms,
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
+    if is_ours.is_ok() {
+        let spills = core.counters.spills.load(Ordering::Relaxed);
+        tracing::warn!(
+            slot_bytes,
+            needed_bytes,
+            spills,
+            "a buffer outgrew its slot and went on on the heap; larger slots avoid the copy (at most one warning a second)"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The arenas of this process, by address.
 //!
 //! `Bytes` hides its owner: bytes that must be quarantined have only an address to find their slot
-//! by. The table is written when an arena is built or ends, and read for a quarantine. No claim and
-//! no free comes here.
+//! by. The table is written when an arena is built or ends. It is read for a quarantine, and to
+//! upgrade a weak handle. No claim and no free comes here.
 //!
 //! # Safety
 //!
@@ -40,13 +40,14 @@ pub(super) fn remove(start: usize) {
     ARENAS.lock().remove(&start);
 }
 
-/// Calls `f` with the core of the arena whose region begins at `start`.
-///
-/// The core is live during the call: an arena leaves the table, under the same lock, before it is
-/// freed.
+/// Returns the answer of `ask`, given the core of the arena whose region begins at `start`, or
+/// `None` if there is no such arena. The arena does not end meanwhile.
 #[cfg(feature = "async-alloc")]
-pub(super) fn with_core<T>(start: usize, f: impl FnOnce(NonNull<u8>) -> Option<T>) -> Option<T> {
-    ARENAS.lock().get(&start).and_then(|entry| f(entry.core))
+pub(super) fn ask_arena_at<T>(
+    start: usize,
+    ask: impl FnOnce(NonNull<u8>) -> Option<T>,
+) -> Option<T> {
+    ARENAS.lock().get(&start).and_then(|entry| ask(entry.core))
 }
 
 /// Finds the arena that `address` lies in. Returns its core and the offset of `address` in its

@@ -1,4 +1,4 @@
-//! A slot lent to a runtime's own operations.
+//! A slot in the hands of a runtime's own operations.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -7,75 +7,105 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::session::Session;
+use super::liveness::{OpenLoan, RuntimeLiveness};
 use crate::buffer::{Buffer, IoMemory};
 
-/// A buffer, or frozen bytes, in a form that a runtime's own operations take.
+/// A buffer, or frozen bytes, in the form that a runtime's own operations take.
 ///
-/// Made by the `lend` function of the runtime's module; the operation gives it back with its
-/// result, and [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. It is the buffer
-/// that it derefs to.
+/// The `lend` function of the runtime's module makes a loan. The operation gives the loan back with
+/// its result, and [`take_back`](Loan::take_back) or [`freeze`](Loan::freeze) ends it. A loan
+/// derefs to its buffer.
 ///
 /// Runtimes drop the buffers of abandoned operations when they shut down, before the kernel is done
 /// with them. A plain buffer would give its slot to the next claim while the kernel still writes
-/// there. A loan that is dropped while its runtime may be gone is quarantined instead: the slot is
-/// lost, the metric says so ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing
-/// is overwritten.
+/// there. A loan that is dropped while its runtime may be gone is quarantined instead. Its slot is
+/// lost and counted ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing is
+/// overwritten.
 pub struct Loan<B: IoMemory> {
-    /// Always there but during `take_back` and `drop`.
+    /// The buffer. `None` during `take_back` and `drop` only.
     item: Option<B>,
-    /// An operation may have the address, and no result has been seen since.
+    /// Set while an operation may have the address, and no result has been seen.
     exposed: Cell<bool>,
-    /// The session in which that operation began. Without one, nothing proves that it has ended.
-    session: RefCell<Option<Rc<Session>>>,
+    /// The count of that operation, if the life of its runtime is known. Without it nothing proves
+    /// that the operation has ended.
+    open: RefCell<Option<OpenLoan>>,
 }
 
 impl<B: IoMemory> Loan<B> {
     pub(super) fn new(item: B) -> Loan<B> {
-        Loan { item: Some(item), exposed: Cell::new(false), session: RefCell::new(None) }
+        Loan { item: Some(item), exposed: Cell::new(false), open: RefCell::new(None) }
     }
 
-    /// The buffer or the bytes themselves, after the operation gave the loan back.
+    /// Returns the buffer or the bytes themselves, after the operation gave the loan back.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "monoio")]
+    /// # fn read() -> Result<(), Box<dyn std::error::Error>> {
+    /// use monoio::io::AsyncReadRent;
+    /// use uring_arena::{FixedArena, monoio::{block_on, lend}};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+    /// block_on(&mut runtime, async {
+    ///     let mut stream = monoio::net::TcpStream::connect("127.0.0.1:7").await?;
+    ///     let (result, loan) = stream.read(lend(arena.allocate()?)).await;
+    ///     let buffer = loan.take_back();
+    ///     assert_eq!(buffer.len(), result?);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     pub fn take_back(mut self) -> B {
-        self.note_completed();
+        self.end();
         match self.item.take() {
             Some(item) => item,
             None => unreachable!("a loan has its item until it ends"),
         }
     }
 
-    /// An operation gets the address now, in `session`.
-    pub(super) fn expose(&self, session: Option<Rc<Session>>) {
-        let mut bound = self.session.borrow_mut();
-        if self.exposed.replace(true)
-            && let Some(before) = bound.take()
-        {
-            before.note_back();
-        }
-        if let Some(session) = &session {
-            session.note_lent();
-        }
-        *bound = session;
+    /// Records that an operation gets the address, on the runtime of `liveness`.
+    pub(super) fn begin(&self, liveness: Option<Rc<RuntimeLiveness>>) {
+        self.exposed.set(true);
+        let before = self.open.replace(liveness.map(RuntimeLiveness::begin_loan));
+        // Dropped here, with no cell borrowed: the end of the last loan wakes tasks.
+        drop(before);
     }
 
-    /// The operation is known to have ended.
-    pub(super) fn note_completed(&self) {
-        if self.exposed.replace(false)
-            && let Some(session) = self.session.borrow_mut().take()
-        {
-            session.note_back();
-        }
+    /// Records that the operation has ended.
+    pub(super) fn end(&self) {
+        self.exposed.set(false);
+        let ended = self.open.take();
+        drop(ended);
     }
 
-    /// Whether nothing can be using the memory any more.
+    /// Returns `true` if nothing can be using the memory any more.
     fn is_back(&self) -> bool {
-        !self.exposed.get()
-            || self.session.borrow().as_ref().is_some_and(|session| session.is_alive())
+        !self.exposed.get() || self.open.borrow().as_ref().is_some_and(OpenLoan::is_alive)
     }
 }
 
 impl Loan<Buffer> {
-    /// What was read, as [`Bytes`] that may leave the thread: [`Buffer::freeze`].
+    /// Freezes the bytes that were read, as [`Buffer::freeze`] does. [`Bytes`] may leave the
+    /// thread.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "monoio")]
+    /// # fn read() -> Result<(), Box<dyn std::error::Error>> {
+    /// use monoio::io::AsyncReadRent;
+    /// use uring_arena::{FixedArena, monoio::{block_on, lend}};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+    /// block_on(&mut runtime, async {
+    ///     let mut stream = monoio::net::TcpStream::connect("127.0.0.1:7").await?;
+    ///     let (result, loan) = stream.read(lend(arena.allocate()?)).await;
+    ///     let bytes = loan.freeze();
+    ///     std::thread::spawn(move || println!("{bytes:?}"));
+    ///     result?;
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     pub fn freeze(self) -> Bytes {
         self.take_back().freeze()
     }
@@ -84,9 +114,8 @@ impl Loan<Buffer> {
 impl<B: IoMemory> Drop for Loan<B> {
     fn drop(&mut self) {
         let Some(item) = self.item.take() else { return };
-        let is_back = self.is_back();
-        self.note_completed();
-        if !is_back {
+        // The loan ends with its fields, after this.
+        if !self.is_back() {
             item.quarantine();
         }
     }

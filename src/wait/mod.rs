@@ -13,6 +13,4 @@ mod tests;
 mod waiters;
 
 pub(crate) use queue::WaiterId;
-#[cfg(feature = "async-alloc")]
-pub(crate) use waiters::FreeObserver;
 pub(crate) use waiters::{OnFree, Waiters};

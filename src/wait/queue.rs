@@ -34,6 +34,8 @@ const WORDS_PER_IDLE_FREE: usize = 4;
 pub(super) struct WaitQueue {
     /// Every word of the allocator has its `WAITERS` flag.
     waiters_flag_set: bool,
+    /// The flags are never cleared: a callback hears of every free.
+    keeps_flags: bool,
     /// The number of frees that found nobody waiting, since a waiter joined last.
     idle_frees: usize,
     reservation: Option<Reservation>,
@@ -79,8 +81,6 @@ pub(super) type RecordOrder<'a> = &'a dyn Fn(u32, u32);
 pub(super) struct Visit<'a> {
     allocator: &'a Allocator,
     record_order: RecordOrder<'a>,
-    /// Returns `true` while an observer must hear of every free.
-    is_watched: &'a dyn Fn() -> bool,
     /// The wakers of the waiters that were granted memory, to be called.
     pub(super) wakers: WakeList,
     /// The waker of a waiter that left, to be dropped.
@@ -102,6 +102,7 @@ impl WaitQueue {
     pub(super) fn new(allocator: &Allocator) -> WaitQueue {
         WaitQueue {
             waiters_flag_set: false,
+            keeps_flags: false,
             idle_frees: 0,
             reservation: None,
             bypassed: (0, 0),
@@ -110,11 +111,15 @@ impl WaitQueue {
         }
     }
 
-    /// Sets the `WAITERS` flags. Frees that came before are not counted as idle.
-    pub(super) fn set_flags(&mut self, allocator: &Allocator) {
-        self.idle_frees = 0;
+    /// Sets the `WAITERS` flags of the allocator for ever.
+    pub(super) fn keep_flags(&mut self, allocator: &Allocator) {
+        self.set_flags(allocator);
+        self.keeps_flags = true;
+    }
+
+    fn set_flags(&mut self, allocator: &Allocator) {
         if !self.waiters_flag_set {
-            // Under the lock: a thread that finds `waiters_flag_set` must find the flags set.
+            // Under the lock: whoever finds `waiters_flag_set` must find the flags set.
             allocator.set_waiters_flags();
             self.waiters_flag_set = true;
         }
@@ -125,6 +130,7 @@ impl WaitQueue {
         self.set_flags(allocator);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.idle_frees = 0;
         self.of_order(order).waiting.push_back(Waiter { ticket, waker: None });
         WaiterId { order, ticket }
     }
@@ -174,7 +180,7 @@ impl WaitQueue {
         };
         if !is_granted {
             visit.freed_order = Some(order);
-            self.record_idle_free(visit);
+            self.record_idle_free(visit.allocator);
         }
     }
 
@@ -278,14 +284,14 @@ impl WaitQueue {
 
     /// Records a free that served nobody. Clears the `WAITERS` flags once nobody waits, and they
     /// have cost enough.
-    fn record_idle_free(&mut self, visit: &Visit) {
+    fn record_idle_free(&mut self, allocator: &Allocator) {
         if !self.is_nobody_waiting() {
             return;
         }
         self.idle_frees += 1;
-        let is_due = self.idle_frees * WORDS_PER_IDLE_FREE >= visit.allocator.word_count();
-        if self.waiters_flag_set && is_due && !(visit.is_watched)() {
-            visit.allocator.clear_waiters_flags();
+        let is_due = self.idle_frees * WORDS_PER_IDLE_FREE >= allocator.word_count();
+        if self.waiters_flag_set && is_due && !self.keeps_flags {
+            allocator.clear_waiters_flags();
             self.waiters_flag_set = false;
         }
     }
@@ -307,13 +313,9 @@ impl OrderQueue {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn new(
-        allocator: &'a Allocator,
-        record_order: RecordOrder<'a>,
-        is_watched: &'a dyn Fn() -> bool,
-    ) -> Visit<'a> {
+    pub(super) fn new(allocator: &'a Allocator, record_order: RecordOrder<'a>) -> Visit<'a> {
         let wakers = WakeList::default();
-        Visit { allocator, record_order, is_watched, wakers, unneeded: None, freed_order: None }
+        Visit { allocator, record_order, wakers, unneeded: None, freed_order: None }
     }
 
     /// Frees claims, without a word to the waiters.

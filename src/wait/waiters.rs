@@ -24,27 +24,14 @@ use super::queue::{Grant, RecordOrder, Visit, WaitQueue, WaiterId};
 use crate::slots::Allocator;
 use crate::sync::{Mutex, Ordering, fence};
 
-/// An observer of the frees of an arena: the wake policy of a user.
-pub(crate) trait FreeObserver: Send + Sync {
-    /// Reacts to a free that made a block of `order` free.
-    fn after_free(&self, order: u32);
-
-    /// Returns `true` if the observer must hear of the frees that come.
-    ///
-    /// The observer calls [`Waiters::watch`] when it begins to watch.
-    fn is_watching(&self) -> bool {
-        true
-    }
+/// A callback after frees that make memory free: the wake policy of a user.
+pub(crate) struct OnFree {
+    /// Called with the order of the block.
+    pub(crate) call: Box<dyn Fn(u32) + Send + Sync>,
+    /// `true` if frees need not call before [`Waiters::call_on_every_free`]: until then nobody
+    /// listens to the callback.
+    pub(crate) is_on_demand: bool,
 }
-
-impl<F: Fn(u32) + Send + Sync> FreeObserver for F {
-    fn after_free(&self, order: u32) {
-        self(order);
-    }
-}
-
-/// The observer of the frees of one arena.
-pub(crate) type OnFree = Box<dyn FreeObserver>;
 
 /// The waiters of one arena.
 ///
@@ -58,22 +45,19 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Makes a queue without waiters.
     ///
-    /// While an observer watches, every free of the arena visits the queue.
+    /// With `on_free` every free of the arena visits the queue, as nobody knows when the owner of
+    /// the callback has waiters. A callback on demand does so later.
     pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
         let waiters = Waiters { queue: Mutex::new(WaitQueue::new(allocator)), on_free };
-        if waiters.is_watched() {
-            waiters.watch(allocator);
+        if waiters.on_free.as_ref().is_some_and(|on_free| !on_free.is_on_demand) {
+            waiters.call_on_every_free(allocator);
         }
         waiters
     }
 
-    /// Has every free visit the queue, for an observer that begins to watch.
-    pub(crate) fn watch(&self, allocator: &Allocator) {
-        self.queue.lock().set_flags(allocator);
-    }
-
-    fn is_watched(&self) -> bool {
-        self.on_free.as_ref().is_some_and(|observer| observer.is_watching())
+    /// Calls the callback after every free from now on.
+    pub(crate) fn call_on_every_free(&self, allocator: &Allocator) {
+        self.queue.lock().keep_flags(allocator);
     }
 
     /// Adds a waiter for a block of `order` behind all others.
@@ -117,22 +101,22 @@ impl Waiters {
     }
 
     /// Changes the queue under its lock, and does the rest when the lock is released: wakes the
-    /// waiters that were served, and tells the observer of memory that became free.
+    /// waiters that were served, and calls the callback for memory that became free.
     fn visit(
         &self,
         allocator: &Allocator,
         record_order: RecordOrder,
         change: impl FnOnce(&mut WaitQueue, &mut Visit),
     ) {
-        let is_watched = || self.is_watched();
-        let mut visit = Visit::new(allocator, record_order, &is_watched);
+        let mut visit = Visit::new(allocator, record_order);
         change(&mut self.queue.lock(), &mut visit);
         visit.wakers.wake_all();
-        if let (Some(observer), Some(order)) = (&self.on_free, visit.freed_order) {
-            // The observer looks at its waiters without our lock. The free comes before that look,
-            // as a waiter's look comes after its registration (`arena::wait_policy`).
+        if let (Some(on_free), Some(order)) = (&self.on_free, visit.freed_order) {
+            // The owner of the callback looks at its waiters without our lock. The free comes
+            // before that look, as a waiter's look comes after its registration
+            // (`arena::wait_policy`).
             fence(Ordering::SeqCst);
-            observer.after_free(order);
+            (on_free.call)(order);
         }
     }
 }

@@ -69,8 +69,8 @@ impl BuddyArena {
     /// Begins an arena of at least `total_size` bytes, with a smallest block of at least
     /// `min_block_size` bytes.
     ///
-    /// As [`builder`](Self::builder) with [`BuddyGeometry::nearest`], but building reports a size of
-    /// zero.
+    /// As [`builder`](Self::builder) with [`BuddyGeometry::nearest`], but building reports a size
+    /// of zero.
     ///
     /// ```
     /// use uring_arena::BuddyArena;
@@ -107,9 +107,9 @@ impl BuddyArena {
 
     /// Begins an arena over memory of the caller: shared memory, a device's, another allocator's.
     ///
-    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once, with
-    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where that
-    /// happens. Building does not touch the memory.
+    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once,
+    /// with `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where
+    /// that happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
@@ -171,9 +171,9 @@ impl BuddyArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: an alignment that the shape or the caller's memory does not have, memory too
-    /// small for one block, more smallest blocks than one arena can number, memory that the system
-    /// refuses.
+    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, the memory is
+    /// too small for one block, or it has too many smallest blocks. Also if the system refuses the
+    /// memory.
     ///
     /// ```
     /// use uring_arena::{BuddyArena, BuildError};
@@ -257,9 +257,4 @@ impl BuddyArenaBuilder {
     }
 }
 
-shared_setters!(
-    BuddyArenaBuilder,
-    "block",
-    "BuddyArena::with_sizes(16384, 4096)",
-    "arena.allocate_bytes(4096)?"
-);
+shared_setters!(BuddyArenaBuilder);

@@ -103,9 +103,9 @@ impl BuddyGeometry {
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidAlignment`] if `alignment` is not a power of two;
+    /// [`BuildError::InvalidAlignment`] if `alignment` is not a power of two.
     /// [`BuildError::InvalidGeometry`] if it is larger than the smallest block of an
-    /// [`exact`](Self::exact) shape; [`BuildError::SizeOverflow`] if the raised block does not fit
+    /// [`exact`](Self::exact) shape. [`BuildError::SizeOverflow`] if the raised block does not fit
     /// in `usize`.
     ///
     /// ```

@@ -166,9 +166,9 @@ impl FixedArena {
 
     /// Begins an arena over memory of the caller: shared memory, a device's, another allocator's.
     ///
-    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once, with
-    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where that
-    /// happens. Building does not touch the memory.
+    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once,
+    /// with `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where
+    /// that happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
@@ -232,8 +232,8 @@ impl FixedArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: sizes that are zero or overflow, an alignment that is not a power of two or
-    /// that the caller's memory does not have, memory that the system refuses.
+    /// [`BuildError`]: a size is zero, the sizes overflow, the alignment is not a power of two, or
+    /// the caller's memory does not have it. Also if the system refuses the memory.
     ///
     /// ```
     /// use uring_arena::{BuildError, FixedArena};
@@ -310,4 +310,4 @@ impl FixedArenaBuilder {
     }
 }
 
-shared_setters!(FixedArenaBuilder, "slot", "FixedArena::with_sizes(4, 4096)", "arena.allocate()?");
+shared_setters!(FixedArenaBuilder);
