@@ -154,7 +154,7 @@ pub enum TransferError {
     Driver(#[from] DriverError),
 }
 
-/// Memory that comes back with the reason why nothing was done with it.
+/// An operation that was not taken: its memory, and the reason.
 ///
 /// ```
 /// use uring_arena::{Buffer, SubmitError};

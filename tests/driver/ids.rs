@@ -20,7 +20,7 @@ fn paged(slots: usize) -> FixedArena {
     FixedArena::with_slot_capacity(nz(slots), nz(4096)).alignment(4096).build().unwrap()
 }
 
-/// The error that says so.
+/// Asserts that an id was refused as another driver's.
 fn assert_other<T: std::fmt::Debug>(answer: Result<T, DriverError>) {
     let error = answer.unwrap_err();
     assert!(matches!(error, DriverError::OtherDriver { .. }), "{error}");

@@ -170,7 +170,7 @@ impl Transfers {
         Ok(())
     }
 
-    /// If `key` is the first of its file's sends, the next one becomes the first, and is armed.
+    /// Makes the next send the first of its file, to be armed, if `key` is the first.
     pub(super) fn next_send(&mut self, key: Key, file: Key, files: &mut Files) {
         let Some(open) = files.get_mut(file) else { return };
         if open.sends.front() != Some(&key) {
