@@ -15,7 +15,7 @@ use uring_arena::{
     RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, ring_info,
 };
 
-/// Entries of the ring's table, as the kernel tells them.
+/// Counts the entries of the ring's table, as the kernel shows them.
 fn table_len(ring: &IoUring) -> usize {
     let info = ring_info(ring.as_raw_fd()).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("UserBufs:")).unwrap();
@@ -215,8 +215,8 @@ fn a_table_that_is_too_short_is_left_as_it_was() {
     );
 }
 
-/// The kernel places entry after entry and says how many it did, not which failed: what was placed
-/// is taken back.
+/// The kernel places entry after entry and reports how many it placed. The placed ones are taken
+/// back.
 #[test]
 fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
     let Some(ring) = ring("partial placement") else { return };
@@ -257,7 +257,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
         entry.is_none_or(|entry| entry.contains("<none>"))
     };
     assert!((0..16).all(is_empty), "{}", ring_info(ring.as_raw_fd()).unwrap());
-    // Asked for the best there is, both modes say why not.
+    // With the best mode asked for, both modes tell why they failed.
     let registered = try_register(&ring, &arena, options).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let refused = [5, 0].map(|entry| RegisterError::MemoryRefused { entry });
@@ -378,7 +378,7 @@ fn an_older_kernel_gets_the_older_way() {
     assert!(
         matches!(error, RegisterError::Missing(missing) if missing.feature == Feature::FixedBuffers)
     );
-    // Dropped, not unregistered: nothing to undo.
+    // The registration was dropped, not unregistered: nothing is left to undo.
     registered.unregister(&ring).unwrap();
 }
 
@@ -394,8 +394,8 @@ fn each_feature_can_be_taken_away() {
     }
 }
 
-/// Dropping the registration, the arena and the ring in any order frees nothing that is in use, and
-/// everything else.
+/// Registration, arena and ring are dropped in every order. No memory in use is freed, and all
+/// other memory is.
 #[test]
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
@@ -436,7 +436,7 @@ fn helper_without_lockable_memory() {
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let outcome = run(&mut ring, registered.read(&file, arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap(), 4096);
-    // What fits is registered; a clone costs nothing more.
+    // A smaller arena is registered; a clone costs nothing more.
     let small = crate::support::ring::arena(128, 4096);
     let first = register(&ring, &small, RegistrationMode::Slots);
     let second_ring = IoUring::new(4).unwrap();
@@ -459,7 +459,7 @@ fn helper_without_lockable_memory() {
 fn too_little_lockable_memory_is_told_in_numbers() {
     let Some(_) = ring("memlock") else { return };
     let helper = std::env::current_exe().unwrap();
-    // A copy that the other user can reach.
+    // The other user can reach this copy.
     let copy = std::env::temp_dir().join(format!("registration-helper-{}", std::process::id()));
     std::fs::copy(helper, &copy).unwrap();
     let answer = Command::new("prlimit")
@@ -493,7 +493,7 @@ fn too_little_lockable_memory_is_told_in_numbers() {
     assert!(output.status.success() && out.contains("helper finished"), "{out}\n{err}");
 }
 
-/// A seccomp filter on one thread that refuses `io_uring_setup`, as container runtimes do.
+/// Makes `io_uring_setup` fail on this thread, as container runtimes do.
 fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
     const LOAD_SYSCALL_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
