@@ -7,35 +7,18 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
-use bytes::BufMut;
+use crate::support::driver::{build, driver, finish, run};
+use crate::support::{arena, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use io_uring::{IoUring, types::Fd};
 use uring_arena::{
-    Buffer, BufferRing, Driver, DriverError, Event, FixedArena, RegistrationMode, RingError,
-    SlotStates, Status,
+    BufferRing, Driver, DriverError, Event, RegistrationMode, RingError, SlotStates, Status,
 };
-
-/// Builds an arena of page-aligned slots.
-fn paged(slots: usize, slot_bytes: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).unwrap();
-    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).alignment(4096).build().unwrap()
-}
-
-fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
-    let mut buffer = arena.allocate().unwrap();
-    buffer.put_slice(bytes);
-    buffer
-}
 
 fn events(driver: &mut Driver, count: usize) -> Vec<Event> {
     let mut all = Vec::new();
@@ -83,14 +66,14 @@ fn run_helper(helper: &str, prlimit: &[&str]) {
 #[ignore = "needs a small RLIMIT_MEMLOCK and no CAP_IPC_LOCK: run by another test"]
 fn helper_without_lockable_memory() {
     let Some(mut driver) = driver() else { return println!("helper finished") };
-    let arena = paged(64, 16384);
+    let arena = paged_arena(64, 16384);
     let registered = driver.register(&arena).unwrap();
     let registered = driver.arena(registered).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let told = registered.refused()[0].1.to_string();
     assert!(told.contains("1048576 bytes are needed") && told.contains("262144"), "{told}");
     // Rings count too: 32,768 entries of 16 bytes are twice the limit.
-    let many = arena_of_many();
+    let many = crate::support::arena(65_536, 64);
     let error =
         driver.register_buffer_ring(&many, BufferRing::options().entries(32_768)).unwrap_err();
     assert_eq!(error, RingError::Memory { bytes: 524_288, soft: 262_144 });
@@ -113,10 +96,6 @@ fn helper_without_lockable_memory() {
     finish(driver);
     assert_all_free(&arena);
     println!("helper finished");
-}
-
-fn arena_of_many() -> FixedArena {
-    arena(65_536, 64)
 }
 
 #[test]
@@ -317,7 +296,7 @@ fn a_reset_in_the_middle_of_a_bundle_keeps_what_came_before() {
 #[test]
 fn a_ring_dropped_with_everything_in_flight_gives_every_slot_back() {
     let Some(mut driver) = driver() else { return };
-    let arena = paged(64, 65536);
+    let arena = paged_arena(64, 65536);
     driver.register(&arena).unwrap();
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8)).unwrap();
     let incremental = driver
@@ -363,7 +342,7 @@ fn a_ring_dropped_with_everything_in_flight_gives_every_slot_back() {
 #[test]
 fn a_panic_at_any_event_leaves_nothing_behind() {
     let Some(_) = driver() else { return };
-    let arena = paged(16, 4096);
+    let arena = paged_arena(16, 4096);
     for panic_at in 0..8 {
         let kept = arena.clone();
         let arena = arena.clone();

@@ -6,33 +6,18 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::num::NonZeroUsize;
 
-use crate::support::{
-    assert_all_free,
-    driver::{build, finish, pattern, read_all, run, tcp_pair},
-};
-use bytes::BufMut;
+use crate::support::driver::{build, finish, run};
+use crate::support::{assert_all_free, filled, paged_arena, pattern, read_all, tcp_pair};
 use uring_arena::{
-    Buffer, BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe,
-    RingError, SendOptions,
+    BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe, RingError,
+    SendOptions,
 };
-
-fn arena() -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).unwrap();
-    FixedArena::with_slot_capacity(nz(64), nz(4096)).alignment(4096).build().unwrap()
-}
-
-fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
-    let mut buffer = arena.allocate().unwrap();
-    buffer.put_slice(bytes);
-    buffer
-}
 
 /// Uses everything that a driver can do, as on a kernel of `probe`.
 fn do_everything(probe: Probe) {
     let Some(mut driver) = build(Driver::builder().probe(probe)) else { return };
-    let arena = arena();
+    let arena = paged_arena(64, 4096);
     let registered = driver.register(&arena).unwrap();
     assert_eq!(
         driver.arena(registered).unwrap().entries().is_some(),

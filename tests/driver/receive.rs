@@ -7,10 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
+use crate::support::driver::{build, driver, finish, raise_descriptors, run};
+use crate::support::{arena, assert_all_free, pattern, read_all, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{BufferRing, Driver, DriverError, Event, RingError, SocketId};
 
@@ -256,7 +254,7 @@ fn a_socket_that_the_program_closes_tells_when_the_kernel_has_let_go() {
         true
     });
     assert_eq!(driver.metrics().in_flight, 0);
-    assert_eq!(crate::support::driver::read_all(&mut sender), b"");
+    assert_eq!(read_all(&mut sender), b"");
     finish(driver);
     assert_all_free(&arena);
 }
@@ -644,7 +642,7 @@ fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
 fn many_idle_connections_hold_no_receive_memory() {
     // Two descriptors each; 10,000 where the limit of open files allows, beside what other tests
     // of this process have open.
-    let limit = crate::support::driver::raise_descriptors(2 * 10_000 + 500);
+    let limit = raise_descriptors(2 * 10_000 + 500);
     let count = limit.saturating_sub(500) as usize / 2;
     let Some(mut driver) = driver() else { return };
     let arena = arena(64, 4096);

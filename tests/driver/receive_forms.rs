@@ -5,10 +5,8 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
+use crate::support::driver::{build, driver, finish, run};
+use crate::support::{arena, assert_all_free, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingOptions, Driver, DriverError, Event};
 

@@ -1,35 +1,23 @@
 //! Slots by state on the real kernel, as a driver counts them.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{driver, finish, run},
-};
-use bytes::{BufMut, Bytes};
+use crate::support::driver::{driver, finish, run};
+use crate::support::{arena, assert_all_free, nz, tcp_pair, written};
+use bytes::Bytes;
 use uring_arena::{
-    BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FileId, FixedArena, SlotStates,
+    BuddyArena, BuddyGeometry, BufferRing, Driver, Event, FileId, FixedArena, SlotStates,
 };
-
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
 
 fn fixed(slots: usize) -> FixedArena {
-    crate::support::driver::arena(slots, 64)
+    arena(slots, 64)
 }
 
 /// Builds a buddy arena of 64 smallest blocks of 64 bytes.
 fn buddy() -> BuddyArena {
     BuddyArena::builder(BuddyGeometry::exact(nz(4096), nz(64)).unwrap()).build().unwrap()
-}
-
-fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
-    buffer.put_slice(bytes);
-    buffer
 }
 
 /// The free, held, posted, in-flight, frozen and quarantined slots.
@@ -94,7 +82,7 @@ fn a_driver_tells_all_six_apart() {
 fn frozen_bytes_that_are_sent_count_once_and_come_back_as_frozen() {
     let Some(mut driver) = driver() else { return };
     let arena = buddy();
-    let (ours, theirs) = crate::support::driver::tcp_pair();
+    let (ours, theirs) = tcp_pair();
     let socket = driver.add_file(ours).unwrap();
     let bytes = written(arena.allocate(nz(256)).unwrap(), &[7; 256]).freeze();
     assert_eq!(all(driver.slot_states(&arena)), [60, 0, 0, 0, 4, 0]);

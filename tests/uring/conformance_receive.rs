@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use crate::support::{assert_all_free, driver::arena};
+use crate::support::{arena, assert_all_free};
 use bytes::Bytes;
 use io_uring::{IoUring, cqueue, opcode, squeue, types::CancelBuilder, types::Fd};
 use uring_arena::{ArenaBytes, BufferRing, BufferRingOptions, FixedArena, Status};

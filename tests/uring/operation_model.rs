@@ -3,7 +3,8 @@
 //! After each step the counters of the arena equal those of a plain model.
 #![allow(unsafe_code)]
 
-use crate::support::ring::{arena, register, ring};
+use crate::support::paged_arena;
+use crate::support::ring::{register, ring};
 use bytes::{BufMut, Bytes};
 use io_uring::IoUring;
 use proptest::prelude::*;
@@ -70,7 +71,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Read),
         2 => Just(Step::Freeze),
         2 => any::<usize>().prop_map(|kept| Step::Write { kept }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
+        3 => (any::<usize>(), any::<bool>())
+            .prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
         2 => any::<usize>().prop_map(|kept| Step::Forget { kept }),
         8 => (any::<usize>(), result).prop_map(|(which, result)| Step::Complete { which, result }),
         2 => (any::<usize>(), 0..64u32).prop_map(|(which, flip)| Step::Forge { which, flip }),
@@ -100,7 +102,7 @@ struct World {
 
 impl World {
     fn new(ring: &IoUring) -> World {
-        let arena = arena(SLOTS, SLOT_BYTES);
+        let arena = paged_arena(SLOTS, SLOT_BYTES);
         let registered = register(ring, &arena, RegistrationMode::Slots);
         World {
             arena,
@@ -252,7 +254,7 @@ fn pick<T>(among: &[T], which: usize) -> Option<&T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn ownership_adds_up_whatever_the_kernel_answers(steps in steps()) {
@@ -268,7 +270,7 @@ proptest! {
 #[test]
 fn a_notification_that_overtakes_its_result_is_kept() {
     let Some(ring) = ring("overtaking") else { return };
-    let arena = arena(1, SLOT_BYTES);
+    let arena = paged_arena(1, SLOT_BYTES);
     let registered = register(&ring, &arena, RegistrationMode::Slots);
     let mut buffer: Buffer = arena.allocate().unwrap();
     buffer.put_bytes(1, 100);

@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{assert_all_free, driver::arena};
+use crate::support::seccomp;
+use crate::support::{arena, assert_all_free};
 use io_uring::{IoUring, opcode, squeue, types::CancelBuilder, types::Fd};
 use uring_arena::{ArenaBytes, BufferRing, FixedArena, Status};
 
@@ -282,7 +283,7 @@ fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
         },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    crate::support::seccomp::filter_this_thread(&mut program)
+    seccomp::filter_this_thread(&mut program)
 }
 
 #[cfg(target_endian = "little")]
