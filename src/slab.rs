@@ -296,7 +296,7 @@ mod tests {
                 }
                 peak = peak.max(model.len());
                 prop_assert_eq!((slab.len(), slab.is_empty()), (model.len(), model.is_empty()));
-                let found: HashMap<Key, u16> = slab.iter().map(|(key, &value)| (key, value)).collect();
+                let found: HashMap<_, _> = slab.iter().map(|(key, &value)| (key, value)).collect();
                 prop_assert_eq!(&found, &model);
                 prop_assert_eq!(slab.iter_mut().count(), model.len());
                 prop_assert!(slab.keys().iter().all(|key| (key.index() as usize) < peak));

@@ -27,5 +27,4 @@ pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     RegistrationPolicy,
 };
-#[allow(unused_imports)]
 pub(crate) use registration::{TableRanges, handle_of};

@@ -108,7 +108,10 @@ impl Transfer {
         let is_aligned = file.direct.is_none_or(|alignment| alignment.may_go_on(moved));
         match self.action {
             Action::Read => {
-                let has_room = matches!(&self.state, State::Queued(Payload::Buffer(buffer)) if buffer.len() < buffer.capacity());
+                let has_room = match &self.state {
+                    State::Queued(Payload::Buffer(buffer)) => buffer.len() < buffer.capacity(),
+                    _ => false,
+                };
                 file.has_offsets && has_room && is_aligned
             }
             Action::Write => file.has_offsets && self.done < self.len() && is_aligned,

@@ -67,7 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..200usize, any::<bool>(), any::<bool>())
             .prop_map(|(len, bundle, more)| Step::Receive { len, bundle, more }),
         2 => Just(Step::Select),
-        3 => (any::<usize>(), result.clone()).prop_map(|(which, result)| Step::CompleteSelected { which, result }),
+        3 => (any::<usize>(), result.clone())
+            .prop_map(|(which, result)| Step::CompleteSelected { which, result }),
         1 => any::<usize>().prop_map(|which| Step::LoseSelected { which }),
         1 => errno.prop_map(|errno| Step::Error { errno }),
         1 => (any::<u16>(), result).prop_map(|(id, result)| Step::Foreign { id, result }),

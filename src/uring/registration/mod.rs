@@ -13,5 +13,4 @@ pub use mode::{RegistrationMode, RegistrationPolicy};
 pub use options::RegisterOptions;
 pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};
-#[allow(unused_imports)]
 pub(crate) use table_ranges::TableRanges;

@@ -10,12 +10,10 @@ use std::ops::Range;
 // Invariants: 1. `free` is sorted, and its ranges are not empty. 2. Two ranges neither overlap nor
 // touch: neighbours are merged when they are freed.
 #[derive(Debug)]
-#[allow(dead_code)]
 pub(crate) struct TableRanges {
     free: Vec<Range<u32>>,
 }
 
-#[allow(dead_code)]
 impl TableRanges {
     /// Creates the list of a table of `entries` entries, all of them free.
     pub(crate) fn new(entries: u32) -> TableRanges {
