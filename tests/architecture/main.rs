@@ -101,7 +101,6 @@ fn every_path_of_the_crate_is_understood() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn no_imports_run_in_circles() {
     let tree = src();
     for (number, knot) in imports::knots(tree).iter().enumerate() {
@@ -111,14 +110,12 @@ fn no_imports_run_in_circles() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn a_folder_uses_only_those_before_it() {
     let explanations = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap_or_default();
     assert_none(&imports::upwards(src(), UPWARDS, &explanations));
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn a_types_own_methods_lie_together() {
     assert_none(&shape::scattered_types(src()));
 }
@@ -130,13 +127,11 @@ fn the_sources_are_few_files() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn a_mod_file_holds_no_logic() {
     assert_none(&shape::logic_in_mod(src(), LOGIC_IN_MOD));
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn public_methods_have_examples() {
     let tree = src();
     let shape::Examples { with, without } = shape::examples(tree);

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lexer::Token;
-use crate::tree::{Def, Tree, without_tests};
+use crate::tree::{Def, File, Tree, without_tests};
 
 /// Files of `src`, tests and models among them.
 const FILES_MAX: usize = 145;
+
+/// Lines below which a file is short.
+const SHORT_FILE: usize = 60;
 
 /// Files that one type's own methods may lie in.
 const FILES_PER_TYPE_MAX: usize = 3;
@@ -14,7 +17,7 @@ const FILES_PER_TYPE_MAX: usize = 3;
 /// Public methods that have an example in their documentation.
 const EXAMPLES_MIN: usize = 160;
 
-/// Lists files that are declared and missing, and the number of files if it is too high.
+/// Lists files that are declared and missing, and short files if there are too many.
 pub fn files(tree: &Tree) -> Vec<String> {
     let mut wrong = tree.missing.clone();
     if tree.files.len() > FILES_MAX {
@@ -22,6 +25,11 @@ pub fn files(tree: &Tree) -> Vec<String> {
             "src has {} files, {FILES_MAX} at most: fold short ones into their only user",
             tree.files.len()
         ));
+        let lines = |file: &File| file.tokens.last().map_or(0, |token| token.end);
+        let short = tree.files.iter().filter(|file| {
+            lines(file) < SHORT_FILE && !file.name.ends_with("mod.rs") && !file.is_test
+        });
+        wrong.extend(short.map(|file| format!("src/{}:1: {} lines", file.name, lines(file))));
     }
     wrong
 }

@@ -3,24 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 
+use crate::support::driver::{build, driver, finish, run};
+use crate::support::{arena, assert_all_free, paged_arena};
 use bytes::Bytes;
 use uring_arena::{
-    BufferRing, Driver, DriverError, Event, FixedArena, RegisterOptions, RegistrationMode,
-    TransferError,
+    BufferRing, Driver, DriverError, Event, RegisterOptions, RegistrationMode, TransferError,
 };
 
-use crate::support::assert_all_free;
-use crate::support::driver::{arena, driver, finish, run};
-
-fn paged(slots: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).unwrap();
-    FixedArena::with_slot_capacity(nz(slots), nz(4096)).alignment(4096).build().unwrap()
-}
-
-/// Asserts that an id was refused as another driver's.
+/// Checks for the error that names the remedy.
 fn assert_other<T: std::fmt::Debug>(answer: Result<T, DriverError>) {
     let error = answer.unwrap_err();
     assert!(matches!(error, DriverError::OtherDriver { .. }), "{error}");
@@ -30,7 +22,7 @@ fn assert_other<T: std::fmt::Debug>(answer: Result<T, DriverError>) {
 #[test]
 fn ids_of_another_driver_are_refused_and_say_so() {
     let (Some(mut theirs), Some(mut ours)) = (driver(), driver()) else { return };
-    let arena = paged(8);
+    let arena = paged_arena(8, 4096);
     let options = BufferRing::options().entries(2);
     // The same things at the same indices in both.
     let make = |driver: &mut Driver| {
@@ -82,7 +74,7 @@ fn ids_of_another_driver_are_refused_and_say_so() {
 #[test]
 fn ids_of_what_is_gone_name_nothing_though_the_index_is_used_again() {
     let Some(mut driver) = driver() else { return };
-    let arena = paged(4);
+    let arena = paged_arena(4, 4096);
     let options = BufferRing::options().entries(1);
 
     let ring = driver.register_buffer_ring(&arena, options).unwrap();
@@ -123,7 +115,7 @@ fn ids_of_what_is_gone_name_nothing_though_the_index_is_used_again() {
 #[test]
 fn an_operations_id_is_not_given_out_before_its_event_was_taken() {
     let Some(mut driver) = driver() else { return };
-    let arena = paged(4);
+    let arena = paged_arena(4, 4096);
     let (ours, _peer) = UnixStream::pair().unwrap();
     let socket = driver.add_file(ours).unwrap();
     // Larger than the socket's queue, and not read by the peer: the second send waits behind it.
@@ -162,7 +154,7 @@ fn an_operations_id_is_not_given_out_before_its_event_was_taken() {
 #[test]
 fn fifty_thousand_rings_leave_nothing_behind_in_the_tables() {
     let Some(mut driver) = driver() else { return };
-    let arena = paged(2);
+    let arena = paged_arena(2, 4096);
     for _ in 0..50_000 {
         let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(1)).unwrap();
         assert_eq!(ring.index(), 0);
@@ -175,8 +167,8 @@ fn fifty_thousand_rings_leave_nothing_behind_in_the_tables() {
 #[test]
 fn arenas_that_come_and_go_stay_on_their_first_mode() {
     let Some(mut driver) = driver() else { return };
-    let (arena, other) = (paged(1024), paged(600));
-    let kept = driver.register(&paged(100)).unwrap();
+    let (arena, other) = (paged_arena(1024, 4096), paged_arena(600, 4096));
+    let kept = driver.register(&paged_arena(100, 4096)).unwrap();
     let first = driver.register(&arena).unwrap();
     let mode = driver.arena(first).unwrap().mode();
     driver.unregister_arena(first).unwrap();
@@ -197,7 +189,7 @@ fn arenas_that_come_and_go_stay_on_their_first_mode() {
     driver.unregister_arena(kept).unwrap();
     if mode == RegistrationMode::Slots {
         // The whole table is free again.
-        let whole = paged(16_384);
+        let whole = paged_arena(16_384, 4096);
         let options = RegisterOptions::new().mode(RegistrationMode::Slots);
         driver.register_with(&whole, options).unwrap();
     }
@@ -214,7 +206,7 @@ fn absurd_numbers_of_operations_are_refused_by_name() {
 
 #[test]
 fn sockets_and_transfers_share_the_number_of_operations() {
-    let Some(mut driver) = crate::support::driver::build(Driver::builder().operations(2)) else {
+    let Some(mut driver) = build(Driver::builder().operations(2)) else {
         return;
     };
     let arena = arena(4, 64);

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::assert_all_free;
-use crate::support::driver::{arena, driver, finish, run, tcp_pair};
+use crate::support::driver::{driver, finish, run};
+use crate::support::{arena, assert_all_free, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{BufferRing, Driver, Event};
 

@@ -1,19 +1,10 @@
 //! Helpers of the tests with a driver.
 
-use std::io::Read;
-use std::net::{TcpListener, TcpStream};
-use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use uring_arena::{Driver, DriverBuilder, DriverError, Event, FixedArena};
+use uring_arena::{Driver, DriverBuilder, DriverError, Event};
 
-/// A time longer than a test takes: a hang becomes a failure that tells where it waited.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
-
-pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).expect("a size");
-    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).build().expect("an arena")
-}
+use super::TIMEOUT;
 
 /// Builds a driver.
 ///
@@ -31,15 +22,6 @@ pub fn build(builder: DriverBuilder) -> Option<Driver> {
         }
         Err(error) => panic!("{error}"),
     }
-}
-
-/// Opens a TCP connection over loopback, and returns both ends.
-pub fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let ours =
-        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
-    let (theirs, _) = listener.accept().expect("the other end");
-    (ours, theirs)
 }
 
 /// Takes events until `done` returns `true`; fails after [`TIMEOUT`].
@@ -63,19 +45,6 @@ pub fn finish(mut driver: Driver) {
     assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
 }
 
-/// Makes bytes that differ by position and by stream.
-pub fn pattern(stream: usize, len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(stream as u64 + 1) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
 /// Raises the limit of open files to `wanted`, if that is allowed.
 ///
 /// Returns the limit as it is then.
@@ -91,10 +60,4 @@ pub fn raise_descriptors(wanted: u64) -> u64 {
         );
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted)
-}
-
-pub fn read_all(mut from: impl Read) -> Vec<u8> {
-    let mut all = Vec::new();
-    from.read_to_end(&mut all).expect("readable");
-    all
 }

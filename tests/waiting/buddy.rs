@@ -174,10 +174,10 @@ async fn tasks_of_all_sizes_with_random_cancellation() {
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
                     let units = 1 << ((random >> 60) % 6);
-                    let patience = Duration::from_micros((random >> 40) % 200);
+                    let limit = Duration::from_micros((random >> 40) % 200);
                     let claim = arena.allocate_async(nz(64 * units));
                     let buffer = match (random >> 33) % 4 {
-                        0 => tokio::time::timeout(patience, claim).await.ok().transpose().unwrap(),
+                        0 => tokio::time::timeout(limit, claim).await.ok().transpose().unwrap(),
                         _ => Some(claim.await.unwrap()),
                     };
                     tokio::task::yield_now().await;
