@@ -65,7 +65,6 @@ mod lease;
 pub mod prelude;
 mod region;
 mod runtime;
-#[allow(dead_code, reason = "each user takes what it needs")]
 mod slab;
 mod slots;
 mod sync;

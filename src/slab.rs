@@ -98,11 +98,8 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is full.
+    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is
+    /// full.
     pub(crate) fn vacant_key(&self) -> Option<Key> {
         if self.len >= self.limit {
             return None;

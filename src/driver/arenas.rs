@@ -65,10 +65,8 @@ impl Arenas {
         // SAFETY: the driver keeps the contract (see the head of this file).
         let registered =
             unsafe { RegisteredArena::register_in(uring, arena, options, self.ranges.as_mut())? };
-        match self.table.insert(registered) {
-            Ok(key) => Ok(ArenaId::new(self.driver, key)),
-            Err(_) => unreachable!("fewer arenas than addresses"),
-        }
+        let key = self.table.insert(registered).expect("an arena has memory of its own");
+        Ok(ArenaId::new(self.driver, key))
     }
 
     /// Finds the arena of an id.
@@ -83,7 +81,7 @@ impl Arenas {
     ) -> Result<(), DriverError> {
         let key = id.key_in(self.driver)?;
         self.by_id(id)?;
-        // What was pushed is issued first: the kernel looks an index up when it issues the
+        // Pushed entries are issued first: the kernel looks an index up when it issues the
         // operation.
         submitter.enter(Wait::Never)?;
         let registered = self.table.remove(key).ok_or(DriverError::UnknownArena)?;

@@ -109,8 +109,8 @@ impl DriverBuilder {
 
     /// Sets whether completions are run only by this thread, while it waits. Default: yes.
     ///
-    /// The ring is set up with `IORING_SETUP_SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1; an older
-    /// kernel does it the older way). A ring that other threads' rings are
+    /// The ring is set up with `IORING_SETUP_SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1; an
+    /// older kernel does it the older way). A ring that other threads' rings are
     /// [cloned](crate::RegisterOptions::clone_of) from must not have a single issuer.
     ///
     /// ```

@@ -21,12 +21,12 @@ use crate::uring::{
 
 /// An io_uring with everything under way on it; safe through and through.
 ///
-/// A program gives it arenas to receive into
-/// ([`register_buffer_ring`](Self::register_buffer_ring)) and sockets ([`receive`](Self::receive)).
-/// Then it [waits](Self::wait) and takes [events](crate::Event) until [`next`](Self::next) has none.
-/// The driver arms multishot receives again when they end. It parks sockets that find no slot, and
-/// goes on with them when slots come back. It keeps descriptors open until the kernel is done with
-/// them, and frees no memory that the kernel may still write.
+/// A program gives it arenas to receive into ([`register_buffer_ring`](Self::register_buffer_ring))
+/// and sockets ([`receive`](Self::receive)). Then it [waits](Self::wait) and takes
+/// [events](crate::Event) until [`next`](Self::next) has none. The driver arms multishot receives
+/// again when they end. It parks sockets that find no slot, and goes on with them when slots come
+/// back. It keeps descriptors open until the kernel is done with them, and frees no memory that the
+/// kernel may still write.
 ///
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
@@ -43,10 +43,7 @@ use crate::uring::{
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-/// # let mut driver = match Driver::builder().build() {
-/// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-/// #     Ok(driver) => driver,
-/// # };
+/// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
 /// # let _ = stringify! {
 /// let mut driver = Driver::builder().build()?;
 /// # };
@@ -74,7 +71,8 @@ use crate::uring::{
 //
 // Invariant: every entry in the submission queue, or with the kernel, is of a socket or a transfer
 // in the tables that is in flight, and that owns the descriptor and the memory which the entry
-// names; or it refers to no memory (the wakeup's poll, requests to cancel). Buffer rings own theirs.
+// names; or it refers to no memory (the wakeup's poll, requests to cancel). Buffer rings own
+// theirs.
 pub struct Driver {
     pub(super) submitter: Submitter,
     pub(super) wakeup: Wakeup,
@@ -126,8 +124,8 @@ impl DriverBuilder {
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),
-            sockets: Sockets::new(number, operations, supported, self.multishot),
-            transfers: Transfers::new(number, operations),
+            sockets: Sockets::new(number, supported, self.multishot),
+            transfers: Transfers::new(number),
             supported,
             operations_max: operations,
             completions: 0,
@@ -153,8 +151,9 @@ impl Driver {
     /// Registers an arena with the ring, so that reads, writes and zero-copy sends use its memory
     /// without pinning it again.
     ///
-    /// Reads, writes and sends work without it, as ordinary ones. The best mode that works is taken;
-    /// [`arena`](Self::arena) says which and why not better. Several arenas may be registered.
+    /// Reads, writes and sends work without it, as ordinary ones. The best mode that works is
+    /// taken; [`arena`](Self::arena) says which and why not better. Several arenas may be
+    /// registered.
     ///
     /// # Errors
     ///
@@ -167,10 +166,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let id = driver.register(&arena)?;
     /// let registered = driver.arena(id)?;
     /// println!("{:?}", registered.mode());
@@ -200,10 +196,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let options = RegisterOptions::new().mode(RegistrationMode::Regions);
     /// match driver.register_with(&arena, options) {
     ///     Ok(id) => assert_eq!(driver.arena(id)?.mode(), RegistrationMode::Regions),
@@ -246,10 +239,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let id = driver.register(&arena)?;
     /// driver.unregister_arena(id)?;
     /// assert_eq!(driver.unregister_arena(id), Err(DriverError::UnknownArena));
@@ -274,10 +264,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(32))?;
     /// assert_eq!(driver.ring_metrics(ring)?.published, 32);
     /// driver.unregister_buffer_ring(ring)?;
@@ -299,7 +286,7 @@ impl Driver {
     ///
     /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`].
     pub fn ring_metrics(&self, id: BufferRingId) -> Result<BufferRingMetrics, DriverError> {
-        self.rings.by_id(id).map(|ring| ring.buffers.metrics())
+        self.rings.by_id(id).map(|(_, ring)| ring.buffers.metrics())
     }
 
     /// Returns whether the ring lets several messages share a slot: asked for, and the kernel can
@@ -315,17 +302,14 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().incremental(true))?;
     /// println!("messages share slots: {}", driver.ring_is_incremental(ring)?);
     /// # Ok(())
     /// # }
     /// ```
     pub fn ring_is_incremental(&self, id: BufferRingId) -> Result<bool, DriverError> {
-        self.rings.by_id(id).map(|ring| ring.buffers.is_incremental())
+        self.rings.by_id(id).map(|(_, ring)| ring.buffers.is_incremental())
     }
 
     /// Unregisters a buffer ring whose sockets are all closed. Its slots are free again, and bytes
@@ -369,10 +353,7 @@ impl Driver {
     /// # use std::num::NonZeroUsize;
     /// # use uring_arena::{BufferRing, Driver, FixedArena};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
@@ -405,7 +386,7 @@ impl Driver {
 
     /// Returns the number of operations that the kernel has.
     pub(super) fn in_flight(&self) -> usize {
-        self.sockets.in_flight() + self.transfers.in_flight()
+        self.sockets.in_flight + self.transfers.in_flight
     }
 
     /// Returns an error if the driver has as many operations as it was built for.

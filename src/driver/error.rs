@@ -1,4 +1,4 @@
-//! What a driver can refuse.
+//! The errors of a driver.
 
 use std::io;
 

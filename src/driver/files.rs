@@ -75,14 +75,12 @@ impl Files {
         if let Some(key) = self.table.vacant_key() {
             open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
         }
-        match self.table.insert(open) {
-            Ok(key) => Ok(FileId::new(self.driver, key)),
-            Err(_) => unreachable!("fewer files than numbers of descriptors"),
-        }
+        let key = self.table.insert(open).ok().expect("a file has a descriptor of its own");
+        Ok(FileId::new(self.driver, key))
     }
 
-    /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false` where
-    /// it does not fit or the kernel cannot.
+    /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
+    /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
         if key.index() >= REGISTERED_MAX {
             return false;

@@ -1,4 +1,4 @@
-//! What a program asks of a driver: receive, accept, read, write, send, and no more of it.
+//! The requests of a program: receive, accept, read, write, send, and no more of it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -14,11 +14,12 @@ use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
 /// Sockets.
 impl Driver {
     /// Receives from `socket` into `ring` until the peer finishes or the program
-    /// [closes](Self::close) it: bytes come as [`Event::Received`](crate::Event::Received), in order.
+    /// [closes](Self::close) it: bytes come as [`Event::Received`](crate::Event::Received), in
+    /// order.
     ///
     /// The driver owns the socket, so that its number is not given to another file while the kernel
-    /// uses it; a clone (`try_clone`) writes to it. Streams (TCP, Unix); multishot (Linux 6.0), armed
-    /// again when it ends; an older kernel receives one message at a time.
+    /// uses it; a clone (`try_clone`) writes to it. Streams (TCP, Unix); multishot (Linux 6.0),
+    /// armed again when it ends; an older kernel receives one message at a time.
     ///
     /// # Errors
     ///
@@ -34,10 +35,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (mut sender, socket) = UnixStream::pair()?;
     /// let id = driver.receive(ring, socket)?;
@@ -53,12 +51,12 @@ impl Driver {
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
     ) -> Result<SocketId, DriverError> {
-        let ring = self.rings.key(ring)?;
+        let (ring, _) = self.rings.by_id(ring)?;
         self.open(Source::Stream(ring), socket.into())
     }
 
-    /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot: Linux
-    /// 6.7).
+    /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot:
+    /// Linux 6.7).
     ///
     /// # Errors
     ///
@@ -71,10 +69,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (reader, mut writer) = std::io::pipe()?;
     /// driver.read_pipe(ring, reader)?;
@@ -90,7 +85,7 @@ impl Driver {
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
     ) -> Result<SocketId, DriverError> {
-        let ring = self.rings.key(ring)?;
+        let (ring, _) = self.rings.by_id(ring)?;
         self.open(Source::Pipe(ring), pipe.into())
     }
 
@@ -114,10 +109,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(2048).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     /// let address = ours.local_addr()?;
@@ -135,8 +127,8 @@ impl Driver {
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
     ) -> Result<SocketId, DriverError> {
-        let key = self.rings.key(ring)?;
-        let buffers = &self.rings.by_id(ring)?.buffers;
+        let (key, ring) = self.rings.by_id(ring)?;
+        let buffers = &ring.buffers;
         if buffers.is_incremental() {
             return Err(DriverError::RingIsIncremental);
         }
@@ -169,10 +161,7 @@ impl Driver {
     /// # use std::net::{TcpListener, TcpStream};
     /// # use uring_arena::{Driver, Event};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let address = listener.local_addr()?;
     /// let id = driver.accept(listener)?;
@@ -209,14 +198,11 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// let (socket, _peer) = UnixStream::pair()?;
     /// let id = driver.receive(ring, socket)?;
-    /// // Tells the peer that no more comes from us; receiving goes on.
+    /// // The peer learns that no more comes; receiving goes on.
     /// if let Some(socket) = driver.socket(id) {
     ///     UnixStream::from(socket.try_clone_to_owned()?).shutdown(Shutdown::Write)?;
     /// }
@@ -245,10 +231,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
     /// let id = driver.receive(ring, socket)?;
@@ -289,10 +272,7 @@ impl Driver {
     /// # use std::net::TcpListener;
     /// # use uring_arena::{Driver, Event};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let id = driver.accept(TcpListener::bind("127.0.0.1:0")?)?;
     /// driver.close(id)?;
     /// let closed = loop {
@@ -326,10 +306,7 @@ impl Driver {
     /// ```
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let id = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
     /// driver.close_file(id)?;
     /// assert!(driver.close_file(id).is_err());
@@ -350,10 +327,7 @@ impl Driver {
     /// # use std::fs::File;
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let id = driver.add_file(File::open("/proc/self/exe")?)?;
     /// let file = File::from(driver.file(id)?.try_clone_to_owned()?);
     /// assert!(file.metadata()?.len() > 0);
@@ -377,9 +351,9 @@ impl Driver {
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer
     /// is filled from its start.
     ///
-    /// [`Event::Read`](crate::Event::Read) brings the buffer back. A read of a file that comes short
-    /// goes on until the room is full or the file ends. A read of a pipe or socket brings what there
-    /// is (`offset` 0).
+    /// [`Event::Read`](crate::Event::Read) brings the buffer back. A short read of a file goes on
+    /// until the room is full or the file ends. A read of a pipe or socket brings what there is
+    /// (`offset` 0).
     ///
     /// # Errors
     ///
@@ -392,10 +366,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// driver.register(&arena)?;
     /// let file = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
     /// let read = driver.read(file, arena.allocate()?, 0)?;
@@ -452,10 +423,7 @@ impl Driver {
     /// ```
     /// # use uring_arena::{Driver, Event};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let file = driver.add_file(std::fs::File::options().write(true).open("/dev/null")?)?;
     /// driver.write(file, bytes::Bytes::from_static(b"to nowhere"), 0)?;
     /// driver.wait()?;
@@ -496,10 +464,7 @@ impl Driver {
     /// # use std::os::unix::net::UnixStream;
     /// # use uring_arena::{Driver, Event};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let (ours, mut theirs) = UnixStream::pair()?;
     /// let socket = driver.add_file(ours)?;
     /// let send = driver.send(socket, bytes::Bytes::from_static(b"hello"))?;
@@ -530,10 +495,7 @@ impl Driver {
     /// # use std::os::unix::net::UnixStream;
     /// # use uring_arena::{Driver, SendOptions};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// # let (ours, _theirs) = UnixStream::pair()?;
     /// let socket = driver.add_file(ours)?;
     /// let never_zero_copy = SendOptions::new().zero_copy_from(usize::MAX);
@@ -581,10 +543,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let (ours, _silent) = UnixStream::pair()?;
     /// let socket = driver.add_file(ours)?;
     /// let read = driver.read(socket, arena.allocate()?, 0)?;

@@ -7,11 +7,11 @@
 //! in flight on it.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::socket::Starved;
 use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{BufferRingId, DriverError, DriverMetrics};
@@ -33,57 +33,16 @@ pub(super) struct Ring {
     waiting: Option<WaitForSlot>,
 }
 
-/// The sockets of one ring that wait for slots.
-///
-/// The queues are two, so that no socket is passed over for ever: a socket that was armed and got
-/// nothing goes before one that was served. Keys of sockets that were closed meanwhile stay in the
-/// queues until they are met; `count` is exact.
-#[derive(Default)]
-pub(super) struct Starved {
-    unserved: VecDeque<Key>,
-    served: VecDeque<Key>,
-    count: usize,
-}
-
-impl Starved {
-    pub(super) fn push(&mut self, socket: Key, was_served: bool) {
-        if was_served { &mut self.served } else { &mut self.unserved }.push_back(socket);
-        self.count += 1;
-    }
-
-    /// Puts a socket back that was taken out in vain.
-    pub(super) fn push_front(&mut self, socket: Key) {
-        self.unserved.push_front(socket);
-        self.count += 1;
-    }
-
-    /// Takes the next socket out that `is_starved` confirms.
-    pub(super) fn pop(&mut self, mut is_starved: impl FnMut(Key) -> bool) -> Option<Key> {
-        while let Some(socket) = self.unserved.pop_front().or_else(|| self.served.pop_front()) {
-            if is_starved(socket) {
-                self.count -= 1;
-                return Some(socket);
-            }
-        }
-        debug_assert_eq!(self.count, 0);
-        None
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-}
-
 impl Ring {
     /// Notes that a socket in the starved queues waits no more.
     pub(super) fn forget_starved(&mut self) {
-        self.starved.count -= 1;
+        self.starved.forget_one();
         self.stop_waiting_if_idle();
     }
 
     /// Gives up the ring's place in the arena's queue if no socket waits for a slot.
     pub(super) fn stop_waiting_if_idle(&mut self) {
-        if self.starved.count == 0 {
+        if self.starved.count() == 0 {
             self.waiting = None;
         }
     }
@@ -118,6 +77,13 @@ impl Ring {
             self.waiting = None;
         }
         Ok(ready)
+    }
+
+    fn add_counts_to(&self, metrics: &mut DriverMetrics) {
+        let ring = self.buffers.metrics();
+        metrics.starved += ring.starved;
+        metrics.copied += ring.copied;
+        metrics.unreported_slots += ring.unreported_slots;
     }
 }
 
@@ -160,10 +126,8 @@ impl Rings {
         // SAFETY: the driver keeps the contract (see the head of this file).
         let buffers = unsafe { BufferRing::register(uring, arena, options)? };
         let ring = Ring { buffers, starved: Starved::default(), sockets: 0, waiting: None };
-        match self.table.insert(ring) {
-            Ok(key) => Ok(BufferRingId::new(self.driver, key)),
-            Err(_) => unreachable!("each ring has a group of its own"),
-        }
+        let key = self.table.insert(ring).ok().expect("each ring has a group of its own");
+        Ok(BufferRingId::new(self.driver, key))
     }
 
     fn free_group(&self) -> Result<u16, RingError> {
@@ -180,10 +144,9 @@ impl Rings {
         id: BufferRingId,
         submitter: &Submitter,
     ) -> Result<(), DriverError> {
-        let key = id.key_in(self.driver)?;
-        match self.get(key).ok_or(DriverError::UnknownRing)?.sockets {
-            0 => Ok(self.take_down(key, submitter)?),
-            sockets => Err(DriverError::RingInUse { sockets }),
+        match self.by_id(id)? {
+            (key, Ring { sockets: 0, .. }) => Ok(self.take_down(key, submitter)?),
+            (_, &Ring { sockets, .. }) => Err(DriverError::RingInUse { sockets }),
         }
     }
 
@@ -206,27 +169,19 @@ impl Rings {
         answer
     }
 
-    /// Finds the key of an id, whose ring is registered.
-    pub(super) fn key(&self, id: BufferRingId) -> Result<Key, DriverError> {
-        self.by_id(id)?;
-        id.key_in(self.driver)
+    /// Finds the ring of an id, and its key.
+    pub(super) fn by_id(&self, id: BufferRingId) -> Result<(Key, &Ring), DriverError> {
+        let key = id.key_in(self.driver)?;
+        self.table.get(key).map(|ring| (key, ring)).ok_or(DriverError::UnknownRing)
     }
 
-    /// Finds the ring of an id.
-    pub(super) fn by_id(&self, id: BufferRingId) -> Result<&Ring, DriverError> {
-        self.get(id.key_in(self.driver)?).ok_or(DriverError::UnknownRing)
-    }
-
-    pub(super) fn get(&self, key: Key) -> Option<&Ring> {
-        self.table.get(key)
-    }
-
+    /// Finds the ring of a socket, which stays while it has sockets. A listener has none.
     #[inline]
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Ring> {
-        self.table.get_mut(key)
+    pub(super) fn of_mut(&mut self, ring: Option<Key>) -> Option<&mut Ring> {
+        self.table.get_mut(ring?)
     }
 
-    /// Finds the ring of a socket in the tables, which stays while it has sockets.
+    /// Finds the ring of a socket by the index alone.
     #[inline]
     pub(super) fn at_mut(&mut self, key: Key) -> Option<&mut Ring> {
         self.table.at_mut(key.index())
@@ -255,16 +210,7 @@ impl Rings {
         for ring in self.iter() {
             ring.add_counts_to(metrics);
             metrics.published += ring.buffers.metrics().published;
-            metrics.parked += ring.starved.count;
+            metrics.parked += ring.starved.count();
         }
-    }
-}
-
-impl Ring {
-    fn add_counts_to(&self, metrics: &mut DriverMetrics) {
-        let ring = self.buffers.metrics();
-        metrics.starved += ring.starved;
-        metrics.copied += ring.copied;
-        metrics.unreported_slots += ring.unreported_slots;
     }
 }

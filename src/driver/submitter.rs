@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries, on the caller's word that what they refer to outlives them.
+//! Unsafe here: pushing entries, on the caller's word that their memory outlives them.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::DriverError;
 use super::tag::Tag;
 
-/// How long an entry into the kernel may wait for a completion.
+/// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wait {
     Never,
@@ -38,11 +38,11 @@ impl Submitter {
         Submitter { uring, enters: 0 }
     }
 
-    /// Pushes an entry that carries `tag`. Submits what is in the way if the queue is full.
+    /// Pushes an entry that carries `tag`. Submits the entries before it if the queue is full.
     ///
     /// # Safety
     ///
-    /// What the entry refers to stays valid until the entry's final completion, or for ever.
+    /// The memory and the descriptor that the entry names stay valid until its final completion.
     pub(super) unsafe fn push(
         &mut self,
         tag: Tag,
@@ -61,7 +61,7 @@ impl Submitter {
         Err(DriverError::System { action: "submitting (the queue stays full)", errno: libc::EBUSY })
     }
 
-    /// Asks the kernel to end an operation, whose own completion says when it has.
+    /// Asks the kernel to end an operation. The operation's own completion says when it has.
     pub(super) fn cancel(&mut self, tag: Tag) -> Result<(), DriverError> {
         let target = types::CancelBuilder::user_data(tag.user_data());
         // SAFETY: the entry refers to no memory.

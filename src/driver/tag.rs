@@ -17,8 +17,8 @@ const GENERATION_SHIFT: u32 = 32;
 
 /// A kind of entry.
 //
-// A socket's is zero, so that its tag is its key: of any other tag the same bits are an index beyond
-// every table.
+// A socket's is zero, so that its tag is its key: of any other tag the same bits are an index
+// beyond every table.
 #[repr(u32)]
 enum Kind {
     Socket = 0,

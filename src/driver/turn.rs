@@ -13,30 +13,44 @@ use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
 
-/// How long dropping a driver waits for what is in flight. Cancelled sockets take microseconds; only
+/// The time that dropping a driver waits for the kernel. Cancelled sockets take microseconds; only
 /// a device that does not answer takes longer, and then its slots are quarantined.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Cancellations pushed before their completions are taken: so that these fit in their queue.
+/// The cancellations pushed before their completions are taken, so that these fit in their queue.
 const CANCELS_AT_ONCE: usize = 64;
 
-/// How long one round of draining waits before it cancels anew, for what a cancellation overtook.
+/// The time after which draining cancels anew, for operations that a cancellation overtook.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// What [`Driver::drain`] did.
+/// The report of [`Driver::drain`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use uring_arena::Driver;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+/// let report = driver.drain(Duration::from_secs(5))?;
+/// if report.in_flight > 0 {
+///     eprintln!("the kernel keeps {} operations", report.in_flight);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Sockets that were closed.
+    /// The sockets that were closed.
     pub closed: usize,
-    /// Bytes that came in and were not taken.
+    /// The bytes that came in and were not taken.
     pub discarded_bytes: u64,
-    /// Slots that the kernel used up and reported in no completion: free again, now that nothing is
-    /// in flight.
+    /// The slots that the kernel used up and reported in no completion. They are free again, now
+    /// that nothing is in flight.
     pub unreported_slots: u64,
-    /// Operations that the kernel still has: none if all is well.
+    /// The operations that the kernel still has: none if all is well.
     pub in_flight: usize,
-    /// Slots that are lost with them, for good: they and their arena's memory are never freed.
+    /// The slots that are lost with these operations: they and their arena's memory are never
+    /// freed.
     pub quarantined: usize,
 }
 
@@ -45,9 +59,9 @@ impl Driver {
     /// Submits what is pending, and waits until something happened. Returns at once if there are
     /// events to take.
     ///
-    /// It may return without an event: a program takes events until there are none, and waits again.
-    /// While every slot is in use the sockets wait with it, and it goes on when a slot is freed. A
-    /// thread that itself holds all of the slots must not wait.
+    /// It may return without an event: a program takes events until there are none, and waits
+    /// again. While every slot is in use the sockets wait with it, and it goes on when a slot is
+    /// freed. A thread that itself holds all of the slots must not wait.
     ///
     /// # Errors
     ///
@@ -67,10 +81,7 @@ impl Driver {
     /// # use std::time::Duration;
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// assert!(!driver.wait_timeout(Duration::from_millis(1))?, "nothing is under way");
     /// # Ok(())
     /// # }
@@ -93,10 +104,7 @@ impl Driver {
     /// ```
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// while driver.poll_now()? || !driver.is_idle() {
     ///     while let Some(event) = driver.next() {
     ///         println!("{event:?}");
@@ -129,11 +137,11 @@ impl Driver {
 
     /// Returns whether nothing is to be submitted and no event to be taken.
     ///
-    /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor. If
-    /// not, the loop looks again.
+    /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
+    /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
-        !self.sockets.has_to_rearm()
-            && !self.transfers.has_to_rearm()
+        self.sockets.to_rearm.is_empty()
+            && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
             && !self.has_events()
     }
@@ -147,10 +155,7 @@ impl Driver {
     /// ```
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let waker = driver.waker()?;
     /// std::thread::spawn(move || waker.wake());
     /// driver.wait()?;
@@ -165,7 +170,8 @@ impl Driver {
         self.wakeup.poll_if_shared(&mut self.submitter)?;
         loop {
             let is_unfinished = self.prepare()?;
-            // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
+            // Sockets that could be armed and are not yet wait for no event: look, and go on
+            // arming.
             let only_look = is_unfinished || self.has_events();
             self.submitter.enter(if only_look { Wait::Never } else { wait })?;
             if !is_unfinished || self.has_events() {
@@ -177,10 +183,10 @@ impl Driver {
     /// Arms again what ended, publishes freed slots, and goes on with starved sockets. Returns
     /// `true` if more of these can be armed once the kernel was entered.
     fn prepare(&mut self) -> Result<bool, DriverError> {
-        if self.sockets.has_to_rearm() {
-            self.sockets.rearm(&self.rings, &mut self.submitter)?;
+        if !self.sockets.to_rearm.is_empty() {
+            self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
-        if self.transfers.has_to_rearm() {
+        if !self.transfers.to_rearm.is_empty() {
             self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
         }
         self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
@@ -214,10 +220,7 @@ impl Driver {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
     /// # driver.receive(ring, socket)?;
@@ -235,7 +238,7 @@ impl Driver {
 
     fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
-            if self.sockets.has_current_completion() {
+            if self.sockets.current_completion.is_some() {
                 let event = self.sockets.next_of_current(&mut self.rings);
                 if event.is_some() {
                     return event;
@@ -289,16 +292,15 @@ impl Driver {
     }
 }
 
-/// The end: cancel, take completions until nothing is in flight, unregister. What cannot be proved
-/// finished is quarantined.
+/// The end.
 impl Driver {
     /// Ends everything in good order, and not longer than `timeout`.
     ///
     /// It cancels what is under way, waits until the kernel has let go of all of it, unregisters
     /// buffer rings and arenas, and closes the sockets. Events that were not taken are dropped.
     ///
-    /// What the kernel has not let go of by then stays: the program drains again, or drops the
-    /// driver, which quarantines it.
+    /// Operations that the kernel still has by then stay: the program drains again, or drops the
+    /// driver, which quarantines them.
     ///
     /// # Errors
     ///
@@ -308,10 +310,7 @@ impl Driver {
     /// # use std::time::Duration;
     /// # use uring_arena::Driver;
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let drained = driver.drain(Duration::from_secs(5))?;
     /// assert_eq!((drained.in_flight, drained.quarantined), (0, 0));
     /// # Ok(())
@@ -373,8 +372,8 @@ impl Driver {
     }
 
     /// Cancels each operation by its tag. One request that cancels "any" would be shorter, but the
-    /// kernel then looks for its targets one after another from the start: ten thousand sockets take
-    /// it seconds.
+    /// kernel then looks for its targets one after another from the start: ten thousand sockets
+    /// take it seconds.
     fn cancel_in_flight(&mut self, report: &mut DrainReport) -> Result<(), DriverError> {
         let tags = self.sockets.tags_in_flight().chain(self.transfers.tags_in_flight());
         let tags: Vec<Tag> = tags.collect();
@@ -402,6 +401,6 @@ impl Drop for Driver {
                 tracing::error!(%error, "the driver could not be drained: its slots are quarantined")
             }
         }
-        // What is left in the rings and in the tables is quarantined by its own drop.
+        // Rings and operations that are left quarantine their slots in their own drop.
     }
 }

@@ -1,5 +1,5 @@
-//! The descriptor that wakes a driver which waits in the kernel: for freed slots, and for the
-//! wakers that [`Driver::waker`](super::Driver::waker) gave out.
+//! The descriptor that wakes a driver which waits in the kernel: for slots that were granted to its
+//! rings, and for the wakers that `Driver::waker` gave out.
 //!
 //! # Safety
 //!
@@ -18,8 +18,7 @@ use crate::uring::EventFd;
 
 /// An event descriptor, and the waker that signals it.
 //
-// The waker keeps the descriptor open: a wake after the driver's end writes to nobody, not to
-// another file.
+// The waker keeps the descriptor open, so a wake after the driver's end writes to no other file.
 pub(super) struct Wakeup {
     event_fd: Arc<EventFd>,
     waker: Waker,
@@ -45,13 +44,13 @@ impl Wakeup {
         &self.waker
     }
 
-    /// Returns a waker for others, who do not say when they use it.
+    /// Returns a waker for the program, which may use it at any time.
     pub(super) fn share(&mut self) -> Waker {
         self.shared = true;
         self.waker.clone()
     }
 
-    /// Has the ring poll the descriptor if others have the waker.
+    /// Has the ring poll the descriptor if the program has the waker.
     #[inline]
     pub(super) fn poll_if_shared(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
         if self.shared { self.poll(submitter) } else { Ok(()) }

@@ -4,6 +4,7 @@
 
 mod imports;
 mod lexer;
+mod pages;
 mod resolver;
 mod safety;
 mod shape;
@@ -80,7 +81,7 @@ fn rust(folders: &[&str]) -> Vec<(String, String, Vec<Token>)> {
 }
 
 /// Reads the pages: every Markdown file at the root and below `docs`.
-fn pages() -> Vec<(String, String)> {
+fn all_pages() -> Vec<(String, String)> {
     let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
@@ -162,6 +163,15 @@ fn nothing_is_left_open() {
 }
 
 #[test]
+fn the_page_of_tests_names_tests() {
+    let place = "docs/testing.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    let mut paths = Vec::new();
+    collect(&root().join("tests"), "rs", &mut paths);
+    assert_none(&pages::missing_tests(place, &page, &read(paths)));
+}
+
+#[test]
 #[ignore = "until the folders are redrawn"]
 fn documentation_begins_with_its_subject() {
     let files = rust(&["src", "tests", "examples", "benches"]);
@@ -176,7 +186,7 @@ fn lines_have_at_most_a_hundred_columns() {
     let files = rust(&["src", "tests", "examples", "benches"]);
     let sources =
         files.iter().flat_map(|(name, text, tokens)| words::long_lines(name, text, tokens));
-    let pages = pages();
+    let pages = all_pages();
     let pages = pages.iter().filter(|(name, _)| name != GENERATED);
     let wrong: Vec<String> = sources
         .chain(pages.flat_map(|(name, text)| words::long_lines_of_page(name, text)))
@@ -190,7 +200,7 @@ fn nothing_goes_by_a_nickname() {
     let files = rust(&["src", "tests", "examples"]);
     let files = files.iter().filter(|(name, ..)| name != NICKNAMES);
     let sources = files.flat_map(|(name, _, tokens)| words::nicknames(name, tokens));
-    let pages = pages();
+    let pages = all_pages();
     let pages = pages.iter().flat_map(|(name, text)| words::nicknames_of_text(name, 1, text));
     let wrong: Vec<String> = sources.chain(pages).collect();
     assert_none(&wrong);

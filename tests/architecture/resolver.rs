@@ -2,7 +2,7 @@
 
 use crate::lexer::{Kind, lex};
 use crate::tree::{File, Tree};
-use crate::{imports, safety, shape, words};
+use crate::{imports, pages, safety, shape, words};
 
 fn tree(files: &[(&str, &str)]) -> Tree {
     Tree::new(files.iter().map(|(name, text)| File::new(name, text)).collect())
@@ -296,4 +296,16 @@ fn long_lines_are_told_but_for_strings_links_and_tables() {
     let page = format!("{long}\n| {long} |\n[a](https://{long})\n");
     let wrong = words::long_lines_of_page("a.md", &page);
     assert_eq!(wrong, ["a.md:1: 101 columns, 100 at most: wrap it"]);
+}
+
+#[test]
+fn a_test_that_the_page_invents_is_told() {
+    let sources =
+        [("tests/soak/claims.rs", "fn no_hang()"), ("tests/accept_limits.rs", "fn a_b()")]
+            .map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let page = "`soak::claims`, `soak::claims::no_`, `accept_limits::a`, `std::fs`\n\
+                `soak::other` `soak::claims::yes` `accept_limits::b`";
+    let wrong = pages::missing_tests("a.md", page, &sources);
+    assert_eq!(wrong.len(), 3, "{wrong:?}");
+    assert!(wrong[0].starts_with("a.md:2: `soak::other`"));
 }

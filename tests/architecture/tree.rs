@@ -110,7 +110,7 @@ pub struct Tree {
     pub missing: Vec<String>,
 }
 
-/// How far a condition of a `cfg` is known.
+/// The value of a condition of a `cfg`, as far as it is known.
 #[derive(Clone, Copy, PartialEq)]
 enum Condition {
     Never,

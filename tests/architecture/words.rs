@@ -147,6 +147,9 @@ pub fn first_words(place: &str, tokens: &[Token]) -> Vec<String> {
         let first = text.split_whitespace().next().unwrap_or_default();
         let word = first.trim_end_matches(|c: char| !c.is_alphanumeric());
         let line = text.lines().next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue; // goes on from documentation that a macro was given
+        }
         let mut fail = |remedy: &str| {
             wrong.push(format!("{place}:{}: \"{line}\": {remedy}", token.line));
         };

@@ -1,4 +1,4 @@
-//! The arenas as their users see them, without a kernel's ring.
+//! The arenas as a user sees them, without io_uring.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,6 @@
-//! A kernel without each feature, one at a time, and without any: a program that uses everything
-//! fares the same, or is told what is missing and since when there is it.
+//! Kernels without each feature, one at a time, and without any.
+//!
+//! A program that uses everything fares the same, or is told the missing feature and its version.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,7 +29,7 @@ fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
     buffer
 }
 
-/// Everything that a driver does, as a kernel of `probe` would have it done.
+/// Uses everything that a driver can do, as on a kernel of `probe`.
 fn do_everything(probe: Probe) {
     let Some(mut driver) = build(Driver::builder().probe(probe)) else { return };
     let arena = arena();
@@ -185,7 +186,7 @@ fn a_kernel_with_all_and_one_with_nothing_but_io_uring_do_the_same() {
     let Ok(probe) = Probe::shared() else { return eprintln!("SKIPPED: no io_uring") };
     do_everything(probe);
     do_everything(Probe::none());
-    // The first that had buffer rings, and nothing that came after.
+    // This kernel has buffer rings and nothing later.
     do_everything(
         Probe::none()
             .with(Feature::FixedBuffers)

@@ -1,5 +1,4 @@
-//! The forms of receiving beside the plain one, on the real kernel: bundles, incremental
-//! consumption, pipes.
+//! Other forms of receiving on the real kernel: bundles, incremental consumption, pipes.
 
 use std::io::Write;
 use std::net::UdpSocket;
@@ -13,7 +12,7 @@ use crate::support::{
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingOptions, Driver, DriverError, Event};
 
-/// Sends a stream through a ring with these options; returns the messages as they came.
+/// Sends a stream through a ring with these options, and compares its messages.
 fn stream_through(
     options: BufferRingOptions,
     slots: usize,
@@ -44,7 +43,7 @@ fn stream_through(
             at += bytes.len();
             if held.len() > hold {
                 let (start, old) = held.pop_front().unwrap();
-                // What was handed out earlier did not change while the kernel went on.
+                // Bytes handed out earlier did not change while the kernel went on.
                 assert!(expected[start..].starts_with(&old));
             }
             false
@@ -92,7 +91,7 @@ fn short_messages_are_copied_out_of_shared_slots_too() {
     stream_through(BufferRing::options().incremental(true).copy_below(500), 4, 4096, 200_000, 3);
 }
 
-/// Says so if the kernel has not done what the test is about.
+/// Prints a line if the kernel has not done the thing that the test is about.
 fn is_incremental(driver: &Driver, ring: uring_arena::BufferRingId) -> bool {
     let yes = driver.ring_is_incremental(ring).unwrap();
     if !yes {
@@ -200,7 +199,7 @@ fn datagrams_come_whole_with_the_address_of_their_sender() {
         let address = ours.local_addr().unwrap();
         let id = driver.receive_datagrams(ring, ours).unwrap();
         driver.wait_timeout(Duration::ZERO).unwrap();
-        // An empty one ends a multishot receive; the next shows that it was armed again.
+        // An empty datagram ends a multishot receive; the next one shows that it was armed again.
         for sent in [&b"first"[..], b"", b"after the empty one", &[7; 212]] {
             theirs.send_to(sent, address).unwrap();
             run(&mut driver, |event| {

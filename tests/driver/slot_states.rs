@@ -1,4 +1,4 @@
-//! Slots by state on the real kernel: what a driver knows besides.
+//! Slots by state on the real kernel, as a driver counts them.
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ fn fixed(slots: usize) -> FixedArena {
     crate::support::driver::arena(slots, 64)
 }
 
-/// 64 smallest blocks of 64 bytes.
+/// Builds a buddy arena of 64 smallest blocks of 64 bytes.
 fn buddy() -> BuddyArena {
     BuddyArena::builder(BuddyGeometry::exact(nz(4096), nz(64)).unwrap()).build().unwrap()
 }
@@ -32,7 +32,7 @@ fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
     buffer
 }
 
-/// Free, held, published, in flight, frozen, quarantined.
+/// The free, held, posted, in-flight, frozen and quarantined slots.
 type All = [usize; 6];
 
 fn all(states: SlotStates) -> All {
@@ -66,7 +66,7 @@ fn a_driver_tells_all_six_apart() {
             received.push(event);
             true
         });
-        // Publishes what the message took.
+        // This turn posts the slots that the message took.
         driver.wait_timeout(Duration::ZERO).unwrap();
         assert_eq!(all(driver.slot_states(&arena)), [12 - number, 0, 4, 0, number, 0]);
     }
@@ -75,7 +75,7 @@ fn a_driver_tells_all_six_apart() {
     driver.wait_timeout(Duration::ZERO).unwrap();
     let held = arena.allocate().unwrap();
     assert_eq!(all(driver.slot_states(&arena)), [7, 1, 4, 1, 3, 0]);
-    // The arena alone does not know what rings do.
+    // The arena alone does not know of rings.
     assert_eq!(all(arena.slot_states()), [7, 6, 0, 0, 3, 0]);
     writer.write_all(b"done").unwrap();
     let mut read = None;
@@ -149,7 +149,7 @@ fn what_is_lost_is_quarantined_whatever_it_was() {
     let Some(mut driver) = driver() else { return };
     let arena = buddy();
     let registered = driver.register(&arena).unwrap();
-    // Operations that are made and never handed back: nobody can know what the kernel does.
+    // Operations are made and never handed back, so the kernel may still use their memory.
     let (reader, writer) = std::io::pipe().unwrap();
     let pieces = driver.arena(registered).unwrap();
     drop(pieces.read(&reader, arena.allocate(nz(128)).unwrap(), 0));

@@ -1,4 +1,4 @@
-//! Reads, writes and sends of the driver on the real kernel: one test a claim.
+//! Reads, writes and sends of the driver on the real kernel: one test for each promise.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use uring_arena::{
     RegistrationMode, SendOptions, TransferError,
 };
 
-/// Page-aligned slots.
+/// Builds an arena of page-aligned slots.
 fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
     let nz = |n| NonZeroUsize::new(n).unwrap();
     FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).alignment(4096).build().unwrap()
@@ -30,7 +30,7 @@ fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
     buffer
 }
 
-/// A path on a real file system; the file goes when this does.
+/// A file on the file system of the target folder, removed on drop.
 struct TestPath(PathBuf);
 
 impl TestPath {
@@ -56,7 +56,7 @@ impl Drop for TestPath {
     }
 }
 
-/// Waits for the next read, write or send to be over.
+/// Waits for the end of the next read, write or send.
 fn next_done(driver: &mut Driver) -> Event {
     let mut done = None;
     run(driver, |event| {
@@ -180,14 +180,14 @@ fn ids_of_others_and_of_the_closed_are_refused() {
     let id = driver.register(&arena).unwrap();
     assert!(is_other(other.arena(id).unwrap_err()));
     let read = driver.read(file, refused.memory, 0).unwrap();
-    // Closed while it is under way: the read is finished, the file then closed.
+    // The file is closed while a read is under way: the read ends first.
     driver.close_file(file).unwrap();
     assert_eq!(driver.close_file(file), Err(DriverError::UnknownFile));
     let (result, buffer) = read_result(next_done(&mut driver));
     assert_eq!((result.unwrap(), &buffer[..]), (4096, &[0; 4096][..]));
     assert_eq!(driver.cancel_operation(read), Err(DriverError::UnknownOperation));
     assert!(driver.read(file, arena.allocate().unwrap(), 0).is_err());
-    // Its place is given out again, under another id.
+    // Its entry is given out again, under another id.
     let again = driver.add_file(File::open("/dev/zero").unwrap()).unwrap();
     assert_eq!(again.index(), file.index());
     assert_ne!(again, file);
@@ -226,7 +226,7 @@ fn several_arenas_are_registered_and_each_is_found() {
     arenas.iter().for_each(assert_all_free);
 }
 
-/// Reads everything that comes, slowly at first, so that sends come short.
+/// Reads all bytes, slowly at first, so that sends come short.
 fn slow_reader(
     mut peer: impl Read + Send + 'static,
     len: usize,
@@ -292,8 +292,8 @@ fn a_socket_set_not_to_block_is_waited_for() {
     let socket = driver.add_file(ours).unwrap();
     let content = pattern(4, 3 << 20);
     let reader = slow_reader(theirs, content.len());
-    // Counted by events: between two tries a transfer is with the driver, not with the kernel, and
-    // so not in flight.
+    // Transfers are counted by events: between two tries a transfer is with the driver, and not in
+    // flight.
     let mut unsent = content.len().div_ceil(60_000);
     for part in content.chunks(60_000) {
         let buffer = loop {
@@ -443,7 +443,7 @@ fn draining_ends_what_is_under_way_and_what_waits() {
     }
     let (ours, _theirs) = tcp_pair();
     let socket = driver.add_file(ours).unwrap();
-    // More than the sockets take: some are under way, some wait their turn.
+    // There are more bytes than the sockets take: some sends are under way, some wait.
     for part in 0..10 {
         driver.send(socket, filled(&arena, &pattern(part, 65536))).unwrap();
     }
@@ -486,7 +486,7 @@ fn dropping_the_driver_with_reads_under_way_frees_nothing_early_and_loses_nothin
         driver.read(file, arena.allocate().unwrap(), at << 20).unwrap();
     }
     driver.wait_timeout(Duration::ZERO).unwrap();
-    // Waits until the disk is done.
+    // The drain waits for the disk.
     drop(driver);
     assert_all_free(&arena);
 }

@@ -1,4 +1,4 @@
-//! A ring of one's own for the tests of the kernel's pieces.
+//! Helpers of the tests with pieces on a ring of their own.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -12,12 +12,14 @@ use uring_arena::{
     FixedArena, IoMemory, Operation, Probe, Progress, RegisterOptions, RegisteredArena,
 };
 
-/// Page-aligned slots.
+/// Builds an arena of page-aligned slots.
 pub fn arena(count: usize, bytes: usize) -> FixedArena {
     FixedArena::with_slot_capacity(nz(count), nz(bytes)).alignment(4096).build().unwrap()
 }
 
-/// A ring, or a line that says why there is none.
+/// Builds a ring.
+///
+/// Returns `None`, and prints the reason, where io_uring is not available.
 pub fn ring(test: &str) -> Option<IoUring> {
     match Probe::shared() {
         Ok(_) => Some(IoUring::new(64).unwrap()),
@@ -44,12 +46,12 @@ pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {
     unsafe { ring.submission().push(entry) }.unwrap();
 }
 
-/// What an operation came to.
+/// The end of an operation.
 pub struct Outcome<M> {
     pub result: std::io::Result<usize>,
     pub buffer: M,
     pub copied: Option<bool>,
-    /// Completions that it took.
+    /// The number of its completions.
     pub completions: usize,
 }
 
@@ -75,12 +77,12 @@ pub fn run<M: IoMemory>(
     }
 }
 
-/// Bytes that differ from place to place.
+/// Makes bytes that differ from place to place.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
 
-/// A file that goes when this does, on the file system that the crate lies on.
+/// A file on the file system of the target folder, removed on drop.
 pub struct TestFile {
     pub path: PathBuf,
 }

@@ -1,5 +1,6 @@
-//! A kernel that is made up: completions in every order, with every error, late, twice and forged.
-//! After each step what the arena counts is what a dull model counts.
+//! A made-up kernel: completions in every order, with every error, late, twice and forged.
+//!
+//! After each step the counters of the arena equal those of a plain model.
 #![allow(unsafe_code)]
 
 use crate::support::ring::{arena, register, ring};
@@ -24,7 +25,7 @@ enum Step {
     Read,
     /// Freezes a new buffer and keeps it.
     Freeze,
-    /// Writes or sends a piece of what is kept.
+    /// Writes or sends a piece of the kept bytes.
     Write {
         kept: usize,
     },
@@ -32,25 +33,25 @@ enum Step {
         kept: usize,
         zero_copy: bool,
     },
-    /// Drops one of those kept.
+    /// Drops one of the kept bytes.
     Forget {
         kept: usize,
     },
-    /// Completes an operation: this many bytes, or this error.
+    /// Completes an operation with this many bytes, or this error.
     Complete {
         which: usize,
         result: i32,
     },
-    /// Completes one again that is over, or with another generation, place or tag.
+    /// Completes an operation that is over, or with another generation, index or tag.
     Forge {
         which: usize,
         flip: u32,
     },
-    /// Says that an entry was never pushed.
+    /// Reports that an entry was never pushed.
     NotSubmitted {
         which: usize,
     },
-    /// Loses the whole table.
+    /// Drops the whole table.
     DropTable,
 }
 
@@ -84,7 +85,7 @@ struct Pending {
     user_data: u64,
     slot: u32,
     zero_copy: bool,
-    /// Its result was given, with the promise of a notification.
+    /// The result was given, with the promise of a notification.
     promised: bool,
 }
 
@@ -200,8 +201,8 @@ impl World {
         let at = which % self.pending.len();
         let pending = &mut self.pending[at];
         let user_data = pending.user_data;
-        // A zero-copy send: half of the time its result promises a notification, errors too; then
-        // the notification is next.
+        // Half of the zero-copy sends promise a notification with their result, errors too. The
+        // notification is next then.
         let promises = pending.zero_copy && !pending.promised && which.is_multiple_of(2);
         let (result, flags) = match (promises, pending.promised) {
             (true, _) => (result, MORE),
@@ -226,7 +227,7 @@ impl World {
         assert!(matches!(again, Completion::Stale), "{again:?}");
     }
 
-    /// Every slot has an owner in the model, or is free.
+    /// Checks that every slot has an owner in the model, or is free.
     fn check(&self) {
         let mut owned = self.lost.clone();
         owned.extend(

@@ -1,5 +1,4 @@
-//! Reads and writes from registered memory, on real files: every length, every refusal, every way
-//! to lose an operation.
+//! Reads and writes from registered memory, on real files: lengths, refusals, lost operations.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -18,7 +17,7 @@ use uring_arena::{
     RegistrationPolicy,
 };
 
-const RUNGS: [RegistrationMode; 3] =
+const MODES: [RegistrationMode; 3] =
     [RegistrationMode::Slots, RegistrationMode::Regions, RegistrationMode::Unregistered];
 
 fn direct(file: &TestFile, test: &str) -> Option<DirectFile> {
@@ -37,8 +36,7 @@ fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
     buffer
 }
 
-/// Reads a whole `O_DIRECT` file in steps of a slot, as a program does that does not know its
-/// length.
+/// Reads a whole `O_DIRECT` file of unknown length, a slot at a time.
 fn read_direct(
     ring: &mut IoUring,
     registered: &RegisteredArena,
@@ -60,16 +58,16 @@ fn read_direct(
 }
 
 #[test]
-fn bytes_go_to_a_file_and_come_back_on_every_rung() {
+fn bytes_go_to_a_file_and_come_back_in_every_mode() {
     let Some(mut ring) = ring("round trip") else { return };
-    for mode in RUNGS {
+    for mode in MODES {
         let arena = arena(8, 8192);
         let registered = register(&ring, &arena, mode);
         let file = TestFile::new("round-trip", &[]);
         let handle = file.open();
         let content = pattern(5000);
-        // From a buffer, from frozen bytes, from `Bytes` that lie in the arena, and from such that
-        // do not.
+        // The memory is a buffer, frozen bytes, `Bytes` inside the arena, and `Bytes` outside of
+        // it.
         let wrote = run(&mut ring, registered.write(&handle, filled(&arena, &content), 0));
         assert_eq!((wrote.result.unwrap(), wrote.buffer.len()), (5000, 5000));
         let frozen = wrote.buffer.freeze_in_place();
@@ -90,7 +88,7 @@ fn bytes_go_to_a_file_and_come_back_on_every_rung() {
         let read = run(&mut ring, registered.read(&handle, arena.allocate().unwrap(), 100));
         assert_eq!((read.result.unwrap(), read.buffer.len()), (8192, 8192));
         assert_eq!(read.buffer[..], expected[100..8292]);
-        // A read goes on behind what the buffer holds, and not past its capacity.
+        // A read appends to the content of its buffer, up to the capacity.
         let mut buffer = read.buffer;
         buffer.truncate(4);
         let read = run(&mut ring, registered.read_at_most(&handle, buffer, 9010, 2));
@@ -155,7 +153,7 @@ fn unaligned_direct_operations_are_refused_by_name_before_the_kernel_sees_them()
     buffer.put_slice(b"abc");
     assert!(matches!(alignment.check_write(&buffer, 0), Err(DirectError::Length { len: 3, .. })));
     assert!(matches!(alignment.check_read(&buffer, 0), Err(DirectError::Length { len: 8189, .. })));
-    // What the check refuses the kernel refuses too: with an error, and the slot comes home.
+    // The kernel refuses the same offsets as the check, with an error, and the slot is free again.
     let outcome =
         run(&mut ring, registered.read_at_most(&direct, arena.allocate().unwrap(), 100, 4096));
     assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
@@ -173,7 +171,7 @@ fn a_file_system_without_direct_io_says_so_or_works() {
     let opened = DirectFile::open(&path);
     std::fs::remove_file(&path).unwrap();
     match opened {
-        // Newer kernels let tmpfs pretend.
+        // Newer kernels pretend to support O_DIRECT on tmpfs.
         Ok(file) => {
             let arena = arena(4, 4096);
             let registered = register(&ring, &arena, RegistrationPolicy::Best);
@@ -192,7 +190,7 @@ fn a_file_system_without_direct_io_says_so_or_works() {
 fn several_buffers_go_in_one_operation() {
     let Some(mut ring) = ring("vectored") else { return };
     let has_vectored = Probe::shared().unwrap().has(Feature::VectoredFixed);
-    for mode in RUNGS {
+    for mode in MODES {
         let arena = arena(8, 4096);
         let registered = register(&ring, &arena, mode);
         let file = TestFile::new("vectored", &[]);
@@ -259,8 +257,8 @@ fn a_closed_descriptor_and_an_emptied_table_are_errors() {
     let outcome = run(&mut ring, registered.read(&pipe.1, arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap_err().raw_os_error(), Some(libc::EBADF));
     drop(outcome.buffer);
-    // The table goes while the entry is not issued yet: the kernel looks the index up when it
-    // issues it.
+    // The table is unregistered before the entry is issued, which is when the kernel uses the
+    // index.
     let file = TestFile::new("emptied", &pattern(4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     registered.unregister(&ring).unwrap();
@@ -316,21 +314,21 @@ fn operations_lost_at_every_point_are_quarantined_and_counted() {
     let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let quarantined = || arena.metrics().quarantined;
-    // Never pushed, and said so: nothing is lost.
+    // An entry was never pushed and is reported so: nothing is lost.
     let (_, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
     // SAFETY: the entry was not pushed.
     drop(unsafe { operation.not_submitted() });
     assert_eq!((quarantined(), arena.metrics().bytes_live), (0, 0));
-    // Never pushed, but dropped: nobody can know.
+    // An entry was never pushed, but its operation is dropped: its slot is quarantined.
     drop(registered.read(&reader, arena.allocate().unwrap(), 0));
     assert_eq!(quarantined(), 1);
-    // In the kernel, waiting for data.
+    // An operation is in the kernel and waits for data.
     let (entry, operation) = registered.read(&reader, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry);
     ring.submit().unwrap();
     drop(operation);
     assert_eq!(quarantined(), 2);
-    // Finished, but its completion never handed in.
+    // An operation has finished, but its completion was never handed in.
     writer.write_all(b"late").unwrap();
     ring.submit_and_wait(1).unwrap();
     assert_eq!(ring.completion().next().unwrap().result(), 4);
@@ -341,7 +339,7 @@ fn operations_lost_at_every_point_are_quarantined_and_counted() {
     drop(registered.write(&writer, bytes.slice(50..), 0));
     drop(bytes);
     assert_eq!(quarantined(), 3);
-    // An empty slice of it, and bytes of nobody's, lose none.
+    // An empty slice of it, and bytes outside of every arena, lose no slot.
     drop(registered.write(&writer, Bytes::new(), 0));
     drop(registered.write(&writer, Bytes::from_static(b"static"), 0));
     drop(registered.writev(&writer, vec![filled(&arena, b"a").freeze_in_place()], 0));
@@ -371,7 +369,7 @@ fn a_ring_dropped_with_reads_in_flight_frees_nothing_early() {
     drop(registered);
     let metrics = arena.metrics();
     assert_eq!((metrics.quarantined, metrics.bytes_live), (3, 3 * 4096));
-    // One slot is left, and it is a good one.
+    // One slot is left, and it works.
     let mut buffer = arena.allocate().unwrap();
     assert!(arena.allocate().is_err());
     buffer.put_slice(&pattern(4096));
@@ -388,9 +386,8 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
     let file = TestFile::new("table", &pattern(4096)).open();
     let mut in_flight = InFlight::new(9);
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
-    let slot = u32::from(operation.buffer_index().unwrap());
     let entry = in_flight.begin(entry, operation);
-    assert_eq!(entry.get_user_data() as u32, slot, "a buffer's operation lives at its slot");
+    let kept = entry.get_user_data();
     push(&mut ring, &entry);
     // Two operations on one slot's shared bytes at a time.
     let bytes = filled(&arena, &pattern(100)).freeze();
@@ -408,10 +405,10 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
         // SAFETY: the table is told what came from its ring, and completions that name nothing in
         // flight.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Foreign));
-        forged.set_user_data(cqe.user_data() ^ 1 << 32);
+        forged.set_user_data(cqe.user_data() ^ 1 << 31);
         // SAFETY: as above.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Stale));
-        forged.set_user_data(cqe.user_data() ^ 1 << 20);
+        forged.set_user_data(cqe.user_data() ^ 1 << 55);
         // SAFETY: as above.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Stale));
     }
@@ -430,12 +427,12 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
         assert!(matches!(unsafe { in_flight.complete(cqe) }, Completion::Stale));
     }
     assert!(in_flight.is_empty());
-    // The same slot again is another generation.
+    // The same entry of the table again has another generation.
     let mut buffer = read.unwrap();
     buffer.clear();
     let (entry, operation) = registered.read(&file, buffer, 0);
     let entry = in_flight.begin(entry, operation);
-    assert_eq!(entry.get_user_data() as u32, slot);
+    assert_ne!(entry.get_user_data(), kept);
     // SAFETY: as above.
     assert!(matches!(unsafe { in_flight.complete(&cqes[0]) }, Completion::Stale));
     // SAFETY: the entry was not pushed.
@@ -488,7 +485,7 @@ fn spilled_buffers_and_strangers_go_by_ordinary_operations() {
     let outcome = run(&mut ring, registered.read_at_most(&handle, buffer, 0, 20));
     assert_eq!(outcome.result.unwrap(), 20);
     assert_eq!(outcome.buffer[..], [&pattern(10)[..], &pattern(20)[..]].concat());
-    // A lost one is leaked, and counted by nobody: it has no slot.
+    // A lost operation without a slot is leaked, and not counted.
     drop(registered.write(&handle, outcome.buffer, 0));
     assert_all_free(&arena);
 }

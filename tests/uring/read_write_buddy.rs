@@ -1,5 +1,4 @@
-//! Blocks of a buddy arena in fixed operations: single and vectored, from buffers, frozen bytes and
-//! slices of them.
+//! Blocks of a buddy arena in reads and writes: single and vectored, of buffers and frozen bytes.
 #![allow(unsafe_code)]
 
 use std::io::Read;
@@ -82,7 +81,7 @@ fn blocks_of_several_sizes_go_in_one_operation() {
     let whole = pattern(40_000);
     let content = [&pattern(1000)[..], &whole[30_000..], &pattern(9000), &whole[..100]].concat();
     assert_eq!(std::fs::read(&file.path).unwrap(), content);
-    // Bytes of somebody else among them: an ordinary vectored write.
+    // With bytes outside of the arena among them, the write is an ordinary vectored one.
     let mixed: Vec<Payload> =
         vec![filled(&arena, 64, b"ours").into(), Bytes::from_static(b"theirs").into()];
     let written = registered.writev(&handle, mixed, 20_100);
@@ -110,7 +109,7 @@ fn blocks_are_read_and_written_with_o_direct() {
     let Ok(direct) = DirectFile::open(&file.path) else {
         return eprintln!("SKIPPED: no O_DIRECT here");
     };
-    // Blocks begin on their alignment, so no rule of the file is broken, whatever their size.
+    // Blocks begin on their alignment, so every size meets the alignment of the file.
     for len in [4096, 16_384, 65_536] {
         let block = arena.allocate(nz(len)).unwrap();
         direct.alignment().check_read(&block, 0).unwrap();
@@ -140,7 +139,7 @@ fn blocks_and_their_slices_are_sent_without_copy() {
     assert!(sent.1.is_zero_copy());
     let outcome = run(&mut ring, sent);
     assert_eq!((outcome.result.unwrap(), outcome.completions), (20_000, 2));
-    // The kernel says that loopback copied.
+    // The kernel reports that loopback copied.
     assert_eq!(outcome.copied, Probe::shared().unwrap().has(Feature::SendZcUsage).then_some(true));
     drop(outcome.buffer);
     let list: Vec<Payload> = vec![bytes.slice(..10_000).into(), filled(&arena, 64, b"end").into()];

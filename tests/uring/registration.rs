@@ -1,4 +1,4 @@
-//! The ladder on the real kernel: what is registered, where, and what is said when it cannot be.
+//! Registration and its fallback on the real kernel: modes, entries, and the text of each refusal.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
@@ -15,7 +15,7 @@ use uring_arena::{
     RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, ring_info,
 };
 
-/// Entries of the ring's table, as the kernel tells them.
+/// Counts the entries of the ring's table, as the kernel shows them.
 fn table_len(ring: &IoUring) -> usize {
     let info = ring_info(ring.as_raw_fd()).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("UserBufs:")).unwrap();
@@ -53,7 +53,7 @@ fn the_kernel_shows_one_entry_per_slot() {
 }
 
 #[test]
-fn the_region_rung_is_one_entry_for_many_slots() {
+fn the_region_mode_is_one_entry_for_many_slots() {
     let Some(ring) = ring("region mode") else { return };
     let arena = arena(1000, 4096);
     let registered = register(&ring, &arena, RegistrationMode::Regions);
@@ -92,6 +92,37 @@ fn a_full_table_of_slots_is_registered() {
     let registered = register(&ring, &arena, RegistrationMode::Slots);
     assert_eq!(table_len(&ring), 16_384);
     registered.unregister(&ring).unwrap();
+}
+
+#[test]
+fn whatever_derefs_to_an_arena_is_registered() {
+    let Some(first) = ring("deref") else { return };
+    let shared = std::sync::Arc::new(arena(4, 4096));
+    let registered = try_register(&first, &shared, RegistrationPolicy::Best.into()).unwrap();
+    assert_eq!(registered.entries(), Some((0, 4)));
+    #[cfg(feature = "async-alloc")]
+    {
+        let waiting = FixedArena::with_slot_capacity(nz(4), nz(4096)).build_async().unwrap();
+        let second = ring("deref").unwrap();
+        let registered = try_register(&second, &waiting, RegistrationMode::Slots.into()).unwrap();
+        assert_eq!(registered.entries(), Some((0, 4)));
+    }
+}
+
+/// An error that `main` returns is printed by `Debug`: that is the text with the remedy.
+#[test]
+fn the_debug_form_of_an_error_is_its_text() {
+    let errors = [
+        RegisterError::NoSlots,
+        RegisterError::TableFull { needed: 1024, free: 512, what: "slots" },
+        RegisterError::TableTooShort { needed: 8, offset: 1 },
+        RegisterError::MemoryRefused { entry: 5 },
+    ];
+    for error in errors {
+        let text = format!("{error:?}");
+        assert_eq!(text, error.to_string());
+        assert!(text.contains(": ") && !text.contains("  "), "{text}");
+    }
 }
 
 #[test]
@@ -184,8 +215,8 @@ fn a_table_that_is_too_short_is_left_as_it_was() {
     );
 }
 
-/// The kernel places entry after entry and says how many it did, not which failed: what was placed
-/// is taken back.
+/// The kernel places entry after entry and reports how many it placed. The placed ones are taken
+/// back.
 #[test]
 fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
     let Some(ring) = ring("partial placement") else { return };
@@ -226,7 +257,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
         entry.is_none_or(|entry| entry.contains("<none>"))
     };
     assert!((0..16).all(is_empty), "{}", ring_info(ring.as_raw_fd()).unwrap());
-    // Asked for the best there is, both modes say why not.
+    // With the best mode asked for, both modes tell why they failed.
     let registered = try_register(&ring, &arena, options).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let refused = [5, 0].map(|entry| RegisterError::MemoryRefused { entry });
@@ -242,7 +273,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
 }
 
 #[test]
-fn mistakes_are_errors_not_lower_rungs() {
+fn mistakes_are_errors_not_lower_modes() {
     let Some(ring) = ring("mistakes") else { return };
     let arena = arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
@@ -318,7 +349,7 @@ fn rings_share_one_registration_by_cloning() {
 }
 
 #[test]
-fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
+fn a_clone_of_another_arena_is_refused_and_the_next_mode_taken() {
     let Some(ring) = ring("clone of another") else { return };
     let (ours, other) = (arena(4, 4096), arena(4, 4096));
     let on_other = register(&ring, &other, RegistrationMode::Slots);
@@ -347,7 +378,7 @@ fn an_older_kernel_gets_the_older_way() {
     assert!(
         matches!(error, RegisterError::Missing(missing) if missing.feature == Feature::FixedBuffers)
     );
-    // Dropped, not unregistered: nothing to undo.
+    // The registration was dropped, not unregistered: nothing is left to undo.
     registered.unregister(&ring).unwrap();
 }
 
@@ -363,8 +394,8 @@ fn each_feature_can_be_taken_away() {
     }
 }
 
-/// Dropping the registration, the arena and the ring in any order frees nothing that is in use, and
-/// everything else.
+/// Registration, arena and ring are dropped in every order. No memory in use is freed, and all
+/// other memory is.
 #[test]
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
@@ -405,7 +436,7 @@ fn helper_without_lockable_memory() {
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let outcome = run(&mut ring, registered.read(&file, arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap(), 4096);
-    // What fits is registered; a clone costs nothing more.
+    // A smaller arena is registered; a clone costs nothing more.
     let small = crate::support::ring::arena(128, 4096);
     let first = register(&ring, &small, RegistrationMode::Slots);
     let second_ring = IoUring::new(4).unwrap();
@@ -428,7 +459,7 @@ fn helper_without_lockable_memory() {
 fn too_little_lockable_memory_is_told_in_numbers() {
     let Some(_) = ring("memlock") else { return };
     let helper = std::env::current_exe().unwrap();
-    // A copy that the other user can reach.
+    // The other user can reach this copy.
     let copy = std::env::temp_dir().join(format!("registration-helper-{}", std::process::id()));
     std::fs::copy(helper, &copy).unwrap();
     let answer = Command::new("prlimit")
@@ -462,7 +493,7 @@ fn too_little_lockable_memory_is_told_in_numbers() {
     assert!(output.status.success() && out.contains("helper finished"), "{out}\n{err}");
 }
 
-/// A seccomp filter on one thread that refuses `io_uring_setup`, as container runtimes do.
+/// Makes `io_uring_setup` fail on this thread, as container runtimes do.
 fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
     const LOAD_SYSCALL_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

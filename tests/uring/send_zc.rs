@@ -1,4 +1,4 @@
-//! Zero-copy sends on real sockets: the memory stays out until the notification.
+//! Zero-copy sends on real sockets: the memory is not free before the notification.
 #![allow(unsafe_code)]
 
 use std::io::Read;
@@ -121,8 +121,8 @@ fn between_result_and_notification_the_slot_is_not_free() {
     assert!(arena.allocate().is_ok());
 }
 
-/// A Unix socket refuses zero-copy with an error that promises a notification: the slot waits for
-/// that too.
+/// A Unix socket refuses zero-copy with an error that promises a notification. The slot is free
+/// only after it.
 #[test]
 fn an_error_that_promises_a_notification_waits_for_it() {
     let Some(mut ring) = ring("error with more") else { return };
@@ -191,7 +191,7 @@ fn pieces_go_out_as_one_message() {
         let (ours, mut peer) = tcp_pair();
         let pieces: Vec<_> = (0..4).map(|at| filled(&arena, &pattern(10_000 + at))).collect();
         let sent = registered.send(&ours, pieces, SendOptions::new().wait_all());
-        // One entry of the table holds them all only on the region mode.
+        // Only in the region mode one entry of the table holds them all.
         let probe = Probe::shared().unwrap();
         let one_index = mode == RegistrationMode::Regions && probe.has(Feature::VectoredFixed);
         assert_eq!(sent.1.is_zero_copy(), one_index, "{mode:?}");
@@ -230,12 +230,12 @@ fn a_send_dropped_at_either_point_quarantines_its_slot() {
     let arena = arena(4, 65536);
     let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let (ours, mut peer) = tcp_pair();
-    // Before the result.
+    // The operation is dropped before the result.
     let (entry, operation) =
         registered.send(&ours, filled(&arena, &pattern(20_000)), SendOptions::new());
     push(&mut ring, &entry);
     drop(operation);
-    // Between result and notification, of bytes of which others hold a share.
+    // The operation is dropped between result and notification, of bytes that others share.
     let bytes = Bytes::from(filled(&arena, &pattern(20_000)));
     let (entry, operation) = registered.send(&ours, bytes.clone(), SendOptions::new());
     push(&mut ring, &entry.user_data(7));

@@ -22,7 +22,7 @@ impl Sockets {
     /// Takes the bytes of a completion that is like most: a receive of a stream goes on, and its
     /// bytes are handed out as they are. See [`BufferRing::take_fast`].
     #[inline]
-    pub(in crate::driver) fn take_fast<B: FromSlot>(
+    pub(crate) fn take_fast<B: FromSlot>(
         &mut self,
         tag: Tag,
         rings: &mut Rings,
@@ -42,7 +42,7 @@ impl Sockets {
     }
 
     /// Acts on a completion of a socket that is in flight.
-    pub(in crate::driver) fn complete<B: FromSlot>(
+    pub(crate) fn complete<B: FromSlot>(
         &mut self,
         key: Key,
         rings: &mut Rings,
@@ -56,7 +56,7 @@ impl Sockets {
             self.in_flight -= 1;
         }
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };
-        let buffers = &mut rings.get_mut(ring)?.buffers;
+        let buffers = &mut rings.of_mut(Some(ring))?.buffers;
         // SAFETY: as in `take_fast`.
         let (remaining, status) =
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
@@ -66,13 +66,10 @@ impl Sockets {
     }
 
     /// Hands out what is left of the current completion, then acts on its status.
-    pub(in crate::driver) fn next_of_current<B: FromSlot>(
-        &mut self,
-        rings: &mut Rings,
-    ) -> Option<Event<B>> {
+    pub(crate) fn next_of_current<B: FromSlot>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
         let current = self.current_completion.as_mut()?;
         let id = SocketId::new(self.driver, current.key);
-        let ring = current.source.ring().and_then(|ring| rings.get_mut(ring));
+        let ring = rings.of_mut(current.source.ring());
         let event = ring.and_then(|ring| current.next_event(id, &mut ring.buffers));
         if event.is_some() {
             return event;
@@ -101,7 +98,7 @@ impl Sockets {
             Status::Starved if is_wanted => {
                 socket.phase = Phase::Starved;
                 let served = socket.served;
-                if let Some(ring) = socket.source.ring().and_then(|ring| rings.get_mut(ring)) {
+                if let Some(ring) = rings.of_mut(socket.source.ring()) {
                     ring.starved.push(key, served);
                 }
                 return None;

@@ -8,3 +8,4 @@ mod starved;
 
 pub(super) use socket::Source;
 pub(super) use sockets::Sockets;
+pub(super) use starved::Starved;

@@ -10,7 +10,7 @@ use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status};
 
 /// The kind of a socket, and the buffer ring that it receives into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::driver) enum Source {
+pub(crate) enum Source {
     Stream(Key),
     Pipe(Key),
     Datagrams(Key),
@@ -37,14 +37,14 @@ impl Source {
     }
 }
 
-/// Where the operation of a socket is.
+/// The state of a socket's operation.
 ///
-/// | state        | the operation                                        | goes on to               |
-/// |--------------|------------------------------------------------------|--------------------------|
-/// | `Idle`       | is to be armed, or paused, or over                   | `InFlight`               |
-/// | `InFlight`   | is with the kernel                                   | `Idle`, `Pausing`        |
-/// | `Pausing`    | is with the kernel, which was asked to cancel it     | `Idle`                   |
-/// | `Starved`    | found no slot: waits in the queue of its buffer ring | `InFlight`, `Idle`       |
+/// | state      | the operation                                      | goes on to            |
+/// |------------|----------------------------------------------------|-----------------------|
+/// | `Idle`     | is to be armed, or paused, or over                 | `InFlight`            |
+/// | `InFlight` | is with the kernel                                 | `Idle`, `Pausing`     |
+/// | `Pausing`  | is with the kernel, which was asked to cancel it   | `Idle`                |
+/// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Idle,
@@ -53,7 +53,7 @@ pub(super) enum Phase {
     Starved,
 }
 
-/// What the program wants of a socket.
+/// The wish of the program for a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Open,
@@ -64,8 +64,8 @@ pub(super) enum Wanted {
 /// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
-    /// The generation of the socket's key while a receive of a stream is in flight, else 0: one
-    /// comparison tells the completions that may take the fast path.
+    /// The generation of the socket's key while a receive of a stream is in flight, else 0. One
+    /// comparison with it says whether a completion may take the fast path.
     pub(super) fast_generation: u32,
     pub(super) source: Source,
     pub(super) phase: Phase,
@@ -127,7 +127,7 @@ impl Socket {
 }
 
 /// A completion whose bytes are being handed out, and whose status is to be acted on afterwards.
-pub(super) struct CurrentCompletion {
+pub(crate) struct CurrentCompletion {
     pub(super) key: Key,
     pub(super) source: Source,
     pub(super) remaining: Remaining,

@@ -1,60 +1,51 @@
-//! Sockets that found no slot, and are armed again when slots have come back: never by a timer,
-//! never by spinning.
-//!
-//! A multishot receive takes its slot first: on an empty ring it ends at once, with or without
-//! data. So a starved socket is armed again only after its ring has slots. While none is to be had
-//! the ring waits in the arena's queue like everybody else, and the free that serves it wakes the
-//! driver.
+//! The queue of one ring's sockets that found no slot.
 
-use super::socket::Phase;
-use super::sockets::Sockets;
-use crate::driver::DriverError;
-use crate::driver::rings::{Ring, Rings};
-use crate::driver::submitter::Submitter;
-use crate::driver::wakeup::Wakeup;
+use std::collections::VecDeque;
 
-impl Sockets {
-    /// Publishes the slots that came back, and arms starved sockets on them.
-    ///
-    /// Returns `true` if slots still lie ready and sockets still wait: they can be armed when the
-    /// kernel has tried these.
-    pub(in crate::driver) fn refill_and_rearm(
-        &mut self,
-        rings: &mut Rings,
-        wakeup: &mut Wakeup,
-        submitter: &mut Submitter,
-    ) -> Result<bool, DriverError> {
-        let mut is_unfinished = false;
-        for ring in rings.iter_mut() {
-            if ring.starved.count() == 0 {
-                ring.buffers.refill_in_bulk();
-            } else {
-                let ready = ring.refill_or_wait(wakeup, submitter)?;
-                is_unfinished |= self.arm_starved(ring, ready, submitter)?;
-            }
-        }
-        Ok(is_unfinished)
+use crate::slab::Key;
+
+/// The sockets of one ring that wait for slots.
+///
+/// The queues are two, so that no socket is passed over for ever: a socket that was armed and got
+/// nothing goes before one that was served. Keys of sockets that were closed meanwhile stay in the
+/// queues until they are met; `count` is exact.
+#[derive(Default)]
+pub(crate) struct Starved {
+    unserved: VecDeque<Key>,
+    served: VecDeque<Key>,
+    count: usize,
+}
+
+impl Starved {
+    pub(crate) fn push(&mut self, socket: Key, was_served: bool) {
+        if was_served { &mut self.served } else { &mut self.unserved }.push_back(socket);
+        self.count += 1;
     }
 
-    /// Arms as many starved sockets as slots lie ready. Returns `true` if there are more of both.
-    fn arm_starved(
-        &mut self,
-        ring: &mut Ring,
-        ready: usize,
-        submitter: &mut Submitter,
-    ) -> Result<bool, DriverError> {
-        for _ in 0..ready {
-            let Some(key) = ring.starved.pop(|key| self.is_starved(key)) else { break };
-            if let Err(error) = self.arm(key, Some(ring), submitter) {
-                // Nothing was pushed: the socket keeps its turn.
-                if let Some(socket) = self.table.get_mut(key) {
-                    socket.phase = Phase::Starved;
-                }
-                ring.starved.push_front(key);
-                return Err(error);
+    /// Notes that a socket in the queues waits no more.
+    pub(crate) fn forget_one(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Puts a socket back that was taken out in vain.
+    pub(crate) fn push_front(&mut self, socket: Key) {
+        self.unserved.push_front(socket);
+        self.count += 1;
+    }
+
+    /// Takes the next socket out that `is_starved` confirms.
+    pub(crate) fn pop(&mut self, mut is_starved: impl FnMut(Key) -> bool) -> Option<Key> {
+        while let Some(socket) = self.unserved.pop_front().or_else(|| self.served.pop_front()) {
+            if is_starved(socket) {
+                self.count -= 1;
+                return Some(socket);
             }
         }
-        ring.stop_waiting_if_idle();
-        Ok(ready > 0 && ring.starved.count() > 0)
+        debug_assert_eq!(self.count, 0);
+        None
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 }

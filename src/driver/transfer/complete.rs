@@ -20,7 +20,7 @@ use crate::uring::Progress;
 impl Transfers {
     /// Acts on a completion of a transfer that is in flight.
     #[inline]
-    pub(in crate::driver) fn complete<B>(
+    pub(crate) fn complete<B>(
         &mut self,
         key: Key,
         completion: &cqueue::Entry,

@@ -11,24 +11,24 @@ use crate::driver::{Event, OperationId};
 use crate::slab::Key;
 use crate::uring::{Descriptor, Operation, SendOptions};
 
-/// What is done with the memory.
+/// The kind of a transfer.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::driver) enum Action {
+pub(crate) enum Action {
     Read,
     Write,
     Send(SendOptions),
 }
 
-/// Where a transfer is, and its memory with it.
+/// The state of a transfer, with its memory.
 ///
-/// | state       | the memory is                                   | goes on to                     |
-/// |-------------|-------------------------------------------------|--------------------------------|
-/// | `Queued`    | the driver's: to be pushed, or behind a send    | `Running`, `Cancelled`         |
-/// | `Blocked`   | the driver's: the file is to be polled          | `Polling`, `Cancelled`         |
-/// | `Polling`   | the driver's: the kernel polls the file         | `Queued`                       |
-/// | `Running`   | the kernel's, until the final completion        | `Queued`, `Blocked`, the event |
-/// | `Cancelled` | the driver's: the event says `ECANCELED`        | the event                      |
-/// | `Moving`    | on its way from one state to the next           | any                            |
+/// | state       | the memory is                                 | goes on to                     |
+/// |-------------|-----------------------------------------------|--------------------------------|
+/// | `Queued`    | the driver's: to be pushed, or behind a send  | `Running`, `Cancelled`         |
+/// | `Blocked`   | the driver's: the file is to be polled        | `Polling`, `Cancelled`         |
+/// | `Polling`   | the driver's: the kernel polls the file       | `Queued`                       |
+/// | `Running`   | the kernel's, until the final completion      | `Queued`, `Blocked`, the event |
+/// | `Cancelled` | the driver's: the event says `ECANCELED`      | the event                      |
+/// | `Moving`    | on its way from one state to the next         | any                            |
 pub(super) enum State {
     Queued(Payload),
     Blocked(Payload),
@@ -45,7 +45,7 @@ impl State {
 }
 
 /// One read, write or send.
-pub(in crate::driver) struct Transfer {
+pub(crate) struct Transfer {
     /// The key of its file.
     pub(super) file: Key,
     pub(super) action: Action,
@@ -60,12 +60,7 @@ pub(in crate::driver) struct Transfer {
 }
 
 impl Transfer {
-    pub(in crate::driver) fn new(
-        file: Key,
-        action: Action,
-        memory: Payload,
-        offset: u64,
-    ) -> Transfer {
+    pub(crate) fn new(file: Key, action: Action, memory: Payload, offset: u64) -> Transfer {
         let state = State::Queued(memory);
         Transfer { file, action, state, offset, done: 0, copied: None, cancelled: false }
     }

@@ -22,29 +22,30 @@ use crate::slab::{Key, Slab};
 //
 // Invariants: 1. Every entry of a transfer that the kernel has is of one in the table that is in
 // flight, which owns the entry's memory; `in_flight` counts them. 2. A transfer keeps its file open
-// until it leaves the table. 3. It leaves the table when its event is taken, not before, so that its
-// id is not given out again. 4. The first send of a file's queue is in the table and not cancelled.
-pub(in crate::driver) struct Transfers {
+// until it leaves the table. 3. It leaves the table when its event is taken, not before, so that
+// its id is not given out again. 4. The first send of a file's queue is in the table and not
+// cancelled.
+pub(crate) struct Transfers {
     pub(super) driver: u32,
     pub(super) table: Slab<Transfer>,
-    pub(super) in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Transfers that are pushed on the next turn.
-    pub(super) to_rearm: VecDeque<Key>,
+    pub(crate) to_rearm: VecDeque<Key>,
     /// Cancelled transfers, whose events no completion brings.
     pending_events: VecDeque<Key>,
     /// The transfers pushed: first tries and further ones.
-    pub(in crate::driver) pushed: u64,
+    pub(crate) pushed: u64,
     /// The transfers that went on after a short or vain try.
-    pub(in crate::driver) resumed: u64,
-    pub(in crate::driver) zero_copy_sends: u64,
-    pub(in crate::driver) zero_copy_sends_copied: u64,
+    pub(crate) resumed: u64,
+    pub(crate) zero_copy_sends: u64,
+    pub(crate) zero_copy_sends_copied: u64,
 }
 
 impl Transfers {
-    pub(in crate::driver) fn new(driver: u32, limit: usize) -> Transfers {
+    pub(crate) fn new(driver: u32) -> Transfers {
         Transfers {
             driver,
-            table: Slab::new(limit),
+            table: Slab::new(Tag::INDICES),
             in_flight: 0,
             to_rearm: VecDeque::new(),
             pending_events: VecDeque::new(),
@@ -55,23 +56,19 @@ impl Transfers {
         }
     }
 
-    pub(in crate::driver) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
-    pub(in crate::driver) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     #[inline]
-    pub(in crate::driver) fn is_in_flight(&self, key: Key) -> bool {
+    pub(crate) fn is_in_flight(&self, key: Key) -> bool {
         self.table.get(key).is_some_and(Transfer::is_in_flight)
     }
 
     /// Takes a transfer in, and pushes it unless it is a send behind another one.
     ///
     /// If the transfer cannot be taken its memory comes back with the reason.
-    pub(in crate::driver) fn begin(
+    pub(crate) fn begin(
         &mut self,
         transfer: Transfer,
         files: &mut Files,
@@ -79,10 +76,7 @@ impl Transfers {
         submitter: &mut Submitter,
     ) -> Result<OperationId, SubmitError<Payload>> {
         let (file, is_send) = (transfer.file, matches!(transfer.action, Action::Send(_)));
-        let limit = self.table.limit();
-        let key = self.table.insert(transfer).map_err(|transfer| {
-            SubmitError::new(DriverError::TooManyOperations { limit }, transfer.into_memory())
-        })?;
+        let key = self.table.insert(transfer).ok().expect("the driver has room");
         let waits = files.begin_operation(file, is_send.then_some(key));
         if !waits && let Err(error) = self.arm(key, files, arenas, submitter) {
             // Nothing was pushed: it goes back as it came.
@@ -138,7 +132,7 @@ impl Transfers {
     }
 
     /// Pushes what is to go on since the last turn.
-    pub(in crate::driver) fn rearm(
+    pub(crate) fn rearm(
         &mut self,
         files: &Files,
         arenas: &Arenas,
@@ -152,7 +146,7 @@ impl Transfers {
     }
 
     /// Gives a transfer up: at once if it waits its turn, else when the kernel says so.
-    pub(in crate::driver) fn cancel(
+    pub(crate) fn cancel(
         &mut self,
         id: OperationId,
         files: &mut Files,
@@ -207,16 +201,12 @@ impl Transfers {
         Some(transfer)
     }
 
-    pub(in crate::driver) fn has_events(&self) -> bool {
+    pub(crate) fn has_events(&self) -> bool {
         !self.pending_events.is_empty()
     }
 
-    pub(in crate::driver) fn has_to_rearm(&self) -> bool {
-        !self.to_rearm.is_empty()
-    }
-
     /// Takes the next event that no completion brings.
-    pub(in crate::driver) fn next_event<B>(
+    pub(crate) fn next_event<B>(
         &mut self,
         files: &mut Files,
         submitter: &Submitter,
@@ -231,7 +221,7 @@ impl Transfers {
     }
 
     /// Gives every transfer up, and removes those that the kernel does not have.
-    pub(in crate::driver) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) {
+    pub(crate) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) {
         for key in self.table.keys() {
             let Some(transfer) = self.table.get_mut(key) else { continue };
             transfer.cancelled = true;
@@ -243,13 +233,13 @@ impl Transfers {
     }
 
     /// Collects the tags of the operations that the kernel has.
-    pub(in crate::driver) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
+    pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
         let in_flight = self.table.iter().filter(|(_, transfer)| transfer.is_in_flight());
         in_flight.map(|(key, _)| Tag::transfer(key))
     }
 
     /// Iterates over the addresses of the memory that the kernel has.
-    pub(in crate::driver) fn addresses_running(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn addresses_running(&self) -> impl Iterator<Item = usize> {
         self.table.iter().filter_map(|(_, transfer)| match &transfer.state {
             State::Running(operation) => Some(operation.address()),
             _ => None,

@@ -22,8 +22,8 @@ pub(crate) struct Remaining {
     /// The position of the next slot.
     position: u32,
     bytes: u32,
-    /// Whether the last slot stays in the ring, because the kernel goes on behind these bytes
-    /// (incremental consumption, `F_BUF_MORE`).
+    /// True if the last slot stays in the ring: the kernel goes on behind these bytes (incremental
+    /// consumption, `F_BUF_MORE`).
     buf_more: bool,
 }
 
@@ -41,7 +41,7 @@ struct Part {
     position: u32,
     start: NonNull<u8>,
     len: u32,
-    /// Whether the kernel goes on behind these bytes in the same slot.
+    /// True if the kernel goes on behind these bytes in the same slot.
     buf_more: bool,
 }
 
@@ -106,8 +106,8 @@ impl BufferRing {
         Received::new(first, rest, status)
     }
 
-    /// Takes the bytes of a completion out on the fast path: they lie in the slot that was posted
-    /// first, and nothing is to be copied.
+    /// Takes the bytes of a completion out on the fast path: the bytes lie in the slot that was
+    /// posted first, and are not copied.
     ///
     /// Returns `None`, and does nothing, in every other case: then
     /// [`begin_completion`](Self::begin_completion) handles the completion.
@@ -126,7 +126,7 @@ impl BufferRing {
         debug_assert!(!lease.header().has(ZERO), "written bytes are not noted here");
         self.metrics.received += 1;
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
-        // slot: the slot is not shared, and the bytes fit.
+        // slot. The slot is not shared, and the bytes fit.
         Some(B::in_slot(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
@@ -239,7 +239,7 @@ impl BufferRing {
         if buf_more {
             let (lease, ..) = self.posted.peek(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`F_BUF_MORE`).
-            // The ring gives its share up by `give_up_share`, or hands it on as one owner of
+            // The ring gives its share up by `dec_ref`, or hands it on as one owner of
             // several.
             let bytes = unsafe { ArenaBytes::clone_ref(lease, start, len as usize) };
             self.posted.add_used(position, len);

@@ -32,7 +32,9 @@ pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 /// # use std::os::fd::AsRawFd;
 /// # use io_uring::{IoUring, types::Fd};
 /// # use uring_arena::BufferRing;
-/// # fn receive(uring: &mut IoUring, ring: &mut BufferRing, socket: &std::net::UdpSocket) -> std::io::Result<()> {
+/// # use std::net::UdpSocket;
+/// # type Result = std::io::Result<()>;
+/// # fn receive(uring: &mut IoUring, ring: &mut BufferRing, socket: &UdpSocket) -> Result {
 /// let entry = ring.receive_datagrams(Fd(socket.as_raw_fd()));
 /// // SAFETY: the socket outlives the receive, and the ring's slots are the ring's.
 /// unsafe { uring.submission().push(&entry) }.unwrap();
@@ -53,7 +55,7 @@ pub struct Datagram<B> {
     pub from: Option<SocketAddr>,
     /// The datagram's bytes. May be empty.
     pub bytes: B,
-    /// Whether the datagram was longer than the slot has room for: its end is lost.
+    /// True if the datagram was longer than the slot has room for: its end is lost.
     pub is_truncated: bool,
 }
 

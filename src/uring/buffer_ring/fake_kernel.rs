@@ -113,7 +113,8 @@ impl FakeKernel {
         }
     }
 
-    /// Cancels a worker thread whose completion then names no buffer. Returns whether there was one.
+    /// Cancels a worker thread whose completion then names no buffer. Returns whether there was
+    /// one.
     pub(super) fn lose_selected(&mut self, which: usize) -> bool {
         if self.selected.is_empty() {
             return false;

@@ -1,7 +1,7 @@
 //! A fake kernel that completes in every order and with every error, against the buffer ring.
 //!
-//! After each step ownership must add up: every slot is free, posted, spare or held by the user; and
-//! the bytes handed out are those that the fake kernel wrote.
+//! After each step ownership must add up: every slot is free, posted, spare or held by the user;
+//! and the bytes handed out are those that the fake kernel wrote.
 //!
 //! # Safety
 //!
@@ -184,8 +184,8 @@ impl World {
         assert_eq!(live, out.len() + spare, "a slot has no owner, or two");
     }
 
-    /// Reconciles once every receive has ended: the buffers that the kernel lost are found, all of
-    /// them and no others, and the ring is whole again.
+    /// Reconciles once every receive has ended: exactly the buffers that the kernel lost are found,
+    /// and the ring is whole again.
     fn reconcile(&mut self) {
         while let Some((result, flags, bytes)) = self.kernel.complete_selected(0, -libc::ECANCELED)
         {

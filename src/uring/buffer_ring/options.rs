@@ -56,8 +56,8 @@ impl BufferRingOptions {
         self
     }
 
-    /// Copies messages shorter than `bytes` to the heap and gives their slot back to the kernel at
-    /// once, so that 20 bytes do not hold a slot of 64 KiB. Default: 0, which copies nothing.
+    /// Copies messages shorter than `bytes` to the heap, so that 20 bytes do not hold a slot of
+    /// 64 KiB. The slot goes back to the kernel at once. Default: 0, which copies nothing.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().copy_below(256);
@@ -72,7 +72,8 @@ impl BufferRingOptions {
     /// 6.12; an older kernel gives each message a slot of its own).
     ///
     /// Each message owns only its own range, but **a slot is free again only when every message in
-    /// it is dropped**. Use it for streams: the kernel's datagram receive does not work well with it.
+    /// it is dropped**. Use this for streams: the kernel's
+    /// datagram receive does not work well with it.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().incremental(true);

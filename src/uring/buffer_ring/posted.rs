@@ -2,7 +2,7 @@
 //!
 //! A completion names the buffer that the kernel filled by an id alone, and the kernel walks on in
 //! ring order when it fills several. Ids come back in any order, so the ring's owner keeps this
-//! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here, because its
+//! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here. Its
 //! position went to the next slot that was published.
 
 use std::ptr::NonNull;

@@ -97,7 +97,7 @@ impl Status {
     #[inline]
     pub(super) fn new(result: i32, flags: u32) -> Status {
         match result {
-            // Even without a buffer: an old kernel tells in this way that it tries again.
+            // Even without a buffer: an old kernel announces a retry in this way.
             _ if cqueue::more(flags) => Status::Armed,
             1.. => Status::Ended,
             0 => Status::Finished,

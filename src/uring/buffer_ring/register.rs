@@ -3,9 +3,9 @@
 //!
 //! A receive that a worker thread of the kernel runs (`IOSQE_ASYNC`, or a file that cannot be
 //! polled) takes its slot when it begins. A completion of a receive that is cancelled on the way
-//! should still name the slot. Where it does not, the slot is missing from then on, and with it the
-//! position in the ring, because positions are posted to again in their order. The kernel's own
-//! count of the entries that it took (`IORING_REGISTER_PBUF_STATUS`) shows the difference.
+//! should still name the slot. If it does not, the slot is missing from then on. So is its position
+//! in the ring, because positions are posted to again in their order. The kernel's own count of the
+//! entries that it took (`IORING_REGISTER_PBUF_STATUS`) shows the difference.
 //!
 //! # Safety
 //!
@@ -35,8 +35,8 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than
-    /// 65,536 slots, a group id in use, a kernel older than 5.19, memory that is refused
+    /// [`RingError`]: a number of entries that the kernel does not take, or an arena of more than
+    /// 65,536 slots; a group id in use; a kernel older than 5.19; too little lockable memory
     /// (`RLIMIT_MEMLOCK`).
     ///
     /// # Safety
@@ -107,8 +107,8 @@ impl BufferRing {
     /// Takes the ring off the kernel: its slots are free again, and nothing can be received into it
     /// any more. Bytes that came through the ring stay valid.
     ///
-    /// The example of [`BufferRing`] shows it. Slots that the kernel used up without naming them are
-    /// counted, as by [`reconcile`](Self::reconcile).
+    /// The example of [`BufferRing`] shows it. Slots that the kernel used up without naming them
+    /// are counted, as by [`reconcile`](Self::reconcile).
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ impl BufferRing {
     ///
     /// # Safety
     ///
-    /// `ring` is the io_uring that this was registered on, and no receive that names this group is
-    /// in flight: the final completion of each was seen.
+    /// `ring` is the io_uring that this was registered on. No receive that names this group is in
+    /// flight: the final completion of each was seen.
     pub unsafe fn unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
         // SAFETY: the caller's promise.
         match unsafe { self.reconcile(ring) } {
@@ -143,9 +143,9 @@ impl BufferRing {
     /// [`BufferRingMetrics::unreported_slots`].
     ///
     /// The method asks the kernel how far it has come in the ring (`IORING_REGISTER_PBUF_STATUS`,
-    /// Linux 6.8) and compares that with the completions seen. An older kernel cannot be asked: then
-    /// nothing is taken back before [`unregister`](Self::unregister), which frees everything. Call
-    /// this only if receives of this ring are cancelled that worker threads of the kernel run.
+    /// Linux 6.8) and compares that with the completions seen. An older kernel cannot be asked:
+    /// then nothing is taken back before [`unregister`](Self::unregister), which frees everything.
+    /// Call this only if receives of this ring are cancelled that worker threads of the kernel run.
     ///
     /// # Errors
     ///
@@ -153,8 +153,8 @@ impl BufferRing {
     ///
     /// # Safety
     ///
-    /// `ring` is the io_uring that this was registered on, and no receive that names this group is
-    /// in flight: the final completion of each was seen, and handed in.
+    /// `ring` is the io_uring that this was registered on. No receive that names this group is in
+    /// flight: the final completion of each was seen, and handed in.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

@@ -1,9 +1,9 @@
 //! A provided-buffer ring that an arena feeds.
 //!
 //! ```text
-//!  arena ──claim──▶ post ──one tail store──▶ kernel ──completion──▶ ArenaBytes / Bytes ──drop──▶ arena
-//!                    ▲                          │ copied, or nothing received
-//!                    └────────── spare ◀────────┘
+//!  arena ──claim──▶ post ──tail store──▶ kernel ──completion──▶ ArenaBytes, Bytes ──drop──▶ arena
+//!                    ▲                      │ copied, or nothing received
+//!                    └──────── spare ◀──────┘
 //! ```
 
 use std::fmt;
@@ -30,9 +30,9 @@ use crate::lease::{Handle, Lease, ZERO};
 /// `unsafe`. Linux 5.19
 /// ([io_uring_register_buf_ring(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html)).
 ///
-/// Dropping the ring without [`unregister`](Self::unregister) quarantines every slot that the kernel
-/// has: those slots, the arena's memory and the ring's own are leaked, because the kernel may still
-/// write to them.
+/// Dropping the ring without [`unregister`](Self::unregister) quarantines every slot that the
+/// kernel has. These slots, the arena's memory and the ring's own are leaked, because the kernel
+/// may still write to them.
 ///
 /// ```
 /// use std::io::Write;
@@ -48,8 +48,9 @@ use crate::lease::{Handle, Lease, ZERO};
 /// # };
 /// let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let options = BufferRing::options().entries(8);
 /// // SAFETY: entries of this ring go to `uring` only, and each completion comes back once.
-/// let mut ring = unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(8))? };
+/// let mut ring = unsafe { BufferRing::register(&uring, &arena, options)? };
 ///
 /// let (mut sender, receiver) = std::os::unix::net::UnixStream::pair()?;
 /// sender.write_all(b"hello")?;
@@ -81,7 +82,7 @@ use crate::lease::{Handle, Lease, ZERO};
 /// ```
 //
 // Invariants: 1. The entries before the queue's tail are those of the slots in `posted`, whose
-// leases the ring owns: the kernel may write to a slot until the completion that names it. 2. The
+// leases the ring owns. The kernel may write to a slot until the completion that names it. 2. The
 // kernel does not have the leases in `spare`. 3. While `registered`, the kernel reads `entries`.
 pub struct BufferRing {
     pub(super) arena: Handle,
@@ -100,8 +101,8 @@ pub struct BufferRing {
     pub(super) metrics: BufferRingMetrics,
 }
 
-/// The lengths of messages that are handed out in a slot of their own, as a range that one
-/// comparison tells from all other lengths and from errors.
+/// The lengths of messages that are handed out in a slot of their own. One comparison separates the
+/// range from all other lengths and from errors.
 pub(super) struct FastPathRange {
     least: u32,
     count: u32,
@@ -226,7 +227,8 @@ impl BufferRing {
     ///
     /// ```no_run
     /// # use std::os::fd::AsRawFd;
-    /// # fn arm(ring: &uring_arena::BufferRing, socket: &std::net::TcpStream) -> io_uring::squeue::Entry {
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, socket: &std::net::TcpStream) -> io_uring::squeue::Entry {
     /// ring.receive_once(io_uring::types::Fd(socket.as_raw_fd())).user_data(7)
     /// # }
     /// ```
@@ -251,7 +253,8 @@ impl BufferRing {
     ///
     /// ```no_run
     /// # use std::os::fd::AsRawFd;
-    /// # fn arm(ring: &uring_arena::BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
     /// ring.read_multi(io_uring::types::Fd(pipe.as_raw_fd())).user_data(7)
     /// # }
     /// ```
@@ -265,7 +268,8 @@ impl BufferRing {
     ///
     /// ```no_run
     /// # use std::os::fd::AsRawFd;
-    /// # fn arm(ring: &uring_arena::BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
     /// ring.read_once(io_uring::types::Fd(pipe.as_raw_fd())).user_data(7)
     /// # }
     /// ```
@@ -277,8 +281,8 @@ impl BufferRing {
             .flags(squeue::Flags::BUFFER_SELECT)
     }
 
-    /// Publishes as many free slots as there is room for. Returns the number of slots that lie ready
-    /// for the kernel now.
+    /// Publishes as many free slots as there is room for. Returns the number of slots that lie
+    /// ready for the kernel now.
     ///
     /// Slots that other threads free return to the arena, so call this once a turn, before entering
     /// the kernel. A call costs one store for any number of slots, and none if the ring is full.
@@ -291,8 +295,9 @@ impl BufferRing {
     /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
     /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
     /// let held = arena.allocate()?;
+    /// let options = BufferRing::options().entries(8);
     /// // SAFETY: nothing is received through this ring.
-    /// let mut ring = unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(8))? };
+    /// let mut ring = unsafe { BufferRing::register(&uring, &arena, options)? };
     /// assert_eq!(ring.refill(), 7);
     /// drop(held);
     /// assert_eq!(ring.refill(), 8);

@@ -33,7 +33,7 @@ pub struct Memlock {
     pub soft: Option<u64>,
     /// The highest limit that the process may set itself, in bytes, or `None` for no limit.
     pub hard: Option<u64>,
-    /// Whether CAP_IPC_LOCK lifts the limit from this process.
+    /// True if CAP_IPC_LOCK lifts the limit from this process.
     pub privileged: bool,
 }
 
@@ -49,8 +49,8 @@ impl Memlock {
         Memlock { needed, soft, hard, privileged: has_ipc_lock() }
     }
 
-    /// Returns whether the limit alone allows the registration. The kernel does not tell how much
-    /// the user's other rings have locked.
+    /// Returns whether the limit alone allows the registration. How much the user's other
+    /// rings have locked is not known.
     ///
     /// ```
     /// assert!(uring_arena::Memlock::for_bytes(0).suffices());

@@ -31,8 +31,8 @@ pub(in crate::uring) const SEND_ZC_REPORT_USAGE: u16 = 8;
 /// The features that this kernel offers to this user.
 ///
 /// A probe concludes nothing from a version number: it tries each feature that no flag announces,
-/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on an
-/// older kernel.
+/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on
+/// an older kernel.
 ///
 /// ```
 /// use uring_arena::{Feature, Probe};
@@ -286,14 +286,6 @@ fn knows_sync_cancel(ring: &IoUring) -> bool {
 /// The error of reading the file: no such descriptor, or no `/proc`.
 pub fn ring_info(ring: RawFd) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/self/fdinfo/{ring}"))
-}
-
-/// Lists the features, separated by commas.
-impl fmt::Display for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has = Feature::ALL.into_iter().filter(|&feature| self.has(feature));
-        f.write_str(&has.map(Feature::name).collect::<Vec<_>>().join(", "))
-    }
 }
 
 impl fmt::Debug for Probe {

@@ -1,5 +1,5 @@
-//! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer, such
-//! as the number of entries that an update placed.
+//! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
+//! such as the number of entries that an update placed.
 //!
 //! # Safety
 //!
@@ -132,13 +132,13 @@ pub(in crate::uring) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
     unsafe { register(ring, UNREGISTER_BUFFERS, std::ptr::null::<u8>(), 0) }.map(drop)
 }
 
-/// A run of entries of one ring's table, and its place in another's.
+/// A run of entries of one ring's table, and its position in another's.
 pub(in crate::uring) struct Cloned {
     pub(in crate::uring) from_ring: RawFd,
     pub(in crate::uring) from_offset: u32,
     pub(in crate::uring) to_offset: u32,
     pub(in crate::uring) count: u32,
-    /// Whether the other table exists already.
+    /// True if the other table exists already.
     pub(in crate::uring) replace: bool,
 }
 
@@ -215,8 +215,8 @@ pub(in crate::uring) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::R
     unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
 }
 
-/// Returns how many entries of a buffer ring the kernel has used up, modulo 2¹⁶. Fails with `EINVAL`
-/// before Linux 6.8.
+/// Returns how many entries of a buffer ring the kernel has used up, modulo 2¹⁶. Fails with
+/// `EINVAL` before Linux 6.8.
 pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
     let mut status = BufferRingStatus { group: group.into(), head: 0, reserved: [0; 8] };
     // SAFETY: live during the call, and the kernel's to write then.

@@ -1,4 +1,4 @@
-//! What an operation is aimed at.
+//! The file or socket of an operation.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
@@ -7,7 +7,7 @@ use io_uring::types;
 /// The file or socket of an operation: a descriptor of the process, or an index in the ring's table
 /// of files.
 ///
-/// Whoever pushes the entry keeps it open until the operation is submitted.
+/// The program that pushes the entry keeps the file open until the operation is submitted.
 ///
 /// ```
 /// use io_uring::types;
@@ -48,11 +48,11 @@ impl<T: AsFd> From<&T> for Descriptor {
 macro_rules! build {
     ($descriptor:expr, $fd:ident => $opcode:expr) => {
         match $descriptor {
-            $crate::uring::operation::Descriptor::Fd(fd) => {
+            $crate::uring::operation::descriptor::Descriptor::Fd(fd) => {
                 let $fd = io_uring::types::Fd(fd);
                 $opcode.build()
             }
-            $crate::uring::operation::Descriptor::Fixed(index) => {
+            $crate::uring::operation::descriptor::Descriptor::Fixed(index) => {
                 let $fd = io_uring::types::Fixed(index);
                 $opcode.build()
             }

@@ -1,55 +1,75 @@
-//! What an `O_DIRECT` file asks of offset, length and memory, and what a short read of it means.
+//! The alignment that an `O_DIRECT` file needs, and the meaning of a short read from one.
 //!
 //! # Safety
 //!
 //! Unsafe here: `statx(2)`, which the standard library does not offer.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::buffer::Buffer;
 
-/// `STATX_DIOALIGN`: Linux 6.1.
+/// The flag `STATX_DIOALIGN` (Linux 6.1).
 const STATX_DIOALIGN: u32 = 0x2000;
 
-/// Where in `struct statx` the two numbers stand.
+/// The offsets of the fields in `struct statx`, in bytes.
 const DIO_MEM_ALIGN_AT: usize = 152;
 const DIO_OFFSET_ALIGN_AT: usize = 156;
 const STATX_MASK_AT: usize = 0;
 const STATX_BYTES: usize = 256;
 
-/// What every device is content with, where the kernel does not say: a page.
+/// The alignment that every device accepts: a page. It holds if the kernel reports none.
 const SAFE_ALIGNMENT: u32 = 4096;
 
-/// What a file asks of `O_DIRECT` operations, in bytes.
+/// The alignment that a file needs for `O_DIRECT` operations, in bytes.
 ///
-/// From `STATX_DIOALIGN` of [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux
-/// 6.1; before that, and where the file system does not say, 4096.
+/// The numbers come from `STATX_DIOALIGN` of
+/// [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html), Linux 6.1. Before that, and if
+/// the file system reports none, they are 4096.
+///
+/// ```
+/// let file = std::fs::File::open("/proc/self/exe")?;
+/// if let Some(alignment) = uring_arena::DirectAlignment::of(&file)? {
+///     println!("{alignment}"); // for example: memory 4, offset 512
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DirectAlignment {
-    /// Memory must begin on a multiple of this.
+    /// The number of bytes on a multiple of which memory must begin.
     pub memory: u32,
-    /// Offset and length must be multiples of this.
+    /// The number of bytes of which offset and length must be multiples.
     pub offset: u32,
 }
 
+/// Writes both numbers, in bytes.
+impl fmt::Display for DirectAlignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory {}, offset {}", self.memory, self.offset)
+    }
+}
+
 impl DirectAlignment {
-    /// Asks the file. `None` if it says that it does not support `O_DIRECT`.
+    /// Asks the file system for the alignment of a file. Returns `None` if the file does not
+    /// support `O_DIRECT`.
+    ///
+    /// The example of [`check_range`](Self::check_range) shows it.
     ///
     /// # Errors
     ///
-    /// What statx(2) answers, but for a kernel that does not know the question.
+    /// The error of statx(2). A kernel without statx(2) is no error.
     pub fn of(file: &impl AsFd) -> io::Result<Option<DirectAlignment>> {
         #[repr(C, align(8))]
         struct Statx([u8; STATX_BYTES]);
 
         let mut statx = Statx([0; STATX_BYTES]);
-        // SAFETY: an empty path with AT_EMPTY_PATH asks of the open descriptor; the struct is live
+        // SAFETY: an empty path with AT_EMPTY_PATH means the open descriptor; the struct is live
         // and as large as the kernel's.
         let answer = unsafe {
             libc::syscall(
@@ -81,9 +101,9 @@ impl DirectAlignment {
         Ok((memory > 0 && offset > 0).then_some(DirectAlignment { memory, offset }))
     }
 
-    /// What is asked of a file that may be open without `O_DIRECT`: then nothing, `None`.
+    /// Returns the alignment of a file, or `None` if the file is open without `O_DIRECT`.
     pub(crate) fn in_force(file: &impl AsFd) -> io::Result<Option<DirectAlignment>> {
-        // SAFETY: asks for flags; the descriptor is open while it is borrowed.
+        // SAFETY: reads flags only; the descriptor is open while it is borrowed.
         let flags = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETFL) };
         if flags < 0 {
             return Err(io::Error::last_os_error());
@@ -95,7 +115,7 @@ impl DirectAlignment {
         Ok(Some(DirectAlignment::of(file)?.unwrap_or(safe)))
     }
 
-    /// Checks one operation: `len` bytes of memory at `address`, to or from `offset` in the file.
+    /// Checks one operation on `len` bytes of memory at `address`, to or from `offset` in the file.
     ///
     /// ```
     /// # use uring_arena::{DirectAlignment, DirectError};
@@ -110,7 +130,7 @@ impl DirectAlignment {
     ///
     /// # Errors
     ///
-    /// [`DirectError`], which names the number and what it must be a multiple of.
+    /// [`DirectError`], which names the number and the alignment.
     pub fn check_range(&self, offset: u64, len: usize, address: usize) -> Result<(), DirectError> {
         if !offset.is_multiple_of(self.offset.into()) {
             return Err(DirectError::Offset { offset, required: self.offset });
@@ -126,6 +146,19 @@ impl DirectAlignment {
 
     /// Checks a read into the room of `buffer`.
     ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{DirectAlignment, FixedArena};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    ///
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let file = std::fs::File::open("/proc/self/exe")?;
+    /// if let Some(alignment) = DirectAlignment::of(&file)? {
+    ///     alignment.check_read(&arena.allocate()?, 0)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`check_range`](Self::check_range).
@@ -136,6 +169,15 @@ impl DirectAlignment {
 
     /// Checks a write of `bytes`.
     ///
+    /// ```
+    /// # use uring_arena::{DirectAlignment, DirectError};
+    /// # let file = std::fs::File::open("/proc/self/exe")?;
+    /// if let Some(alignment) = DirectAlignment::of(&file)? {
+    ///     assert!(alignment.check_write(&[0; 3], 0).is_err());
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`check_range`](Self::check_range).
@@ -143,11 +185,11 @@ impl DirectAlignment {
         self.check_range(offset, bytes.len(), bytes.as_ptr().addr())
     }
 
-    /// Whether a read that brought `read` bytes, fewer than asked for, can have more behind it.
+    /// Returns whether more bytes can follow a read that brought `read` bytes, fewer than asked
+    /// for.
     ///
-    /// If it can, go on at the offset and the address that lie `read` bytes further: both are
-    /// aligned still. If it cannot, the file ended there: an unaligned length is the file's own,
-    /// and nothing could go on from it.
+    /// If so, go on at the offset and the address that lie `read` bytes further: both are still
+    /// aligned. If not, the file ended there, because an unaligned length is the file's end.
     ///
     /// ```
     /// # use uring_arena::DirectAlignment;
@@ -166,13 +208,13 @@ impl DirectAlignment {
     }
 }
 
-/// A file open with `O_DIRECT`, and what it asks of operations.
+/// A file open with `O_DIRECT`, and the alignment that it needs.
 ///
 /// ```
-/// use uring_arena::{DirectError, DirectFile};
+/// use uring_arena::DirectFile;
 ///
 /// match DirectFile::open("/proc/self/exe") {
-///     Ok(file) => println!("{:?}", file.alignment()),
+///     Ok(file) => println!("{}", file.alignment()),
 ///     Err(error) => println!("{error}"),
 /// }
 /// ```
@@ -187,13 +229,23 @@ impl DirectFile {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] of opening; one that holds a [`DirectError::Unsupported`] if it is the file
-    /// system that refuses `O_DIRECT`.
+    /// The [`io::Error`] of opening. If the file system refuses `O_DIRECT`, the error holds a
+    /// [`DirectError::Unsupported`].
+    ///
+    /// The example of [`DirectFile`] shows it.
     pub fn open(path: impl AsRef<Path>) -> io::Result<DirectFile> {
         DirectFile::open_with(OpenOptions::new().read(true), path)
     }
 
-    /// Opens a file as `options` say, and with `O_DIRECT`.
+    /// Opens a file with these options and with `O_DIRECT`.
+    ///
+    /// ```no_run
+    /// use uring_arena::DirectFile;
+    ///
+    /// let options = std::fs::OpenOptions::new().read(true).write(true).clone();
+    /// let file = DirectFile::open_with(&options, "data")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -206,8 +258,7 @@ impl DirectFile {
         };
         let opened = options.clone().custom_flags(libc::O_DIRECT).open(path);
         let file = opened.map_err(|error| match error.raw_os_error() {
-            // What open(2) says for O_DIRECT on a file system without it; the same without the flag
-            // tells whether it was that.
+            // The error of open(2) with O_DIRECT on a file system that has no direct I/O.
             Some(libc::EINVAL) => unsupported("the file system refuses it".into()),
             _ => error,
         })?;
@@ -217,17 +268,26 @@ impl DirectFile {
         }
     }
 
-    /// What the file asks of operations.
+    /// Returns the alignment that the file needs.
     pub fn alignment(&self) -> DirectAlignment {
         self.alignment
     }
 
-    /// The file.
+    /// Returns the file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The file by value.
+    /// Returns the file by value.
+    ///
+    /// ```no_run
+    /// use std::os::fd::OwnedFd;
+    /// use uring_arena::DirectFile;
+    ///
+    /// let file = DirectFile::open("data")?.into_file();
+    /// let descriptor: OwnedFd = DirectFile::open("data")?.into(); // for `Driver::add_file`
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn into_file(self) -> File {
         self.file
     }
@@ -239,7 +299,14 @@ impl AsFd for DirectFile {
     }
 }
 
-/// An operation whose file is open with `O_DIRECT` and whose place or memory it does not allow.
+/// An operation on an `O_DIRECT` file whose offset, length or memory is not aligned.
+///
+/// ```
+/// use uring_arena::DirectError;
+///
+/// let error = DirectError::Offset { offset: 100, required: 512 };
+/// assert!(error.to_string().contains("multiples of 512 bytes: 100 is not"));
+/// ```
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectError {
@@ -250,17 +317,17 @@ pub enum DirectError {
     Unsupported {
         /// The file.
         path: String,
-        /// What the system answered.
+        /// The reason in words.
         reason: String,
     },
     /// The offset is not a multiple of the file's alignment.
     #[error(
-        "O_DIRECT on this file needs offsets that are multiples of {required} bytes: {offset} is not"
+        "O_DIRECT on this file needs offsets that are multiples of {required} bytes: {offset} is not; round it down and skip the first bytes"
     )]
     Offset {
         /// The offset asked for, in bytes.
         offset: u64,
-        /// What it must be a multiple of, in bytes.
+        /// The alignment in bytes.
         required: u32,
     },
     /// The length is not a multiple of the file's alignment.
@@ -271,7 +338,7 @@ pub enum DirectError {
     Length {
         /// The length asked for, in bytes.
         len: usize,
-        /// What it must be a multiple of, in bytes.
+        /// The alignment in bytes.
         required: u32,
     },
     /// The memory does not begin on a multiple of the file's alignment.
@@ -280,14 +347,21 @@ pub enum DirectError {
          build the arena with alignment({required}) and start at the slot's first byte"
     )]
     Address {
-        /// Where the memory begins.
+        /// The address of the memory.
         address: usize,
-        /// What it must be a multiple of, in bytes.
+        /// The alignment in bytes.
         required: u32,
     },
 }
 
 debug_is_display!(DirectError);
+
+/// For [`Driver::add_file`](crate::Driver::add_file).
+impl From<DirectFile> for OwnedFd {
+    fn from(file: DirectFile) -> OwnedFd {
+        file.file.into()
+    }
+}
 
 #[cfg(test)]
 mod tests {

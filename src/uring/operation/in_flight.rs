@@ -1,18 +1,15 @@
-//! A table of operations in flight, for a runtime that has none: what its entries carry names the
-//! operation, and nothing else does.
+//! A table of operations in flight, for a program without one: the `user_data` of an entry names
+//! its operation, and nothing else does.
 //!
 //! ```text
-//!  63      56 55          32  31   30                  0
-//! ┌──────────┬──────────────┬──────┬────────────────────┐
-//! │ tag      │ generation   │SHARED│ slot, or place     │   user_data
-//! └──────────┴──────────────┴──────┴────────────────────┘
+//!  63      56 55             32 31                    0
+//! ┌──────────┬─────────────────┬───────────────────────┐
+//! │ tag      │ index           │ generation            │   user_data
+//! └──────────┴─────────────────┴───────────────────────┘
 //! ```
 //!
-//! * `tag`: the caller's, to tell these entries from its own.
-//! * `generation`: grows with every operation that begins at the place, so that a completion of an
-//!   earlier one is recognised.
-//! * a buffer has its slot alone, so its operation lives at the slot's number; of shared bytes
-//!   several operations may be out, and they live at places of their own, `SHARED`.
+//! * `tag`: the program's number of the table, which separates its entries from others.
+//! * `index`, `generation`: the key of the operation in the [`Slab`].
 //!
 //! # Safety
 //!
@@ -25,19 +22,19 @@ use io_uring::{cqueue, squeue};
 
 use super::operation::{Operation, Progress};
 use crate::buffer::{IoMemory, Payload};
+use crate::slab::{Key, Slab};
 
 const TAG_SHIFT: u32 = 56;
-const GENERATION_SHIFT: u32 = 32;
-const GENERATIONS: u32 = 1 << 24;
-const SHARED: u32 = 1 << 31;
+const INDEX_SHIFT: u32 = 32;
+const INDEX_BITS: u32 = TAG_SHIFT - INDEX_SHIFT;
 
-/// Operations in flight on one ring, found by the `user_data` that their entries carry.
+/// The operations in flight on one ring, found by the `user_data` that their entries carry.
 ///
-/// Operations on a [`Buffer`](crate::Buffer) live at their slot's number: no search, no free list.
-/// The table grows to the highest slot in use (arenas give out low ones first) and to the most
-/// operations on shared bytes at a time; it never shrinks.
+/// The table grows to the most operations that were ever in flight at a time, at most 2²⁴. A
+/// `user_data` names nothing once its operation is over: 2³² − 1 further operations go through the
+/// same entry of the table before it is used again.
 ///
-/// **Dropping it quarantines what is still in it.**
+/// **Dropping the table quarantines the memory of every operation in it.**
 ///
 /// ```
 /// # use std::num::NonZeroUsize;
@@ -46,8 +43,9 @@ const SHARED: u32 = 1 << 31;
 /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
 /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-/// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-/// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+/// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+/// # let registered =
+/// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
 /// # let file = std::fs::File::open("/proc/self/exe")?;
 /// let mut in_flight = InFlight::new(0xA5);
 /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
@@ -70,214 +68,160 @@ const SHARED: u32 = 1 << 31;
 #[derive(Debug)]
 pub struct InFlight {
     tag: u8,
-    slots: Vec<Place>,
-    shared: Vec<Place>,
-    /// Places of `shared` that are empty.
-    shared_free: Vec<u32>,
-    len: usize,
+    operations: Slab<Operation<Payload>>,
 }
 
-/// One place of the table. Its generation is that of the operation in it, or of the last one that
-/// was.
-#[derive(Debug, Default)]
-struct Place {
-    generation: u32,
-    operation: Option<Operation<Payload>>,
-}
-
-/// What a completion was to the table.
+/// The meaning of a completion for an [`InFlight`] table.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Completion {
     /// An operation is finished.
     #[non_exhaustive]
     Done {
-        /// The `user_data` that its entry carried.
+        /// The `user_data` of the operation's entry.
         user_data: u64,
-        /// Bytes read, written or sent, or why not.
+        /// Bytes read, written or sent, or the error.
         result: io::Result<usize>,
         /// The memory.
         payload: Payload,
-        /// Whether the kernel copied the bytes of a zero-copy send after all, where it says.
+        /// `Some(true)` if the kernel copied the bytes of a zero-copy send after all. `None` if it
+        /// does not report that.
         copied: Option<bool>,
     },
-    /// A zero-copy send has its result; the notification is to come.
+    /// A zero-copy send has its result, and its notification will come.
     More,
     /// The completion carries another tag: it is not of this table.
     Foreign,
-    /// The completion carries the table's tag but names no operation that is in flight: it came
-    /// before, or was made up.
+    /// The completion carries the table's tag and names no operation in flight: it came before, or
+    /// was made up.
     Stale,
 }
 
-/// The `user_data` of an operation, packed.
-#[derive(Clone, Copy)]
-struct Key {
-    tag: u8,
-    generation: u32,
-    place: u32,
-}
-
-impl Key {
-    fn pack(self) -> u64 {
-        u64::from(self.tag) << TAG_SHIFT
-            | u64::from(self.generation) << GENERATION_SHIFT
-            | u64::from(self.place)
-    }
-
-    fn unpack(user_data: u64) -> Key {
-        Key {
-            tag: (user_data >> TAG_SHIFT) as u8,
-            generation: (user_data >> GENERATION_SHIFT) as u32 % GENERATIONS,
-            place: user_data as u32,
-        }
-    }
-}
-
 impl InFlight {
-    /// An empty table whose entries carry `tag` in the highest byte of their `user_data`.
+    /// Creates an empty table whose entries carry `tag` in the highest byte of their `user_data`.
+    ///
+    /// ```
+    /// let in_flight = uring_arena::InFlight::new(1);
+    /// assert!(in_flight.is_empty());
+    /// ```
     pub fn new(tag: u8) -> InFlight {
-        InFlight { tag, slots: Vec::new(), shared: Vec::new(), shared_free: Vec::new(), len: 0 }
+        InFlight { tag, operations: Slab::new(1 << INDEX_BITS) }
     }
 
-    /// Takes an operation in. Gives its entry back, with the `user_data` that finds it.
+    /// Takes an operation in. Returns its entry with the `user_data` that names the operation.
+    ///
+    /// The example of [`InFlight`] shows it.
     ///
     /// # Panics
     ///
-    /// If 2³¹ operations on shared bytes are in flight.
+    /// If 2²⁴ operations are in flight.
     pub fn begin<M: IoMemory + Into<Payload>>(
         &mut self,
         entry: squeue::Entry,
         operation: Operation<M>,
     ) -> squeue::Entry {
-        let operation = operation.into_any();
-        let number = match operation.slot_alone() {
-            // Another arena's slot of the same number may be in flight: then this one takes a place
-            // among the shared.
-            Some(slot) if slot < SHARED && self.is_vacant(slot) => slot,
-            _ => self.shared_place(),
-        };
-        let tag = self.tag;
-        let place = self.place_mut(number).expect("made room for just now");
-        place.generation = (place.generation + 1) % GENERATIONS;
-        place.operation = Some(operation);
-        let key = Key { tag, generation: place.generation, place: number };
-        self.len += 1;
-        entry.user_data(key.pack())
-    }
-
-    /// Whether slot `slot`'s place has no operation; makes room for it.
-    fn is_vacant(&mut self, slot: u32) -> bool {
-        let at = slot as usize;
-        if at >= self.slots.len() {
-            self.slots.resize_with(at + 1, Place::default);
-        }
-        self.slots[at].operation.is_none()
-    }
-
-    fn shared_place(&mut self) -> u32 {
-        if let Some(free) = self.shared_free.pop() {
-            return free;
-        }
-        let next = u32::try_from(self.shared.len()).ok().filter(|next| *next < SHARED);
-        let next = next.expect("2^31 operations on shared bytes are in flight");
-        self.shared.push(Place::default());
-        next | SHARED
-    }
-
-    fn place_mut(&mut self, number: u32) -> Option<&mut Place> {
-        if number & SHARED == 0 {
-            self.slots.get_mut(number as usize)
-        } else {
-            self.shared.get_mut((number & !SHARED) as usize)
-        }
+        let key = self.operations.insert(operation.into_any());
+        let key = key.expect("2^24 operations are in flight");
+        let user_data = u64::from(self.tag) << TAG_SHIFT
+            | u64::from(key.index()) << INDEX_SHIFT
+            | u64::from(key.generation());
+        entry.user_data(user_data)
     }
 
     /// Takes a completion in.
     ///
     /// Completions of other entries, and those that came before, are recognised and change nothing.
+    /// The example of [`InFlight`] shows it.
     ///
     /// # Safety
     ///
-    /// `cqe` was reaped from the ring that the table's entries are pushed to. What carries the
-    /// `user_data` of an operation in flight is a completion of its entry.
+    /// `cqe` was reaped from the ring that the table's entries are pushed to. A completion that
+    /// carries the `user_data` of an operation in flight is one of its entry.
     pub unsafe fn complete(&mut self, cqe: &cqueue::Entry) -> Completion {
         // SAFETY: the caller's promise.
         unsafe { self.complete_with(cqe.user_data(), cqe.result(), cqe.flags()) }
     }
 
-    /// Takes a completion in, of which a runtime kept only the three numbers.
+    /// Takes a completion in, for a runtime that keeps only the three numbers of it.
+    ///
+    /// ```
+    /// use uring_arena::{Completion, InFlight};
+    ///
+    /// let mut in_flight = InFlight::new(1);
+    /// // SAFETY: nothing is in flight.
+    /// let completion = unsafe { in_flight.complete_with(2 << 56, 0, 0) };
+    /// assert!(matches!(completion, Completion::Foreign));
+    /// ```
     ///
     /// # Safety
     ///
     /// As for [`complete`](Self::complete).
     pub unsafe fn complete_with(&mut self, user_data: u64, result: i32, flags: u32) -> Completion {
-        let key = Key::unpack(user_data);
-        if key.tag != self.tag {
-            return Completion::Foreign;
+        let Some(key) = self.key(user_data) else { return Completion::Foreign };
+        let Some(operation) = self.operations.get_mut(key) else { return Completion::Stale };
+        // SAFETY: the key names this operation, in this generation, so the completion is of its
+        // entry (the caller's promise). It is handed in once: the operation leaves the table with
+        // its last completion.
+        unsafe { operation.record_completion(result, flags) };
+        if !operation.is_finished() {
+            return Completion::More;
         }
-        let Some(operation) = self.take(key) else { return Completion::Stale };
-        // SAFETY: the key names this operation, in this generation: its entry's completion (the
-        // caller's promise), and the first with this result, because the place empties with the
-        // last one.
-        match unsafe { operation.complete_with(result, flags) } {
-            Progress::Done { result, buffer, copied } => {
-                if key.place & SHARED != 0 {
-                    self.shared_free.push(key.place);
-                }
+        match self.operations.remove(key).map(Operation::finish) {
+            Some(Progress::Done { result, buffer, copied }) => {
                 Completion::Done { user_data, result, payload: buffer, copied }
             }
-            Progress::More(operation) => {
-                self.put_back(key, operation);
-                Completion::More
-            }
+            _ => unreachable!("the operation is in the table, and finished"),
         }
     }
 
-    /// Takes an operation out again whose entry could not be pushed: the queue was full, say.
+    /// Takes an operation out again whose entry could not be pushed, for example because the queue
+    /// was full. Returns `None` if `entry` names no operation.
     ///
-    /// `None` if `entry` names none.
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{InFlight, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    /// # // SAFETY: the only entry is not pushed.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # let file = std::fs::File::open("/dev/zero")?;
+    /// let mut in_flight = InFlight::new(1);
+    /// let (entry, operation) = registered.read(&file, arena.allocate()?, 0);
+    /// let entry = in_flight.begin(entry, operation);
+    /// // SAFETY: the entry is dropped, not pushed.
+    /// let payload = unsafe { in_flight.not_submitted(&entry) };
+    /// assert!(payload.is_some() && in_flight.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Safety
     ///
     /// The entry was not pushed to a ring, and will not be.
     pub unsafe fn not_submitted(&mut self, entry: &squeue::Entry) -> Option<Payload> {
-        let key = Key::unpack(entry.get_user_data());
-        if key.tag != self.tag {
-            return None;
-        }
-        let operation = self.take(key)?;
-        if key.place & SHARED != 0 {
-            self.shared_free.push(key.place);
-        }
+        let key = self.key(entry.get_user_data())?;
+        let operation = self.operations.remove(key)?;
         // SAFETY: the caller's promise.
         Some(unsafe { operation.not_submitted() })
     }
 
-    /// Operations in flight.
+    /// Returns the number of operations in flight.
     pub fn len(&self) -> usize {
-        self.len
+        self.operations.len()
     }
 
-    /// Whether nothing is in flight: only then may the ring end without losing memory.
+    /// Returns whether nothing is in flight. Only then may the ring end without losing memory.
+    ///
+    /// The example of [`not_submitted`](Self::not_submitted) shows it.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.operations.is_empty()
     }
 
-    fn take(&mut self, key: Key) -> Option<Operation<Payload>> {
-        let place = self.place_mut(key.place)?;
-        if place.generation != key.generation {
-            return None;
-        }
-        let operation = place.operation.take()?;
-        self.len -= 1;
-        Some(operation)
-    }
-
-    fn put_back(&mut self, key: Key, operation: Operation<Payload>) {
-        if let Some(place) = self.place_mut(key.place) {
-            place.operation = Some(operation);
-            self.len += 1;
-        }
+    /// Returns the key in a `user_data`, or `None` if its tag is not this table's.
+    fn key(&self, user_data: u64) -> Option<Key> {
+        let index = (user_data >> INDEX_SHIFT) as u32 & ((1 << INDEX_BITS) - 1);
+        ((user_data >> TAG_SHIFT) as u8 == self.tag)
+            .then(|| Key::from_parts(index, user_data as u32))
     }
 }

@@ -13,142 +13,160 @@ use io_uring::cqueue;
 
 use crate::buffer::{Buffer, IoMemory, Payload};
 
-/// `IORING_NOTIF_USAGE_ZC_COPIED`: in the result of a notification.
+/// The flag `IORING_NOTIF_USAGE_ZC_COPIED` in the result of a notification.
 const NOTIFICATION_COPIED: u32 = 1 << 31;
 
-/// What the kernel was asked to do with the memory.
+/// The kernel's use of the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Write into the room behind the written bytes.
+    /// The kernel writes into the room behind the written bytes.
     Read,
-    /// Read the written bytes.
+    /// The kernel reads the written bytes.
     Write,
-    /// Read the written bytes, and say when it is done with them in a completion of its own.
+    /// The kernel reads the written bytes, and a completion of its own says when it is done with
+    /// them.
     SendZc {
-        /// The notification says whether the bytes were copied.
-        tells_usage: bool,
+        /// True if the notification reports whether the bytes were copied.
+        reports_usage: bool,
     },
 }
 
-/// An operation in flight. It owns its memory; [`complete`](Self::complete) gives that back.
+/// An operation in flight. It owns its memory, and [`complete`](Self::complete) gives that back.
 ///
-/// Made by [`RegisteredArena`](crate::RegisteredArena) together with the entry to push. **Dropping
-/// it quarantines its slot**: the kernel may still use the memory, so it is never freed, and
-/// counted in the arena's metrics.
+/// A [`RegisteredArena`](crate::RegisteredArena) makes it together with the entry to push.
+/// **Dropping it quarantines its slot**: the kernel may still use the memory, so the slot is never
+/// freed, and the arena's metrics count it.
 ///
-/// Invariants: `memory` is there until `take`, `into_any` or `drop` takes it. `noted` is `All` only
-/// when the kernel is done with it.
+/// The example of [`RegisteredArena`](crate::RegisteredArena) shows one from push to completion.
+//
+// Invariants: 1. `memory` is there until `take`, `into_any` or `drop` takes it. 2. `seen` is `All`
+// only when the kernel is done with the memory.
 #[must_use = "dropping an operation loses its memory for good"]
 pub struct Operation<M: IoMemory = Buffer> {
     memory: ManuallyDrop<M>,
     /// For vectored operations only.
-    lists: Option<Box<Lists>>,
+    iovecs: Option<Box<Iovecs>>,
     index: Option<u16>,
     kind: Kind,
     /// Bytes asked for.
     requested: u32,
-    noted: Noted,
+    seen: CompletionsSeen,
 }
 
-/// The completions that are in.
+/// The completions of one operation that have come.
+///
+/// | from | completion | to |
+/// |---|---|---|
+/// | `None` | result without `F_MORE` | `All` |
+/// | `None` | result with `F_MORE` (zero-copy send) | `Result` |
+/// | `None` | notification, before its result | `Notification` |
+/// | `Result` | notification | `All` |
+/// | `Notification` | result | `All` |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Noted {
+enum CompletionsSeen {
     None,
-    /// The result of a zero-copy send whose notification is to come.
     Result(i32),
-    /// The notification of a zero-copy send whose result is to come.
     Notification(u32),
-    /// All that the kernel sends. A notification there is of zero-copy sends only, and not of each.
     All {
         result: i32,
+        /// Zero-copy sends alone have one, and not each of them.
         notification: Option<u32>,
     },
 }
 
-/// What a vectored operation's entry points to besides the memory: the kernel reads it when the
-/// operation is issued.
+/// The lists that the entry of a vectored operation points to. The kernel reads them when it issues
+/// the operation.
 #[allow(dead_code)] // read by the kernel only
-pub(super) struct Lists {
+pub(super) struct Iovecs {
     pub(super) ranges: Box<[libc::iovec]>,
     pub(super) message: Option<Box<libc::msghdr>>,
 }
 
 // SAFETY: addresses of the operation's own memory, which is Send; this type only keeps them.
-unsafe impl Send for Lists {}
+unsafe impl Send for Iovecs {}
 // SAFETY: as above.
-unsafe impl Sync for Lists {}
+unsafe impl Sync for Iovecs {}
 
-/// What a completion made of an operation.
+/// The state of an operation after one of its completions.
 #[derive(Debug)]
 pub enum Progress<M: IoMemory = Buffer> {
     /// The kernel is done with the memory.
     #[non_exhaustive]
     Done {
-        /// Bytes read, written or sent, or why not.
+        /// Bytes read, written or sent, or the error.
         result: io::Result<usize>,
-        /// The memory; after a read, longer by what was read.
+        /// The memory. After a read it is longer by the bytes read.
         buffer: M,
-        /// Whether the kernel copied the bytes of a zero-copy send after all. `None` for every
-        /// other operation, and where the kernel does not say.
+        /// `Some(true)` if the kernel copied the bytes of a zero-copy send after all. `None` for
+        /// every other operation, and if the kernel does not report that.
         copied: Option<bool>,
     },
-    /// A further completion is to come: the notification of a zero-copy send.
+    /// One more completion will come: the notification of a zero-copy send.
     More(Operation<M>),
 }
 
-/// What became of an operation: see [`Progress::Done`].
-pub(crate) struct Finished<M> {
-    pub(crate) result: io::Result<usize>,
-    pub(crate) memory: M,
-    pub(crate) copied: Option<bool>,
-}
-
-/// What an operation begins as.
-pub(super) struct Begin<M> {
-    pub(super) memory: M,
-    pub(super) lists: Option<Box<Lists>>,
-    pub(super) index: Option<u16>,
-    pub(super) kind: Kind,
-    pub(super) requested: u32,
-}
-
 impl<M: IoMemory> Operation<M> {
-    pub(super) fn new(begin: Begin<M>) -> Operation<M> {
-        Operation {
-            memory: ManuallyDrop::new(begin.memory),
-            lists: begin.lists,
-            index: begin.index,
-            kind: begin.kind,
-            requested: begin.requested,
-            noted: Noted::None,
-        }
+    pub(super) fn new(
+        memory: M,
+        kind: Kind,
+        index: Option<u16>,
+        requested: u32,
+        iovecs: Option<Iovecs>,
+    ) -> Operation<M> {
+        let iovecs = iovecs.map(Box::new);
+        let memory = ManuallyDrop::new(memory);
+        Operation { memory, iovecs, index, kind, requested, seen: CompletionsSeen::None }
     }
 
-    /// The registered buffer that the operation uses. `None` if it is an ordinary one: the arena is
-    /// not registered, or the memory is not of the arena, or spans two entries of the table.
+    /// Returns the index of the registered buffer that the operation uses.
+    ///
+    /// Returns `None` if the operation is an ordinary one. That is so if the arena is not
+    /// registered, and if the memory is not of the arena or spans two entries of the table.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{FixedArena, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(ring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    /// # // SAFETY: the only entry is not pushed.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// let file = std::fs::File::open("/dev/zero")?;
+    /// let (_entry, operation) = registered.read(&file, arena.allocate()?, 0);
+    /// assert_eq!(operation.buffer_index().is_some(), registered.mode().is_registered());
+    /// # // SAFETY: as above.
+    /// # drop(unsafe { operation.not_submitted() });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn buffer_index(&self) -> Option<u16> {
         self.index
     }
 
-    /// Whether the operation is a zero-copy send, which completes twice.
+    /// Returns whether the operation is a zero-copy send, which completes twice.
+    ///
+    /// The example of [`RegisteredArena::send`](crate::RegisteredArena::send) shows it.
     pub fn is_zero_copy(&self) -> bool {
         matches!(self.kind, Kind::SendZc { .. })
     }
 
-    /// Bytes that the operation asked for.
+    /// Returns the number of bytes that the operation asked for.
     pub fn requested(&self) -> usize {
         self.requested as usize
     }
 
-    /// Bytes sent, or why not, of a zero-copy send whose notification is to come.
+    /// Returns the bytes sent, or the error, of a zero-copy send whose notification has not come
+    /// yet. Returns `None` in every other state.
     pub fn result_so_far(&self) -> Option<io::Result<usize>> {
-        match self.noted {
-            Noted::Result(result) => Some(outcome(result)),
+        match self.seen {
+            CompletionsSeen::Result(result) => Some(to_result(result)),
             _ => None,
         }
     }
 
     /// Takes a completion in.
+    ///
+    /// The example of [`RegisteredArena`](crate::RegisteredArena) shows it.
     ///
     /// # Safety
     ///
@@ -159,45 +177,61 @@ impl<M: IoMemory> Operation<M> {
         unsafe { self.complete_with(cqe.result(), cqe.flags()) }
     }
 
-    /// Takes a completion in, of which a runtime kept only result and flags.
+    /// Takes a completion in, for a runtime that keeps only result and flags of it.
+    ///
+    /// ```no_run
+    /// # fn on_completion(operation: uring_arena::Operation, result: i32, flags: u32) {
+    /// use uring_arena::Progress;
+    ///
+    /// // SAFETY: result and flags of a completion of this operation, handed in once.
+    /// match unsafe { operation.complete_with(result, flags) } {
+    ///     Progress::Done { result, buffer, .. } => println!("{result:?}: {} bytes", buffer.len()),
+    ///     Progress::More(operation) => drop(operation), // keep it for the notification
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Safety
     ///
     /// As for [`complete`](Self::complete).
     pub unsafe fn complete_with(mut self, result: i32, flags: u32) -> Progress<M> {
         // SAFETY: the caller's promise.
-        unsafe { self.note(result, flags) };
-        match self.finish() {
-            Ok(Finished { result, memory, copied }) => {
-                Progress::Done { result, buffer: memory, copied }
-            }
-            Err(operation) => Progress::More(operation),
-        }
+        unsafe { self.record_completion(result, flags) };
+        self.finish()
     }
 
-    /// Takes a completion in, and stays where it is: [`finish`](Self::finish) gives the memory back
-    /// after the last one.
+    /// Takes a completion in, and leaves the operation where it is. [`finish`](Self::finish) gives
+    /// the memory back after the last completion.
     ///
     /// # Safety
     ///
     /// As for [`complete`](Self::complete).
     #[inline]
-    pub(crate) unsafe fn note(&mut self, result: i32, flags: u32) {
-        self.noted = match (cqueue::notif(flags), self.noted) {
-            (false, Noted::Notification(usage)) => Noted::All { result, notification: Some(usage) },
-            (false, _) if cqueue::more(flags) => Noted::Result(result),
-            (false, _) => Noted::All { result, notification: None },
-            (true, Noted::Result(sent)) => {
-                Noted::All { result: sent, notification: Some(result as u32) }
+    pub(crate) unsafe fn record_completion(&mut self, result: i32, flags: u32) {
+        self.seen = match (cqueue::notif(flags), self.seen) {
+            (false, CompletionsSeen::Notification(usage)) => {
+                CompletionsSeen::All { result, notification: Some(usage) }
             }
-            (true, _) => Noted::Notification(result as u32),
+            (false, _) if cqueue::more(flags) => CompletionsSeen::Result(result),
+            (false, _) => CompletionsSeen::All { result, notification: None },
+            (true, CompletionsSeen::Result(sent)) => {
+                CompletionsSeen::All { result: sent, notification: Some(result as u32) }
+            }
+            (true, _) => CompletionsSeen::Notification(result as u32),
         };
     }
 
-    /// Gives the memory back if the kernel is done with it.
+    /// Returns whether every completion has come, so that the kernel is done with the memory.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.seen, CompletionsSeen::All { .. })
+    }
+
+    /// Gives the memory back if the kernel is done with it, and otherwise the operation.
     #[inline]
-    pub(crate) fn finish(mut self) -> Result<Finished<M>, Operation<M>> {
-        let Noted::All { result, notification } = self.noted else { return Err(self) };
+    pub(crate) fn finish(mut self) -> Progress<M> {
+        let CompletionsSeen::All { result, notification } = self.seen else {
+            return Progress::More(self);
+        };
         if self.kind == Kind::Read
             && let Ok(len) = u32::try_from(result)
         {
@@ -207,15 +241,17 @@ impl<M: IoMemory> Operation<M> {
             unsafe { self.memory.advance(len) };
         }
         let copied = match self.kind {
-            Kind::SendZc { tells_usage: true } => {
+            Kind::SendZc { reports_usage: true } => {
                 notification.map(|usage| usage & NOTIFICATION_COPIED != 0)
             }
             _ => None,
         };
-        Ok(Finished { result: outcome(result), memory: self.take(), copied })
+        Progress::Done { result: to_result(result), buffer: self.take(), copied }
     }
 
-    /// Gives the memory back when the entry was never pushed: the queue was full, say.
+    /// Gives the memory back if the entry was never pushed, for example because the queue was full.
+    ///
+    /// The example of [`buffer_index`](Self::buffer_index) shows it.
     ///
     /// # Safety
     ///
@@ -226,59 +262,58 @@ impl<M: IoMemory> Operation<M> {
 
     fn take(self) -> M {
         let mut this = ManuallyDrop::new(self);
-        this.lists = None;
-        // SAFETY: there until now (invariant), and `this` is not dropped.
+        this.iovecs = None;
+        // SAFETY: there until now (invariant 1), and `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.memory) }
     }
 }
 
 impl<M: IoMemory + Into<Payload>> Operation<M> {
-    /// The operation with its memory as a [`Payload`], for a table that holds operations of every
-    /// kind.
+    /// Turns the memory into a [`Payload`], for a table that holds operations of every kind.
+    ///
+    /// ```
+    /// use uring_arena::{Buffer, Operation, Payload};
+    ///
+    /// # #[allow(dead_code)]
+    /// fn keep(table: &mut Vec<Operation<Payload>>, operation: Operation<Buffer>) {
+    ///     table.push(operation.into_any());
+    /// }
+    /// ```
     pub fn into_any(self) -> Operation<Payload> {
-        let Operation { index, kind, requested, noted, .. } = self;
+        let Operation { index, kind, requested, seen, .. } = self;
         let mut this = ManuallyDrop::new(self);
-        let lists = this.lists.take();
-        // SAFETY: there until now (invariant), and `this` is not dropped. What the kernel was told
-        // of stays where it is.
+        let iovecs = this.iovecs.take();
+        // SAFETY: there until now (invariant 1), and `this` is not dropped. The bytes that the
+        // kernel knows stay at their address.
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
-        Operation { memory, lists, index, kind, requested, noted }
+        Operation { memory, iovecs, index, kind, requested, seen }
     }
 }
 
 impl Operation<Payload> {
-    /// Where the memory begins.
+    /// Returns the address of the memory.
     pub(crate) fn address(&self) -> usize {
         self.memory.address()
     }
-
-    /// The number of the slot that this operation has to itself, if its memory is a buffer in a
-    /// slot.
-    pub(super) fn slot_alone(&self) -> Option<u32> {
-        match &*self.memory {
-            Payload::Buffer(buffer) => buffer.slot_index(),
-            _ => None,
-        }
-    }
 }
 
-/// A completion's result as the C library would say it.
-pub(super) fn outcome(result: i32) -> io::Result<usize> {
+/// Turns a completion's result into that of a call of the C library.
+fn to_result(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.wrapping_neg()))
 }
 
 impl<M: IoMemory> Drop for Operation<M> {
     fn drop(&mut self) {
-        // SAFETY: there until now (invariant), and never touched again.
+        // SAFETY: there until now (invariant 1), and never touched again.
         let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
-        if matches!(self.noted, Noted::All { .. }) {
-            // The kernel is done with it: it is free, like any other.
+        if self.is_finished() {
+            // The kernel is done with the memory, so it is freed as usual.
             return;
         }
         memory.quarantine();
         // The kernel may not have read the lists yet either.
-        std::mem::forget(self.lists.take());
+        std::mem::forget(self.iovecs.take());
         tracing::warn!(
             index = self.index,
             "an operation was dropped before its last completion: its memory is lost, because the kernel may still use it"
@@ -292,7 +327,7 @@ impl<M: IoMemory> fmt::Debug for Operation<M> {
             .field("kind", &self.kind)
             .field("buffer_index", &self.index)
             .field("requested", &self.requested)
-            .field("noted", &self.noted)
+            .field("seen", &self.seen)
             .finish_non_exhaustive()
     }
 }

@@ -1,36 +1,34 @@
-//! Reads and writes: with the registered buffer where there is one, ordinary ones otherwise.
+//! Reads and writes: with the registered buffer if there is one, ordinary ones otherwise.
 
 use std::ptr::NonNull;
 
 use io_uring::{opcode, squeue};
 
-use super::descriptor::build;
-use super::operation::{Begin, Kind, Lists};
-use super::{Descriptor, Operation};
+use super::descriptor::{Descriptor, build};
+use super::operation::{Iovecs, Kind, Operation};
 use crate::buffer::{Borrowed, Buffer, IoMemory, Span};
 use crate::uring::kernel::Feature;
 use crate::uring::registration::RegisteredArena;
 
-/// Bytes that the kernel moves in one operation at most: `MAX_RW_COUNT`, which leaves a page off 2
-/// GiB.
+/// Bytes that the kernel moves in one operation at most (`MAX_RW_COUNT`): a page less than 2 GiB.
 const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
 
-/// Ranges that one vectored operation can have: `IOV_MAX`.
+/// The number of ranges that one vectored operation can have (`IOV_MAX`).
 const RANGES_MAX: usize = 1024;
 
 impl RegisteredArena {
-    /// Reads from `offset` of a file into the room behind what the buffer holds: a new buffer is
-    /// filled from its start.
+    /// Reads from `offset` of a file into the room behind the written bytes of the buffer. A new
+    /// buffer is filled from its start.
     ///
-    /// Gives the entry to push, its `user_data` zero until the caller sets one, and the operation,
-    /// which owns the buffer. Offset `u64::MAX` reads at the descriptor's own position; for sockets
-    /// and pipes it is 0. A buffer without room reads nothing and completes with 0, as at the end
-    /// of a file. See
+    /// Returns the entry to push, with a `user_data` of zero until the caller sets one, and the
+    /// operation, which owns the buffer. Offset `u64::MAX` reads at the descriptor's own position;
+    /// for sockets and pipes the offset is 0. A buffer without room reads nothing and completes
+    /// with 0, as at the end of a file. See
     /// [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html),
     /// `IORING_OP_READ_FIXED`.
     ///
-    /// An `O_DIRECT` file wants `offset`, length and address aligned: ask
-    /// [`DirectAlignment::check_read`](crate::DirectAlignment::check_read) first.
+    /// An `O_DIRECT` file needs an aligned offset, length and address, which
+    /// [`DirectAlignment::check_read`](crate::DirectAlignment::check_read) checks.
     ///
     /// The example of [`RegisteredArena`] shows it.
     pub fn read(
@@ -42,7 +40,31 @@ impl RegisteredArena {
         self.read_at_most(file, buffer, offset, usize::MAX)
     }
 
-    /// Like [`read`](Self::read), but reads `len` bytes at most.
+    /// Reads `len` bytes at most. Otherwise as [`read`](Self::read).
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use io_uring::IoUring;
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// let zeros = std::fs::File::open("/dev/zero")?;
+    /// let (entry, operation) = registered.read_at_most(&zeros, arena.allocate()?, 0, 100);
+    /// # // SAFETY: the operation keeps the memory, the file stays open until the completion.
+    /// # unsafe { ring.submission().push(&entry)? };
+    /// # ring.submit_and_wait(1)?;
+    /// # let cqe = ring.completion().next().unwrap();
+    /// // SAFETY: the only completion of the only entry.
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, buffer, .. } = progress else { unreachable!() };
+    /// assert_eq!((result?, buffer.len()), (100, 100));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_at_most(
         &self,
         file: impl Into<Descriptor>,
@@ -53,7 +75,7 @@ impl RegisteredArena {
         self.read_into(file.into(), buffer, offset, len)
     }
 
-    /// Reads into the room of memory that has one; others read nothing.
+    /// Reads into the room of the memory. Memory without room reads nothing.
     pub(crate) fn read_into<M: IoMemory>(
         &self,
         file: Descriptor,
@@ -71,10 +93,10 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Read::new(fd, start, len).offset(offset)),
         };
-        (entry, self.operation(memory, Kind::Read, index, len))
+        (entry, Operation::new(memory, Kind::Read, index, len, None))
     }
 
-    /// Writes what the memory holds to `offset` of a file.
+    /// Writes the written bytes of the memory to `offset` of a file.
     ///
     /// `Bytes` that lie in the arena are written from their slot, without a copy and without
     /// pinning them again; others by an ordinary write. Otherwise as [`read`](Self::read).
@@ -87,8 +109,9 @@ impl RegisteredArena {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
     /// let bytes = buffer.freeze();
@@ -99,7 +122,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// # // SAFETY: the only completion of the only entry.
-    /// # let Progress::Done { result, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// # let progress = unsafe { operation.complete(&cqe) };
+    /// # let Progress::Done { result, .. } = progress else { unreachable!() };
     /// # assert_eq!(result?, 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -112,7 +136,7 @@ impl RegisteredArena {
         self.write_from(file.into(), memory, offset, 0)
     }
 
-    /// Writes what the memory holds behind its first `skip` bytes. A list is written whole.
+    /// Writes the written bytes of the memory but for the first `skip`. A list is written whole.
     pub(crate) fn write_from<M: IoMemory>(
         &self,
         file: Descriptor,
@@ -132,14 +156,39 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Write::new(fd, start, len).offset(offset)),
         };
-        (entry, self.operation(memory, Kind::Write, index, len))
+        (entry, Operation::new(memory, Kind::Write, index, len, None))
     }
 
     /// Reads from `offset` of a file into the room of several buffers, one after the other.
     ///
-    /// With a registered buffer (`IORING_OP_READV_FIXED`, Linux 6.15) if one entry of the table
-    /// holds them all, as on the region mode, and with an ordinary vectored read otherwise. Only
-    /// the first 1024 buffers with room take part. Otherwise as [`read`](Self::read).
+    /// The read uses a registered buffer (`IORING_OP_READV_FIXED`, Linux 6.15) if one entry of the
+    /// table holds all of the buffers, as in the region mode. Otherwise it is an ordinary vectored
+    /// read. Only the first 1024 buffers with room take part. Otherwise as [`read`](Self::read).
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use io_uring::IoUring;
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// let zeros = std::fs::File::open("/dev/zero")?;
+    /// let buffers = vec![arena.allocate()?, arena.allocate()?];
+    /// let (entry, operation) = registered.readv(&zeros, buffers, 0);
+    /// # // SAFETY: the operation keeps the memory, the file stays open until the completion.
+    /// # unsafe { ring.submission().push(&entry)? };
+    /// # ring.submit_and_wait(1)?;
+    /// # let cqe = ring.completion().next().unwrap();
+    /// // SAFETY: the only completion of the only entry.
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, buffer: buffers, .. } = progress else { unreachable!() };
+    /// assert_eq!((result?, buffers[1].len()), (8192, 4096));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn readv(
         &self,
         file: impl Into<Descriptor>,
@@ -150,7 +199,7 @@ impl RegisteredArena {
         let mut spans = Spans::default();
         buffers.room(TRANSFER_BYTES_MAX, &mut |span| spans.add(span));
         let (index, ranges, requested) =
-            (self.common_index(&spans), spans.list(), spans.len as u32);
+            (self.common_index(&spans), spans.iovecs(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
         let entry = match index {
             Some(index) => {
@@ -158,16 +207,42 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Readv::new(fd, list, count).offset(offset)),
         };
-        let operation =
-            self.vectored(buffers, Kind::Read, index, requested, Lists { ranges, message: None });
-        (entry, operation)
+        let iovecs = Some(Iovecs { ranges, message: None });
+        (entry, Operation::new(buffers, Kind::Read, index, requested, iovecs))
     }
 
-    /// Writes what several pieces of memory hold to `offset` of a file, one after the other.
+    /// Writes the written bytes of several pieces of memory to `offset` of a file, one after the
+    /// other.
     ///
-    /// [`write`](Self::write) of a vector, by name: with a registered buffer
-    /// (`IORING_OP_WRITEV_FIXED`, Linux 6.15) if one entry of the table holds them all, and with an
-    /// ordinary vectored write otherwise. Only the first 1024 that are not empty take part.
+    /// This is [`write`](Self::write) of a vector, by name. The write uses a registered buffer
+    /// (`IORING_OP_WRITEV_FIXED`, Linux 6.15) if one entry of the table holds all of the pieces.
+    /// Otherwise it is an ordinary vectored write. Only the first 1024 pieces that are not empty
+    /// take part.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use io_uring::IoUring;
+    /// use uring_arena::{Progress, RegisteredArena, RegistrationPolicy};
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # use uring_arena::FixedArena;
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    /// let pieces = vec![bytes::Bytes::from_static(b"head"), bytes::Bytes::from_static(b"body")];
+    /// let (entry, operation) = registered.writev(&null, pieces, 0);
+    /// # // SAFETY: the operation keeps the memory, the file stays open until the completion.
+    /// # unsafe { ring.submission().push(&entry)? };
+    /// # ring.submit_and_wait(1)?;
+    /// # let cqe = ring.completion().next().unwrap();
+    /// // SAFETY: the only completion of the only entry.
+    /// let progress = unsafe { operation.complete(&cqe) };
+    /// let Progress::Done { result, .. } = progress else { unreachable!() };
+    /// assert_eq!(result?, 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn writev<M: IoMemory>(
         &self,
         file: impl Into<Descriptor>,
@@ -185,7 +260,7 @@ impl RegisteredArena {
     ) -> (squeue::Entry, Operation<M>) {
         let spans = Spans::written(&memory);
         let (index, ranges, requested) =
-            (self.common_index(&spans), spans.list(), spans.len as u32);
+            (self.common_index(&spans), spans.iovecs(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
         let entry = match index {
             Some(index) => {
@@ -193,12 +268,12 @@ impl RegisteredArena {
             }
             None => build!(file, fd => opcode::Writev::new(fd, list, count).offset(offset)),
         };
-        let operation =
-            self.vectored(memory, Kind::Write, index, requested, Lists { ranges, message: None });
-        (entry, operation)
+        let iovecs = Some(Iovecs { ranges, message: None });
+        (entry, Operation::new(memory, Kind::Write, index, requested, iovecs))
     }
 
-    /// The one entry of the table that holds every range, if the kernel can use it for all of them.
+    /// Returns the one entry of the table that holds every range, if the kernel can use one entry
+    /// for all of them.
     pub(super) fn common_index(&self, spans: &Spans) -> Option<u16> {
         if !self.probe().has(Feature::VectoredFixed) {
             return None;
@@ -208,31 +283,9 @@ impl RegisteredArena {
         let first = indices.next()??;
         indices.all(|index| index == Some(first)).then_some(first)
     }
-
-    pub(super) fn operation<M: IoMemory>(
-        &self,
-        memory: M,
-        kind: Kind,
-        index: Option<u16>,
-        requested: u32,
-    ) -> Operation<M> {
-        Operation::new(Begin { memory, lists: None, index, kind, requested })
-    }
-
-    pub(super) fn vectored<M: IoMemory>(
-        &self,
-        memory: M,
-        kind: Kind,
-        index: Option<u16>,
-        requested: u32,
-        lists: Lists,
-    ) -> Operation<M> {
-        let lists = Some(Box::new(lists));
-        Operation::new(Begin { memory, lists, index, kind, requested })
-    }
 }
 
-/// The single range that memory which is no list hands out, of `len_max` bytes at most.
+/// Returns the single range of memory that is no list, cut to `len_max` bytes.
 #[inline]
 pub(super) fn one_span(ranges: impl FnOnce(&mut dyn FnMut(Span)), len_max: usize) -> Span {
     let mut only = Span { start: NonNull::dangling(), len: 0 };
@@ -241,7 +294,7 @@ pub(super) fn one_span(ranges: impl FnOnce(&mut dyn FnMut(Span)), len_max: usize
     only
 }
 
-/// The ranges of a vectored operation, but for empty ones, which a registered buffer refuses.
+/// The ranges of a vectored operation, without empty ones, which a registered buffer refuses.
 #[derive(Default)]
 pub(super) struct Spans {
     ranges: Vec<Span>,
@@ -263,9 +316,9 @@ impl Spans {
         }
     }
 
-    pub(super) fn list(&self) -> Box<[libc::iovec]> {
-        let range =
+    pub(super) fn iovecs(&self) -> Box<[libc::iovec]> {
+        let iovec =
             |span: &Span| libc::iovec { iov_base: span.start.as_ptr().cast(), iov_len: span.len };
-        self.ranges.iter().map(range).collect()
+        self.ranges.iter().map(iovec).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Sends: zero-copy from a registered buffer where that pays, ordinary ones otherwise.
+//! Sends: zero-copy from a registered buffer if that pays, ordinary ones otherwise.
 //!
 //! # Safety
 //!
@@ -8,21 +8,20 @@
 
 use io_uring::{opcode, squeue};
 
-use super::descriptor::build;
-use super::operation::{Kind, Lists};
+use super::descriptor::{Descriptor, build};
+use super::operation::{Iovecs, Kind, Operation};
 use super::read_write::{Spans, one_span};
-use super::{Descriptor, Operation};
 use crate::buffer::IoMemory;
 use crate::uring::kernel::{Feature, SEND_ZC_REPORT_USAGE};
 use crate::uring::registration::RegisteredArena;
 
-/// `IORING_RECVSEND_FIXED_BUF`.
+/// The flag `IORING_RECVSEND_FIXED_BUF`.
 const RECVSEND_FIXED_BUF: u16 = 4;
 
-/// Bytes that one send carries at most: what fits the kernel's `int` results with room to spare.
+/// Bytes that one send carries at most: they fit the kernel's `int` results with room to spare.
 const SEND_BYTES_MAX: usize = 1 << 30;
 
-/// How bytes shall be sent.
+/// The options of a send.
 ///
 /// ```
 /// use uring_arena::SendOptions;
@@ -39,7 +38,8 @@ pub struct SendOptions {
 }
 
 impl SendOptions {
-    /// Zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes on.
+    /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
+    /// on.
     pub fn new() -> SendOptions {
         SendOptions {
             zero_copy_from: SendOptions::ZERO_COPY_FROM,
@@ -48,40 +48,59 @@ impl SendOptions {
         }
     }
 
-    /// Below this many bytes a zero-copy send costs more than the copy that it saves: pages to
-    /// count, a notification to take in, and memory that stays out until the peer has acknowledged
-    /// the bytes.
+    /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
+    /// saves: the kernel counts pages and sends a notification. The memory stays in use until the
+    /// peer has acknowledged the bytes.
     ///
-    /// Measured (`benches/send.rs`, Linux 6.18) it costs 1.1 µs a send and 0.06 µs a KiB: what
-    /// copying 10 to 20 KiB takes at 5 to 10 GB/s. **Loopback always copies**, so there a zero-copy
-    /// send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36 times at 64
-    /// KiB. Sending to the same machine, set the threshold to `usize::MAX`; the `copied` of a
-    /// finished send tells where that holds.
+    /// Measured (`benches/send.rs`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
+    /// Copying 10 to 20 KiB at 5 to 10 GB/s takes as long. **Loopback always copies**, so there a
+    /// zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36
+    /// times at 64 KiB. To send to the same machine, set the threshold to `usize::MAX`. The
+    /// `copied` of [`Progress::Done`](crate::Progress::Done) says whether the kernel copied.
     pub const ZERO_COPY_FROM: usize = 16 << 10;
 
-    /// Sends of this many bytes and more are zero-copy, where kernel and registration allow it.
+    /// Makes sends of this many bytes and more zero-copy, if kernel and registration allow it.
+    ///
+    /// ```
+    /// use uring_arena::SendOptions;
+    ///
+    /// let from_a_page_on = SendOptions::new().zero_copy_from(4096);
+    /// assert_ne!(from_a_page_on, SendOptions::new());
+    /// ```
     #[must_use]
     pub fn zero_copy_from(mut self, bytes: usize) -> SendOptions {
         self.zero_copy_from = bytes;
         self
     }
 
-    /// Completes only when all is sent, or the connection fails (`MSG_WAITALL`). Otherwise a send
-    /// may be short.
+    /// Completes the send only when all bytes are sent, or the connection fails (`MSG_WAITALL`).
+    /// Otherwise a send may be short.
+    ///
+    /// ```
+    /// let options = uring_arena::SendOptions::new().wait_all();
+    /// # let _ = options;
+    /// ```
     #[must_use]
     pub fn wait_all(mut self) -> SendOptions {
         self.wait_all = true;
         self
     }
 
-    /// More will follow at once: the kernel may hold a partial segment back (`MSG_MORE`).
+    /// Announces that more bytes follow at once: the kernel may hold a partial segment back
+    /// (`MSG_MORE`).
+    ///
+    /// ```
+    /// let head_of_a_message = uring_arena::SendOptions::new().more_to_come();
+    /// # let _ = head_of_a_message;
+    /// ```
     #[must_use]
     pub fn more_to_come(mut self) -> SendOptions {
         self.more_to_come = true;
         self
     }
 
-    /// Never a signal: a broken connection is an error of the operation.
+    /// Returns the flags of the call. A broken connection is an error of the operation, never a
+    /// signal.
     fn flags(self) -> i32 {
         let mut flags = libc::MSG_NOSIGNAL;
         if self.wait_all {
@@ -101,17 +120,19 @@ impl Default for SendOptions {
 }
 
 impl RegisteredArena {
-    /// Sends what the memory holds on a connected socket.
+    /// Sends the written bytes of the memory on a connected socket.
     ///
-    /// Zero-copy (`IORING_OP_SEND_ZC`, Linux 6.0) if the memory lies in the registered arena and is
-    /// not below the threshold; an ordinary send otherwise. A zero-copy send completes twice: with
-    /// its result, which gives [`Progress::More`](crate::Progress::More), and with the notification
-    /// that the kernel is done with the memory; also when it fails half-way. The end says whether
-    /// the kernel copied after all (Linux 6.2), as it does on loopback. See
+    /// The send is zero-copy (`IORING_OP_SEND_ZC`, Linux 6.0) if the memory lies in the registered
+    /// arena and has at least the threshold's bytes. Otherwise it is an ordinary send.
+    ///
+    /// A zero-copy send completes twice, even when it fails half-way. The first completion has its
+    /// result and gives [`Progress::More`](crate::Progress::More). The second is the notification
+    /// that the kernel is done with the memory. The end reports whether the kernel copied after all
+    /// (Linux 6.2), as it does on loopback. See
     /// [io_uring_prep_send_zc(3)](https://man7.org/linux/man-pages/man3/io_uring_prep_send_zc.3.html).
     ///
-    /// A vector of pieces goes out as one message, zero-copy if one entry of the table holds them
-    /// all (Linux 6.15).
+    /// A vector of pieces goes out as one message, zero-copy if one entry of the table holds all of
+    /// them (Linux 6.15).
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -121,8 +142,9 @@ impl RegisteredArena {
     /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
     /// # let arena = uring_arena::FixedArena::with_slot_capacity(count, bytes).build()?;
     /// # let Ok(mut ring) = IoUring::new(8) else { return Ok(()) };
-    /// # // SAFETY: entries go to `ring` only, and each completion comes back to its operation once.
-    /// # let registered = unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
+    /// # // SAFETY: entries go to `ring` only, each completion to its operation, once.
+    /// # let registered =
+    /// #     unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best)? };
     /// let (socket, _peer) = std::os::unix::net::UnixStream::pair()?;
     /// let mut buffer = arena.allocate()?;
     /// buffer.put_slice(b"hello");
@@ -133,7 +155,8 @@ impl RegisteredArena {
     /// # ring.submit_and_wait(1)?;
     /// # let cqe = ring.completion().next().unwrap();
     /// # // SAFETY: the only completion of the only entry.
-    /// # let Progress::Done { result, .. } = (unsafe { operation.complete(&cqe) }) else { unreachable!() };
+    /// # let progress = unsafe { operation.complete(&cqe) };
+    /// # let Progress::Done { result, .. } = progress else { unreachable!() };
     /// # assert_eq!(result?, 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -146,7 +169,7 @@ impl RegisteredArena {
         self.send_from(socket.into(), memory, options, 0)
     }
 
-    /// Sends what the memory holds behind its first `skip` bytes. A list is sent whole.
+    /// Sends the written bytes of the memory but for the first `skip`. A list is sent whole.
     pub(crate) fn send_from<M: IoMemory>(
         &self,
         socket: Descriptor,
@@ -167,19 +190,19 @@ impl RegisteredArena {
         let flags = options.flags();
         let Some(index) = index else {
             let entry = build!(socket, fd => opcode::Send::new(fd, start, len).flags(flags));
-            return (entry, self.operation(memory, Kind::Write, None, len));
+            return (entry, Operation::new(memory, Kind::Write, None, len, None));
         };
-        let tells_usage = self.probe().has(Feature::SendZcUsage);
-        let zc_flags = if tells_usage { SEND_ZC_REPORT_USAGE } else { 0 };
+        let reports_usage = self.probe().has(Feature::SendZcUsage);
+        let zc_flags = if reports_usage { SEND_ZC_REPORT_USAGE } else { 0 };
         let entry = build!(socket, fd => opcode::SendZc::new(fd, start, len)
             .buf_index(Some(index))
             .zc_flags(zc_flags)
             .flags(flags));
-        (entry, self.operation(memory, Kind::SendZc { tells_usage }, Some(index), len))
+        (entry, Operation::new(memory, Kind::SendZc { reports_usage }, Some(index), len, None))
     }
 
-    /// Several pieces as one message: zero-copy if one entry of the table holds them all and they
-    /// are worth it (Linux 6.15).
+    /// Sends several pieces as one message, zero-copy if one entry of the table holds all of them
+    /// (Linux 6.15).
     fn send_list<M: IoMemory>(
         &self,
         socket: Descriptor,
@@ -192,45 +215,46 @@ impl RegisteredArena {
                 true => self.common_index(&spans),
                 false => None,
             };
-        let (mut ranges, requested) = (spans.list(), spans.len as u32);
+        let (mut ranges, requested) = (spans.iovecs(), spans.len as u32);
         let message = Box::new(message_of(&mut ranges));
         let (pointer, flags) = (&raw const *message, options.flags() as u32);
-        let lists = Lists { ranges, message: Some(message) };
+        let iovecs = Some(Iovecs { ranges, message: Some(message) });
         let Some(index) = index else {
             let entry = build!(socket, fd => opcode::SendMsg::new(fd, pointer).flags(flags));
-            return (entry, self.vectored(memory, Kind::Write, None, requested, lists));
+            return (entry, Operation::new(memory, Kind::Write, None, requested, iovecs));
         };
-        let tells_usage = self.probe().has(Feature::SendZcUsage);
-        let zc_flags = RECVSEND_FIXED_BUF | if tells_usage { SEND_ZC_REPORT_USAGE } else { 0 };
+        let reports_usage = self.probe().has(Feature::SendZcUsage);
+        let zc_flags = RECVSEND_FIXED_BUF | if reports_usage { SEND_ZC_REPORT_USAGE } else { 0 };
         let mut entry =
             build!(socket, fd => opcode::SendMsgZc::new(fd, pointer).ioprio(zc_flags).flags(flags));
         set_buffer_index(&mut entry, index);
-        (entry, self.vectored(memory, Kind::SendZc { tells_usage }, Some(index), requested, lists))
+        let kind = Kind::SendZc { reports_usage };
+        (entry, Operation::new(memory, kind, Some(index), requested, iovecs))
     }
 }
 
-/// A message of these ranges to the peer of a connected socket.
+/// Makes the header of a message of these ranges to the peer of a connected socket.
 fn message_of(ranges: &mut [libc::iovec]) -> libc::msghdr {
-    // SAFETY: a message header is numbers and pointers: all zero is one without address and control
-    // data.
+    // SAFETY: a message header is numbers and pointers, and all zero is a header without address
+    // and control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = ranges.as_mut_ptr();
     message.msg_iovlen = ranges.len() as _;
     message
 }
 
-/// Where `buf_index` stands in a submission queue entry.
-const BUFFER_INDEX_AT: usize = 40;
+/// The offset of `buf_index` in a submission queue entry, in bytes.
+const BUFFER_INDEX_OFFSET: usize = 40;
 
-/// Sets the registered buffer of an entry whose opcode the io-uring crate gives none.
+/// Sets the registered buffer of an entry for whose opcode the io-uring crate has no setter.
 fn set_buffer_index(entry: &mut squeue::Entry, index: u16) {
     const { assert!(size_of::<squeue::Entry>() == 64) };
     let start = std::ptr::from_mut(entry).cast::<u8>();
     // SAFETY: within the 64 bytes of the entry, which is `struct io_uring_sqe` and nothing else
     // (the test below compares).
-    let place = unsafe { start.add(BUFFER_INDEX_AT) };
+    let field = unsafe { start.add(BUFFER_INDEX_OFFSET) };
     // SAFETY: two bytes of plain data inside the entry, which is borrowed mutably.
-    unsafe { place.cast::<u16>().write_unaligned(index) };
+    unsafe { field.cast::<u16>().write_unaligned(index) };
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@
 //! # Safety
 //!
 //! Unsafe here: handing the arena's memory to the kernel. The memory is the arena's own, readable
-//! and writable while the arena lives. The kernel pins the pages: after the arena is gone they stay,
-//! unused, until they are unregistered.
+//! and writable while the arena lives. The kernel pins the pages: after the arena is gone they
+//! stay, unused, until they are unregistered.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The way in which a ring knows an arena.
 ///
-/// A registration reports the mode that it reached. A [`RegistrationPolicy`] says which modes may be
-/// tried.
+/// A registration reports the mode that it reached. A [`RegistrationPolicy`] says which modes may
+/// be tried.
 ///
 /// ```
 /// use uring_arena::RegistrationMode;
@@ -26,7 +26,7 @@ pub enum RegistrationMode {
     /// Each region of at most 1 GiB has an index.
     ///
     /// With transparent huge pages this mode takes a tenth of the time of the slot mode for 16,384
-    /// slots of 64 KiB, and cloning it a thousandth. With ordinary pages both modes take as long.
+    /// slots of 64 KiB. Cloning it takes a thousandth. With ordinary pages both modes take as long.
     Regions,
     /// The ring does not know the arena: operations are ordinary reads, writes and sends.
     Unregistered,

@@ -7,7 +7,7 @@ use super::table::BufferTable;
 use crate::lease::Handle;
 use crate::uring::kernel::Probe;
 
-/// The options of a registration: the policy, the place in the ring's table, and a ring to clone
+/// The options of a registration: the policy, the index in the ring's table, and a ring to clone
 /// from.
 ///
 /// ```
@@ -77,8 +77,9 @@ impl<'a> RegisterOptions<'a> {
     /// # if !uring_arena::Probe::shared()?.has(uring_arena::Feature::SparseTable) { return Ok(()) }
     ///
     /// ring.submitter().register_buffers_sparse(128)?;
+    /// let options = RegisterOptions::new().at(64);
     /// // SAFETY: no operation is built.
-    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new().at(64))? };
+    /// let registered = unsafe { RegisteredArena::register(&ring, &arena, options)? };
     /// assert_eq!(registered.entries(), Some((64, 4)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -103,7 +104,7 @@ impl<'a> RegisterOptions<'a> {
         self
     }
 
-    /// Sets the place back to a table of the arena's own.
+    /// Removes the index: the arena gets a table of its own.
     pub(crate) fn not_at(mut self) -> Self {
         self.at = None;
         self

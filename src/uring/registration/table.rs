@@ -19,13 +19,13 @@ pub(super) struct BufferTable {
     pub(super) count: usize,
     /// Bytes of each entry. The last one may have fewer.
     pub(super) entry_bytes: usize,
-    /// Whether the ring's table has these entries and no others.
+    /// True if the ring's table has these entries and no others.
     pub(super) is_whole: bool,
 }
 
 impl BufferTable {
-    /// Returns the index of the entry that holds `len` bytes at `distance` bytes from the start of
-    /// the arena, or `None` if no single entry does.
+    /// Returns the index of the entry that holds `len` bytes at `distance` bytes from the arena's
+    /// start. Returns `None` if no single entry does.
     #[inline]
     pub(super) fn index_of(&self, distance: usize, len: usize) -> Option<u16> {
         let entry = distance / self.entry_bytes;
@@ -37,8 +37,8 @@ impl BufferTable {
     }
 }
 
-/// Returns the bytes of an entry in the region mode: as many whole slots as fit, in whole huge pages
-/// if possible.
+/// Returns the bytes of an entry in the region mode: as many whole slots as fit, in whole huge
+/// pages if possible.
 pub(super) fn region_bytes(slot_bytes: usize) -> usize {
     let both = least_common_multiple(slot_bytes, HUGE_PAGE_BYTES);
     match both {
@@ -55,8 +55,8 @@ fn least_common_multiple(a: usize, b: usize) -> Option<usize> {
     (a / greater).checked_mul(b)
 }
 
-/// Returns the bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at `start`.
-/// Each entry locks the pages that it touches.
+/// Returns the bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at
+/// `start`. Each entry locks the pages that it touches.
 pub(super) fn locked_bytes(start: usize, len: usize, entry_bytes: usize) -> u64 {
     const PAGE: u64 = 4096;
     let (start, len, entry) = (start as u64, len as u64, entry_bytes as u64);
