@@ -171,9 +171,8 @@ impl BuddyArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, the memory is
-    /// too small for one block, or it has too many smallest blocks. Also if the system refuses the
-    /// memory.
+    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, or the memory
+    /// has no block, or too many. Also if the system refuses the memory.
     ///
     /// ```
     /// use uring_arena::{BuddyArena, BuildError};
