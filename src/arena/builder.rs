@@ -9,7 +9,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use crate::lease::{CoreOptions, Handle};
-use crate::region::{BuildError, Dealloc, Region, RegionOptions};
+use crate::region::{BuildError, Dealloc, PageSize, Region, RegionOptions};
 use crate::slots::Allocator;
 use crate::wait::OnFree;
 
@@ -44,17 +44,37 @@ pub(super) struct BuilderOptions {
 }
 
 impl BuilderOptions {
-    /// Builds an arena whose memory comes from `region`.
+    /// Builds an arena of `bytes` bytes in `memory` of the caller, or else in memory of the system.
+    ///
+    /// Returns its handle, and the way to fault its pages in.
     pub(super) fn build(
         self,
         allocator: Allocator,
         slot_bytes: usize,
-        region: impl FnOnce(&RegionOptions) -> Result<Region, BuildError>,
-    ) -> Result<Handle, BuildError> {
+        bytes: usize,
+        alignment: usize,
+        memory: Option<CallerMemory>,
+    ) -> Result<(Handle, PageSize), BuildError> {
         let BuilderOptions { zero, spill, region: options, on_free } = self;
+        let page_size = if memory.is_some() { PageSize::Unknown } else { options.page_size };
         let core = CoreOptions { allocator, slot_bytes, zero, spill, on_free };
-        Handle::new(core, || region(&options))
+        let handle = Handle::new(core, || match memory {
+            Some(memory) => memory.into_region(bytes),
+            None => Region::new(bytes, alignment, &options),
+        })?;
+        Ok((handle, page_size))
     }
+}
+
+/// Returns `error`, after an event with the numbers that its variant does not carry.
+pub(super) fn refused(error: BuildError, request: impl fmt::Debug) -> BuildError {
+    tracing::debug!(?request, %error, "an arena was not built");
+    error
+}
+
+/// Returns the error of an allocator of `bytes` bytes that finds no memory.
+pub(super) fn no_room(bytes: usize) -> BuildError {
+    BuildError::OutOfMemory { bytes, reason: "no room for the allocator".into() }
 }
 
 impl fmt::Debug for BuilderOptions {

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use uring_arena::{AllocError, BuddyArena, BuildError, FixedArena};
 
-/// Checks that `Debug` is the text of `Display`, and names `parts`.
+/// Asserts that `Debug` is the text of `Display`, and that the text tells `parts`.
 #[track_caller]
 fn assert_tells(error: impl Error, parts: &[&str]) {
     let text = error.to_string();

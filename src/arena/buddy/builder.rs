@@ -9,9 +9,9 @@ use std::num::NonZeroUsize;
 
 use super::arena::BuddyArena;
 use super::geometry::{BuddyGeometry, BuddyHint};
-use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
+use crate::arena::builder::{BuilderOptions, CallerMemory, no_room, refused, shared_setters};
 use crate::arena::unfaulted::Unfaulted;
-use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
+use crate::region::{BuildError, Dealloc, NoDealloc};
 use crate::slots::{Allocator, BLOCK_ORDER_MAX, BuddyAllocator};
 
 /// The sizes of an arena, or the memory that it is cut from.
@@ -171,9 +171,8 @@ impl BuddyArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, the memory is
-    /// too small for one block, or it has too many smallest blocks. Also if the system refuses the
-    /// memory.
+    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, or the memory
+    /// has no block, or too many. Also if the system refuses the memory.
     ///
     /// ```
     /// use uring_arena::{BuddyArena, BuildError};
@@ -199,31 +198,17 @@ impl BuddyArenaBuilder {
     /// # Ok::<(), uring_arena::BuildError>(())
     /// ```
     pub fn build_unfaulted(self) -> Result<Unfaulted<BuddyArena>, BuildError> {
-        let geometry = self.measure().inspect_err(|error| {
-            tracing::debug!(shape = ?self.shape, alignment = self.alignment, %error, "an arena was not built");
-        })?;
-        let no_room = || BuildError::OutOfMemory {
-            bytes: (1 << geometry.order()) / 4,
-            reason: "no room for the allocator".into(),
+        let geometry = self.measure().map_err(|error| refused(error, &self))?;
+        let order = geometry.order();
+        let buddy = BuddyAllocator::new(order).ok_or_else(|| no_room((1 << order) / 4))?;
+        let memory = match self.shape {
+            Shape::Caller { memory, .. } => Some(memory),
+            Shape::Geometry(_) | Shape::Sizes { .. } => None,
         };
-        let allocator =
-            Allocator::Blocks(BuddyAllocator::new(geometry.order()).ok_or_else(no_room)?);
-        let (total, min_block) = (geometry.total_size(), geometry.min_block_size());
-        let page_size = self.options.region.page_size;
-        let (page_size, handle) = match self.shape {
-            Shape::Caller { memory, .. } => {
-                let region = |_: &_| memory.into_region(total);
-                (PageSize::Unknown, self.options.build(allocator, min_block, region)?)
-            }
-            Shape::Geometry(_) | Shape::Sizes { .. } => {
-                let region = |options: &_| Region::new(total, geometry.alignment(), options);
-                (page_size, self.options.build(allocator, min_block, region)?)
-            }
-        };
-        let arena = BuddyArena::from_handle(handle, geometry);
-        Ok(Unfaulted::new(arena, page_size, |arena, page_size| {
-            arena.handle().region.fault_pages(page_size);
-        }))
+        let (bytes, min_block) = (geometry.total_size(), geometry.min_block_size());
+        let (allocator, alignment) = (Allocator::Blocks(buddy), geometry.alignment());
+        let built = self.options.build(allocator, min_block, bytes, alignment, memory)?;
+        Ok(Unfaulted::new(built, |handle| BuddyArena::from_handle(handle, geometry)))
     }
 
     fn measure(&self) -> Result<BuddyGeometry, BuildError> {
