@@ -6,11 +6,10 @@ mod build_error;
 mod dealloc;
 #[cfg(target_os = "linux")]
 mod mapping;
-mod options;
 mod region;
 
 pub use build_error::BuildError;
 pub use dealloc::{Dealloc, HeapDealloc, NoDealloc};
-pub(crate) use options::RegionOptions;
-pub use options::{Backing, PageSize};
+pub(crate) use mapping::RegionOptions;
+pub use mapping::{Backing, PageSize};
 pub(crate) use region::{Region, scrub};

@@ -12,9 +12,9 @@ use std::ptr::NonNull;
 
 use super::build_error::BuildError;
 use super::dealloc::Dealloc;
+use super::mapping::{Backing, PageSize, RegionOptions};
 #[cfg(target_os = "linux")]
 use super::mapping::{Mapping, populate, system_page_bytes};
-use super::options::{Backing, PageSize, RegionOptions};
 
 /// A run of memory that lives as long as this value.
 // Invariants:

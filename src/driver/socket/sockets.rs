@@ -6,18 +6,17 @@
 //! and the memory is the buffer ring's, which stays while it has sockets.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
 use super::socket::{CurrentCompletion, Phase, Socket, Source, Wanted};
+use crate::driver::ids::Tag;
 use crate::driver::rings::{Ring, Rings};
 use crate::driver::submitter::Submitter;
-use crate::driver::tag::Tag;
 use crate::driver::wakeup::Wakeup;
 use crate::driver::{DriverError, Event, SocketId};
 use crate::slab::{Key, Slab};
 use crate::uring::Probe;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The sockets of one driver.
 //
@@ -310,5 +309,51 @@ impl Sockets {
     pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
         let in_flight = self.table.iter().filter(|(_, socket)| socket.is_in_flight());
         in_flight.map(|(key, _)| Tag::socket(key))
+    }
+}
+
+/// The sockets of one ring that wait for slots.
+///
+/// The queues are two, so that no socket is passed over for ever: a socket that was armed and got
+/// nothing goes before one that was served. Keys of sockets that were closed meanwhile stay in the
+/// queues until they are met; `count` is exact.
+#[derive(Default)]
+pub(crate) struct Starved {
+    unserved: VecDeque<Key>,
+    served: VecDeque<Key>,
+    count: usize,
+}
+
+impl Starved {
+    pub(crate) fn push(&mut self, socket: Key, was_served: bool) {
+        if was_served { &mut self.served } else { &mut self.unserved }.push_back(socket);
+        self.count += 1;
+    }
+
+    /// Notes that a socket in the queues waits no more.
+    pub(crate) fn forget_one(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Puts a socket back that was taken out in vain.
+    pub(crate) fn push_front(&mut self, socket: Key) {
+        self.unserved.push_front(socket);
+        self.count += 1;
+    }
+
+    /// Takes the next socket out that `is_starved` confirms.
+    pub(crate) fn pop(&mut self, mut is_starved: impl FnMut(Key) -> bool) -> Option<Key> {
+        while let Some(socket) = self.unserved.pop_front().or_else(|| self.served.pop_front()) {
+            if is_starved(socket) {
+                self.count -= 1;
+                return Some(socket);
+            }
+        }
+        debug_assert_eq!(self.count, 0);
+        None
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 }
