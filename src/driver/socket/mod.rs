@@ -7,4 +7,3 @@ mod sockets;
 
 pub(super) use socket::Source;
 pub(super) use sockets::Sockets;
-pub(super) use sockets::Starved;
