@@ -98,11 +98,8 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is full.
+    /// Returns the key that the next [`insert`](Self::insert) gives, or `None` if the table is
+    /// full.
     pub(crate) fn vacant_key(&self) -> Option<Key> {
         if self.len >= self.limit {
             return None;
@@ -299,7 +296,8 @@ mod tests {
                 }
                 peak = peak.max(model.len());
                 prop_assert_eq!((slab.len(), slab.is_empty()), (model.len(), model.is_empty()));
-                let found: HashMap<Key, u16> = slab.iter().map(|(key, &value)| (key, value)).collect();
+                let found: HashMap<Key, u16> =
+                    slab.iter().map(|(key, &value)| (key, value)).collect();
                 prop_assert_eq!(&found, &model);
                 prop_assert_eq!(slab.iter_mut().count(), model.len());
                 prop_assert!(slab.keys().iter().all(|key| (key.index() as usize) < peak));

@@ -1,4 +1,4 @@
-//! Heap allocations of the paths that promise a number, counted by the global allocator itself.
+//! Heap allocations of the paths that promise a number, counted by the global allocator.
 #![allow(unsafe_code)]
 
 mod support;
@@ -7,10 +7,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::{BufMut, Bytes};
-use support::nz;
 use uring_arena::{ArenaBytes, FixedArena};
 
-/// The system's allocator, counted.
+/// The system's allocator, with its calls counted.
 struct Counted;
 
 thread_local! {
@@ -42,7 +41,7 @@ fn allocations_during(work: impl FnOnce()) -> usize {
 }
 
 fn arena() -> FixedArena {
-    FixedArena::with_slot_capacity(nz(16), nz(4096)).build().unwrap()
+    support::arena(16, 4096)
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
     const MESSAGES: usize = 1000;
 
     let Some(mut driver) = driver() else { return };
-    let arena = support::driver::arena(64, 512);
+    let arena = support::arena(64, 512);
     let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let mut pairs: Vec<_> = (0..8).map(|_| UnixStream::pair().unwrap()).collect();
     let mut senders = Vec::new();
@@ -118,7 +117,7 @@ fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
         senders.push(sender);
     }
     for in_place in [false, true] {
-        // What is allocated once, at the first message, is not a message's.
+        // The first round does not count: some memory is allocated once, at the first message.
         for counted in [false, true] {
             let mut received = 0;
             let before = ALLOCATIONS.get();

@@ -17,7 +17,7 @@
 /// # drop(held);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-// As wide as the word of a `Buffer` whose place it takes in a `Result`: a narrower one makes the
+// As wide as the word of a `Buffer` whose place it takes in a `Result`. A narrower type makes the
 // compiler move that word in pieces.
 #[repr(usize)]
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

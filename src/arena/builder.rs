@@ -9,7 +9,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use crate::lease::{CoreOptions, Handle};
-use crate::region::{BuildError, Dealloc, Region, RegionOptions};
+use crate::region::{BuildError, Dealloc, PageSize, Region, RegionOptions};
 use crate::slots::Allocator;
 use crate::wait::OnFree;
 
@@ -24,8 +24,8 @@ use crate::wait::OnFree;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InitPolicy {
-    /// Bytes of an earlier owner, or of nobody. No safe call shows them: reading is limited to the
-    /// bytes that were written.
+    /// Whatever bytes lie there. No safe call shows them: reading is limited to the bytes that were
+    /// written.
     #[default]
     Uninit,
     /// Zeros. The bytes that an owner may have written are scrubbed when the slot is freed, and the
@@ -44,17 +44,37 @@ pub(super) struct BuilderOptions {
 }
 
 impl BuilderOptions {
-    /// Builds an arena whose memory comes from `region`.
+    /// Builds an arena of `bytes` bytes in `memory` of the caller, or else in memory of the system.
+    ///
+    /// Returns its handle, and the way to fault its pages in.
     pub(super) fn build(
         self,
         allocator: Allocator,
         slot_bytes: usize,
-        region: impl FnOnce(&RegionOptions) -> Result<Region, BuildError>,
-    ) -> Result<Handle, BuildError> {
+        bytes: usize,
+        alignment: usize,
+        memory: Option<CallerMemory>,
+    ) -> Result<(Handle, PageSize), BuildError> {
         let BuilderOptions { zero, spill, region: options, on_free } = self;
+        let page_size = if memory.is_some() { PageSize::Unknown } else { options.page_size };
         let core = CoreOptions { allocator, slot_bytes, zero, spill, on_free };
-        Handle::new(core, || region(&options))
+        let handle = Handle::new(core, || match memory {
+            Some(memory) => memory.into_region(bytes),
+            None => Region::new(bytes, alignment, &options),
+        })?;
+        Ok((handle, page_size))
     }
+}
+
+/// Returns `error`, after an event with the numbers that its variant does not carry.
+pub(super) fn refused(error: BuildError, request: impl fmt::Debug) -> BuildError {
+    tracing::debug!(?request, %error, "an arena was not built");
+    error
+}
+
+/// Returns the error of an allocator of `bytes` bytes that finds no memory.
+pub(super) fn no_room(bytes: usize) -> BuildError {
+    BuildError::OutOfMemory { bytes, reason: "no room for the allocator".into() }
 }
 
 impl fmt::Debug for BuilderOptions {
@@ -67,7 +87,7 @@ impl fmt::Debug for BuilderOptions {
     }
 }
 
-/// Memory of the caller, which an arena takes over when it is built.
+/// A run of the caller's memory, which an arena takes over when it is built.
 ///
 /// A value that is dropped before leaves the memory with the caller.
 pub(super) struct CallerMemory {
@@ -129,25 +149,23 @@ impl fmt::Debug for CallerMemory {
 }
 
 /// Implements the setters of a builder whose field `options` is a `BuilderOptions`.
-///
-/// `$block` is the arena's word for a piece of its memory. For the examples: `$begin` begins a
-/// builder of 4 × 4096 bytes, and `$claim` claims a buffer of `arena`.
 macro_rules! shared_setters {
-    ($builder:ident, $block:literal, $begin:literal, $claim:literal) => {
+    ($builder:ident) => {
         impl $builder {
-            #[doc = concat!("Lets a buffer that outgrows its ", $block, " move to the heap instead of panicking.")]
+            /// Lets a buffer that outgrows its slot or block move to the heap instead of panicking.
             ///
-            #[doc = concat!("The ", $block, " is free from that moment on.")]
+            /// The slot or block is free from that moment on.
             ///
             /// ```
-            /// # use uring_arena::*;
             /// use bytes::BufMut;
+            /// use uring_arena::{BuddyArena, FixedArena};
             ///
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.auto_spill().build()?;
-            #[doc = concat!("let mut buffer = ", $claim, ";")]
-            /// buffer.put_slice(&[7; 10_000]);
-            /// assert!(buffer.is_spilled());
+            /// let fixed = FixedArena::with_sizes(4, 4096).auto_spill().build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).auto_spill().build()?;
+            /// for mut buffer in [fixed.allocate()?, buddy.allocate_bytes(4096)?] {
+            ///     buffer.put_slice(&[7; 10_000]);
+            ///     assert!(buffer.is_spilled());
+            /// }
             /// # Ok::<(), Box<dyn std::error::Error>>(())
             /// ```
             pub fn auto_spill(mut self) -> $builder {
@@ -155,16 +173,19 @@ macro_rules! shared_setters {
                 self
             }
 
-            #[doc = concat!("Chooses the contents of a ", $block, " that a new owner finds.")]
+            /// Chooses the contents of a slot or block that a new owner finds.
             ///
             /// Default: [`InitPolicy::Uninit`](crate::InitPolicy::Uninit).
             ///
             /// ```
-            /// # use uring_arena::*;
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.init_policy(InitPolicy::Zero).build()?; // scrubbed when freed
-            #[doc = concat!("drop(", $claim, ");")]
-            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// use uring_arena::{BuddyArena, FixedArena, InitPolicy};
+            ///
+            /// // Both scrub when a buffer is freed.
+            /// let policy = InitPolicy::Zero;
+            /// let fixed = FixedArena::with_sizes(4, 4096).init_policy(policy).build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).init_policy(policy).build()?;
+            /// # drop((fixed, buddy));
+            /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn init_policy(mut self, policy: crate::InitPolicy) -> $builder {
                 self.options.zero = policy == crate::InitPolicy::Zero;
@@ -177,10 +198,14 @@ macro_rules! shared_setters {
             /// caller, which building never touches.
             ///
             /// ```
-            /// # use uring_arena::*;
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.page_size(PageSize::Unknown).build()?; // not touched
-            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// use uring_arena::{BuddyArena, FixedArena, PageSize};
+            ///
+            /// // Neither touches its memory now.
+            /// let size = PageSize::Unknown;
+            /// let fixed = FixedArena::with_sizes(4, 4096).page_size(size).build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).page_size(size).build()?;
+            /// # drop((fixed, buddy));
+            /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn page_size(mut self, page_size: crate::PageSize) -> $builder {
                 self.options.region.page_size = page_size;
@@ -193,10 +218,12 @@ macro_rules! shared_setters {
             /// of the caller.
             ///
             /// ```
-            /// # use uring_arena::*;
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.backing(Backing::TransparentHuge).build()?;
-            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// use uring_arena::{Backing, BuddyArena, FixedArena};
+            ///
+            /// let fixed = FixedArena::with_sizes(4, 4096).backing(Backing::Heap).build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).backing(Backing::Heap).build()?;
+            /// # drop((fixed, buddy));
+            /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn backing(mut self, backing: crate::Backing) -> $builder {
                 self.options.region.backing = backing;
@@ -209,13 +236,12 @@ macro_rules! shared_setters {
             /// Without effect on the heap and on memory of the caller.
             ///
             /// ```
-            /// # use uring_arena::*;
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// match builder.numa_node(0).build() {
-            ///     Ok(arena) => drop(arena),
-            ///     Err(error) => eprintln!("{error}"), // a system without NUMA
-            /// }
-            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// use uring_arena::{BuddyArena, FixedArena};
+            ///
+            /// // Both fail on a system without NUMA.
+            /// let fixed = FixedArena::with_sizes(4, 4096).numa_node(0).build();
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).numa_node(0).build();
+            /// assert_eq!(fixed.is_ok(), buddy.is_ok());
             /// ```
             pub fn numa_node(mut self, node: u32) -> $builder {
                 self.options.region.numa_node = Some(node);
@@ -228,10 +254,12 @@ macro_rules! shared_setters {
             /// and on memory of the caller.
             ///
             /// ```
-            /// # use uring_arena::*;
-            #[doc = concat!("# let builder = ", $begin, ";")]
-            /// let arena = builder.keep_from_children().build()?;
-            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// use uring_arena::{BuddyArena, FixedArena};
+            ///
+            /// let fixed = FixedArena::with_sizes(4, 4096).keep_from_children().build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).keep_from_children().build()?;
+            /// # drop((fixed, buddy));
+            /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn keep_from_children(mut self) -> $builder {
                 self.options.region.keep_from_children = true;

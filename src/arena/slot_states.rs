@@ -36,8 +36,8 @@ use crate::lease::{ClaimedSlot, Handle};
 pub struct SlotStates {
     /// The slots without an owner.
     pub free: usize,
-    /// The slots that the program may write, as buffers, and those that are granted to a waiter
-    /// which has been woken.
+    /// The slots that the program may write, as buffers. Slots that are granted to a woken waiter
+    /// count here too.
     pub held: usize,
     /// The slots in a driver's buffer rings: the kernel may receive into them. A slot of an
     /// incremental ring may hold messages besides.
@@ -64,8 +64,8 @@ impl SlotStates {
         self.free + self.held + self.published + self.in_flight + self.frozen + self.quarantined
     }
 
-    /// Counts the slots of the arena of `handle`. `on_ring` returns the state of a claimed slot that
-    /// a ring has.
+    /// Counts the slots of the arena of `handle`. `on_ring` returns the state of a claimed slot
+    /// that a ring has.
     pub(crate) fn of(
         handle: &Handle,
         mut on_ring: impl FnMut(&ClaimedSlot) -> Option<OnRing>,

@@ -5,6 +5,7 @@ use std::fmt;
 use super::alloc_error::AllocError;
 use super::fixed::FixedArena;
 use crate::buffer::Buffer;
+use crate::lease::Handle;
 use crate::region::PageSize;
 
 /// An arena whose pages nothing has touched yet.
@@ -26,13 +27,16 @@ use crate::region::PageSize;
 /// ```
 pub struct Unfaulted<A> {
     arena: A,
-    fault: fn(&A, PageSize),
+    handle: Handle,
     page_size: PageSize,
 }
 
 impl<A> Unfaulted<A> {
-    pub(super) fn new(arena: A, page_size: PageSize, fault: fn(&A, PageSize)) -> Unfaulted<A> {
-        Unfaulted { arena, fault, page_size }
+    pub(super) fn new(
+        (handle, page_size): (Handle, PageSize),
+        arena: impl FnOnce(Handle) -> A,
+    ) -> Unfaulted<A> {
+        Unfaulted { arena: arena(handle.clone()), handle, page_size }
     }
 
     /// Touches every page, the last one included, from this thread, and returns the arena.
@@ -40,7 +44,7 @@ impl<A> Unfaulted<A> {
     /// Touches nothing if the arena was built with [`PageSize::Unknown`], or over memory of the
     /// caller. The example of [`Unfaulted`] shows it.
     pub fn fault_pages(self) -> A {
-        (self.fault)(&self.arena, self.page_size);
+        self.handle.region.fault_pages(self.page_size);
         self.arena
     }
 

@@ -1,19 +1,21 @@
 //! The wake policies: the traits of the user's, and the one that comes with the crate.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener, IntoNotification};
 
-use crate::sync::{Arc, Ordering, fence};
+use crate::lease::{Handle, WeakHandle};
+use crate::sync::{Arc, Mutex, Ordering, fence};
 
 /// A wake policy for a fixed arena: the choice of the waiter to wake when a slot is freed.
 ///
 /// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
 /// [`wake`](Self::wake) after every free, on the thread that frees. Order and fairness are up to
 /// the policy. Threads in [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved
-/// rings wait in the arena's own queue, and are served first: a slot that is granted to them calls
+/// rings wait in the arena's own queue, and are served first. A slot that is granted to them calls
 /// no policy. Without a policy of your own use
 /// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
@@ -99,8 +101,8 @@ pub trait BuddyWaiter: Send + Sync + 'static {
 
 /// The wait of one claim under a [`Waiter`] or [`BuddyWaiter`].
 ///
-/// The future is ready when it is worth trying again. A registration that is dropped after its wake,
-/// unpolled, hands the wake on to another waiter: that is the implementation's duty.
+/// The future is ready when it is worth trying again. A registration that is dropped after its
+/// wake, unpolled, hands the wake on to another waiter: that is the implementation's duty.
 pub trait WaitRegistration: Future<Output = ()> {
     /// Makes wakes count from here on. The claim tries once more after this.
     fn prepare(self: Pin<&mut Self>);
@@ -145,12 +147,13 @@ where
 /// The ordinary wake policy: first come, first woken.
 ///
 /// An arena built with it queues its claims itself, as an arena by
-/// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Registrations
-/// made here directly are woken after those claims.
+/// [`build_async`](crate::FixedArenaBuilder::build_async) does, and costs as much. Waiters that
+/// register here directly are woken after those claims; from the first of them on, each free of the
+/// arena calls the policy.
 ///
 /// As a policy of its own, inside another one say, it wakes the waiter that registered first. After
-/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block, and one
-/// of each larger order, which the block may have merged into. Clones share the waiters.
+/// a free of order `k` it wakes as many waiters of each smaller order as fit in the block. It also
+/// wakes one of each larger order, which the block may have merged into. Clones share the waiters.
 ///
 /// ```
 /// use uring_arena::{NotifyWaiters, WaitRegistration, Waiter};
@@ -164,7 +167,21 @@ where
 /// ```
 #[derive(Clone)]
 pub struct NotifyWaiters {
-    orders: Arc<[Event]>,
+    shared: Arc<Shared>,
+}
+
+/// The waiters that the clones of a [`NotifyWaiters`] share.
+struct Shared {
+    orders: Box<[Event]>,
+    arenas: Mutex<Arenas>,
+}
+
+/// The arenas that a policy was built into, until they call the policy on every free.
+#[derive(Default)]
+struct Arenas {
+    silent: Vec<WeakHandle>,
+    /// True once a waiter has registered directly.
+    is_listening: bool,
 }
 
 impl NotifyWaiters {
@@ -185,12 +202,30 @@ impl NotifyWaiters {
     /// ```
     pub fn new(orders: usize) -> NotifyWaiters {
         assert!(orders > 0, "a policy needs at least one order");
-        NotifyWaiters { orders: (0..orders).map(|_| Event::new()).collect() }
+        let orders = (0..orders).map(|_| Event::new()).collect();
+        NotifyWaiters { shared: Arc::new(Shared { orders, arenas: Mutex::new(Arenas::default()) }) }
+    }
+
+    /// Returns the policy if it is this built-in one.
+    pub(super) fn of_policy(policy: &dyn Any) -> Option<NotifyWaiters> {
+        policy.downcast_ref::<NotifyWaiters>().cloned()
+    }
+
+    /// Makes the arena of `handle`, which was built with this policy, call it once a waiter
+    /// registers directly.
+    pub(super) fn attach(&self, handle: &Handle) {
+        let mut arenas = self.shared.arenas.lock();
+        if arenas.is_listening {
+            handle.call_on_every_free();
+            return;
+        }
+        arenas.silent.retain(|arena| arena.is_live());
+        arenas.silent.push(handle.downgrade());
     }
 
     fn registration(&self, order: usize) -> NotifyRegistration {
         // Orders beyond the last one wait with it.
-        let order = order.min(self.orders.len() - 1);
+        let order = order.min(self.shared.orders.len() - 1);
         NotifyRegistration { waiters: self.clone(), order, listener: None }
     }
 }
@@ -203,7 +238,7 @@ impl Waiter for NotifyWaiters {
     }
 
     fn wake(&self) {
-        self.orders[0].notify(1.additional());
+        self.shared.orders[0].notify(1.additional());
     }
 }
 
@@ -215,7 +250,7 @@ impl BuddyWaiter for NotifyWaiters {
     }
 
     fn wake(&self, freed_order: usize) {
-        for (order, event) in self.orders.iter().enumerate() {
+        for (order, event) in self.shared.orders.iter().enumerate() {
             let fit = 1usize << freed_order.saturating_sub(order).min(usize::BITS as usize - 1);
             event.notify(fit.additional());
         }
@@ -224,7 +259,28 @@ impl BuddyWaiter for NotifyWaiters {
 
 impl fmt::Debug for NotifyWaiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NotifyWaiters").field("orders", &self.orders.len()).finish_non_exhaustive()
+        f.debug_struct("NotifyWaiters")
+            .field("orders", &self.shared.orders.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Begins to listen for wakes of `order`.
+    fn listen(&self, order: usize) -> EventListener {
+        let listener = self.orders[order].listen();
+        let mut arenas = self.arenas.lock();
+        arenas.is_listening = true;
+        let handles: Vec<Handle> = std::mem::take(&mut arenas.silent)
+            .into_iter()
+            .filter_map(WeakHandle::upgrade)
+            .collect();
+        // Under the lock: a registration that finds no silent arena relies on their calls.
+        handles.iter().for_each(Handle::call_on_every_free);
+        drop(arenas);
+        // Outside of the lock: the last handle of an arena gives its memory back.
+        drop(handles);
+        listener
     }
 }
 
@@ -240,7 +296,7 @@ pub struct NotifyRegistration {
 
 impl NotifyRegistration {
     fn listener(&mut self) -> &mut EventListener {
-        self.listener.get_or_insert_with(|| self.waiters.orders[self.order].listen())
+        self.listener.get_or_insert_with(|| self.waiters.shared.listen(self.order))
     }
 }
 

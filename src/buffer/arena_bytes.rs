@@ -17,8 +17,8 @@ use crate::lease::Lease;
 /// A range of written bytes that many may read.
 ///
 /// The drop of the last owner frees the slot, on whatever thread. An `ArenaBytes` is like
-/// [`Bytes`], but its owners are counted beside the slot: making one allocates nothing, and the drop
-/// of the only owner does no atomic read-modify-write besides freeing the slot. It is 24 bytes
+/// [`Bytes`], but its owners are counted beside the slot. Making one allocates nothing, and the
+/// drop of the only owner does no atomic read-modify-write besides freeing the slot. It is 24 bytes
 /// large. [`Bytes::from`] turns it into `Bytes` where a library wants them, and
 /// [`try_into_buffer`](Self::try_into_buffer) into a [`Buffer`] again.
 ///
@@ -99,8 +99,8 @@ impl ArenaBytes {
 
     /// Returns the index of the slot, or `None` if the bytes spilled.
     ///
-    /// In a fixed arena it is the registered-buffer index and the provided-buffer id of the slot; in
-    /// a buddy arena, the index of the first smallest block.
+    /// In a fixed arena it is the registered-buffer index and the provided-buffer id of the slot.
+    /// In a buddy arena it is the index of the first smallest block.
     #[inline]
     pub fn slot_index(&self) -> Option<u32> {
         self.storage.lease().map(Lease::index)
@@ -217,8 +217,8 @@ impl ArenaBytes {
             Ok(lease) => {
                 let before = ptr.addr().get() - lease.slot_start().addr().get();
                 let cap = lease.slot_bytes() - before;
-                // SAFETY: the range lies in the slot, is initialised (invariant), and this value was
-                // the only owner.
+                // SAFETY: the range lies in the slot, is initialised (invariant), and this value
+                // was the only owner.
                 Ok(unsafe { Buffer::from_parts(lease, ptr, len, cap) })
             }
             Err(storage) => Err(ArenaBytes { ptr, len, storage }),
@@ -234,8 +234,8 @@ impl ArenaBytes {
         self.len = end - start;
     }
 
-    /// Never ends this owner's share, and so never frees the slot: the kernel may still read it.
-    /// Counts the slot as lost.
+    /// Leaks this owner's share, so that the slot is never freed, and counts the slot as lost: the
+    /// kernel may still read it.
     pub(crate) fn quarantine(self) {
         if let Some(lease) = self.lease() {
             lease.mark_quarantined();

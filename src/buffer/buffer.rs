@@ -17,8 +17,8 @@ use crate::lease::{Lease, ZERO};
 /// A slot of an arena that this value alone may read and write; dropping it frees the slot.
 ///
 /// Bytes are appended through [`bytes::BufMut`] or [`std::io::Write`]. [`freeze`](Buffer::freeze)
-/// turns the written bytes into [`Bytes`](bytes::Bytes) without a copy. A buffer may move to another
-/// thread and be dropped there. It is 32 bytes large.
+/// turns the written bytes into [`Bytes`](bytes::Bytes) without a copy. A buffer may move to
+/// another thread and be dropped there. It is 32 bytes large.
 ///
 /// ```
 /// use bytes::BufMut;
@@ -36,11 +36,11 @@ use crate::lease::{Lease, ZERO};
 /// ```
 // Invariants:
 // 1. `ptr..ptr + cap` is valid memory that this buffer alone uses. It lies in the slot of the lease
-//    in `storage`, or, after a spill, in a vector that starts `storage.heap_headroom()` bytes before
-//    `ptr`.
+//    in `storage`, or, after a spill, in a vector that starts `storage.heap_headroom()` bytes
+//    before `ptr`.
 // 2. The first `len` bytes of it, `len <= cap`, are initialised.
 //
-// The order of the fields is on purpose: moving a buffer reads `ptr` and `cap` as one, and the
+// The order of the fields is on purpose. Moving a buffer reads `ptr` and `cap` as one, and the
 // processor cannot forward two fresh stores to one load. So these two stand together, and freezing,
 // which needs `storage` first, does not wait.
 #[repr(C)]
@@ -136,8 +136,8 @@ impl Buffer {
 
     /// Returns the index of the slot, or `None` after a spill.
     ///
-    /// In a fixed arena it is the registered-buffer index and the provided-buffer id of the slot; in
-    /// a buddy arena, the index of the first smallest block.
+    /// In a fixed arena it is the registered-buffer index and the provided-buffer id of the slot.
+    /// In a buddy arena it is the index of the first smallest block.
     ///
     /// ```
     /// let buffer = uring_arena::FixedArena::new(8, 64)?.allocate()?;
@@ -362,7 +362,7 @@ impl Buffer {
         }
     }
 
-    /// Never frees the memory, because the kernel may still use it; counts its slot as lost.
+    /// Leaks the memory, because the kernel may still use it, and counts its slot as lost.
     pub(crate) fn quarantine(self) {
         match self.into_lease() {
             Ok((lease, ..)) => lease.quarantine(),

@@ -18,9 +18,9 @@ impl Buffer {
     /// The call makes one heap allocation, inside [`Bytes::from_owner`]. A spilled buffer gives its
     /// heap memory. An empty buffer frees its slot at once.
     ///
-    /// There is no way back from `Bytes` into a `Buffer`: `Bytes` with an owner are never unique
-    /// (`Bytes::is_unique` is always false for them), so nothing proves that nobody else reads them.
-    /// [`freeze_in_place`](Self::freeze_in_place) gives [`ArenaBytes`], which do have one
+    /// There is no way back from `Bytes` into a `Buffer`. `Bytes::is_unique` is always false for
+    /// `Bytes` with an owner, so nothing proves that they have no other reader.
+    /// [`freeze_in_place`](Self::freeze_in_place) gives [`ArenaBytes`], which do have a way back
     /// ([`try_into_buffer`](ArenaBytes::try_into_buffer)).
     ///
     /// ```
@@ -37,7 +37,8 @@ impl Buffer {
     /// assert!(arena.allocate().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    // Always, as `FixedArena::allocate`: a buffer that goes through memory costs more than the freeze.
+    // Always, as `FixedArena::allocate`: a buffer that goes through memory costs more than the
+    // freeze.
     #[inline(always)]
     pub fn freeze(self) -> Bytes {
         if self.is_spilled() {

@@ -3,7 +3,7 @@
 //! # Safety
 //!
 //! Unsafe here: telling a buffer how much the kernel wrote, and counting a slot as lost by an
-//! address in it. The borrowed bytes stay at their address while their owner is moved: they lie in
+//! address in it. The borrowed bytes stay at their address while their owner is moved. They lie in
 //! slots, or on the heap behind a `Bytes` or a spilled buffer.
 #![allow(unsafe_code)]
 
@@ -15,11 +15,11 @@ use super::arena_bytes::ArenaBytes;
 use super::buffer::Buffer;
 use crate::lease::quarantine_at;
 
-/// Memory that the kernel may borrow: [`Buffer`], [`ArenaBytes`], [`Bytes`], [`Payload`], and
-/// vectors of them.
+/// A value whose memory the kernel may borrow: a [`Buffer`], [`ArenaBytes`], [`Bytes`], a
+/// [`Payload`], or a vector of them.
 ///
-/// An operation or a loan owns the memory until the kernel is done with it, so that nothing else
-/// can free or write the memory meanwhile. The trait is sealed.
+/// An operation or a loan owns the memory until the kernel is done with it. So nothing else can
+/// free or write the memory meanwhile. The trait is sealed.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -85,16 +85,15 @@ pub(crate) mod sealed {
             let _ = len;
         }
 
-        /// Returns the number of bytes that an operation may use, counted from the first written
-        /// one: the capacity of a buffer, the length of frozen bytes.
+        /// Returns the number of bytes that an operation may use, from the first written one on. It
+        /// is the capacity of a buffer, and the length of frozen bytes.
         fn extent(&self) -> usize {
             let mut bytes = 0;
             self.written(&mut |span| bytes += span.len);
             bytes
         }
 
-        /// Never frees the memory, because the kernel may still use it, and counts its slot as
-        /// lost.
+        /// Leaks the memory, because the kernel may still use it, and counts its slot as lost.
         fn quarantine(self);
     }
 }

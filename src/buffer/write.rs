@@ -6,7 +6,7 @@
 //! # Safety
 //!
 //! Unsafe here: the `BufMut` contract, copies into room that was checked, and the vector of a
-//! spilled buffer, which is taken apart into the buffer's fields and put together again.
+//! spilled buffer. The vector is taken apart into the buffer's fields and put together again.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -172,7 +172,8 @@ impl Buffer {
         self.storage = Storage::heap(headroom);
     }
 
-    /// Returns the vector of a spilled buffer, and the number of its first bytes that are head room.
+    /// Returns the vector of a spilled buffer, and the number of its first bytes that are head
+    /// room.
     pub(super) fn into_vector(mut self) -> (Vec<u8>, usize) {
         let headroom = self.storage.heap_headroom();
         (self.take_vector(), headroom)

@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     headers_offset: usize,
-    pub(super) waiters: Waiters,
+    pub(crate) waiters: Waiters,
     /// The fields written off the fast path, on lines of their own: the others are only read.
     pub(crate) counters: CachePadded<Counters>,
 }

@@ -12,9 +12,56 @@ use std::ptr::NonNull;
 use super::core::{Core, CoreOptions};
 use super::header::ZERO;
 use super::lifetime;
+#[cfg(all(feature = "async-alloc", not(uring_arena_loom)))]
+use super::registry;
 use crate::region::BuildError;
 use crate::region::Region;
 use crate::sync::Ordering;
+
+/// A reference to an arena that keeps neither the arena open nor its memory.
+#[cfg(feature = "async-alloc")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeakHandle {
+    core: NonNull<Core>,
+    /// The address of the first byte of the region.
+    start: usize,
+}
+
+// SAFETY: an address; the core behind it is reached only while the registry says that it is live,
+// and a `Core` is Send + Sync (pinned below).
+#[cfg(feature = "async-alloc")]
+unsafe impl Send for WeakHandle {}
+// SAFETY: as above.
+#[cfg(feature = "async-alloc")]
+unsafe impl Sync for WeakHandle {}
+
+#[cfg(feature = "async-alloc")]
+impl WeakHandle {
+    /// Returns `true` while the arena has memory.
+    pub(crate) fn is_live(self) -> bool {
+        self.ask_core(|_| Some(())).is_some()
+    }
+
+    /// Opens a further handle of the arena. Returns `None` if the last handle is gone.
+    pub(crate) fn upgrade(self) -> Option<Handle> {
+        // SAFETY: the registry keeps the core live during the call.
+        self.ask_core(|core| unsafe { Handle::upgrade(core) })
+    }
+
+    #[cfg(not(uring_arena_loom))]
+    fn ask_core<T>(self, ask: impl FnOnce(NonNull<Core>) -> Option<T>) -> Option<T> {
+        registry::ask_arena_at(self.start, |core| {
+            let core = core.cast();
+            if core == self.core { ask(core) } else { None }
+        })
+    }
+
+    /// Models have no registry.
+    #[cfg(uring_arena_loom)]
+    fn ask_core<T>(self, _: impl FnOnce(NonNull<Core>) -> Option<T>) -> Option<T> {
+        None
+    }
+}
 
 /// A handle of an arena. Claims can be made while one exists.
 // Invariant: counted in the core's `handles`.
@@ -66,6 +113,18 @@ impl Handle {
     /// Returns `true` if a free zeroes what was written.
     pub(crate) fn scrubs(&self) -> bool {
         self.flags & ZERO != 0
+    }
+
+    /// Returns a reference that does not keep the arena open.
+    #[cfg(feature = "async-alloc")]
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle { core: self.core, start: self.region.start().addr().get() }
+    }
+
+    /// Calls the callback of the arena's wake policy after every free from now on.
+    #[cfg(feature = "async-alloc")]
+    pub(crate) fn call_on_every_free(&self) {
+        self.waiters.call_on_every_free(&self.allocator);
     }
 
     /// Returns `true` if both are handles of one arena.

@@ -20,6 +20,8 @@ mod waiter;
 
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use handle::Handle;
+#[cfg(feature = "async-alloc")]
+pub(crate) use handle::WeakHandle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
@@ -27,6 +29,4 @@ pub(crate) use lease::SlotPtr;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use waiter::Bell;
 pub(crate) use waiter::WaitForSlot;

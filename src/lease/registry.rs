@@ -1,8 +1,8 @@
 //! The arenas of this process, by address.
 //!
 //! `Bytes` hides its owner: bytes that must be quarantined have only an address to find their slot
-//! by. The table is written when an arena is built or ends, and read for a quarantine. No claim and
-//! no free comes here.
+//! by. The table is written when an arena is built or ends. It is read for a quarantine, and to
+//! upgrade a weak handle. No claim and no free comes here.
 //!
 //! # Safety
 //!
@@ -38,6 +38,16 @@ pub(super) fn insert(start: usize, entry: Entry) {
 /// Removes the arena whose region begins at `start`, before the region is given back.
 pub(super) fn remove(start: usize) {
     ARENAS.lock().remove(&start);
+}
+
+/// Returns the answer of `ask`, given the core of the arena whose region begins at `start`, or
+/// `None` if there is no such arena. The arena does not end meanwhile.
+#[cfg(feature = "async-alloc")]
+pub(super) fn ask_arena_at<T>(
+    start: usize,
+    ask: impl FnOnce(NonNull<u8>) -> Option<T>,
+) -> Option<T> {
+    ARENAS.lock().get(&start).and_then(|entry| ask(entry.core))
 }
 
 /// Finds the arena that `address` lies in. Returns its core and the offset of `address` in its

@@ -99,25 +99,3 @@ impl Wake for Unpark {
         self.0.unpark();
     }
 }
-
-/// A wait whose owner claims by itself: the slot becomes free when it is granted, and the owner
-/// looks for it at once.
-pub(crate) struct Bell(WaitForSlot);
-
-impl Handle {
-    /// Joins the queue behind all waiters.
-    pub(crate) fn listen(&self) -> Bell {
-        Bell(WaitForSlot::join(self, 0))
-    }
-}
-
-impl Future for Bell {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let polled = self.0.poll_slot(context.waker());
-        polled.map(|(slot, order)| {
-            let _ = self.0.handle.allocator.free_ignoring_waiters(slot, order);
-        })
-    }
-}

@@ -26,8 +26,8 @@ use std::alloc::Layout;
 ///
 /// # Safety
 ///
-/// `dealloc` must be sound to call once, on any thread, with the pointer and length that were given
-/// to `from_raw`, when nothing uses the memory any more.
+/// `dealloc` must be sound to call once, on any thread, when nothing uses the memory any more. It
+/// is called with the pointer and length that were given to `from_raw`.
 pub unsafe trait Dealloc: Send + Sync + 'static {
     /// Gives the memory back.
     ///
@@ -69,7 +69,7 @@ impl HeapDealloc {
 }
 
 // SAFETY: the caller of `from_raw` vouched that the memory came from the global allocator with this
-// layout; such memory may be given back on any thread.
+// layout. Such memory may be given back on any thread.
 unsafe impl Dealloc for HeapDealloc {
     unsafe fn dealloc(self, ptr: *mut u8, _len: usize) {
         // SAFETY: `ptr` came from the global allocator with this layout, and this is the only call.

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Backing {
-    /// An anonymous private mapping: page-aligned, zero, shared with nobody. The default
+    /// An anonymous private mapping: page-aligned, zero, not shared. The default
     /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). On other systems than Linux:
     /// the heap.
     #[default]

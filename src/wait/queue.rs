@@ -98,14 +98,11 @@ pub(super) struct WakeList {
 }
 
 impl WaitQueue {
-    /// Makes an empty queue. `keeps_flags` sets the `WAITERS` flags of `allocator` for ever.
-    pub(super) fn new(allocator: &Allocator, keeps_flags: bool) -> WaitQueue {
-        if keeps_flags {
-            allocator.set_waiters_flags();
-        }
+    /// Makes an empty queue.
+    pub(super) fn new(allocator: &Allocator) -> WaitQueue {
         WaitQueue {
-            waiters_flag_set: keeps_flags,
-            keeps_flags,
+            waiters_flag_set: false,
+            keeps_flags: false,
             idle_frees: 0,
             reservation: None,
             bypassed: (0, 0),
@@ -114,13 +111,23 @@ impl WaitQueue {
         }
     }
 
-    /// Adds a waiter behind all others of its order.
-    pub(super) fn join(&mut self, allocator: &Allocator, order: u32) -> WaiterId {
+    /// Sets the `WAITERS` flags of the allocator for ever.
+    pub(super) fn keep_flags(&mut self, allocator: &Allocator) {
+        self.set_flags(allocator);
+        self.keeps_flags = true;
+    }
+
+    fn set_flags(&mut self, allocator: &Allocator) {
         if !self.waiters_flag_set {
             // Under the lock: whoever finds `waiters_flag_set` must find the flags set.
             allocator.set_waiters_flags();
             self.waiters_flag_set = true;
         }
+    }
+
+    /// Adds a waiter behind all others of its order.
+    pub(super) fn join(&mut self, allocator: &Allocator, order: u32) -> WaiterId {
+        self.set_flags(allocator);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.idle_frees = 0;

@@ -138,3 +138,35 @@ fn frees_take_the_fast_path_again_when_nobody_waits() {
         assert_eq!(visits, words.div_ceil(4), "{slots} slots");
     }
 }
+
+/// Claims and frees a slot of an arena. Returns `true` if the free took the fast path.
+#[cfg(feature = "async-alloc")]
+fn is_freed_fast(arena: &crate::FixedArena) -> bool {
+    let (bitmap, handle) = (arena.handle().allocator.slots(), arena.handle());
+    let slot = bitmap.claim().unwrap();
+    let (word, free) = bitmap.prepare_free(slot);
+    let is_fast = free.try_free_fast(word);
+    if !is_fast {
+        handle.waiters.release(&handle.allocator, slot, 0, &|_, _| {});
+    }
+    is_fast
+}
+
+#[cfg(feature = "async-alloc")]
+#[test]
+fn the_built_in_wake_policy_leaves_frees_on_the_fast_path() {
+    use crate::{FixedArena, NotifyWaiters, WaitRegistration, Waiter};
+
+    assert!(is_freed_fast(&FixedArena::with_sizes(8, 64).build_async().unwrap()));
+    let policy = NotifyWaiters::new(1);
+    let arena = FixedArena::with_sizes(8, 64).build_async_with(policy.clone()).unwrap();
+    assert!(is_freed_fast(&arena));
+    // A wait in the arena's own queue ends, and a few frees clear the flags again.
+    drop(crate::lease::WaitForSlot::join(arena.handle(), 0));
+    assert!(!is_freed_fast(&arena) && is_freed_fast(&arena));
+    // A waiter that registers directly must hear of every free.
+    let mut registration = Box::pin(Waiter::register(&policy));
+    assert!(is_freed_fast(&arena));
+    registration.as_mut().prepare();
+    assert!(!is_freed_fast(&arena) && !is_freed_fast(&arena));
+}

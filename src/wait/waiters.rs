@@ -24,9 +24,14 @@ use super::queue::{Grant, RecordOrder, Visit, WaitQueue, WaiterId};
 use crate::slots::Allocator;
 use crate::sync::{Mutex, Ordering, fence};
 
-/// A callback after every free that makes memory free, with the order of the block: the wake policy
-/// of a user.
-pub(crate) type OnFree = Box<dyn Fn(u32) + Send + Sync>;
+/// A callback after frees that make memory free: the wake policy of a user.
+pub(crate) struct OnFree {
+    /// Called with the order of the block.
+    pub(crate) call: Box<dyn Fn(u32) + Send + Sync>,
+    /// `true` if frees need not call before [`Waiters::call_on_every_free`]: until then nobody
+    /// listens to the callback.
+    pub(crate) is_on_demand: bool,
+}
 
 /// The waiters of one arena.
 ///
@@ -41,9 +46,18 @@ impl Waiters {
     /// Makes a queue without waiters.
     ///
     /// With `on_free` every free of the arena visits the queue, as nobody knows when the owner of
-    /// the callback has waiters.
+    /// the callback has waiters. A callback on demand does so later.
     pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
-        Waiters { queue: Mutex::new(WaitQueue::new(allocator, on_free.is_some())), on_free }
+        let waiters = Waiters { queue: Mutex::new(WaitQueue::new(allocator)), on_free };
+        if waiters.on_free.as_ref().is_some_and(|on_free| !on_free.is_on_demand) {
+            waiters.call_on_every_free(allocator);
+        }
+        waiters
+    }
+
+    /// Calls the callback after every free from now on.
+    pub(crate) fn call_on_every_free(&self, allocator: &Allocator) {
+        self.queue.lock().keep_flags(allocator);
     }
 
     /// Adds a waiter for a block of `order` behind all others.
@@ -102,7 +116,7 @@ impl Waiters {
             // before that look, as a waiter's look comes after its registration
             // (`arena::wait_policy`).
             fence(Ordering::SeqCst);
-            on_free(order);
+            (on_free.call)(order);
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Random lists of actions against a plain model: no overlap, no loss, no mix-up, counters equal.
+//! The fixed arena against a plain model, under random lists of actions.
 //!
-//! proptest prints the seed of a failure and keeps it in `proptest-regressions/`.
+//! No slot is handed out twice, none is lost, no byte is mixed up, and the counters agree. proptest
+//! prints the seed of a failure and keeps it in `proptest-regressions/`.
+//! `PROPTEST_CASES` sets the number of lists (256).
 
 use std::num::NonZeroUsize;
 
@@ -37,13 +39,15 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => Just(Action::Claim),
         1 => (0..8usize).prop_map(Action::ClaimMany),
-        4 => (pick.clone(), any::<u8>(), 0..SLOT_BYTES + 8).prop_map(|(pick, value, len)| Action::Write { pick, value, len }),
+        4 => (pick.clone(), any::<u8>(), 0..SLOT_BYTES + 8)
+            .prop_map(|(pick, value, len)| Action::Write { pick, value, len }),
         1 => (pick.clone(), 0..SLOT_BYTES).prop_map(|(pick, len)| Action::Truncate { pick, len }),
         1 => (pick.clone(), any::<u8>()).prop_map(|(pick, value)| Action::Prepend { pick, value }),
         2 => pick.clone().prop_map(Action::Freeze),
         3 => pick.clone().prop_map(Action::FreezeInPlace),
         2 => pick.clone().prop_map(Action::Clone),
-        2 => (pick.clone(), 0..SLOT_BYTES, 0..SLOT_BYTES).prop_map(|(pick, from, to)| Action::Slice { pick, from, to }),
+        2 => (pick.clone(), 0..SLOT_BYTES, 0..SLOT_BYTES)
+            .prop_map(|(pick, from, to)| Action::Slice { pick, from, to }),
         1 => (pick.clone(), 0..SLOT_BYTES).prop_map(|(pick, at)| Action::SplitTo { pick, at }),
         1 => (pick.clone(), 0..SLOT_BYTES).prop_map(|(pick, at)| Action::SplitOff { pick, at }),
         1 => pick.clone().prop_map(Action::IntoBytes),
@@ -69,7 +73,7 @@ impl Frozen {
     }
 }
 
-/// What is alive, each beside the bytes that it must hold and the slot that it must keep.
+/// The live buffers and frozen bytes, each beside the content and the slot that it must keep.
 #[derive(Default)]
 struct World {
     buffers: Vec<(Buffer, Vec<u8>, Option<u32>)>,
@@ -114,7 +118,7 @@ impl World {
         } else {
             Frozen::Bytes(buffer.freeze())
         };
-        // An empty `Bytes` lets its slot go.
+        // An empty `Bytes` frees its slot.
         let slot = if bytes.is_empty() && !in_place { None } else { slot };
         self.frozen.push((frozen, bytes, slot));
     }
@@ -267,10 +271,8 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
-    fn any_list_of_actions_keeps_the_books_right(
+    fn any_list_of_actions_keeps_the_allocator_right(
         actions in prop::collection::vec(action(), 1..200),
         spill in any::<bool>(),
         zero in any::<bool>(),
@@ -298,7 +300,7 @@ proptest! {
             last_handle_first = None;
             handles.clear();
         }
-        // Whatever goes first, the bytes stay right to the end.
+        // The bytes stay right to the end, in whatever order their owners are dropped.
         for (frozen, bytes, _) in world.frozen.drain(..) {
             assert_eq!(frozen.as_slice(), bytes);
         }

@@ -1,4 +1,4 @@
-//! Which thread may have what: said by the types, and so checked by the compiler.
+//! The types that may move to another thread, or be shared with one, as the compiler checks.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -7,7 +7,7 @@ use uring_arena::{ArenaBytes, BuddyArena, Buffer, FixedArena, SlotStates};
 const fn may_move<T: Send>() {}
 const fn may_be_shared<T: Sync>() {}
 
-/// `stays!(T: Send)` does not compile if `T` is `Send`: the call would have two candidates.
+/// Fails to compile if `T` is `Send` in `stays!(T: Send)`: the call would have two candidates.
 macro_rules! stays {
     ($type:ty: $rule:ident) => {{
         trait Candidates<Number> {
@@ -32,7 +32,7 @@ fn memory_goes_anywhere() {
     may_move::<ArenaBytes>();
     may_be_shared::<ArenaBytes>();
     may_move::<SlotStates>();
-    // The check of the check.
+    // A type that certainly is not `Send`.
     stays!(std::rc::Rc<u8>: Send);
     may_move::<AtomicUsize>();
 }
@@ -45,10 +45,10 @@ fn a_ring_stays_on_its_thread_and_what_it_needs_of_others_goes_there() {
         Probe, RegisterOptions, RegisteredArena,
     };
 
-    // The kernel runs completions for the thread that submits, and only that one may register.
+    // The kernel runs completions for the thread that submits, and only that thread may register.
     stays!(Driver: Send);
     stays!(Driver: Sync);
-    // How to make one, and what comes out of it, may be anywhere.
+    // The builder of a driver and its events may be on any thread.
     may_move::<DriverBuilder>();
     may_be_shared::<Probe>();
     may_move::<Event>();
@@ -56,7 +56,7 @@ fn a_ring_stays_on_its_thread_and_what_it_needs_of_others_goes_there() {
     may_move::<Datagram<ArenaBytes>>();
     may_move::<DrainReport>();
     may_move::<std::task::Waker>();
-    // A registration is cloned from by other threads; pieces go where the ring of their user goes.
+    // Other threads clone a registration; pieces go where the ring of their user goes.
     may_be_shared::<RegisteredArena>();
     may_move::<RegisteredArena>();
     may_move::<RegisterOptions<'_>>();

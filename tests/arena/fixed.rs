@@ -1,25 +1,16 @@
-//! The fixed arena as its users see it: contracts of the peer's API, exactness, bad input.
+//! The fixed arena as a user sees it: contracts of the API, exact counts, bad input.
 
 #![allow(unsafe_code)]
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use crate::support::assert_all_free;
+use crate::support::{arena, assert_all_free, nz};
 use bytes::{Buf, BufMut, Bytes};
 use uring_arena::{
     AllocError, ArenaBytes, Backing, Buffer, BuildError, BytesExt, Dealloc, FixedArena, InitPolicy,
     PageSize, SlotSpec,
 };
-
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
-
-fn arena(count: usize, bytes: usize) -> FixedArena {
-    FixedArena::with_slot_capacity(nz(count), nz(bytes)).build().unwrap()
-}
 
 #[test]
 fn handed_out_types_are_small_and_may_leave_the_thread() {

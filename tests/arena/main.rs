@@ -1,4 +1,4 @@
-//! The arenas as their users see them, without a kernel's ring.
+//! The arenas as a user sees them, without io_uring.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -6,5 +6,8 @@ mod support;
 mod arena_proptest;
 mod auto_traits;
 mod buddy;
+mod errors;
 mod fixed;
+mod prelude;
+mod sizes;
 mod slot_states;

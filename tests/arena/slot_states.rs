@@ -1,31 +1,22 @@
 //! Slots by state: every slot is counted once, by what its owner does with it.
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::{nz, written};
 use bytes::BufMut;
 use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BytesExt, FixedArena, SlotStates};
-
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
 
 fn fixed(slots: usize) -> FixedArena {
     FixedArena::with_slot_capacity(nz(slots), nz(64)).auto_spill().build().unwrap()
 }
 
-/// 64 smallest blocks of 64 bytes.
+/// Builds a buddy arena of 64 smallest blocks of 64 bytes.
 fn buddy() -> BuddyArena {
     let geometry = BuddyGeometry::exact(nz(4096), nz(64)).unwrap();
     BuddyArena::builder(geometry).auto_spill().build().unwrap()
 }
 
-fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
-    buffer.put_slice(bytes);
-    buffer
-}
-
-/// Free, held, frozen; nothing else, and nothing missing.
+/// Compares the free, held and frozen slots; no slot may have another state or be missing.
 #[track_caller]
 fn assert_states(states: SlotStates, total: usize, expected: (usize, usize, usize)) {
     assert_eq!((states.free, states.held, states.frozen), expected, "{states:?}");
@@ -45,7 +36,7 @@ fn a_slot_is_held_then_frozen_then_free_and_never_frozen_when_claimed_anew() {
     assert_states(arena.slot_states(), 40, (6, 0, 34));
     frozen.truncate(10);
     assert_states(arena.slot_states(), 40, (30, 0, 10));
-    // Each slot that was frozen before comes back as one that is not, singly or in a batch.
+    // A slot that was frozen before is not frozen when it is claimed anew, singly or in a batch.
     let mut again: Vec<Buffer> = (0..15).map(|_| arena.allocate().unwrap()).collect();
     assert_eq!(arena.allocate_many(100, |buffer| again.push(buffer)), 15);
     assert_states(arena.slot_states(), 40, (0, 30, 10));
@@ -106,8 +97,7 @@ fn blocks_count_with_all_of_their_smallest_blocks() {
     );
 }
 
-/// Threads that claim, freeze and free as fast as they can do not make a slot be counted twice, or
-/// not at all.
+/// Threads claim, freeze and free as fast as they can. Every slot is still counted exactly once.
 #[test]
 fn the_numbers_add_up_while_others_move() {
     let arena = fixed(100);

@@ -1,40 +1,24 @@
-//! Bad input and faults on the real kernel: each is told with its value, its limit and what mends
-//! it; nothing is lost, nothing is freed early, and every slot is accounted for. docs/design.md
-//! lists which test covers what.
+//! Bad input and faults on the real kernel.
+//!
+//! Each is told with its value, its limit and the remedy. No slot is lost, freed early or
+//! uncounted. docs/testing.md lists which test covers which fault.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
-use bytes::BufMut;
+use crate::support::driver::{build, driver, finish, run};
+use crate::support::{arena, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use io_uring::{IoUring, types::Fd};
 use uring_arena::{
-    Buffer, BufferRing, Driver, DriverError, Event, FixedArena, RegistrationMode, RingError,
-    SlotStates, Status,
+    BufferRing, Driver, DriverError, Event, RegistrationMode, RingError, SlotStates, Status,
 };
-
-/// Page-aligned slots.
-fn paged(slots: usize, slot_bytes: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).unwrap();
-    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).alignment(4096).build().unwrap()
-}
-
-fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
-    let mut buffer = arena.allocate().unwrap();
-    buffer.put_slice(bytes);
-    buffer
-}
 
 fn events(driver: &mut Driver, count: usize) -> Vec<Event> {
     let mut all = Vec::new();
@@ -45,17 +29,16 @@ fn events(driver: &mut Driver, count: usize) -> Vec<Event> {
     all
 }
 
-/// Free, held, published, in flight, frozen; none quarantined, and none missing.
+/// Compares free, held, posted, in-flight and frozen slots; none is quarantined or missing.
 #[track_caller]
 fn assert_states(states: SlotStates, expected: [usize; 5]) {
     let SlotStates { free, held, published, in_flight, frozen, quarantined, .. } = states;
     assert_eq!(([free, held, published, in_flight, frozen], quarantined), (expected, 0));
 }
 
-/// Runs one of this binary's ignored tests in a process of its own under `prlimit` with these
-/// arguments.
+/// Runs an ignored test of this binary in a process of its own, under `prlimit` with arguments.
 fn run_helper(helper: &str, prlimit: &[&str]) {
-    // A copy that another user can reach.
+    // Another user can reach this copy.
     let copy = std::env::temp_dir().join(format!("faults-{helper}-{}", std::process::id()));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let answer = Command::new("prlimit")
@@ -83,20 +66,20 @@ fn run_helper(helper: &str, prlimit: &[&str]) {
 #[ignore = "needs a small RLIMIT_MEMLOCK and no CAP_IPC_LOCK: run by another test"]
 fn helper_without_lockable_memory() {
     let Some(mut driver) = driver() else { return println!("helper finished") };
-    let arena = paged(64, 16384);
+    let arena = paged_arena(64, 16384);
     let registered = driver.register(&arena).unwrap();
     let registered = driver.arena(registered).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let told = registered.refused()[0].1.to_string();
     assert!(told.contains("1048576 bytes are needed") && told.contains("262144"), "{told}");
     // Rings count too: 32,768 entries of 16 bytes are twice the limit.
-    let many = arena_of_many();
+    let many = crate::support::arena(65_536, 64);
     let error =
         driver.register_buffer_ring(&many, BufferRing::options().entries(32_768)).unwrap_err();
     assert_eq!(error, RingError::Memory { bytes: 524_288, soft: 262_144 });
     assert!(error.to_string().contains("ulimit -l"), "{error}");
     assert_states(driver.slot_states(&many), [65_536, 0, 0, 0, 0]);
-    // What fits goes on working, only slower.
+    // Transfers that fit still work, only slower.
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(16)).unwrap();
     let (ours, theirs) = tcp_pair();
     driver.receive(ring, theirs).unwrap();
@@ -113,10 +96,6 @@ fn helper_without_lockable_memory() {
     finish(driver);
     assert_all_free(&arena);
     println!("helper finished");
-}
-
-fn arena_of_many() -> FixedArena {
-    arena(65_536, 64)
 }
 
 #[test]
@@ -151,7 +130,7 @@ fn helper_without_descriptors() {
         error.to_string().contains("256 entries") && error.to_string().contains("ulimit -n"),
         "{error}"
     );
-    // One that goes makes room for another.
+    // A driver that is dropped makes room for another.
     drop(drivers.pop());
     drop(Driver::builder().build().unwrap());
     println!("helper finished");
@@ -174,7 +153,7 @@ fn a_full_table_of_operations_is_told_and_takes_more_when_one_is_over() {
     let full = DriverError::TooManyOperations { limit: 2 };
     assert_eq!(driver.receive(ring, socket), Err(full));
     assert!(full.to_string().contains("build it with more `operations`"), "{full}");
-    // The socket that was not taken is closed, as the error says, and nobody waits for it in vain.
+    // The refused socket is closed, as the error says, so its peer does not wait in vain.
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     assert_eq!(driver.accept(TcpListener::bind("127.0.0.1:0").unwrap()), Err(full));
     assert_states(driver.slot_states(&arena), [4, 0, 4, 0, 0]);
@@ -235,8 +214,7 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
     let mut uring = IoUring::new(8).unwrap();
     // SAFETY: entries go to this ring, each completion is handed in once, and it is taken down
     // below.
-    let mut ring =
-        unsafe { BufferRing::register_on(&uring, &arena, BufferRing::options()) }.unwrap();
+    let mut ring = unsafe { BufferRing::register(&uring, &arena, BufferRing::options()) }.unwrap();
     let closed = {
         let (_, socket) = UnixStream::pair().unwrap();
         Fd(socket.as_raw_fd())
@@ -247,17 +225,17 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
         uring.submit_and_wait(1).unwrap();
         let completion = uring.completion().next().unwrap();
         // SAFETY: its completion.
-        let status = unsafe { ring.complete(&completion) }.status();
+        let status = unsafe { ring.complete::<bytes::Bytes>(&completion) }.status();
         assert_eq!(status, Status::Failed { errno: libc::EBADF });
     }
     assert_eq!((ring.refill(), ring.metrics().published), (8, 8));
     // SAFETY: every receive has ended.
-    unsafe { ring.unregister_on(&uring) }.unwrap();
+    unsafe { ring.unregister(&uring) }.unwrap();
     assert_all_free(&arena);
 }
 
-/// The peer resets while a bundle is half read: what came before is handed out as it was sent, then
-/// the error, once.
+/// The peer resets while a bundle is half read. The bytes before it arrive as sent, then the error,
+/// once.
 #[test]
 fn a_reset_in_the_middle_of_a_bundle_keeps_what_came_before() {
     let Some(mut driver) = driver() else { return };
@@ -277,7 +255,7 @@ fn a_reset_in_the_middle_of_a_bundle_keeps_what_came_before() {
         run(&mut driver, |event| match event {
             Event::Received { bytes, .. } => {
                 received.extend_from_slice(&bytes);
-                // Some stay out over the reset, and are looked at afterwards.
+                // Some bytes are held over the reset and compared afterwards.
                 held.push((received.len() - bytes.len(), bytes));
                 parts += 1;
                 if parts == reset_after {
@@ -313,12 +291,12 @@ fn a_reset_in_the_middle_of_a_bundle_keeps_what_came_before() {
     assert_all_free(&arena);
 }
 
-/// Everything that a driver can have under way, and no drain: dropping it waits, and nothing is
-/// lost or written late.
+/// A driver is dropped without a drain, with every kind of operation under way. The drop waits, and
+/// nothing is lost or written late.
 #[test]
 fn a_ring_dropped_with_everything_in_flight_gives_every_slot_back() {
     let Some(mut driver) = driver() else { return };
-    let arena = paged(64, 65536);
+    let arena = paged_arena(64, 65536);
     driver.register(&arena).unwrap();
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8)).unwrap();
     let incremental = driver
@@ -359,12 +337,12 @@ fn a_ring_dropped_with_everything_in_flight_gives_every_slot_back() {
     assert_all_free(&arena);
 }
 
-/// Whatever event the program's handler panics at, unwinding drops driver and event, and every slot
-/// comes back.
+/// The handler of the program panics at each event in turn. Unwinding drops driver and event, and
+/// every slot comes back.
 #[test]
 fn a_panic_at_any_event_leaves_nothing_behind() {
     let Some(_) = driver() else { return };
-    let arena = paged(16, 4096);
+    let arena = paged_arena(16, 4096);
     for panic_at in 0..8 {
         let kept = arena.clone();
         let arena = arena.clone();
@@ -409,7 +387,7 @@ fn events_of_a_kind_that_nobody_wants_can_be_dropped() {
     driver.receive(ring, socket).unwrap();
     sender.write_all(&pattern(1, 2000)).unwrap();
     drop(sender);
-    // Never looks at the bytes, and takes one event a turn.
+    // The program ignores the bytes, and takes one event a turn.
     run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
     assert!(events_left(&mut driver) == 0);
     finish(driver);
@@ -420,8 +398,8 @@ fn events_left(driver: &mut Driver) -> usize {
     std::iter::from_fn(|| driver.next()).count()
 }
 
-/// Messages that are held for good starve the socket, not the driver, and closing it in that state
-/// ends all.
+/// Messages that are held for good starve the socket, not the driver. Closing the socket then ends
+/// all.
 #[test]
 fn with_every_slot_held_the_driver_still_ends_in_good_order() {
     let Some(mut driver) = driver() else { return };

@@ -5,9 +5,11 @@
 mod support;
 
 mod faults;
+mod ids;
 mod older_kernels;
 mod receive;
 mod receive_forms;
 mod registration_clone;
 mod slot_states;
+mod starved;
 mod transfer;

@@ -1,37 +1,23 @@
-//! A kernel without each feature, one at a time, and without any: a program that uses everything
-//! fares the same, or is told what is missing and since when there is it.
+//! Kernels without each feature, one at a time, and without any.
+//!
+//! A program that uses everything fares the same, or is told the missing feature and its version.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::num::NonZeroUsize;
 
-use crate::support::{
-    assert_all_free,
-    driver::{build, finish, pattern, read_all, run, tcp_pair},
-};
-use bytes::BufMut;
+use crate::support::driver::{build, finish, run};
+use crate::support::{assert_all_free, filled, paged_arena, pattern, read_all, tcp_pair};
 use uring_arena::{
-    Buffer, BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe,
-    RingError, SendOptions,
+    BufferRing, BufferRingId, Driver, DriverError, Event, Feature, FixedArena, Probe, RingError,
+    SendOptions,
 };
 
-fn arena() -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).unwrap();
-    FixedArena::with_slot_capacity(nz(64), nz(4096)).alignment(4096).build().unwrap()
-}
-
-fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
-    let mut buffer = arena.allocate().unwrap();
-    buffer.put_slice(bytes);
-    buffer
-}
-
-/// Everything that a driver does, as a kernel of `probe` would have it done.
+/// Uses everything that a driver can do, as on a kernel of `probe`.
 fn do_everything(probe: Probe) {
     let Some(mut driver) = build(Driver::builder().probe(probe)) else { return };
-    let arena = arena();
+    let arena = paged_arena(64, 4096);
     let registered = driver.register(&arena).unwrap();
     assert_eq!(
         driver.arena(registered).unwrap().entries().is_some(),
@@ -185,7 +171,7 @@ fn a_kernel_with_all_and_one_with_nothing_but_io_uring_do_the_same() {
     let Ok(probe) = Probe::shared() else { return eprintln!("SKIPPED: no io_uring") };
     do_everything(probe);
     do_everything(Probe::none());
-    // The first that had buffer rings, and nothing that came after.
+    // This kernel has buffer rings and nothing later.
     do_everything(
         Probe::none()
             .with(Feature::FixedBuffers)

@@ -1,4 +1,4 @@
-//! Receiving on the real kernel: one test a claim.
+//! Receiving on the real kernel: one test for each promise.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -7,14 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
+use crate::support::driver::{build, driver, finish, raise_descriptors, run};
+use crate::support::{arena, assert_all_free, pattern, read_all, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{BufferRing, Driver, DriverError, Event, RingError, SocketId};
 
-/// Receives everything from all of `expected`, which other threads send; each must be as sent.
+/// Receives everything from all of `expected`, which other threads send, and compares it.
 fn receive_all(
     driver: &mut Driver,
     expected: HashMap<SocketId, Vec<u8>>,
@@ -115,8 +113,8 @@ fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
         threads.push(send_on_thread(sender, bytes));
     }
     let (work, queue) = mpsc::channel::<Bytes>();
-    // Slow, and on purpose a batch behind: the driver finds every slot in use and must sleep until
-    // one is dropped here.
+    // The holder is slow and a batch behind on purpose. The driver finds every slot in use and
+    // sleeps until one is dropped here.
     threads.push(std::thread::spawn(move || {
         for bytes in queue {
             std::thread::sleep(Duration::from_micros(200));
@@ -127,8 +125,8 @@ fn a_slot_freed_on_another_thread_wakes_a_driver_that_waits_for_one() {
     drop(work);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let metrics = driver.metrics();
-    assert!(metrics.woken > 0, "{metrics:?}");
-    // One turn or two a message: a loop that spins while it waits makes thousands.
+    assert!(metrics.wakeups > 0, "{metrics:?}");
+    // A message takes one turn or two; a loop that spins while it waits takes thousands.
     assert!(metrics.enters < 4 * metrics.completions + 100, "{metrics:?}");
     finish(driver);
     assert_all_free(&arena);
@@ -174,12 +172,12 @@ fn a_driver_dropped_with_everything_in_flight_leaves_no_slot_behind_and_frees_no
     driver.wait().unwrap();
     let held: Vec<_> = std::iter::from_fn(|| driver.next()).take(3).collect();
     drop(driver);
-    // What the program holds stays; everything else is home, and nothing needed quarantine.
+    // The held bytes stay; all other slots are free, and none is quarantined.
     assert_eq!(arena.metrics().quarantined, 0);
     assert_eq!(arena.metrics().bytes_live, 512 * held.len());
     for mut sender in senders {
-        // The kernel could write only if it still had a slot: then these bytes would show in memory
-        // that others own.
+        // The kernel could write only if it still had a slot. These bytes would then show in memory
+        // of other owners.
         let _ = sender.write_all(&[0xFF; 512]);
     }
     let mut buffers = Vec::new();
@@ -256,7 +254,7 @@ fn a_socket_that_the_program_closes_tells_when_the_kernel_has_let_go() {
         true
     });
     assert_eq!(driver.metrics().in_flight, 0);
-    assert_eq!(crate::support::driver::read_all(&mut sender), b"");
+    assert_eq!(read_all(&mut sender), b"");
     finish(driver);
     assert_all_free(&arena);
 }
@@ -479,12 +477,12 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
     let (sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
-    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::InUse { sockets: 1 }));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::RingInUse { sockets: 1 }));
     drop(sender);
     run(&mut driver, |event| matches!(event, Event::Closed { .. }));
     driver.unregister_buffer_ring(ring).unwrap();
     assert_all_free(&arena);
-    assert_eq!(driver.unregister_buffer_ring(ring), Err(RingError::Unknown));
+    assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::UnknownRing));
     let (_sender, socket) = UnixStream::pair().unwrap();
     assert_eq!(driver.receive(ring, socket), Err(DriverError::UnknownRing));
     // The group id is free again.
@@ -529,7 +527,8 @@ fn ids_of_another_driver_are_refused() {
     let ring = theirs.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     ours.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (_sender, socket) = UnixStream::pair().unwrap();
-    assert_eq!(ours.receive(ring, socket), Err(DriverError::UnknownRing));
+    let refused = ours.receive(ring, socket).unwrap_err();
+    assert!(matches!(refused, DriverError::OtherDriver { what: "buffer ring", .. }), "{refused}");
 }
 
 #[test]
@@ -591,6 +590,26 @@ fn an_accepted_connection_can_be_received_from() {
 }
 
 #[test]
+fn a_paused_listener_leaves_connections_in_its_queue() {
+    let Some(mut driver) = driver() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let id = driver.accept(listener).unwrap();
+    driver.pause(id).unwrap();
+    driver.wait_timeout(Duration::from_millis(10)).unwrap();
+    assert!(driver.next().is_none());
+    let _client = TcpStream::connect(address).unwrap();
+    driver.wait_timeout(Duration::from_millis(10)).unwrap();
+    assert!(driver.next().is_none());
+    driver.resume(id).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Accepted { id: from, .. } if from == id));
+    driver.pause(id).unwrap();
+    driver.close(id).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
+    finish(driver);
+}
+
+#[test]
 fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
@@ -600,7 +619,7 @@ fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
     driver.receive(ring, busy_socket).unwrap();
     let quiet_id = driver.receive(ring, quiet_socket).unwrap();
     let thread = std::thread::spawn(move || {
-        // Ends when the driver does.
+        // The sender ends with the driver.
         while busy.write_all(&[1; 4096]).is_ok() {}
     });
     for number in 0..20u8 {
@@ -611,7 +630,7 @@ fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
             before += usize::from(id != quiet_id);
             id == quiet_id
         });
-        // One ringful may lie before it, and what came in while it was parked.
+        // One ringful may lie before it, and the bytes that arrived while it was starved.
         assert!(before < 200, "{before} messages of the busy one came first");
     }
     finish(driver);
@@ -623,7 +642,7 @@ fn a_busy_socket_does_not_keep_a_quiet_one_waiting() {
 fn many_idle_connections_hold_no_receive_memory() {
     // Two descriptors each; 10,000 where the limit of open files allows, beside what other tests
     // of this process have open.
-    let limit = crate::support::driver::raise_descriptors(2 * 10_000 + 500);
+    let limit = raise_descriptors(2 * 10_000 + 500);
     let count = limit.saturating_sub(500) as usize / 2;
     let Some(mut driver) = driver() else { return };
     let arena = arena(64, 4096);
@@ -636,7 +655,7 @@ fn many_idle_connections_hold_no_receive_memory() {
     }
     driver.wait_timeout(Duration::ZERO).unwrap();
     eprintln!("{count} connections");
-    // All that the arena is out of is what lies ready for whoever gets a message.
+    // Only the posted slots are claimed, ready for any socket.
     assert_eq!(arena.metrics().bytes_live, 32 * 4096);
     let mut wanted = 0;
     for (number, peer) in peers.iter_mut().enumerate().step_by(count / 20 + 1) {

@@ -1,19 +1,16 @@
-//! The forms of receiving beside the plain one, on the real kernel: bundles, incremental
-//! consumption, pipes.
+//! Other forms of receiving on the real kernel: bundles, incremental consumption, pipes.
 
 use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, build, driver, finish, pattern, run, tcp_pair},
-};
+use crate::support::driver::{build, driver, finish, run};
+use crate::support::{arena, assert_all_free, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingOptions, Driver, DriverError, Event};
 
-/// Sends a stream through a ring with these options; returns the messages as they came.
+/// Sends a stream through a ring with these options, and compares its messages.
 fn stream_through(
     options: BufferRingOptions,
     slots: usize,
@@ -44,7 +41,7 @@ fn stream_through(
             at += bytes.len();
             if held.len() > hold {
                 let (start, old) = held.pop_front().unwrap();
-                // What was handed out earlier did not change while the kernel went on.
+                // Bytes handed out earlier did not change while the kernel went on.
                 assert!(expected[start..].starts_with(&old));
             }
             false
@@ -92,7 +89,7 @@ fn short_messages_are_copied_out_of_shared_slots_too() {
     stream_through(BufferRing::options().incremental(true).copy_below(500), 4, 4096, 200_000, 3);
 }
 
-/// Says so if the kernel has not done what the test is about.
+/// Prints a line if the kernel has not done the thing that the test is about.
 fn is_incremental(driver: &Driver, ring: uring_arena::BufferRingId) -> bool {
     let yes = driver.ring_is_incremental(ring).unwrap();
     if !yes {
@@ -200,7 +197,7 @@ fn datagrams_come_whole_with_the_address_of_their_sender() {
         let address = ours.local_addr().unwrap();
         let id = driver.receive_datagrams(ring, ours).unwrap();
         driver.wait_timeout(Duration::ZERO).unwrap();
-        // An empty one ends a multishot receive; the next shows that it was armed again.
+        // An empty datagram ends a multishot receive; the next one shows that it was armed again.
         for sent in [&b"first"[..], b"", b"after the empty one", &[7; 212]] {
             theirs.send_to(sent, address).unwrap();
             run(&mut driver, |event| {

@@ -1,28 +1,17 @@
-//! One registration for the rings of several threads: whose ring may be cloned from where, and what
-//! is said when it may not.
+//! One registration for the rings of several threads: the rings that may be cloned from, and the
+//! errors of the others.
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 
-use crate::support::{
-    assert_all_free,
-    driver::{driver, finish, run},
-};
+use crate::support::driver::{driver, finish, run};
+use crate::support::{assert_all_free, nz, paged_arena, paged_buddy_arena};
 use io_uring::IoUring;
 use uring_arena::{
-    ArenaId, BuddyArena, BuddyGeometry, Driver, Event, Feature, FixedArena, Probe, Progress,
-    RegisterError, RegisterOptions, RegisteredArena, RegistrationMode,
+    ArenaId, Driver, Event, Feature, FixedArena, Probe, Progress, RegisterError, RegisterOptions,
+    RegisteredArena, RegistrationMode,
 };
-
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
-
-fn arena() -> FixedArena {
-    FixedArena::with_slot_capacity(nz(64), nz(4096)).alignment(4096).build().unwrap()
-}
 
 fn kernel_clones(feature: Feature) -> bool {
     let can = Probe::shared().is_ok_and(|probe| probe.has(feature));
@@ -32,7 +21,7 @@ fn kernel_clones(feature: Feature) -> bool {
     can
 }
 
-/// The start of a file comes through the arena's registered memory.
+/// Reads the start of a file through the registered memory of the arena.
 fn read_through(driver: &mut Driver, arena: &FixedArena) {
     let file = driver.add_file(File::open("/proc/self/exe").unwrap()).unwrap();
     driver.read(file, arena.allocate().unwrap(), 0).unwrap();
@@ -53,10 +42,10 @@ fn drivers_of_many_threads_share_the_registration_of_one_that_has_several_issuer
     if !kernel_clones(Feature::CloneInto) {
         return;
     }
-    let arena = arena();
-    let mut home = Driver::builder().single_issuer(false).build().unwrap();
-    let id = home.register(&arena).unwrap();
-    let (registered, ring) = (home.arena(id).unwrap(), home.as_raw_fd());
+    let arena = paged_arena(64, 4096);
+    let mut source = Driver::builder().single_issuer(false).build().unwrap();
+    let id = source.register(&arena).unwrap();
+    let (registered, ring) = (source.arena(id).unwrap(), source.as_raw_fd());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -73,9 +62,9 @@ fn drivers_of_many_threads_share_the_registration_of_one_that_has_several_issuer
             });
         }
     });
-    // The source goes on by itself.
-    read_through(&mut home, &arena);
-    finish(home);
+    // The source still works.
+    read_through(&mut source, &arena);
+    finish(source);
     assert_all_free(&arena);
 }
 
@@ -84,11 +73,11 @@ fn a_clone_outlives_the_driver_that_it_came_from() {
     if !kernel_clones(Feature::CloneInto) {
         return;
     }
-    let (arena, mut first) = (arena(), Driver::builder().build().unwrap());
+    let (arena, mut first) = (paged_arena(64, 4096), Driver::builder().build().unwrap());
     let id = first.register(&arena).unwrap();
     let mut second = Driver::builder().build().unwrap();
     let options = RegisterOptions::new().clone_of(first.arena(id).unwrap(), &first);
-    // On one thread, rings of a single issuer do.
+    // On one thread, rings of a single issuer can be cloned.
     let cloned = second.register_with(&arena, options).unwrap();
     assert_eq!(entries(&second, cloned).0, RegistrationMode::Cloned);
     finish(first);
@@ -102,10 +91,10 @@ fn the_ring_of_another_threads_single_issuer_is_not_cloned_from_and_the_remedy_i
     if !kernel_clones(Feature::CloneInto) {
         return;
     }
-    let arena = arena();
-    let mut home = Driver::builder().build().unwrap();
-    let id = home.register(&arena).unwrap();
-    let (registered, ring) = (home.arena(id).unwrap(), home.as_raw_fd());
+    let arena = paged_arena(64, 4096);
+    let mut source = Driver::builder().build().unwrap();
+    let id = source.register(&arena).unwrap();
+    let (registered, ring) = (source.arena(id).unwrap(), source.as_raw_fd());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut driver = Driver::builder().build().unwrap();
@@ -114,7 +103,7 @@ fn the_ring_of_another_threads_single_issuer_is_not_cloned_from_and_the_remedy_i
                 driver.register_with(&arena, options.mode(RegistrationMode::Cloned)).unwrap_err();
             assert!(matches!(error, RegisterError::NoSource(_)), "{error:?}");
             assert!(error.to_string().contains("single_issuer(false)"), "{error}");
-            // Asked for the best there is, it pins the memory once more, and says why.
+            // With the best mode asked for, the ring pins the memory once more, and tells why.
             let id = driver.register_with(&arena, options).unwrap();
             assert_eq!(entries(&driver, id), (RegistrationMode::Slots, Some((0, 64))));
             assert_eq!(driver.arena(id).unwrap().refused(), [(RegistrationMode::Cloned, error)]);
@@ -122,20 +111,20 @@ fn the_ring_of_another_threads_single_issuer_is_not_cloned_from_and_the_remedy_i
             finish(driver);
         });
     });
-    finish(home);
+    finish(source);
     assert_all_free(&arena);
 }
 
-/// The other way: the clone is made on the source's thread, and its ring handed over.
+/// The clone is made on the thread of the source, and its ring is handed to another thread.
 #[test]
 fn a_ring_with_a_clone_may_be_handed_to_another_thread() {
     if !kernel_clones(Feature::CloneBuffers) {
         return;
     }
-    let (arena, mut home) = (arena(), Driver::builder().build().unwrap());
-    let id = home.register(&arena).unwrap();
+    let (arena, mut source) = (paged_arena(64, 4096), Driver::builder().build().unwrap());
+    let id = source.register(&arena).unwrap();
     let ring = IoUring::new(8).unwrap();
-    let options = RegisterOptions::new().clone_of(home.arena(id).unwrap(), &home);
+    let options = RegisterOptions::new().clone_of(source.arena(id).unwrap(), &source);
     // SAFETY: its entries go to this ring, and each completion to its operation, once.
     let cloned = match unsafe { RegisteredArena::register(&ring, &arena, options) } {
         Ok(cloned) => cloned,
@@ -160,12 +149,12 @@ fn a_ring_with_a_clone_may_be_handed_to_another_thread() {
         cloned.unregister(&ring).unwrap();
     });
     reading.join().unwrap();
-    finish(home);
+    finish(source);
     assert_all_free(&arena);
 }
 
-/// Several arenas of both modes on several rings, each cloned: every piece of memory is found on
-/// every ring.
+/// Several arenas of both modes are on several rings, each cloned. All memory is found on every
+/// ring.
 #[test]
 fn several_arenas_on_several_rings_are_all_found() {
     if !kernel_clones(Feature::CloneInto) {
@@ -173,10 +162,8 @@ fn several_arenas_on_several_rings_are_all_found() {
     }
     let Some(mut first) = driver() else { return };
     let mut second = Driver::builder().build().unwrap();
-    let (slots, more) = (arena(), arena());
-    let geometry =
-        BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
-    let blocks = BuddyArena::builder(geometry).build().unwrap();
+    let (slots, more) = (paged_arena(64, 4096), paged_arena(64, 4096));
+    let blocks = paged_buddy_arena(1 << 20);
     let of_first = [first.register(&slots), first.register(&blocks), first.register(&more)]
         .map(Result::unwrap);
     let clone_of = |index: usize| {
@@ -224,5 +211,5 @@ fn several_arenas_on_several_rings_are_all_found() {
     finish(second);
     assert_all_free(&slots);
     assert_all_free(&more);
-    assert_eq!(blocks.slot_states().free, 256);
+    assert_all_free(&blocks);
 }

@@ -1,38 +1,26 @@
-//! Slots by state on the real kernel: what a driver knows besides.
+//! Slots by state on the real kernel, as a driver counts them.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    driver::{driver, finish, run},
-};
-use bytes::{BufMut, Bytes};
+use crate::support::driver::{driver, finish, run};
+use crate::support::{arena, assert_all_free, nz, tcp_pair, written};
+use bytes::Bytes;
 use uring_arena::{
-    BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FileId, FixedArena, SlotStates,
+    BuddyArena, BuddyGeometry, BufferRing, Driver, Event, FileId, FixedArena, SlotStates,
 };
-
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
 
 fn fixed(slots: usize) -> FixedArena {
-    crate::support::driver::arena(slots, 64)
+    arena(slots, 64)
 }
 
-/// 64 smallest blocks of 64 bytes.
+/// Builds a buddy arena of 64 smallest blocks of 64 bytes.
 fn buddy() -> BuddyArena {
     BuddyArena::builder(BuddyGeometry::exact(nz(4096), nz(64)).unwrap()).build().unwrap()
 }
 
-fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
-    buffer.put_slice(bytes);
-    buffer
-}
-
-/// Free, held, published, in flight, frozen, quarantined.
+/// The free, held, posted, in-flight, frozen and quarantined slots.
 type All = [usize; 6];
 
 fn all(states: SlotStates) -> All {
@@ -66,7 +54,7 @@ fn a_driver_tells_all_six_apart() {
             received.push(event);
             true
         });
-        // Publishes what the message took.
+        // This turn posts the slots that the message took.
         driver.wait_timeout(Duration::ZERO).unwrap();
         assert_eq!(all(driver.slot_states(&arena)), [12 - number, 0, 4, 0, number, 0]);
     }
@@ -75,7 +63,7 @@ fn a_driver_tells_all_six_apart() {
     driver.wait_timeout(Duration::ZERO).unwrap();
     let held = arena.allocate().unwrap();
     assert_eq!(all(driver.slot_states(&arena)), [7, 1, 4, 1, 3, 0]);
-    // The arena alone does not know what rings do.
+    // The arena alone does not know of rings.
     assert_eq!(all(arena.slot_states()), [7, 6, 0, 0, 3, 0]);
     writer.write_all(b"done").unwrap();
     let mut read = None;
@@ -94,7 +82,7 @@ fn a_driver_tells_all_six_apart() {
 fn frozen_bytes_that_are_sent_count_once_and_come_back_as_frozen() {
     let Some(mut driver) = driver() else { return };
     let arena = buddy();
-    let (ours, theirs) = crate::support::driver::tcp_pair();
+    let (ours, theirs) = tcp_pair();
     let socket = driver.add_file(ours).unwrap();
     let bytes = written(arena.allocate(nz(256)).unwrap(), &[7; 256]).freeze();
     assert_eq!(all(driver.slot_states(&arena)), [60, 0, 0, 0, 4, 0]);
@@ -149,7 +137,7 @@ fn what_is_lost_is_quarantined_whatever_it_was() {
     let Some(mut driver) = driver() else { return };
     let arena = buddy();
     let registered = driver.register(&arena).unwrap();
-    // Operations that are made and never handed back: nobody can know what the kernel does.
+    // Operations are made and never handed back, so the kernel may still use their memory.
     let (reader, writer) = std::io::pipe().unwrap();
     let pieces = driver.arena(registered).unwrap();
     drop(pieces.read(&reader, arena.allocate(nz(128)).unwrap(), 0));

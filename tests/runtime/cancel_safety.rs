@@ -1,44 +1,31 @@
-//! Every future of the library dropped at every point at which it can be: after no poll, after one,
-//! after two, until it is ready before it can be dropped. Whatever it had under way ends by itself,
-//! and every slot comes back.
+//! Every future of the library, dropped after no poll, one, two, and so on until it is ready.
+//!
+//! The operation of a dropped future ends by itself, and every slot comes back.
 
 use std::future::poll_fn;
-use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
+use crate::support::runtimes::Outcome;
+use crate::support::tokio::{runtimes, tcp_pair, until_all_free};
+use crate::support::{TIMEOUT, nz, paged_arena};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::{sleep, timeout};
+use tokio::runtime::Builder;
+use tokio::time::timeout;
 use uring_arena::tokio::Pool;
 use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BufferRing, FixedArena, SendOptions};
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// More polls than any future here takes; a future that takes more would be tested in part only.
+/// The number of polls after which a future counts as endless: more than any here takes.
 const POLLS_MAX: usize = 50;
 
-fn nz(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
-
 fn arena() -> FixedArena {
-    FixedArena::with_slot_capacity(nz(16), nz(65536)).alignment(4096).build().unwrap()
+    paged_arena(16, 65536)
 }
 
-/// Each test on every runtime of tokio.
-fn runtimes() -> [Runtime; 2] {
-    let multi = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    [Builder::new_current_thread().enable_all().build().unwrap(), multi]
-}
-
-/// Polls `future` when it is woken, `polls` times at most, and drops it then. What it came to, if
-/// it did.
+/// Polls `future` when it is woken, `polls` times at most, and drops it then.
+///
+/// Returns its output if it became ready before.
 async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut polled = 0;
@@ -53,33 +40,13 @@ async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> 
             Poll::Pending => Poll::Pending,
         }
     });
-    timeout(PATIENCE, polling).await.expect("a future that is never woken")
-}
-
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(address));
-    (accepted.unwrap().0, connected.unwrap())
+    timeout(TIMEOUT, polling).await.expect("a future that is never woken")
 }
 
 fn filled(pool: &Pool, byte: u8) -> Buffer {
     let mut buffer = pool.allocate().unwrap();
     buffer.put_bytes(byte, 65536);
     buffer
-}
-
-/// Every slot is free again, by and by.
-async fn is_at_rest(arena: &FixedArena) {
-    let wait = async {
-        while arena.slot_states().free < 16 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("slots are missing: {:?}", arena.slot_states()));
-    assert_eq!(arena.metrics().quarantined, 0);
 }
 
 #[test]
@@ -105,16 +72,15 @@ fn a_receive_that_is_dropped_loses_no_byte() -> Outcome {
             }
             assert!(finished);
             while received.len() < expected.len() {
-                received
-                    .extend_from_slice(&timeout(PATIENCE, incoming.try_next()).await??.unwrap());
+                received.extend_from_slice(&timeout(TIMEOUT, incoming.try_next()).await??.unwrap());
             }
             assert!(received == expected);
-            // Dropped with bytes on their way.
+            // The stream is dropped with bytes on their way.
             far.write_all(&[1; 100_000]).await?;
             drop(incoming);
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -147,7 +113,7 @@ fn a_send_that_is_dropped_sends_all_or_nothing_and_gives_its_memory_back() -> Ou
                 assert!(finished > 0);
                 outgoing.shutdown().await?;
                 drop((incoming, outgoing));
-                let all = timeout(PATIENCE, reader).await??;
+                let all = timeout(TIMEOUT, reader).await??;
                 // The first was never begun; each of the others went out whole, in order.
                 let pieces: Vec<u8> = all.chunks(65536).map(|piece| piece[0]).collect();
                 assert!(all.chunks(65536).all(|piece| piece.iter().all(|&byte| byte == piece[0])));
@@ -155,7 +121,7 @@ fn a_send_that_is_dropped_sends_all_or_nothing_and_gives_its_memory_back() -> Ou
                 assert_eq!(pieces, (1..=finished as u8).collect::<Vec<u8>>());
                 Ok::<_, Box<dyn std::error::Error>>(())
             })?;
-            runtime.block_on(is_at_rest(&arena));
+            runtime.block_on(until_all_free(&arena));
         }
     }
     Ok(())
@@ -197,7 +163,7 @@ fn a_file_operation_that_is_dropped_keeps_its_slot_until_it_is_over() -> Outcome
             assert!(finished);
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     std::fs::remove_file(&path)?;
     Ok(())
@@ -221,7 +187,7 @@ fn a_shutdown_that_is_dropped_goes_on_by_itself() -> Outcome {
                 assert!(read.is_none());
                 let drained = dropped_after(polls, pool.shutdown()).await;
                 drop((incoming, silent));
-                is_at_rest(&arena).await;
+                until_all_free(&arena).await;
                 if let Some(drained) = drained {
                     assert_eq!(drained?.in_flight, 0);
                     finished = true;
@@ -270,8 +236,8 @@ fn a_claim_that_is_dropped_hands_on_what_was_kept_for_it() -> Outcome {
     Ok(())
 }
 
-/// What a dropped future leaves under way does not keep the runtime from ending, nor its end from
-/// giving every slot back.
+/// A dropped future leaves an operation under way. The runtime still ends, and every slot comes
+/// back.
 #[test]
 fn a_runtime_that_ends_under_dropped_futures_loses_nothing() -> Outcome {
     for runtime in runtimes() {
@@ -291,7 +257,7 @@ fn a_runtime_that_ends_under_dropped_futures_loses_nothing() -> Outcome {
         drop(runtime);
         drop(pool);
         let waiting = Builder::new_current_thread().enable_all().build()?;
-        waiting.block_on(is_at_rest(&arena));
+        waiting.block_on(until_all_free(&arena));
     }
     Ok(())
 }

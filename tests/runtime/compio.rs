@@ -10,13 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    runtimes::{
-        Outcome, PATIENCE, Scratch, arena, check_elsewhere, full_connection, pattern, poll_once,
-        read_empty,
-    },
-};
+use crate::support::runtimes::{Outcome, check_elsewhere, full_connection, poll_once, read_empty};
+use crate::support::{TIMEOUT, TestFile, assert_all_free, paged_arena, pattern};
 use bytes::BufMut;
 use compio::fs::File;
 use compio::io::{AsyncRead, AsyncReadAt, AsyncWriteExt};
@@ -51,12 +46,12 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_stream_of_bytes_survives_and_leaves_the_thread() -> Outcome {
-    let arena = arena(64, 4096);
+    let arena = paged_arena(64, 4096);
     Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(16))?;
         let registered = std::rc::Rc::new(Registered::new(&arena)?);
         let (near, far) = tcp_pair().await;
-        let expected = pattern(1 << 20, 1);
+        let expected = pattern(1, 1 << 20);
         let (message, sending) = (expected.clone(), arena.clone());
         let sender = compio::runtime::spawn(async move {
             for (turn, chunk) in message.chunks(4096).enumerate() {
@@ -99,9 +94,9 @@ fn a_stream_of_bytes_survives_and_leaves_the_thread() -> Outcome {
 
 #[test]
 fn a_file_is_read_and_written_by_every_road() -> Outcome {
-    let arena = arena(8, 8192);
-    let path = Scratch::new("file");
-    let expected = pattern(20_000, 2);
+    let arena = paged_arena(8, 8192);
+    let path = TestFile::path("file");
+    let expected = pattern(2, 20_000);
     let runtime = Runtime::new()?;
     block_on(&runtime, async {
         let registered = Registered::new(&arena)?;
@@ -122,7 +117,7 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
         let (result, buffer) = registered.read_at(&file, arena.allocate()?, 16_384).await.into();
         let read: usize = result?;
         assert_eq!((read, &buffer[..]), (20_000 - 16_384, &expected[16_384..]));
-        // A buffer goes on behind what it holds.
+        // A read appends to the content of its buffer.
         let (result, buffer) = registered.read_at(&file, buffer, 0).await.into();
         let read: usize = result?;
         assert_eq!(read, 8192 - 3616);
@@ -140,19 +135,19 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
 
 #[test]
 fn a_dropped_operation_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     let runtime = Runtime::new()?;
     block_on(&runtime, async {
         let registered = Registered::new(&arena)?;
-        // Never polled: never begun.
+        // A future that was never polled never began its operation.
         let (_far, near) = pair();
         drop(registered.read_at(&near, arena.allocate()?, 0));
         assert_eq!(arena.metrics().bytes_live, 0);
-        // Begun: cancelled, and free with the completion.
+        // An operation that began is cancelled, and its slot is free with the completion.
         poll_once(registered.read_at(&near, arena.allocate()?, 0));
         assert!(arena.allocate().is_err());
         until("the cancelled read is done", || arena.allocate().is_ok()).await;
-        // The same for a loan in a method of compio's.
+        // The same holds for a loan in a method of compio.
         let (_far, mut near) = pair();
         poll_once(near.read(lend(arena.allocate()?)));
         assert!(arena.allocate().is_err());
@@ -165,7 +160,7 @@ fn a_dropped_operation_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 
 #[test]
 fn a_starved_stream_goes_on_when_slots_come_back() -> Outcome {
-    let arena = arena(2, 4096);
+    let arena = paged_arena(2, 4096);
     Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(2))?;
         let (mut far, near) = pair();
@@ -195,13 +190,13 @@ fn a_starved_stream_goes_on_when_slots_come_back() -> Outcome {
 
 #[test]
 fn many_streams_share_few_slots() -> Outcome {
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(4))?;
         let mut tasks = Vec::new();
         for id in 0..32 {
             let (near, mut far) = tcp_pair().await;
-            let expected = pattern(20_000, id);
+            let expected = pattern(id, 20_000);
             let message = expected.clone();
             tasks.push(compio::runtime::spawn(
                 async move { far.write_all(message).await.0.unwrap() },
@@ -224,28 +219,28 @@ fn many_streams_share_few_slots() -> Outcome {
     Ok(())
 }
 
-/// A ring of one slot, which the buffer holds: a stream that receives into it is starved.
+/// Builds a ring of one slot, which the buffer holds: a stream that receives into it is starved.
 fn starving_ring(
     entries: usize,
 ) -> Result<(FixedArena, ReceiveRing, Vec<Buffer>), Box<dyn std::error::Error>> {
-    let arena = arena(entries, 4096);
+    let arena = paged_arena(entries, 4096);
     let held = (0..entries).map(|_| arena.allocate().unwrap()).collect();
     let ring = ReceiveRing::new(&arena, BufferRing::options().entries(entries))?;
     Ok((arena, ring, held))
 }
 
-/// A connection on which five bytes wait.
+/// Opens a connection on which five bytes wait.
 fn pair_with_data() -> (StdStream, UnixStream) {
     let (mut far, near) = pair();
     far.write_all(b"hello").unwrap();
     (far, near)
 }
 
-/// Longer than a starved ring takes to enter the arena's queue.
+/// A time longer than a starved ring takes to enter the arena's queue.
 const A_FEW_TURNS: Duration = Duration::from_millis(20);
 
-/// The ring's place in the queue was served by freeing the slot to everybody and claiming it again:
-/// a newcomer between the two took it, and the ring stood at the end of the queue once more.
+/// A starved ring is handed its slot. If the slot were freed to everybody and claimed again, a
+/// newcomer could take it, and the ring would wait at the end of the queue once more.
 #[test]
 fn a_starved_ring_is_handed_its_slot_and_never_overtaken() -> Outcome {
     Runtime::new()?.block_on(async {
@@ -257,7 +252,8 @@ fn a_starved_ring_is_handed_its_slot_and_never_overtaken() -> Outcome {
             let (arena, taken, stop) = (arena.clone(), taken.clone(), stop.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    // Counted while it is held: once the slot has gone on, the count is there.
+                    // The claim is counted while it is held, so the count is complete once the slot
+                    // is handed on.
                     let buffer = arena.allocate();
                     taken.fetch_add(buffer.is_ok().into(), Ordering::SeqCst);
                     drop(buffer);
@@ -273,7 +269,7 @@ fn a_starved_ring_is_handed_its_slot_and_never_overtaken() -> Outcome {
             sleep(Duration::from_millis(1)).await;
             let before = taken.load(Ordering::SeqCst);
             held.clear();
-            let bytes = timeout(PATIENCE, next).await??.unwrap();
+            let bytes = timeout(TIMEOUT, next).await??.unwrap();
             assert_eq!(bytes, round.to_ne_bytes()[..]);
             assert_eq!(taken.load(Ordering::SeqCst), before, "overtaken in round {round}");
             drop(bytes);
@@ -299,17 +295,17 @@ fn streams_that_stopped_waiting_give_up_the_place_of_their_ring() -> Outcome {
             assert!(timeout(A_FEW_TURNS, incoming.try_next()).await.is_err());
             kept.push((far, incoming));
         }
-        // Nobody waits: what comes back is everybody's.
+        // No claim waits, so a slot that comes back is free for everybody.
         held.clear();
         held.extend([arena.allocate()?, arena.allocate()?]);
-        // One that waits on goes before what comes after it.
+        // A ring that still waits is served before later claims.
         let (_far, near) = pair_with_data();
         let mut incoming = ring.receive(&near);
         let mut next = pin!(incoming.try_next());
         assert!(timeout(A_FEW_TURNS, next.as_mut()).await.is_err());
         held.pop();
         assert!(arena.allocate().is_err());
-        assert_eq!(timeout(PATIENCE, next).await??.unwrap(), "hello");
+        assert_eq!(timeout(TIMEOUT, next).await??.unwrap(), "hello");
         Ok::<_, Box<dyn std::error::Error>>(())
     })
 }
@@ -318,8 +314,7 @@ fn streams_that_stopped_waiting_give_up_the_place_of_their_ring() -> Outcome {
 fn a_starved_stream_that_nothing_polls_stops_no_other() -> Outcome {
     Runtime::new()?.block_on(async {
         let (arena, ring, mut held) = starving_ring(2)?;
-        // Streams polled once as a `Stream`, which tells nobody that it is not polled again; and
-        // sockets on which nothing ever comes.
+        // Streams that are polled once as a `Stream` and never again, and sockets that stay silent.
         let mut forgotten = Vec::new();
         for at in 0..8 {
             let (far, near) = if at % 2 == 0 { pair() } else { pair_with_data() };
@@ -334,8 +329,8 @@ fn a_starved_stream_that_nothing_polls_stops_no_other() -> Outcome {
         let mut next = pin!(incoming.try_next());
         assert!(timeout(A_FEW_TURNS, next.as_mut()).await.is_err());
         held.pop();
-        assert_eq!(timeout(PATIENCE, next.as_mut()).await??.unwrap(), "hello");
-        // And all that the ring keeps is what lies ready, not a slot for each.
+        assert_eq!(timeout(TIMEOUT, next.as_mut()).await??.unwrap(), "hello");
+        // The ring keeps only its posted slots, not a slot for each stream.
         drop(forgotten);
         held.clear();
         until("the slots are the ring's or free", || {
@@ -364,7 +359,7 @@ fn a_slot_that_comes_back_sets_one_starved_stream_going() -> Outcome {
         assert_eq!(ring.metrics().starved, 0, "none began in vain");
         held.clear();
         for task in tasks {
-            timeout(PATIENCE, task).await?.unwrap();
+            timeout(TIMEOUT, task).await?.unwrap();
         }
         let starved = ring.metrics().starved;
         assert!(starved <= 2 * 50, "{starved} receives found no slot, for 50 messages");
@@ -395,7 +390,7 @@ fn a_runtime_that_ends_gives_up_the_place_of_a_starved_ring() -> Outcome {
 
 #[test]
 fn short_messages_are_copied_and_starve_nobody() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(1).copy_below(100))?;
         let pairs: Vec<_> = (0..4).map(|_| pair()).collect();
@@ -419,11 +414,12 @@ fn short_messages_are_copied_and_starve_nobody() -> Outcome {
 
 #[test]
 fn a_dropped_stream_lets_go_of_everything() -> Outcome {
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(4))?;
         let (mut far, near) = pair();
-        // Never polled; polled and silent; with bytes that nobody took.
+        // One stream was never polled, one was polled and is silent, one has bytes that are not
+        // taken.
         drop(ring.receive(&near));
         poll_once(ring.receive(&near).try_next());
         until("the first receive is cancelled", || ring.metrics().published == 4).await;
@@ -442,7 +438,7 @@ fn a_dropped_stream_lets_go_of_everything() -> Outcome {
 
 #[test]
 fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
-    let arena = arena(16, 4096);
+    let arena = paged_arena(16, 4096);
     let (far, near) = StdStream::pair()?;
     let runtime = Runtime::new()?;
     block_on(&runtime, async {
@@ -459,7 +455,8 @@ fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     drop(runtime);
-    // What had not been completed, published slots included, is never given out again.
+    // The slots of operations that had not completed, posted slots included, are never given out
+    // again.
     let metrics = arena.metrics();
     assert_eq!(metrics.bytes_live as u64, metrics.quarantined * 4096);
     assert_eq!(metrics.quarantined, 6);
@@ -469,7 +466,7 @@ fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
 
 #[test]
 fn what_outlives_its_runtime_is_harmless() -> Outcome {
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     let (registered, ring) = Runtime::new()?.block_on(async {
         let ring = ReceiveRing::new(&arena, BufferRing::options().entries(4))?;
         Ok::<_, Box<dyn std::error::Error>>((Registered::new(&arena)?, ring))
@@ -493,7 +490,7 @@ fn what_outlives_its_runtime_is_harmless() -> Outcome {
 
 #[test]
 fn attaching_says_what_is_wrong() -> Outcome {
-    let first = arena(8, 4096);
+    let first = paged_arena(8, 4096);
     assert_eq!(Registered::new(&first).unwrap_err(), AttachError::NotInRuntime);
     let options = BufferRing::options();
     assert_eq!(ReceiveRing::new(&first, options).unwrap_err(), AttachError::NotInRuntime);
@@ -521,7 +518,7 @@ fn a_runtime_on_epoll_is_refused() -> Outcome {
     use compio::driver::{DriverType, ProactorBuilder};
     let mut proactor = ProactorBuilder::new();
     proactor.driver_type(DriverType::Poll);
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     Runtime::builder().with_proactor(proactor).build()?.block_on(async {
         assert_eq!(Registered::new(&arena).unwrap_err(), AttachError::NotOnUring);
         let error = ReceiveRing::new(&arena, BufferRing::options()).unwrap_err();
@@ -532,14 +529,14 @@ fn a_runtime_on_epoll_is_refused() -> Outcome {
 
 #[test]
 fn a_read_dropped_with_its_result_frees_the_slot() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     Runtime::new()?.block_on(async {
         let registered = Registered::new(&arena)?;
         let (mut far, near) = pair();
         far.write_all(b"there")?;
         let mut read = Box::pin(registered.read_at(&near, arena.allocate()?, 0));
         assert!(futures_util::future::poll_immediate(read.as_mut()).await.is_none());
-        // Completed meanwhile, and nobody looks.
+        // The operation completes meanwhile, and the future is not polled.
         sleep(Duration::from_millis(20)).await;
         drop(read);
         assert_all_free(&arena);
@@ -549,7 +546,7 @@ fn a_read_dropped_with_its_result_frees_the_slot() -> Outcome {
 
 #[test]
 fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(3, 4096);
+    let arena = paged_arena(3, 4096);
     Runtime::new()?.block_on(async {
         let registered = Registered::new(&arena)?;
         let (near, far) = full_connection();

@@ -14,7 +14,7 @@ mod tokio;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
 
-/// A line in the output of a build without runtimes, where this binary has nothing else to run.
+/// Shows up as ignored in a build without runtimes, where this binary has no other test.
 #[cfg(not(any(
     feature = "compio",
     feature = "monoio",

@@ -4,10 +4,8 @@ use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    runtimes::{Outcome, Scratch, arena, full_connection, pattern, poll_once, read_empty},
-};
+use crate::support::runtimes::{Outcome, full_connection, poll_once, read_empty};
+use crate::support::{TestFile, assert_all_free, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use monoio::fs::File;
 use monoio::io::{
@@ -30,14 +28,14 @@ fn pair() -> (StdStream, UnixStream) {
 
 #[test]
 fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     let mut runtime = RuntimeBuilder::<FusionDriver>::new().build()?;
     block_on(&mut runtime, async {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let connecting = monoio::spawn(TcpStream::connect(listener.local_addr()?));
         let (mut near, _) = listener.accept().await?;
         let mut far = connecting.await?;
-        let expected = pattern(100_000, 0);
+        let expected = pattern(0, 100_000);
         let message = expected.clone();
         let sending = arena.clone();
         monoio::spawn(async move {
@@ -70,9 +68,9 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
 
 #[test]
 fn a_file_is_written_and_read() -> Outcome {
-    let arena = arena(8, 8192);
-    let path = Scratch::new("file");
-    let expected = pattern(8000, 0);
+    let arena = paged_arena(8, 8192);
+    let path = TestFile::path("file");
+    let expected = pattern(0, 8000);
     block_on(&mut runtime(), async {
         let file = File::create(&path).await?;
         let mut buffer = arena.allocate()?;
@@ -93,12 +91,12 @@ fn a_file_is_written_and_read() -> Outcome {
 
 #[test]
 fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     block_on(&mut runtime(), async {
         let (mut far, mut near) = pair();
         poll_once(near.read(lend(arena.allocate()?)));
         assert!(arena.allocate().is_err(), "the kernel may still write to the slot");
-        // monoio cancels what is dropped; the completion frees the slot.
+        // monoio cancels the operation of a dropped future; the completion frees the slot.
         far.write_all(b"late")?;
         while arena.allocate().is_err() {
             monoio::time::sleep(Duration::from_millis(1)).await;
@@ -111,8 +109,8 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 
 #[test]
 fn a_cancelled_read_gives_its_loan_back() -> Outcome {
-    let arena = arena(1, 4096);
-    // Even where nothing keeps watch over the runtime.
+    let arena = paged_arena(1, 4096);
+    // The same holds where nothing watches over the runtime.
     runtime().block_on(async {
         let (_far, mut near) = pair();
         let canceller = Canceller::new();
@@ -135,12 +133,12 @@ fn a_cancelled_read_gives_its_loan_back() -> Outcome {
 
 #[test]
 fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     let mut runtime = runtime();
     let far = block_on(&mut runtime, async {
         let (far, mut near) = pair();
         poll_once(near.read(lend(arena.allocate()?)));
-        // A task that waits keeps monoio's driver alive for ever, and with it the slot.
+        // A task that waits keeps the driver of monoio alive for ever, and the slot with it.
         let loan = lend(arena.allocate()?);
         monoio::spawn(async move { drop(near.read(loan).await) });
         monoio::time::sleep(Duration::from_millis(10)).await;
@@ -155,7 +153,7 @@ fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
 
 #[test]
 fn without_our_block_on_only_seen_results_free_a_slot() -> Outcome {
-    let arena = arena(2, 4096);
+    let arena = paged_arena(2, 4096);
     runtime().block_on(async {
         let (mut far, mut near) = pair();
         far.write_all(b"x").unwrap();
@@ -163,7 +161,7 @@ fn without_our_block_on_only_seen_results_free_a_slot() -> Outcome {
         assert_eq!((result.unwrap(), &loan[..]), (1, &b"x"[..]));
         drop(loan);
         assert_all_free(&arena);
-        // An error shows no result; what is taken back is free all the same.
+        // An error has no result; the slot of the loan is free all the same.
         let directory = File::open(".").await.unwrap();
         let (result, loan) = directory.read_at(lend(arena.allocate().unwrap()), 0).await;
         assert!(result.is_err());
@@ -179,7 +177,7 @@ fn without_our_block_on_only_seen_results_free_a_slot() -> Outcome {
 
 #[test]
 fn another_runtime_dropped_inside_the_session_proves_nothing() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     let mut first = runtime();
     let _far = block_on(&mut first, async {
         let (far, mut near) = pair();
@@ -194,7 +192,7 @@ fn another_runtime_dropped_inside_the_session_proves_nothing() -> Outcome {
 
 #[test]
 fn a_dropped_write_keeps_its_bytes_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     block_on(&mut runtime(), async {
         let (near, far) = full_connection();
         let mut near = TcpStream::from_std(near)?;
@@ -202,7 +200,7 @@ fn a_dropped_write_keeps_its_bytes_until_the_kernel_is_done() -> Outcome {
         buffer.put_bytes(7, 4096);
         poll_once(near.write(lend(buffer.freeze())));
         assert!(arena.allocate().is_err(), "the kernel may still read it");
-        // It ends with the connection, which monoio closes when it gets to it.
+        // The operation ends with the connection, which monoio closes later.
         read_empty(far);
         while arena.allocate().is_err() {
             monoio::time::sleep(Duration::from_millis(1)).await;

@@ -3,54 +3,26 @@
 
 use std::time::Duration;
 
-use crate::support::runtimes::{
-    Outcome, PATIENCE, Scratch, arena, full_connection, pattern, read_empty,
-};
+use crate::support::runtimes::{Outcome, full_connection, read_empty};
+use crate::support::tokio::{runtimes, tcp_pair, until, until_all_free};
+use crate::support::{TIMEOUT, TestFile, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 use uring_arena::tokio::Pool;
-use uring_arena::{BufferRing, FixedArena, SendOptions};
-
-/// Each test on every runtime of tokio.
-fn runtimes() -> [Runtime; 2] {
-    let multi = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    [Builder::new_current_thread().enable_all().build().unwrap(), multi]
-}
-
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(address));
-    (accepted.unwrap().0, connected.unwrap())
-}
-
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let wait = async {
-        while !is_so() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-async fn is_at_rest(arena: &FixedArena) {
-    until("every slot is back", || arena.metrics().bytes_live == 0).await;
-    assert_eq!(arena.metrics().quarantined, 0);
-}
+use uring_arena::{BufferRing, SendOptions};
 
 #[test]
 fn many_connections_are_received_and_leave_the_thread() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(128, 4096);
+        let arena = paged_arena(128, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let mut tasks = Vec::new();
             for id in 0..32 {
                 let (near, mut far) = tcp_pair().await;
-                let expected = pattern(200_000, id);
+                let expected = pattern(id, 200_000);
                 let message = expected.clone();
                 tasks.push(tokio::spawn(async move { far.write_all(&message).await.unwrap() }));
                 let mut incoming = pool.recv_stream(near)?;
@@ -69,13 +41,13 @@ fn many_connections_are_received_and_leave_the_thread() -> Outcome {
                 }));
             }
             for task in tasks {
-                timeout(PATIENCE, task).await??;
+                timeout(TIMEOUT, task).await??;
             }
             let drained = pool.shutdown().await?;
             assert_eq!((drained.in_flight, drained.quarantined), (0, 0));
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -83,12 +55,12 @@ fn many_connections_are_received_and_leave_the_thread() -> Outcome {
 #[test]
 fn a_connection_is_answered_by_copy_and_without() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(64, 65536);
+        let arena = paged_arena(64, 65536);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, far) = tcp_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
-            let expected = pattern(1 << 20, 3);
+            let expected = pattern(3, 1 << 20);
             let (mut from, mut to) = far.into_split();
             let message = expected.clone();
             let sender = tokio::spawn(async move {
@@ -101,7 +73,7 @@ fn a_connection_is_answered_by_copy_and_without() -> Outcome {
                 echoed
             });
             let mut turn = 0;
-            while let Some(bytes) = timeout(PATIENCE, incoming.try_next()).await?? {
+            while let Some(bytes) = timeout(TIMEOUT, incoming.try_next()).await?? {
                 turn += 1;
                 match turn % 3 {
                     0 => outgoing.write_all(&bytes).await?,
@@ -112,10 +84,10 @@ fn a_connection_is_answered_by_copy_and_without() -> Outcome {
             outgoing.shutdown().await?;
             drop((incoming, outgoing));
             sender.await?;
-            assert!(timeout(PATIENCE, reader).await?? == expected);
+            assert!(timeout(TIMEOUT, reader).await?? == expected);
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -123,10 +95,10 @@ fn a_connection_is_answered_by_copy_and_without() -> Outcome {
 #[test]
 fn a_file_is_written_and_read() -> Outcome {
     use std::os::unix::fs::OpenOptionsExt;
-    let path = Scratch::new("file");
+    let path = TestFile::path("file");
     for runtime in runtimes() {
-        let arena = arena(8, 8192);
-        let expected = pattern(3 * 8192, 5);
+        let arena = paged_arena(8, 8192);
+        let expected = pattern(5, 3 * 8192);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             std::fs::write(&path, [])?;
@@ -163,7 +135,7 @@ fn a_file_is_written_and_read() -> Outcome {
             assert!(directory.read_at(pool.allocate()?, 0).await.is_err());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -171,7 +143,7 @@ fn a_file_is_written_and_read() -> Outcome {
 #[test]
 fn a_dropped_future_loses_no_bytes() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(8, 4096);
+        let arena = paged_arena(8, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, mut far) = UnixStream::pair()?;
@@ -179,15 +151,15 @@ fn a_dropped_future_loses_no_bytes() -> Outcome {
             for turn in 0..20u8 {
                 assert!(timeout(Duration::from_millis(1), incoming.try_next()).await.is_err());
                 far.write_all(&[turn]).await?;
-                let bytes = timeout(PATIENCE, incoming.try_next()).await??;
+                let bytes = timeout(TIMEOUT, incoming.try_next()).await??;
                 assert_eq!(bytes.unwrap(), [turn][..]);
             }
             drop(far);
-            assert!(timeout(PATIENCE, incoming.try_next()).await??.is_none());
+            assert!(timeout(TIMEOUT, incoming.try_next()).await??.is_none());
             assert!(incoming.try_next().await?.is_none());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -195,7 +167,7 @@ fn a_dropped_future_loses_no_bytes() -> Outcome {
 #[test]
 fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(8, 4096);
+        let arena = paged_arena(8, 4096);
         runtime.block_on(async {
             let pool =
                 Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
@@ -214,7 +186,7 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
             drop((silent, far));
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -222,35 +194,35 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 #[test]
 fn a_stream_that_nobody_reads_leaves_slots_for_others() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let ring = BufferRing::options().entries(16);
             let pool = Pool::builder(arena.clone()).ring(ring).messages_max(8).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut lazy = pool.recv_stream(near)?;
-            let expected = pattern(500_000, 7);
+            let expected = pattern(7, 500_000);
             let message = expected.clone();
             let sender = tokio::spawn(async move { far.write_all(&message).await.unwrap() });
             sleep(Duration::from_millis(50)).await;
-            // Another goes on meanwhile.
+            // Another stream goes on meanwhile.
             let (near, mut far) = tcp_pair().await;
             let mut busy = pool.recv_stream(near)?;
             for turn in 0..200u8 {
                 far.write_all(&[turn]).await?;
-                assert_eq!(timeout(PATIENCE, busy.try_next()).await??.unwrap(), [turn][..]);
+                assert_eq!(timeout(TIMEOUT, busy.try_next()).await??.unwrap(), [turn][..]);
             }
             assert!(arena.metrics().bytes_live <= 48 * 4096, "{:?}", arena.metrics());
-            // And nothing of the first is lost.
+            // No byte of the first stream is lost.
             let mut received = Vec::new();
             while received.len() < expected.len() {
-                let bytes = timeout(PATIENCE, lazy.try_next()).await??.unwrap();
+                let bytes = timeout(TIMEOUT, lazy.try_next()).await??.unwrap();
                 received.extend_from_slice(&bytes);
             }
             assert!(received == expected);
             sender.await?;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -258,14 +230,14 @@ fn a_stream_that_nobody_reads_leaves_slots_for_others() -> Outcome {
 #[test]
 fn more_connections_than_slots_are_all_served() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(4, 1024);
+        let arena = paged_arena(4, 1024);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let mut tasks = Vec::new();
             for id in 0..64 {
                 let (near, mut far) = tcp_pair().await;
                 let mut incoming = pool.recv_stream(near)?;
-                let expected = pattern(10_000, id);
+                let expected = pattern(id, 10_000);
                 tasks.push(tokio::spawn(async move {
                     let (mut far_side, expected) = (Vec::new(), expected);
                     let sending = async {
@@ -282,11 +254,11 @@ fn more_connections_than_slots_are_all_served() -> Outcome {
                 }));
             }
             for task in tasks {
-                timeout(PATIENCE, task).await??;
+                timeout(TIMEOUT, task).await??;
             }
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -294,13 +266,13 @@ fn more_connections_than_slots_are_all_served() -> Outcome {
 #[test]
 fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         let kept = runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, mut far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             far.write_all(b"kept").await?;
-            let kept = timeout(PATIENCE, incoming.try_next()).await??.unwrap();
+            let kept = timeout(TIMEOUT, incoming.try_next()).await??.unwrap();
             let (silent, _other) = std::os::unix::net::UnixStream::pair()?;
             let silent = pool.file(silent)?;
             let reading = tokio::spawn({
@@ -312,30 +284,30 @@ fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
             let other = pool.clone();
             let drained = pool.shutdown().await?;
             assert_eq!((drained.in_flight, drained.quarantined), (0, 0));
-            assert!(timeout(PATIENCE, waiting).await??.is_err() || drained.closed > 0);
-            assert!(timeout(PATIENCE, reading).await??.is_err());
-            // What comes after is told so.
+            assert!(timeout(TIMEOUT, waiting).await??.is_err() || drained.closed > 0);
+            assert!(timeout(TIMEOUT, reading).await??.is_err());
+            // Later calls are told of the end.
             let (near, _far) = UnixStream::pair()?;
-            assert!(timeout(PATIENCE, other.recv_stream(near)?.try_next()).await?.is_err());
+            assert!(timeout(TIMEOUT, other.recv_stream(near)?.try_next()).await?.is_err());
             let file = other.file(std::fs::File::open("Cargo.toml")?)?;
-            assert!(timeout(PATIENCE, file.read_at(other.allocate()?, 0)).await?.is_err());
+            assert!(timeout(TIMEOUT, file.read_at(other.allocate()?, 0)).await?.is_err());
             assert!(other.shutdown().await.is_err());
             Ok::<_, Box<dyn std::error::Error>>(kept)
         })?;
         assert_eq!(arena.metrics().bytes_live, 4096);
         assert_eq!(kept, "kept");
         drop(kept);
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
 
-/// Two pools number their sockets, files and operations alike, and use the numbers of what is gone
-/// again.
+/// Two pools number their sockets, files and operations alike, and give the numbers of ended ones
+/// out again.
 #[test]
 fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
     for runtime in runtimes() {
-        let (first, second) = (arena(64, 4096), arena(64, 4096));
+        let (first, second) = (paged_arena(64, 4096), paged_arena(64, 4096));
         runtime.block_on(async {
             let (ending, pool) = (Pool::new(first.clone())?, Pool::new(second.clone())?);
             let (near, far) = UnixStream::pair()?;
@@ -345,7 +317,7 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
             drop(other_file.read_at(ending.allocate()?, 0).await?);
             let (other_arena, other_pool) = (ending.allocate()?, ending.clone());
             ending.shutdown().await?;
-            // A stream whose socket has ended is kept, and its number is used by those after it.
+            // A stream is kept whose socket has ended, and later sockets use its number.
             let (near, mut far_ended) = UnixStream::pair()?;
             let mut ended = pool.recv_stream(near)?;
             far_ended.write_all(b"last").await?;
@@ -355,26 +327,26 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
             let (mut live, mut half) = pool.split(near)?;
             let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
             half.send(Bytes::from_static(b"to far")).await?;
-            // What is of the ended pool is used, and dropped, beside what is live.
+            // Streams and files of the ended pool are used and dropped beside live ones.
             assert!(other_half.send(Bytes::from_static(b"gone")).await.is_err());
             assert!(other_file.read_at(other_arena, 0).await.is_err());
             drop((other_stream, other_half, other_file, other_pool, far));
-            assert_eq!(timeout(PATIENCE, ended.try_next()).await??.unwrap(), "last");
+            assert_eq!(timeout(TIMEOUT, ended.try_next()).await??.unwrap(), "last");
             drop(ended);
             for turn in 0..100u8 {
                 far_live.write_all(&[turn]).await?;
-                let bytes = timeout(PATIENCE, live.try_next()).await??.unwrap();
+                let bytes = timeout(TIMEOUT, live.try_next()).await??.unwrap();
                 assert_eq!(bytes, [turn][..]);
                 half.send(bytes).await?;
                 assert!(!file.read_at(pool.allocate()?, 0).await?.is_empty());
             }
             let mut echoed = [0; 106];
-            timeout(PATIENCE, far_live.read_exact(&mut echoed)).await??;
+            timeout(TIMEOUT, far_live.read_exact(&mut echoed)).await??;
             assert_eq!((&echoed[..6], echoed[105]), (&b"to far"[..], 99));
             pool.shutdown().await?;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(async { tokio::join!(is_at_rest(&first), is_at_rest(&second)) });
+        runtime.block_on(async { tokio::join!(until_all_free(&first), until_all_free(&second)) });
     }
     Ok(())
 }
@@ -382,7 +354,7 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
 #[test]
 fn a_runtime_dropped_with_everything_in_flight_loses_nothing() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             for _ in 0..8 {
@@ -404,14 +376,14 @@ fn a_runtime_dropped_with_everything_in_flight_loses_nothing() -> Outcome {
         })?;
         drop(runtime);
         let [other, _] = runtimes();
-        other.block_on(is_at_rest(&arena));
+        other.block_on(until_all_free(&arena));
     }
     Ok(())
 }
 
 #[test]
 fn streams_may_move_between_runtimes_and_threads() -> Outcome {
-    let arena = arena(64, 4096);
+    let arena = paged_arena(64, 4096);
     let [first, second] = runtimes();
     let (mut incoming, mut far) = second.block_on(async {
         let pool = Pool::new(arena.clone())?;
@@ -422,12 +394,12 @@ fn streams_may_move_between_runtimes_and_threads() -> Outcome {
     std::io::Write::write_all(&mut far, b"moved")?;
     let moved = std::thread::spawn(move || {
         first.block_on(async {
-            timeout(PATIENCE, incoming.try_next()).await.unwrap().unwrap().unwrap()
+            timeout(TIMEOUT, incoming.try_next()).await.unwrap().unwrap().unwrap()
         })
     });
     assert_eq!(moved.join().unwrap(), "moved");
     drop(far);
-    second.block_on(is_at_rest(&arena));
+    second.block_on(until_all_free(&arena));
     Ok(())
 }
 
@@ -437,7 +409,7 @@ fn framing_works_on_top() -> Outcome {
     use tokio_util::codec::{FramedRead, LinesCodec};
     use tokio_util::io::StreamReader;
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, mut far) = tcp_pair().await;
@@ -447,12 +419,12 @@ fn framing_works_on_top() -> Outcome {
             far.write_all((expected.join("\n") + "\n").as_bytes()).await?;
             drop(far);
             for line in &expected {
-                assert_eq!(timeout(PATIENCE, lines.next()).await?.unwrap()?, *line);
+                assert_eq!(timeout(TIMEOUT, lines.next()).await?.unwrap()?, *line);
             }
             assert!(lines.next().await.is_none());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -460,19 +432,19 @@ fn framing_works_on_top() -> Outcome {
 #[test]
 fn a_reset_is_an_error_once() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(8, 4096);
+        let arena = paged_arena(8, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             far.set_zero_linger()?;
             drop(far);
-            let error = timeout(PATIENCE, incoming.try_next()).await?.unwrap_err();
+            let error = timeout(TIMEOUT, incoming.try_next()).await?.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
             assert!(incoming.try_next().await?.is_none());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -480,7 +452,7 @@ fn a_reset_is_an_error_once() -> Outcome {
 #[test]
 fn idle_connections_hold_no_memory() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let pool =
                 Pool::builder(arena.clone()).ring(BufferRing::options().entries(16)).build()?;
@@ -489,15 +461,15 @@ fn idle_connections_hold_no_memory() -> Outcome {
                 let (near, far) = UnixStream::pair()?;
                 idle.push((pool.recv_stream(near)?, far));
             }
-            // One of them speaks, so all have been armed.
+            // One of the sockets sends, so all have been armed.
             let (incoming, far) = idle.last_mut().unwrap();
             far.write_all(b"x").await?;
-            assert_eq!(timeout(PATIENCE, incoming.try_next()).await??.unwrap(), "x");
+            assert_eq!(timeout(TIMEOUT, incoming.try_next()).await??.unwrap(), "x");
             until("only the ring's slots are in use", || arena.metrics().bytes_live <= 16 * 4096)
                 .await;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -508,7 +480,7 @@ fn frames_go_both_ways() -> Outcome {
     use tokio_util::codec::{Framed, LinesCodec};
     use tokio_util::io::StreamReader;
     for runtime in runtimes() {
-        let arena = arena(64, 4096);
+        let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let pool = Pool::new(arena.clone())?;
             let (near, far) = tcp_pair().await;
@@ -519,13 +491,13 @@ fn frames_go_both_ways() -> Outcome {
             for turn in 0..100 {
                 let line = "y".repeat(turn * 61);
                 theirs.send(&line).await?;
-                let received = timeout(PATIENCE, ours.next()).await?.unwrap()?;
+                let received = timeout(TIMEOUT, ours.next()).await?.unwrap()?;
                 ours.send(received).await?;
-                assert_eq!(timeout(PATIENCE, theirs.next()).await?.unwrap()?, line);
+                assert_eq!(timeout(TIMEOUT, theirs.next()).await?.unwrap()?, line);
             }
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
@@ -533,7 +505,7 @@ fn frames_go_both_ways() -> Outcome {
 #[test]
 fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outcome {
     for runtime in runtimes() {
-        let arena = arena(8, 4096);
+        let arena = paged_arena(8, 4096);
         runtime.block_on(async {
             let pool =
                 Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
@@ -562,17 +534,17 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
             drop((incoming, outgoing, file));
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        runtime.block_on(is_at_rest(&arena));
+        runtime.block_on(until_all_free(&arena));
     }
     Ok(())
 }
 
-/// The engine of a runtime of one thread is a task that may not change threads: its pool ends, and
+/// The engine of a runtime of one thread is a task that may not change threads. Its pool ends and
 /// says so, and its slots are not given out again.
 #[test]
 fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
     for own_thread in [false, true] {
-        let arena = arena(8, 4096);
+        let arena = paged_arena(8, 4096);
         let [runtime, _] = runtimes();
         let (mut incoming, mut far) = runtime.block_on(async {
             let builder = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4));
@@ -585,7 +557,7 @@ fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
         })?;
         std::io::Write::write_all(&mut far, b"moved")?;
         let elsewhere = std::thread::spawn(move || {
-            let answer = runtime.block_on(async { timeout(PATIENCE, incoming.try_next()).await });
+            let answer = runtime.block_on(async { timeout(TIMEOUT, incoming.try_next()).await });
             drop((incoming, runtime));
             answer
         });
@@ -593,7 +565,7 @@ fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
         if own_thread {
             assert_eq!(answer?.unwrap(), "moved");
             drop(far);
-            runtimes()[0].block_on(is_at_rest(&arena));
+            runtimes()[0].block_on(until_all_free(&arena));
         } else {
             assert_eq!(answer.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
             assert_eq!(arena.allocate_many(8, std::mem::forget), 4, "those of the ring are lost");
@@ -605,22 +577,22 @@ fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
 #[test]
 fn a_batch_job_receives_all_the_same() -> Outcome {
     let [_, runtime] = runtimes();
-    let arena = arena(64, 4096);
+    let arena = paged_arena(64, 4096);
     runtime.block_on(async {
         let pool = Pool::builder(arena.clone()).batch_scheduling(true).build()?;
         let (near, mut far) = tcp_pair().await;
         let mut incoming = pool.recv_stream(near)?;
-        let expected = pattern(300_000, 11);
+        let expected = pattern(11, 300_000);
         let message = expected.clone();
         let sender = tokio::spawn(async move { far.write_all(&message).await });
         let mut received = Vec::new();
         while received.len() < expected.len() {
-            received.extend_from_slice(&timeout(PATIENCE, incoming.try_next()).await??.unwrap());
+            received.extend_from_slice(&timeout(TIMEOUT, incoming.try_next()).await??.unwrap());
         }
         assert!(received == expected);
         sender.await??;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    runtime.block_on(is_at_rest(&arena));
+    runtime.block_on(until_all_free(&arena));
     Ok(())
 }

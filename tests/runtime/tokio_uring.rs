@@ -9,10 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use crate::support::{
-    assert_all_free,
-    runtimes::{Outcome, Scratch, arena, check_elsewhere, pattern, poll_once},
-};
+use crate::support::runtimes::{Outcome, check_elsewhere, poll_once};
+use crate::support::{TestFile, assert_all_free, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio_uring::buf::IoBuf;
 use tokio_uring::fs::File;
@@ -36,11 +34,11 @@ async fn tcp_pair() -> (Rc<TcpStream>, Rc<TcpStream>) {
 
 #[test]
 fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
-    let arena = arena(16, 4096);
+    let arena = paged_arena(16, 4096);
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
         let (near, far) = tcp_pair().await;
-        let message = pattern(100_000, 1);
+        let message = pattern(1, 100_000);
         let expected = message.clone();
         let sender = tokio_uring::spawn({
             let arena = arena.clone();
@@ -96,9 +94,9 @@ fn bytes_survive_a_tcp_connection_and_leave_the_thread() -> Outcome {
 
 #[test]
 fn a_file_is_read_and_written_by_every_road() -> Outcome {
-    let arena = arena(8, 8192);
-    let scratch = Scratch::new("file");
-    let expected = pattern(20_000, 2);
+    let arena = paged_arena(8, 8192);
+    let scratch = TestFile::path("file");
+    let expected = pattern(2, 20_000);
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
         assert_eq!(registered.slots_per_entry(), 1);
@@ -126,7 +124,7 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
         assert_eq!(read_back, expected);
         let (result, buffer) = read_at(&file, arena.allocate()?, 16384).await;
         assert_eq!((result?, &buffer[..]), (20_000 - 16384, &expected[16384..]));
-        // A buffer that was full reports only what came last.
+        // A buffer that was full reports only the bytes of the last read.
         let (result, buffer) = registered.read_at(&file, buffer, 19_990).await;
         assert_eq!((result?, &buffer[..]), (10, &expected[19_990..]));
         let (result, buffer) = registered.read_at(&file, buffer, 50_000).await;
@@ -141,9 +139,9 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
 #[test]
 fn o_direct_reads_use_the_registered_memory() -> Outcome {
     use std::os::unix::fs::OpenOptionsExt;
-    let arena = arena(4, 4096);
-    let scratch = Scratch::new("direct");
-    let expected = pattern(3 * 4096, 3);
+    let arena = paged_arena(4, 4096);
+    let scratch = TestFile::path("direct");
+    let expected = pattern(3, 3 * 4096);
     std::fs::write(&scratch, &expected)?;
     let open = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&scratch);
     let Ok(file) = open else { return Ok(()) }; // a file system without O_DIRECT
@@ -161,9 +159,9 @@ fn o_direct_reads_use_the_registered_memory() -> Outcome {
 
 #[test]
 fn more_slots_than_entries_share_entries() -> Outcome {
-    let arena = arena(2500, 4096);
-    let scratch = Scratch::new("shared");
-    let expected = pattern(4096, 4);
+    let arena = paged_arena(2500, 4096);
+    let scratch = TestFile::path("shared");
+    let expected = pattern(4, 4096);
     std::fs::write(&scratch, &expected)?;
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
@@ -184,10 +182,10 @@ fn more_slots_than_entries_share_entries() -> Outcome {
     })
 }
 
-/// Polls once, so that the operation is certainly under way.
+/// Polls once, so that the operation is under way.
 #[test]
 fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     tokio_uring::start(async {
         for polled in [false, true] {
             let (mut far, near) = pair();
@@ -215,7 +213,7 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 
 #[test]
 fn a_dropped_loan_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     tokio_uring::start(async {
         let (mut far, near) = pair();
         poll_once(near.read(lend(arena.allocate()?)));
@@ -232,7 +230,7 @@ fn a_dropped_loan_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 
 #[test]
 fn a_read_dropped_with_its_result_frees_the_slot() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     tokio_uring::start(async {
         let (mut far, near) = pair();
         far.write_all(b"there already")?;
@@ -247,7 +245,7 @@ fn a_read_dropped_with_its_result_frees_the_slot() -> Outcome {
 
 #[test]
 fn drain_cancels_what_was_abandoned() -> Outcome {
-    let arena = arena(32, 4096);
+    let arena = paged_arena(32, 4096);
     tokio_uring::start(async {
         let registered = Registered::new(&arena)?;
         let pairs: Vec<_> = (0..16).map(|_| pair()).collect();
@@ -266,7 +264,7 @@ fn drain_cancels_what_was_abandoned() -> Outcome {
 
 #[test]
 fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     let (_far, near) = StdStream::pair()?;
     tokio_uring::start(async {
         let near = Rc::new(UnixStream::from_std(near));
@@ -298,7 +296,7 @@ fn frozen_bytes_lost_with_their_runtime_are_counted() -> Outcome {
         })
     }
 
-    let arena = arena(4, 64);
+    let arena = paged_arena(4, 64);
     let frozen = || -> Result<_, Box<dyn std::error::Error>> {
         let mut buffer = arena.allocate()?;
         buffer.put_slice(b"frozen");
@@ -320,14 +318,14 @@ fn frozen_bytes_lost_with_their_runtime_are_counted() -> Outcome {
 
 #[test]
 fn frozen_bytes_of_an_unfinished_write_are_never_reused() -> Outcome {
-    let arena = arena(1, 1 << 20);
+    let arena = paged_arena(1, 1 << 20);
     let (_far, near) = StdStream::pair()?;
     tokio_uring::start(async {
         let near = Rc::new(UnixStream::from_std(near));
         let mut buffer = arena.allocate()?;
         buffer.put_bytes(7, 1 << 20);
         let bytes = buffer.freeze();
-        // More than the socket holds, and nobody reads: the write cannot end.
+        // The write is larger than the socket holds and is never read, so it cannot end.
         loop {
             let mut operation = pin!(write(&near, bytes.clone()));
             let ready = operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
@@ -346,7 +344,7 @@ fn frozen_bytes_of_an_unfinished_write_are_never_reused() -> Outcome {
 
 #[test]
 fn an_operation_may_outlive_its_runtime() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     let (_far, near) = StdStream::pair()?;
     let operation = tokio_uring::start(async {
         let near = Rc::new(UnixStream::from_std(near));
@@ -359,7 +357,7 @@ fn an_operation_may_outlive_its_runtime() -> Outcome {
 
 #[test]
 fn a_runtime_that_runs_again_goes_on_reaping() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     let (mut far, near) = StdStream::pair()?;
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
     let near = runtime.block_on(async {
@@ -377,13 +375,13 @@ fn a_runtime_that_runs_again_goes_on_reaping() -> Outcome {
 
 #[test]
 fn the_table_takes_one_arena() -> Outcome {
-    let (first, second) = (arena(4, 4096), arena(4, 4096));
+    let (first, second) = (paged_arena(4, 4096), paged_arena(4, 4096));
     tokio_uring::start(async {
         let registered = Registered::new(&first)?;
         assert!(matches!(Registered::new(&second), Err(AttachError::TableTaken)));
         registered.unregister()?;
         let registered = Registered::new(&second)?;
-        // Memory of elsewhere goes the unregistered way.
+        // Memory outside of the arena takes the unregistered operation.
         let (mut far, near) = pair();
         far.write_all(b"x")?;
         let (result, buffer) = registered.read(&near, first.allocate()?).await;
@@ -394,7 +392,7 @@ fn the_table_takes_one_arena() -> Outcome {
 
 #[test]
 fn a_registration_of_another_runtime_is_not_used() -> Outcome {
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     let first = tokio_uring::Runtime::new(&tokio_uring::builder())?;
     let second = tokio_uring::Runtime::new(&tokio_uring::builder())?;
     let registered = first.block_on(async { Registered::new(&arena) })?;
@@ -409,7 +407,7 @@ fn a_registration_of_another_runtime_is_not_used() -> Outcome {
 
 #[test]
 fn outside_a_runtime_nothing_is_lost() {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     for attempt in 0..3 {
         let buffer = arena.allocate().unwrap();
         let (_far, near) = StdStream::pair().unwrap();
@@ -429,7 +427,7 @@ fn outside_a_runtime_nothing_is_lost() {
 
 #[test]
 fn errors_give_the_slot_back() -> Outcome {
-    let arena = arena(1, 4096);
+    let arena = paged_arena(1, 4096);
     tokio_uring::start(async {
         let directory = Rc::new(File::open(".").await?);
         let (result, buffer) = read_at(&directory, arena.allocate()?, 0).await;

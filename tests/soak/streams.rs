@@ -1,8 +1,7 @@
-//! Everything at once, for as long as asked: random streams, resets, cancellations, slow holders,
-//! rings of every kind, drivers that are dropped in the middle. Content is verified; nothing may
-//! leak and nothing may need quarantine.
+//! Random streams, resets, cancellations, slow holders, rings of every kind, dropped drivers.
 //!
-//! `URING_ARENA_SOAK_SECONDS` says how long (2), `URING_ARENA_SOAK_SEED` what happens. See
+//! The content is verified; no slot may leak and none may be quarantined.
+//! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers. See
 //! `scripts/soak`.
 
 use std::collections::HashMap;
@@ -12,36 +11,18 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    assert_all_free,
-    driver::{arena, driver},
-};
+use crate::support::driver::driver;
+use crate::support::{Random, TIMEOUT, arena, assert_all_free};
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
 
-/// Streams open at one time.
+/// The number of streams that are open at one time.
 const STREAMS: usize = 32;
 
-/// Threads that hold bytes for a while.
+/// The number of threads that hold bytes for a while.
 const HOLDERS: usize = 2;
 
-/// A small random source: what happens hangs on the seed alone, but for the threads' timing.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-}
-
-/// The byte at `position` of the stream number `stream`.
+/// Computes the byte at `position` of the stream number `stream`.
 fn byte(stream: u64, position: u64) -> u8 {
     let mixed = (position ^ stream.rotate_left(23)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 56) as u8
@@ -51,25 +32,25 @@ fn is_part(stream: u64, start: u64, bytes: &[u8]) -> bool {
     bytes.iter().zip(start..).all(|(&found, position)| found == byte(stream, position))
 }
 
-/// How a sender ends.
+/// The end of a sender.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Finish,
     Reset,
 }
 
-fn send(mut socket: TcpStream, stream: u64, len: u64, end: End, mut dice: Dice) {
+fn send(mut socket: TcpStream, stream: u64, len: u64, end: End, mut random: Random) {
     let mut at = 0;
     while at < len {
-        let part = (1 + dice.roll(8000)).min(len - at);
+        let part = (1 + random.below(8000)).min(len - at);
         let bytes: Vec<u8> = (at..at + part).map(|position| byte(stream, position)).collect();
         // The receiver may have closed it.
         if socket.write_all(&bytes).is_err() {
             return;
         }
         at += part;
-        if dice.one_in(50) {
-            std::thread::sleep(Duration::from_micros(dice.roll(2000)));
+        if random.one_in(50) {
+            std::thread::sleep(Duration::from_micros(random.below(2000)));
         }
     }
     if end == End::Reset {
@@ -78,7 +59,7 @@ fn send(mut socket: TcpStream, stream: u64, len: u64, end: End, mut dice: Dice) 
     }
 }
 
-/// What the receiver knows of a stream.
+/// A stream as its receiver knows it.
 struct Stream {
     number: u64,
     at: u64,
@@ -93,23 +74,23 @@ struct Held {
     bytes: Bytes,
 }
 
-fn start_holder(mut dice: Dice) -> (Sender<Held>, JoinHandle<()>) {
+fn start_holder(mut random: Random) -> (Sender<Held>, JoinHandle<()>) {
     let (sender, queue) = mpsc::channel::<Held>();
     let thread = std::thread::spawn(move || {
         let mut kept = Vec::new();
         loop {
-            // Nobody is held for ever: else everybody would wait for each other.
+            // A holder drops its bytes in the end, or all would wait for each other.
             match queue.recv_timeout(Duration::from_millis(1)) {
                 Ok(held) => kept.push(held),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if dice.one_in(40) {
-                std::thread::sleep(Duration::from_micros(dice.roll(1000)));
+            if random.one_in(40) {
+                std::thread::sleep(Duration::from_micros(random.below(1000)));
             }
-            while kept.len() > 3 || (!kept.is_empty() && dice.one_in(2)) {
+            while kept.len() > 3 || (!kept.is_empty() && random.one_in(2)) {
                 let Held { stream, start, bytes } =
-                    kept.swap_remove(dice.roll(kept.len() as u64) as usize);
+                    kept.swap_remove(random.below(kept.len() as u64) as usize);
                 assert!(is_part(stream, start, &bytes), "stream {stream} differs at {start}");
             }
         }
@@ -121,7 +102,7 @@ fn start_holder(mut dice: Dice) -> (Sender<Held>, JoinHandle<()>) {
 struct Life<'a> {
     driver: Driver,
     ring: BufferRingId,
-    dice: &'a mut Dice,
+    random: &'a mut Random,
     streams: HashMap<SocketId, Stream>,
     senders: Vec<JoinHandle<()>>,
     holders: Vec<Sender<Held>>,
@@ -132,15 +113,17 @@ impl Life<'_> {
     fn open(&mut self, listener: &TcpListener, number: u64) {
         let outgoing = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (incoming, _) = listener.accept().unwrap();
-        let len = self.dice.roll(60_000);
-        let end = if self.dice.one_in(4) { End::Reset } else { End::Finish };
+        let len = self.random.below(60_000);
+        let end = if self.random.one_in(4) { End::Reset } else { End::Finish };
         let id = self.driver.receive(self.ring, incoming).unwrap();
         self.streams.insert(id, Stream { number, at: 0, len, end, closed_by_us: false });
-        let dice = Dice(self.dice.roll(u64::MAX) | 1);
-        self.senders.push(std::thread::spawn(move || send(outgoing, number, len, end, dice)));
+        let random = Random::new(self.random.next());
+        self.senders.push(std::thread::spawn(move || send(outgoing, number, len, end, random)));
     }
 
-    /// Takes all events; true if there were any.
+    /// Takes all events.
+    ///
+    /// Returns `true` if there were any.
     fn take(&mut self) -> bool {
         let mut any = false;
         while let Some(event) = self.driver.next() {
@@ -152,7 +135,7 @@ impl Life<'_> {
                     stream.at += held.bytes.len() as u64;
                     self.verified += held.bytes.len() as u64;
                     assert!(stream.at <= stream.len, "more than was sent");
-                    let holder = self.dice.roll(HOLDERS as u64) as usize;
+                    let holder = self.random.below(HOLDERS as u64) as usize;
                     self.holders[holder].send(held).expect("the holder lives");
                 }
                 Event::Closed { id, error } => {
@@ -165,7 +148,7 @@ impl Life<'_> {
                 }
                 other => panic!("{other:?}"),
             }
-            if self.dice.one_in(300)
+            if self.random.one_in(300)
                 && let Some((&id, stream)) = self.streams.iter_mut().next()
             {
                 stream.closed_by_us = true;
@@ -176,24 +159,24 @@ impl Life<'_> {
     }
 }
 
-fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) -> Option<u64> {
+fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Instant) -> Option<u64> {
     let mut driver = driver()?;
     let options = BufferRing::options()
-        .entries(1 << dice.roll(6))
-        .copy_below([0, 0, 200, 5000][dice.roll(4) as usize])
-        .incremental(dice.one_in(3))
-        .bundles(dice.one_in(3));
+        .entries(1 << random.below(6))
+        .copy_below([0, 0, 200, 5000][random.below(4) as usize])
+        .incremental(random.one_in(3))
+        .bundles(random.one_in(3));
     let ring = driver.register_buffer_ring(arena, options).unwrap();
     let (holders, threads): (Vec<_>, Vec<_>) =
-        (0..HOLDERS).map(|_| start_holder(Dice(dice.roll(u64::MAX) | 1))).unzip();
+        (0..HOLDERS).map(|_| start_holder(Random::new(random.next()))).unzip();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let streams_max = 1 + dice.roll(STREAMS as u64) as usize;
-    let mut left = dice.roll(150);
-    let dropped_early = dice.one_in(3);
+    let streams_max = 1 + random.below(STREAMS as u64) as usize;
+    let mut left = random.below(150);
+    let dropped_early = random.one_in(3);
     let (streams, senders) = (HashMap::new(), Vec::new());
-    let mut life = Life { driver, ring, dice, streams, senders, holders, verified: 0 };
-    // One slot of 128 bytes, held a millisecond each time, takes its time for 150 streams: stuck is
-    // who makes no progress.
+    let mut life = Life { driver, ring, random, streams, senders, holders, verified: 0 };
+    // One slot of 128 bytes, held a millisecond each time, takes long for 150 streams. So a driver
+    // counts as stuck only when it makes no progress.
     let mut progress = Instant::now();
     while left > 0 || (!life.streams.is_empty() && !dropped_early) {
         while left > 0 && life.streams.len() < streams_max {
@@ -201,22 +184,18 @@ fn live(arena: &FixedArena, dice: &mut Dice, numbers: &mut u64, until: Instant) 
             left -= 1;
             life.open(&listener, *numbers);
         }
-        life.driver.wait_timeout(crate::support::driver::PATIENCE).unwrap();
+        life.driver.wait_timeout(TIMEOUT).unwrap();
         if life.take() {
             progress = Instant::now();
         }
-        assert!(
-            progress.elapsed() < crate::support::driver::PATIENCE,
-            "stuck: {arena:?} {:?}",
-            life.driver.metrics()
-        );
+        assert!(progress.elapsed() < TIMEOUT, "stuck: {arena:?} {:?}", life.driver.metrics());
         if Instant::now() > until {
             break;
         }
     }
-    let Life { mut driver, senders, holders, verified, dice, .. } = life;
-    if dice.one_in(2) {
-        let drained = driver.drain(crate::support::driver::PATIENCE).unwrap();
+    let Life { mut driver, senders, holders, verified, random, .. } = life;
+    if random.one_in(2) {
+        let drained = driver.drain(TIMEOUT).unwrap();
         assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
     }
     drop((driver, holders, listener));
@@ -233,12 +212,12 @@ fn soak() {
     let seed = number("URING_ARENA_SOAK_SEED")
         .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
     eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={seconds}");
-    let mut dice = Dice(seed | 1);
+    let mut random = Random::new(seed);
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut lives, mut verified, mut numbers) = (0, 0, 0);
     while Instant::now() < until {
-        let arena = arena(1 + dice.roll(100) as usize, 1 << (7 + dice.roll(8)));
-        let Some(bytes) = live(&arena, &mut dice, &mut numbers, until) else { return };
+        let arena = arena(1 + random.below(100) as usize, 1 << (7 + random.below(8)));
+        let Some(bytes) = live(&arena, &mut random, &mut numbers, until) else { return };
         assert_all_free(&arena);
         verified += bytes;
         lives += 1;

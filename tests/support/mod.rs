@@ -8,13 +8,152 @@ pub mod ring;
 pub mod runtimes;
 #[cfg(target_os = "linux")]
 pub mod seccomp;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::Duration;
 
-use uring_arena::{BuddyArena, FixedArena, SlotStates};
+use bytes::BufMut;
+use uring_arena::{BuddyArena, BuddyGeometry, Buffer, FixedArena, SlotStates};
+
+/// A time longer than a test takes: a hang becomes a failure that tells where it waited.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn nz(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
+}
+
+/// Builds a fixed arena.
+pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
+    FixedArena::new(slots, slot_bytes).unwrap()
+}
+
+/// Builds a fixed arena of page-aligned slots, which `O_DIRECT` may use.
+pub fn paged_arena(slots: usize, slot_bytes: usize) -> FixedArena {
+    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).alignment(4096).build().unwrap()
+}
+
+/// Builds a buddy arena of page-aligned blocks, 4 KiB the smallest.
+pub fn paged_buddy_arena(total: usize) -> BuddyArena {
+    let geometry = BuddyGeometry::exact(nz(total), nz(4096)).unwrap();
+    BuddyArena::builder(geometry.with_alignment(nz(4096)).unwrap()).build().unwrap()
+}
+
+/// Appends `bytes` to a buffer.
+pub fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
+    buffer.put_slice(bytes);
+    buffer
+}
+
+/// Claims a buffer and writes `bytes` to it.
+pub fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
+    written(arena.allocate().unwrap(), bytes)
+}
+
+/// Makes bytes that differ by position and by seed.
+pub fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed as u64);
+    (0..len).map(|_| random.next() as u8).collect()
+}
+
+/// A source of random numbers: the same ones for the same seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed.wrapping_add(1)) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Gives a number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+/// A waker that counts its wakes.
+#[derive(Default)]
+pub struct Wakes(AtomicUsize);
+
+impl Wakes {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Opens a TCP connection over loopback, and returns both ends.
+pub fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+pub fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all).unwrap();
+    all
+}
+
+/// A path on the file system of the target folder, used once; its file is removed on drop.
+pub struct TestFile(PathBuf);
+
+impl TestFile {
+    /// Picks a path, and makes no file.
+    pub fn path(name: &str) -> TestFile {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        TestFile(folder.join(format!("{name}-{}-{number}", std::process::id())))
+    }
+
+    /// Makes a file with `content` on the disk.
+    pub fn new(name: &str, content: &[u8]) -> TestFile {
+        let path = TestFile::path(name);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(content).unwrap();
+        file.sync_all().unwrap();
+        path
+    }
+
+    pub fn open(&self) -> File {
+        File::options().read(true).write(true).open(self).unwrap()
+    }
+}
+
+impl AsRef<Path> for TestFile {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The counts that prove an arena whole again, whatever its allocator.

@@ -1,23 +1,14 @@
-//! A ring of one's own for the tests of the kernel's pieces.
+//! Helpers of the tests with pieces on a ring of their own.
 #![allow(unsafe_code)]
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use super::nz;
 use io_uring::{IoUring, squeue};
 use uring_arena::{
-    FixedArena, IoMemory, Operation, Probe, Progress, RegisteredArena, RegistrationMode,
+    IoMemory, Operation, Probe, Progress, RegisterOptions, RegisteredArena, Registrable,
 };
 
-/// Page-aligned slots.
-pub fn arena(count: usize, bytes: usize) -> FixedArena {
-    FixedArena::with_slot_capacity(nz(count), nz(bytes)).alignment(4096).build().unwrap()
-}
-
-/// A ring, or a line that says why there is none.
+/// Builds a ring.
+///
+/// Returns `None`, and prints the reason, where io_uring is not available.
 pub fn ring(test: &str) -> Option<IoUring> {
     match Probe::shared() {
         Ok(_) => Some(IoUring::new(64).unwrap()),
@@ -28,10 +19,14 @@ pub fn ring(test: &str) -> Option<IoUring> {
     }
 }
 
-pub fn register(ring: &IoUring, arena: &FixedArena, mode: RegistrationMode) -> RegisteredArena {
+pub fn register(
+    ring: &IoUring,
+    arena: &impl Registrable,
+    options: impl Into<RegisterOptions<'static>>,
+) -> RegisteredArena {
     // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
     // once.
-    unsafe { RegisteredArena::register(ring, arena, mode) }.unwrap()
+    unsafe { RegisteredArena::register(ring, arena, options) }.unwrap()
 }
 
 pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {
@@ -40,12 +35,12 @@ pub fn push(ring: &mut IoUring, entry: &squeue::Entry) {
     unsafe { ring.submission().push(entry) }.unwrap();
 }
 
-/// What an operation came to.
+/// The end of an operation.
 pub struct Outcome<M> {
     pub result: std::io::Result<usize>,
     pub buffer: M,
     pub copied: Option<bool>,
-    /// Completions that it took.
+    /// The number of its completions.
     pub completions: usize,
 }
 
@@ -68,38 +63,5 @@ pub fn run<M: IoMemory>(
             }
             Progress::More(more) => operation = more,
         }
-    }
-}
-
-/// Bytes that differ from place to place.
-pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
-}
-
-/// A file that goes when this does, on the file system that the crate lies on.
-pub struct TestFile {
-    pub path: PathBuf,
-}
-
-impl TestFile {
-    pub fn new(name: &str, content: &[u8]) -> TestFile {
-        static FILES: AtomicUsize = AtomicUsize::new(0);
-        let number = FILES.fetch_add(1, Ordering::Relaxed);
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join(format!("{name}-{}-{number}", std::process::id()));
-        let mut file = File::create(&path).unwrap();
-        file.write_all(content).unwrap();
-        file.sync_all().unwrap();
-        TestFile { path }
-    }
-
-    pub fn open(&self) -> File {
-        File::options().read(true).write(true).open(&self.path).unwrap()
-    }
-}
-
-impl Drop for TestFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,5 +1,4 @@
-//! What the kernel does when receiving, as far as the pieces rest on it: one test for each
-//! behaviour, on a bare ring.
+//! Behaviour of the kernel that the pieces rely on when receiving: one test each, on a bare ring.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -8,12 +7,12 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use crate::support::{assert_all_free, driver::arena};
+use crate::support::{arena, assert_all_free};
 use bytes::Bytes;
 use io_uring::{IoUring, cqueue, opcode, squeue, types::CancelBuilder, types::Fd};
 use uring_arena::{ArenaBytes, BufferRing, BufferRingOptions, FixedArena, Status};
 
-/// A ring of the test's own with one buffer ring on it.
+/// A ring of the test with one buffer ring on it.
 struct Bench {
     uring: IoUring,
     ring: BufferRing,
@@ -32,7 +31,7 @@ impl Bench {
         let arena = arena(slots, slot_bytes);
         // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
         // it down.
-        let ring = unsafe { BufferRing::register(&uring.submitter(), &arena, options) }.unwrap();
+        let ring = unsafe { BufferRing::register(&uring, &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena })
     }
 
@@ -52,12 +51,13 @@ impl Bench {
         }
     }
 
-    /// The next completion, interpreted.
+    /// Interprets the next completion.
     fn receive(&mut self) -> (Vec<Bytes>, Status, u32) {
         let completion = self.next();
         // SAFETY: a completion of a receive of this ring, handed in once.
-        let mut received = unsafe { self.ring.complete(&completion) };
-        (received.bytes().collect(), received.status(), completion.flags())
+        let received = unsafe { self.ring.complete(&completion) };
+        let status = received.status();
+        (received.collect(), status, completion.flags())
     }
 
     /// Waits for the end of a receive whose last status is `status`.
@@ -67,10 +67,10 @@ impl Bench {
         }
     }
 
-    /// Takes the ring down; every slot is home.
+    /// Unregisters the ring; every slot is free then.
     fn end(mut self) {
         // SAFETY: the tests see the end of each receive first.
-        unsafe { self.ring.unregister(&self.uring.submitter()) }.unwrap();
+        unsafe { self.ring.unregister(&self.uring) }.unwrap();
         assert_all_free(&self.arena);
     }
 }
@@ -97,7 +97,7 @@ fn enobufs_carries_no_buffer_and_ends_the_receive() {
     assert_eq!((none.len(), status), (0, Status::Starved));
     assert_eq!(cqueue::buffer_select(flags), None);
     assert!(!cqueue::more(flags));
-    // The slot comes back, is published, and the rest comes in.
+    // The slot is free again and posted, and the rest arrives.
     drop(bytes);
     assert_eq!(bench.ring.refill(), 1);
     drop(sender);
@@ -135,7 +135,7 @@ fn a_bundle_that_drains_the_ring_may_end_without_enobufs() {
     sender.write_all(&[1; 1000]).unwrap();
     bench.push(&bench.ring.receive_multi(Fd(fd)));
     let mut held = Vec::new();
-    // However it ends, it is told: by a status that asks to be armed again.
+    // The end is always told, by a status that asks for a new receive.
     let status = loop {
         let (bytes, status, _) = bench.receive();
         held.extend(bytes);
@@ -178,7 +178,7 @@ fn the_end_of_a_file_uses_a_buffer_up_which_is_recycled() {
     bench.end();
 }
 
-/// An empty file without a name.
+/// Opens an empty file without a name.
 fn tempfile() -> File {
     let path = std::env::temp_dir().join(format!("uring-arena-{}", std::process::id()));
     let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
@@ -193,7 +193,7 @@ fn a_bundle_takes_its_slots_in_ring_order_not_in_order_of_id() {
     let (mut sender, _receiver, fd) = pair();
     bench.push(&bench.ring.receive_multi(Fd(fd)));
     let mut held: Vec<Bytes> = Vec::new();
-    // Slots come back in another order each time, so ids and places part ways.
+    // Slots come back in another order each time, so slot indices and buffer ids differ.
     for round in 0..30u8 {
         let message: Vec<u8> = (0..150).map(|place| place ^ round).collect();
         sender.write_all(&message).unwrap();
@@ -294,8 +294,8 @@ fn a_cancelled_receive_uses_no_buffer() {
             continue;
         }
         // SAFETY: a completion of a receive of this ring, handed in once.
-        let received = unsafe { bench.ring.complete(&completion) };
-        assert_eq!((received.remaining(), received.status()), (0, Status::Cancelled));
+        let received = unsafe { bench.ring.complete::<Bytes>(&completion) };
+        assert_eq!((received.len(), received.status()), (0, Status::Cancelled));
         cancelled = true;
     }
     assert!(cancelled);
@@ -338,7 +338,7 @@ fn an_empty_datagram_ends_a_plain_multishot_receive() {
         (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     bench.push(&bench.ring.receive_multi(Fd(ours.as_raw_fd())));
     theirs.send_to(b"", ours.local_addr().unwrap()).unwrap();
-    // This is why datagrams are received with their header: here it looks like the end of a stream.
+    // Datagrams are received with their header for this reason: an empty one looks like an end.
     let (bytes, status, _) = bench.receive();
     assert_eq!((bytes.len(), status), (0, Status::Finished));
     bench.ring.refill();
@@ -355,12 +355,31 @@ fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
     theirs.send_to(b"", ours.local_addr().unwrap()).unwrap();
     let completion = bench.next();
     // SAFETY: a completion of a receive of this ring, handed in once.
-    let mut received = unsafe { bench.ring.complete(&completion) };
-    let datagrams: Vec<_> = received.datagrams::<ArenaBytes>().collect();
-    assert_eq!(datagrams[0].bytes.len(), 0);
+    let received = unsafe { bench.ring.complete_datagram::<ArenaBytes>(&completion) };
     assert_eq!(received.status(), Status::Ended);
-    drop(received);
+    let datagrams: Vec<_> = received.collect();
+    assert_eq!(datagrams[0].bytes.len(), 0);
     drop(datagrams);
+    bench.end();
+}
+
+#[test]
+fn the_ring_is_not_borrowed_by_the_result_of_a_completion() {
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let (mut sender, _receiver, fd) = pair();
+    sender.write_all(b"hello").unwrap();
+    bench.push(&bench.ring.receive_once(Fd(fd)));
+    let completion = bench.next();
+    // SAFETY: a completion of a receive of this ring, handed in once.
+    let ready = match unsafe { bench.ring.complete::<ArenaBytes>(&completion) }.next() {
+        Some(bytes) => {
+            assert_eq!(bytes, &b"hello"[..]);
+            bench.ring.refill()
+        }
+        None => 0,
+    };
+    assert_eq!(ready, 1, "the other slot is the message's");
+    assert_eq!(bench.ring.refill(), 2);
     bench.end();
 }
 
@@ -373,7 +392,7 @@ fn what_is_not_taken_out_of_a_completion_is_not_lost() {
         bench.push(&bench.ring.receive_once(Fd(fd)));
         let completion = bench.next();
         // SAFETY: a completion of a receive of this ring, handed in once.
-        drop(unsafe { bench.ring.complete(&completion) });
+        drop(unsafe { bench.ring.complete::<ArenaBytes>(&completion) });
         assert_eq!(bench.ring.refill(), 4);
     }
     bench.end();
@@ -395,13 +414,11 @@ fn a_group_id_can_be_used_again_after_it_was_taken_down() {
     let Some(mut bench) = Bench::new(2, 64, BufferRing::options().group(65535)) else { return };
     for _ in 0..3 {
         // SAFETY: nothing is in flight.
-        unsafe { bench.ring.unregister(&bench.uring.submitter()) }.unwrap();
+        unsafe { bench.ring.unregister(&bench.uring) }.unwrap();
         assert_eq!(bench.ring.refill(), 0, "a ring that is down publishes nothing");
         let options = BufferRing::options().group(65535);
         // SAFETY: as in `Bench::new`.
-        bench.ring =
-            unsafe { BufferRing::register(&bench.uring.submitter(), &bench.arena, options) }
-                .unwrap();
+        bench.ring = unsafe { BufferRing::register(&bench.uring, &bench.arena, options) }.unwrap();
     }
     bench.end();
 }

@@ -1,8 +1,10 @@
-//! A kernel that is made up: completions in every order, with every error, late, twice and forged.
-//! After each step what the arena counts is what a dull model counts.
+//! A made-up kernel: completions in every order, with every error, late, twice and forged.
+//!
+//! After each step the counters of the arena equal those of a plain model.
 #![allow(unsafe_code)]
 
-use crate::support::ring::{arena, register, ring};
+use crate::support::paged_arena;
+use crate::support::ring::{register, ring};
 use bytes::{BufMut, Bytes};
 use io_uring::IoUring;
 use proptest::prelude::*;
@@ -24,7 +26,7 @@ enum Step {
     Read,
     /// Freezes a new buffer and keeps it.
     Freeze,
-    /// Writes or sends a piece of what is kept.
+    /// Writes or sends a piece of the kept bytes.
     Write {
         kept: usize,
     },
@@ -32,25 +34,25 @@ enum Step {
         kept: usize,
         zero_copy: bool,
     },
-    /// Drops one of those kept.
+    /// Drops one of the kept bytes.
     Forget {
         kept: usize,
     },
-    /// Completes an operation: this many bytes, or this error.
+    /// Completes an operation with this many bytes, or this error.
     Complete {
         which: usize,
         result: i32,
     },
-    /// Completes one again that is over, or with another generation, place or tag.
+    /// Completes an operation that is over, or with another generation, index or tag.
     Forge {
         which: usize,
         flip: u32,
     },
-    /// Says that an entry was never pushed.
+    /// Reports that an entry was never pushed.
     NotSubmitted {
         which: usize,
     },
-    /// Loses the whole table.
+    /// Drops the whole table.
     DropTable,
 }
 
@@ -69,7 +71,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Read),
         2 => Just(Step::Freeze),
         2 => any::<usize>().prop_map(|kept| Step::Write { kept }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
+        3 => (any::<usize>(), any::<bool>())
+            .prop_map(|(kept, zero_copy)| Step::Send { kept, zero_copy }),
         2 => any::<usize>().prop_map(|kept| Step::Forget { kept }),
         8 => (any::<usize>(), result).prop_map(|(which, result)| Step::Complete { which, result }),
         2 => (any::<usize>(), 0..64u32).prop_map(|(which, flip)| Step::Forge { which, flip }),
@@ -84,7 +87,7 @@ struct Pending {
     user_data: u64,
     slot: u32,
     zero_copy: bool,
-    /// Its result was given, with the promise of a notification.
+    /// The result was given, with the promise of a notification.
     promised: bool,
 }
 
@@ -99,7 +102,7 @@ struct World {
 
 impl World {
     fn new(ring: &IoUring) -> World {
-        let arena = arena(SLOTS, SLOT_BYTES);
+        let arena = paged_arena(SLOTS, SLOT_BYTES);
         let registered = register(ring, &arena, RegistrationMode::Slots);
         World {
             arena,
@@ -200,8 +203,8 @@ impl World {
         let at = which % self.pending.len();
         let pending = &mut self.pending[at];
         let user_data = pending.user_data;
-        // A zero-copy send: half of the time its result promises a notification, errors too; then
-        // the notification is next.
+        // Half of the zero-copy sends promise a notification with their result, errors too. The
+        // notification is next then.
         let promises = pending.zero_copy && !pending.promised && which.is_multiple_of(2);
         let (result, flags) = match (promises, pending.promised) {
             (true, _) => (result, MORE),
@@ -226,7 +229,7 @@ impl World {
         assert!(matches!(again, Completion::Stale), "{again:?}");
     }
 
-    /// Every slot has an owner in the model, or is free.
+    /// Checks that every slot has an owner in the model, or is free.
     fn check(&self) {
         let mut owned = self.lost.clone();
         owned.extend(
@@ -251,7 +254,7 @@ fn pick<T>(among: &[T], which: usize) -> Option<&T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn ownership_adds_up_whatever_the_kernel_answers(steps in steps()) {
@@ -267,7 +270,7 @@ proptest! {
 #[test]
 fn a_notification_that_overtakes_its_result_is_kept() {
     let Some(ring) = ring("overtaking") else { return };
-    let arena = arena(1, SLOT_BYTES);
+    let arena = paged_arena(1, SLOT_BYTES);
     let registered = register(&ring, &arena, RegistrationMode::Slots);
     let mut buffer: Buffer = arena.allocate().unwrap();
     buffer.put_bytes(1, 100);

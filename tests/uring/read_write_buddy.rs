@@ -1,38 +1,19 @@
-//! Blocks of a buddy arena in fixed operations: single and vectored, from buffers, frozen bytes and
-//! slices of them.
+//! Blocks of a buddy arena in reads and writes: single and vectored, of buffers and frozen bytes.
 #![allow(unsafe_code)]
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 
-use crate::support::assert_all_free;
-use crate::support::{
-    nz,
-    ring::{TestFile, pattern, ring, run},
-};
-use bytes::{BufMut, Bytes};
-use io_uring::IoUring;
+use crate::support::ring::{register, ring, run};
+use crate::support::{TestFile, assert_all_free, nz, paged_buddy_arena, pattern, written};
+use bytes::Bytes;
 use uring_arena::{
-    BuddyArena, BuddyGeometry, Buffer, DirectFile, Feature, Payload, Probe, RegisteredArena,
-    RegistrationMode, SendOptions,
+    BuddyArena, Buffer, DirectFile, Feature, Payload, Probe, RegistrationMode, RegistrationPolicy,
+    SendOptions,
 };
-
-fn blocks() -> BuddyArena {
-    let geometry =
-        BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap().with_alignment(nz(4096)).unwrap();
-    BuddyArena::builder(geometry).build().unwrap()
-}
-
-fn register(ring: &IoUring, arena: &BuddyArena) -> RegisteredArena {
-    // SAFETY: the tests push each entry to this ring and hand each completion to its operation,
-    // once.
-    unsafe { RegisteredArena::register(ring, arena, RegistrationMode::Best) }.unwrap()
-}
 
 fn filled(arena: &BuddyArena, len: usize, bytes: &[u8]) -> Buffer {
-    let mut buffer = arena.allocate(nz(len)).unwrap();
-    buffer.put_slice(bytes);
-    buffer
+    written(arena.allocate(nz(len)).unwrap(), bytes)
 }
 
 fn has_vectored() -> bool {
@@ -42,12 +23,12 @@ fn has_vectored() -> bool {
 #[test]
 fn where_a_slice_lies_is_the_index_that_an_operation_names() {
     let Some(ring) = ring("locate") else { return };
-    let arena = blocks();
-    let registered = register(&ring, &arena);
+    let arena = paged_buddy_arena(1 << 20);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     let first = registered.entries().unwrap().0;
     for len in [1, 4096, 5000, 100_000] {
-        let bytes = filled(&arena, len, &pattern(len)).freeze();
+        let bytes = filled(&arena, len, &pattern(0, len)).freeze();
         for slice in [bytes.slice(..), bytes.slice(len / 2..), bytes.slice(len - 1..)] {
             let location = arena.locate(&slice).unwrap();
             assert_eq!(
@@ -63,15 +44,15 @@ fn where_a_slice_lies_is_the_index_that_an_operation_names() {
 #[test]
 fn blocks_of_several_sizes_go_in_one_operation() {
     let Some(mut ring) = ring("vectored blocks") else { return };
-    let arena = blocks();
-    let registered = register(&ring, &arena);
+    let arena = paged_buddy_arena(1 << 20);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let file = TestFile::new("blocks", &[]);
     let handle = file.open();
-    let frozen = filled(&arena, 40_000, &pattern(40_000)).freeze();
+    let frozen = filled(&arena, 40_000, &pattern(0, 40_000)).freeze();
     let pieces: Vec<Payload> = vec![
-        filled(&arena, 4096, &pattern(1000)).into(),
+        filled(&arena, 4096, &pattern(0, 1000)).into(),
         frozen.slice(30_000..).into(),
-        filled(&arena, 9000, &pattern(9000)).freeze_in_place().into(),
+        filled(&arena, 9000, &pattern(0, 9000)).freeze_in_place().into(),
         frozen.slice(..100).into(),
     ];
     let written = registered.writev(&handle, pieces, 0);
@@ -79,10 +60,11 @@ fn blocks_of_several_sizes_go_in_one_operation() {
     let outcome = run(&mut ring, written);
     assert_eq!(outcome.result.unwrap(), 20_100);
     drop((outcome.buffer, frozen));
-    let whole = pattern(40_000);
-    let content = [&pattern(1000)[..], &whole[30_000..], &pattern(9000), &whole[..100]].concat();
-    assert_eq!(std::fs::read(&file.path).unwrap(), content);
-    // Bytes of somebody else among them: an ordinary vectored write.
+    let whole = pattern(0, 40_000);
+    let content =
+        [&pattern(0, 1000)[..], &whole[30_000..], &pattern(0, 9000), &whole[..100]].concat();
+    assert_eq!(std::fs::read(&file).unwrap(), content);
+    // With bytes outside of the arena among them, the write is an ordinary vectored one.
     let mixed: Vec<Payload> =
         vec![filled(&arena, 64, b"ours").into(), Bytes::from_static(b"theirs").into()];
     let written = registered.writev(&handle, mixed, 20_100);
@@ -104,13 +86,13 @@ fn blocks_of_several_sizes_go_in_one_operation() {
 #[test]
 fn blocks_are_read_and_written_with_o_direct() {
     let Some(mut ring) = ring("direct blocks") else { return };
-    let arena = blocks();
-    let registered = register(&ring, &arena);
-    let file = TestFile::new("direct-blocks", &pattern(65_536));
-    let Ok(direct) = DirectFile::open(&file.path) else {
+    let arena = paged_buddy_arena(1 << 20);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
+    let file = TestFile::new("direct-blocks", &pattern(0, 65_536));
+    let Ok(direct) = DirectFile::open(&file) else {
         return eprintln!("SKIPPED: no O_DIRECT here");
     };
-    // Blocks begin on their alignment, so no rule of the file is broken, whatever their size.
+    // Blocks begin on their alignment, so every size meets the alignment of the file.
     for len in [4096, 16_384, 65_536] {
         let block = arena.allocate(nz(len)).unwrap();
         direct.alignment().check_read(&block, 0).unwrap();
@@ -118,7 +100,7 @@ fn blocks_are_read_and_written_with_o_direct() {
         assert!(read.1.buffer_index().is_some());
         let outcome = run(&mut ring, read);
         assert_eq!(outcome.result.unwrap(), len);
-        assert_eq!(outcome.buffer[..], pattern(65_536)[..len]);
+        assert_eq!(outcome.buffer[..], pattern(0, 65_536)[..len]);
     }
     assert_all_free(&arena);
 }
@@ -129,18 +111,18 @@ fn blocks_and_their_slices_are_sent_without_copy() {
     if !Probe::shared().unwrap().has(Feature::SendZc) {
         return eprintln!("SKIPPED: no zero-copy send");
     }
-    let arena = blocks();
-    let registered = register(&ring, &arena);
+    let arena = paged_buddy_arena(1 << 20);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
-    let bytes = filled(&arena, 40_000, &pattern(40_000)).freeze();
+    let bytes = filled(&arena, 40_000, &pattern(0, 40_000)).freeze();
     let always = SendOptions::new().zero_copy_from(1).wait_all();
     let sent = registered.send(&ours, bytes.slice(10_000..30_000), always);
     assert!(sent.1.is_zero_copy());
     let outcome = run(&mut ring, sent);
     assert_eq!((outcome.result.unwrap(), outcome.completions), (20_000, 2));
-    // The kernel says that loopback copied.
+    // The kernel reports that loopback copied.
     assert_eq!(outcome.copied, Probe::shared().unwrap().has(Feature::SendZcUsage).then_some(true));
     drop(outcome.buffer);
     let list: Vec<Payload> = vec![bytes.slice(..10_000).into(), filled(&arena, 64, b"end").into()];
@@ -151,7 +133,7 @@ fn blocks_and_their_slices_are_sent_without_copy() {
     drop((outcome.buffer, bytes));
     let mut received = vec![0; 30_003];
     peer.read_exact(&mut received).unwrap();
-    let whole = pattern(40_000);
+    let whole = pattern(0, 40_000);
     assert!(received == [&whole[10_000..30_000], &whole[..10_000], b"end"].concat());
     assert_all_free(&arena);
 }

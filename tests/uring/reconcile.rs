@@ -1,5 +1,6 @@
-//! What the kernel takes out of a buffer ring and tells of in no completion, on the real kernel:
-//! receives that its worker threads run, and that are cancelled at every moment.
+//! Posted slots that the kernel takes and reports in no completion, on the real kernel.
+//!
+//! Worker threads of the kernel run the receives, which are cancelled at every moment.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -8,7 +9,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::support::{assert_all_free, driver::arena};
+use crate::support::seccomp;
+use crate::support::{arena, assert_all_free};
 use io_uring::{IoUring, opcode, squeue, types::CancelBuilder, types::Fd};
 use uring_arena::{ArenaBytes, BufferRing, FixedArena, Status};
 
@@ -36,7 +38,7 @@ impl Bench {
         let options = BufferRing::options().entries(ENTRIES);
         // SAFETY: its entries go to `uring` only, each completion comes back once, and `end` takes
         // it down.
-        let ring = unsafe { BufferRing::register_on(&uring, &arena, options) }.unwrap();
+        let ring = unsafe { BufferRing::register(&uring, &arena, options) }.unwrap();
         Some(Bench { uring, ring, arena, in_flight: 0, received: Vec::new() })
     }
 
@@ -57,7 +59,7 @@ impl Bench {
         unsafe { self.uring.submission().push(&entry) }.unwrap();
     }
 
-    /// Hands in completions until every receive has ended; gives their statuses.
+    /// Hands in completions until every receive has ended, and returns their statuses.
     fn reap(&mut self) -> Vec<Status> {
         let mut ended = Vec::new();
         self.uring.submit().unwrap();
@@ -70,10 +72,9 @@ impl Bench {
                 continue;
             }
             // SAFETY: a completion of a receive of this ring, handed in once.
-            let mut received = unsafe { self.ring.complete(&completion) };
-            self.received.extend(&mut received);
+            let received = unsafe { self.ring.complete(&completion) };
             let status = received.status();
-            drop(received);
+            self.received.extend(received);
             if status != Status::Armed {
                 self.in_flight -= 1;
                 ended.push(status);
@@ -82,7 +83,7 @@ impl Bench {
         ended
     }
 
-    /// With nothing in flight, nothing is missing: what the kernel did not tell of is taken back.
+    /// Takes back the slots that the kernel did not report; nothing may be in flight.
     fn reconcile(&mut self) -> usize {
         // SAFETY: of this ring, and every receive has ended.
         let taken = unsafe { self.ring.reconcile(&self.uring) }.unwrap();
@@ -98,7 +99,7 @@ impl Bench {
     fn end(mut self) -> u64 {
         self.received.clear();
         // SAFETY: every receive has ended.
-        unsafe { self.ring.unregister_on(&self.uring) }.unwrap();
+        unsafe { self.ring.unregister(&self.uring) }.unwrap();
         assert_all_free(&self.arena);
         self.ring.metrics().unreported_slots
     }
@@ -115,7 +116,7 @@ fn receives_of_worker_threads_that_are_cancelled_lose_no_slot() {
             bench.push_async(entry, number);
         }
         bench.uring.submit().unwrap();
-        // From before the worker has begun to long after it waits.
+        // The delays reach from before the worker begins to long after it waits.
         std::thread::sleep(Duration::from_micros(round % 10 * 20));
         if round % 3 == 0 {
             sender.write_all(b"meanwhile").unwrap();
@@ -124,7 +125,7 @@ fn receives_of_worker_threads_that_are_cancelled_lose_no_slot() {
             bench.cancel(number);
         }
         bench.uring.submit().unwrap();
-        // What a cancellation overtook ends with the stream.
+        // A receive that missed its cancellation ends with the stream.
         drop(sender);
         let ended = bench.reap();
         let is_expected = |status: &Status| {
@@ -156,8 +157,7 @@ fn reads_of_pipes_by_worker_threads_that_are_cancelled_lose_no_slot() {
             bench.cancel(number);
         }
         bench.uring.submit().unwrap();
-        // A worker that the cancellation met just before it slept sleeps on: the end of the pipe
-        // wakes it.
+        // A worker that was cancelled just before it slept sleeps on: the end of the pipe wakes it.
         drop(writer);
         bench.reap();
         unreported += bench.reconcile();
@@ -173,7 +173,7 @@ fn reads_of_files_by_worker_threads_lose_no_slot() {
     let mut unreported = 0;
     for _ in 0..200 {
         for number in 0..4 {
-            // One is past the end of the file: a slot is used up, and comes back.
+            // One read is past the end of the file: its slot is used up, and comes back.
             let offset = if number == 3 { 1 << 40 } else { number * 64 };
             let entry = opcode::Read::new(Fd(file.as_raw_fd()), std::ptr::null_mut(), 64)
                 .offset(offset)
@@ -191,8 +191,7 @@ fn reads_of_files_by_worker_threads_lose_no_slot() {
     assert_eq!(bench.end(), unreported as u64);
 }
 
-/// The kernel takes two slots and nobody hands its completions in: what a kernel would do that
-/// loses them.
+/// The kernel takes two slots whose completions are never handed in, as if it had lost them.
 #[test]
 fn slots_that_no_completion_named_are_taken_back_and_counted() {
     let Some(mut bench) = Bench::new() else { return };
@@ -212,11 +211,11 @@ fn slots_that_no_completion_named_are_taken_back_and_counted() {
     bench.in_flight = 1;
     bench.reap();
     assert_eq!(bench.received[0], b"third"[..]);
-    // The third overtook, as far as the ring knows: no place is free, for they are posted to in
-    // their order.
+    // The third slot completed before the others, as far as the ring knows. Slots are posted to in
+    // order, so no entry is free.
     assert_eq!((bench.ring.refill(), bench.ring.metrics().published), (ENTRIES, ENTRIES - 1));
     assert_eq!(bench.reconcile(), 2);
-    // What was received before is as it was, and the ring goes on.
+    // The bytes received before are as they were, and the ring goes on.
     sender.write_all(b"again").unwrap();
     let entry = bench.ring.receive_once(Fd(receiver.as_raw_fd()));
     // SAFETY: as above.
@@ -244,27 +243,26 @@ fn taking_the_ring_down_takes_back_what_was_not_told_of() {
 fn a_ring_that_is_down_has_nothing_to_take_back() {
     let Some(mut bench) = Bench::new() else { return };
     // SAFETY: nothing was ever received.
-    unsafe { bench.ring.unregister_on(&bench.uring) }.unwrap();
+    unsafe { bench.ring.unregister(&bench.uring) }.unwrap();
     // SAFETY: as above.
     assert_eq!(unsafe { bench.ring.reconcile(&bench.uring) }, Ok(0));
     let other = IoUring::new(8).unwrap();
     let options = BufferRing::options().group(3);
     // SAFETY: nothing is received, and it is taken down below.
-    let mut ring = unsafe { BufferRing::register_on(&bench.uring, &bench.arena, options) }.unwrap();
+    let mut ring = unsafe { BufferRing::register(&bench.uring, &bench.arena, options) }.unwrap();
     // SAFETY: not of this ring, which the kernel says; nothing is in flight.
     let error = unsafe { ring.reconcile(&other) }.unwrap_err();
     assert!(error.to_string().contains("ask how far a buffer ring was used"), "{error}");
     // SAFETY: nothing is in flight.
-    unsafe { ring.unregister_on(&bench.uring) }.unwrap();
+    unsafe { ring.unregister(&bench.uring) }.unwrap();
 }
 
-/// A seccomp filter on one thread that answers `IORING_REGISTER_PBUF_STATUS` as a kernel before 6.8
-/// does.
+/// Makes `IORING_REGISTER_PBUF_STATUS` fail on this thread as on a kernel before 6.8.
 fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Where the lower half of the second argument stands, on a little-endian machine.
+    /// The offset of the lower half of the second argument, on a little-endian machine.
     const OPCODE_AT: u32 = 24;
     const STATUS: u32 = 26;
     let mut program = [
@@ -285,7 +283,7 @@ fn take_the_status_call_away_on_this_thread() -> std::io::Result<()> {
         },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    crate::support::seccomp::filter_this_thread(&mut program)
+    seccomp::filter_this_thread(&mut program)
 }
 
 #[cfg(target_endian = "little")]
@@ -306,7 +304,7 @@ fn a_kernel_that_cannot_be_asked_loses_only_the_count() {
         // SAFETY: of this ring, and every receive has ended.
         assert_eq!(unsafe { bench.ring.reconcile(&bench.uring) }, Ok(0));
         assert_eq!(bench.ring.metrics().published, ENTRIES);
-        // Taking it down frees that slot with all others.
+        // Unregistering frees that slot with all others.
         assert_eq!(bench.end(), 0);
     });
     older.join().unwrap();

@@ -1,21 +1,20 @@
-//! The ladder on the real kernel: what is registered, where, and what is said when it cannot be.
+//! Registration and its fallback on the real kernel: modes, entries, and the text of each refusal.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
-use crate::support::{
-    assert_all_free, nz,
-    ring::{TestFile, arena, pattern, push, register, ring, run},
-};
+use crate::support::ring::{push, register, ring, run};
+use crate::support::seccomp;
+use crate::support::{TestFile, assert_all_free, nz, paged_arena, pattern};
 use bytes::BufMut;
 use io_uring::IoUring;
 use uring_arena::{
     BuddyArena, BuddyGeometry, Feature, FixedArena, Memlock, PageSize, Probe, RegisterError,
-    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, ring_info,
+    RegisterOptions, RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, ring_info,
 };
 
-/// Entries of the ring's table, as the kernel tells them.
+/// Counts the entries of the ring's table, as the kernel shows them.
 fn table_len(ring: &IoUring) -> usize {
     let info = ring_info(ring.as_raw_fd()).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("UserBufs:")).unwrap();
@@ -34,8 +33,8 @@ fn try_register(
 #[test]
 fn the_kernel_shows_one_entry_per_slot() {
     let Some(ring) = ring("one entry per slot") else { return };
-    let arena = arena(17, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let arena = paged_arena(17, 4096);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Slots);
     assert_eq!(registered.entries(), Some((0, 17)));
     assert_eq!(table_len(&ring), 17);
@@ -53,9 +52,9 @@ fn the_kernel_shows_one_entry_per_slot() {
 }
 
 #[test]
-fn the_region_rung_is_one_entry_for_many_slots() {
+fn the_region_mode_is_one_entry_for_many_slots() {
     let Some(ring) = ring("region mode") else { return };
-    let arena = arena(1000, 4096);
+    let arena = paged_arena(1000, 4096);
     let registered = register(&ring, &arena, RegistrationMode::Regions);
     assert_eq!(
         (registered.mode(), registered.entries()),
@@ -71,8 +70,8 @@ fn the_region_rung_is_one_entry_for_many_slots() {
 #[test]
 fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
     let Some(ring) = ring("table full") else { return };
-    let arena = arena(16_385, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let arena = paged_arena(16_385, 4096);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     let why =
         registered.refused().iter().find(|(mode, _)| *mode == RegistrationMode::Slots).unwrap();
@@ -88,10 +87,41 @@ fn more_slots_than_a_table_has_go_by_regions_and_say_why() {
 #[test]
 fn a_full_table_of_slots_is_registered() {
     let Some(ring) = ring("16,384 slots") else { return };
-    let arena = arena(16_384, 512);
+    let arena = paged_arena(16_384, 512);
     let registered = register(&ring, &arena, RegistrationMode::Slots);
     assert_eq!(table_len(&ring), 16_384);
     registered.unregister(&ring).unwrap();
+}
+
+#[test]
+fn whatever_derefs_to_an_arena_is_registered() {
+    let Some(first) = ring("deref") else { return };
+    let shared = std::sync::Arc::new(paged_arena(4, 4096));
+    let registered = try_register(&first, &shared, RegistrationPolicy::Best.into()).unwrap();
+    assert_eq!(registered.entries(), Some((0, 4)));
+    #[cfg(feature = "async-alloc")]
+    {
+        let waiting = FixedArena::with_slot_capacity(nz(4), nz(4096)).build_async().unwrap();
+        let second = ring("deref").unwrap();
+        let registered = try_register(&second, &waiting, RegistrationMode::Slots.into()).unwrap();
+        assert_eq!(registered.entries(), Some((0, 4)));
+    }
+}
+
+/// An error that `main` returns is printed by `Debug`: that is the text with the remedy.
+#[test]
+fn the_debug_form_of_an_error_is_its_text() {
+    let errors = [
+        RegisterError::NoSlots,
+        RegisterError::TableFull { needed: 1024, free: 512, what: "slots" },
+        RegisterError::TableTooShort { needed: 8, offset: 1 },
+        RegisterError::MemoryRefused { entry: 5 },
+    ];
+    for error in errors {
+        let text = format!("{error:?}");
+        assert_eq!(text, error.to_string());
+        assert!(text.contains(": ") && !text.contains("  "), "{text}");
+    }
 }
 
 #[test]
@@ -99,18 +129,18 @@ fn a_buddy_arena_goes_by_regions() {
     let Some(mut ring) = ring("buddy") else { return };
     let geometry = BuddyGeometry::exact(nz(1 << 20), nz(4096)).unwrap();
     let arena = BuddyArena::builder(geometry).build().unwrap();
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Regions);
     assert!(registered.refused().contains(&(RegistrationMode::Slots, RegisterError::NoSlots)));
     let file = TestFile::new("buddy", &[]);
     let handle = file.open();
     let mut block = arena.allocate(nz(100_000)).unwrap();
-    block.put_slice(&pattern(100_000));
+    block.put_slice(&pattern(0, 100_000));
     let (entry, operation) = registered.write(&handle, block.freeze(), 0);
     assert_eq!(operation.buffer_index(), Some(0));
     let outcome = run(&mut ring, (entry, operation));
     assert_eq!(outcome.result.unwrap(), 100_000);
-    assert_eq!(std::fs::read(&file.path).unwrap(), pattern(100_000));
+    assert_eq!(std::fs::read(&file).unwrap(), pattern(0, 100_000));
     drop(outcome.buffer);
     assert_eq!(arena.metrics().bytes_live, 0);
 }
@@ -143,11 +173,11 @@ fn a_region_of_more_than_a_gibibyte_is_two_entries() {
 fn several_arenas_share_one_table() {
     let Some(mut ring) = ring("several arenas") else { return };
     ring.submitter().register_buffers_sparse(64).unwrap();
-    let (first, second) = (arena(8, 4096), arena(16, 8192));
+    let (first, second) = (paged_arena(8, 4096), paged_arena(16, 8192));
     let on_first = try_register(&ring, &first, RegisterOptions::new().at(4)).unwrap();
     let on_second = try_register(&ring, &second, RegisterOptions::new().at(32)).unwrap();
     assert_eq!((on_first.entries(), on_second.entries()), (Some((4, 8)), Some((32, 16))));
-    let file = TestFile::new("several", &pattern(10_000)).open();
+    let file = TestFile::new("several", &pattern(0, 10_000)).open();
     for (registered, arena, from) in [(&on_first, &first, 4), (&on_second, &second, 32)] {
         let buffer = arena.allocate().unwrap();
         let slot = buffer.slot_index().unwrap() as u16;
@@ -155,7 +185,7 @@ fn several_arenas_share_one_table() {
         assert_eq!(operation.buffer_index(), Some(from + slot));
         let outcome = run(&mut ring, (entry, operation));
         let len = outcome.result.unwrap();
-        assert_eq!(outcome.buffer[..], pattern(10_000)[..len]);
+        assert_eq!(outcome.buffer[..], pattern(0, 10_000)[..len]);
     }
     // Memory of one goes by an ordinary operation through the other.
     let (entry, operation) = on_first.read(&file, second.allocate().unwrap(), 0);
@@ -171,7 +201,7 @@ fn several_arenas_share_one_table() {
 fn a_table_that_is_too_short_is_left_as_it_was() {
     let Some(ring) = ring("short table") else { return };
     ring.submitter().register_buffers_sparse(8).unwrap();
-    let arena = arena(8, 4096);
+    let arena = paged_arena(8, 4096);
     let error =
         try_register(&ring, &arena, RegisterOptions::new().mode(RegistrationMode::Slots).at(1))
             .unwrap_err();
@@ -184,8 +214,8 @@ fn a_table_that_is_too_short_is_left_as_it_was() {
     );
 }
 
-/// The kernel places entry after entry and says how many it did, not which failed: what was placed
-/// is taken back.
+/// The kernel places entry after entry and reports how many it placed. The placed ones are taken
+/// back.
 #[test]
 fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
     let Some(ring) = ring("partial placement") else { return };
@@ -226,7 +256,7 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
         entry.is_none_or(|entry| entry.contains("<none>"))
     };
     assert!((0..16).all(is_empty), "{}", ring_info(ring.as_raw_fd()).unwrap());
-    // Asked for the best there is, both modes say why not.
+    // With the best mode asked for, both modes tell why they failed.
     let registered = try_register(&ring, &arena, options).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     let refused = [5, 0].map(|entry| RegisterError::MemoryRefused { entry });
@@ -242,12 +272,12 @@ fn a_placement_that_fails_half_way_is_taken_back_and_names_the_entry() {
 }
 
 #[test]
-fn mistakes_are_errors_not_lower_rungs() {
+fn mistakes_are_errors_not_lower_modes() {
     let Some(ring) = ring("mistakes") else { return };
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     let error = try_register(&ring, &arena, RegisterOptions::new().at(0)).unwrap_err();
     assert_eq!(error, RegisterError::NoTable);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
     let error = try_register(&ring, &arena, RegisterOptions::new()).unwrap_err();
     assert_eq!(error, RegisterError::TableInUse);
     let too_far = RegisterOptions::new().mode(RegistrationMode::Regions).at(16_384);
@@ -271,10 +301,10 @@ fn a_ring_of_another_thread_is_refused() {
         Ok(single) => single,
         Err(error) => return eprintln!("SKIPPED single issuer: {error}"),
     };
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     let error = std::thread::scope(|scope| {
         scope
-            .spawn(|| try_register(&single, &arena, RegistrationMode::Best.into()).unwrap_err())
+            .spawn(|| try_register(&single, &arena, RegistrationPolicy::Best.into()).unwrap_err())
             .join()
             .unwrap()
     });
@@ -287,7 +317,7 @@ fn rings_share_one_registration_by_cloning() {
     if !Probe::shared().unwrap().has(Feature::CloneBuffers) {
         return eprintln!("SKIPPED clone: the kernel cannot");
     }
-    let arena = arena(64, 4096);
+    let arena = paged_arena(64, 4096);
     let first = register(&ring, &arena, RegistrationMode::Slots);
     let mut second_ring = IoUring::new(8).unwrap();
     let options = RegisterOptions::new().clone_of(&first, &ring);
@@ -296,12 +326,12 @@ fn rings_share_one_registration_by_cloning() {
     // The clone outlives its source.
     first.unregister(&ring).unwrap();
     drop(ring);
-    let file = TestFile::new("clone", &pattern(4096)).open();
+    let file = TestFile::new("clone", &pattern(0, 4096)).open();
     let (entry, operation) = second.read(&file, arena.allocate().unwrap(), 0);
     assert!(operation.buffer_index().is_some());
     let outcome = run(&mut second_ring, (entry, operation));
     assert_eq!(outcome.result.unwrap(), 4096);
-    assert_eq!(outcome.buffer[..], pattern(4096));
+    assert_eq!(outcome.buffer[..], pattern(0, 4096));
 
     // Into a table, at an index.
     if Probe::shared().unwrap().has(Feature::CloneInto) {
@@ -318,9 +348,9 @@ fn rings_share_one_registration_by_cloning() {
 }
 
 #[test]
-fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
+fn a_clone_of_another_arena_is_refused_and_the_next_mode_taken() {
     let Some(ring) = ring("clone of another") else { return };
-    let (ours, other) = (arena(4, 4096), arena(4, 4096));
+    let (ours, other) = (paged_arena(4, 4096), paged_arena(4, 4096));
     let on_other = register(&ring, &other, RegistrationMode::Slots);
     let second_ring = IoUring::new(8).unwrap();
     let options = RegisterOptions::new().clone_of(&on_other, &ring);
@@ -335,7 +365,7 @@ fn a_clone_of_another_arena_is_refused_and_the_next_rung_taken() {
 #[test]
 fn an_older_kernel_gets_the_older_way() {
     let Some(ring) = ring("older kernel") else { return };
-    let arena = arena(4, 4096);
+    let arena = paged_arena(4, 4096);
     let nothing = RegisterOptions::new().probe(Probe::none());
     let registered = try_register(&ring, &arena, nothing).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
@@ -347,7 +377,7 @@ fn an_older_kernel_gets_the_older_way() {
     assert!(
         matches!(error, RegisterError::Missing(missing) if missing.feature == Feature::FixedBuffers)
     );
-    // Dropped, not unregistered: nothing to undo.
+    // The registration was dropped, not unregistered: nothing is left to undo.
     registered.unregister(&ring).unwrap();
 }
 
@@ -363,14 +393,14 @@ fn each_feature_can_be_taken_away() {
     }
 }
 
-/// Dropping the registration, the arena and the ring in any order frees nothing that is in use, and
-/// everything else.
+/// Registration, arena and ring are dropped in every order. No memory in use is freed, and all
+/// other memory is.
 #[test]
 fn memory_outlives_what_is_dropped_first() {
     let Some(mut ring) = ring("drop order") else { return };
-    let arena = arena(4, 4096);
-    let registered = register(&ring, &arena, RegistrationMode::Best);
-    let file = TestFile::new("order", &pattern(4096)).open();
+    let arena = paged_arena(4, 4096);
+    let registered = register(&ring, &arena, RegistrationPolicy::Best);
+    let file = TestFile::new("order", &pattern(0, 4096)).open();
     let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
     push(&mut ring, &entry);
     drop(registered);
@@ -382,7 +412,7 @@ fn memory_outlives_what_is_dropped_first() {
         panic!()
     };
     drop(ring);
-    assert_eq!(buffer.freeze()[..], pattern(4096));
+    assert_eq!(buffer.freeze()[..], pattern(0, 4096));
 }
 
 /// Run by [`too_little_lockable_memory_is_told_in_numbers`] as another user with a limit of 1 MiB.
@@ -390,14 +420,14 @@ fn memory_outlives_what_is_dropped_first() {
 #[ignore = "needs a small RLIMIT_MEMLOCK and no CAP_IPC_LOCK: run by another test"]
 fn helper_without_lockable_memory() {
     let ring = IoUring::new(4).unwrap();
-    let arena = arena(1024, 4096);
+    let arena = paged_arena(1024, 4096);
     let memlock = Memlock::for_bytes(4 << 20);
     assert!(!memlock.privileged && !memlock.suffices(), "{memlock:?}");
     let error = try_register(&ring, &arena, RegistrationMode::Slots.into()).unwrap_err();
     let RegisterError::Memlock(told) = &error else { panic!("{error:?}") };
     assert_eq!((told.needed, told.soft), (4 << 20, Some(1 << 20)));
     assert!(error.to_string().contains("LimitMEMLOCK=4194304"), "{error}");
-    let registered = try_register(&ring, &arena, RegistrationMode::Best.into()).unwrap();
+    let registered = try_register(&ring, &arena, RegistrationPolicy::Best.into()).unwrap();
     assert_eq!(registered.mode(), RegistrationMode::Unregistered);
     assert_eq!(registered.refused().len(), 2);
     // Everything works, only slower.
@@ -405,16 +435,13 @@ fn helper_without_lockable_memory() {
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let outcome = run(&mut ring, registered.read(&file, arena.allocate().unwrap(), 0));
     assert_eq!(outcome.result.unwrap(), 4096);
-    // What fits is registered; a clone costs nothing more.
-    let small = crate::support::ring::arena(128, 4096);
+    // A smaller arena is registered; a clone costs nothing more.
+    let small = paged_arena(128, 4096);
     let first = register(&ring, &small, RegistrationMode::Slots);
     let second_ring = IoUring::new(4).unwrap();
-    let too_much = try_register(
-        &second_ring,
-        &crate::support::ring::arena(200, 4096),
-        RegistrationMode::Slots.into(),
-    )
-    .unwrap_err();
+    let too_much =
+        try_register(&second_ring, &paged_arena(200, 4096), RegistrationMode::Slots.into())
+            .unwrap_err();
     assert!(too_much.to_string().contains("other rings and processes"), "{too_much}");
     let options = RegisterOptions::new().clone_of(&first, &ring);
     assert_eq!(
@@ -428,7 +455,7 @@ fn helper_without_lockable_memory() {
 fn too_little_lockable_memory_is_told_in_numbers() {
     let Some(_) = ring("memlock") else { return };
     let helper = std::env::current_exe().unwrap();
-    // A copy that the other user can reach.
+    // The other user can reach this copy.
     let copy = std::env::temp_dir().join(format!("registration-helper-{}", std::process::id()));
     std::fs::copy(helper, &copy).unwrap();
     let answer = Command::new("prlimit")
@@ -462,7 +489,7 @@ fn too_little_lockable_memory_is_told_in_numbers() {
     assert!(output.status.success() && out.contains("helper finished"), "{out}\n{err}");
 }
 
-/// A seccomp filter on one thread that refuses `io_uring_setup`, as container runtimes do.
+/// Makes `io_uring_setup` fail on this thread, as container runtimes do.
 fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
     const LOAD_SYSCALL_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -478,7 +505,7 @@ fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
         },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
-    crate::support::seccomp::filter_this_thread(&mut program)
+    seccomp::filter_this_thread(&mut program)
 }
 
 #[test]

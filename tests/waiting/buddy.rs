@@ -1,45 +1,30 @@
-//! Waiting for blocks of many sizes: who is served when, and that nobody starves.
+//! Claims of many sizes that wait for blocks: their order, and that none starves.
 
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::support::assert_all_free;
+use crate::support::{Wakes, assert_all_free, nz};
 use uring_arena::{AllocError, AsyncBuddyArena, BuddyArena, BuddyGeometry, Buffer};
 
-fn bytes(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
-}
-
-/// `units` smallest blocks of 64 bytes.
+/// Builds an arena of `units` smallest blocks of 64 bytes.
 fn arena(units: usize) -> AsyncBuddyArena {
-    let geometry = BuddyGeometry::exact(bytes(64 * units), bytes(64)).unwrap();
+    let geometry = BuddyGeometry::exact(nz(64 * units), nz(64)).unwrap();
     BuddyArena::builder(geometry).build_async().unwrap()
 }
 
 fn fill(arena: &BuddyArena, len: usize) -> Vec<Buffer> {
-    std::iter::from_fn(|| arena.allocate(bytes(len)).ok()).collect()
-}
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
+    std::iter::from_fn(|| arena.allocate(nz(len)).ok()).collect()
 }
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Buffer, AllocError>> + 'a>>;
 
-/// A wait that has been polled once, and what counts its wakes.
-fn wait(arena: &AsyncBuddyArena, len: usize) -> (Waiting<'_>, Arc<Count>) {
+/// Polls a claim once, and counts the wakes of its task.
+fn wait(arena: &AsyncBuddyArena, len: usize) -> (Waiting<'_>, Arc<Wakes>) {
     let (mut future, count): (Waiting, _) =
-        (Box::pin(arena.allocate_async(bytes(len))), Arc::<Count>::default());
+        (Box::pin(arena.allocate_async(nz(len))), Arc::<Wakes>::default());
     assert!(
         future.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone()))).is_pending()
     );
@@ -57,25 +42,22 @@ fn poll(future: &mut Waiting) -> Option<Buffer> {
 fn what_can_never_fit_fails_at_once() {
     let arena = arena(16);
     let held = fill(&arena, 64);
-    let mut future = pin!(arena.allocate_async(bytes(64 * 17)));
+    let mut future = pin!(arena.allocate_async(nz(64 * 17)));
     let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Err(AllocError::RequestTooLarge))));
     let day = Duration::from_secs(86_400);
-    assert_eq!(
-        arena.allocate_timeout(bytes(64 * 17), day).unwrap_err(),
-        AllocError::RequestTooLarge
-    );
+    assert_eq!(arena.allocate_timeout(nz(64 * 17), day).unwrap_err(), AllocError::RequestTooLarge);
     drop(held);
 }
 
-/// The peer wakes one of eight.
+/// One free serves eight waiters, where arena-alligator wakes one.
 #[test]
 fn a_block_that_serves_eight_wakes_eight() {
     let arena = arena(8);
-    let whole = arena.allocate(bytes(512)).unwrap();
+    let whole = arena.allocate(nz(512)).unwrap();
     let mut waiting: Vec<_> = (0..10).map(|_| wait(&arena, 64)).collect();
     drop(whole);
-    let wakes: Vec<_> = waiting.iter().map(|(_, count)| count.0.load(Ordering::SeqCst)).collect();
+    let wakes: Vec<_> = waiting.iter().map(|(_, count)| count.count()).collect();
     assert_eq!(wakes, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
     let served: Vec<_> = waiting.iter_mut().filter_map(|(future, _)| poll(future)).collect();
     assert_eq!(served.len(), 8);
@@ -89,10 +71,10 @@ fn many_small_frees_serve_a_large_one() {
     let small = fill(&arena, 64);
     let (mut large, count) = wait(&arena, 512);
     for buffer in small {
-        assert_eq!(count.0.load(Ordering::SeqCst), 0, "nobody is woken in vain");
+        assert_eq!(count.count(), 0, "nobody is woken in vain");
         drop(buffer);
     }
-    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert_eq!(count.count(), 1);
     assert_eq!(poll(&mut large).unwrap().capacity(), 512);
 }
 
@@ -113,8 +95,9 @@ fn a_large_one_that_cannot_be_served_does_not_stop_small_ones() {
     assert!(poll(&mut large).is_some());
 }
 
-/// Small blocks come and go without end and never leave a large one's room empty at once; it is
-/// served all the same, within the frees that pass it over and one for each of its units.
+/// Small blocks come and go without end, and the room of a large one is never empty at once. The
+/// large claim is served all the same: within the frees that may bypass it, and one for each of its
+/// smallest blocks.
 #[test]
 fn small_ones_do_not_starve_a_large_one() {
     for large_units in [2, 8, 16, 32] {
@@ -128,8 +111,8 @@ fn small_ones_do_not_starve_a_large_one() {
             if let Some(buffer) = poll(&mut large) {
                 break buffer;
             }
-            // A newcomer takes what is free before the next block comes back.
-            held.extend(arena.allocate(bytes(64)));
+            // A newcomer takes the free block before the next one comes back.
+            held.extend(arena.allocate(nz(64)));
             assert!(frees < 1000, "{large_units} units starve");
         };
         assert!(frees <= 17 + 2 * 64, "{large_units} units were served after {frees} frees");
@@ -138,13 +121,13 @@ fn small_ones_do_not_starve_a_large_one() {
     }
 }
 
-/// One small block in the place that is chosen first never comes back: another place is found.
+/// One small block in the range that is reserved first never comes back: another range is found.
 #[test]
 fn a_large_one_is_served_beside_a_block_that_stays() {
     let arena = arena(64);
     let mut held: std::collections::VecDeque<_> = fill(&arena, 64).into();
-    // Unit 17 stays; the hoard is made around the unit that comes back as the seventeenth, and
-    // small ones come and go.
+    // Block 17 stays claimed. The range is reserved around the block that comes back as the
+    // seventeenth, while small blocks come and go.
     let stays = held.remove(17);
     let (mut large, _) = wait(&arena, 64 * 16);
     let mut frees = 0;
@@ -154,7 +137,7 @@ fn a_large_one_is_served_beside_a_block_that_stays() {
         if let Some(buffer) = poll(&mut large) {
             break buffer;
         }
-        held.extend(arena.allocate(bytes(64)));
+        held.extend(arena.allocate(nz(64)));
         assert!(frees < 2000, "starves");
     };
     drop((served, held, stays));
@@ -168,12 +151,12 @@ fn what_was_held_for_a_large_one_that_leaves_serves_others() {
     let (large, _) = wait(&arena, 64 * 16);
     for _ in 0..18 {
         drop(held.remove(0));
-        held.extend(arena.allocate(bytes(64)));
+        held.extend(arena.allocate(nz(64)));
     }
-    assert!(arena.allocate(bytes(64)).is_err(), "one unit is held");
+    assert!(arena.allocate(nz(64)).is_err(), "one unit is held");
     let (mut small, count) = wait(&arena, 64);
     drop(large);
-    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert_eq!(count.count(), 1);
     drop((poll(&mut small).unwrap(), held));
     assert_all_free(&arena);
 }
@@ -191,10 +174,10 @@ async fn tasks_of_all_sizes_with_random_cancellation() {
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
                     let units = 1 << ((random >> 60) % 6);
-                    let patience = Duration::from_micros((random >> 40) % 200);
-                    let claim = arena.allocate_async(bytes(64 * units));
+                    let limit = Duration::from_micros((random >> 40) % 200);
+                    let claim = arena.allocate_async(nz(64 * units));
                     let buffer = match (random >> 33) % 4 {
-                        0 => tokio::time::timeout(patience, claim).await.ok().transpose().unwrap(),
+                        0 => tokio::time::timeout(limit, claim).await.ok().transpose().unwrap(),
                         _ => Some(claim.await.unwrap()),
                     };
                     tokio::task::yield_now().await;

@@ -1,12 +1,12 @@
-//! Waiting for a slot asks nothing of the executor but to be woken: the same claims on smol's, and
-//! on the runtimes of other rings.
+//! Waiting on other executors: smol's, and the runtimes of other rings.
+//!
+//! A wait asks nothing of its executor but to be woken.
 
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::support::assert_all_free;
+use crate::support::{assert_all_free, nz};
 use async_executor::Executor;
 use futures::channel::oneshot;
 use futures::executor::block_on;
@@ -18,11 +18,10 @@ const TASKS: usize = 20;
 const CLAIMS: usize = 30;
 
 fn arena() -> AsyncFixedArena {
-    let (slots, bytes) = (NonZeroUsize::new(SLOTS).unwrap(), NonZeroUsize::new(64).unwrap());
-    FixedArena::with_slot_capacity(slots, bytes).build_async().unwrap()
+    FixedArena::with_slot_capacity(nz(SLOTS), nz(64)).build_async().unwrap()
 }
 
-/// Lets the others run once.
+/// Yields to the other tasks once.
 fn pause() -> impl Future<Output = ()> {
     struct Pause(bool);
 
@@ -41,8 +40,7 @@ fn pause() -> impl Future<Output = ()> {
     Pause(false)
 }
 
-/// A task that claims again and again, and gives up on every third claim if it does not get it at
-/// once.
+/// Claims again and again, and gives up every third claim that is not served at once.
 async fn claim_many(arena: AsyncFixedArena) {
     for turn in 0..CLAIMS {
         let mut claim = Box::pin(arena.allocate_async());

@@ -1,17 +1,16 @@
-//! Waiting for slots, on tokio, on a bare executor, and on threads without any; other executors are
-//! in `waiting_executors.rs`.
+//! Claims that wait for slots: on tokio, on a bare executor, and on threads without any.
+//!
+//! Other executors are in `executors.rs`.
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::assert_all_free;
+use crate::support::{Wakes, assert_all_free, nz};
 use futures::executor::{LocalPool, block_on};
 use futures::task::LocalSpawnExt;
 use uring_arena::{
@@ -19,10 +18,7 @@ use uring_arena::{
 };
 
 fn slots(count: usize) -> FixedArenaBuilder {
-    FixedArena::with_slot_capacity(
-        NonZeroUsize::new(count).unwrap(),
-        NonZeroUsize::new(64).unwrap(),
-    )
+    FixedArena::with_slot_capacity(nz(count), nz(64))
 }
 
 fn arena(count: usize) -> AsyncFixedArena {
@@ -33,17 +29,7 @@ fn fill(arena: &FixedArena) -> Vec<Buffer> {
     std::iter::from_fn(|| arena.allocate().ok()).collect()
 }
 
-/// Counts its wakes.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn poll_with<F: Future>(future: &mut Pin<&mut F>, count: &Arc<Count>) -> Poll<F::Output> {
+fn poll_with<F: Future>(future: &mut Pin<&mut F>, count: &Arc<Wakes>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone())))
 }
 
@@ -76,31 +62,31 @@ fn waiters_are_served_in_order_of_arrival() {
 }
 
 #[test]
-fn a_newcomer_does_not_overtake_a_sleeper() {
+fn a_newcomer_does_not_overtake_a_waiter() {
     let arena = arena(1);
     let held = arena.allocate().unwrap();
-    let count = Arc::new(Count::default());
+    let count = Arc::new(Wakes::default());
     let mut waiting = pin!(arena.allocate_async());
     assert!(poll_with(&mut waiting, &count).is_pending());
     drop(held);
-    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert_eq!(count.count(), 1);
     assert_eq!(arena.allocate().unwrap_err(), AllocError::ArenaFull);
     assert!(poll_with(&mut waiting, &count).is_ready());
     assert!(arena.allocate().is_ok());
 }
 
-/// One free, one wake: nobody is woken for nothing, however many wait.
+/// One free wakes one task, however many wait.
 #[test]
 fn eight_slots_wake_eight_and_no_more() {
     let arena = arena(8);
     let held = fill(&arena);
-    let counts: Vec<_> = (0..12).map(|_| Arc::new(Count::default())).collect();
+    let counts: Vec<_> = (0..12).map(|_| Arc::new(Wakes::default())).collect();
     let mut waiting: Vec<_> = (0..12).map(|_| Box::pin(arena.allocate_async())).collect();
     for (future, count) in waiting.iter_mut().zip(&counts) {
         assert!(poll_with(&mut future.as_mut(), count).is_pending());
     }
     drop(held);
-    let wakes: Vec<_> = counts.iter().map(|count| count.0.load(Ordering::SeqCst)).collect();
+    let wakes: Vec<_> = counts.iter().map(|count| count.count()).collect();
     assert_eq!(wakes, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]);
 }
 
@@ -108,14 +94,14 @@ fn eight_slots_wake_eight_and_no_more() {
 fn a_wait_dropped_after_its_wake_hands_the_slot_on() {
     let arena = arena(1);
     let held = arena.allocate().unwrap();
-    let (count, other_count) = (Arc::new(Count::default()), Arc::new(Count::default()));
+    let (count, other_count) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
     let mut first = Box::pin(arena.allocate_async());
     let mut second = pin!(arena.allocate_async());
     assert!(poll_with(&mut first.as_mut(), &count).is_pending());
     assert!(poll_with(&mut second, &other_count).is_pending());
     drop(held);
     drop(first);
-    assert_eq!(other_count.0.load(Ordering::SeqCst), 1);
+    assert_eq!(other_count.count(), 1);
     assert!(poll_with(&mut second, &other_count).is_ready());
     assert_all_free(&arena);
 }
@@ -140,8 +126,8 @@ fn waiting_is_no_failure_and_a_timeout_is_one() {
     assert_all_free(&arena);
 }
 
-/// The peer hangs here: each uncontended claim leaves a tombstone that a later waiter is queued
-/// behind.
+/// A claim that finds a slot leaves nothing behind in the queue. In arena-alligator each such claim
+/// leaves an entry that a later waiter is queued behind, and hangs.
 #[test]
 fn uncontended_claims_leave_nothing_behind() {
     let arena = arena(1);
@@ -195,7 +181,7 @@ fn an_arena_of_many_words_wakes_too() {
     assert_all_free(&arena);
 }
 
-/// A task whose executor is gone lives in its waker only: the wake drops it, and with it the wait.
+/// A task whose executor is gone lives in its waker only: the wake drops the task and its wait.
 #[test]
 fn a_wake_that_drops_the_waiting_task_does_not_lock_up() {
     type Task = Mutex<Option<Pin<Box<dyn Future<Output = Buffer> + Send>>>>;
@@ -279,7 +265,7 @@ async fn two_hundred_tokio_tasks_share_four_slots() {
     assert_eq!(arena.metrics().allocations_failed, 0);
 }
 
-/// One policy for two arenas: neither takes the other's wakes.
+/// One policy serves two arenas, and neither takes the wakes of the other.
 #[test]
 fn two_arenas_may_share_the_ordinary_policy() {
     let policy = NotifyWaiters::new(1);

@@ -1,27 +1,26 @@
-//! Wake policies that the user brings, with the contracts of the peer's traits.
+//! Wake policies of a user, with the contracts of arena-alligator's traits.
 
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::support::nz;
 use uring_arena::{
     AsyncFixedArena, BuddyWaiter, FixedArena, NotifyWaiters, WaitRegistration, Waiter,
 };
 
 fn build<W: Waiter>(slots: usize, policy: W) -> AsyncFixedArena<W> {
-    let (count, bytes) = (NonZeroUsize::new(slots).unwrap(), NonZeroUsize::new(64).unwrap());
-    FixedArena::with_slot_capacity(count, bytes).build_async_with(policy).unwrap()
+    FixedArena::with_slot_capacity(nz(slots), nz(64)).build_async_with(policy).unwrap()
 }
 
 fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Last come, first woken; takes note of a waiter only when it is polled.
+/// A policy that wakes the last waiter first, and knows a waiter only once it is polled.
 #[derive(Clone, Default)]
 struct Stack {
     wakers: Arc<Mutex<Vec<Waker>>>,
@@ -126,6 +125,21 @@ fn the_ordinary_policy_wakes_those_registered_directly() {
 }
 
 #[test]
+fn the_ordinary_policy_wakes_for_every_arena_that_has_it() {
+    let policy = NotifyWaiters::new(1);
+    drop(build(1, policy.clone()));
+    let before = build(1, policy.clone());
+    let mut registration = pin!(Waiter::register(&policy));
+    registration.as_mut().prepare();
+    // From the first registration on, also an arena that is built later calls the policy.
+    for arena in [before, build(1, policy.clone())] {
+        assert!(poll(&mut registration).is_pending());
+        drop(arena.allocate().unwrap());
+        assert!(poll(&mut registration).is_ready());
+    }
+}
+
+#[test]
 fn a_registration_dropped_after_its_wake_passes_it_on() {
     let policy = NotifyWaiters::new(1);
     let mut first = Box::pin(Waiter::register(&policy));
@@ -135,7 +149,7 @@ fn a_registration_dropped_after_its_wake_passes_it_on() {
     Waiter::wake(&policy);
     drop(first);
     assert!(poll(&mut second).is_ready());
-    // Nobody was left for this one, and it is not kept for who comes later.
+    // No waiter was left for this wake, and it is not kept for a later one.
     Waiter::wake(&policy);
     let mut late = pin!(Waiter::register(&policy));
     late.as_mut().prepare();

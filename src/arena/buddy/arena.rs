@@ -19,10 +19,10 @@ const REGION_BYTES_MAX: usize = 1 << 30;
 /// An arena of blocks of variable size; clones share the memory.
 ///
 /// The sizes are powers of two, from the smallest block to the whole arena. Buffers are those of
-/// the [`FixedArena`](crate::FixedArena): writing, freezing, spilling and freeing are the same. Free
-/// neighbours *are* a larger block, so a request is refused only if at some instant no block of its
-/// size was free. An arena with nothing in use serves its largest block. The cost of a claim does
-/// not grow with the arena.
+/// the [`FixedArena`](crate::FixedArena): writing, freezing, spilling and freeing are the same.
+/// Free neighbours *are* a larger block, so a request is refused only if at some instant no block
+/// of its size was free. An arena with nothing in use serves its largest block. The cost of a claim
+/// does not grow with the arena.
 ///
 /// ```
 /// use bytes::BufMut;

@@ -9,9 +9,9 @@ use std::num::NonZeroUsize;
 
 use super::arena::BuddyArena;
 use super::geometry::{BuddyGeometry, BuddyHint};
-use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
+use crate::arena::builder::{BuilderOptions, CallerMemory, no_room, refused, shared_setters};
 use crate::arena::unfaulted::Unfaulted;
-use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
+use crate::region::{BuildError, Dealloc, NoDealloc};
 use crate::slots::{Allocator, BLOCK_ORDER_MAX, BuddyAllocator};
 
 /// The sizes of an arena, or the memory that it is cut from.
@@ -69,8 +69,8 @@ impl BuddyArena {
     /// Begins an arena of at least `total_size` bytes, with a smallest block of at least
     /// `min_block_size` bytes.
     ///
-    /// As [`builder`](Self::builder) with [`BuddyGeometry::nearest`], but building reports a size of
-    /// zero.
+    /// As [`builder`](Self::builder) with [`BuddyGeometry::nearest`], but building reports a size
+    /// of zero.
     ///
     /// ```
     /// use uring_arena::BuddyArena;
@@ -107,9 +107,9 @@ impl BuddyArena {
 
     /// Begins an arena over memory of the caller: shared memory, a device's, another allocator's.
     ///
-    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once, with
-    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where that
-    /// happens. Building does not touch the memory.
+    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once,
+    /// with `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where
+    /// that happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
@@ -171,9 +171,8 @@ impl BuddyArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: an alignment that the shape or the caller's memory does not have, memory too
-    /// small for one block, more smallest blocks than one arena can number, memory that the system
-    /// refuses.
+    /// [`BuildError`]: the shape or the caller's memory does not have the alignment, or the memory
+    /// has no block, or too many. Also if the system refuses the memory.
     ///
     /// ```
     /// use uring_arena::{BuddyArena, BuildError};
@@ -199,31 +198,17 @@ impl BuddyArenaBuilder {
     /// # Ok::<(), uring_arena::BuildError>(())
     /// ```
     pub fn build_unfaulted(self) -> Result<Unfaulted<BuddyArena>, BuildError> {
-        let geometry = self.measure().inspect_err(|error| {
-            tracing::debug!(shape = ?self.shape, alignment = self.alignment, %error, "an arena was not built");
-        })?;
-        let no_room = || BuildError::OutOfMemory {
-            bytes: (1 << geometry.order()) / 4,
-            reason: "no room for the allocator".into(),
+        let geometry = self.measure().map_err(|error| refused(error, &self))?;
+        let order = geometry.order();
+        let buddy = BuddyAllocator::new(order).ok_or_else(|| no_room((1 << order) / 4))?;
+        let memory = match self.shape {
+            Shape::Caller { memory, .. } => Some(memory),
+            Shape::Geometry(_) | Shape::Sizes { .. } => None,
         };
-        let allocator =
-            Allocator::Blocks(BuddyAllocator::new(geometry.order()).ok_or_else(no_room)?);
-        let (total, min_block) = (geometry.total_size(), geometry.min_block_size());
-        let page_size = self.options.region.page_size;
-        let (page_size, handle) = match self.shape {
-            Shape::Caller { memory, .. } => {
-                let region = |_: &_| memory.into_region(total);
-                (PageSize::Unknown, self.options.build(allocator, min_block, region)?)
-            }
-            Shape::Geometry(_) | Shape::Sizes { .. } => {
-                let region = |options: &_| Region::new(total, geometry.alignment(), options);
-                (page_size, self.options.build(allocator, min_block, region)?)
-            }
-        };
-        let arena = BuddyArena::from_handle(handle, geometry);
-        Ok(Unfaulted::new(arena, page_size, |arena, page_size| {
-            arena.handle().region.fault_pages(page_size);
-        }))
+        let (bytes, min_block) = (geometry.total_size(), geometry.min_block_size());
+        let (allocator, alignment) = (Allocator::Blocks(buddy), geometry.alignment());
+        let built = self.options.build(allocator, min_block, bytes, alignment, memory)?;
+        Ok(Unfaulted::new(built, |handle| BuddyArena::from_handle(handle, geometry)))
     }
 
     fn measure(&self) -> Result<BuddyGeometry, BuildError> {
@@ -257,9 +242,4 @@ impl BuddyArenaBuilder {
     }
 }
 
-shared_setters!(
-    BuddyArenaBuilder,
-    "block",
-    "BuddyArena::with_sizes(16384, 4096)",
-    "arena.allocate_bytes(4096)?"
-);
+shared_setters!(BuddyArenaBuilder);

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use crate::arena::builder::refused;
 use crate::region::BuildError;
 
 /// The shape of a [`BuddyArena`](crate::BuddyArena): total size, smallest block, alignment.
@@ -60,12 +61,7 @@ impl BuddyGeometry {
         let (total, min_block) = (total_size.get(), min_block_size.get());
         // A power of two that is not smaller than another is a power-of-two multiple of it.
         if !min_block.is_power_of_two() || !total.is_power_of_two() || total < min_block {
-            tracing::debug!(
-                total,
-                min_block,
-                "a buddy geometry was refused: not powers of two, or too small"
-            );
-            return Err(BuildError::InvalidGeometry);
+            return Err(refused(BuildError::InvalidGeometry, (total, min_block)));
         }
         let max_order = (total / min_block).ilog2();
         Ok(BuddyGeometry { min_block, max_order, alignment: 1, is_nearest: false })
@@ -103,9 +99,9 @@ impl BuddyGeometry {
     ///
     /// # Errors
     ///
-    /// [`BuildError::InvalidAlignment`] if `alignment` is not a power of two;
+    /// [`BuildError::InvalidAlignment`] if `alignment` is not a power of two.
     /// [`BuildError::InvalidGeometry`] if it is larger than the smallest block of an
-    /// [`exact`](Self::exact) shape; [`BuildError::SizeOverflow`] if the raised block does not fit
+    /// [`exact`](Self::exact) shape. [`BuildError::SizeOverflow`] if the raised block does not fit
     /// in `usize`.
     ///
     /// ```
@@ -117,24 +113,14 @@ impl BuddyGeometry {
     /// ```
     pub fn with_alignment(self, alignment: NonZeroUsize) -> Result<BuddyGeometry, BuildError> {
         if !alignment.is_power_of_two() {
-            tracing::debug!(
-                alignment,
-                "a buddy geometry was refused: the alignment is not a power of two"
-            );
-            return Err(BuildError::InvalidAlignment);
+            return Err(refused(BuildError::InvalidAlignment, alignment));
         }
         let alignment = alignment.get();
         if alignment <= self.min_block {
             return Ok(BuddyGeometry { alignment, ..self });
         }
         if !self.is_nearest {
-            let min_block = self.min_block;
-            tracing::debug!(
-                alignment,
-                min_block,
-                "a buddy geometry was refused: aligned beyond its smallest block"
-            );
-            return Err(BuildError::InvalidGeometry);
+            return Err(refused(BuildError::InvalidGeometry, (self, alignment)));
         }
         let max_order = orders_up_to(self.total_size(), alignment)?;
         Ok(BuddyGeometry { min_block: alignment, max_order, alignment, ..self })

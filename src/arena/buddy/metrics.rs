@@ -53,8 +53,8 @@ pub struct BuddyArenaMetrics {
 impl BuddyArena {
     /// Takes a snapshot of the counters.
     ///
-    /// The call walks over all smallest blocks: it is for monitoring, not for hot paths. The example
-    /// of [`BuddyArenaMetrics`] shows it.
+    /// The call walks over all smallest blocks: it is for monitoring, not for hot paths. The
+    /// example of [`BuddyArenaMetrics`] shows it.
     pub fn metrics(&self) -> BuddyArenaMetrics {
         let handle = self.handle();
         let blocks = handle.allocator.blocks();

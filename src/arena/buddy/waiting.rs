@@ -1,6 +1,5 @@
 //! The buddy arena whose claims can wait.
 
-use std::any::Any;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
@@ -13,14 +12,15 @@ use crate::buffer::Buffer;
 use crate::lease::WaitForSlot;
 use crate::region::BuildError;
 use crate::sync::Arc;
+use crate::wait::OnFree;
 
 /// A [`BuddyArena`] whose claims can wait, on any executor.
 ///
 /// Everything else is the plain arena's, through `Deref`. Claims that do not wait
 /// ([`BuddyArena::allocate`]) mix freely with claims that do.
 ///
-/// * A block that is freed serves, in order of arrival, every waiter that it can: many small ones,
-///   or one larger than itself if it merged.
+/// * A freed block serves, in order of arrival, every waiter that it can: many small ones, or a
+///   larger one if it merged.
 /// * A waiter that cannot be served yet does not stop those behind it.
 /// * Small requests do not bypass a larger one for ever. After a few frees, memory that is freed in
 ///   one aligned range of its size is reserved for it, at most half of the arena.
@@ -64,7 +64,8 @@ impl BuddyArenaBuilder {
     /// Builds an arena whose claims wait under a wake policy of your own.
     ///
     /// Each free calls the policy, so frees cost more than those of
-    /// [`build_async`](Self::build_async). The example of [`BuddyWaiter`] shows it.
+    /// [`build_async`](Self::build_async). [`NotifyWaiters`] costs nothing until a waiter registers
+    /// with it directly. The example of [`BuddyWaiter`] shows it.
     ///
     /// # Errors
     ///
@@ -75,10 +76,14 @@ impl BuddyArenaBuilder {
     ) -> Result<AsyncBuddyArena<W>, BuildError> {
         let policy = Arc::new(waiters);
         let callback = policy.clone();
-        self.options.on_free = Some(Box::new(move |order| callback.wake(order as usize)));
-        // The policy that comes with the crate is the arena's own queue.
-        let is_built_in = (&*policy as &dyn Any).is::<NotifyWaiters>();
-        Ok(AsyncBuddyArena { arena: self.build()?, policy: (!is_built_in).then_some(policy) })
+        let built_in = NotifyWaiters::of_policy(&*policy);
+        let call = Box::new(move |order| callback.wake(order as usize));
+        self.options.on_free = Some(OnFree { call, is_on_demand: built_in.is_some() });
+        let arena = self.build()?;
+        if let Some(built_in) = &built_in {
+            built_in.attach(arena.handle());
+        }
+        Ok(AsyncBuddyArena { arena, policy: built_in.is_none().then_some(policy) })
     }
 }
 

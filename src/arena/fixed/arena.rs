@@ -68,7 +68,7 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     // Always: a `Buffer` that comes back through memory is written in four words and read in two
-    // halves, which the processor cannot forward; out of line that costs more than the claim.
+    // halves, which the processor cannot forward. Out of line that costs more than the claim.
     #[inline(always)]
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
         match self.claim() {
@@ -86,8 +86,8 @@ impl FixedArena {
 
     /// Claims up to `count` slots in one go and hands each to `each`; returns their number.
     ///
-    /// The number is less than `count` only if no further slot was free. Up to 32 neighbouring slots
-    /// cost one atomic together, so this is the way to refill a ring.
+    /// The number is less than `count` only if no further slot was free. Up to 32 neighbouring
+    /// slots cost one atomic together, so this is the way to refill a ring.
     ///
     /// ```
     /// use uring_arena::FixedArena;

@@ -8,9 +8,9 @@
 use std::num::NonZeroUsize;
 
 use super::arena::FixedArena;
-use crate::arena::builder::{BuilderOptions, CallerMemory, shared_setters};
+use crate::arena::builder::{BuilderOptions, CallerMemory, no_room, refused, shared_setters};
 use crate::arena::unfaulted::Unfaulted;
-use crate::region::{BuildError, Dealloc, NoDealloc, PageSize, Region};
+use crate::region::{BuildError, Dealloc, NoDealloc};
 use crate::slots::{Allocator, SLOTS_MAX, SlotBitmap};
 
 /// A way to cut memory of the caller into slots.
@@ -166,9 +166,9 @@ impl FixedArena {
 
     /// Begins an arena over memory of the caller: shared memory, a device's, another allocator's.
     ///
-    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once, with
-    /// `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where that
-    /// happens. Building does not touch the memory.
+    /// If building fails, the caller still owns the memory. Otherwise `dealloc` is called once,
+    /// with `ptr` and `len`, after the last handle, buffer and byte is gone, on the thread where
+    /// that happens. Building does not touch the memory.
     ///
     /// # Safety
     ///
@@ -232,8 +232,8 @@ impl FixedArenaBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: sizes that are zero or overflow, an alignment that is not a power of two or
-    /// that the caller's memory does not have, memory that the system refuses.
+    /// [`BuildError`]: a size is zero, the sizes overflow, the alignment is not a power of two, or
+    /// the caller's memory does not have it. Also if the system refuses the memory.
     ///
     /// ```
     /// use uring_arena::{BuildError, FixedArena};
@@ -253,29 +253,16 @@ impl FixedArenaBuilder {
     ///
     /// As for [`build`](Self::build).
     pub fn build_unfaulted(self) -> Result<Unfaulted<FixedArena>, BuildError> {
-        let (count, slot_bytes) = self.measure().inspect_err(|error| {
-            tracing::debug!(shape = ?self.shape, alignment = self.alignment, %error, "an arena was not built");
-        })?;
-        let no_room = || BuildError::OutOfMemory {
-            bytes: count / 8,
-            reason: "no room for the allocator".into(),
+        let measured = self.measure();
+        let (count, slot_bytes) = measured.map_err(|error| refused(error, &self))?;
+        let bitmap = SlotBitmap::new(count).ok_or_else(|| no_room(count / 8))?;
+        let memory = match self.shape {
+            Shape::Caller { memory, .. } => Some(memory),
+            Shape::Slots { .. } | Shape::Total { .. } => None,
         };
-        let allocator = Allocator::Slots(SlotBitmap::new(count).ok_or_else(no_room)?);
-        let (region_bytes, page_size) = (count * slot_bytes, self.options.region.page_size);
-        let (page_size, handle) = match self.shape {
-            Shape::Caller { memory, .. } => {
-                let region = |_: &_| memory.into_region(region_bytes);
-                (PageSize::Unknown, self.options.build(allocator, slot_bytes, region)?)
-            }
-            Shape::Slots { .. } | Shape::Total { .. } => {
-                let region = |options: &_| Region::new(region_bytes, self.alignment, options);
-                (page_size, self.options.build(allocator, slot_bytes, region)?)
-            }
-        };
-        let arena = FixedArena::from_handle(handle);
-        Ok(Unfaulted::new(arena, page_size, |arena, page_size| {
-            arena.handle().region.fault_pages(page_size);
-        }))
+        let (allocator, bytes) = (Allocator::Slots(bitmap), count * slot_bytes);
+        let built = self.options.build(allocator, slot_bytes, bytes, self.alignment, memory)?;
+        Ok(Unfaulted::new(built, FixedArena::from_handle))
     }
 
     /// Returns the number of slots, and the bytes in each.
@@ -310,4 +297,4 @@ impl FixedArenaBuilder {
     }
 }
 
-shared_setters!(FixedArenaBuilder, "slot", "FixedArena::with_sizes(4, 4096)", "arena.allocate()?");
+shared_setters!(FixedArenaBuilder);

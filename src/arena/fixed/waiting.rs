@@ -1,6 +1,5 @@
 //! The fixed arena whose claims can wait.
 
-use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 
@@ -11,6 +10,7 @@ use crate::buffer::Buffer;
 use crate::lease::WaitForSlot;
 use crate::region::BuildError;
 use crate::sync::Arc;
+use crate::wait::OnFree;
 
 /// A [`FixedArena`] whose claims can wait, on any executor.
 ///
@@ -64,7 +64,8 @@ impl FixedArenaBuilder {
     /// Builds an arena whose claims wait under a wake policy of your own.
     ///
     /// Each free calls the policy, so frees cost more than those of
-    /// [`build_async`](Self::build_async). The example of [`Waiter`] shows it.
+    /// [`build_async`](Self::build_async). [`NotifyWaiters`] costs nothing until a waiter registers
+    /// with it directly. The example of [`Waiter`] shows it.
     ///
     /// # Errors
     ///
@@ -75,10 +76,14 @@ impl FixedArenaBuilder {
     ) -> Result<AsyncFixedArena<W>, BuildError> {
         let policy = Arc::new(waiters);
         let callback = policy.clone();
-        self.options.on_free = Some(Box::new(move |_| callback.wake()));
-        // The policy that comes with the crate is the arena's own queue.
-        let is_built_in = (&*policy as &dyn Any).is::<NotifyWaiters>();
-        Ok(AsyncFixedArena { arena: self.build()?, policy: (!is_built_in).then_some(policy) })
+        let built_in = NotifyWaiters::of_policy(&*policy);
+        let call = Box::new(move |_| callback.wake());
+        self.options.on_free = Some(OnFree { call, is_on_demand: built_in.is_some() });
+        let arena = self.build()?;
+        if let Some(built_in) = &built_in {
+            built_in.attach(arena.handle());
+        }
+        Ok(AsyncFixedArena { arena, policy: built_in.is_none().then_some(policy) })
     }
 }
 

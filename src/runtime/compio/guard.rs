@@ -8,9 +8,9 @@ use std::thread::LocalKey;
 
 use compio_runtime::Runtime;
 
-use crate::error::{RegisterError, RingError};
 use crate::runtime::guard::{Guard, Guards};
 use crate::runtime::liveness::RuntimeLiveness;
+use crate::uring::{RegisterError, RingError};
 
 thread_local! {
     static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };

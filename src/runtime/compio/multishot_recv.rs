@@ -54,13 +54,13 @@ impl MultishotRecv {
         if cqueue::more(flags) {
             // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once;
             // the one before it was taken to its end.
-            if let Some(bytes) = unsafe { ring.take_plain(result, flags) } {
+            if let Some(bytes) = unsafe { ring.take_fast(result, flags) } {
                 arrived.push_back(bytes);
                 return Status::Armed;
             }
         }
         // SAFETY: as above, and taken to its end below.
-        let (mut cursor, status) = unsafe { ring.begin(result, flags) };
+        let (mut cursor, status) = unsafe { ring.begin_completion(result, flags) };
         while let Some(bytes) = ring.take(&mut cursor) {
             arrived.push_back(bytes);
         }

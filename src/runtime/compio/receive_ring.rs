@@ -15,8 +15,7 @@ use super::guard::{AttachError, RuntimeGuard};
 use super::receive_stream::ReceiveStream;
 use super::ring_state::RingState;
 use crate::arena::FixedArena;
-use crate::error::RingError;
-use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions};
+use crate::uring::{BufferRing, BufferRingMetrics, BufferRingOptions, RingError};
 
 /// The group of compio's own buffer ring.
 const COMPIO_GROUP: u16 = 1;
@@ -76,7 +75,7 @@ impl ReceiveRing {
         let options = options.incremental(false);
         let register = |group| {
             // SAFETY: see the head of this file.
-            unsafe { BufferRing::register_on(&*guard, arena, options.group(group)) }
+            unsafe { BufferRing::register(&*guard, arena, options.group(group)) }
         };
         let ring = match options.group_id() {
             Some(COMPIO_GROUP) => Err(RingError::GroupTaken { group: COMPIO_GROUP }),

@@ -185,7 +185,7 @@ impl Drop for RingState {
         if self.guard.liveness().is_alive() && !self.is_lost.get() {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight (see
             // the head of this file).
-            let result = unsafe { self.ring.get_mut().unregister_on(&*self.guard) };
+            let result = unsafe { self.ring.get_mut().unregister(&*self.guard) };
             if let Err(error) = result {
                 tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
             }

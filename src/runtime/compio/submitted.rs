@@ -21,7 +21,7 @@ use io_uring::squeue;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::buffer::IoMemory;
 use crate::runtime::liveness::RuntimeLiveness;
-use crate::uring::Operation;
+use crate::uring::{Operation, Progress};
 
 /// An operation, until the program gets the memory back.
 struct TransferState<M: IoMemory> {
@@ -33,7 +33,7 @@ impl<M: IoMemory> OpState for TransferState<M> {
         let operation = self.operation.as_mut().expect("in compio's hands, so not given back");
         let flags = if operation.is_zero_copy() { completion.flags() } else { 0 };
         // SAFETY: a completion of this operation, from compio's driver, handed in once.
-        unsafe { operation.note(completion.result(), flags) };
+        unsafe { operation.record_completion(completion.result(), flags) };
     }
 
     fn before_drop(&mut self, is_known: bool) {
@@ -51,8 +51,8 @@ impl<M: IoMemory> TransferState<M> {
     fn finish(&mut self, refusal: Option<io::Error>) -> BufResult<usize, M> {
         let operation = self.operation.take().expect("given back once");
         match operation.finish() {
-            Ok(finished) => BufResult(finished.result, finished.memory),
-            Err(operation) => {
+            Progress::Done { result, buffer, .. } => BufResult(result, buffer),
+            Progress::More(operation) => {
                 // compio refused it before the kernel saw it, or ran it where it cannot run.
                 let error = refusal.unwrap_or(io::ErrorKind::Unsupported.into());
                 // SAFETY: its driver ended it without a completion, so the kernel has no entry of

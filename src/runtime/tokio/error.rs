@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::error::{DriverError, RegisterError, RingError};
+use crate::driver::DriverError;
+use crate::uring::{RegisterError, RingError};
 
 /// An error of [`PoolBuilder::build`](super::PoolBuilder::build).
 #[derive(thiserror::Error)]

@@ -173,7 +173,8 @@ fn closing_against_the_last_frees_of_two_words() {
     closing_against_frees([HALF_ROW, ROW], 2);
 }
 
-/// The thread that brings the count to zero frees the memory, once, and after every other free.
+/// Checks that the thread which brings the count to zero frees the memory, once, and after every
+/// other free.
 fn closing_against_frees(orders: [u32; 2], words: usize) {
     model(3, move || {
         let buddy = Arc::new(BuddyAllocator::new(TWO_ROWS).unwrap());

@@ -110,7 +110,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_agree_with_looking_at_every_bit(a in any::<u32>(), b in any::<u32>(), span in 0..=SPAN_MAX) {
+        fn runs_agree_with_looking_at_every_bit(
+            a in any::<u32>(),
+            b in any::<u32>(),
+            span in 0..=SPAN_MAX,
+        ) {
             for occupied in [a, a & b, a & b & a.rotate_left(7), a | b] {
                 let runs = all_runs(occupied, span);
                 prop_assert_eq!(count_runs(occupied, span) as usize, runs.len());

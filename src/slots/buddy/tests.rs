@@ -189,7 +189,7 @@ fn after_closing_each_word_drains_once() {
     assert_eq!(unused.close(), unused.word_count());
 }
 
-/// A small generator, so that the churn costs nothing beside the claims.
+/// Returns the next number of a small generator: the churn costs nothing beside the claims.
 fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;

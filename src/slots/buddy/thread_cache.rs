@@ -22,8 +22,8 @@ const UNUSED: u32 = 1 << 31;
 ///
 /// A claim goes back to where a block of the same order was freed. That is cheap when blocks of
 /// many sizes come and go, and it reuses a hole of exactly the right size. The memory itself is
-/// free for everybody. Each shard is on lines of its own: a claim in the steady state writes no line that
-/// another thread reads.
+/// free for everybody. Each shard is on lines of its own: a claim in the steady state writes no
+/// line that another thread reads.
 pub(super) struct ThreadCaches(Box<[CachePadded<[ThreadCache; ORDERS]>]>);
 
 /// The words of the latest frees that no claim has gone back to yet, and the word that was used

@@ -8,8 +8,10 @@ use super::id_map::IdMap;
 use super::mailbox::{Answer, Command, FileKey, Mailbox, shut_down_error};
 use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
-use crate::driver::{BufferRingId, DrainReport, Driver, Event, FileId, OperationId, SocketId};
-use crate::error::{DriverError, SubmitError};
+use crate::driver::{
+    BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
+    SubmitError,
+};
 use crate::sync::Arc;
 
 /// The longest time that a shutdown waits for operations in flight. Cancelled sockets take

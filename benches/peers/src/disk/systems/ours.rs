@@ -9,7 +9,7 @@ use std::path::Path;
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, squeue};
-use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, RegistrationMode};
+use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, RegistrationPolicy};
 
 use crate::disk::plan::{Load, Places};
 
@@ -39,7 +39,7 @@ impl Ours {
         ring.submitter().register_files(&[file.as_raw_fd()])?;
         // SAFETY: entries go to this ring only, and each completion comes back to `in_flight` once.
         let registered =
-            unsafe { RegisteredArena::register(&ring, &arena, RegistrationMode::Best) };
+            unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best) };
         let registered = registered.map_err(io::Error::other)?;
         let places = Places::new(bytes, load);
         Ok(Self { ring, arena, registered, in_flight: InFlight::new(1), load, places, _file: file })
