@@ -41,15 +41,18 @@ impl RuntimeLiveness {
         self.alive.set(false);
     }
 
-    /// Counts a buffer that the kernel may use until the value is dropped.
-    pub(super) fn begin_loan(self: Rc<Self>) -> OpenLoan {
-        self.open_loans.set(self.open_loans.get() + 1);
-        OpenLoan { liveness: self }
+    /// Counts a buffer that the kernel may use, until the value is dropped.
+    #[inline]
+    pub(super) fn begin_loan(self: Rc<Self>) -> LoanCount {
+        let mut count = LoanCount::new(self);
+        count.begin();
+        count
     }
 
+    #[inline]
     fn end_loan(&self) {
         self.open_loans.set(self.open_loans.get() - 1);
-        if self.open_loans.get() == 0 {
+        if self.open_loans.get() == 0 && !self.draining.borrow().is_empty() {
             // Taken first: a waker may run anything.
             let draining = self.draining.take();
             draining.into_iter().for_each(Waker::wake);
@@ -71,22 +74,45 @@ impl RuntimeLiveness {
     }
 }
 
-/// A buffer that the kernel may be using, as a runtime's life counts it.
+/// A buffer that the kernel may use from `begin` to the drop, in the count of its runtime.
 #[derive(Debug)]
-pub(super) struct OpenLoan {
+pub(super) struct LoanCount {
     liveness: Rc<RuntimeLiveness>,
+    is_open: bool,
 }
 
-impl OpenLoan {
+impl LoanCount {
+    /// Makes a count that has not begun.
+    pub(super) fn new(liveness: Rc<RuntimeLiveness>) -> LoanCount {
+        LoanCount { liveness, is_open: false }
+    }
+
+    /// Counts the buffer, once.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.liveness.open_loans.set(self.liveness.open_loans.get() + 1);
+        }
+    }
+
+    /// Returns `true` if the kernel may use the buffer.
+    #[cfg(feature = "compio")]
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Returns `true` if the runtime certainly exists.
     pub(super) fn is_alive(&self) -> bool {
         self.liveness.is_alive()
     }
 }
 
-impl Drop for OpenLoan {
+impl Drop for LoanCount {
+    #[inline]
     fn drop(&mut self) {
-        self.liveness.end_loan();
+        if self.is_open {
+            self.liveness.end_loan();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::liveness::{OpenLoan, RuntimeLiveness};
+use super::liveness::{LoanCount, RuntimeLiveness};
 use crate::buffer::{Buffer, IoMemory};
 
 /// A buffer, or frozen bytes, in the form that a runtime's own operations take.
@@ -28,7 +28,7 @@ pub struct Loan<B: IoMemory> {
     exposed: Cell<bool>,
     /// The count of that operation, if the life of its runtime is known. Without it nothing proves
     /// that the operation has ended.
-    open: RefCell<Option<OpenLoan>>,
+    open: RefCell<Option<LoanCount>>,
 }
 
 impl<B: IoMemory> Loan<B> {
@@ -80,7 +80,7 @@ impl<B: IoMemory> Loan<B> {
 
     /// Returns `true` if nothing can be using the memory any more.
     fn is_back(&self) -> bool {
-        !self.exposed.get() || self.open.borrow().as_ref().is_some_and(OpenLoan::is_alive)
+        !self.exposed.get() || self.open.borrow().as_ref().is_some_and(LoanCount::is_alive)
     }
 }
 

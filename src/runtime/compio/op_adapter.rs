@@ -16,7 +16,7 @@ use std::task::Poll;
 use compio_driver::{Extra, IourOpCode, OpEntry};
 use io_uring::squeue;
 
-use crate::runtime::liveness::{OpenLoan, RuntimeLiveness};
+use crate::runtime::liveness::{LoanCount, RuntimeLiveness};
 
 /// `IORING_CQE_F_BUFFER`.
 const F_BUFFER: u32 = 1 << 0;
@@ -41,6 +41,7 @@ impl Completion<'_> {
     }
 
     /// The result, as the kernel gave it.
+    #[inline]
     pub(super) fn result(&self) -> i32 {
         match self.result {
             Ok(transferred) => i32::try_from(*transferred).unwrap_or(i32::MAX),
@@ -89,10 +90,9 @@ pub(super) struct OpAdapter<S: OpState, D> {
 /// An operation with its entry, and the descriptor that the entry names.
 struct Op<S: OpState, D> {
     entry: squeue::Entry,
-    liveness: Rc<RuntimeLiveness>,
     state: S,
-    /// The count of the operation, from the moment that the kernel may know of it.
-    open: Option<OpenLoan>,
+    /// The count of the operation. It begins when the kernel may know of it.
+    count: LoanCount,
     /// Kept open, so that the number means the same until the end.
     _descriptor: D,
 }
@@ -104,8 +104,8 @@ impl<S: OpState, D> OpAdapter<S, D> {
         entry: squeue::Entry,
         state: S,
     ) -> OpAdapter<S, D> {
-        let liveness = Rc::clone(liveness);
-        let op = Op { entry, liveness, state, open: None, _descriptor: descriptor };
+        let count = LoanCount::new(Rc::clone(liveness));
+        let op = Op { entry, state, count, _descriptor: descriptor };
         OpAdapter { op: Box::new(op) }
     }
 
@@ -116,7 +116,7 @@ impl<S: OpState, D> OpAdapter<S, D> {
 
 impl<S: OpState, D> Drop for Op<S, D> {
     fn drop(&mut self) {
-        self.state.before_drop(self.open.is_some());
+        self.state.before_drop(self.count.is_open());
     }
 }
 
@@ -126,9 +126,8 @@ unsafe impl<S: OpState + 'static, D: 'static> IourOpCode for OpAdapter<S, D> {
     type Control = ();
 
     fn create_entry(&mut self, (): &mut ()) -> OpEntry {
-        let Op { entry, liveness, open, .. } = &mut *self.op;
-        open.get_or_insert_with(|| Rc::clone(liveness).begin_loan());
-        entry.clone().into()
+        self.op.count.begin();
+        self.op.entry.clone().into()
     }
 
     /// Refuses an operation that the kernel lacks: its maker did not ask the probe.

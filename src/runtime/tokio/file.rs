@@ -81,7 +81,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        self.engine.post(Command::CloseFile { key: self.key });
+        self.engine.close(self.key);
     }
 }
 

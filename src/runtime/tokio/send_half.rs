@@ -114,7 +114,7 @@ impl SendHalf {
         std::future::poll_fn(|context| self.poll_outstanding(context)).await
     }
 
-    /// Returns the number of the driver's clone of the socket; makes the clone if need be.
+    /// Returns the key of the driver's clone of the socket; makes the clone if need be.
     fn key(&mut self) -> io::Result<FileKey> {
         if let Some(key) = self.key {
             return Ok(key);
@@ -162,7 +162,7 @@ impl AsyncWrite for SendHalf {
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.engine.post(Command::CloseFile { key });
+            self.engine.close(key);
         }
     }
 }

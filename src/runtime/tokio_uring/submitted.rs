@@ -22,7 +22,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 use super::guard::RuntimeGuard;
 use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::guard::Guard;
-use crate::runtime::liveness::OpenLoan;
+use crate::runtime::liveness::LoanCount;
 
 /// A descriptor that tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` or
 /// `UdpSocket`. The trait is sealed.
@@ -239,7 +239,7 @@ impl<B: IoMemory> Submitted<B> {
     ) -> Submitted<B> {
         let pending = PendingBuffer {
             memory: Some(memory),
-            _open: Rc::clone(guard.liveness()).begin_loan(),
+            _count: Rc::clone(guard.liveness()).begin_loan(),
             _descriptor: Rc::clone(descriptor) as Rc<dyn Any>,
         };
         let in_flight = UnsubmittedOneshot::new(pending, Complete { on_success }, entry).submit();
@@ -283,7 +283,7 @@ impl<B: IoMemory> fmt::Debug for Submitted<B> {
 struct PendingBuffer<B: IoMemory> {
     /// Always there until the completion.
     memory: Option<B>,
-    _open: OpenLoan,
+    _count: LoanCount,
     /// Kept open, so that the number means the same until the end.
     _descriptor: Rc<dyn Any>,
 }

@@ -1,6 +1,5 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub(super) struct Dispatcher {
     ring: BufferRingId,
     pub(super) mailbox: Arc<Mailbox>,
     streams: IdMap<SocketId, Arc<StreamQueue>>,
-    files: HashMap<FileKey, FileId>,
+    files: IdMap<FileKey, FileId>,
     answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox; empty between turns.
     commands: Vec<Command>,
@@ -54,7 +53,7 @@ impl Dispatcher {
             ring,
             mailbox: Arc::new(Mailbox::new()),
             streams: IdMap::new(),
-            files: HashMap::new(),
+            files: IdMap::new(),
             answers: IdMap::new(),
             commands: Vec::new(),
         }
@@ -133,12 +132,12 @@ impl Dispatcher {
                 }
             }
             Command::Open { key, file } => match driver.add_file(file) {
-                Ok(id) => drop(self.files.insert(key, id)),
+                Ok(id) => self.files.insert(key, id),
                 // Its operations will find no file.
                 Err(error) => tracing::warn!(%error, "a file could not be opened for the pool"),
             },
             Command::CloseFile { key } => {
-                if let Some(id) = self.files.remove(&key) {
+                if let Some(id) = self.files.remove(key) {
                     log_refusal(driver.close_file(id));
                 }
             }
@@ -177,7 +176,7 @@ impl Dispatcher {
         answer: OperationAnswer,
         submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
     ) {
-        let Some(&file) = self.files.get(&key) else {
+        let Some(&file) = self.files.get(key) else {
             let why = "the pool has no such file open: its descriptor was refused";
             return answer.fail(io::Error::new(io::ErrorKind::NotFound, why));
         };

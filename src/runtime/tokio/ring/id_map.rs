@@ -1,8 +1,8 @@
-//! A map from a driver's ids.
+//! A map from ids with small indexes.
 
 use crate::driver::{OperationId, SocketId};
 
-/// An id with an index that no other live id of the same driver has.
+/// An id with a small index that no other live id of the same table has.
 pub(super) trait Id: Copy + Eq {
     fn index(self) -> usize;
 }
@@ -19,7 +19,7 @@ impl Id for OperationId {
     }
 }
 
-/// The values of a driver's live ids, by index.
+/// The values of the live ids of one table, by index.
 ///
 /// The whole id is compared, so an id of another driver, or of an object that is gone, names
 /// nothing.

@@ -6,18 +6,26 @@ use std::task::Waker;
 
 use ::tokio::sync::oneshot;
 
+use super::id_map::Id;
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::DrainReport;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::slab::{Key, Slab};
+use crate::sync::{Arc, Mutex};
 use crate::uring::SendOptions;
 
 /// The sender of a command's result.
 pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
 
-/// The number of a file or socket, given out by the tasks' side before the driver opens it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FileKey(u64);
+/// The name of a file or socket, given out by the tasks' side before the driver opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileKey(Key);
+
+impl Id for FileKey {
+    fn index(self) -> usize {
+        self.0.index() as usize
+    }
+}
 
 /// One request of a task to the engine.
 pub(crate) enum Command {
@@ -107,13 +115,13 @@ impl Mailbox {
 /// drops the handle.
 pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
-    /// The number of the next file.
-    next_key: AtomicU64,
+    /// The files that tasks have open.
+    files: Mutex<Slab<()>>,
 }
 
 impl EngineHandle {
     pub(crate) fn new(mailbox: Arc<Mailbox>) -> EngineHandle {
-        EngineHandle { mailbox, next_key: AtomicU64::new(0) }
+        EngineHandle { mailbox, files: Mutex::new(Slab::new(Slab::<()>::LIMIT_MAX)) }
     }
 
     /// Puts a command into the engine's mailbox.
@@ -128,12 +136,18 @@ impl EngineHandle {
         answered.await.unwrap_or_else(|_| Err(shut_down_error()))
     }
 
-    /// Gives a file or socket to the driver. Returns the number that later commands name it by.
+    /// Gives a file or socket to the driver. Returns the key that later commands name it by.
     pub(crate) fn open(&self, file: OwnedFd) -> FileKey {
-        // Relaxed: only the number counts.
-        let key = FileKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        self.post(Command::Open { key, file });
-        key
+        let key = self.files.lock().insert(()).expect("more keys than the system has descriptors");
+        self.post(Command::Open { key: FileKey(key), file });
+        FileKey(key)
+    }
+
+    /// Takes a file or socket from the driver.
+    pub(crate) fn close(&self, key: FileKey) {
+        self.post(Command::CloseFile { key });
+        // Posted before: a new file with the same index opens after this one is closed.
+        self.files.lock().remove(key.0);
     }
 }
 
