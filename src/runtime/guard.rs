@@ -17,7 +17,7 @@ pub(super) type Guards<G> = RefCell<Vec<Rc<G>>>;
 
 /// The record of one runtime, from its first use of an arena to its end.
 pub(super) trait Guard: Sized + 'static {
-    /// The guards of this thread.
+    /// Returns the guards of this thread.
     fn guards() -> &'static LocalKey<Guards<Self>>;
 
     fn liveness(&self) -> &Rc<RuntimeLiveness>;

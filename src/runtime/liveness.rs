@@ -136,7 +136,7 @@ pub(super) fn block_on<T>(
     runtime: *const (),
     run: impl FnOnce() -> T,
 ) -> T {
-    /// Ends the liveness, however `block_on` is left.
+    /// A guard that ends the liveness, however `block_on` is left.
     struct Scope {
         current: &'static LocalKey<CurrentBlockOn>,
         liveness: Rc<RuntimeLiveness>,

@@ -91,7 +91,7 @@ impl Registered {
         Ok(Registered { pieces, guard })
     }
 
-    /// The way in which the arena is registered.
+    /// Returns the way in which the arena is registered.
     ///
     /// ```
     /// use uring_arena::{FixedArena, RegistrationMode, compio::Registered};

@@ -329,7 +329,7 @@ impl Pool {
         self.arena.allocate()
     }
 
-    /// The pool's arena.
+    /// Returns the pool's arena.
     pub fn arena(&self) -> &FixedArena {
         &self.arena
     }

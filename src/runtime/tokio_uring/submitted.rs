@@ -247,7 +247,7 @@ impl<B: IoMemory> Submitted<B> {
     }
 }
 
-/// The length field of an entry. The kernel moves no more than `u32::MAX` in one go anyway.
+/// Returns the length field of an entry. The kernel moves no more than `u32::MAX` in one go anyway.
 fn entry_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -177,7 +177,9 @@ mod tests {
     proptest! {
         /// Compares with a table of flags: no entry is given out twice, and nothing is lost.
         #[test]
-        fn ranges_agree_with_a_table_of_flags(steps in prop::collection::vec((1..40usize, any::<bool>(), any::<usize>()), 1..200)) {
+        fn ranges_agree_with_a_table_of_flags(
+            steps in prop::collection::vec((1..40usize, any::<bool>(), any::<usize>()), 1..200),
+        ) {
             const ENTRIES: usize = 128;
             let mut ranges = TableRanges::new(ENTRIES as u32);
             let (mut taken, mut out) = ([false; ENTRIES], Vec::new());
@@ -187,7 +189,8 @@ mod tests {
                     ranges.free(first, count);
                     taken[first as usize..][..count].fill(false);
                 } else {
-                    let expected = (0..=ENTRIES - count).find(|&at| taken[at..][..count].iter().all(|taken| !taken));
+                    let is_free = |&at: &usize| taken[at..][..count].iter().all(|taken| !taken);
+                    let expected = (0..=ENTRIES - count).find(is_free);
                     let first = ranges.allocate(count);
                     prop_assert_eq!(first.map(|first| first as usize), expected);
                     if let Some(first) = first {
