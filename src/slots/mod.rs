@@ -7,8 +7,6 @@ mod bitmap;
 mod buddy;
 #[cfg(all(test, uring_arena_loom))]
 mod models;
-#[cfg(all(test, not(uring_arena_loom)))]
-mod tests;
 mod word;
 
 pub(crate) use allocator::Allocator;
