@@ -54,15 +54,42 @@
 // Without the kernel side some of the core's hooks have no user.
 #![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
-#[macro_use]
-mod macros;
+/// Implements `Debug` of errors by their `Display` text, so that a `main` that returns the error
+/// prints the values and the remedy.
+macro_rules! debug_is_display {
+    ($($error:ty),+ $(,)?) => {$(
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
 
 mod arena;
 mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod driver;
 mod lease;
-pub mod prelude;
+pub mod prelude {
+    //! The structs, enums, traits and functions of the [root](crate), without its modules.
+    //!
+    //! The modules of the root are named after runtimes: behind `use uring_arena::*` the name `tokio`
+    //! means [`uring_arena::tokio`](crate::tokio). A glob import of the prelude hides no crate's name.
+    //!
+    //! ```
+    //! use uring_arena::prelude::*;
+    //!
+    //! let arena = FixedArena::new(8, 4096)?;
+    //! let buffer = arena.allocate()?;
+    //! # drop(buffer);
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
+
+    // Hidden, because the page of the root lists the items.
+    #[doc(hidden)]
+    pub use crate::items::*;
+}
 mod region;
 mod runtime;
 mod slab;

@@ -10,8 +10,6 @@ mod ring;
 
 #[cfg(test)]
 mod fake_kernel;
-#[cfg(test)]
-mod fake_kernel_tests;
 
 pub(crate) use complete::Remaining;
 pub use options::BufferRingOptions;
