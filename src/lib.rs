@@ -54,17 +54,8 @@
 // Without the kernel side some of the core's hooks have no user.
 #![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
-/// Implements `Debug` of errors by their `Display` text, so that a `main` that returns the error
-/// prints the values and the remedy.
-macro_rules! debug_is_display {
-    ($($error:ty),+ $(,)?) => {$(
-        impl std::fmt::Debug for $error {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                std::fmt::Display::fmt(self, f)
-            }
-        }
-    )+};
-}
+#[macro_use]
+mod macros;
 
 mod arena;
 mod buffer;
