@@ -113,7 +113,7 @@ impl Header {
     /// Records a claim. Returns the number of claims with this one, or 0 if the count wrapped.
     ///
     /// Relaxed here and below. The word that claims and frees the slot orders the accesses of its
-    /// owners (`slots::word::exchange`), and a snapshot needs only whole numbers.
+    /// owners (`slots::bitmap::exchange`), and a snapshot needs only whole numbers.
     #[inline]
     pub(crate) fn record_claim(&self) -> u32 {
         let now = self.claims.load(Ordering::Relaxed).wrapping_add(1);

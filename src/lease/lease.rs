@@ -32,7 +32,7 @@ pub(crate) struct Lease {
 }
 
 // SAFETY: a lease is memory of the process with no tie to a thread: the words order what its owners
-// do (`slots::word::exchange`), and freeing works on any thread.
+// do (`slots::bitmap::exchange`), and freeing works on any thread.
 unsafe impl Send for Lease {}
 // SAFETY: a shared lease gives a header made of atomics, addresses and numbers.
 unsafe impl Sync for Lease {}
