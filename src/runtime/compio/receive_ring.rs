@@ -110,7 +110,7 @@ impl ReceiveRing {
         ReceiveStream::new(Rc::clone(&self.state), socket.clone())
     }
 
-    /// A snapshot of the ring's counters.
+    /// Returns a snapshot of the ring's counters.
     ///
     /// ```
     /// use uring_arena::{BufferRing, FixedArena, compio::ReceiveRing};

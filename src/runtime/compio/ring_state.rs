@@ -33,7 +33,7 @@ use io_uring::opcode;
 use super::guard::RuntimeGuard;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
-use crate::runtime::guard::Guard;
+use crate::runtime::liveness::Guard;
 use crate::uring::BufferRing;
 
 /// The part of a ring that its receives and streams share.
@@ -195,7 +195,7 @@ impl Drop for RingState {
 
 /// Serves the starved streams of a ring until none is left.
 async fn serve_starved(state: Weak<RingState>) {
-    /// Ends the wait with the task: a runtime that ends drops its tasks.
+    /// The end of the wait with the task: a runtime that ends drops its tasks.
     struct Task(Weak<RingState>);
 
     impl Drop for Task {

@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::error::PoolError;
 use super::file::File;
 use super::recv_stream::RecvStream;
-use super::ring::{Command, EngineHandle, EngineOptions, TaskEngine, ThreadEngine};
+use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
 use super::socket::{Socket, StdSocket};
 use crate::arena::{AllocError, FixedArena};
@@ -329,7 +328,7 @@ impl Pool {
         self.arena.allocate()
     }
 
-    /// The pool's arena.
+    /// Returns the pool's arena.
     pub fn arena(&self) -> &FixedArena {
         &self.arena
     }

@@ -126,8 +126,8 @@ impl Registered {
         Ok(Registered { arena: arena.clone(), slots_per_entry, registry, guard })
     }
 
-    /// The number of slots that share one entry of the kernel's table. With 1, a slot's index is
-    /// its registered-buffer index.
+    /// Returns the number of slots that share one entry of the kernel's table. With 1, a slot's
+    /// index is its registered-buffer index.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio_uring::Registered};

@@ -6,7 +6,6 @@ use std::task::Waker;
 
 use ::tokio::sync::oneshot;
 
-use super::id_map::Id;
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::DrainReport;
@@ -21,8 +20,8 @@ pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileKey(Key);
 
-impl Id for FileKey {
-    fn index(self) -> usize {
+impl FileKey {
+    pub(super) fn index(self) -> usize {
         self.0.index() as usize
     }
 }
@@ -157,7 +156,7 @@ impl Drop for EngineHandle {
     }
 }
 
-/// The error of everything that is asked after the engine has ended.
+/// Makes the error of everything that is asked after the engine has ended.
 pub(crate) fn shut_down_error() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }
