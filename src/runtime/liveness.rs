@@ -1,9 +1,9 @@
 //! The life of a runtime that borrows slots: how it is known, and what is on loan meanwhile.
 //!
 //! A runtime gives no notice of its end. A runtime of monoio or compio certainly exists while a
-//! `block_on` of ours borrows it. A runtime of compio or tokio-uring drops its tasks first, before its ring and
-//! before the buffers of abandoned operations. So the drop of a task that never finishes, the
-//! [`GuardTask`], is the notice.
+//! `block_on` of ours borrows it. A runtime of compio or tokio-uring drops its tasks first, before
+//! its ring and before the buffers of abandoned operations. So the drop of a task that never
+//! finishes, the guard task, is the notice.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
