@@ -62,7 +62,25 @@ mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod driver;
 mod lease;
-pub mod prelude;
+pub mod prelude {
+    //! The structs, enums, traits and functions of the [root](crate), without its modules.
+    //!
+    //! The modules of the root are named after runtimes: behind `use uring_arena::*` the name `tokio`
+    //! means [`uring_arena::tokio`](crate::tokio). A glob import of the prelude hides no crate's name.
+    //!
+    //! ```
+    //! use uring_arena::prelude::*;
+    //!
+    //! let arena = FixedArena::new(8, 4096)?;
+    //! let buffer = arena.allocate()?;
+    //! # drop(buffer);
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
+
+    // Hidden, because the page of the root lists the items.
+    #[doc(hidden)]
+    pub use crate::items::*;
+}
 mod region;
 mod runtime;
 mod slab;

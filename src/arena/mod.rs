@@ -3,7 +3,6 @@
 //! `fixed` and `buddy` have the same files; the files here serve both. This folder uses `buffer`
 //! and the folders below it.
 
-mod alloc_error;
 mod buddy;
 mod builder;
 mod fixed;
@@ -12,12 +11,12 @@ mod unfaulted;
 #[cfg(feature = "async-alloc")]
 mod wait_policy;
 
-pub use alloc_error::AllocError;
 #[cfg(feature = "async-alloc")]
 pub use buddy::AsyncBuddyArena;
 pub use buddy::{
     BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, RegionLocation,
 };
+pub use builder::AllocError;
 pub use builder::InitPolicy;
 #[cfg(feature = "async-alloc")]
 pub use fixed::AsyncFixedArena;

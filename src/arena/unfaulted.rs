@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::alloc_error::AllocError;
+use super::builder::AllocError;
 use super::fixed::FixedArena;
 use crate::buffer::Buffer;
 use crate::lease::Handle;

@@ -5,14 +5,15 @@
 //! Unsafe here: making slices of bytes that many may read, and moving a range within itself.
 #![allow(unsafe_code)]
 
-use std::ops::{Bound, Deref, RangeBounds};
-use std::ptr::NonNull;
-
-use bytes::{Buf, Bytes, BytesMut};
-
 use super::buffer::Buffer;
 use super::storage::SharedStorage;
 use crate::lease::Lease;
+use bytes::{Buf, Bytes, BytesMut};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::ops::{Bound, Deref, RangeBounds};
+use std::ptr::NonNull;
 
 /// A range of written bytes that many may read.
 ///
@@ -376,4 +377,165 @@ pub(super) fn bounds(range: &impl RangeBounds<usize>, len: usize) -> (usize, usi
     assert!(start <= end, "range starts at {start} but ends at {end}");
     assert!(end <= len, "range ends at {end} but there are {len} bytes");
     (start, end)
+}
+
+impl PartialEq for ArenaBytes {
+    fn eq(&self, other: &ArenaBytes) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for ArenaBytes {}
+
+impl PartialOrd for ArenaBytes {
+    fn partial_cmp(&self, other: &ArenaBytes) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ArenaBytes {
+    fn cmp(&self, other: &ArenaBytes) -> Ordering {
+        self[..].cmp(&other[..])
+    }
+}
+
+impl Hash for ArenaBytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
+
+impl Borrow<[u8]> for ArenaBytes {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Implements equality with other kinds of bytes, both ways round.
+macro_rules! equal_to {
+    ($($other:ty),+ $(,)?) => {$(
+        impl PartialEq<$other> for ArenaBytes {
+            fn eq(&self, other: &$other) -> bool {
+                let other: &[u8] = other.as_ref();
+                self[..] == *other
+            }
+        }
+
+        impl PartialEq<ArenaBytes> for $other {
+            fn eq(&self, other: &ArenaBytes) -> bool {
+                other == self
+            }
+        }
+    )+};
+}
+
+equal_to!([u8], str, Vec<u8>, String, Bytes, &[u8], &str);
+
+impl std::fmt::Debug for ArenaBytes {
+    /// Prints a byte string: `b"key=\x00"`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Buffer {
+    /// Turns the written bytes into [`Bytes`] without copying them.
+    ///
+    /// The slot is free again when the last clone or slice of the result is dropped, on whatever
+    /// thread. **A slice of one byte keeps its whole slot**: copy it out
+    /// ([`BytesExt::into_owned`](crate::BytesExt)) to keep little for long.
+    ///
+    /// The call makes one heap allocation, inside [`Bytes::from_owner`]. A spilled buffer gives its
+    /// heap memory. An empty buffer frees its slot at once.
+    ///
+    /// There is no way back from `Bytes` into a `Buffer`. `Bytes::is_unique` is always false for
+    /// `Bytes` with an owner, so nothing proves that they have no other reader.
+    /// [`freeze_in_place`](Self::freeze_in_place) gives [`ArenaBytes`], which do have a way back
+    /// ([`try_into_buffer`](ArenaBytes::try_into_buffer)).
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    ///
+    /// let arena = uring_arena::FixedArena::new(1, 64)?;
+    /// let mut buffer = arena.allocate()?;
+    /// buffer.put_slice(b"hello world");
+    /// let bytes = buffer.freeze();
+    /// let world = bytes.slice(6..);
+    /// drop(bytes);
+    /// assert!(arena.allocate().is_err());
+    /// std::thread::spawn(move || drop(world)).join().unwrap();
+    /// assert!(arena.allocate().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    // Always, as `FixedArena::allocate`: a buffer that goes through memory costs more than the
+    // freeze.
+    #[inline(always)]
+    pub fn freeze(self) -> Bytes {
+        if self.is_spilled() {
+            return self.freeze_spilled();
+        }
+        self.freeze_in_place().into()
+    }
+
+    #[cold]
+    fn freeze_spilled(self) -> Bytes {
+        let (vector, headroom) = self.into_vector();
+        let mut bytes = Bytes::from(vector);
+        bytes::Buf::advance(&mut bytes, headroom);
+        bytes
+    }
+
+    /// Turns the written bytes into [`ArenaBytes`]: like `Bytes`, but without any heap allocation.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    ///
+    /// let mut buffer = uring_arena::FixedArena::new(1, 64)?.allocate()?;
+    /// buffer.put_slice(b"hello");
+    /// let bytes = buffer.freeze_in_place();
+    /// assert_eq!(bytes, b"hello"[..]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline(always)] // as `freeze`
+    pub fn freeze_in_place(self) -> ArenaBytes {
+        self.record_len();
+        if self.is_spilled() {
+            return self.freeze_spilled_in_place();
+        }
+        let (ptr, len, _, storage) = self.into_parts();
+        match storage.into_lease() {
+            Ok(lease) => {
+                lease.record_freeze();
+                ArenaBytes::new(ptr, len, SharedStorage::slot(lease))
+            }
+            Err(_) => unreachable!("checked above"),
+        }
+    }
+
+    #[cold]
+    fn freeze_spilled_in_place(self) -> ArenaBytes {
+        let (vector, headroom) = self.into_vector();
+        ArenaBytes::from_vector(vector, headroom)
+    }
+
+    /// Turns a part of the written bytes into [`Bytes`], without a copy. The rest is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the range ends behind the written bytes, or before it starts.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    ///
+    /// let mut buffer = uring_arena::FixedArena::new(1, 64)?.allocate()?;
+    /// buffer.put_slice(b"header:body");
+    /// assert_eq!(buffer.freeze_range(7..), "body");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn freeze_range(self, range: impl RangeBounds<usize>) -> Bytes {
+        let (start, end) = bounds(&range, self.len());
+        let mut bytes = self.freeze_in_place();
+        bytes.keep(start, end);
+        bytes.into()
+    }
 }

@@ -4,8 +4,6 @@
 
 mod arena_bytes;
 mod buffer;
-mod compare;
-mod freeze;
 #[cfg(not(uring_arena_loom))]
 mod io_memory;
 mod storage;

@@ -3,7 +3,7 @@
 use io_uring::IoUring;
 
 use super::DriverError;
-use super::tag::Tag;
+use super::ids::Tag;
 use crate::uring::{Feature, Probe, disabled_by_sysctl};
 
 /// The most entries of a submission queue: a limit of the kernel.

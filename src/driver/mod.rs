@@ -17,7 +17,6 @@ mod requests;
 mod rings;
 mod socket;
 mod submitter;
-mod tag;
 mod transfer;
 mod turn;
 mod wakeup;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
-use super::tag::Tag;
+use super::ids::Tag;
 
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]

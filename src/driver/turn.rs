@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
+use super::ids::{Tag, Target};
 use super::submitter::Wait;
-use super::tag::{Tag, Target};
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;

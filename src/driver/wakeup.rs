@@ -11,8 +11,8 @@ use std::task::Waker;
 use io_uring::{opcode, types};
 
 use super::DriverError;
+use super::ids::Tag;
 use super::submitter::Submitter;
-use super::tag::Tag;
 use crate::sync::Arc;
 use crate::uring::EventFd;
 

@@ -140,7 +140,7 @@ impl Handle {
     #[inline(always)] // see `FixedArena::allocate`
     unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
         // SAFETY: the slot is ours alone since its claim.
-        let lease = unsafe { Lease::new(header) };
+        let lease = unsafe { Lease::from_raw(header) };
         let claims = lease.header().record_claim();
         if claims <= 1 {
             return self.complete_rare_claim(lease, slot, claims);

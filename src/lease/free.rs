@@ -58,29 +58,18 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         // the claim lasts.
         free.free(unsafe { &*word })
     } else {
-        // SAFETY: the caller's promise.
-        unsafe { free_block(core, header) }
+        // SAFETY: live while the claim lasts, and all atomics.
+        let order = unsafe { header.as_ref() }.order().into();
+        // SAFETY: the claim keeps the core live until the word is written.
+        let core = unsafe { core.as_ref() };
+        let index = core.index_at(core_offset(offset_and_flags));
+        let (word, free) = core.allocator.blocks().prepare_free(index, order);
+        free.free(word)
     };
     if freed != FreeOutcome::Done {
         // SAFETY: `freed` is the outcome for the caller's claim.
         unsafe { after_free(core, header, freed) }
     }
-}
-
-/// Frees a block.
-///
-/// # Safety
-///
-/// As for [`free`]; `header` is that of the block, in the arena of `core`.
-unsafe fn free_block(core: NonNull<Core>, header: NonNull<Header>) -> FreeOutcome {
-    // SAFETY: live while the claim lasts, and all atomics.
-    let header = unsafe { header.as_ref() };
-    let (core_offset, order) = (header.core_offset(), header.order());
-    // SAFETY: the claim keeps the core live until the word is written.
-    let core = unsafe { core.as_ref() };
-    let (word, free) =
-        core.allocator.blocks().prepare_free(core.index_at(core_offset), order.into());
-    free.free(word)
 }
 
 /// Does what follows some frees.

@@ -38,27 +38,18 @@ unsafe impl Send for Lease {}
 unsafe impl Sync for Lease {}
 
 impl Lease {
-    /// Makes the lease of a claimed slot.
-    ///
-    /// # Safety
-    ///
-    /// `header` is that of a slot just claimed, which has no lease yet.
-    #[inline]
-    pub(super) unsafe fn new(header: NonNull<Header>) -> Lease {
-        Lease { header }
-    }
-
     /// Turns the lease into a pointer, for a type that packs it.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<Header> {
         ManuallyDrop::new(self).header
     }
 
-    /// Restores the lease from [`into_raw`](Self::into_raw).
+    /// Makes a lease from the header of a claimed slot.
     ///
     /// # Safety
     ///
-    /// `header` came from `into_raw`. If several owners share the slot, only the last of them drops
+    /// The slot has no lease: it was just claimed, or `header` came from
+    /// [`into_raw`](Self::into_raw). If several owners share the slot, only the last of them drops
     /// the result.
     #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Lease {
@@ -72,16 +63,12 @@ impl Lease {
     }
 
     #[inline]
-    fn core_pointer(&self) -> NonNull<Core> {
+    pub(crate) fn core(&self) -> &Core {
         let core_offset = self.header().core_offset();
         // SAFETY: the claim wrote the distance from the core of this allocation to this header.
-        unsafe { self.header.byte_sub(core_offset) }.cast()
-    }
-
-    #[inline]
-    pub(crate) fn core(&self) -> &Core {
+        let core = unsafe { self.header.byte_sub(core_offset) }.cast();
         // SAFETY: live by the invariants.
-        unsafe { self.core_pointer().as_ref() }
+        unsafe { core.as_ref() }
     }
 
     /// Returns the header with the fields that only a slot has, or `None` for a block.
@@ -160,13 +147,6 @@ impl Lease {
         }
     }
 
-    /// Zeroes the bytes that may have been written.
-    fn scrub_written(&self) {
-        let written = self.header().take_written(self.slot_bytes());
-        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
-        unsafe { scrub(self.slot_start(), written) };
-    }
-
     /// Overwrites the slot, so that a late reader stands out, unless it is about to be scrubbed.
     fn poison(&self) {
         if !self.header().has(ZERO) {
@@ -211,7 +191,9 @@ impl Lease {
         let lease = ManuallyDrop::new(self);
         lease.record_written(len);
         if lease.header().has(ZERO) {
-            lease.scrub_written();
+            let written = lease.header().take_written(lease.slot_bytes());
+            // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+            unsafe { scrub(lease.slot_start(), written) };
         }
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
         unsafe { free::free(lease.header) }

@@ -14,8 +14,8 @@ use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
 
-/// A count of the times that the memory was given back. The count lies outside of the model, so
-/// that each run starts at zero.
+/// A count of the times that the memory was given back. The count lies outside of the model: each
+/// run starts at zero.
 struct Count(&'static AtomicUsize);
 
 // SAFETY: the memory is static; only a number changes.

@@ -6,11 +6,10 @@
 //! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::ptr::NonNull;
-
 use super::build_error::BuildError;
-use super::options::{Backing, RegionOptions};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -217,4 +216,64 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
         )
     };
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
+}
+
+/// The source of an arena's memory.
+///
+/// ```
+/// use uring_arena::{Backing, FixedArena};
+///
+/// let arena = FixedArena::with_sizes(64, 65536).backing(Backing::TransparentHuge).build()?;
+/// assert_eq!(arena.slot_count(), 64);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backing {
+    /// An anonymous private mapping: page-aligned, zero, not shared. The default
+    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). On other systems than Linux:
+    /// the heap.
+    #[default]
+    Anonymous,
+    /// The global allocator.
+    Heap,
+    /// An anonymous mapping on 2 MiB boundaries that asks for transparent huge pages
+    /// (`MADV_HUGEPAGE`, [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html)).
+    /// An ordinary mapping where the system has switched huge pages off.
+    TransparentHuge,
+    /// Huge pages of 2 MiB from the system's reserved pool (`MAP_HUGETLB`, `vm.nr_hugepages`).
+    Huge2MiB,
+    /// Huge pages of 1 GiB from the system's reserved pool (`MAP_HUGETLB`).
+    Huge1GiB,
+}
+
+/// A way to make the pages of an arena present when the arena is built.
+///
+/// ```
+/// use uring_arena::{FixedArena, PageSize};
+///
+/// // Touch nothing now; the kernel brings each page in on first use.
+/// let arena = FixedArena::with_sizes(16, 4096).page_size(PageSize::Unknown).build()?;
+/// # drop(arena);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PageSize {
+    /// No page is touched when the arena is built.
+    Unknown,
+    /// The system's page size (`sysconf(_SC_PAGESIZE)`), in one kernel call where there is one
+    /// (`MADV_POPULATE_WRITE`, Linux 5.14). The default.
+    #[default]
+    Auto,
+    /// Pages of this many bytes.
+    Size(NonZeroUsize),
+}
+
+/// All choices about the memory of an arena.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RegionOptions {
+    pub(crate) backing: Backing,
+    pub(crate) page_size: PageSize,
+    pub(crate) numa_node: Option<u32>,
+    pub(crate) keep_from_children: bool,
 }

@@ -3,14 +3,12 @@
 //! This folder uses nothing but `sync`, and is the only one that maps and unmaps.
 
 mod build_error;
-mod dealloc;
 #[cfg(target_os = "linux")]
 mod mapping;
-mod options;
 mod region;
 
 pub use build_error::BuildError;
-pub use dealloc::{Dealloc, HeapDealloc, NoDealloc};
-pub(crate) use options::RegionOptions;
-pub use options::{Backing, PageSize};
+pub(crate) use mapping::RegionOptions;
+pub use mapping::{Backing, PageSize};
+pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -144,7 +144,7 @@ pub(super) fn block_on<T>(
     runtime: *const (),
     run: impl FnOnce() -> T,
 ) -> T {
-    /// The end of the liveness, however `block_on` is left.
+    /// A guard that ends the liveness, however `block_on` is left.
     struct Scope {
         current: &'static LocalKey<CurrentBlockOn>,
         liveness: Rc<RuntimeLiveness>,

@@ -1,8 +1,8 @@
 //! The allocator of an arena, of either kind.
 
+use super::bitmap::FreeOutcome;
 use super::bitmap::SlotBitmap;
 use super::buddy::BuddyAllocator;
-use super::word::FreeOutcome;
 
 /// An allocator of indices: of equal slots, or of blocks of variable size.
 #[allow(clippy::large_enum_variant)] // one in each core, and read on every claim: no box

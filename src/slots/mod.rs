@@ -7,13 +7,10 @@ mod bitmap;
 mod buddy;
 #[cfg(all(test, uring_arena_loom))]
 mod models;
-#[cfg(all(test, not(uring_arena_loom)))]
-mod tests;
-mod word;
 
 pub(crate) use allocator::Allocator;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use bitmap::SLOTS_PER_WORD;
+pub(crate) use bitmap::{FreeOutcome, SlotFree};
 pub(crate) use bitmap::{SLOTS_MAX, SlotBitmap};
 pub(crate) use buddy::{BLOCK_ORDER_MAX, BuddyAllocator};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use word::SLOTS_PER_WORD;
-pub(crate) use word::{FreeOutcome, SlotFree};

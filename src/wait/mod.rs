@@ -4,8 +4,6 @@
 
 #[cfg(all(test, uring_arena_loom))]
 mod models;
-#[cfg(test)]
-mod pool;
 mod queue;
 mod reservation;
 #[cfg(all(test, not(uring_arena_loom)))]

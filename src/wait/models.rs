@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::WaiterId;
-use super::pool::Pool;
+use super::waiters::pool::Pool;
 
 /// Runs `body` in every order of its threads, with a pool that `make` makes.
 fn model(make: fn() -> Pool, body: impl Fn(Arc<Pool>) + Send + Sync + 'static) {

@@ -16,7 +16,7 @@
 //! The queue is plain data. [`Waiters`](super::Waiters) holds it behind a lock.
 
 use std::collections::VecDeque;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use super::reservation::{BYPASS_MAX, ORDERS_WITHOUT, Reservation};
 use crate::slots::{Allocator, FreeOutcome};
@@ -66,25 +66,17 @@ pub(crate) struct WaiterId {
     ticket: u64,
 }
 
-/// The answer to a waiter.
-pub(super) enum Grant {
-    /// The slot that was granted to the waiter. It is the caller's now.
-    Ready(u32),
-    /// Nothing yet. The caller drops the waker, which is not needed any more, outside of the lock.
-    Pending(Option<Waker>),
-}
-
 /// A callback that records the order of a block beside the block, when the block is granted.
 pub(super) type RecordOrder<'a> = &'a dyn Fn(u32, u32);
 
 /// One visit to the queue, under its lock, and what follows when the lock is released.
 pub(super) struct Visit<'a> {
-    allocator: &'a Allocator,
-    record_order: RecordOrder<'a>,
+    pub(super) allocator: &'a Allocator,
+    pub(super) record_order: RecordOrder<'a>,
     /// The wakers of the waiters that were granted memory, to be called.
     pub(super) wakers: WakeList,
     /// The waker of a waiter that left, to be dropped.
-    unneeded: Option<Waker>,
+    pub(super) unneeded: Option<Waker>,
     /// The order of a block that became free.
     pub(super) freed_order: Option<u32>,
 }
@@ -136,17 +128,17 @@ impl WaitQueue {
     }
 
     /// Takes the slot that was granted to `id`, or keeps `waker` to be called when one is.
-    pub(super) fn poll(&mut self, id: WaiterId, waker: &Waker) -> Grant {
+    ///
+    /// Also returns a waker that is not needed any more. The caller drops it outside of the lock.
+    pub(super) fn poll(&mut self, id: WaiterId, waker: &Waker) -> (Poll<u32>, Option<Waker>) {
         let queue = self.of_order(id.order);
         if let Some(slot) = queue.take_granted(id.ticket) {
-            return Grant::Ready(slot);
+            return (Poll::Ready(slot), None);
         }
         let index = queue.find(id.ticket).expect("a waiter waits until it is granted a slot");
         let kept = &mut queue.waiting[index].waker;
-        if kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-            return Grant::Pending(None);
-        }
-        Grant::Pending(kept.replace(waker.clone()))
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.will_wake(waker));
+        (Poll::Pending, if is_kept { None } else { kept.replace(waker.clone()) })
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
@@ -312,12 +304,7 @@ impl OrderQueue {
     }
 }
 
-impl<'a> Visit<'a> {
-    pub(super) fn new(allocator: &'a Allocator, record_order: RecordOrder<'a>) -> Visit<'a> {
-        let wakers = WakeList::default();
-        Visit { allocator, record_order, wakers, unneeded: None, freed_order: None }
-    }
-
+impl Visit<'_> {
     /// Frees claims, without a word to the waiters.
     fn free(&self, claims: impl IntoIterator<Item = (u32, u32)>) {
         for (first, order) in claims {

@@ -7,7 +7,7 @@ use std::task::{Poll, Wake, Waker};
 use proptest::prelude::*;
 
 use super::WaiterId;
-use super::pool::Pool;
+use super::waiters::pool::Pool;
 use crate::slots::Allocator;
 
 #[derive(Debug, Clone)]

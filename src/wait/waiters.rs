@@ -20,7 +20,7 @@
 
 use std::task::{Poll, Waker};
 
-use super::queue::{Grant, RecordOrder, Visit, WaitQueue, WaiterId};
+use super::queue::{RecordOrder, Visit, WaitQueue, WaiterId, WakeList};
 use crate::slots::Allocator;
 use crate::sync::{Mutex, Ordering, fence};
 
@@ -69,15 +69,10 @@ impl Waiters {
 
     /// Takes the slot that was granted to `id`, or has `waker` called when one is.
     pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
-        let grant = self.queue.lock().poll(id, waker);
-        match grant {
-            Grant::Ready(slot) => Poll::Ready(slot),
-            // Outside of the lock: the last waker of a task may take the task with it.
-            Grant::Pending(replaced) => {
-                drop(replaced);
-                Poll::Pending
-            }
-        }
+        let (slot, replaced) = self.queue.lock().poll(id, waker);
+        // Outside of the lock: the last waker of a task may take the task with it.
+        drop(replaced);
+        slot
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
@@ -108,7 +103,8 @@ impl Waiters {
         record_order: RecordOrder,
         change: impl FnOnce(&mut WaitQueue, &mut Visit),
     ) {
-        let mut visit = Visit::new(allocator, record_order);
+        let (wakers, unneeded, freed_order) = (WakeList::default(), None, None);
+        let mut visit = Visit { allocator, record_order, wakers, unneeded, freed_order };
         change(&mut self.queue.lock(), &mut visit);
         visit.wakers.wake_all();
         if let (Some(on_free), Some(order)) = (&self.on_free, visit.freed_order) {
@@ -117,6 +113,73 @@ impl Waiters {
             // (`arena::wait_policy`).
             fence(Ordering::SeqCst);
             (on_free.call)(order);
+        }
+    }
+}
+
+/// An allocator with its waiters, used as the leases of an arena use them: for tests and models.
+#[cfg(test)]
+pub(super) mod pool {
+    use std::task::{Poll, Waker};
+
+    use super::{WaiterId, Waiters};
+    use crate::slots::{Allocator, BuddyAllocator, FreeOutcome, SlotBitmap};
+
+    pub(in crate::wait) struct Pool {
+        pub(in crate::wait) allocator: Allocator,
+        waiters: Waiters,
+    }
+
+    impl Pool {
+        pub(in crate::wait) fn of_slots(count: usize) -> Pool {
+            Pool::new(Allocator::Slots(SlotBitmap::new(count).unwrap()))
+        }
+
+        pub(in crate::wait) fn of_blocks(max_order: u32) -> Pool {
+            Pool::new(Allocator::Blocks(BuddyAllocator::new(max_order).unwrap()))
+        }
+
+        fn new(allocator: Allocator) -> Pool {
+            let waiters = Waiters::new(&allocator, None);
+            Pool { allocator, waiters }
+        }
+
+        pub(in crate::wait) fn claim(&self, order: u32) -> Option<u32> {
+            match &self.allocator {
+                Allocator::Slots(bitmap) => bitmap.claim(),
+                Allocator::Blocks(buddy) => buddy.claim(order),
+            }
+        }
+
+        /// Frees a claim. Returns `true` if that took the way past the waiters.
+        pub(in crate::wait) fn free(&self, first: u32, order: u32) -> bool {
+            let outcome = match &self.allocator {
+                Allocator::Slots(bitmap) => {
+                    let (word, free) = bitmap.prepare_free(first);
+                    free.free(word)
+                }
+                Allocator::Blocks(buddy) => {
+                    let (word, free) = buddy.prepare_free(first, order);
+                    free.free(word)
+                }
+            };
+            let has_waiters = outcome == FreeOutcome::HasWaiters;
+            if has_waiters {
+                self.waiters.release(&self.allocator, first, order, &|_, _| {});
+            }
+            has_waiters
+        }
+
+        pub(in crate::wait) fn join(&self, order: u32) -> WaiterId {
+            self.waiters.join(&self.allocator, order)
+        }
+
+        pub(in crate::wait) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
+            self.waiters.poll(id, waker)
+        }
+
+        pub(in crate::wait) fn leave(&self, id: WaiterId) {
+            self.waiters.leave(&self.allocator, id, &|_, _| {});
         }
     }
 }

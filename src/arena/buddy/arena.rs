@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use super::geometry::BuddyGeometry;
-use crate::arena::alloc_error::AllocError;
+use crate::arena::builder::AllocError;
 use crate::buffer::Buffer;
 use crate::lease::{Handle, Lease, WaitForSlot};
 use crate::sync::Ordering;

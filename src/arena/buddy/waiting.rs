@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use super::arena::{BuddyArena, at_least_one};
 use super::builder::BuddyArenaBuilder;
-use crate::arena::alloc_error::AllocError;
+use crate::arena::builder::AllocError;
 use crate::arena::wait_policy::{BuddyWaiter, NotifyWaiters, wait_under};
 use crate::buffer::Buffer;
 use crate::lease::WaitForSlot;

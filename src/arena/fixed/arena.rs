@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::arena::alloc_error::AllocError;
+use crate::arena::builder::AllocError;
 use crate::buffer::Buffer;
 use crate::lease::{Handle, Lease, WaitForSlot};
 use crate::sync::Ordering;

@@ -12,8 +12,8 @@ use io_uring::cqueue;
 
 use super::socket::{CurrentCompletion, Phase, Wanted};
 use super::sockets::Sockets;
+use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
-use crate::driver::tag::Tag;
 use crate::driver::{Event, SocketId};
 use crate::slab::Key;
 use crate::uring::{FromSlot, Status};

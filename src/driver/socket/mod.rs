@@ -4,8 +4,6 @@
 mod complete;
 mod socket;
 mod sockets;
-mod starved;
 
 pub(super) use socket::Source;
 pub(super) use sockets::Sockets;
-pub(super) use starved::Starved;

@@ -6,18 +6,17 @@
 //! and the memory is the buffer ring's, which stays while it has sockets.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
 use super::socket::{CurrentCompletion, Phase, Socket, Source, Wanted};
+use crate::driver::ids::Tag;
 use crate::driver::rings::{Ring, Rings};
 use crate::driver::submitter::Submitter;
-use crate::driver::tag::Tag;
 use crate::driver::wakeup::Wakeup;
 use crate::driver::{DriverError, Event, SocketId};
 use crate::slab::{Key, Slab};
 use crate::uring::Probe;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The sockets of one driver.
 //

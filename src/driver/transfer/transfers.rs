@@ -13,8 +13,8 @@ use super::transfer::{Action, State, Transfer, poll_entry};
 use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::Files;
+use crate::driver::ids::Tag;
 use crate::driver::submitter::Submitter;
-use crate::driver::tag::Tag;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
 

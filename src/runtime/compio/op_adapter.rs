@@ -56,15 +56,15 @@ impl Completion<'_> {
         }
     }
 
-    /// Returns the flags of a completion without a buffer of a ring, as far as compio shows them.
+    /// Returns the flags of a completion without a ring's buffer, as far as compio shows them.
     pub(super) fn flags(&self) -> u32 {
         let more = if self.more { F_MORE } else { 0 };
         let notification = self.extra.is_notification().unwrap_or(false);
         more | if notification { F_NOTIF } else { 0 }
     }
 
-    /// Returns the flags of a completion that may have a buffer of a ring: for receives only.
-    /// Without a buffer compio makes an error of the question, on the heap.
+    /// Returns the flags of a receive's completion, which may have a buffer of a ring. Without a
+    /// buffer compio makes an error of the question, on the heap.
     pub(super) fn receive_flags(&self) -> u32 {
         let buffer = self.extra.buffer_id();
         self.flags() | buffer.map_or(0, |id| F_BUFFER | u32::from(id) << BUFFER_SHIFT)

@@ -70,7 +70,7 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     ///
     /// Outside the runtime that the ring was made in.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
-        /// A borrow of the stream that gives up its place when the future is dropped.
+        /// A guard that gives up the stream's place when the future is dropped.
         struct Next<'a, D: AsFd + Clone + Unpin + 'static>(&'a mut ReceiveStream<D>);
 
         impl<D: AsFd + Clone + Unpin + 'static> Drop for Next<'_, D> {

@@ -195,7 +195,7 @@ impl Drop for RingState {
 
 /// Serves the starved streams of a ring until none is left.
 async fn serve_starved(state: Weak<RingState>) {
-    /// The end of the wait with the task: a runtime that ends drops its tasks.
+    /// A guard that ends the wait with the task: a runtime that ends drops its tasks.
     struct Task(Weak<RingState>);
 
     impl Drop for Task {

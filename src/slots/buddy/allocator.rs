@@ -17,7 +17,7 @@ use super::scan::Scan;
 use super::thread_cache::{ThreadCache, ThreadCaches};
 use super::tree::WordTree;
 use super::word::TreeWord;
-use crate::slots::word::FreeOutcome;
+use crate::slots::bitmap::FreeOutcome;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The largest order that a tree can have.

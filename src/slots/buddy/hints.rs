@@ -4,9 +4,8 @@
 //! both Relaxed. A wrong hint costs time, never an answer: a claim is refused only after the words
 //! themselves were read.
 
-use super::hint_word::{HintWord, field, field_whole};
 use super::levels::{Levels, NodeId, OrderInfo};
-use super::padded_words::PaddedWords;
+use super::word::{HintWord, PaddedWords, field, field_whole};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The hints of every node from level 2 on.

@@ -4,15 +4,13 @@
 //! 16 words of level `l - 1` below it. The one word of the top level covers everything; its bits
 //! beyond the end of the region are *pinned*: neither free nor claimed.
 
-use super::hint_word::field;
 use super::runs::{SPAN_MAX, run_mask};
+use super::word::{CHILDREN, field};
 
 /// The number of levels in the largest tree.
 pub(super) const LEVELS_MAX: usize = 7;
 /// The largest order of a tree: the headers of one more would not fit in 4 GiB.
 pub(super) const ORDER_MAX: u32 = 27;
-/// The number of words below one node, and in one group of `PaddedWords`.
-pub(super) const CHILDREN: usize = 16;
 
 /// The identity of a word: its level, and its number within the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,10 @@
 //! definitions, the invariants and the reasons.
 
 mod allocator;
-mod hint_word;
 mod hints;
 mod levels;
 #[cfg(all(test, uring_arena_loom))]
 mod models;
-mod padded_words;
 mod runs;
 mod scan;
 mod split_merge;

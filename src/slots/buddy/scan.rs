@@ -4,12 +4,11 @@
 //! word that could matter: only such a scan may be part of a refusal, see
 //! [`BuddyAllocator::claim`](super::BuddyAllocator::claim).
 
-use super::hint_word::{field, field_whole};
 use super::levels::{NodeId, first_min_block, span_of};
 use super::runs::{find_run, longest_span, run_mask, set_bits};
 use super::split_merge::Activation;
 use super::tree::WordTree;
-use super::word::TreeWord;
+use super::word::{TreeWord, field, field_whole};
 
 /// One pass over the tree for a block of one order.
 pub(super) struct Scan<'a> {

@@ -13,9 +13,9 @@
 //! its exchange. If after, it finds `Merging` or a later state in the parent. So the first line of
 //! the table holds.
 
-use super::levels::{CHILDREN, NodeId};
+use super::levels::NodeId;
 use super::tree::WordTree;
-use super::word::{Child, TreeWord};
+use super::word::{CHILDREN, Child, TreeWord};
 use crate::sync::Ordering;
 
 /// The outcome of making a child ready for claims.

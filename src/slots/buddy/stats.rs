@@ -2,9 +2,9 @@
 //! frees.
 
 use super::allocator::BuddyAllocator;
-use super::levels::{CHILDREN, NodeId, first_min_block, span_of};
+use super::levels::{NodeId, first_min_block, span_of};
 use super::runs::{SPAN_MAX, count_runs, longest_span, run_mask, set_bits};
-use super::word::{Child, TreeWord};
+use super::word::{CHILDREN, Child, TreeWord};
 use crate::sync::Ordering;
 
 /// A summary of a word and all words below it.

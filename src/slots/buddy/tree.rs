@@ -1,11 +1,9 @@
 //! The tree of words, with the hints for its nodes.
 
-use super::hint_word::{HintWord, field, field_whole, order_of};
 use super::hints::Hints;
 use super::levels::{Levels, NodeId, OrderInfo, first_min_block};
-use super::padded_words::PaddedWords;
 use super::runs::{find_run, longest_span, set_bits};
-use super::word::TreeWord;
+use super::word::{HintWord, PaddedWords, TreeWord, field, field_whole, order_of};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A tree of words that records which smallest blocks are claimed.

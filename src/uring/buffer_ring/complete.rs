@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use io_uring::cqueue;
 
-use super::datagram::{Datagram, Parsed};
+use super::received::{Datagram, Parsed};
 use super::received::{FromSlot, Received, Status};
 use super::ring::BufferRing;
 use crate::buffer::ArenaBytes;

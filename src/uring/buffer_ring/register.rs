@@ -19,8 +19,8 @@ use std::os::fd::AsRawFd;
 use io_uring::types;
 
 use super::entries::RingEntries;
-use super::error::RingError;
 use super::options::BufferRingOptions;
+use super::options::RingError;
 use super::posted::PostedQueue;
 use super::ring::{BufferRing, BufferRingMetrics, FastPathRange};
 use crate::arena::FixedArena;

@@ -11,10 +11,10 @@ use std::ptr::{self, NonNull};
 
 use io_uring::{opcode, squeue, types};
 
-use super::datagram::RECEIVE_HEADER;
 use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
+use super::received::RECEIVE_HEADER;
 use crate::lease::{Handle, Lease, ZERO};
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a

@@ -5,10 +5,15 @@
 //!
 //! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
 //! call.
+//! Unsafe here: making the descriptor
+//! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
 #![allow(unsafe_code)]
 
-use std::io;
-use std::os::fd::RawFd;
+use crate::sync::Arc;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::task::Wake;
 
 const REGISTER_BUFFERS: libc::c_uint = 0;
 const UNREGISTER_BUFFERS: libc::c_uint = 1;
@@ -240,6 +245,62 @@ unsafe fn register<T>(
         libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint)
     };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// An event descriptor. Signalling it wakes every poller; it stays signalled until it is cleared,
+/// so no wake is lost.
+#[derive(Debug)]
+pub(crate) struct EventFd {
+    file: File,
+}
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<EventFd> {
+        // SAFETY: makes a new descriptor; takes no memory of ours.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: made above, and owned by nothing else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(EventFd { file: File::from(fd) })
+    }
+
+    pub(crate) fn signal(&self) {
+        // Fails only when the counter is full, and then the descriptor is signalled already.
+        let _ = (&self.file).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn clear(&self) {
+        // Fails only when the descriptor is clear already.
+        let _ = (&self.file).read(&mut [0; 8]);
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Wake for EventFd {
+    fn wake(self: Arc<Self>) {
+        self.signal();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.signal();
+    }
 }
 
 #[cfg(test)]

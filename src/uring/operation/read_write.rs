@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use io_uring::{opcode, squeue};
 
-use super::descriptor::{Descriptor, build};
+use super::operation::{Descriptor, build};
 use super::operation::{Iovecs, Kind, Operation};
 use crate::buffer::{Borrowed, Buffer, IoMemory, Span};
 use crate::uring::kernel::Feature;

@@ -8,7 +8,7 @@
 
 use io_uring::{opcode, squeue};
 
-use super::descriptor::{Descriptor, build};
+use super::operation::{Descriptor, build};
 use super::operation::{Iovecs, Kind, Operation};
 use super::read_write::{Spans, one_span};
 use crate::buffer::IoMemory;

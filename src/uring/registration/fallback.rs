@@ -18,10 +18,10 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::error::RegisterError;
-use super::mode::{RegistrationMode, RegistrationPolicy};
 use super::options::{RegisterOptions, Source};
+use super::options::{RegistrationMode, RegistrationPolicy};
+use super::table::TableRanges;
 use super::table::{self, BufferTable, ENTRIES_MAX, ENTRY_BYTES_MAX};
-use super::table_ranges::TableRanges;
 use crate::lease::Handle;
 use crate::uring::kernel::syscalls::{self, Cloned};
 use crate::uring::kernel::{Feature, Memlock, Probe};

@@ -2,15 +2,13 @@
 
 mod error;
 mod fallback;
-mod mode;
 mod options;
 mod registered;
 mod table;
-mod table_ranges;
 
 pub use error::RegisterError;
-pub use mode::{RegistrationMode, RegistrationPolicy};
 pub use options::RegisterOptions;
+pub use options::{RegistrationMode, RegistrationPolicy};
 pub(crate) use registered::handle_of;
 pub use registered::{RegisteredArena, Registrable};
-pub(crate) use table_ranges::TableRanges;
+pub(crate) use table::TableRanges;

@@ -11,10 +11,10 @@ use std::os::fd::AsRawFd;
 
 use super::error::RegisterError;
 use super::fallback;
-use super::mode::RegistrationMode;
+use super::options::RegistrationMode;
 use super::options::{RegisterOptions, Source};
 use super::table::BufferTable;
-use super::table_ranges::TableRanges;
+use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};

@@ -156,7 +156,7 @@ impl Drop for EngineHandle {
     }
 }
 
-/// Makes the error of everything that is asked after the engine has ended.
+/// Returns the error of everything that is asked after the engine has ended.
 pub(crate) fn shut_down_error() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }
