@@ -1,12 +1,20 @@
-//! The life of a runtime that borrows slots.
+//! The life of a runtime that borrows slots: how it is known, and what is on loan meanwhile.
+//!
+//! A runtime gives no notice of its end. A runtime of monoio or compio certainly exists while a
+//! `block_on` of ours borrows it. A runtime of compio or tokio-uring drops its tasks first, before
+//! its ring and before the buffers of abandoned operations. So the drop of a task that never
+//! finishes, the guard task, is the notice.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
-#[cfg(any(feature = "tokio-uring", feature = "compio"))]
-use std::task::{Context, Poll};
-#[cfg(any(feature = "compio", feature = "monoio"))]
 use std::thread::LocalKey;
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 /// A stretch of a runtime's life during which the runtime certainly exists.
 ///
@@ -154,4 +162,63 @@ pub(super) fn block_on<T>(
     let outer = current.replace(Some(BlockOn { liveness: Rc::clone(&liveness), runtime }));
     let _scope = Scope { current, liveness, outer };
     run()
+}
+
+/// The guards of one thread's runtimes, of one kind.
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+pub(super) type Guards<G> = RefCell<Vec<Rc<G>>>;
+
+/// The record of one runtime, from its first use of an arena to its end.
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+pub(super) trait Guard: Sized + 'static {
+    /// Returns the guards of this thread.
+    fn guards() -> &'static LocalKey<Guards<Self>>;
+
+    fn liveness(&self) -> &Rc<RuntimeLiveness>;
+
+    /// Runs whenever the guard task is polled.
+    fn poll(&self, _: &mut Context<'_>) {}
+
+    /// Runs once the liveness has ended.
+    fn on_end(&self) {}
+
+    /// Finds the guard of a runtime that exists.
+    fn find(is_it: impl Fn(&Self) -> bool) -> Option<Rc<Self>> {
+        Self::guards().with_borrow(|guards| guards.iter().find(|guard| is_it(guard)).cloned())
+    }
+
+    /// Enters a guard into the list. Returns it, and the task that the runtime must run.
+    fn start(self) -> (Rc<Self>, GuardTask<Self>) {
+        let guard = Rc::new(self);
+        Self::guards().with_borrow_mut(|guards| guards.push(Rc::clone(&guard)));
+        (Rc::clone(&guard), GuardTask { guard })
+    }
+}
+
+/// The task that ends with its runtime, and ends the liveness then.
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+pub(super) struct GuardTask<G: Guard> {
+    guard: Rc<G>,
+}
+
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+impl<G: Guard> Future for GuardTask<G> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.guard.poll(context);
+        Poll::Pending
+    }
+}
+
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+impl<G: Guard> Drop for GuardTask<G> {
+    fn drop(&mut self) {
+        self.guard.liveness().end();
+        // The thread's list may be gone already when the thread ends.
+        let _ = G::guards().try_with(|guards| {
+            guards.borrow_mut().retain(|guard| !Rc::ptr_eq(guard, &self.guard));
+        });
+        self.guard.on_end();
+    }
 }

@@ -1,7 +1,5 @@
 //! The adapters: an arena on the runtimes that programs use, each behind its feature.
 
-#[cfg(any(feature = "tokio-uring", feature = "compio"))]
-mod guard;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 mod liveness;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -8,8 +8,7 @@ use std::thread::LocalKey;
 
 use compio_runtime::Runtime;
 
-use crate::runtime::guard::{Guard, Guards};
-use crate::runtime::liveness::RuntimeLiveness;
+use crate::runtime::liveness::{Guard, Guards, RuntimeLiveness};
 use crate::uring::{RegisterError, RingError};
 
 thread_local! {

@@ -17,7 +17,6 @@
 
 mod guard;
 mod lend;
-mod multishot_recv;
 mod op_adapter;
 mod receive_ring;
 mod receive_stream;

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use super::guard::{AttachError, RuntimeGuard};
 use super::submitted::Submitted;
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::guard::Guard;
+use crate::runtime::liveness::Guard;
 use crate::uring::{
     Descriptor, Feature, Probe, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     SendOptions,

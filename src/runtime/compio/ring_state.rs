@@ -33,7 +33,7 @@ use io_uring::opcode;
 use super::guard::RuntimeGuard;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
-use crate::runtime::guard::Guard;
+use crate::runtime::liveness::Guard;
 use crate::uring::BufferRing;
 
 /// The part of a ring that its receives and streams share.

@@ -38,7 +38,6 @@
 //! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`. `tokio_util::io::StreamReader` makes an
 //! `AsyncRead` of it, and `tokio_util::codec` works on top.
 
-mod error;
 mod file;
 mod pool;
 mod recv_stream;
@@ -46,9 +45,9 @@ mod ring;
 mod send_half;
 mod socket;
 
-pub use error::PoolError;
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
+pub use ring::PoolError;
 pub use send_half::SendHalf;
 pub use socket::Socket;

@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::error::PoolError;
 use super::file::File;
 use super::recv_stream::RecvStream;
-use super::ring::{Command, EngineHandle, EngineOptions, TaskEngine, ThreadEngine};
+use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
-use super::socket::{Socket, StdSocket};
+use super::socket::Socket;
 use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
@@ -256,11 +255,11 @@ impl Pool {
     ///
     /// An [`io::Error`] of tokio's, if it does not let go of the socket.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
-        Ok(self.receive(socket.into_std_socket()?))
+        Ok(self.receive(socket.into_fd()?))
     }
 
-    fn receive(&self, socket: StdSocket) -> RecvStream {
-        RecvStream::new(Arc::clone(&self.engine), socket.into(), self.messages_max)
+    fn receive(&self, socket: OwnedFd) -> RecvStream {
+        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max)
     }
 
     /// Receives from a socket, and writes to it.
@@ -292,7 +291,7 @@ impl Pool {
     ///
     /// Outside a tokio runtime with its I/O enabled.
     pub fn split(&self, socket: impl Socket) -> io::Result<(RecvStream, SendHalf)> {
-        let socket = socket.into_std_socket()?;
+        let socket = socket.into_fd()?;
         let half = SendHalf::new(Arc::clone(&self.engine), socket.try_clone()?)?;
         Ok((self.receive(socket), half))
     }

@@ -1,7 +1,9 @@
 //! The writing side of a socket, beside the stream that reads.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,7 +12,6 @@ use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::sync::oneshot;
 
 use super::ring::{Command, EngineHandle, FileKey, shut_down_error};
-use super::socket::StdSocket;
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::SendOptions;
@@ -22,8 +23,9 @@ use crate::uring::SendOptions;
 /// the connection while the [`RecvStream`](super::RecvStream) is there; `shutdown` tells the peer
 /// that nothing more comes.
 pub struct SendHalf {
-    /// Watched for writing only, so that arriving bytes wake no task.
-    socket: AsyncFd<StdSocket>,
+    /// The socket, of whatever family: the calls made on it are the same for all. Watched for
+    /// writing only, so that arriving bytes wake no task.
+    socket: AsyncFd<TcpStream>,
     engine: Arc<EngineHandle>,
     /// The driver's clone of the socket, made for the first send.
     key: Option<FileKey>,
@@ -32,12 +34,12 @@ pub struct SendHalf {
 }
 
 impl SendHalf {
-    pub(super) fn new(engine: Arc<EngineHandle>, socket: StdSocket) -> io::Result<SendHalf> {
+    pub(super) fn new(engine: Arc<EngineHandle>, socket: OwnedFd) -> io::Result<SendHalf> {
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
-        let socket = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
+        let socket = AsyncFd::with_interest(TcpStream::from(socket), Interest::WRITABLE)?;
         Ok(SendHalf { socket, engine, key: None, outstanding: None })
     }
 
@@ -155,7 +157,7 @@ impl AsyncWrite for SendHalf {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_outstanding(context))?;
-        Poll::Ready(self.socket.get_ref().shutdown_write())
+        Poll::Ready(self.socket.get_ref().shutdown(Shutdown::Write))
     }
 }
 

@@ -1,8 +1,7 @@
-//! The sockets of tokio that a pool takes, and the standard library's behind them.
+//! The sockets of tokio that a pool takes.
 
-use std::io::{self, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use ::tokio::net::{TcpStream, UnixStream};
 
@@ -16,75 +15,30 @@ use ::tokio::net::{TcpStream, UnixStream};
 /// can_be_received_from::<tokio::net::TcpStream>();
 /// can_be_received_from::<tokio::net::UnixStream>();
 /// ```
-pub trait Socket: sealed::IntoStdSocket {}
-
-impl Socket for TcpStream {}
-impl Socket for UnixStream {}
-
-/// A socket that tokio does not watch any more.
-#[allow(missing_debug_implementations, reason = "no user can name it")]
-pub enum StdSocket {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
+pub trait Socket: sealed::IntoFd {}
 
 pub(super) mod sealed {
-    use super::{StdSocket, io};
+    use std::io;
+    use std::os::fd::OwnedFd;
 
-    pub trait IntoStdSocket {
-        fn into_std_socket(self) -> io::Result<StdSocket>;
+    pub trait IntoFd {
+        /// Returns the descriptor, which tokio does not watch any more.
+        fn into_fd(self) -> io::Result<OwnedFd>;
     }
 }
 
-impl sealed::IntoStdSocket for TcpStream {
-    fn into_std_socket(self) -> io::Result<StdSocket> {
-        self.into_std().map(StdSocket::Tcp)
+impl Socket for TcpStream {}
+
+impl sealed::IntoFd for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
     }
 }
 
-impl sealed::IntoStdSocket for UnixStream {
-    fn into_std_socket(self) -> io::Result<StdSocket> {
-        self.into_std().map(StdSocket::Unix)
-    }
-}
+impl Socket for UnixStream {}
 
-impl StdSocket {
-    pub(super) fn try_clone(&self) -> io::Result<StdSocket> {
-        match self {
-            StdSocket::Tcp(stream) => stream.try_clone().map(StdSocket::Tcp),
-            StdSocket::Unix(stream) => stream.try_clone().map(StdSocket::Unix),
-        }
-    }
-
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            StdSocket::Tcp(stream) => (&*stream).write(bytes),
-            StdSocket::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-
-    pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        match self {
-            StdSocket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            StdSocket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
-    }
-}
-
-impl AsRawFd for StdSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            StdSocket::Tcp(stream) => stream.as_raw_fd(),
-            StdSocket::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
-}
-
-impl From<StdSocket> for OwnedFd {
-    fn from(plain: StdSocket) -> OwnedFd {
-        match plain {
-            StdSocket::Tcp(stream) => stream.into(),
-            StdSocket::Unix(stream) => stream.into(),
-        }
+impl sealed::IntoFd for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
     }
 }

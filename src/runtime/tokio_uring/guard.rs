@@ -18,8 +18,7 @@ use ::tokio::runtime::{Handle, Id};
 use ::tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use crate::runtime::guard::{Guard, Guards};
-use crate::runtime::liveness::RuntimeLiveness;
+use crate::runtime::liveness::{Guard, Guards, RuntimeLiveness};
 
 thread_local! {
     static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };

@@ -21,8 +21,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 
 use super::guard::RuntimeGuard;
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::guard::Guard;
-use crate::runtime::liveness::LoanCount;
+use crate::runtime::liveness::{Guard, LoanCount};
 
 /// A descriptor that tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` or
 /// `UdpSocket`. The trait is sealed.
@@ -247,7 +246,7 @@ impl<B: IoMemory> Submitted<B> {
     }
 }
 
-/// Returns the length field of an entry. The kernel moves no more than `u32::MAX` in one go anyway.
+/// Returns the length for an entry. The kernel moves no more than `u32::MAX` in one go anyway.
 fn entry_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

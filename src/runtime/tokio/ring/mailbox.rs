@@ -6,7 +6,6 @@ use std::task::Waker;
 
 use ::tokio::sync::oneshot;
 
-use super::id_map::Id;
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::DrainReport;
@@ -21,8 +20,8 @@ pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileKey(Key);
 
-impl Id for FileKey {
-    fn index(self) -> usize {
+impl FileKey {
+    pub(super) fn index(self) -> usize {
         self.0.index() as usize
     }
 }

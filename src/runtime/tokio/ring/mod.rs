@@ -2,11 +2,11 @@
 
 mod dispatcher;
 mod engine;
-mod id_map;
 mod mailbox;
 mod stream_queue;
 mod thread;
 
+pub use engine::PoolError;
 pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
 pub(super) use mailbox::{Command, EngineHandle, FileKey, shut_down_error};
 pub(super) use stream_queue::{Backpressure, StreamQueue};
