@@ -51,7 +51,7 @@ impl SendOptions {
     /// count, a notification to take in, and memory that stays out until the peer has acknowledged
     /// the bytes.
     ///
-    /// Measured (`benches/send.rs`, Linux 6.18) it costs 1.1 µs a send and 0.06 µs a KiB: what
+    /// Measured (`benches/peers`, Linux 6.18) it costs 1.1 µs a send and 0.06 µs a KiB: what
     /// copying 10 to 20 KiB takes at 5 to 10 GB/s. **Loopback always copies**, so there a zero-copy
     /// send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36 times at 64
     /// KiB. Sending to the same machine, set the threshold to `usize::MAX`; the `copied` of a

@@ -1,4 +1,4 @@
-//! How many instructions does each core path take?
+//! The core paths, for their instructions to be counted.
 //!
 //! Run by `scripts/instructions` under callgrind, which writes one dump for each call of a function
 //! whose name begins with `path_`. Each is called twice, warm the second time: the script reads the
@@ -7,9 +7,6 @@
 mod paths;
 
 use std::hint::black_box;
-
-/// Times that one call goes through its path.
-pub const TIMES: usize = 1000;
 
 fn main() {
     let fixed = paths::fixed();
