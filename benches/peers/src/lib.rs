@@ -25,7 +25,7 @@ mod sends;
 mod tasks;
 mod waiting;
 
-pub use measure::pin_to_core;
+pub use measure::{pin_to_core, wear_in_heap};
 #[cfg(feature = "io")]
 pub use receive::far_ends;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use uring_arena_peers::report::{Part, Table, print, promises};
-use uring_arena_peers::run::{Effort, Profile, Session, serve};
-use uring_arena_peers::{parts, pin_to_core};
+use uring_arena_peers::run::{Comparison, Effort, Profile, Session, serve};
+use uring_arena_peers::{parts, pin_to_core, wear_in_heap};
 
 /// The part that is measured on demand only: it is of no use on few cores.
 const SCALING: &str = "scaling";
@@ -18,7 +18,7 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|pa
   PART            core buddy waiting receive runtimes send disk programs scaling; all but the last
   list            names the pairs of contender and case
   page            writes the page again from what is on record
-  --quick         all parts within two minutes, programs with 0.1 s of processor time a run
+  --quick         all parts within two minutes, programs with 0.05 s of processor time a run
   --release-only  leaves out the micro cases in the other profiles, which cargo must build
   --out FOLDER    where the page goes: docs, or target/peers for a quick run";
 
@@ -65,8 +65,8 @@ fn compare(words: &[&str]) -> io::Result<()> {
     }
     let all = parts(effort);
     let is_known =
-        |word: &&str| ["list", "page"].contains(word) || all.iter().any(|p| p.name == *word);
-    if !asked.iter().all(|word| is_known(word)) {
+        |word: &&str| ["list", "page"].contains(word) || all.iter().any(|part| part.name == *word);
+    if !asked.iter().all(is_known) {
         return Err(io::Error::other(USAGE));
     }
     if asked.contains(&"list") {
@@ -145,15 +145,17 @@ fn work(scratch: &str, part: &str, case: &str, contender: &str) -> io::Result<()
         .filter(|own| own.name == part)
         .flat_map(|own| own.groups.into_iter().flatten());
     let comparison = comparisons.find(|comparison| comparison.key == case);
-    let found = comparison.and_then(|comparison| {
-        let is_pinned = comparison.method.pinned;
-        let pair = comparison.pairs.into_iter().find(|pair| pair.contender == contender)?;
-        Some((pair, is_pinned))
+    let found = comparison.and_then(|Comparison { method, pairs, .. }| {
+        let pair = pairs.into_iter().find(|pair| pair.contender == contender)?;
+        Some((pair, method))
     });
-    let (pair, is_pinned) = found.ok_or_else(|| io::Error::other("there is no such pair"))?;
+    let (pair, method) = found.ok_or_else(|| io::Error::other("there is no such pair"))?;
     // Programs have threads; with one only, glibc's allocator takes shortcuts.
     std::thread::spawn(std::thread::park);
-    if is_pinned {
+    if method.micro {
+        wear_in_heap();
+    }
+    if method.pinned {
         pin_to_core(0);
     }
     serve(pair.start(Path::new(scratch)))
@@ -165,7 +167,7 @@ const PREFIX: &str = "peers-run-";
 struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes the folder; removes those of runs that were ended before they could do so.
+    /// Makes the folder. Removes the folders of earlier runs that were ended by force.
     fn create() -> io::Result<Self> {
         let program = env::current_exe()?;
         let build = program.parent().ok_or(io::ErrorKind::NotFound)?;

@@ -1,8 +1,8 @@
 //! The cases that threads share, on 1, 2, 4, … threads up to all cores, and twice as many.
 //!
 //! Not among the usual parts: made for a host with many cores, by `scripts/scaling`. The model that
-//! predicts it is in `docs/cost-model.md`; its inputs, an atomic of one's own and a line that
-//! passes between cores, are measured here too.
+//! predicts it is in `docs/cost-model.md`. Its inputs are measured here too: an atomic of one's
+//! own, and a line that passes between cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

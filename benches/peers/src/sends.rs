@@ -1,9 +1,9 @@
 //! From how many bytes on a zero-copy send costs less than the copy that it saves:
 //! `SendOptions::ZERO_COPY_FROM`.
 //!
-//! **Loopback always copies**: it hands the sender's pages to a socket of the same machine, and the
-//! kernel copies them there lest the receiver hold the sender's memory. So what is measured here is
-//! what zero-copy *costs* (pages to count, a notification to take in) without what it saves.
+//! **Loopback always copies**: the sender's pages go to a socket of the same machine, and the
+//! kernel copies them there lest the receiver hold the sender's memory. So this is what zero-copy
+//! *costs* (pages to count, a notification to take in) without what it saves.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -70,7 +70,7 @@ struct Way {
     bytes: ArenaBytes,
     options: SendOptions,
     sink: Vec<u8>,
-    /// The number of sends whose notification has come, and of those that the kernel copied.
+    /// The number of notifications, and of copies among the sends that they are about.
     reported: u64,
     copied: u64,
 }

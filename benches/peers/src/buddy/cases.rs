@@ -31,7 +31,7 @@ pub enum Buddy {
     Filled(usize),
     /// A batch of 16 blocks, where so much of the arena is held for ever, with holes anywhere.
     Beside(usize, usize),
-    /// Two threads hold 256 blocks each and replace them at random; every 1024 operations each
+    /// Two threads that hold 256 blocks each and replace them at random. Every 1024 operations each
     /// leaves its own to the other, so most drops meet blocks of the other thread.
     Larson,
     Passed,

@@ -1,4 +1,4 @@
-//! The part `buddy`: who takes part.
+//! The part `buddy`: its cases and contenders.
 
 use std::marker::PhantomData;
 
@@ -25,10 +25,10 @@ pub fn part(effort: Effort) -> Part {
     let mut groups: Vec<Vec<Buddy>> =
         [256, 1024, 4096, 16384].map(|bytes| vec![Buddy::Alone(bytes)]).to_vec();
     groups.extend([Buddy::Lengths, Buddy::Sizes].map(|case| vec![case]));
-    groups.push([1, 2, 4].map(|count| Buddy::Threads(count)).to_vec());
-    groups.push([16, 1024].map(|mib| Buddy::Region(mib)).to_vec());
-    groups.push([16, 1024].map(|mib| Buddy::RegionLengths(mib)).to_vec());
-    groups.push(percents.iter().map(|&percent| Buddy::Filled(percent)).collect());
+    groups.push([1, 2, 4].map(Buddy::Threads).to_vec());
+    groups.push([16, 1024].map(Buddy::Region).to_vec());
+    groups.push([16, 1024].map(Buddy::RegionLengths).to_vec());
+    groups.push(percents.iter().copied().map(Buddy::Filled).collect());
     let beside = |bytes| [10, 90].map(|percent| Buddy::Beside(bytes, percent)).to_vec();
     groups.extend([256, 4096, 65536].map(beside));
     groups.extend([Buddy::Larson, Buddy::Passed, Buddy::Burst].map(|case| vec![case]));

@@ -28,7 +28,7 @@ impl Case for Load {
     }
 
     fn method(&self, effort: Effort) -> Method {
-        let wall = Duration::from_millis(effort.choose(100, 300));
+        let wall = Duration::from_millis(effort.choose(50, 300));
         let method = Method::rounds(1, effort.choose(3, 9), Amount::Wall(wall));
         // Memory that is taken from the heap is contiguous for the device.
         Method { allocator: Allocator::GlibcHuge, observed: true, ..method }

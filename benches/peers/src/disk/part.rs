@@ -1,4 +1,4 @@
-//! The part `disk`: the loads, what is drawn.
+//! The part `disk`: its cases and its plot.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The part `core`: who takes part, what is drawn.
+//! The part `core`: its cases, contenders and plots.
 
 use std::marker::PhantomData;
 use std::sync::Mutex;
@@ -36,8 +36,8 @@ pub fn part(effort: Effort) -> Part {
     let mut groups = vec![vec![Fixed::ClaimDrop]];
     groups.extend([64, 256, 1024, 4096].map(|bytes| vec![Fixed::RoundTrip(bytes)]));
     groups.extend([Fixed::Handed, Fixed::Puts].map(|case| vec![case]));
-    groups.push(held.iter().map(|&slots| Fixed::Held(slots)).collect());
-    groups.push([1, 2, 4, 8].map(|count| Fixed::Threads(count)).to_vec());
+    groups.push(held.iter().copied().map(Fixed::Held).collect());
+    groups.push([1, 2, 4, 8].map(Fixed::Threads).to_vec());
     groups.extend(droppers.iter().map(|&droppers| vec![Fixed::HandOver(droppers)]));
     groups.extend([Fixed::Full, Fixed::Batch, Fixed::Spill].map(|case| vec![case]));
     groups.extend([64, 4096].map(|bytes| vec![Fixed::Zero(bytes)]));

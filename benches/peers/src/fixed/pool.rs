@@ -20,9 +20,9 @@ impl Setup {
 
 /// One contender. A clone is a thread's handle on the same memory.
 ///
-/// The functions are inlined always, and values are shown to `black_box` by reference: a wrapper's
-/// call, or a move of what was just written, would be measured as the contender's (a store that
-/// cannot be forwarded costs as much as an atomic).
+/// The functions are inlined always, and values are shown to `black_box` by reference. Otherwise a
+/// wrapper's call, or a move of what was just written, would be measured as the contender's: a
+/// store that cannot be forwarded costs as much as an atomic.
 pub trait Pool: Clone + Send + Sync + 'static {
     type Slot: Send + 'static;
     type Frozen: AsRef<[u8]> + Send + 'static;

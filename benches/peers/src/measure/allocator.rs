@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use mimalloc::MiMalloc;
 
+use super::random::Random;
+
 /// The heap of a worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Allocator {
@@ -52,6 +54,15 @@ struct Switch;
 /// Returns the allocations so far, reallocations included; zero unless the process counts.
 pub fn heap_allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// Leaves holes of many sizes in the heap, as programs have them. In a new process every block
+/// comes from the end of the heap and goes back there, which no program sees for long.
+pub fn wear_in_heap() {
+    let mut random = Random::new(43);
+    let mut blocks: Vec<_> = (0..4000).map(|_| vec![0_u8; 64 + random.below(8000)]).collect();
+    random.thin_out(&mut blocks, 2000);
+    std::mem::forget(blocks);
 }
 
 macro_rules! forward {

@@ -6,7 +6,7 @@ mod process;
 mod random;
 mod team;
 
-pub use allocator::{Allocator, heap_allocations};
+pub use allocator::{Allocator, heap_allocations, wear_in_heap};
 pub use clock::{Stopwatch, core_count, pin_to_core};
 pub use process::{
     Syscalls, be_load, callgrind, callgrind_total, huge_mebibytes, is_installed, processor_time,

@@ -19,7 +19,7 @@ pub fn be_load() {
     unsafe { libc::prctl(libc::PR_SET_NAME, LOAD.as_ptr()) };
 }
 
-/// Lists the threads of a process, those that make the load or all others.
+/// Lists the threads of a process: only the load threads, or all others.
 fn threads(process: u32, of_load: bool) -> io::Result<Vec<String>> {
     let mut list = Vec::new();
     for entry in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -56,7 +56,7 @@ pub fn processor_time(process: u32) -> io::Result<Duration> {
 pub struct Syscalls(Child);
 
 impl Syscalls {
-    /// Attaches to all threads of a process but those that make the load, and to later ones.
+    /// Attaches to all threads of a process except load threads, and to later ones.
     pub fn attach(process: u32) -> io::Result<Self> {
         let threads = threads(process, false)?;
         let mut command = Command::new("perf");

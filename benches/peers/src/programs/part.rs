@@ -1,4 +1,4 @@
-//! The part `programs`: who takes part.
+//! The part `programs`: its cases and contenders.
 
 use crate::report::Part;
 use crate::run::{Effort, bind};
@@ -8,9 +8,9 @@ use super::ingest::{INGEST, PROGRAMS};
 
 const INTRODUCTION: &str = "\
 Programs of the `examples` folder in one process each. Processor time is read from outside in \
-nanoseconds, without the thread that makes the load, and a run takes five seconds of it (0.1 under \
-`--quick`); system calls are counted by `perf stat` at full speed. Ingest: a stream from a socket \
-to a file in blocks of 256 KiB; every file is read back and compared. Echo: 32 connections × 512 B \
+nanoseconds, without the thread that makes the load, and a run takes five seconds of it (0.05 \
+under `--quick`); system calls are counted by `perf stat` at full speed. Ingest: a stream from a \
+socket to a file in blocks of 256 KiB; every file is read back and compared. Echo: 32 connections × 512 B \
 on one core; one message to each, then all answers.";
 
 pub fn part(effort: Effort) -> Part {

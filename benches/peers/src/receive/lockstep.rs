@@ -1,8 +1,8 @@
 //! One thread writes one message to each connection, then drains them all; round after round.
 //!
-//! Sender and receiver share a core, so nothing depends on how two threads happen to meet. The
-//! drain alone is the receiver's work where the kernel receives inside the receiver's own calls
-//! (epoll, DEFER_TASKRUN); other rings receive inside the sender's calls, and only their whole
+//! Sender and receiver share a core, so nothing depends on the moment at which two threads meet.
+//! The drain alone is the receiver's work where the kernel receives inside the receiver's own calls
+//! (epoll, DEFER_TASKRUN). Other rings receive inside the sender's calls, and only their whole
 //! round can be compared.
 
 use std::fs;
@@ -20,10 +20,10 @@ use super::wire::{Shape, Wire};
 /// A function that takes the receiving ends and arms them all.
 pub type Start = fn(Vec<TcpStream>, Shape, Outlet) -> io::Result<Box<dyn Receiver>>;
 
-/// The number of rounds that are not counted. After a pause longer than its retransmission timeout,
-/// as when other systems have their turn, TCP acknowledges the next 16 segments of a connection at
-/// once, inside the sender's call. Only then are they acknowledged from the receiver's calls again:
-/// until then the drain looks cheaper than it is.
+/// The number of rounds that are not counted. A pause longer than the retransmission timeout of TCP
+/// comes before them, as other systems have their turn. After it, the next 16 segments of a
+/// connection are acknowledged at once, inside the sender's call. Until they are through, the drain
+/// looks cheaper than it is.
 const CATCH_UP: u64 = 20;
 
 /// The values of each round, by name.
@@ -90,8 +90,8 @@ const AT_ONCE: usize = 128;
 
 /// Weighs connections that have received one message and wait for the next.
 ///
-/// Counted is what the process holds in anonymous memory beyond what it held before the receiver
-/// was built: pools are in it, socket memory of the kernel is not. The sending ends are another
+/// Counted is the anonymous memory that the process has beyond what it had before the receiver was
+/// built. Pools are in it, socket memory of the kernel is not. The sending ends are another
 /// process's.
 pub fn idle(start: Start, shape: Shape) -> io::Result<Work> {
     let (mut far_ends, sockets) = FarEnds::connect(shape)?;

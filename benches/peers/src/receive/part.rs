@@ -1,4 +1,4 @@
-//! The part `receive`: the shapes, what is drawn.
+//! The part `receive`: its cases and plots.
 
 use crate::report::{OURS, Part, Plot};
 use crate::run::{Effort, bind};
@@ -36,7 +36,7 @@ pub fn part(effort: Effort) -> Part {
 
 const COST: Plot = Plot {
     file: "message-by-connections",
-    title: "Whole round, 512 B messages: CPU per message by connections",
+    title: "Whole round, 512 B: CPU per message by connections",
     x_label: "connections",
     y_label: "µs per message",
     key: ("", "x512"),

@@ -1,4 +1,4 @@
-//! What every system is to the rounds: a receiver, and an outlet for its messages.
+//! The two sides of every system: a receiver, and an outlet for its messages.
 
 use std::cell::RefCell;
 use std::io;
@@ -110,9 +110,9 @@ fn lay_aside(list: &RefCell<Vec<Message>>, message: Message) {
 
 /// Another thread that takes over what a drain has laid aside, drops it, and says what that cost.
 ///
-/// It is in step with the receiver, so that neither waits for a lock or a line because of how the
-/// two happen to meet. What stays is what a hand-over costs always: memory that the other core has
-/// written, and must be taken over.
+/// The thread is in step with the receiver, so that neither waits for a lock or a line because of
+/// the moment at which they meet. What stays is what a hand-over costs always: memory that the
+/// other core has written, and must be taken over.
 pub struct Dropper {
     list: Rc<RefCell<Vec<Message>>>,
     lists: Sender<Vec<Message>>,

@@ -1,4 +1,4 @@
-//! Where and with what it was measured, without naming the host or a path.
+//! The machine and the versions of a run, without the name of the host or a path.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,4 @@
-//! What was measured: on the terminal, as TSV by a fixed schema, and as the page
-//! `docs/benchmarks.md`.
+//! The results: on the terminal, as TSV by a fixed schema, and as the page `docs/benchmarks.md`.
 
 mod machine;
 #[cfg(feature = "io")]

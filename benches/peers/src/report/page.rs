@@ -13,14 +13,15 @@ use super::terminal::number;
 
 const HEAD: &str = "\
 Made by `cargo run --release -p uring-arena-peers`; do not edit. `-- --quick` takes under two \
-minutes, `-- core receive` runs two parts only, `-- list` names all pairs of contender and case. \
-Each pair has a process of its own. The rounds are interleaved: each round visits every pair in \
-turn, starting with another one each time. A ratio is the median of the ratios taken round by \
-round, with the tenth and ninetieth percentile beside it, so that drift between rounds falls out. \
-*Noise* is half of that width for ours beside a second process of ours. Cases without system \
-calls are measured in three profiles: `release` as it comes, with `codegen-units = 1` (one unit), \
-and with fat LTO. Times are of one machine on one day: trust the ratios. Every figure is in \
-tables beside this page; [promises.tsv](benchmarks/promises.tsv) is the one below.";
+minutes once it is built, `-- core receive` runs two parts only, `-- list` names all pairs of \
+contender and case. Each pair has a process of its own. The rounds are interleaved: each round \
+visits every pair in turn, starting with another one each time. A ratio is the median of the \
+ratios taken round by round, with the tenth and ninetieth percentile beside it, so that drift \
+between rounds falls out. *Noise* is half of that width for ours beside a second process of ours. \
+Cases without system calls are measured in three profiles: `release` as it comes, with \
+`codegen-units = 1` (one unit), and with fat LTO. Times are of one machine on one day: trust the \
+ratios. Every figure is in tables beside this page; [promises.tsv](benchmarks/promises.tsv) is the \
+one below.";
 
 const COLUMNS: &str = "\
 | | promise | bound | measured | p10–p90 | noise | one unit | fat LTO | |
@@ -41,10 +42,12 @@ pub fn write_page(folder: &Path, parts: Vec<Part>) -> io::Result<()> {
 
 fn page(records: &[(Part, Table)], promises: &Table) -> Result<String, fmt::Error> {
     let mut page = format!("# uring-arena beside its peers\n\n{}\n", wrapped(HEAD));
-    let count = |verdict| promises.lines.iter().filter(|kept| kept[11] == verdict).count();
-    let (met, not_met) = (count("met"), count("NOT MET"));
-    writeln!(page, "\n## Promised and measured\n")?;
-    writeln!(page, "Of {} promises {met} are met.\n\n{COLUMNS}", met + not_met)?;
+    if !promises.lines.is_empty() {
+        let count = |verdict| promises.lines.iter().filter(|kept| kept[11] == verdict).count();
+        let (met, not_met) = (count("met"), count("NOT MET"));
+        writeln!(page, "\n## Promised and measured\n")?;
+        writeln!(page, "Of {} promises {met} are met.\n\n{COLUMNS}", met + not_met)?;
+    }
     for (part, _) in records {
         let own = promises.lines.iter().filter(|kept| kept[0] == part.name);
         own.map(|kept| promise(kept)).for_each(|line| page += &line);

@@ -78,12 +78,14 @@ fn draw_lines(plot: &Plot, lines: &[Line<'_>], path: &Path) -> Result<(), Box<dy
         chart.draw_series(line.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
         names.push((chart.backend_coord(&end), *name, colour));
     }
-    names.sort_by_key(|name| name.0.1);
-    let mut lowest = 0;
+    // Names are moved apart, upwards from the axis.
+    names.sort_by_key(|name| -name.0.1);
+    let mut room = chart.backend_coord(&(x_max, 0.0)).1;
     for ((x, y), name, colour) in names {
-        lowest = y.max(lowest + 16);
+        let y = y.min(room);
+        room = y - 16;
         let font = ("sans-serif", 14).into_font().color(&colour);
-        area.draw(&Text::new(name, (x + 10, lowest - 7), font))?;
+        area.draw(&Text::new(name, (x + 10, y - 7), font))?;
     }
     Ok(area.present()?)
 }

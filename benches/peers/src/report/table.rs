@@ -51,7 +51,7 @@ impl Table {
         self.write(&folder.join(format!("{part}.tsv")), ROWS)
     }
 
-    /// Writes what a part keeps of its promises; those of other parts stay.
+    /// Writes the promises of a part; the promises of other parts stay on record.
     pub fn store_promises(mut self, folder: &Path, part: &str) -> io::Result<()> {
         let others = Self::load(folder, "promises").unwrap_or_default().lines;
         self.lines.extend(others.into_iter().filter(|line| line[0] != part));

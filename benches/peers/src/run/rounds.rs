@@ -66,8 +66,8 @@ struct Entry<'a> {
 impl Session<'_> {
     /// Says something that the reader must not miss, here and on record.
     pub fn remark(&mut self, text: String) {
-        eprintln!("{}: {text}", self.part);
         if !self.remarks.contains(&text) {
+            eprintln!("{}: {text}", self.part);
             self.remarks.push(text);
         }
     }

@@ -1,4 +1,4 @@
-//! What a contender measured in one round, the loops that measure it, and medians of rounds.
+//! The values of one round, the loops that measure them, and medians of rounds.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The part `runtimes`: who takes part.
+//! The part `runtimes`: its cases and contenders.
 
 use crate::receive::{Receiving, SYSTEMS, Shape};
 use crate::report::Part;
@@ -14,7 +14,7 @@ microseconds of processor time per message, of sender, receiver and helper threa
 core. Reading is of a file in the page cache, 4 KiB at a time, one after the other: the disk is \
 not in it. Each system has a process of its own, started anew several times, because where a \
 process's memory comes to lie is worth some per cent. Two workers of tokio are a whole program: a \
-run takes five seconds of processor time (0.1 under `--quick`).";
+run takes five seconds of processor time (0.05 under `--quick`).";
 
 pub fn part(effort: Effort) -> Part {
     let mut comparisons = Vec::new();

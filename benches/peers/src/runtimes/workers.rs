@@ -1,5 +1,5 @@
-//! tokio with two workers, nothing pinned: the pool, whose ring has a thread of its own there, or a
-//! `BytesMut` per connection, while one more thread sends without a break.
+//! tokio with two workers, nothing pinned, while one more thread sends without a break. Received is
+//! into the pool, whose ring has a thread of its own there, or into a `BytesMut` per connection.
 
 use std::io;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The part `waiting`: who takes part.
+//! The part `waiting`: its cases and contenders.
 
 use std::io;
 use std::marker::PhantomData;
