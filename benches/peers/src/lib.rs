@@ -1,8 +1,15 @@
 //! uring-arena beside every peer, on the same work, in one run.
 //!
 //! The program is `cargo run --release -p uring-arena-peers`; criterion watches the micro cases by
-//! `cargo bench -p uring-arena-peers`. Each folder uses only those before it: `measure`, `run`,
+//! `cargo bench -p uring-arena-peers`. Each folder uses only the ones before it: `measure`, `run`,
 //! `report`, then the parts.
+//!
+//! A part binds cases to contenders (`run::Case`, `run::Contender`; `run::Question` and
+//! `run::Answer` where words and functions are enough). `run::Method` says how a case is measured:
+//! loops in every profile, processes in lockstep, whole programs whose processor time and system
+//! calls are observed from outside, or exact counts. A value that a contender leaves in its
+//! `run::Sample` becomes a table if the case names it as a metric. Promises are lines of
+//! `promises.tsv`.
 
 mod buddy;
 #[cfg(feature = "io")]

@@ -100,7 +100,7 @@ impl Method {
     /// Measures a whole program: a run takes it five seconds of processor time.
     pub fn program(effort: Effort) -> Self {
         let time = Duration::from_millis(effort.choose(50, 5000));
-        let (starts, rounds) = effort.choose((1, 3), (2, 5));
+        let (starts, rounds) = effort.choose((1, 3), (2, 3));
         let method = Self::rounds(starts, rounds, Amount::Processor(time));
         Self { pinned: false, observed: true, ..method }
     }

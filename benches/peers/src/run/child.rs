@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::sample::{Sample, Work};
 
 /// A time far beyond any honest round: a peer that has stopped is a result, not a reason to wait.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A started process; ended when dropped.
 pub struct Child {
