@@ -1,13 +1,19 @@
-//! Backpressure: many tasks share few slots, and wait for them in order.
+//! A picture of backpressure: many tasks share few slots and wait for them in order.
 //!
-//! `cargo run --release --features async-alloc --example backpressure [TASKS [SLOTS [ROUNDS]]]`
+//! Each task stands for a connection: it claims a buffer, sends it, and claims the next. Another
+//! thread drops the buffers, as a network stack does after it has sent them. The arena neither
+//! grows nor refuses a task: the tasks wait, first come, first served.
 //!
-//! Each task stands for a connection that wants a buffer, sends it, and wants the next. Buffers
-//! come back on another thread, as they do when a network stack lets go of them. The arena neither
-//! grows nor refuses: it makes the tasks wait, first come, first served. The picture shows how
-//! long.
+//! ```text
+//! cargo run --release --features async-alloc --example backpressure
+//! cargo run --release --features async-alloc --example backpressure -- 1000 16 20
+//! ```
 
+mod support;
+
+use std::error::Error;
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,24 +21,68 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes};
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
+use support::{exact_bytes, help_or_mistake, nonzero, size_within};
 use uring_arena::{AsyncFixedArena, FixedArena};
 
+const HELP: &str = "\
+Lets many tasks share few slots of an arena, and draws how long they wait for one.
+
+Usage: backpressure [TASKS [SLOTS [MESSAGES]]]
+  TASKS     tasks that send (1000)
+  SLOTS     slots of 4 KiB that they share (16)
+  MESSAGES  messages that each task sends (20)";
+
+const SLOT_BYTES: u64 = 4096;
+
+/// The width of the longest bar, in characters.
 const BAR_CELLS: usize = 48;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<NonZeroUsize>());
-    let mut argument =
-        |default| arguments.next().unwrap_or(Ok(NonZeroUsize::new(default).expect("not zero")));
-    let (tasks, slots, rounds) = (argument(1000)?, argument(16)?, argument(20)?);
+fn main() -> ExitCode {
+    support::run(Options::parse, run)
+}
 
-    let arena = FixedArena::with_slot_capacity(slots, NonZeroUsize::MIN.saturating_add(4095))
-        .build_async()?;
+struct Options {
+    tasks: usize,
+    slots: NonZeroUsize,
+    messages: usize,
+}
+
+impl Options {
+    /// Parses the command line. Returns `None` if only help was asked for.
+    fn parse() -> Result<Option<Options>, Box<dyn Error>> {
+        use lexopt::prelude::*;
+
+        let mut options = Options { tasks: 1000, slots: nonzero(16)?, messages: 20 };
+        let mut parser = lexopt::Parser::from_env();
+        let mut position = 0;
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Value(text) if position < 3 => {
+                    let name = ["TASKS", "SLOTS", "MESSAGES"][position];
+                    let value = size_within(name, text, 1 << 20, "use fewer")?;
+                    match position {
+                        0 => options.tasks = value as usize,
+                        1 => options.slots = nonzero(value)?,
+                        _ => options.messages = value as usize,
+                    }
+                    position += 1;
+                }
+                other => return help_or_mistake(other, HELP),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let Options { tasks, slots, messages } = *options;
+    let arena = FixedArena::with_slot_capacity(slots, nonzero(SLOT_BYTES)?).build_async()?;
     let (network, sent) = mpsc::channel::<Bytes>();
     let network_thread = thread::spawn(move || {
         let mut bytes = 0;
         for message in sent {
-            bytes += message.len();
-            // Dropping the last of the bytes is what frees the slot.
+            bytes += message.len() as u64;
+            // The drop of the last `Bytes` of a slot frees the slot.
             drop(message);
         }
         bytes
@@ -41,24 +91,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (waits, measured) = mpsc::channel();
     let mut pool = LocalPool::new();
     let start = Instant::now();
-    for number in 0..tasks.get() {
-        let task = connection(arena.clone(), number, rounds.get(), network.clone(), waits.clone());
+    for number in 0..tasks {
+        let task = connection(arena.clone(), number, messages, network.clone(), waits.clone());
         pool.spawner().spawn_local(task)?;
     }
     drop((network, waits));
     pool.run();
     let took = start.elapsed();
-    let bytes = network_thread.join().expect("the network does not panic");
+    let bytes = network_thread.join().expect("the network thread does not panic");
 
     let mut waits: Vec<Duration> = measured.iter().collect();
     waits.sort_unstable();
-    println!(
-        "{tasks} tasks, {slots} slots of 4096 bytes, {rounds} messages each: {bytes} bytes in {took:.1?}\n"
-    );
+    println!("{tasks} tasks, {slots} slots of {SLOT_BYTES} bytes, {messages} messages each");
+    println!("sent {} in {}\n", exact_bytes(bytes), support::time(took));
     draw(&waits);
     let metrics = arena.metrics();
     println!(
-        "\nallocated {}, freed {}, refused {}",
+        "\n{} claims served, {} slots freed, {} claims refused",
         metrics.allocations_ok, metrics.frees, metrics.allocations_failed
     );
     Ok(())
@@ -67,22 +116,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn connection(
     arena: AsyncFixedArena,
     number: usize,
-    rounds: usize,
+    messages: usize,
     network: mpsc::Sender<Bytes>,
     waits: mpsc::Sender<Duration>,
 ) {
-    for round in 0..rounds {
+    for message in 0..messages {
         let start = Instant::now();
         let mut buffer = arena.allocate_async().await;
         let _ = waits.send(start.elapsed());
         buffer.put_u64(number as u64);
-        buffer.put_u64(round as u64);
+        buffer.put_u64(message as u64);
         buffer.put_bytes(7, 1000);
         let _ = network.send(buffer.freeze());
     }
 }
 
-/// The waits at some shares of all, as bars from the shortest to the longest.
+/// Draws percentiles of the sorted waits as bars.
 fn draw(waits: &[Duration]) {
     let Some(longest) = waits.last().map(Duration::as_secs_f64) else { return };
     println!("wait for a slot");
@@ -101,6 +150,6 @@ fn draw(waits: &[Duration]) {
         let eighths = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
         let tip =
             (cells % 8).checked_sub(1).map_or(String::new(), |eighth| eighths[eighth].to_string());
-        println!("{name:>6} {:>10} {}{tip}", format!("{wait:.1?}"), "█".repeat(cells / 8));
+        println!("{name:>6} {:>10} {}{tip}", support::time(wait), "█".repeat(cells / 8));
     }
 }

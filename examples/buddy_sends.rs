@@ -1,29 +1,45 @@
-//! Frames of mixed sizes, built in blocks of a buddy arena and sent over loopback.
+//! A sender of frames of mixed sizes, which are built in the blocks of a buddy arena.
 //!
-//! From a 40-byte acknowledgement to a 64 KiB frame: each takes the smallest block that holds it,
-//! waits its turn in a queue, and frees the block once it is sent. The state of the arena is shown
-//! as it runs.
+//! Frames range from a 40-byte acknowledgement to 64 KiB. Each frame takes the smallest block that
+//! holds it, waits in a queue, is sent over loopback, and then frees its block. The example prints
+//! the state of the arena as it runs.
 //!
-//! `cargo run --release --example buddy_sends`
+//! ```text
+//! cargo run --release --example buddy_sends
+//! ```
+
+mod support;
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 
 use bytes::BufMut;
+use support::{exact_bytes, mistake, nonzero};
 use uring_arena::{AllocError, ArenaBytes, BuddyArena, BuddyGeometry};
+
+const HELP: &str = "\
+Builds 40,000 frames of mixed sizes in the blocks of a buddy arena, sends them over loopback, and
+compares what arrives. Prints the state of the arena on the way. Takes no options.";
 
 const FRAMES: u32 = 40_000;
 const HEADER_BYTES: usize = 8;
-const BODY_BYTES_MAX: usize = (64 << 10) - HEADER_BYTES;
+const FRAME_BYTES_MAX: usize = 64 << 10;
+const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES;
 const QUEUE_FRAMES: usize = 200;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let bytes = |n| NonZeroUsize::new(n).expect("a size is not zero");
-    // `nearest`: a frame's buffer holds what was asked for, so that a wrong length cannot hide in a
-    // larger block.
-    let geometry = BuddyGeometry::nearest(bytes(8 << 20), bytes(256))?;
+fn main() -> ExitCode {
+    support::run(|| support::no_options(HELP), |()| run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    // With `nearest`, the capacity of a buffer is the length that was asked for. So a frame that is
+    // too long does not fit, even if its block is larger.
+    let geometry = BuddyGeometry::nearest(nonzero(8 << 20)?, nonzero(256)?)?;
     let arena = BuddyArena::builder(geometry).build()?;
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -33,24 +49,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut socket = TcpStream::connect(address)?;
     let sent = send(&arena, &mut socket)?;
     drop(socket);
-    let received = receiver.join().map_err(|_| "the receiver panicked")??;
+    let received = receiver.join().map_err(|_| mistake("the receiver panicked"))??;
 
-    let metrics = arena.metrics();
-    let is_whole = metrics.bytes_live == 0 && metrics.largest_free_block == arena.total_size();
-    if received != sent || !is_whole {
-        return Err(
-            format!("sent {sent:?}, received {received:?}, arena whole again: {is_whole}").into()
-        );
+    if received != sent {
+        return Err(mistake(format!("sent {sent}, but received {received}")));
     }
-    println!(
-        "verified: {} frames, {} bytes, checksum {:016x}; the arena is whole again",
-        sent.frames, sent.bytes, sent.checksum
-    );
+    let metrics = arena.metrics();
+    if metrics.bytes_live != 0 || metrics.largest_free_block != arena.total_size() {
+        return Err(mistake(format!(
+            "{} bytes still in use, the largest free block has {} of {} bytes",
+            metrics.bytes_live,
+            metrics.largest_free_block,
+            arena.total_size()
+        )));
+    }
+    println!("verified {sent}; the arena is one free block again");
     Ok(())
 }
 
-/// What both sides must agree on, in whatever order the frames went.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A sum over frames that does not depend on their order.
+#[derive(Default, PartialEq, Eq)]
 struct Tally {
     frames: u32,
     bytes: u64,
@@ -68,7 +86,19 @@ impl Tally {
     }
 }
 
-fn send(arena: &BuddyArena, socket: &mut TcpStream) -> Result<Tally, Box<dyn std::error::Error>> {
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames, {}, checksum {:016x}",
+            self.frames,
+            exact_bytes(self.bytes),
+            self.checksum
+        )
+    }
+}
+
+fn send(arena: &BuddyArena, socket: &mut TcpStream) -> Result<Tally, Box<dyn Error>> {
     let mut tally = Tally::default();
     let mut queue = VecDeque::new();
     let mut random = 1;
@@ -77,7 +107,7 @@ fn send(arena: &BuddyArena, socket: &mut TcpStream) -> Result<Tally, Box<dyn std
         let frame = loop {
             match build(arena, number, body) {
                 Ok(frame) => break frame,
-                // No block of this size now: sending older frames frees theirs.
+                // No block of this size is free: sending the oldest frame frees its block.
                 Err(AllocError::ArenaFull) => send_one(socket, &mut queue, 0)?,
                 Err(error) => return Err(error.into()),
             }
@@ -85,18 +115,17 @@ fn send(arena: &BuddyArena, socket: &mut TcpStream) -> Result<Tally, Box<dyn std
         tally.add(&frame);
         queue.push_back(frame);
         if queue.len() > QUEUE_FRAMES {
-            // Not the oldest: blocks come home in another order than they went, which is what
-            // fragments an arena.
+            // A random frame: blocks that are freed out of order are what fragments an arena.
             send_one(socket, &mut queue, (random >> 40) as usize % QUEUE_FRAMES)?;
         }
         if number % (FRAMES / 10) == 0 {
-            show(arena, number);
+            print_state(arena, number);
         }
     }
     while !queue.is_empty() {
         send_one(socket, &mut queue, 0)?;
     }
-    show(arena, FRAMES);
+    print_state(arena, FRAMES);
     Ok(tally)
 }
 
@@ -109,19 +138,19 @@ fn build(arena: &BuddyArena, number: u32, body: usize) -> Result<ArenaBytes, All
     Ok(buffer.freeze_in_place())
 }
 
+/// Sends the frame at `position` of the queue, and frees its block.
 fn send_one(
     socket: &mut TcpStream,
     queue: &mut VecDeque<ArenaBytes>,
     position: usize,
 ) -> io::Result<()> {
-    // The block is free again when the frame is dropped here.
     match queue.swap_remove_front(position) {
         Some(frame) => socket.write_all(&frame),
-        None => Err(io::Error::other("the arena is full though nothing waits to be sent")),
+        None => Err(io::Error::other("the arena is full although no frame waits to be sent")),
     }
 }
 
-/// Mostly small, sometimes large: acknowledgements, messages, and frames of up to 64 KiB.
+/// Draws the length of a frame's body: half are acknowledgements, a fifth are up to 64 KiB.
 fn body_bytes(random: &mut u64) -> usize {
     *random =
         random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -133,26 +162,26 @@ fn body_bytes(random: &mut u64) -> usize {
     }
 }
 
-fn show(arena: &BuddyArena, frames: u32) {
+fn print_state(arena: &BuddyArena, frames: u32) {
     let metrics = arena.metrics();
     let free = metrics.bytes_reserved - metrics.bytes_live;
-    let room = arena.free_blocks(NonZeroUsize::new(64 << 10).expect("a size is not zero"));
+    let room = arena.free_blocks(NonZeroUsize::new(FRAME_BYTES_MAX).expect("not zero"));
     println!(
-        "{frames:5} frames: {:4} KiB in use, largest free block {:4} KiB, room for {room:3} frames of 64 KiB ({:3} if nothing were fragmented)",
+        "{frames:5} frames: {:4} KiB in use, largest free block {:4} KiB, room for {room:3} frames of 64 KiB ({:3} without fragmentation)",
         metrics.bytes_live >> 10,
         metrics.largest_free_block >> 10,
-        free / (64 << 10),
+        free / FRAME_BYTES_MAX,
     );
 }
 
 fn receive(mut socket: TcpStream) -> io::Result<Tally> {
     let mut tally = Tally::default();
-    let mut memory = vec![0; HEADER_BYTES + BODY_BYTES_MAX];
+    let mut memory = vec![0; FRAME_BYTES_MAX];
     while socket.read(&mut memory[..1])? > 0 {
         socket.read_exact(&mut memory[1..HEADER_BYTES])?;
         let body = u32::from_be_bytes([memory[4], memory[5], memory[6], memory[7]]) as usize;
         let Some(frame) = memory.get_mut(..HEADER_BYTES + body) else {
-            return Err(io::Error::other(format!("a frame says it has {body} bytes")));
+            return Err(io::Error::other(format!("the header says {body} bytes of body")));
         };
         socket.read_exact(&mut frame[HEADER_BYTES..])?;
         tally.add(frame);

@@ -1,23 +1,37 @@
-//! An echo server on compio: multishot receives into an arena, answers sent from the very slots,
-//! checked at the other end.
+//! An echo server on compio: receives into an arena, answers from the same slots.
 //!
-//! `cargo run --example compio_echo --features compio`
+//! One multishot receive per connection fills slots of the arena. The server sends each message
+//! back from the slot that the kernel received it into, and the clients compare the answers.
+//!
+//! ```text
+//! cargo run --release --features compio --example compio_echo
+//! ```
+
+mod support;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use compio::io::AsyncWriteExt;
 use compio::net::{TcpListener, TcpStream};
+use support::{check_all_free, exact_bytes, nonzero};
 use uring_arena::compio::{ReceiveRing, Registered};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
+
+const HELP: &str = "\
+Echoes 1000 messages of each of 8 clients on compio, and compares the answers. Takes no options.";
 
 const CLIENTS: usize = 8;
 const MESSAGES: usize = 1000;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (slots, bytes) = (NonZeroUsize::new(256).unwrap(), NonZeroUsize::new(4096).unwrap());
-    let arena = FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build()?;
+fn main() -> ExitCode {
+    support::run(|| support::no_options(HELP), |()| run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let arena =
+        FixedArena::with_slot_capacity(nonzero(256)?, nonzero(4096)?).alignment(4096).build()?;
 
     let runtime = compio::runtime::Runtime::new()?;
     let echoed = runtime.block_on(async {
@@ -48,17 +62,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         for server in servers {
             server.await.expect("the server did not panic")?;
         }
-        println!("{:?}, {:?}", registered.mode(), ring.metrics());
-        Ok::<usize, Box<dyn Error>>(echoed)
+        println!("arena      {}", support::mode_name(registered.mode()));
+        let metrics = ring.metrics();
+        println!("messages   {}, starved {} times", metrics.received, metrics.starved);
+        Ok::<u64, Box<dyn Error>>(echoed)
     })?;
 
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
-    println!("{CLIENTS} clients, {echoed} bytes echoed and checked; every slot came back");
+    check_all_free(&arena, 0)?;
+    println!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
     Ok(())
 }
 
-/// Sends back whatever comes, from where it came to lie.
+/// Sends every message back from the slot that it was received into.
 async fn serve(
     ring: ReceiveRing,
     registered: Rc<Registered>,
@@ -72,24 +87,20 @@ async fn serve(
     Ok(())
 }
 
-/// Sends messages of many lengths, and compares what comes back.
-async fn check(
-    ring: ReceiveRing,
-    mut stream: TcpStream,
-    id: usize,
-) -> Result<usize, Box<dyn Error>> {
+/// Sends messages of many lengths, and compares the answers. Returns the bytes compared.
+async fn check(ring: ReceiveRing, mut stream: TcpStream, id: usize) -> Result<u64, Box<dyn Error>> {
     let mut incoming = ring.receive(&stream);
     let mut echoed = 0;
-    for turn in 0..MESSAGES {
-        let message: Vec<u8> = (0..1 + turn * 37 % 3000).map(|at| (at + turn + id) as u8).collect();
+    for number in 0..MESSAGES {
+        let message = support::echo_message(id, number);
         stream.write_all(message.clone()).await.0?;
         let mut answer = Vec::new();
         while answer.len() < message.len() {
             let bytes = incoming.try_next().await?.expect("the server hung up");
             answer.extend_from_slice(&bytes);
         }
-        assert!(answer == message, "client {id}, message {turn}");
-        echoed += answer.len();
+        assert!(answer == message, "client {id}, message {number}");
+        echoed += answer.len() as u64;
     }
     Ok(echoed)
 }

@@ -1,4 +1,4 @@
-//! What this kernel and this user can do with io_uring, and the settings that follow from it.
+//! A report of what this kernel and this user can do with io_uring, and of the settings to use.
 //!
 //! ```text
 //! cargo run --release --example doctor
@@ -13,13 +13,12 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use support::{mistake, size_within};
-use uring_arena::{
-    Backing, DirectAlignment, Driver, Feature, FixedArena, Memlock, Probe, RegistrationMode,
-};
+use indicatif::BinaryBytes;
+use support::{help_or_mistake, mode_name, nonzero, size_within};
+use uring_arena::{DirectAlignment, Driver, Feature, FixedArena, Memlock, Probe, RegistrationMode};
 
 const HELP: &str = "\
-Tells what this kernel and this user can do with io_uring, and what to build an arena with.
+Reports what this kernel and this user can do with io_uring, and which settings to use.
 
 Usage: doctor [OPTIONS]
   --slots N         slots of the arena in question (512)
@@ -27,19 +26,17 @@ Usage: doctor [OPTIONS]
 Sizes take K, M, G: powers of 1024.";
 
 fn main() -> ExitCode {
-    support::run(|| match Question::parse()? {
-        Some(question) => examine(&question),
-        None => Ok(()),
-    })
+    support::run(Question::parse, examine)
 }
 
-/// The arena that is asked about.
+/// The size of the arena in question.
 struct Question {
     slots: NonZeroUsize,
     slot_bytes: NonZeroUsize,
 }
 
 impl Question {
+    /// Parses the command line. Returns `None` if only help was asked for.
     fn parse() -> Result<Option<Question>, Box<dyn Error>> {
         use lexopt::prelude::*;
 
@@ -54,24 +51,9 @@ impl Question {
                     slot_bytes =
                         size_within("--slot-bytes", parser.value()?, 1 << 40, "use more slots")?;
                 }
-                Long("help") | Short('h') => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                other => {
-                    return Err(mistake(format!(
-                        "{}; --help lists the options",
-                        other.unexpected()
-                    )));
-                }
+                other => return help_or_mistake(other, HELP),
             }
         }
-        let nonzero = |value: u64| {
-            let value = usize::try_from(value).ok().and_then(NonZeroUsize::new);
-            value.ok_or_else(|| {
-                mistake(format!("{slots} slots of {slot_bytes} bytes: too many for this machine"))
-            })
-        };
         Ok(Some(Question { slots: nonzero(slots)?, slot_bytes: nonzero(slot_bytes)? }))
     }
 
@@ -101,39 +83,40 @@ fn examine(question: &Question) -> Result<(), Box<dyn Error>> {
         }
     };
     if let Some(probe) = probe {
-        tell_features(probe);
+        report_features(probe);
     }
     section("memory");
-    let memlock = tell_memlock(question);
+    let memlock = report_memlock(question);
     row("transparent huge pages", machine::transparent_huge_pages());
     row("huge pages of 2 MiB", machine::huge_pages(2048));
     row("huge pages of 1 GiB", machine::huge_pages(1 << 20));
-    tell_direct_io();
+    report_direct_io();
     let mode = match probe {
-        Some(_) => try_it(question)?,
+        Some(_) => register_arena(question)?,
         None => RegistrationMode::Unregistered,
     };
     recommend(question, probe, mode, &memlock);
     Ok(())
 }
 
-fn tell_features(probe: Probe) {
+fn report_features(probe: Probe) {
     section("kernel features");
     for feature in Feature::ALL {
         let answer = if probe.has(feature) {
             "yes".into()
         } else {
-            format!("NO: came with Linux {}", feature.since())
+            format!("NO: needs Linux {}", feature.since())
         };
         row(feature.name(), answer);
     }
 }
 
-fn tell_memlock(question: &Question) -> Memlock {
+fn report_memlock(question: &Question) -> Memlock {
     let memlock = Memlock::for_bytes(question.bytes());
-    let limit =
-        |bytes: Option<u64>| bytes.map_or("no limit".into(), |bytes| format!("{bytes} bytes"));
-    row("memlock needed by the arena", format!("{} bytes", memlock.needed));
+    let limit = |bytes: Option<u64>| {
+        bytes.map_or("no limit".into(), |bytes| BinaryBytes(bytes).to_string())
+    };
+    row("memlock needed by the arena", BinaryBytes(memlock.needed));
     row("memlock soft limit", limit(memlock.soft));
     row("memlock hard limit", limit(memlock.hard));
     row("memlock lifted (CAP_IPC_LOCK)", if memlock.privileged { "yes" } else { "no" });
@@ -143,29 +126,28 @@ fn tell_memlock(question: &Question) -> Memlock {
     memlock
 }
 
-/// O_DIRECT on the file system of the current directory.
-fn tell_direct_io() {
-    let answer = match machine::file_here() {
+/// Reports `O_DIRECT` on the file system of the current directory.
+fn report_direct_io() {
+    let answer = match machine::unlinked_file() {
         Ok(file) => match DirectAlignment::of(&file) {
-            Ok(Some(alignment)) => {
-                format!(
-                    "yes: memory on {} bytes, offset and length on {} bytes",
-                    alignment.memory, alignment.offset
-                )
-            }
+            Ok(Some(alignment)) => format!(
+                "yes: memory aligned to {} bytes, offset and length to {} bytes",
+                alignment.memory, alignment.offset
+            ),
             Ok(None) => "NO: this file system refuses it".into(),
-            Err(error) => format!("cannot tell: {error}"),
+            Err(error) => format!("unknown: {error}"),
         },
-        Err(error) => format!("cannot tell: no file can be made here: {error}"),
+        Err(error) => format!("unknown: no file can be made here: {error}"),
     };
     row("O_DIRECT here", answer);
 }
 
-/// Builds the arena and registers it, to see how far that goes.
-fn try_it(question: &Question) -> Result<RegistrationMode, Box<dyn Error>> {
+/// Builds the arena and registers it. Returns the mode that the registration reached.
+fn register_arena(question: &Question) -> Result<RegistrationMode, Box<dyn Error>> {
     section(&format!(
-        "an arena of {} slots of {} bytes, registered",
-        question.slots, question.slot_bytes
+        "an arena of {} slots of {}, registered",
+        question.slots,
+        BinaryBytes(question.slot_bytes.get() as u64)
     ));
     if let Err(error) = support::check_memory("the arena", question.bytes()) {
         row("not tried", error);
@@ -177,26 +159,29 @@ fn try_it(question: &Question) -> Result<RegistrationMode, Box<dyn Error>> {
     let mut driver = Driver::builder().build()?;
     let id = driver.register(&arena)?;
     let registered = driver.arena(id)?;
-    for (mode, error) in registered.refused() {
-        row(&format!("not {mode:?}"), error);
+    for &(mode, ref error) in registered.refused() {
+        row(&format!("not {}", mode_name(mode)), error);
     }
-    row("mode", format!("{:?}", registered.mode()));
+    row("mode", mode_name(registered.mode()));
     if let Some((_, entries)) = registered.entries() {
         row("table entries", entries);
     }
     Ok(registered.mode())
 }
 
+/// Prints the code that builds and registers the arena best on this machine.
 fn recommend(question: &Question, probe: Option<Probe>, mode: RegistrationMode, memlock: &Memlock) {
     section("recommended");
-    let huge = question.bytes() >= 2 << 20 && machine::can_ask_for_huge_pages();
-    let backing = if huge { Backing::TransparentHuge } else { Backing::Anonymous };
-    println!("FixedArena::with_slot_capacity({}, {})", question.slots, question.slot_bytes);
+    let huge = question.bytes() >= 2 << 20 && machine::allows_huge_pages();
+    let backing = if huge { "TransparentHuge" } else { "Anonymous" };
+    println!("let slots = NonZeroUsize::new({}).unwrap();", question.slots);
+    println!("let slot_bytes = NonZeroUsize::new({}).unwrap();", question.slot_bytes);
+    println!("let arena = FixedArena::with_slot_capacity(slots, slot_bytes)");
     println!("    .alignment(4096)");
-    println!("    .backing(Backing::{backing:?})");
+    println!("    .backing(Backing::{backing})");
     println!("    .build()?;");
     let Some(probe) = probe else {
-        println!("// and no ring: io_uring is not to be had, see above");
+        println!("// no driver: io_uring is not available, see above");
         return;
     };
     println!("let mut driver = Driver::builder().build()?;");
@@ -204,12 +189,12 @@ fn recommend(question: &Question, probe: Option<Probe>, mode: RegistrationMode, 
         RegistrationMode::Unregistered if !memlock.suffices() => {
             println!("// registering gains nothing until the memlock limit is raised, see above");
         }
-        _ => println!("driver.register(&arena)?; // {mode:?}"),
+        _ => println!("driver.register(&arena)?; // {}", mode_name(mode)),
     }
     if !probe.has(Feature::BufferRing) || !probe.has(Feature::RecvMultishot) {
         println!("// no multishot receive: it needs Linux 6.0");
     } else if question.slots.get() > 1 << 16 {
-        println!("// too many slots to receive into: a buffer id numbers 65536");
+        println!("// no buffer ring: an arena for one has at most 65536 slots");
     } else {
         let entries = (question.slots.get() / 2).clamp(1, 1 << 15);
         let entries = 1usize << entries.ilog2();

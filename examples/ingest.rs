@@ -1,12 +1,13 @@
-//! From a socket to an `O_DIRECT` file: what arrives is written from the slot that it arrived in.
+//! A socket written to an `O_DIRECT` file, from the slots that its bytes were received into.
 //!
-//! A slot is filled from the socket, read by read, and when it is full the disk takes it from there
-//! while the next one fills. The program copies nothing, and the page cache is not used. At the end
-//! the file is read back and its checksum compared.
+//! Reads from the socket fill one slot; when the slot is full, the disk takes it from there while
+//! the next one fills. The program copies no byte, and the page cache is not used. At the end the
+//! file is read back and its checksum compared.
 //!
 //! ```text
-//! cargo run --release --example ingest                                  # sends itself 1 GiB, and removes the file
-//! cargo run --release --example ingest -- --listen 127.0.0.1:9000 FILE  # and then: nc -N 127.0.0.1 9000 < other
+//! cargo run --release --example ingest                                  # sends itself 1 GiB
+//! cargo run --release --example ingest -- --listen 127.0.0.1:9000 FILE
+//! nc -N 127.0.0.1 9000 < OTHER                                          # in another shell
 //! ```
 
 #[path = "ingest/options.rs"]
@@ -17,7 +18,6 @@ mod support;
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,29 +26,25 @@ use std::time::{Duration, Instant};
 use bytes::BufMut;
 use options::Options;
 use sender::Sender;
-use support::mistake;
+use support::{check_all_free, exact_bytes, mistake};
 use uring_arena::{Buffer, DirectFile, Driver, Event, FileId, FixedArena};
 
-/// What every `O_DIRECT` device is content with: the last write is filled up to it, and the file
-/// cut afterwards.
+/// An alignment that every `O_DIRECT` device accepts.
+///
+/// The last write is padded to it, and the file is cut to its length afterwards.
 const STEP: usize = 4096;
 
 fn main() -> ExitCode {
-    support::run(|| match Options::parse()? {
-        Some(options) => ingest(&options),
-        None => Ok(()),
-    })
+    support::run(Options::parse, ingest)
 }
 
 fn ingest(options: &Options) -> Result<(), Box<dyn Error>> {
-    let path = &options.file;
-    let file = create(path, options.buffered)?;
-    let keep = options.keep;
-    let answer = ingest_into(options, file);
-    if !keep {
-        std::fs::remove_file(path)?;
+    let file = create(&options.file, options.buffered)?;
+    let result = ingest_into(options, file);
+    if !options.keep {
+        std::fs::remove_file(&options.file)?;
     }
-    answer
+    result
 }
 
 fn create(path: &Path, buffered: bool) -> Result<File, Box<dyn Error>> {
@@ -66,23 +62,22 @@ fn create(path: &Path, buffered: bool) -> Result<File, Box<dyn Error>> {
 }
 
 fn ingest_into(options: &Options, file: File) -> Result<(), Box<dyn Error>> {
-    let address = options.listen.as_deref().unwrap_or("127.0.0.1:0");
-    let listener = TcpListener::bind(address).map_err(|error| {
-        mistake(format!("--listen {address}: {error}; give a free ADDRESS:PORT of this machine"))
-    })?;
-    let sender = match options.listen {
-        Some(_) => {
-            println!("listening on {}", listener.local_addr()?);
-            std::io::stdout().flush()?;
-            None
+    let (socket, sender) = match &options.listen {
+        Some(address) => {
+            let listener = support::listen(address)?;
+            support::announce(format!("listening on {}", listener.local_addr()?))?;
+            (listener.accept()?.0, None)
         }
-        None => Some(Sender::start(listener.local_addr()?, options.bytes)),
+        None => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let sender = Sender::start(listener.local_addr()?, options.bytes);
+            (listener.accept()?.0, Some(sender))
+        }
     };
-    let (socket, _) = listener.accept()?;
     if sender.is_some() {
-        // Room beforehand, where the length is known: a write that grows a file takes its lock
-        // alone, and the kernel's workers spin for it. A file system that cannot do this only costs
-        // more.
+        // A write that grows a file holds the inode's lock alone, and the kernel's workers spin
+        // for it. So the room is reserved where the length is known; a file system that cannot do
+        // this only costs more.
         let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, options.bytes);
     }
 
@@ -97,35 +92,17 @@ fn ingest_into(options: &Options, file: File) -> Result<(), Box<dyn Error>> {
     let (time, cpu) = (started.elapsed(), support::thread_cpu() - cpu_before);
     bar.finish_and_clear();
 
-    println!("bytes      {len}");
+    println!("received   {}", exact_bytes(len));
     println!("rate       {:.2} GB/s", support::gb_per_s(len, time));
     println!("CPU        {:.3} seconds per GB", support::cpu_per_gb(len, cpu));
-    let leaked = arena.metrics().bytes_live;
-    if leaked != 0 {
-        return Err(mistake(format!("{leaked} bytes of slots leaked")));
-    }
-    let crc = checksum(&options.file)?;
+    check_all_free(&arena, 0)?;
+    let written = support::read_checksum(&options.file, u64::MAX)?;
     match sender.map(Sender::finish).transpose()? {
-        None => println!("received {len} bytes, CRC-32C {crc:08x}"),
-        Some(sent) if sent == (len, crc) => println!("verified {len} bytes, CRC-32C {crc:08x}"),
-        Some((bytes, sent)) => {
-            return Err(mistake(format!(
-                "sent {bytes} bytes ({sent:08x}), the file has {len} ({crc:08x})"
-            )));
-        }
+        None => println!("wrote {written}"),
+        Some(sent) if sent == written => println!("verified {written}"),
+        Some(sent) => return Err(mistake(format!("sent {sent}, but the file has {written}"))),
     }
     Ok(())
-}
-
-/// Of a file, through the page cache.
-fn checksum(path: &Path) -> std::io::Result<u32> {
-    let (mut file, mut block, mut crc) = (File::open(path)?, vec![0; 1 << 20], 0);
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(crc),
-            read => crc = crc32c::crc32c_append(crc, &block[..read]),
-        }
-    }
 }
 
 struct Ingest {
@@ -133,10 +110,11 @@ struct Ingest {
     arena: FixedArena,
     socket: FileId,
     file: FileId,
-    /// Where the next write goes.
+    /// The offset of the next write.
     offset: u64,
-    /// Bytes received.
+    /// The number of bytes received.
     len: u64,
+    /// The number of writes in flight.
     writes: usize,
     is_reading: bool,
     ended: bool,
@@ -161,11 +139,13 @@ impl Ingest {
         })
     }
 
-    /// Gives the number of bytes.
-    fn run(mut self, mut tell: impl FnMut(u64)) -> Result<u64, Box<dyn Error>> {
+    /// Writes the whole stream to the file. Returns the number of bytes received.
+    ///
+    /// `report` is called with the number of bytes received so far.
+    fn run(mut self, mut report: impl FnMut(u64)) -> Result<u64, Box<dyn Error>> {
         while !self.ended || self.writes > 0 {
-            // One read at a time, so that bytes stay in order. With no slot free, a write that is
-            // under way frees one.
+            // One read at a time keeps the bytes in order. If no slot is free, the next write that
+            // completes frees one.
             if !self.is_reading
                 && !self.ended
                 && let Ok(buffer) = self.arena.allocate()
@@ -189,18 +169,20 @@ impl Ingest {
                     }
                     Event::Wrote { offset, result, payload, .. } => {
                         self.writes -= 1;
-                        let written = result
-                            .map_err(|error| mistake(format!("writing at {offset}: {error}")))?;
-                        if written < payload.as_ref().len() {
+                        let written = result.map_err(|error| {
+                            mistake(format!("writing at offset {offset}: {error}"))
+                        })?;
+                        let len = payload.as_ref().len();
+                        if written < len {
                             return Err(mistake(format!(
-                                "the disk took {written} bytes at {offset}, not all"
+                                "the disk took {written} of {len} bytes at offset {offset}"
                             )));
                         }
                     }
                     _ => {}
                 }
             }
-            tell(self.len);
+            report(self.len);
         }
         self.driver.drain(Duration::from_secs(10))?;
         Ok(self.len)

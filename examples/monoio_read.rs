@@ -1,31 +1,48 @@
-//! Reading a file and a socket on monoio straight into an arena, and checking the bytes on another
-//! thread.
+//! Reads on monoio, of a file and of a socket, straight into the slots of an arena.
 //!
-//! `cargo run --example monoio_read --features monoio`
+//! The parts of the file are sent through a socket from the slots that they were read into.
+//! Another thread compares them, and its drops free the slots.
+//!
+//! ```text
+//! cargo run --release --features monoio --example monoio_read
+//! ```
+
+mod support;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
+use std::process::ExitCode;
 
 use bytes::Bytes;
 use monoio::fs::File;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::UnixStream;
+use support::{check_all_free, exact_bytes, mistake, nonzero};
 use uring_arena::FixedArena;
 use uring_arena::monoio::{block_on, lend};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (slots, bytes) = (NonZeroUsize::new(32).unwrap(), NonZeroUsize::new(16 << 10).unwrap());
-    let arena = FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build()?;
-    let expected: Vec<u8> = (0..300_000usize).map(|at| (at * 31 + at / 251) as u8).collect();
-    let path = std::env::temp_dir().join(format!("uring-arena-monoio-{}", std::process::id()));
+const HELP: &str = "\
+Reads a file of 300,000 bytes and a socket on monoio into the slots of an arena, and compares the
+bytes on another thread. Takes no options.";
+
+const FILE_BYTES: usize = 300_000;
+
+fn main() -> ExitCode {
+    support::run(|| support::no_options(HELP), |()| run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let arena =
+        FixedArena::with_slot_capacity(nonzero(32)?, nonzero(16 << 10)?).alignment(4096).build()?;
+    let expected = support::file_content(FILE_BYTES);
+    let path = support::temporary_path("monoio-read");
     std::fs::write(&path, &expected)?;
 
-    // Each part is checked, and its slot freed, on another thread than the one that read it.
+    // The checker's drops free the slots, on another thread than the reads.
     let (parts, incoming) = std::sync::mpsc::channel::<Bytes>();
     let checker = std::thread::spawn(move || {
         let received: Vec<u8> = incoming.into_iter().flatten().collect();
-        assert!(received == [expected.clone(), expected].concat(), "the file, then the file again");
-        received.len()
+        let is_right = received == [expected.clone(), expected].concat();
+        is_right.then_some(received.len())
     });
 
     let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
@@ -33,14 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let file = File::open(&path).await?;
         let (mut near, mut far) = UnixStream::pair()?;
 
-        // The file goes to the checker, and to a socket from the same slots.
+        // Each part of the file goes to the checker and, from the same slot, to the socket.
         let copying = monoio::spawn({
             let (arena, parts) = (arena.clone(), parts.clone());
             async move {
                 let mut offset = 0;
                 loop {
                     let Ok(buffer) = arena.allocate() else {
-                        std::thread::yield_now(); // the checker has them all
+                        std::thread::yield_now(); // the checker has every slot
                         continue;
                     };
                     let (result, loan) = file.read_at(lend(buffer), offset).await;
@@ -51,15 +68,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                     offset += read as u64;
                     let bytes = loan.freeze();
                     far.write_all(lend(bytes.clone())).await.0?;
-                    parts.send(bytes).expect("the checker is listening");
+                    parts.send(bytes).expect("the checker is running");
                 }
             }
         });
 
-        // What comes through the socket waits here until the file itself is done.
+        // The bytes of the socket are kept here until the checker has the whole file.
         let mut through_socket = Vec::new();
         loop {
-            let mut part = Vec::with_capacity(300_000);
             let Ok(buffer) = arena.allocate() else {
                 std::thread::yield_now();
                 continue;
@@ -68,8 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             if result? == 0 {
                 break;
             }
-            part.extend_from_slice(&loan);
-            through_socket.push(Bytes::from(part));
+            through_socket.push(Bytes::copy_from_slice(&loan));
         }
         let parts = copying.await?;
         for part in through_socket {
@@ -79,10 +94,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     drop(parts);
 
-    let checked = checker.join().expect("the bytes are right");
+    let checked = checker.join().map_err(|_| mistake("the checker panicked"))?;
+    let checked = checked.ok_or_else(|| mistake("read other bytes than the file, twice"))?;
     std::fs::remove_file(&path)?;
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
-    println!("{checked} bytes read and checked on another thread; every slot came back");
+    check_all_free(&arena, 0)?;
+    println!(
+        "verified {} on another thread; every slot is free again",
+        exact_bytes(checked as u64)
+    );
     Ok(())
 }

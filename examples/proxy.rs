@@ -1,11 +1,11 @@
-//! A TCP proxy: what arrives on one socket leaves on the other from the slot that it arrived in.
+//! A TCP proxy that sends bytes on from the slots that they were received into.
 //!
-//! Received bytes are never copied by the program, and held back by nothing but the peer: a
-//! connection that does not take what it is sent keeps its slots, and when there are none left the
-//! senders wait. Zero-copy sends above a threshold, where the kernel allows them.
+//! The program copies no received byte, except short messages. A peer that does not read keeps the
+//! slots of its connection in use; when no slot is left, the senders wait. Sends above a threshold
+//! are zero-copy where the kernel allows it.
 //!
 //! ```text
-//! cargo run --release --example proxy                                   # drives itself, and verifies
+//! cargo run --release --example proxy                                   # verifies itself
 //! cargo run --release --example proxy -- --listen 127.0.0.1:8080 --to 127.0.0.1:80
 //! ```
 
@@ -18,34 +18,29 @@ mod support;
 mod traffic;
 
 use std::error::Error;
-use std::io::Write;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use options::Options;
 use relay::Relay;
-use support::mistake;
+use support::{exact_bytes, mistake};
 use traffic::Traffic;
 
 fn main() -> ExitCode {
-    support::run(|| match Options::parse()? {
-        Some(options) if options.listen.is_some() => serve(&options),
-        Some(options) => verify(&options),
-        None => Ok(()),
+    support::run(Options::parse, |options| match &options.listen {
+        Some(listen) => serve(options, listen),
+        None => verify(options),
     })
 }
 
-/// Proxies clients from outside, until it is stopped.
-fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let (listen, to) = (options.listen.as_deref().unwrap_or_default(), options.to.as_deref());
-    let to =
-        to.ok_or_else(|| mistake("--listen needs --to ADDRESS:PORT, where the connections go"))?;
-    let listener = TcpListener::bind(listen).map_err(|error| {
-        mistake(format!("--listen {listen}: {error}; give a free ADDRESS:PORT of this machine"))
-    })?;
-    println!("listening on {}, for {to}", listener.local_addr()?);
-    std::io::stdout().flush()?;
+/// Proxies clients of other programs until the process is stopped.
+fn serve(options: &Options, listen: &str) -> Result<(), Box<dyn Error>> {
+    let Some(to) = options.to.as_deref() else {
+        return Err(mistake("--listen needs --to ADDRESS:PORT, where the connections go"));
+    };
+    let listener = support::listen(listen)?;
+    support::announce(format!("listening on {}, for {to}", listener.local_addr()?))?;
     let mut relay = Relay::new(options)?;
     relay.accept(listener)?;
     loop {
@@ -53,7 +48,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Clients and an echoing server of our own; every byte is compared.
+/// Proxies clients of its own to an echo server of its own, and compares every byte.
 fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     support::need_descriptors(8 * options.connections as u64 + 64)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -70,20 +65,24 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     let (time, cpu) = (started.elapsed(), support::thread_cpu() - cpu_before);
     bar.finish_and_clear();
     let (bytes, tally) = (traffic.finish()?, relay.tally());
-    println!("rate       {:.2} GB/s, both ways together", support::gb_per_s(tally.bytes, time));
+    println!("rate       {:.2} GB/s, both directions", support::gb_per_s(tally.bytes, time));
     println!("CPU        {:.3} proxy seconds per GB", support::cpu_per_gb(tally.bytes, cpu));
     println!(
-        "sends      {}, {} zero-copy, of which the kernel copied {}",
+        "sends      {}, {} of them zero-copy; the kernel copied {} of these",
         tally.sends, tally.zero_copy, tally.zero_copy_copied
     );
     relay.finish()?;
     if tally.bytes != 2 * bytes {
         return Err(mistake(format!(
-            "{} bytes passed through, {} were sent",
-            tally.bytes,
-            2 * bytes
+            "{} passed through, but {} were sent",
+            exact_bytes(tally.bytes),
+            exact_bytes(2 * bytes)
         )));
     }
-    println!("verified {bytes} bytes there and back on {} connections", options.connections);
+    println!(
+        "verified {} in each direction on {} connections",
+        exact_bytes(bytes),
+        options.connections
+    );
     Ok(())
 }

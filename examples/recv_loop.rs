@@ -1,13 +1,14 @@
-//! The main job: a zero-copy receive loop over many TCP connections, verified byte by byte.
+//! A receive loop over many TCP connections: into the slots of an arena, out as `Bytes`.
 //!
-//! Without arguments it starts its own senders on loopback. One thread receives on one ring,
-//! straight into the slots of an arena, and hands every `Bytes` to a worker, which takes the
-//! checksum and drops them there; the slot is then free again.
+//! One thread receives on one ring and hands every `Bytes` to a worker thread. The worker computes
+//! the checksum and drops the bytes, which frees their slot. Without arguments the example starts
+//! its own senders on loopback, and compares every checksum.
 //!
 //! ```text
 //! cargo run --release --example recv_loop
 //! cargo run --release --example recv_loop -- --slots 8
-//! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000     # and then: nc -N 127.0.0.1 9000 < file
+//! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000
+//! nc -N 127.0.0.1 9000 < FILE                                            # in another shell
 //! ```
 
 #[path = "recv_loop/options.rs"]
@@ -19,39 +20,37 @@ mod support;
 mod worker;
 
 use std::error::Error;
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use options::Options;
 use senders::Senders;
-use support::mistake;
+use support::{Checksum, check_all_free, exact_bytes, mistake};
 use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
-use worker::{Stream, Work, Worker};
+use worker::{Work, Worker};
 
 fn main() -> ExitCode {
-    support::run(|| match Options::parse()? {
-        Some(options) if options.listen.is_some() => serve(&options),
-        Some(options) => verify(&options),
-        None => Ok(()),
+    support::run(Options::parse, |options| match &options.listen {
+        Some(address) => serve(options, address),
+        None => verify(options),
     })
 }
 
-/// Arena, driver and ring as the options say.
+/// Builds the arena, the driver and the buffer ring.
 fn set_up(options: &Options) -> Result<(FixedArena, Driver, BufferRingId), Box<dyn Error>> {
     let bytes = (options.slots.get() as u64).saturating_mul(options.slot_bytes.get() as u64);
     support::check_memory("--slots times --slot-bytes", bytes)?;
     let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
         .alignment(4096)
         .build()?;
-    // One operation a connection, and the listener.
+    // One operation per connection, and one for the listener.
     let mut driver = Driver::builder().operations(options.connections_max() + 1).build()?;
     let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
     Ok((arena, driver, ring))
 }
 
-/// Senders of our own on loopback; every checksum is compared.
+/// Receives from senders of its own on loopback, and compares every checksum.
 fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     let connections = options.connections.get();
     support::need_descriptors(2 * connections as u64 + 64)?;
@@ -76,14 +75,14 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
             match event {
                 Event::Received { id, bytes } => {
                     let Some(stream) = streams[id.index()] else { continue };
-                    tally.note(bytes.len(), &worker);
+                    tally.record(bytes.len(), &worker);
                     queue.send(Work::Bytes { stream, bytes })?;
                 }
                 Event::Closed { id, error } => {
                     open -= 1;
                     streams[id.index()] = None;
                     if let Some(error) = error {
-                        failure = Some(mistake(format!("a connection broke off: {error}")));
+                        failure = Some(mistake(format!("a connection failed: {error}")));
                     }
                 }
                 _ => {}
@@ -98,26 +97,19 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     let sent = senders.finish()?;
     let starved = driver.metrics().starved;
     let drained = driver.drain(Duration::from_secs(10))?;
-    let leaked = arena.metrics().bytes_live / arena.slot_capacity();
 
-    println!("bytes      {}", tally.bytes);
+    println!("received   {}", exact_bytes(tally.bytes));
     println!("messages   {}", tally.messages);
     println!("rate       {:.2} GB/s", support::gb_per_s(tally.bytes, time));
     println!("CPU        {:.3} receiver seconds per GB", support::cpu_per_gb(tally.bytes, cpu));
-    println!("slots      {} of {} in use at the peak", tally.held_peak, options.slots);
-    println!("starved    {starved} times");
-    println!("leaked     {leaked} slots");
+    println!("slots      {} of {} in use at the peak", tally.in_use_peak, options.slots);
+    println!("starved    {starved} times: a connection had no slot to receive into");
     if let Some(failure) = failure {
         return Err(failure);
     }
-    check(&sent, &received)?;
-    if leaked != 0 || drained.in_flight != 0 {
-        return Err(mistake(format!(
-            "{leaked} slots leaked, {} operations left",
-            drained.in_flight
-        )));
-    }
-    println!("verified {} bytes on {connections} connections", tally.bytes);
+    compare(&sent, &received)?;
+    check_all_free(&arena, drained.in_flight)?;
+    println!("verified {} on {connections} connections", exact_bytes(tally.bytes));
     Ok(())
 }
 
@@ -132,7 +124,7 @@ fn connect_pairs(count: usize) -> Result<(Vec<TcpStream>, Vec<TcpStream>), Box<d
     Ok(pairs)
 }
 
-fn check(sent: &[Stream], received: &[Stream]) -> Result<(), Box<dyn Error>> {
+fn compare(sent: &[Checksum], received: &[Checksum]) -> Result<(), Box<dyn Error>> {
     for (stream, (sent, received)) in sent.iter().zip(received).enumerate() {
         if sent != received {
             return Err(mistake(format!(
@@ -143,17 +135,13 @@ fn check(sent: &[Stream], received: &[Stream]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Serves clients from outside, such as `nc`; prints what each sent when it is done.
-fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let address = options.listen.as_deref().unwrap_or_default();
+/// Serves clients of other programs, such as `nc`, and prints the checksum of each connection.
+fn serve(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
     let connections_max = options.connections_max();
     support::need_descriptors(connections_max as u64 + 64)?;
-    let listener = TcpListener::bind(address).map_err(|error| {
-        mistake(format!("--listen {address}: {error}; give a free ADDRESS:PORT of this machine, for example 127.0.0.1:9000"))
-    })?;
+    let listener = support::listen(address)?;
     let (_arena, mut driver, ring) = set_up(options)?;
-    println!("listening on {}", listener.local_addr()?);
-    std::io::stdout().flush()?;
+    support::announce(format!("listening on {}", listener.local_addr()?))?;
     let (queue, worker) = Worker::start(0);
     driver.accept(listener)?;
     let mut streams: Vec<Option<usize>> = vec![None; connections_max + 1];
@@ -174,7 +162,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
                             })?;
                             accepted += 1;
                         }
-                        Err(error) => eprintln!("a connection was turned away: {error}"),
+                        Err(error) => eprintln!("a connection was refused: {error}"),
                     }
                 }
                 Event::Received { id, bytes } => {
@@ -204,18 +192,18 @@ fn take(streams: &mut [Option<usize>], id: SocketId) -> Option<usize> {
     streams.get_mut(id.index())?.take()
 }
 
-/// What the receiving thread counts.
+/// The counts of the receiving thread.
 #[derive(Default)]
 struct Tally {
     bytes: u64,
     messages: u64,
-    held_peak: u64,
+    in_use_peak: u64,
 }
 
 impl Tally {
-    fn note(&mut self, bytes: usize, worker: &Worker) {
+    fn record(&mut self, bytes: usize, worker: &Worker) {
         self.bytes += bytes as u64;
         self.messages += 1;
-        self.held_peak = self.held_peak.max(self.messages.saturating_sub(worker.dropped()));
+        self.in_use_peak = self.in_use_peak.max(self.messages.saturating_sub(worker.dropped()));
     }
 }

@@ -1,12 +1,18 @@
-//! A file served over HTTP by hyper: its bodies are slots of an arena, read with io_uring and given
-//! to hyper as `Bytes`, never copied in between.
+//! An HTTP server on tokio and hyper that serves a file from the slots of an arena.
 //!
-//! `cargo run --example tokio_http --features tokio`
+//! Each part of the file is read with io_uring into a slot and given to hyper as `Bytes`, without a
+//! copy in between.
+//!
+//! ```text
+//! cargo run --release --features tokio --example tokio_http
+//! ```
+
+mod support;
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,23 +21,35 @@ use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use support::{check_all_free, exact_bytes, nonzero};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
 use uring_arena::tokio::{File, Pool};
 
+const HELP: &str = "\
+Serves a file of 3 MiB to 16 HTTP clients from the slots of an arena, and compares the answers.
+Takes no options.";
+
 const CLIENTS: usize = 16;
 const FILE_BYTES: usize = 3 << 20;
-const SLOT_BYTES: usize = 64 << 10;
+const SLOT_BYTES: u64 = 64 << 10;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let (slots, bytes) = (NonZeroUsize::new(256).unwrap(), NonZeroUsize::new(SLOT_BYTES).unwrap());
-    let arena = FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build()?;
+fn main() -> ExitCode {
+    support::run(
+        || support::no_options(HELP),
+        |()| tokio::runtime::Runtime::new()?.block_on(serve_file()),
+    )
+}
+
+async fn serve_file() -> Result<(), Box<dyn Error>> {
+    let arena = FixedArena::with_slot_capacity(nonzero(256)?, nonzero(SLOT_BYTES)?)
+        .alignment(4096)
+        .build()?;
     let pool = Pool::new(arena.clone())?;
 
-    let content: Vec<u8> = (0..FILE_BYTES).map(|at| (at * 31 + at / 251) as u8).collect();
-    let path = std::env::temp_dir().join(format!("uring-arena-http-{}", std::process::id()));
+    let content = support::file_content(FILE_BYTES);
+    let path = support::temporary_path("tokio-http");
     std::fs::write(&path, &content)?;
     let file = Arc::new(pool.file(std::fs::File::open(&path)?)?);
 
@@ -56,10 +74,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let _ = server.await;
     std::fs::remove_file(&path)?;
     let drained = pool.shutdown().await?;
-    assert_eq!((drained.in_flight, arena.metrics().quarantined), (0, 0));
+    check_all_free(&arena, drained.in_flight)?;
     println!(
-        "verified {} MiB in {CLIENTS} answers of {} bodies",
-        (CLIENTS * FILE_BYTES) >> 20,
+        "verified {} in {CLIENTS} answers, {} slots frozen",
+        exact_bytes((CLIENTS * FILE_BYTES) as u64),
         arena.metrics().frozen
     );
     Ok(())
@@ -77,12 +95,14 @@ async fn serve(stream: TcpStream, pool: Pool, file: Arc<File>) {
             Ok::<_, Infallible>(answer.expect("a valid header"))
         }
     };
-    // A client that hangs up early is no news.
+    // The error of a client that hangs up early is ignored.
     let connection = hyper::server::conn::http1::Builder::new();
     let _ = connection.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }
 
-/// The part of the file at `offset`, in a slot of its own, and where the next one begins.
+/// Reads the part of the file at `offset` into a slot of its own.
+///
+/// Returns the part and the offset of the next one, or `None` at the end of the file.
 async fn next_part(
     pool: Pool,
     file: Arc<File>,
@@ -91,7 +111,7 @@ async fn next_part(
     let buffer = loop {
         match pool.allocate() {
             Ok(buffer) => break buffer,
-            // Every slot is on its way to a client.
+            // Every slot holds a part that hyper is still sending.
             Err(_) => tokio::task::yield_now().await,
         }
     };

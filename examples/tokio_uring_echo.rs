@@ -1,23 +1,37 @@
-//! An echo server on tokio-uring that answers from the very slots it received into, and checks
-//! itself.
+//! An echo server on tokio-uring that answers from the slots that it received into.
 //!
-//! `cargo run --example tokio_uring_echo --features tokio-uring`
+//! The clients are tasks of the same runtime, and compare the answers.
+//!
+//! ```text
+//! cargo run --release --features tokio-uring --example tokio_uring_echo
+//! ```
+
+mod support;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::rc::Rc;
 
 use bytes::BufMut;
+use support::{check_all_free, exact_bytes, nonzero};
 use tokio_uring::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
 use uring_arena::tokio_uring::{Registered, drain};
 
+const HELP: &str = "\
+Echoes 1000 messages of each of 8 clients on tokio-uring, and compares the answers. Takes no
+options.";
+
 const CLIENTS: usize = 8;
 const MESSAGES: usize = 1000;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (slots, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
-    let arena = FixedArena::with_slot_capacity(slots, bytes).alignment(4096).build()?;
+fn main() -> ExitCode {
+    support::run(|| support::no_options(HELP), |()| run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let arena =
+        FixedArena::with_slot_capacity(nonzero(64)?, nonzero(4096)?).alignment(4096).build()?;
 
     let echoed = tokio_uring::start(async {
         let registered = Rc::new(Registered::new(&arena)?);
@@ -43,19 +57,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         for client in clients {
             echoed += client.await?.map_err(|error| error.to_string())?;
         }
-        // The servers are done when their clients are; then nothing of the arena is with the
-        // kernel.
+        // Each server ends with its client. After `drain` the kernel has no slot of the arena.
         drain().await;
-        Ok::<usize, Box<dyn Error>>(echoed)
+        Ok::<u64, Box<dyn Error>>(echoed)
     })?;
 
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0));
-    println!("{CLIENTS} clients, {echoed} bytes echoed and checked; every slot came back");
+    check_all_free(&arena, 0)?;
+    println!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
     Ok(())
 }
 
-/// Sends back whatever comes, from where it came to lie.
+/// Sends every message back from the slot that it was received into.
 async fn serve(arena: FixedArena, registered: Rc<Registered>, stream: Rc<TcpStream>) {
     while let Ok(buffer) = arena.allocate() {
         let (result, buffer) = registered.read(&stream, buffer).await;
@@ -71,16 +83,16 @@ async fn serve(arena: FixedArena, registered: Rc<Registered>, stream: Rc<TcpStre
     }
 }
 
-/// Sends messages of many lengths, and compares what comes back.
+/// Sends messages of many lengths, and compares the answers. Returns the bytes compared.
 async fn check(
     arena: FixedArena,
     address: std::net::SocketAddr,
     id: usize,
-) -> Result<usize, Box<dyn Error>> {
+) -> Result<u64, Box<dyn Error>> {
     let stream = Rc::new(TcpStream::connect(address).await?);
     let mut echoed = 0;
-    for turn in 0..MESSAGES {
-        let message: Vec<u8> = (0..1 + turn * 37 % 3000).map(|at| (at + turn + id) as u8).collect();
+    for number in 0..MESSAGES {
+        let message = support::echo_message(id, number);
         let mut buffer = arena.allocate()?;
         buffer.put_slice(&message);
         let (sent, _) = uring_arena::tokio_uring::write(&stream, buffer).await;
@@ -91,8 +103,8 @@ async fn check(
             assert!(result? > 0, "the server hung up");
             answer.extend_from_slice(&buffer);
         }
-        assert!(answer == message, "client {id}, message {turn}");
-        echoed += answer.len();
+        assert!(answer == message, "client {id}, message {number}");
+        echoed += answer.len() as u64;
     }
     stream.shutdown(std::net::Shutdown::Both)?;
     Ok(echoed)

@@ -1,7 +1,56 @@
 //! Memory for network and disk I/O that the kernel and the program share.
 //!
 #![doc = include_str!("../README.md")]
+//!
+//! # The layers, and the items of each
+//!
+//! **1. The arena**: memory and ownership. No kernel, and no unsafe code in a program.
+//!
+//! * building: [`FixedArena`], [`BuddyArena`], [`FixedArenaBuilder`], [`BuddyArenaBuilder`],
+//!   [`BuddyGeometry`], [`Backing`], [`PageSize`], [`InitPolicy`], [`Unfaulted`]
+//! * memory of the caller: [`SlotSpec`], [`BuddyHint`], [`Dealloc`], [`HeapDealloc`], [`NoDealloc`]
+//! * writing and reading: [`Buffer`], [`ArenaBytes`], [`BytesExt`]
+//! * waiting for memory: [`AsyncFixedArena`], [`AsyncBuddyArena`], [`NotifyWaiters`],
+//!   [`NotifyRegistration`], [`Waiter`], [`BuddyWaiter`], [`WaitRegistration`]
+//! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`Location`],
+//!   [`RegionLocation`]
+//! * errors: [`BuildError`], [`AllocError`], [`BufferFullError`]
+//!
+//! **2. Pieces for a ring of your own**: they build entries and interpret completions.
+//!
+//! * registering an arena: [`RegisteredArena`], [`Registrable`], [`RegisterOptions`],
+//!   [`RegistrationPolicy`], [`RegistrationMode`]
+//! * reading, writing, sending: [`Operation`], [`InFlight`], [`IoMemory`], [`Payload`],
+//!   [`Descriptor`], [`SendOptions`], [`Progress`], [`Completion`]
+//! * `O_DIRECT`: [`DirectFile`], [`DirectAlignment`]
+//! * receiving: [`BufferRing`], [`BufferRingOptions`], [`Received`], [`Datagram`], [`FromSlot`],
+//!   [`Status`], [`BufferRingMetrics`]
+//! * asking the kernel: [`Probe`], [`Feature`], [`Memlock`], [`ring_info`]
+//! * errors: [`RegisterError`], [`RingError`], [`DirectError`], [`MissingFeatureError`],
+//!   [`UnavailableError`]
+//!
+//! **3. The driver**: a ring and the pieces, safe through and through.
+//!
+//! * running: [`Driver`], [`DriverBuilder`], [`Event`]
+//! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`]
+//! * watching: [`DriverMetrics`], [`DrainReport`]
+//! * errors: [`DriverError`], [`FileError`], [`SubmitError`], [`TransferError`]
+//!
+//! Each runtime has a module behind the feature of its name: [`tokio`], [`mod@tokio_uring`],
+//! [`compio`], [`monoio`]. [`Loan`] is the buffer that the last three take. The [`prelude`] has all
+//! items, and no module.
 #![deny(missing_docs)]
+// The lists above name items of every feature.
+#![cfg_attr(
+    not(all(
+        feature = "async-alloc",
+        feature = "tokio",
+        feature = "tokio-uring",
+        feature = "compio",
+        feature = "monoio"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 // Without the kernel side some of the core's hooks have no user.
 #![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
 
@@ -12,46 +61,70 @@ mod arena;
 mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod driver;
-pub mod error;
 mod lease;
+pub mod prelude {
+    //! The structs, enums, traits and functions of the [root](crate), without its modules.
+    //!
+    //! The modules of the root are named after runtimes: behind `use uring_arena::*` the name `tokio`
+    //! means [`uring_arena::tokio`](crate::tokio). A glob import of the prelude hides no crate's name.
+    //!
+    //! ```
+    //! use uring_arena::prelude::*;
+    //!
+    //! let arena = FixedArena::new(8, 4096)?;
+    //! let buffer = arena.allocate()?;
+    //! # drop(buffer);
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
+
+    // Hidden, because the page of the root lists the items.
+    #[doc(hidden)]
+    pub use crate::items::*;
+}
 mod region;
 mod runtime;
+mod slab;
 mod slots;
 mod sync;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
+mod wait;
 
-#[cfg(feature = "async-alloc")]
-pub use arena::{
-    AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters,
-    WaitRegistration, Waiter,
-};
-pub use arena::{
-    BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint, FixedArena,
-    FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation, SlotSpec,
-    SlotStates, Unfaulted,
-};
-pub use buffer::{ArenaBytes, Buffer, BytesExt};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use driver::{
-    ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverMetrics, Event, FileId,
-    OperationId, SocketId,
-};
-pub use error::{AllocError, BufferFullError, BuildError};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use error::{
-    DirectError, DriverError, FileError, MissingFeatureError, RegisterError, RingError,
-    SubmitError, TransferError, UnavailableError,
-};
-pub use region::{Backing, Dealloc, HeapDealloc, NoDealloc, PageSize};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub use uring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
-    DirectAlignment, DirectFile, Feature, FromSlot, InFlight, Memlock, Memory, Operation, Payload,
-    Probe, Progress, Received, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
-    SendOptions, Status, ring_info,
-};
+/// The public items but the modules: the root and the prelude export them.
+mod items {
+    pub use crate::arena::{
+        AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,
+        FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation,
+        SlotSpec, SlotStates, Unfaulted,
+    };
+    #[cfg(feature = "async-alloc")]
+    pub use crate::arena::{
+        AsyncBuddyArena, AsyncFixedArena, BuddyWaiter, NotifyRegistration, NotifyWaiters,
+        WaitRegistration, Waiter,
+    };
+    pub use crate::buffer::{ArenaBytes, Buffer, BufferFullError, BytesExt};
+    #[cfg(not(uring_arena_loom))]
+    pub use crate::buffer::{IoMemory, Payload};
+    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+    pub use crate::driver::{
+        ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverError, DriverMetrics,
+        Event, FileError, FileId, OperationId, SocketId, SubmitError, TransferError,
+    };
+    pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
+    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+    pub use crate::uring::{
+        BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
+        DirectAlignment, DirectError, DirectFile, Feature, FromSlot, InFlight, Memlock,
+        MissingFeatureError, Operation, Probe, Progress, Received, RegisterError, RegisterOptions,
+        RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, RingError, SendOptions,
+        Status, UnavailableError, ring_info,
+    };
 
+    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+    pub use crate::runtime::Loan;
+}
+
+pub use items::*;
 #[cfg(feature = "compio")]
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
@@ -60,5 +133,3 @@ pub use runtime::monoio;
 pub use runtime::tokio;
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub use runtime::{Lend, Loan};

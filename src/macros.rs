@@ -1,8 +1,7 @@
-//! Macros of the whole crate.
+//! The macros of the whole crate.
 
 /// Implements `Debug` of errors by their `Display` text, so that a `main` that returns the error
 /// prints the values and the remedy.
-#[allow(unused_macros)]
 macro_rules! debug_is_display {
     ($($error:ty),+ $(,)?) => {$(
         impl std::fmt::Debug for $error {

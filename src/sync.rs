@@ -1,8 +1,8 @@
-//! The only door to atomics, cells and threads' numbers.
+//! The only way to atomics, locks and the numbers of threads.
 //!
-//! The ordinary build gets the standard library's types; a build with
-//! `--cfg uring_arena_loom` gets loom's, so that the models check the code that ships.
-//! A test greps the sources for anything that goes around this file.
+//! An ordinary build gets the types of the standard library. A build with `--cfg uring_arena_loom`
+//! gets those of loom, so that the models check the code that ships. A test reads the sources for
+//! code that goes around this file.
 
 #[cfg(not(uring_arena_loom))]
 mod inner {
@@ -15,11 +15,11 @@ mod inner {
     use std::cell::Cell;
     use std::sync::{MutexGuard, PoisonError};
 
-    /// A lock whose holders never panic half-way, so that poison means nothing.
+    /// A lock whose holders never panic half-way: poison means nothing.
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Mutex<T> {
             Mutex(std::sync::Mutex::new(value))
         }
 
@@ -28,14 +28,14 @@ mod inner {
         }
     }
 
-    /// Threads seen so far. Only hands out numbers; publishes nothing.
+    /// The number of threads seen so far. It only hands out numbers, and publishes nothing.
     static THREADS: AtomicUsize = AtomicUsize::new(0);
 
     thread_local! {
         static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
     }
 
-    /// A small number of this thread's own, for spreading threads over words.
+    /// Returns a small number of this thread's own, which spreads threads over words.
     #[inline]
     pub(crate) fn thread_index() -> usize {
         // During thread exit the local may be gone already; any number will do then.
@@ -61,8 +61,7 @@ mod inner {
         AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
-    // Holds the vector of a spilled buffer: no race of ours hangs on it, and loom's has no raw
-    // counts.
+    // No race of ours depends on an `Arc`, and loom's has no raw counts.
     pub(crate) use std::sync::Arc;
 
     use std::cell::Cell;
@@ -85,12 +84,12 @@ mod inner {
         static INDEX: Cell<usize> = Cell::new(0);
     }
 
-    /// A small number of this thread's own; a model sets it to choose the word it starts at.
+    /// Returns the number of this thread. A model sets it to choose the word to start at.
     pub(crate) fn thread_index() -> usize {
         INDEX.with(Cell::get)
     }
 
-    /// Chooses the number that [`thread_index`] gives on this thread of a model.
+    /// Sets the number that [`thread_index`] returns on this thread of a model.
     #[cfg(test)]
     pub(crate) fn set_thread_index(new: usize) {
         INDEX.with(|index| index.set(new));
@@ -99,7 +98,7 @@ mod inner {
 
 pub(crate) use inner::*;
 
-/// Milliseconds since some moment in this process's life, never zero.
+/// Returns the milliseconds since a fixed moment of this process, never zero.
 pub(crate) fn process_clock_ms() -> u64 {
     use std::sync::OnceLock;
     use std::time::Instant;

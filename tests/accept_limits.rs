@@ -1,13 +1,14 @@
-//! Accepting without descriptors left. A process of its own: the limit of open files is
-//! everybody's.
-#![cfg(all(feature = "io-uring", target_os = "linux"))]
+//! Accepting without descriptors left.
+//!
+//! This is a process of its own: the limit of open files holds for all of a process.
+#![cfg(target_os = "linux")]
 
 mod support;
 
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{driver, finish, run};
+use support::driver::{driver, finish, run};
 use uring_arena::Event;
 
 #[test]
@@ -19,7 +20,7 @@ fn an_accept_without_descriptors_left_ends_with_emfile_and_can_be_made_again() {
     let accepting = driver.accept(listener).unwrap();
     let clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
     let old = getrlimit(Resource::Nofile);
-    // The next number given out is above what is open now: none is left.
+    // The next descriptor would be above all that are open now, so none is left.
     let lowest_free = std::os::fd::AsRawFd::as_raw_fd(clients.last().unwrap()) as u64;
     setrlimit(Resource::Nofile, Rlimit { current: Some(lowest_free + 1), maximum: old.maximum })
         .unwrap();
@@ -41,7 +42,7 @@ fn an_accept_without_descriptors_left_ends_with_emfile_and_can_be_made_again() {
     run(&mut driver, |event| {
         let Event::Accepted { socket, .. } = event else { panic!("{event:?}") };
         accepted.push(socket);
-        // The kernel took one connection off the queue before it found no number for it.
+        // The kernel took one connection off the queue before it found no descriptor for it.
         accepted.len() >= 3
     });
     finish(driver);

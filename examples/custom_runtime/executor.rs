@@ -13,18 +13,19 @@ use std::time::{Duration, Instant};
 use super::ring::{Ring, SharedRing};
 use uring_arena::FixedArena;
 
-/// A future, and nothing once it is done.
+/// A future, or `None` once it has finished.
 type Task = Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>;
 
-/// What tasks see; clones are the same runtime.
+/// A handle to the runtime. Clones refer to the same runtime.
 #[derive(Clone)]
 pub struct Runtime {
     pub ring: SharedRing,
+    /// The wakers of timers, by time and address of the future.
     timers: Rc<RefCell<BTreeMap<(Instant, usize), Waker>>>,
     spawned: Rc<RefCell<Vec<Task>>>,
 }
 
-/// Wakes a task: sends its number to the executor.
+/// A waker that sends the number of its task to the executor.
 struct TaskWaker(usize, mpsc::Sender<usize>);
 
 impl Wake for TaskWaker {
@@ -39,15 +40,14 @@ impl Runtime {
         Ok(Runtime { ring, timers: Rc::default(), spawned: Rc::default() })
     }
 
-    /// Runs a task beside the others.
+    /// Adds a task, which runs concurrently with the others.
     pub fn spawn(&self, task: impl Future<Output = io::Result<()>> + 'static) {
         self.spawned.borrow_mut().push(Some(Box::pin(task)));
     }
 
-    /// Runs tasks, timers and completions until every task is done, and the kernel with all that
-    /// they began.
+    /// Runs until every task has finished and the kernel has completed every operation.
     pub fn run(&self) -> io::Result<()> {
-        let (wake, woken) = mpsc::channel();
+        let (wake, ready) = mpsc::channel();
         let mut tasks: Vec<(Task, Waker)> = Vec::new();
         let mut running = 0;
         loop {
@@ -57,7 +57,7 @@ impl Runtime {
                 tasks.push((task, waker));
                 running += 1;
             }
-            if let Ok(number) = woken.try_recv() {
+            if let Ok(number) = ready.try_recv() {
                 let (task, waker) = &mut tasks[number];
                 let Some(future) = task else { continue };
                 if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(waker)) {
@@ -68,18 +68,20 @@ impl Runtime {
             } else if running == 0 && self.ring.0.borrow().in_flight == 0 {
                 return Ok(());
             } else {
-                let patience = self.fire_timers();
-                self.ring.0.borrow_mut().turn(patience)?;
+                let timeout = self.fire_timers();
+                self.ring.0.borrow_mut().turn(timeout)?;
             }
         }
     }
 
-    /// The future's output, or `None` if it takes longer than `patience`: it is dropped then.
-    pub async fn timeout<F: Future>(&self, patience: Duration, future: F) -> Option<F::Output> {
+    /// Awaits `future` for at most `limit`.
+    ///
+    /// Returns `None`, and drops the future, if the time is up first.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
-        // No other future that waits lies at this address: it tells timers of the same instant
-        // apart.
-        let timer = (Instant::now() + patience, (&raw const future).addr());
+        // The address of the pinned future is unique while it waits: it tells timers of the same
+        // instant apart.
+        let timer = (Instant::now() + limit, (&raw const future).addr());
         let output = poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending if Instant::now() >= timer.0 => Poll::Ready(None),
@@ -93,8 +95,10 @@ impl Runtime {
         output
     }
 
-    /// Wakes those whose time has come. Gives the time until the next one, if there is one: none at
-    /// all if somebody was woken.
+    /// Wakes the tasks whose timers are due.
+    ///
+    /// Returns the time that the ring may wait: zero if a task was woken, else the time until the
+    /// next timer. Returns `None` if no timer is set.
     fn fire_timers(&self) -> Option<Duration> {
         let mut timers = self.timers.borrow_mut();
         let now = Instant::now();

@@ -1,11 +1,16 @@
-//! The ring and the table of operations. What is in flight belongs to the table; futures hold
-//! nothing but a number.
+//! The ring and its table of operations.
+//!
+//! The table owns whatever is in flight; a future holds only the key of its operation.
 //!
 //! # Safety
 //!
-//! Unsafe here: the contract of `RegisteredArena`. 1. `begin` alone pushes entries that name memory
-//! or files, and puts both into the table first. 2. A completion carries its place, which is free
-//! again only after the last completion. 3. Nothing is ever unregistered.
+//! The unsafe blocks rely on the contract of `RegisteredArena`, which this file keeps by three
+//! rules:
+//!
+//! 1. Only `begin` pushes entries that name memory or files. It puts both into the table first.
+//! 2. The `user_data` of a completion is the key of its operation. The key is free again only
+//!    after the last completion.
+//! 3. The arena is never unregistered.
 #![allow(unsafe_code)]
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -17,31 +22,34 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use uring_arena::{
-    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationMode,
+    Buffer, FixedArena, Operation, Payload, Progress, RegisteredArena, RegistrationPolicy,
     SendOptions,
 };
 
-/// The `user_data` of entries that nobody waits for.
-const NOBODY: u64 = u64::MAX;
+/// The `user_data` of a cancel request, whose completion is ignored.
+const CANCEL: u64 = u64::MAX;
 
-/// What an operation came to, with its memory if it had any.
+/// The result of an operation, with its memory if it has any.
 type Outcome = (io::Result<usize>, Option<Payload>);
-/// Anything with a descriptor, kept open until the kernel is done with it.
+/// A descriptor that stays open until the kernel has completed the operation.
 type File = Rc<dyn AsFd>;
-/// An operation with memory, if it has any.
-type Held = Option<Operation<Payload>>;
+/// The memory of an operation; `None` for a poll, which has none.
+type Memory = Option<Operation<Payload>>;
 
-enum Place {
+/// The state of a key of the table.
+enum Entry {
     Free,
-    Running(Held, File, Option<Waker>), // the kernel has it; without a waker the future was dropped
-    Done(Outcome),                      // nobody has asked yet
+    /// The kernel has the operation. There is no waker if the future was dropped.
+    Running(Memory, File, Option<Waker>),
+    /// The operation has completed, and its future has not yet taken the outcome.
+    Done(Outcome),
 }
 
 pub struct Ring {
     uring: IoUring,
     registered: RegisteredArena,
-    places: Vec<Place>,
-    free: Vec<usize>,
+    table: Vec<Entry>,
+    free_keys: Vec<usize>,
     pub in_flight: usize,
     pub cancelled: usize,
 }
@@ -50,12 +58,13 @@ pub struct Ring {
 pub struct SharedRing(pub Rc<RefCell<Ring>>);
 
 impl SharedRing {
-    /// Waits until there is something to read, or to accept.
+    /// Waits until `file` can be read from, or has a connection to accept.
     pub async fn readable(&self, file: File) -> io::Result<()> {
         let poll = opcode::PollAdd::new(types::Fd(file.as_fd().as_raw_fd()), libc::POLLIN as u32);
         self.begin(poll.build(), None, file)?.await.0.map(drop)
     }
 
+    /// Reads into `buffer`. Returns the number of bytes, 0 at the end of the stream.
     pub async fn read(&self, file: File, buffer: Buffer) -> io::Result<(usize, Buffer)> {
         let (entry, operation) = self.0.borrow().registered.read(&file, buffer, 0);
         match self.begin(entry, Some(operation.into_any()), file)?.await {
@@ -64,57 +73,59 @@ impl SharedRing {
         }
     }
 
-    /// Sends all of it.
+    /// Sends the whole payload. Returns the number of bytes.
     pub async fn send(&self, file: File, payload: impl Into<Payload>) -> io::Result<usize> {
         let options = SendOptions::new().wait_all();
         let (entry, operation) = self.0.borrow().registered.send(&file, payload.into(), options);
         self.begin(entry, Some(operation), file)?.await.0
     }
 
-    /// Puts an operation into the table and pushes its entry. If that fails it stays there, and its
-    /// slot is lost, not freed.
-    fn begin(&self, entry: squeue::Entry, operation: Held, file: File) -> io::Result<OutcomeOf> {
+    /// Puts an operation into the table and pushes its entry.
+    ///
+    /// If the push fails, the operation stays in the table: its slot is lost, not freed.
+    fn begin(&self, entry: squeue::Entry, memory: Memory, file: File) -> io::Result<Completion> {
         let mut ring = self.0.borrow_mut();
-        let free = ring.free.pop();
-        let place = free.unwrap_or(ring.places.len());
-        ring.places.extend(free.is_none().then_some(Place::Free));
-        ring.places[place] = Place::Running(operation, file, Some(Waker::noop().clone()));
-        ring.push(&entry.user_data(place as u64))?;
+        let free = ring.free_keys.pop();
+        let key = free.unwrap_or(ring.table.len());
+        ring.table.extend(free.is_none().then_some(Entry::Free));
+        ring.table[key] = Entry::Running(memory, file, Some(Waker::noop().clone()));
+        ring.push(&entry.user_data(key as u64))?;
         ring.in_flight += 1;
-        Ok(OutcomeOf { ring: self.clone(), place: Some(place) })
+        Ok(Completion { ring: self.clone(), key: Some(key) })
     }
 }
 
 impl Ring {
     pub fn new(arena: &FixedArena) -> Result<Ring, Box<dyn std::error::Error>> {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
-        // SAFETY: see the head of this file.
+        // SAFETY: the contract of `RegisteredArena` is kept by rules 1 to 3.
         let registered =
-            unsafe { RegisteredArena::register(&uring, arena, RegistrationMode::Best)? };
+            unsafe { RegisteredArena::register(&uring, arena, RegistrationPolicy::Best)? };
         Ok(Ring {
             uring,
             registered,
-            places: Vec::new(),
-            free: Vec::new(),
+            table: Vec::new(),
+            free_keys: Vec::new(),
             in_flight: 0,
             cancelled: 0,
         })
     }
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        // SAFETY: the table owns what the entry names, until its last completion (1).
+        // SAFETY: by rule 1, the table owns the memory and the file of the entry until its last
+        // completion.
         while unsafe { self.uring.submission().push(entry) }.is_err() {
             self.uring.submit()?;
         }
         Ok(())
     }
 
-    /// Submits, waits for a completion or for `patience` to pass, and takes in all there are.
-    pub fn turn(&mut self, patience: Option<Duration>) -> io::Result<()> {
-        let (submitter, patience) = (self.uring.submitter(), patience.map(types::Timespec::from));
-        let submitted = match &patience {
-            Some(patience) => {
-                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(patience))
+    /// Submits, waits for a completion for at most `timeout`, and handles all that have arrived.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let (submitter, timeout) = (self.uring.submitter(), timeout.map(types::Timespec::from));
+        let submitted = match &timeout {
+            Some(timeout) => {
+                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(timeout))
             }
             None => submitter.submit_and_wait(1),
         };
@@ -122,27 +133,28 @@ impl Ring {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
             Err(errno) => return Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::EIO))),
         }
-        for cqe in self.uring.completion().filter(|cqe| cqe.user_data() != NOBODY) {
-            let place = &mut self.places[cqe.user_data() as usize];
-            let running = std::mem::replace(place, Place::Free);
-            let Place::Running(operation, file, waiter) = running else { unreachable!("by (2)") };
-            // SAFETY: a completion of this operation, taken from the queue once (2).
-            let outcome = match operation.map(|operation| unsafe { operation.complete(&cqe) }) {
+        for cqe in self.uring.completion().filter(|cqe| cqe.user_data() != CANCEL) {
+            let key = cqe.user_data() as usize;
+            let running = std::mem::replace(&mut self.table[key], Entry::Free);
+            let Entry::Running(memory, file, waker) = running else { unreachable!("by rule 2") };
+            // SAFETY: by rule 2, this is a completion of this operation, and it is handled once.
+            let outcome = match memory.map(|operation| unsafe { operation.complete(&cqe) }) {
                 Some(Progress::Done { result, buffer, .. }) => (result, Some(buffer)),
                 Some(Progress::More(operation)) => {
-                    *place = Place::Running(Some(operation), file, waiter);
+                    self.table[key] = Entry::Running(Some(operation), file, waker);
                     continue;
                 }
-                None => (Ok(0), None), // a poll: being told is all there is to it
+                // A poll has no result but its completion.
+                None => (Ok(0), None),
             };
             self.in_flight -= 1;
-            match waiter {
-                Some(waiter) => {
-                    *place = Place::Done(outcome);
-                    waiter.wake();
+            match waker {
+                Some(waker) => {
+                    self.table[key] = Entry::Done(outcome);
+                    waker.wake();
                 }
-                // Nobody waits any more, and the outcome is dropped: here the slot comes home.
-                None => self.free.push(cqe.user_data() as usize),
+                // The future was dropped: dropping the outcome here frees the slot.
+                None => self.free_keys.push(key),
             }
         }
         Ok(())
@@ -150,43 +162,43 @@ impl Ring {
 }
 
 /// The future of an operation in the table.
-struct OutcomeOf {
+struct Completion {
     ring: SharedRing,
-    place: Option<usize>, // `None` once it was answered
+    /// The key of the operation; `None` once the outcome was taken.
+    key: Option<usize>,
 }
 
-impl Future for OutcomeOf {
+impl Future for Completion {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let ring = self.ring.clone();
         let ring = &mut *ring.0.borrow_mut();
-        let at = self.place.expect("not asked after the answer");
-        if let Place::Running(_, _, waiter) = &mut ring.places[at] {
-            *waiter = Some(context.waker().clone());
+        let key = self.key.expect("not polled after it was ready");
+        if let Entry::Running(_, _, waker) = &mut ring.table[key] {
+            *waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let done = std::mem::replace(&mut ring.places[at], Place::Free);
-        let Place::Done(outcome) = done else { unreachable!("the place is this future's") };
-        ring.free.push(at);
-        self.place = None;
+        let done = std::mem::replace(&mut ring.table[key], Entry::Free);
+        let Entry::Done(outcome) = done else { unreachable!("the key belongs to this future") };
+        ring.free_keys.push(key);
+        self.key = None;
         Poll::Ready(outcome)
     }
 }
 
-impl Drop for OutcomeOf {
-    /// The operation stays in the table until the kernel is done with it. Asked to cancel, that is
-    /// soon; else when the peer acts.
+impl Drop for Completion {
+    /// Asks the kernel to cancel the operation, which stays in the table until its last completion.
     fn drop(&mut self) {
-        let Some(at) = self.place else { return };
+        let Some(key) = self.key else { return };
         let ring = &mut *self.ring.0.borrow_mut();
-        if let Place::Running(_, _, waiter) = &mut ring.places[at] {
-            *waiter = None;
+        if let Entry::Running(_, _, waker) = &mut ring.table[key] {
+            *waker = None;
             ring.cancelled += 1;
-            let _ = ring.push(&opcode::AsyncCancel::new(at as u64).build().user_data(NOBODY));
+            let _ = ring.push(&opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL));
         } else {
-            ring.places[at] = Place::Free;
-            ring.free.push(at);
+            ring.table[key] = Entry::Free;
+            ring.free_keys.push(key);
         }
     }
 }

@@ -3,21 +3,21 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use crate::support::{mistake, size, size_within};
+use crate::support::{help_or_mistake, mistake, size, size_within};
 
 const HELP: &str = "\
 Reads a file with O_DIRECT into the slots of a registered arena, and compares it with an ordinary read.
 
 Usage: direct_reader [OPTIONS] [FILE]
-  FILE              what to read (a file of varied bytes, made here and removed again)
+  FILE              file to read (a file of random bytes, made here and removed at the end)
   --bytes SIZE      size of the file that is made (256M)
   --depth N         reads at a time (32)
   --block SIZE      bytes of a read, a multiple of 4096 (128K)
-  --buffered        without O_DIRECT, for file systems that refuse it
-  --no-verify       without the ordinary read at the end
+  --buffered        read through the page cache, for file systems that refuse O_DIRECT
+  --no-verify       skip the ordinary read at the end
 Sizes take K, M, G: powers of 1024.";
 
-/// What every O_DIRECT device is content with.
+/// An alignment that every `O_DIRECT` device accepts.
 const BLOCK_STEP: usize = 4096;
 
 pub struct Options {
@@ -30,7 +30,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options, or `None` if only help was asked for.
+    /// Parses the command line. Returns `None` if only help was asked for.
     pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
         use lexopt::prelude::*;
 
@@ -58,17 +58,8 @@ impl Options {
                 Long("buffered") => options.buffered = true,
                 Long("verify") => options.verify = true,
                 Long("no-verify") => options.verify = false,
-                Long("help") | Short('h') => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
                 Value(path) if options.file.is_none() => options.file = Some(path.into()),
-                other => {
-                    return Err(mistake(format!(
-                        "{}; --help lists the options",
-                        other.unexpected()
-                    )));
-                }
+                other => return help_or_mistake(other, HELP),
             }
         }
         if !options.block.is_multiple_of(BLOCK_STEP) {

@@ -1,4 +1,4 @@
-//! A file of varied bytes, which goes when this does.
+//! A file of random bytes, which is removed when it is dropped.
 
 use std::error::Error;
 use std::fs::File;
@@ -37,12 +37,7 @@ fn fill(mut file: File, len: u64) -> std::io::Result<()> {
     let mut block = vec![0; 1 << 20];
     let mut left = len;
     while left > 0 {
-        for word in block.chunks_exact_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            word.copy_from_slice(&state.to_le_bytes());
-        }
+        support::fill_random(&mut state, &mut block);
         let part = left.min(block.len() as u64);
         file.write_all(&block[..part as usize])?;
         left -= part;

@@ -1,4 +1,4 @@
-//! What the machine tells about itself in files.
+//! Facts about this machine from `/proc` and `/sys`.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ pub fn kernel() -> String {
     read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into())
 }
 
-/// The mode that is set: `always`, `madvise` or `never`.
+/// Returns the mode of transparent huge pages: `always`, `madvise` or `never`.
 fn huge_page_mode() -> Option<String> {
     let modes = read("/sys/kernel/mm/transparent_hugepage/enabled")?;
     let (_, from) = modes.split_once('[')?;
@@ -21,21 +21,21 @@ fn huge_page_mode() -> Option<String> {
 pub fn transparent_huge_pages() -> String {
     match huge_page_mode() {
         Some(mode) if mode == "madvise" => {
-            "yes, for those that ask: Backing::TransparentHuge".into()
+            "yes, where asked for by Backing::TransparentHuge".into()
         }
-        Some(mode) if mode == "always" => "yes, always".into(),
+        Some(mode) if mode == "always" => "yes, everywhere".into(),
         Some(_) => {
             "NO: switched off; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into()
         }
-        None => "NO: this kernel is built without".into(),
+        None => "NO: this kernel is built without them".into(),
     }
 }
 
-pub fn can_ask_for_huge_pages() -> bool {
+pub fn allows_huge_pages() -> bool {
     huge_page_mode().is_some_and(|mode| mode != "never")
 }
 
-/// The pool of reserved huge pages of this size.
+/// Reports the pool of reserved huge pages of `kib` KiB.
 pub fn huge_pages(kib: u64) -> String {
     let folder = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB");
     let number =
@@ -47,8 +47,8 @@ pub fn huge_pages(kib: u64) -> String {
     }
 }
 
-/// A file on the file system of the current directory, without a name.
-pub fn file_here() -> io::Result<fs::File> {
+/// Makes a file on the file system of the current directory, and removes its name.
+pub fn unlinked_file() -> io::Result<fs::File> {
     let name = format!("doctor-{}.tmp", std::process::id());
     let file = fs::File::create_new(&name)?;
     fs::remove_file(&name)?;

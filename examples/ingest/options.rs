@@ -4,23 +4,24 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::support::{mistake, size, size_within};
+use crate::support::{help_or_mistake, mistake, nonzero, size, size_within};
 
 const HELP: &str = "\
-Writes what arrives on a socket to a file, with O_DIRECT, from the slots that it arrived in.
+Writes a socket to a file with O_DIRECT, from the slots that its bytes were received into.
 
 Usage: ingest [OPTIONS] [FILE]
-  FILE              where to (a file made here and removed again)
-  --listen ADDR     where one client connects; without, it sends itself:
-  --bytes SIZE      bytes to send (1G)
+  FILE              file to write (a file made here and removed at the end)
+  --listen ADDR     accept one client there; by default the example sends to itself
+  --bytes SIZE      bytes that it sends to itself (1G)
   --slots N         slots of the arena: one is filled, the others are written (16)
   --slot-bytes SIZE bytes of a slot, a multiple of 4096 (512K)
-  --buffered        without O_DIRECT, for file systems that refuse it
+  --buffered        write through the page cache, for file systems that refuse O_DIRECT
 Sizes take K, M, G: powers of 1024.";
 
 pub struct Options {
     pub listen: Option<String>,
     pub file: PathBuf,
+    /// The file was named on the command line, and is not removed.
     pub keep: bool,
     pub bytes: u64,
     pub slots: NonZeroUsize,
@@ -29,7 +30,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options, or `None` if only help was asked for.
+    /// Parses the command line. Returns `None` if only help was asked for.
     pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
         use lexopt::prelude::*;
 
@@ -45,9 +46,7 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("listen") => {
-                    options.listen = Some(parser.value()?.to_string_lossy().into_owned())
-                }
+                Long("listen") => options.listen = Some(parser.value()?.string()?),
                 Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
                 Long("slots") => {
                     let advice = "more gain nothing";
@@ -60,17 +59,8 @@ impl Options {
                         nonzero(size_within("--slot-bytes", parser.value()?, 1 << 30, advice)?)?;
                 }
                 Long("buffered") => options.buffered = true,
-                Long("help") | Short('h') => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
                 Value(path) if !options.keep => (options.file, options.keep) = (path.into(), true),
-                other => {
-                    return Err(mistake(format!(
-                        "{}; --help lists the options",
-                        other.unexpected()
-                    )));
-                }
+                other => return help_or_mistake(other, HELP),
             }
         }
         if !options.slot_bytes.get().is_multiple_of(crate::STEP) {
@@ -82,9 +72,4 @@ impl Options {
         }
         Ok(Some(options))
     }
-}
-
-fn nonzero(value: u64) -> Result<NonZeroUsize, Box<dyn Error>> {
-    let value = usize::try_from(value).ok().and_then(NonZeroUsize::new);
-    value.ok_or_else(|| mistake("a size of zero, or more than this machine can number"))
 }

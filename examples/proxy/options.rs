@@ -3,19 +3,19 @@
 use std::error::Error;
 use std::num::NonZeroUsize;
 
-use crate::support::{mistake, size, size_within};
+use crate::support::{help_or_mistake, nonzero, size, size_within};
 
 const HELP: &str = "\
-A TCP proxy that sends every byte from the slot that it arrived in.
+A TCP proxy that sends every byte from the slot that it was received into.
 
 Usage: proxy [OPTIONS]
-  --listen ADDR     where clients connect, and
-  --to ADDR         where their connections go; without, it drives itself:
-  --connections N   connections to open (16)
-  --bytes SIZE      bytes to send over all of them, and back (512M)
-  --slots N         slots of the arena, one arena for each way (256)
+  --listen ADDR     accept clients there, and
+  --to ADDR         connect each of them to this server; by default the example drives itself:
+  --connections N   connections that it opens (16)
+  --bytes SIZE      bytes that it sends over all of them, in each direction (512M)
+  --slots N         slots of the arena, one arena for each direction (256)
   --slot-bytes SIZE bytes of a slot (64K)
-  --zero-copy-from SIZE  bytes from which on a send is zero-copy (16K)
+  --zero-copy-from SIZE  shortest send that is zero-copy (16K)
 Sizes take K, M, G: powers of 1024.";
 
 pub struct Options {
@@ -29,7 +29,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options, or `None` if only help was asked for.
+    /// Parses the command line. Returns `None` if only help was asked for.
     pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
         use lexopt::prelude::*;
 
@@ -45,10 +45,8 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("listen") => {
-                    options.listen = Some(parser.value()?.to_string_lossy().into_owned())
-                }
-                Long("to") => options.to = Some(parser.value()?.to_string_lossy().into_owned()),
+                Long("listen") => options.listen = Some(parser.value()?.string()?),
+                Long("to") => options.to = Some(parser.value()?.string()?),
                 Long("connections") => {
                     let advice = "use several processes";
                     options.connections =
@@ -56,7 +54,7 @@ impl Options {
                 }
                 Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
                 Long("slots") => {
-                    let advice = "a buffer id of the kernel numbers no more, use larger slots";
+                    let advice = "a buffer id of the kernel has 16 bits, use larger slots";
                     options.slots =
                         nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?)?;
                 }
@@ -69,23 +67,9 @@ impl Options {
                     let bytes = size("--zero-copy-from", parser.value()?)?;
                     options.zero_copy_from = usize::try_from(bytes).unwrap_or(usize::MAX);
                 }
-                Long("help") | Short('h') => {
-                    println!("{HELP}");
-                    return Ok(None);
-                }
-                other => {
-                    return Err(mistake(format!(
-                        "{}; --help lists the options",
-                        other.unexpected()
-                    )));
-                }
+                other => return help_or_mistake(other, HELP),
             }
         }
         Ok(Some(options))
     }
-}
-
-fn nonzero(value: u64) -> Result<NonZeroUsize, Box<dyn Error>> {
-    let value = usize::try_from(value).ok().and_then(NonZeroUsize::new);
-    value.ok_or_else(|| mistake("a size of zero, or more than this machine can number"))
 }

@@ -1,4 +1,4 @@
-//! The proxy itself: pairs of sockets, and what goes from one to the other.
+//! The proxy itself: pairs of sockets, and the sends from one to the other.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -10,30 +10,32 @@ use uring_arena::{
 };
 
 use crate::options::Options;
-use crate::support::mistake;
+use crate::support::check_all_free;
 
-/// Shorter messages are copied to the heap, so that they do not hold a slot until the peer takes
-/// them.
+/// The length below which a message is copied to the heap.
+///
+/// A copied message does not keep a slot in use until the peer reads it.
 const COPY_BELOW: usize = 512;
 
-/// The two ways of a connection. Each has an arena and a buffer ring of its own: if both drew on
-/// one, a peer that takes nothing until it has sent something could starve the way that it waits
-/// for.
+/// A direction of a connection.
+///
+/// Each direction has its own arena and buffer ring. With a common one, a peer that reads nothing
+/// until it has sent something could take the slots of the direction that it waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    There,
-    Back,
+enum Direction {
+    ToServer,
+    ToClient,
 }
 
-/// One way of one connection.
+/// The state of one direction of one connection.
 struct Lane {
-    /// Received from.
+    /// The socket that bytes are received from.
     from: SocketId,
-    /// Sent to.
+    /// The socket that bytes are sent to.
     to: FileId,
-    /// The same socket, to say that nothing more comes.
+    /// The socket of `to` once more, to shut it down for writing.
     to_socket: TcpStream,
-    /// Sends under way.
+    /// The number of sends in flight.
     sends: usize,
     /// Nothing more is received.
     ended: bool,
@@ -45,7 +47,7 @@ impl Lane {
     }
 }
 
-/// What went through.
+/// The counts of what passed through.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     pub bytes: u64,
@@ -54,7 +56,7 @@ pub struct Tally {
     pub zero_copy_copied: u64,
 }
 
-type LaneKey = (usize, Way);
+type LaneKey = (usize, Direction);
 
 pub struct Relay {
     driver: Driver,
@@ -78,7 +80,7 @@ impl Relay {
         let arenas = [arena()?, arena()?];
         let mut driver = Driver::builder().build()?;
         for arena in &arenas {
-            // So that sends can be zero-copy; without, they are ordinary ones.
+            // Zero-copy sends need registered memory; sends from other memory are ordinary ones.
             driver.register(arena)?;
         }
         let ring = BufferRing::options().copy_below(COPY_BELOW);
@@ -104,7 +106,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Connections that are over.
+    /// Returns the number of connections that are over.
     pub fn finished(&self) -> usize {
         self.finished
     }
@@ -113,23 +115,23 @@ impl Relay {
         self.tally
     }
 
-    /// Waits for something to happen, and acts on all that did. New connections go on to `server`.
+    /// Waits for events and handles them. New connections are connected to `server`.
     pub fn turn(&mut self, server: &str) -> Result<(), Box<dyn Error>> {
         self.driver.wait()?;
         while let Some(event) = self.driver.next() {
             match event {
                 Event::Accepted { socket, .. } => {
                     if let Err(error) = self.connect(socket.into(), server) {
-                        eprintln!("a connection was turned away: {error}");
+                        eprintln!("a connection was refused: {error}");
                     }
                 }
                 Event::Received { id, bytes } => {
-                    let Some(&(connection, way)) = self.receiving.get(&id) else { continue };
-                    let Some(lane) = self.lane((connection, way)) else { continue };
+                    let Some(&key) = self.receiving.get(&id) else { continue };
+                    let Some(lane) = self.lane(key) else { continue };
                     lane.sends += 1;
                     let to = lane.to;
                     let operation = self.driver.send_with(to, bytes, self.options)?;
-                    self.sending.insert(operation, (connection, way));
+                    self.sending.insert(operation, key);
                 }
                 Event::Sent { id, result, copied, .. } => {
                     let Some(key) = self.sending.remove(&id) else { continue };
@@ -138,7 +140,7 @@ impl Relay {
                     self.tally.zero_copy_copied += u64::from(copied == Some(true));
                     match result {
                         Ok(sent) => self.tally.bytes += sent as u64,
-                        // Nobody takes what comes: no more of it is received.
+                        // The receiver is gone: nothing more is received for it.
                         Err(_) => self.stop_receiving(key),
                     }
                     if let Some(lane) = self.lane(key) {
@@ -159,16 +161,16 @@ impl Relay {
         Ok(())
     }
 
-    fn lane(&mut self, (connection, way): LaneKey) -> Option<&mut Lane> {
-        Some(&mut self.connections.get_mut(connection)?.as_mut()?[way as usize])
+    fn lane(&mut self, (connection, direction): LaneKey) -> Option<&mut Lane> {
+        Some(&mut self.connections.get_mut(connection)?.as_mut()?[direction as usize])
     }
 
     fn connect(&mut self, client: TcpStream, server: &str) -> Result<(), Box<dyn Error>> {
         let server = TcpStream::connect(server)?;
         let connection = self.connections.len();
         let lanes = [
-            self.lane_between(&client, &server, (connection, Way::There))?,
-            self.lane_between(&server, &client, (connection, Way::Back))?,
+            self.lane_between(&client, &server, (connection, Direction::ToServer))?,
+            self.lane_between(&server, &client, (connection, Direction::ToClient))?,
         ];
         self.connections.push(Some(lanes));
         Ok(())
@@ -190,16 +192,15 @@ impl Relay {
     fn stop_receiving(&mut self, key: LaneKey) {
         if let Some(lane) = self.lane(key) {
             let from = lane.from;
-            // It may be closed already.
+            // An error means that the socket is closed already.
             let _ = self.driver.close(from);
         }
     }
 
-    /// When all of one way has been sent on, the peer is told; when both are, the connection is
-    /// over.
+    /// Ends the direction, and then the connection, if all bytes have been sent on.
     fn end_if_over(&mut self, key: LaneKey) -> Result<(), Box<dyn Error>> {
         let Some(lane) = self.lane(key).filter(|lane| lane.is_over()) else { return Ok(()) };
-        // A peer that is gone needs no telling.
+        // An error means that the peer has closed the connection already.
         let _ = lane.to_socket.shutdown(Shutdown::Write);
         let lanes = &mut self.connections[key.0];
         if lanes.as_ref().is_some_and(|lanes| lanes.iter().all(Lane::is_over))
@@ -213,16 +214,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Ends the driver; every slot must be home.
+    /// Drains the driver. Returns an error unless every slot is free.
     pub fn finish(mut self) -> Result<(), Box<dyn Error>> {
         let drained = self.driver.drain(Duration::from_secs(10))?;
-        let leaked: usize = self.arenas.iter().map(|arena| arena.metrics().bytes_live).sum();
-        if leaked != 0 || drained.in_flight != 0 {
-            return Err(mistake(format!(
-                "{leaked} bytes leaked, {} operations left",
-                drained.in_flight
-            )));
-        }
-        Ok(())
+        self.arenas.iter().try_for_each(|arena| check_all_free(arena, drained.in_flight))
     }
 }

@@ -1,25 +1,22 @@
-//! Clients, and an echoing server, with the ordinary blocking calls on threads of their own.
+//! Clients and an echo server, with ordinary blocking calls on their own threads.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-use crate::support::mistake;
-
-/// Bytes and their checksum.
-type Sum = (u64, u32);
+use crate::support::{Checksum, fill_random, mistake};
 
 pub struct Traffic {
     server: String,
     clients: Vec<Client>,
 }
 
-/// The threads that send and receive for one client.
-type Client = (JoinHandle<io::Result<Sum>>, JoinHandle<io::Result<Sum>>);
+/// The thread that sends and the thread that receives for one client.
+type Client = (JoinHandle<io::Result<Checksum>>, JoinHandle<io::Result<Checksum>>);
 
 impl Traffic {
-    /// Starts the server, and clients that connect to `proxy`; they send `bytes` bytes together.
+    /// Starts the server, and clients that connect to `proxy` and send `bytes` bytes together.
     pub fn start(
         proxy: SocketAddr,
         connections: usize,
@@ -44,7 +41,7 @@ impl Traffic {
         &self.server
     }
 
-    /// Compares what each client got back with what it sent. Gives the bytes of all.
+    /// Compares what each client sent and received. Returns the bytes that all clients sent.
     pub fn finish(self) -> Result<u64, Box<dyn Error>> {
         let mut all = 0;
         for (client, (sends, receives)) in self.clients.into_iter().enumerate() {
@@ -52,12 +49,9 @@ impl Traffic {
             let (sent, received) =
                 (sends.join().map_err(panicked)??, receives.join().map_err(panicked)??);
             if sent != received {
-                return Err(mistake(format!(
-                    "client {client}: sent {} bytes ({:08x}), got {} bytes ({:08x}) back",
-                    sent.0, sent.1, received.0, received.1
-                )));
+                return Err(mistake(format!("client {client}: sent {sent}, received {received}")));
             }
-            all += sent.0;
+            all += sent.bytes;
         }
         Ok(all)
     }
@@ -79,38 +73,29 @@ fn serve(listener: &TcpListener, connections: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn send(mut socket: TcpStream, client: u64, bytes: u64) -> io::Result<Sum> {
+fn send(mut socket: TcpStream, client: u64, bytes: u64) -> io::Result<Checksum> {
     let mut state = client.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut part = vec![0; 48 << 10];
-    let (mut left, mut crc) = (bytes, 0);
-    while left > 0 {
-        for word in part.chunks_exact_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            word.copy_from_slice(&state.to_le_bytes());
-        }
-        // Lengths of every kind, short ones too.
-        let len = (state % part.len() as u64 + 1).min(left);
+    let mut sent = Checksum::default();
+    while sent.bytes < bytes {
+        fill_random(&mut state, &mut part);
+        // A random length, so that short sends occur too.
+        let len = (state % part.len() as u64 + 1).min(bytes - sent.bytes);
         let part = &part[..len as usize];
         socket.write_all(part)?;
-        crc = crc32c::crc32c_append(crc, part);
-        left -= len;
+        sent.append(part);
     }
     socket.shutdown(Shutdown::Write)?;
-    Ok((bytes, crc))
+    Ok(sent)
 }
 
-fn receive(mut socket: TcpStream) -> io::Result<Sum> {
+fn receive(mut socket: TcpStream) -> io::Result<Checksum> {
     let mut part = vec![0; 64 << 10];
-    let (mut bytes, mut crc) = (0, 0);
+    let mut received = Checksum::default();
     loop {
         match socket.read(&mut part)? {
-            0 => return Ok((bytes, crc)),
-            read => {
-                bytes += read as u64;
-                crc = crc32c::crc32c_append(crc, &part[..read]);
-            }
+            0 => return Ok(received),
+            read => received.append(&part[..read]),
         }
     }
 }

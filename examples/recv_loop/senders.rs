@@ -1,4 +1,4 @@
-//! Senders of our own: a file, again and again, from a different place on for each connection.
+//! Senders of a file, over and over, from a different offset for each connection.
 
 use std::error::Error;
 use std::fs::File;
@@ -9,34 +9,35 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crate::support::mistake;
-use crate::worker::Stream;
+use crate::support::{Checksum, mistake};
 
-/// Threads that send; each serves its share of the connections in turn.
+/// The number of sending threads, each of which serves its share of the connections.
 const THREADS_MAX: usize = 4;
 
-/// Bytes written to a connection before the next one's turn.
+/// The number of bytes written to a connection before the next connection is served.
 const TURN_BYTES: usize = 256 << 10;
 
-/// What was sent, by number of the connection.
-type Sent = Vec<(usize, Stream)>;
+/// The checksums of the bytes sent, with the number of the connection.
+type Sent = Vec<(usize, Checksum)>;
 
 pub struct Senders {
     threads: Vec<JoinHandle<io::Result<Sent>>>,
     connections: usize,
 }
 
-/// One connection and what is left to send on it.
+/// A connection and what is left to send on it.
 struct Outgoing {
     number: usize,
     socket: TcpStream,
+    /// The offset in the file of the next byte.
     at: u64,
+    /// The number of bytes left to send.
     left: u64,
-    sent: Stream,
+    sent: Checksum,
 }
 
 impl Senders {
-    /// Sends `bytes` over all of `sockets` together.
+    /// Starts threads that send `bytes` bytes over all of `sockets` together.
     pub fn start(
         sockets: Vec<TcpStream>,
         path: &Path,
@@ -49,7 +50,7 @@ impl Senders {
         let file_bytes = file.metadata()?.len();
         if !file.metadata()?.is_file() || file_bytes == 0 {
             return Err(mistake(format!(
-                "--file {name}: nothing to send; name an ordinary file that is not empty"
+                "--file {name}: nothing to send; name a regular file that is not empty"
             )));
         }
         let connections = sockets.len();
@@ -58,10 +59,11 @@ impl Senders {
         for (number, socket) in sockets.into_iter().enumerate() {
             let (each, rest) = (bytes / connections as u64, bytes % connections as u64);
             let left = each + u64::from((number as u64) < rest);
-            // Far apart, and not aligned: a byte in the wrong stream or place shows.
+            // The offsets are far apart and unaligned, so that a byte in the wrong stream or at the
+            // wrong offset shows.
             let at = (number as u64).wrapping_mul(999_983) % file_bytes;
             let share = number % shares.len();
-            shares[share].push(Outgoing { number, socket, at, left, sent: Stream::default() });
+            shares[share].push(Outgoing { number, socket, at, left, sent: Checksum::default() });
         }
         let file = Arc::new(file);
         let threads = shares
@@ -74,9 +76,9 @@ impl Senders {
         Ok(Senders { threads, connections })
     }
 
-    /// What was sent on each connection.
-    pub fn finish(self) -> Result<Vec<Stream>, Box<dyn Error>> {
-        let mut sent = vec![Stream::default(); self.connections];
+    /// Waits for the threads. Returns the checksum of each connection.
+    pub fn finish(self) -> Result<Vec<Checksum>, Box<dyn Error>> {
+        let mut sent = vec![Checksum::default(); self.connections];
         for thread in self.threads {
             let share = thread.join().map_err(|_| mistake("a sender panicked"))?;
             for (number, stream) in
@@ -102,7 +104,7 @@ fn send_all(file: &File, file_bytes: u64, mut share: Vec<Outgoing>) -> io::Resul
             outgoing.left -= len as u64;
             outgoing.at = (outgoing.at + len as u64) % file_bytes;
         }
-        // Dropping a socket ends its stream.
+        // The drop of a socket ends its stream.
         let finished = share.extract_if(.., |outgoing| outgoing.left == 0);
         done.extend(finished.map(|outgoing| (outgoing.number, outgoing.sent)));
     }

@@ -1,7 +1,5 @@
-//! The other thread: takes the checksum of every stream and drops the bytes, which frees their
-//! slots.
+//! The worker thread, which computes checksums and drops the bytes.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,27 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
-/// What came over one connection, or went into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stream {
-    pub bytes: u64,
-    crc: u32,
-}
+use crate::support::Checksum;
 
-impl Stream {
-    pub fn append(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.crc = crc32c::crc32c_append(self.crc, bytes);
-    }
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes, CRC-32C {:08x}", self.bytes, self.crc)
-    }
-}
-
-/// What the receiving thread hands over.
+/// A message from the receiving thread.
 pub enum Work {
     Opened { name: String },
     Bytes { stream: usize, bytes: Bytes },
@@ -38,49 +18,49 @@ pub enum Work {
 }
 
 pub struct Worker {
-    thread: JoinHandle<Vec<Stream>>,
+    thread: JoinHandle<Vec<Checksum>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Worker {
-    /// A worker that knows `streams` streams from the start; others it is told of.
+    /// Starts the thread with `streams` open streams. [`Work::Opened`] adds one.
     pub fn start(streams: usize) -> (Sender<Work>, Worker) {
         let (sender, queue) = mpsc::channel();
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
         let thread =
-            thread::spawn(move || work(&queue, vec![Stream::default(); streams], &counter));
+            thread::spawn(move || work(&queue, vec![Checksum::default(); streams], &counter));
         (sender, Worker { thread, dropped })
     }
 
-    /// Messages dropped so far.
+    /// Returns the number of messages dropped so far.
     pub fn dropped(&self) -> u64 {
-        // Relaxed: a count to show, nothing hangs on it.
+        // Relaxed: the count is only printed, and orders nothing.
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// What came, by stream, when every sender of work is gone.
-    pub fn finish(self) -> Vec<Stream> {
+    /// Waits until every sender of work is gone. Returns the checksum of each stream.
+    pub fn finish(self) -> Vec<Checksum> {
         self.thread.join().unwrap_or_default()
     }
 }
 
-fn work(queue: &Receiver<Work>, mut streams: Vec<Stream>, dropped: &AtomicU64) -> Vec<Stream> {
+fn work(queue: &Receiver<Work>, mut streams: Vec<Checksum>, dropped: &AtomicU64) -> Vec<Checksum> {
     let mut names = Vec::new();
     for work in queue {
         match work {
             Work::Opened { name } => {
                 names.push(name);
-                streams.push(Stream::default());
+                streams.push(Checksum::default());
             }
             Work::Bytes { stream, bytes } => {
                 streams[stream].append(&bytes);
-                // Counted before it is dropped: its slot may be in use again right after.
+                // Counted before the drop, because the slot may be in use again right after it.
                 dropped.fetch_add(1, Ordering::Relaxed);
                 drop(bytes);
             }
             Work::Closed { stream, error } => {
-                let end = error.map_or(String::new(), |error| format!(", then: {error}"));
+                let end = error.map_or(String::new(), |error| format!(", then failed: {error}"));
                 println!("{}: {}{end}", names[stream], streams[stream]);
             }
         }

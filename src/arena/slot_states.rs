@@ -1,44 +1,57 @@
-//! Where the memory of an arena is.
+//! The number of slots in each state.
 
-use super::{BuddyArena, FixedArena};
 use crate::lease::{ClaimedSlot, Handle};
 
-/// The slots of a fixed arena by state, or the smallest blocks of a buddy arena: each is counted
-/// once.
+/// The slots of a fixed arena, or the smallest blocks of a buddy arena, counted by state.
 ///
-/// From an arena ([`FixedArena::slot_states`], [`BuddyArena::slot_states`]), which does not know
-/// what rings do with its memory, `published` and `in_flight` are zero and those slots are among
-/// `held` and `frozen`. `Driver::slot_states` tells them apart for the rings and operations of its
-/// own.
+/// Each slot is counted once. [`FixedArena::slot_states`](crate::FixedArena::slot_states) and
+/// [`BuddyArena::slot_states`](crate::BuddyArena::slot_states) do not know about rings: they count
+/// `published` and `in_flight` as zero, and those slots among `held` and `frozen`.
+/// `Driver::slot_states` tells them apart for its own rings and operations.
 ///
-/// **How exact this is.** While nothing moves, all numbers are exact. While other threads move
-/// slots meanwhile, each slot of a fixed arena is still counted once, so that the numbers add up to
-/// [`total`](Self::total) always: as free or not as of one instant, within the call, of the 32
-/// slots that its word of the books holds; and if not free, by what its owner had last said of it
-/// when the walk came by. A slot that is freed and claimed again in between may be counted by what
-/// its new owner does. In a buddy arena a block that moves from one size to another during the walk
-/// may be met twice or not at all.
+/// **How exact this is.** All numbers are exact while nothing claims, frees or freezes. If other
+/// threads do meanwhile:
+///
+/// * Each slot of a fixed arena is still counted once, so the numbers always add up to
+///   [`total`](Self::total).
+/// * A slot counts as free or not as of one instant within the call. That instant is common to 32
+///   neighbouring slots.
+/// * A slot that is not free counts by the last state that its owner had set when the walk came by.
+///   If the slot was freed and claimed again in between, that is the state of its new owner.
+/// * A block of a buddy arena that changes its size during the walk may be counted twice or not at
+///   all.
+///
+/// ```
+/// use uring_arena::FixedArena;
+///
+/// let arena = FixedArena::new(8, 64)?;
+/// let held = arena.allocate()?;
+/// let states = arena.slot_states();
+/// assert_eq!((states.free, states.held, states.total()), (7, 1, 8));
+/// # drop(held);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SlotStates {
-    /// Nobody has them.
+    /// The slots without an owner.
     pub free: usize,
-    /// With the program, as buffers that it may write; or kept for a waiting claimant that was
-    /// woken.
+    /// The slots that the program may write, as buffers. Slots that are granted to a woken waiter
+    /// count here too.
     pub held: usize,
-    /// In a driver's buffer rings: the kernel may receive into them. A slot of an incremental ring
-    /// may hold messages besides.
+    /// The slots in a driver's buffer rings: the kernel may receive into them. A slot of an
+    /// incremental ring may hold messages besides.
     pub published: usize,
-    /// In reads, writes and sends of a driver that the kernel has, frozen or not.
+    /// The slots in reads, writes and sends of a driver that the kernel has, frozen or not.
     pub in_flight: usize,
-    /// With the program, as [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes): nobody
-    /// may write them.
+    /// The slots that the program may only read, as [`ArenaBytes`](crate::ArenaBytes) or
+    /// [`Bytes`](bytes::Bytes).
     pub frozen: usize,
-    /// Lost for good.
+    /// The slots that are lost for good.
     pub quarantined: usize,
 }
 
-/// What a driver knows of slots that somebody owns.
+/// The state of a slot that a driver has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnRing {
     Published,
@@ -46,74 +59,32 @@ pub(crate) enum OnRing {
 }
 
 impl SlotStates {
-    /// All of them together: the slots, or smallest blocks, of the arena.
+    /// Returns the number of all slots, or smallest blocks, of the arena.
     pub fn total(&self) -> usize {
         self.free + self.held + self.published + self.in_flight + self.frozen + self.quarantined
     }
 
-    /// Walks over the arena of `handle`; `on_ring` tells what a ring does with slots that are
-    /// neither free nor lost.
+    /// Counts the slots of the arena of `handle`. `on_ring` returns the state of a claimed slot
+    /// that a ring has.
     pub(crate) fn of(
         handle: &Handle,
         mut on_ring: impl FnMut(&ClaimedSlot) -> Option<OnRing>,
     ) -> SlotStates {
         let mut states = SlotStates::default();
-        let mut owned_units = 0;
-        handle.each_owned(|owned| {
-            let units = owned.units as usize;
-            owned_units += units;
-            let state = match on_ring(&owned) {
-                _ if owned.quarantined => &mut states.quarantined,
+        let mut claimed_blocks = 0;
+        handle.for_each_claimed(|claimed| {
+            let min_blocks = claimed.min_blocks as usize;
+            claimed_blocks += min_blocks;
+            let state = match on_ring(&claimed) {
+                _ if claimed.quarantined => &mut states.quarantined,
                 Some(OnRing::Published) => &mut states.published,
                 Some(OnRing::InFlight) => &mut states.in_flight,
-                None if owned.frozen => &mut states.frozen,
+                None if claimed.frozen => &mut states.frozen,
                 None => &mut states.held,
             };
-            *state += units;
+            *state += min_blocks;
         });
-        states.free = handle.unit_count().saturating_sub(owned_units);
+        states.free = handle.index_count().saturating_sub(claimed_blocks);
         states
-    }
-}
-
-impl FixedArena {
-    /// The slots by state. Walks over all of them: for monitoring, not for hot paths.
-    ///
-    /// ```
-    /// # use std::num::NonZeroUsize;
-    /// use bytes::BufMut;
-    /// # use uring_arena::FixedArena;
-    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
-    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-    /// let (held, mut written) = (arena.allocate()?, arena.allocate()?);
-    /// written.put_slice(b"hello");
-    /// let frozen = written.freeze();
-    /// let states = arena.slot_states();
-    /// assert_eq!((states.free, states.held, states.frozen), (6, 1, 1));
-    /// assert_eq!(states.total(), 8);
-    /// # drop((held, frozen));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn slot_states(&self) -> SlotStates {
-        SlotStates::of(self.handle(), |_| None)
-    }
-}
-
-impl BuddyArena {
-    /// The smallest blocks by state. Walks over the books: for monitoring, not for hot paths.
-    ///
-    /// ```
-    /// # use std::num::NonZeroUsize;
-    /// # use uring_arena::{BuddyArena, BuddyGeometry};
-    /// # let bytes = |n| NonZeroUsize::new(n).unwrap();
-    /// let arena = BuddyArena::builder(BuddyGeometry::exact(bytes(4096), bytes(512))?).build()?;
-    /// let block = arena.allocate(bytes(1000))?;
-    /// let states = arena.slot_states();
-    /// assert_eq!((states.free, states.held), (6, 2));
-    /// # drop(block);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn slot_states(&self) -> SlotStates {
-        SlotStates::of(self.handle(), |_| None)
     }
 }

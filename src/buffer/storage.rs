@@ -1,10 +1,9 @@
-//! Where a buffer's or a frozen range's bytes live: in a slot, or on the heap after a spill. Eight
-//! bytes.
+//! The storage of a buffer or of frozen bytes: a slot, or the heap after a spill.
 //!
 //! # Safety
 //!
-//! Unsafe here: packing a lease, or a counted vector, into one tagged pointer and taking it out
-//! again.
+//! Unsafe here: packing a lease, or a counted vector, into one tagged pointer of eight bytes, and
+//! taking it out again.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -14,14 +13,17 @@ use std::ptr::NonNull;
 use crate::lease::Lease;
 use crate::sync::Arc;
 
-/// Set in the address of everything that is not a lease; headers and vectors are aligned to more
-/// than this.
+/// The tag in the address of a storage on the heap. Headers and vectors are aligned to more than
+/// this.
 const HEAP: usize = 1;
 
-/// The home of a [`Buffer`](super::Buffer).
+/// The storage of a [`Buffer`](super::Buffer).
 ///
-/// Invariant: an even address is a lease of this value's own (`Lease::into_raw`); an odd one
-/// carries the head room of a spilled buffer in its other bits, and points nowhere.
+/// | address | meaning |
+/// |---|---|
+/// | even | a lease that this value owns |
+/// | odd | the head room of a spilled buffer, in the other bits; it points nowhere |
+// Invariant: an even address came from `Lease::into_raw`, and this value owns that lease.
 pub(super) struct Storage(NonNull<u8>);
 
 // SAFETY: it is a `Lease`, which is Send and Sync, or a number.
@@ -30,12 +32,13 @@ unsafe impl Send for Storage {}
 unsafe impl Sync for Storage {}
 
 impl Storage {
+    /// Makes the storage of a buffer in the slot of `lease`.
     #[inline]
     pub(super) fn slot(lease: Lease) -> Storage {
         Storage(lease.into_raw().cast())
     }
 
-    /// The home of a buffer on the heap, `headroom` bytes behind the start of its vector.
+    /// Makes the storage of a buffer on the heap, `headroom` bytes behind the start of its vector.
     #[inline]
     pub(super) fn heap(headroom: usize) -> Storage {
         let tagged = NonZeroUsize::MIN | headroom << 1;
@@ -49,7 +52,7 @@ impl Storage {
         self.0.addr().get() & HEAP != 0
     }
 
-    /// The lease, or `None` after a spill.
+    /// Returns the lease, or `None` after a spill.
     #[inline]
     pub(super) fn lease(&self) -> Option<&Lease> {
         if self.is_heap() {
@@ -60,7 +63,7 @@ impl Storage {
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 
-    /// The lease by value, or the head room of a spilled buffer.
+    /// Returns the lease by value, or the head room of a spilled buffer.
     #[inline]
     pub(super) fn into_lease(self) -> Result<Lease, usize> {
         let this = ManuallyDrop::new(self);
@@ -71,7 +74,7 @@ impl Storage {
         Ok(unsafe { Lease::from_raw(this.0.cast()) })
     }
 
-    /// Head room of a spilled buffer.
+    /// Returns the head room of a spilled buffer.
     pub(super) fn heap_headroom(&self) -> usize {
         debug_assert!(self.is_heap());
         self.0.addr().get() >> 1
@@ -88,10 +91,14 @@ impl Drop for Storage {
     }
 }
 
-/// The home of an [`ArenaBytes`](super::ArenaBytes): shared by its clones.
+/// The storage of an [`ArenaBytes`](super::ArenaBytes): its clones share it.
 ///
-/// Invariant: an even address is a lease shared by the count in its header; an odd one is a counted
-/// vector (`Arc::into_raw`), of which this value holds one count.
+/// | address | meaning |
+/// |---|---|
+/// | even | a lease, shared by the count in its header |
+/// | odd | a counted vector, of which this value holds one count |
+// Invariant: an even address came from `Lease::into_raw`, and this value is one of the owners that
+// the header counts. An odd one came from `Arc::into_raw`, and this value holds one count.
 pub(super) struct SharedStorage(NonNull<u8>);
 
 // SAFETY: a lease and an `Arc<Vec<u8>>` are Send and Sync.
@@ -100,22 +107,23 @@ unsafe impl Send for SharedStorage {}
 unsafe impl Sync for SharedStorage {}
 
 impl SharedStorage {
-    /// The only owner of `lease`.
+    /// Makes the only owner of `lease`.
     #[inline]
     pub(super) fn slot(lease: Lease) -> SharedStorage {
         SharedStorage(lease.into_raw().cast())
     }
 
-    /// One more owner of a slot that `lease`'s owner shares.
+    /// Makes one more owner of the slot of `lease`.
     #[inline]
-    pub(super) fn share_of(lease: &Lease) -> SharedStorage {
-        lease.header().add_share();
-        // SAFETY: a copy of the pointer, as one more owner: counted just now. Only the last owner
-        // drops it.
+    pub(super) fn clone_ref(lease: &Lease) -> SharedStorage {
+        lease.header().inc_ref();
+        // SAFETY: a copy of the pointer for one more owner, which was counted just now. Only the
+        // last owner drops the lease.
         let copy = unsafe { std::ptr::read(lease) };
         SharedStorage(copy.into_raw().cast())
     }
 
+    /// Makes the only owner of `vector`.
     pub(super) fn heap(vector: Vec<u8>) -> SharedStorage {
         let raw = Arc::into_raw(Arc::new(vector)).cast::<u8>().cast_mut();
         let raw = NonNull::new(raw).expect("an Arc is never null");
@@ -132,7 +140,7 @@ impl SharedStorage {
         self.0.as_ptr().map_addr(|address| address & !HEAP).cast()
     }
 
-    /// The shared lease, or `None` after a spill.
+    /// Returns the shared lease, or `None` after a spill.
     #[inline]
     pub(super) fn lease(&self) -> Option<&Lease> {
         if self.is_heap() {
@@ -143,15 +151,15 @@ impl SharedStorage {
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 
-    /// The lease by value if this is its only owner.
-    pub(super) fn into_sole_lease(self) -> Result<Lease, SharedStorage> {
-        if !self.lease().is_some_and(|lease| lease.header().is_sole()) {
+    /// Returns the lease by value if this is its only owner, and the storage itself otherwise.
+    pub(super) fn into_unique_lease(self) -> Result<Lease, SharedStorage> {
+        if !self.lease().is_some_and(|lease| lease.header().is_unique()) {
             return Err(self);
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: from `into_raw` (invariant), the only owner, and `this` does not drop it.
         let lease = unsafe { Lease::from_raw(this.0.cast()) };
-        lease.header().note_thaw();
+        lease.header().clear_frozen();
         Ok(lease)
     }
 }
@@ -160,7 +168,7 @@ impl Clone for SharedStorage {
     #[inline]
     fn clone(&self) -> SharedStorage {
         match self.lease() {
-            Some(lease) => lease.header().add_share(),
+            Some(lease) => lease.header().inc_ref(),
             // SAFETY: this value holds a count of the vector (invariant).
             None => unsafe { Arc::increment_strong_count(self.vector()) },
         }
@@ -172,25 +180,26 @@ impl Drop for SharedStorage {
     #[inline]
     fn drop(&mut self) {
         if self.is_heap() {
-            // SAFETY: this value's own count of the vector (invariant), given up once.
-            unsafe { give_up_vector(self.vector()) };
+            // SAFETY: this value holds a count of the vector (invariant), and ends it once.
+            unsafe { dec_ref_of_vector(self.vector()) };
             return;
         }
         // SAFETY: from `into_raw` (invariant). Dropped below by the last owner only.
         let lease = ManuallyDrop::new(unsafe { Lease::from_raw(self.0.cast()) });
-        if lease.header().give_up_share() {
+        if lease.header().dec_ref() {
             drop(ManuallyDrop::into_inner(lease));
         }
     }
 }
 
-/// Not inlined, so that a drop in the arena stays a handful of instructions.
+/// Ends one count of a vector. Out of line, so that a drop in the arena stays a handful of
+/// instructions.
 ///
 /// # Safety
 ///
-/// The caller owns one count of the vector, and gives it up.
+/// The caller holds one count of the vector, and ends it.
 #[inline(never)]
-unsafe fn give_up_vector(vector: *const Vec<u8>) {
+unsafe fn dec_ref_of_vector(vector: *const Vec<u8>) {
     // SAFETY: the caller's promise.
     unsafe { Arc::decrement_strong_count(vector) };
 }

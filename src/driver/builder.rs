@@ -1,16 +1,15 @@
-//! How a driver is built.
+//! The settings of a driver.
 
 use io_uring::IoUring;
 
-use super::Driver;
-use super::driver::Parts;
-use crate::error::DriverError;
+use super::DriverError;
+use super::ids::Tag;
 use crate::uring::{Feature, Probe, disabled_by_sysctl};
 
-/// Entries that a submission queue has at most: a limit of the kernel.
+/// The most entries of a submission queue: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;
 
-/// How a [`Driver`] shall be.
+/// The settings of a [`Driver`](crate::Driver) that is to be built.
 ///
 /// ```
 /// use uring_arena::Driver;
@@ -34,8 +33,8 @@ pub struct DriverBuilder {
     completion_entries: Option<usize>,
     operations: usize,
     single_issuer: bool,
-    multishot: bool,
-    probe: Option<Probe>,
+    pub(super) multishot: bool,
+    pub(super) probe: Option<Probe>,
 }
 
 impl Default for DriverBuilder {
@@ -51,62 +50,102 @@ impl Default for DriverBuilder {
     }
 }
 
-/// Ways of running completions, best first; each is refused with EINVAL by a kernel that lacks it.
+/// A way of running completions. A kernel that lacks one refuses it with `EINVAL`.
 #[derive(Clone, Copy)]
-enum Mode {
-    /// Completions are run by the thread that waits, in batches (6.1).
+enum CompletionMode {
+    /// The thread that waits runs completions, in batches (6.1).
     Deferred,
-    /// The thread is not interrupted for them (5.19).
+    /// The thread is not interrupted for completions (5.19).
     Cooperative,
     Plain,
 }
 
 impl DriverBuilder {
-    /// Entries of the submission queue, rounded up to a power of two by the kernel: up to 32,768.
-    /// More operations than this are submitted in several calls. Default: 256.
+    /// Sets the entries of the submission queue: up to 32,768, rounded up to a power of two by the
+    /// kernel. Default: 256.
+    ///
+    /// More operations than this are submitted in several calls.
+    ///
+    /// ```
+    /// # use uring_arena::{Driver, DriverError};
+    /// let refused = Driver::builder().entries(0).build().unwrap_err();
+    /// assert!(matches!(refused, DriverError::Entries { entries: 0, .. }));
+    /// ```
     pub fn entries(mut self, entries: usize) -> DriverBuilder {
         self.entries = entries;
         self
     }
 
-    /// Entries of the completion queue, at least as many as of the submission queue. When more
-    /// completions are due than fit, the kernel keeps them and hands them over later: nothing is
-    /// lost, but multishot receives must be armed again. Default: four times
-    /// [`entries`](Self::entries).
+    /// Sets the entries of the completion queue, at least as many as of the submission queue.
+    /// Default: four times [`entries`](Self::entries).
+    ///
+    /// When more completions are due than fit, the kernel keeps them and hands them over later.
+    /// Nothing is lost, but multishot receives must be armed again.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// let builder = Driver::builder().entries(64).completion_entries(4096);
+    /// # drop(builder.build());
+    /// ```
     pub fn completion_entries(mut self, entries: usize) -> DriverBuilder {
         self.completion_entries = Some(entries);
         self
     }
 
-    /// Operations under way at one time: one a socket, and one a read, write or send. Default:
-    /// 16,384.
+    /// Sets the most operations that are under way at one time: one a socket, and one a read, write
+    /// or send. Default: 16,384.
+    ///
+    /// The tables grow as they are used.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// let builder = Driver::builder().operations(1_000_000);
+    /// # drop(builder.build());
+    /// ```
     pub fn operations(mut self, operations: usize) -> DriverBuilder {
         self.operations = operations;
         self
     }
 
-    /// Whether completions are run only by this thread while it waits (`IORING_SETUP_SINGLE_ISSUER`
-    /// with `DEFER_TASKRUN`, Linux 6.1; an older kernel does it the older way). A ring that other
-    /// threads' rings are [cloned](crate::RegisterOptions::clone_of) from must not have a single
-    /// issuer. Default: yes.
+    /// Sets whether completions are run only by this thread, while it waits. Default: yes.
+    ///
+    /// The ring is set up with `IORING_SETUP_SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1; an
+    /// older kernel does it the older way). A ring that other threads' rings are
+    /// [cloned](crate::RegisterOptions::clone_of) from must not have a single issuer.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// // The source of registrations for many threads.
+    /// let builder = Driver::builder().single_issuer(false).entries(1);
+    /// # drop(builder.build());
+    /// ```
     pub fn single_issuer(mut self, yes: bool) -> DriverBuilder {
         self.single_issuer = yes;
         self
     }
 
-    /// Whether one receive brings many completions, where the kernel can. Without it each message
-    /// is asked for: the older form, which takes turns between sockets more strictly. Default: yes.
+    /// Sets whether one receive brings many completions, where the kernel can. Default: yes.
+    ///
+    /// Without it each message is asked for: the older form, which takes turns between sockets more
+    /// strictly.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// let builder = Driver::builder().multishot(false);
+    /// # drop(builder.build());
+    /// ```
     pub fn multishot(mut self, yes: bool) -> DriverBuilder {
         self.multishot = yes;
         self
     }
 
-    /// Believes this of the kernel instead of looking, and uses nothing that it lacks: to see how a
-    /// program fares on an older kernel.
+    /// Sets what the driver believes of the kernel instead of looking. The driver then uses nothing
+    /// that the probe lacks.
     ///
     /// ```
     /// # use uring_arena::{Driver, Feature, Probe};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // How does the program fare on an older kernel?
     /// let Ok(probe) = Probe::shared() else { return Ok(()) };
     /// let driver = Driver::builder().probe(probe.without(Feature::RecvMultishot)).build()?;
     /// # drop(driver);
@@ -118,13 +157,17 @@ impl DriverBuilder {
         self
     }
 
-    /// Makes the ring, on the thread that will use it.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError`]: io_uring forbidden or missing, numbers of entries that the kernel does not
-    /// take, no memory or no descriptor left.
-    pub fn build(self) -> Result<Driver, DriverError> {
+    /// Returns the most operations, if the driver can number so many.
+    pub(super) fn checked_operations(&self) -> Result<usize, DriverError> {
+        let (operations, limit) = (self.operations, Tag::INDICES);
+        if operations == 0 || operations > limit {
+            return Err(DriverError::Operations { operations, limit });
+        }
+        Ok(operations)
+    }
+
+    /// Makes the ring, in the best way that the kernel knows.
+    pub(super) fn make_ring(&self) -> Result<IoUring, DriverError> {
         let entries = check_entries(self.entries, ENTRIES_MAX)?;
         let completion_entries = match self.completion_entries {
             Some(entries) => check_entries(entries, 2 * ENTRIES_MAX)?.max(self.entries as u32),
@@ -133,21 +176,14 @@ impl DriverBuilder {
         let may_defer = self.probe.is_none_or(|probe| {
             probe.has(Feature::SingleIssuer) && probe.has(Feature::DeferTaskrun)
         });
-        let modes: &[Mode] = match self.single_issuer && may_defer {
-            true => &[Mode::Deferred, Mode::Cooperative, Mode::Plain],
-            false => &[Mode::Cooperative, Mode::Plain],
+        let modes: &[CompletionMode] = match self.single_issuer && may_defer {
+            true => &[CompletionMode::Deferred, CompletionMode::Cooperative, CompletionMode::Plain],
+            false => &[CompletionMode::Cooperative, CompletionMode::Plain],
         };
         let mut refused = libc::EINVAL;
         for &mode in modes {
             match make(mode, entries, completion_entries) {
-                Ok(uring) => {
-                    return Driver::new(Parts {
-                        uring,
-                        operations: self.operations,
-                        multishot: self.multishot,
-                        probe: self.probe,
-                    });
-                }
+                Ok(uring) => return Ok(uring),
                 Err(error) => refused = error.raw_os_error().unwrap_or(libc::EIO),
             }
             if refused != libc::EINVAL {
@@ -165,14 +201,16 @@ fn check_entries(entries: usize, limit: usize) -> Result<u32, DriverError> {
     Ok(entries as u32)
 }
 
-fn make(mode: Mode, entries: u32, completion_entries: u32) -> std::io::Result<IoUring> {
+fn make(mode: CompletionMode, entries: u32, completion_entries: u32) -> std::io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(completion_entries);
     match mode {
         // The flag lets a look that does not wait run completions too.
-        Mode::Deferred => builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag(),
-        Mode::Cooperative => builder.setup_coop_taskrun().setup_taskrun_flag(),
-        Mode::Plain => &mut builder,
+        CompletionMode::Deferred => {
+            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag()
+        }
+        CompletionMode::Cooperative => builder.setup_coop_taskrun().setup_taskrun_flag(),
+        CompletionMode::Plain => &mut builder,
     };
     // A forked child must not find the queues: they are one process's.
     builder.dontfork();
@@ -189,12 +227,5 @@ fn build_error(errno: i32, entries: u32) -> DriverError {
             DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" }
         }
         errno => DriverError::System { action: "setting up io_uring", errno },
-    }
-}
-
-impl Driver {
-    /// Begins a driver.
-    pub fn builder() -> DriverBuilder {
-        DriverBuilder::default()
     }
 }

@@ -1,42 +1,38 @@
-//! The driver: owner of a ring, of what is under way on it, and of when it is not. Here its turns:
-//! from what is to be done into the kernel and back.
+//! The driver: built, and what is registered with its ring.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
-
-use io_uring::{IoUring, types};
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::arenas::Arenas;
 use super::files::Files;
-use super::key::Key;
-use super::operation_table::OperationTable;
-use super::received::Unfolding;
 use super::rings::Rings;
-use super::starved::Alarm;
-use super::transfers::Transfers;
-use super::{DriverMetrics, Event};
-use crate::ArenaBytes;
-use crate::error::DriverError;
+use super::socket::Sockets;
+use super::submitter::Submitter;
+use super::transfer::Transfers;
+use super::wakeup::Wakeup;
+use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics};
+use crate::arena::{FixedArena, OnRing, SlotStates};
 use crate::sync::{AtomicU32, Ordering};
-use crate::uring::Probe;
+use crate::uring::{
+    BufferRingMetrics, BufferRingOptions, Probe, RegisterError, RegisterOptions, RegisteredArena,
+    Registrable, RingError, handle_of,
+};
 
-/// Owns an io_uring and everything under way on it; safe through and through.
+/// An io_uring with everything under way on it; safe through and through.
 ///
-/// Give it arenas to receive into ([`register_buffer_ring`](Self::register_buffer_ring)) and
-/// sockets ([`receive`](Self::receive)); then [`wait`](Self::wait) and take [events](Event) until
-/// [`next`](Self::next) has none. It arms multishot receives again when they end, parks sockets
-/// that find no slot and goes on with them when slots come back, keeps descriptors open until the
-/// kernel is done with them, and takes care that no memory is freed that the kernel may still
-/// write.
+/// A program gives it arenas to receive into ([`register_buffer_ring`](Self::register_buffer_ring))
+/// and sockets ([`receive`](Self::receive)). Then it [waits](Self::wait) and takes
+/// [events](crate::Event) until [`next`](Self::next) has none. The driver arms multishot receives
+/// again when they end. It parks sockets that find no slot, and goes on with them when slots come
+/// back. It keeps descriptors open until the kernel is done with them, and frees no memory that the
+/// kernel may still write.
 ///
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
-/// Dropping it cancels what is under way and waits briefly; see [`drain`](Self::drain) for doing so
-/// in good order.
+/// Dropping it cancels what is under way and waits briefly; [`drain`](Self::drain) does so in good
+/// order.
 ///
 /// ```
 /// use std::io::Write;
@@ -47,10 +43,7 @@ use crate::uring::Probe;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
 /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
-/// # let mut driver = match Driver::builder().build() {
-/// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-/// #     Ok(driver) => driver,
-/// # };
+/// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
 /// # let _ = stringify! {
 /// let mut driver = Driver::builder().build()?;
 /// # };
@@ -75,202 +68,358 @@ use crate::uring::Probe;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// Invariants: 1. every entry in the submission queue, or with the kernel, has a place in
-/// `operations` that is in flight and that owns the descriptor and the memory that the entry names;
-/// buffer rings own theirs. 2. A place leaves the table only when it is not in flight.
+//
+// Invariant: every entry in the submission queue, or with the kernel, is of a socket or a transfer
+// in the tables that is in flight, and that owns the descriptor and the memory which the entry
+// names; or it refers to no memory (the wakeup's poll, requests to cancel). Buffer rings own
+// theirs.
 pub struct Driver {
-    pub(super) uring: IoUring,
-    pub(super) operations: OperationTable,
+    pub(super) submitter: Submitter,
+    pub(super) wakeup: Wakeup,
     pub(super) rings: Rings,
     pub(super) arenas: Arenas,
     pub(super) files: Files,
+    pub(super) sockets: Sockets,
     pub(super) transfers: Transfers,
-    /// Bytes of one completion that are still to be handed out.
-    pub(super) unfolding: Option<Unfolding>,
-    /// Receives that ended and are armed again on the next turn.
-    pub(super) ended: VecDeque<Key>,
-    /// Events that no completion brings.
-    pub(super) told: VecDeque<Event<ArenaBytes>>,
-    /// Sockets that are closed once this is told, and why. They keep their places until then: their
-    /// numbers are not given out before.
-    pub(super) closings: VecDeque<(Key, Option<i32>)>,
-    pub(super) alarm: Option<Alarm>,
-    /// Everything is being cancelled: nothing is armed again.
-    pub(super) draining: bool,
-    /// The forms of operations that are tried; those that the kernel then refuses give way to older
-    /// ones.
-    pub(super) forms: Probe,
-    /// One receive brings many completions, where the kernel can.
-    pub(super) multishot: bool,
+    pub(super) supported: Probe,
+    /// The most operations under way, of both tables together.
+    operations_max: usize,
+    pub(super) completions: u64,
+    pub(super) unknown_completions: u64,
     pub(super) number: u32,
-    pub(super) metrics: DriverMetrics,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
 }
 
-/// What a builder makes.
-pub(super) struct Parts {
-    pub(super) uring: IoUring,
-    pub(super) operations: usize,
-    pub(super) multishot: bool,
-    /// What to believe of the kernel, instead of looking.
-    pub(super) probe: Option<Probe>,
-}
-
-impl Driver {
-    pub(super) fn new(parts: Parts) -> Result<Driver, DriverError> {
-        /// Drivers so far: tells the ids of one from those of another. Only hands out numbers.
+impl DriverBuilder {
+    /// Builds the driver, on the thread that will use it.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`]: io_uring is forbidden or missing, the kernel does not take the numbers of
+    /// entries, or no memory or no descriptor is left.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// match Driver::builder().build() {
+    ///     Ok(driver) => println!("{driver:?}"),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// ```
+    pub fn build(self) -> Result<Driver, DriverError> {
+        /// The number of drivers so far. Only hands out numbers; publishes nothing.
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
+        let operations = self.checked_operations()?;
+        let submitter = Submitter::new(self.make_ring()?);
+        let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
         // Looked at already if any driver was made before; if it cannot be, operations are the
         // ordinary ones.
-        let probe = parts.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
+        let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
-            uring: parts.uring,
-            operations: OperationTable::new(parts.operations),
-            rings: Rings::default(),
-            arenas: Arenas::new(probe),
-            files: Files::default(),
-            transfers: Transfers::default(),
-            unfolding: None,
-            ended: VecDeque::new(),
-            told: VecDeque::new(),
-            closings: VecDeque::new(),
-            alarm: None,
-            draining: false,
-            forms: parts.probe.unwrap_or(Probe::all()),
-            multishot: parts.multishot,
-            number: DRIVERS.fetch_add(1, Ordering::Relaxed),
-            metrics: DriverMetrics::default(),
+            submitter,
+            wakeup: Wakeup::new()?,
+            rings: Rings::new(number),
+            arenas: Arenas::new(number, probe),
+            files: Files::new(number),
+            sockets: Sockets::new(number, supported, self.multishot),
+            transfers: Transfers::new(number),
+            supported,
+            operations_max: operations,
+            completions: 0,
+            unknown_completions: 0,
+            number,
             _on_one_thread: PhantomData,
         })
     }
+}
 
-    /// Submits what is pending and waits until something happened. Returns at once if there are
-    /// events to take.
+impl Driver {
+    /// Begins to build a driver.
     ///
-    /// May return without an event: take events until there are none, and wait again. While every
-    /// slot is in use the sockets wait with it, and it goes on when a slot is freed: so do not wait
-    /// while this thread itself holds all of them.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError::System`] if the kernel refuses to go on.
-    pub fn wait(&mut self) -> Result<(), DriverError> {
-        self.turn(None)
+    /// ```
+    /// # use uring_arena::Driver;
+    /// let builder = Driver::builder().entries(1024).operations(100_000);
+    /// # drop(builder.build());
+    /// ```
+    pub fn builder() -> DriverBuilder {
+        DriverBuilder::default()
     }
 
-    /// As [`wait`](Self::wait), but not longer than `patience` ([`Duration::ZERO`]: only looks).
-    /// True if something happened.
+    /// Registers an arena with the ring, so that reads, writes and zero-copy sends use its memory
+    /// without pinning it again.
+    ///
+    /// Reads, writes and sends work without it, as ordinary ones. The best mode that works is
+    /// taken; [`arena`](Self::arena) says which and why not better. Several arenas may be
+    /// registered.
     ///
     /// # Errors
     ///
-    /// As for `wait`.
-    pub fn wait_timeout(&mut self, patience: Duration) -> Result<bool, DriverError> {
-        self.turn(Some(Instant::now() + patience))?;
-        Ok(self.has_news())
+    /// [`RegisterError::System`] if the kernel cannot be asked what it can do. Otherwise none: the
+    /// lowest mode always works.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{Driver, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let id = driver.register(&arena)?;
+    /// let registered = driver.arena(id)?;
+    /// println!("{:?}", registered.mode());
+    /// for (mode, error) in registered.refused() {
+    ///     println!("not {mode:?}: {error}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register(&mut self, arena: &impl Registrable) -> Result<ArenaId, RegisterError> {
+        self.register_with(arena, RegisterOptions::new())
     }
 
-    /// As [`wait`](Self::wait), but never waits: for a loop that waits for something else, and
-    /// learns from [`register_eventfd`](Self::register_eventfd) when to look.
+    /// Registers an arena as [`register`](Self::register) does, with a mode demanded or a ring to
+    /// clone from.
     ///
-    /// True if something happened, or more is to be done at once: then take the events, and look
-    /// again.
-    ///
-    /// # Errors
-    ///
-    /// As for `wait`.
-    pub fn poll_now(&mut self) -> Result<bool, DriverError> {
-        self.poll_shared_alarm()?;
-        self.arm_ended()?;
-        let feed = self.feed()?;
-        self.enter(true, None)?;
-        Ok(feed.is_unfinished || self.has_news())
-    }
-
-    /// Has the kernel raise an event descriptor
-    /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
-    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop. One at a
-    /// time.
+    /// The index in the ring's table is the driver's to choose: one asked for by
+    /// [`RegisterOptions::at`] is not heeded.
     ///
     /// # Errors
     ///
-    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
-    pub fn register_eventfd(
+    /// [`RegisterError`] if the mode that was demanded does not work.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{Driver, FixedArena, RegisterOptions, RegistrationMode};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let options = RegisterOptions::new().mode(RegistrationMode::Regions);
+    /// match driver.register_with(&arena, options) {
+    ///     Ok(id) => assert_eq!(driver.arena(id)?.mode(), RegistrationMode::Regions),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_with(
         &mut self,
-        event_fd: impl std::os::fd::AsFd,
-    ) -> Result<(), DriverError> {
-        let fd = event_fd.as_fd().as_raw_fd();
-        self.uring.submitter().register_eventfd(fd).map_err(|error| DriverError::System {
-            action: "registering an event descriptor",
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        arena: &impl Registrable,
+        options: RegisterOptions<'_>,
+    ) -> Result<ArenaId, RegisterError> {
+        self.arenas.register(arena, options, &self.submitter)
+    }
+
+    /// Returns how an arena is registered.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`].
+    pub fn arena(&self, id: ArenaId) -> Result<&RegisteredArena, DriverError> {
+        self.arenas.by_id(id)
+    }
+
+    /// Unregisters an arena.
+    ///
+    /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
+    /// under way finish as they would have.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
+    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
+    /// ends.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{Driver, DriverError, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let id = driver.register(&arena)?;
+    /// driver.unregister_arena(id)?;
+    /// assert_eq!(driver.unregister_arena(id), Err(DriverError::UnknownArena));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
+        self.arenas.unregister(id, &mut self.submitter)
+    }
+
+    /// Registers a buffer ring fed from `arena`, for [`receive`](Self::receive). Several rings may
+    /// share an arena.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError`]: a number of entries that the kernel does not take, an arena of more than
+    /// 65,536 slots, a group id in use, a kernel older than 5.19, memory that is refused.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(32))?;
+    /// assert_eq!(driver.ring_metrics(ring)?.published, 32);
+    /// driver.unregister_buffer_ring(ring)?;
+    /// assert!(driver.ring_metrics(ring).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_buffer_ring(
+        &mut self,
+        arena: &FixedArena,
+        options: BufferRingOptions,
+    ) -> Result<BufferRingId, RingError> {
+        self.rings.register(arena, options, self.supported, &self.submitter)
+    }
+
+    /// Takes a snapshot of the counters of one ring.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`].
+    pub fn ring_metrics(&self, id: BufferRingId) -> Result<BufferRingMetrics, DriverError> {
+        self.rings.by_id(id).map(|(_, ring)| ring.buffers.metrics())
+    }
+
+    /// Returns whether the ring lets several messages share a slot: asked for, and the kernel can
+    /// (6.12).
+    ///
+    /// # Errors
+    ///
+    /// As for [`ring_metrics`](Self::ring_metrics).
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().incremental(true))?;
+    /// println!("messages share slots: {}", driver.ring_is_incremental(ring)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ring_is_incremental(&self, id: BufferRingId) -> Result<bool, DriverError> {
+        self.rings.by_id(id).map(|(_, ring)| ring.buffers.is_incremental())
+    }
+
+    /// Unregisters a buffer ring whose sockets are all closed. Its slots are free again, and bytes
+    /// that came through it stay valid.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::RingInUse`] while sockets receive into the ring; [`DriverError::UnknownRing`]
+    /// if the ring was unregistered; [`DriverError::OtherDriver`]; [`DriverError::Ring`] if the
+    /// kernel does not give the ring back: then its slots are quarantined.
+    pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), DriverError> {
+        self.rings.unregister(id, &self.submitter)
+    }
+
+    /// Takes a snapshot of the counters.
+    pub fn metrics(&self) -> DriverMetrics {
+        let mut metrics = DriverMetrics {
+            enters: self.submitter.enters,
+            completions: self.completions,
+            unknown_completions: self.unknown_completions,
+            armed: self.sockets.armed,
+            wakeups: self.wakeup.wakes,
+            transfers: self.transfers.pushed,
+            resumed: self.transfers.resumed,
+            zero_copy_sends: self.transfers.zero_copy_sends,
+            zero_copy_sends_copied: self.transfers.zero_copy_sends_copied,
+            in_flight: self.in_flight(),
+            ..DriverMetrics::default()
+        };
+        self.rings.add_counts_to(&mut metrics);
+        metrics
+    }
+
+    /// Counts the slots of `arena` by state, or the smallest blocks of a buddy arena.
+    ///
+    /// The count walks over all of them: it is for monitoring, not for hot paths. What other
+    /// drivers' rings and operations have counts as held, or frozen. [`SlotStates`] says how exact
+    /// the numbers are.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
+    /// let buffer = arena.allocate()?;
+    /// let slots = driver.slot_states(&arena);
+    /// assert_eq!((slots.free, slots.published, slots.held), (7, 8, 1));
+    /// assert_eq!(slots.total(), 16);
+    /// # drop(buffer);
+    /// # let _ = ring;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn slot_states(&self, arena: &impl Registrable) -> SlotStates {
+        let handle = handle_of(arena);
+        let published = sorted(self.rings.owned_slots(handle));
+        let addresses = self.transfers.addresses_running();
+        let in_flight = sorted(addresses.filter_map(|address| handle.index_of_address(address)));
+        SlotStates::of(handle, |owned| {
+            if published.binary_search(&owned.first).is_ok() {
+                return Some(OnRing::Published);
+            }
+            // An operation may begin anywhere in its block.
+            let next = in_flight.partition_point(|&unit| unit < owned.first);
+            let is_in_flight = in_flight
+                .get(next)
+                .is_some_and(|&unit| u64::from(unit - owned.first) < owned.min_blocks);
+            is_in_flight.then_some(OnRing::InFlight)
         })
     }
 
-    /// Whether nothing is to be submitted and nothing to be told: then the next thing that happens
-    /// [raises](Self::register_eventfd) the event descriptor. If not, look again.
-    pub fn is_idle(&mut self) -> bool {
-        self.ended.is_empty() && self.uring.submission().is_empty() && !self.has_news()
+    /// Returns the number of operations that the kernel has.
+    pub(super) fn in_flight(&self) -> usize {
+        self.sockets.in_flight + self.transfers.in_flight
     }
 
-    /// Whether `next` would find something.
-    pub(super) fn has_news(&mut self) -> bool {
-        let is_told = !self.told.is_empty() || !self.closings.is_empty();
-        is_told || self.unfolding.is_some() || !self.uring.completion().is_empty()
-    }
-
-    /// One turn: what ended is armed again, freed slots are published, starved sockets go on; then
-    /// the kernel is entered.
-    fn turn(&mut self, until: Option<Instant>) -> Result<(), DriverError> {
-        self.poll_shared_alarm()?;
-        loop {
-            self.arm_ended()?;
-            let feed = self.feed()?;
-            // Sockets that could be armed and are not yet wait for no event: look, and go on
-            // arming.
-            let only_look = feed.is_unfinished || self.has_news();
-            self.enter(only_look, until)?;
-            if !feed.is_unfinished || self.has_news() {
-                return Ok(());
-            }
+    /// Returns an error if the driver has as many operations as it was built for.
+    pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        let limit = self.operations_max;
+        if self.sockets.len() + self.transfers.len() < limit {
+            return Ok(());
         }
+        Err(DriverError::TooManyOperations { limit })
     }
+}
 
-    /// Submits, and unless told only to look, waits for a completion.
-    pub(super) fn enter(
-        &mut self,
-        only_look: bool,
-        until: Option<Instant>,
-    ) -> Result<(), DriverError> {
-        let submitter = self.uring.submitter();
-        let want = usize::from(!only_look);
-        self.metrics.enters += 1;
-        let answer = match until {
-            Some(until) if !only_look => {
-                let left = types::Timespec::from(until.saturating_duration_since(Instant::now()));
-                submitter.submit_with_args(want, &types::SubmitArgs::new().timespec(&left))
-            }
-            _ => submitter.submit_and_wait(want),
-        };
-        match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
-            Ok(_) => Ok(()),
-            // A signal, the end of patience, or a completion queue that must be emptied first: the
-            // caller looks, and comes again.
-            Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            Err(errno) => {
-                Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
-            }
-        }
+fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut units: Vec<u32> = units.collect();
+    units.sort_unstable();
+    units
+}
+
+impl AsRawFd for Driver {
+    /// Returns the ring's descriptor: for [`ring_info`](crate::ring_info), and to clone
+    /// registrations from.
+    fn as_raw_fd(&self) -> RawFd {
+        self.submitter.uring.as_raw_fd()
     }
 }
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
-            .field("fd", &self.uring.as_raw_fd())
-            .field("operations", &self.operations.count())
-            .field("in_flight", &self.operations.in_flight())
+            .field("number", &self.number)
+            .field("fd", &self.as_raw_fd())
+            .field("operations", &(self.sockets.len() + self.transfers.len()))
+            .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
 }

@@ -1,65 +1,35 @@
-//! What a driver tells.
+//! The events of a driver.
 
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
-use super::key::Key;
-use crate::ArenaBytes;
-use crate::buffer::Buffer;
-use crate::uring::{Datagram, FromSlot, Payload};
+use super::{OperationId, SocketId};
+use crate::buffer::{Buffer, Payload};
+use crate::uring::Datagram;
 
-/// A buffer ring of a [`Driver`](crate::Driver).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BufferRingId {
-    pub(super) driver: u32,
-    pub(super) ring: u32,
-}
-
-/// A socket that a [`Driver`](crate::Driver) receives from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SocketId(pub(super) Key);
-
-impl SocketId {
-    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that no
-    /// other open socket has: for a table of your own. Given out again after [`Event::Closed`].
-    pub fn index(self) -> usize {
-        self.0.place() as usize
-    }
-}
-
-/// A read, write or send that is under way on a [`Driver`](crate::Driver).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OperationId(pub(super) Key);
-
-impl OperationId {
-    /// A small number, below the driver's [`operations`](crate::DriverBuilder::operations), that
-    /// nothing else under way has: for a table of your own. Given out again after the operation's
-    /// event.
-    pub fn index(self) -> usize {
-        self.0.place() as usize
-    }
-}
-
-impl fmt::Debug for OperationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OperationId({})", self.index())
-    }
-}
-
-impl fmt::Debug for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SocketId({})", self.index())
-    }
-}
-
-/// Something that happened on a [`Driver`](crate::Driver). `B` is how bytes are handed out.
+/// An event of a [`Driver`](crate::Driver). `B` is the type of received bytes.
+///
+/// ```
+/// use uring_arena::Event;
+///
+/// /// One line of a log.
+/// fn describe(event: &Event) -> String {
+///     match event {
+///         Event::Received { id, bytes } => format!("{id:?}: {} bytes", bytes.len()),
+///         Event::Closed { id, error: None } => format!("{id:?}: the peer finished"),
+///         Event::Closed { id, error: Some(error) } => format!("{id:?}: {error}"),
+///         other => format!("{other:?}"),
+///     }
+/// }
+/// # let _ = describe;
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<B = Bytes> {
-    /// Bytes came in, in order for each socket. Drop them anywhere; the last drop frees the slot.
+    /// Bytes came in, in order for each socket. They may be dropped anywhere; the last drop frees
+    /// the slot.
     Received {
         /// The socket.
         id: SocketId,
@@ -70,7 +40,7 @@ pub enum Event<B = Bytes> {
     Datagram {
         /// The socket.
         id: SocketId,
-        /// Who sent it, and what.
+        /// The datagram, with the address of its sender.
         datagram: Datagram<B>,
     },
     /// A connection came in.
@@ -82,72 +52,44 @@ pub enum Event<B = Bytes> {
     },
     /// A read is over.
     Read {
-        /// What [`Driver::read`](crate::Driver::read) gave.
+        /// The id that [`Driver::read`](crate::Driver::read) returned.
         id: OperationId,
-        /// Where in the file it began, in bytes.
+        /// The offset in the file where the read began, in bytes.
         offset: u64,
-        /// Bytes read: fewer than there was room for only at the end of a file, or from a pipe or
-        /// socket. Or why not.
+        /// The number of bytes read, or an error. Fewer bytes than there was room for come only at
+        /// the end of a file, or from a pipe or socket.
         result: io::Result<usize>,
         /// The buffer, longer by what was read.
         buffer: Buffer,
     },
     /// A write is over.
     Wrote {
-        /// What [`Driver::write`](crate::Driver::write) gave.
+        /// The id that [`Driver::write`](crate::Driver::write) returned.
         id: OperationId,
-        /// Where in the file it began, in bytes.
+        /// The offset in the file where the write began, in bytes.
         offset: u64,
-        /// Bytes written, or why not all.
+        /// The number of bytes written, or an error.
         result: io::Result<usize>,
         /// The memory.
         payload: Payload,
     },
     /// A send is over, and the kernel done with its memory.
     Sent {
-        /// What [`Driver::send`](crate::Driver::send) gave.
+        /// The id that [`Driver::send`](crate::Driver::send) returned.
         id: OperationId,
-        /// Bytes sent, or why not all.
+        /// The number of bytes sent, or an error.
         result: io::Result<usize>,
         /// The memory.
         payload: Payload,
-        /// Whether the kernel copied the bytes of a zero-copy send after all, as it does on
+        /// Says that the kernel copied the bytes of a zero-copy send after all, as it does on
         /// loopback. `None` for ordinary sends, and where the kernel does not say (before 6.2).
         copied: Option<bool>,
     },
-    /// The socket is closed: nothing more comes from it, and its number may be given out again.
-    /// Comes once a socket.
+    /// The socket is closed: no further event is of it. Comes once a socket.
     Closed {
         /// The socket.
         id: SocketId,
-        /// What went wrong. `None`: the peer finished, or you closed it.
+        /// The error that ended it. `None`: the peer finished, or the program closed it.
         error: Option<io::Error>,
     },
-}
-
-impl<B: FromSlot> Event<B> {
-    /// The same event with another shape of bytes.
-    pub(super) fn delivered(event: Event<ArenaBytes>) -> Event<B> {
-        match event {
-            Event::Received { id, bytes } => Event::Received { id, bytes: B::in_slot(bytes) },
-            Event::Datagram { id, datagram } => {
-                let Datagram { from, bytes, is_truncated } = datagram;
-                Event::Datagram {
-                    id,
-                    datagram: Datagram { from, bytes: B::in_slot(bytes), is_truncated },
-                }
-            }
-            Event::Accepted { id, socket } => Event::Accepted { id, socket },
-            Event::Closed { id, error } => Event::Closed { id, error },
-            Event::Read { id, offset, result, buffer } => {
-                Event::Read { id, offset, result, buffer }
-            }
-            Event::Wrote { id, offset, result, payload } => {
-                Event::Wrote { id, offset, result, payload }
-            }
-            Event::Sent { id, result, payload, copied } => {
-                Event::Sent { id, result, payload, copied }
-            }
-        }
-    }
 }

@@ -1,94 +1,46 @@
-//! The files and sockets that a driver reads, writes and sends on: it owns them, so that a number
-//! is not given to another file while an operation that names it is under way.
+//! The files and sockets that a driver reads, writes and sends on. The driver owns them, so that a
+//! number is not given to another file while an operation that names it is under way.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 
-use super::Driver;
-use super::key::{Generation, Key};
-use crate::error::{DriverError, FileError};
+use super::submitter::Submitter;
+use super::{DriverError, FileError, FileId};
+use crate::slab::{Key, Slab};
 use crate::uring::{Descriptor, DirectAlignment};
 
 /// Files that are put into the ring's table, where the kernel finds them without counting
 /// references. Further ones work too.
 const REGISTERED_MAX: u32 = 1024;
 
-/// A file or socket of a [`Driver`], for reading, writing and sending.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileId {
-    driver: u32,
-    place: u32,
-    generation: Generation,
-}
-
-impl FileId {
-    /// A small number that no other open file of the driver has: for a table of your own. Given out
-    /// again after it is closed.
-    pub fn index(self) -> usize {
-        self.place as usize
-    }
-}
-
-impl fmt::Debug for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileId({})", self.place)
-    }
-}
-
-/// An open file.
+/// An open file or socket.
 pub(super) struct OpenFile {
     file: File,
-    /// It stands in the ring's table of files, at its place.
+    /// The file stands in the ring's table of files, at the index of its key.
     registered: bool,
-    /// Operations have a place of their own in it: what is short goes on where it ended. Streams
-    /// have none.
+    /// Operations have an offset of their own in the file, and a short one goes on where it ended.
+    /// Streams have none.
     pub(super) has_offsets: bool,
-    /// What it asks of operations, if it is open with `O_DIRECT`.
+    /// The alignment that the file demands, if it is open with `O_DIRECT`.
     pub(super) direct: Option<DirectAlignment>,
     /// The socket refused a zero-copy send.
     pub(super) refuses_zero_copy: bool,
     /// Sends, in order. The first one is under way: two at a time could mix on a stream.
     pub(super) sends: VecDeque<Key>,
-    /// Operations that name it.
-    pub(super) operations: usize,
+    /// The number of operations that name the file.
+    operations: usize,
+    /// The program has closed the file: it goes when its operations are over.
     closing: bool,
 }
 
-#[derive(Default)]
-struct Place {
-    generation: Generation,
-    open: Option<OpenFile>,
-}
-
 /// The files of one driver.
-#[derive(Default)]
 pub(super) struct Files {
-    places: Vec<Place>,
-    free: Vec<u32>,
-    /// The ring has a table of files.
-    table: Option<bool>,
-}
-
-impl Files {
-    #[inline]
-    pub(super) fn get(&self, place: u32) -> Option<&OpenFile> {
-        self.places.get(place as usize)?.open.as_ref()
-    }
-
-    #[inline]
-    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut OpenFile> {
-        self.places.get_mut(place as usize)?.open.as_mut()
-    }
-
-    /// How an entry names the file.
-    #[inline]
-    pub(super) fn descriptor(&self, place: u32) -> Option<Descriptor> {
-        let open = self.get(place)?;
-        Some(if open.registered { Descriptor::Fixed(place) } else { Descriptor::from(&open.file) })
-    }
+    driver: u32,
+    table: Slab<OpenFile>,
+    /// The ring has a table of files. `None` until the first file asks.
+    has_ring_table: Option<bool>,
 }
 
 impl OpenFile {
@@ -109,113 +61,109 @@ impl OpenFile {
     }
 }
 
-impl Driver {
-    /// Gives the driver a file or a socket to read, write or send on. It owns it until
-    /// [`close_file`](Self::close_file), or its own end: keep a clone (`try_clone`) of what you go
-    /// on using.
-    ///
-    /// What an `O_DIRECT` file asks of operations is looked up once, here.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError`] if the kernel does not say what it is.
-    ///
-    /// ```
-    /// # use uring_arena::Driver;
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut driver = match Driver::builder().build() {
-    /// #     Err(error) => { eprintln!("skipped: {error}"); return Ok(()) }
-    /// #     Ok(driver) => driver,
-    /// # };
-    /// let id = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
-    /// driver.close_file(id)?;
-    /// assert!(driver.close_file(id).is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        let mut open =
-            OpenFile::new(File::from(file.into())).map_err(|reason| FileError { reason })?;
-        let place = self.files.free.pop().unwrap_or(self.files.places.len() as u32);
-        open.registered = self.enter_in_table(place, open.file.as_raw_fd());
-        if place as usize == self.files.places.len() {
-            self.files.places.push(Place::default());
-        }
-        let entry = &mut self.files.places[place as usize];
-        entry.open = Some(open);
-        Ok(FileId { driver: self.number, place, generation: entry.generation })
+impl Files {
+    pub(super) fn new(driver: u32) -> Files {
+        Files { driver, table: Slab::new(usize::MAX), has_ring_table: None }
     }
 
-    /// Puts a descriptor into the ring's table of files, or takes it out (-1). False where it does
-    /// not fit or the kernel cannot.
-    fn enter_in_table(&mut self, place: u32, fd: i32) -> bool {
-        if place >= REGISTERED_MAX {
+    pub(super) fn add(
+        &mut self,
+        file: OwnedFd,
+        submitter: &Submitter,
+    ) -> Result<FileId, FileError> {
+        let mut open = OpenFile::new(File::from(file)).map_err(|reason| FileError { reason })?;
+        if let Some(key) = self.table.vacant_key() {
+            open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
+        }
+        let key = self.table.insert(open).ok().expect("a file has a descriptor of its own");
+        Ok(FileId::new(self.driver, key))
+    }
+
+    /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
+    /// where it does not fit or the kernel cannot.
+    fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
+        if key.index() >= REGISTERED_MAX {
             return false;
         }
-        let submitter = self.uring.submitter();
-        let table = *self
-            .files
-            .table
+        let submitter = submitter.uring.submitter();
+        let has_table = *self
+            .has_ring_table
             .get_or_insert_with(|| submitter.register_files_sparse(REGISTERED_MAX).is_ok());
-        table && submitter.register_files_update(place, &[fd]).is_ok_and(|updated| updated == 1)
+        let update = || submitter.register_files_update(key.index(), &[fd]);
+        has_table && update().is_ok_and(|updated| updated == 1)
     }
 
-    /// The file behind an id, for its length and the like.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError::UnknownFile`] if it is not one of this driver's, or was closed.
-    pub fn file(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
-        let place = self.file_place(id).ok_or(DriverError::UnknownFile)?;
-        self.files.get(place).map(|open| open.file.as_fd()).ok_or(DriverError::UnknownFile)
+    /// Finds the key of an id, whose file is not closed.
+    pub(super) fn key(&self, id: FileId) -> Result<Key, DriverError> {
+        let key = id.key_in(self.driver)?;
+        let is_open = self.table.get(key).is_some_and(|open| !open.closing);
+        if is_open { Ok(key) } else { Err(DriverError::UnknownFile) }
     }
 
-    /// Closes a file. Operations on it that are under way finish first; sends that wait their turn
-    /// are sent.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverError::UnknownFile`] if it is not one of this driver's, or was closed.
-    pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        let place = self.file_place(id).ok_or(DriverError::UnknownFile)?;
-        // The id names nothing from here on, whenever the file goes.
-        let entry = &mut self.files.places[place as usize];
-        entry.generation = entry.generation.next();
-        if let Some(open) = &mut entry.open {
+    pub(super) fn by_id(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
+        let key = self.key(id)?;
+        self.get(key).map(|open| open.file.as_fd()).ok_or(DriverError::UnknownFile)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: Key) -> Option<&OpenFile> {
+        self.table.get(key)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut OpenFile> {
+        self.table.get_mut(key)
+    }
+
+    /// Returns how an entry names the file.
+    #[inline]
+    pub(super) fn descriptor(&self, key: Key) -> Option<Descriptor> {
+        let open = self.get(key)?;
+        Some(if open.registered {
+            Descriptor::Fixed(key.index())
+        } else {
+            Descriptor::from(&open.file)
+        })
+    }
+
+    /// Closes a file once no operation names it any more. Its id names nothing from here on.
+    pub(super) fn close(&mut self, id: FileId, submitter: &Submitter) -> Result<(), DriverError> {
+        let key = self.key(id)?;
+        if let Some(open) = self.get_mut(key) {
             open.closing = true;
         }
-        self.close_if_idle(place);
+        self.close_if_idle(key, submitter);
         Ok(())
     }
 
-    /// The place of a file that is open.
-    pub(super) fn file_place(&self, id: FileId) -> Option<u32> {
-        let place = self.files.places.get(id.place as usize)?;
-        let is_it =
-            id.driver == self.number && place.generation == id.generation && place.open.is_some();
-        is_it.then_some(id.place)
+    /// Notes that an operation names the file; `send` is its key if it is a send.
+    ///
+    /// Returns `true` if the operation has to wait for another send.
+    pub(super) fn begin_operation(&mut self, key: Key, send: Option<Key>) -> bool {
+        let Some(open) = self.get_mut(key) else { return false };
+        open.operations += 1;
+        open.sends.extend(send);
+        send.is_some() && open.sends.len() > 1
     }
 
     /// Notes that an operation on the file is over.
-    pub(super) fn leave_file(&mut self, place: u32) {
-        if let Some(open) = self.files.get_mut(place) {
+    pub(super) fn end_operation(&mut self, key: Key, submitter: &Submitter) {
+        if let Some(open) = self.get_mut(key) {
             open.operations -= 1;
         }
-        self.close_if_idle(place);
+        self.close_if_idle(key, submitter);
     }
 
-    fn close_if_idle(&mut self, place: u32) {
-        let is_over = |open: &OpenFile| open.closing && open.operations == 0;
-        if !self.files.get(place).is_some_and(is_over) {
+    fn close_if_idle(&mut self, key: Key, submitter: &Submitter) {
+        let Some(open) = self.get(key) else { return };
+        if !open.closing || open.operations > 0 {
             return;
         }
-        let Some(open) = self.files.places[place as usize].open.take() else { return };
-        if open.registered && !self.enter_in_table(place, -1) {
-            // The table keeps the file open; the place is not used again, so no other file is meant
-            // by it.
-            tracing::warn!(place, "a closed file stays in the ring's table");
+        if open.registered && !self.set_in_ring_table(key, -1, submitter) {
+            // The ring's table keeps the file open. So does ours, and no other file gets its index.
+            tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
             return;
         }
-        self.files.free.push(place);
+        self.table.remove(key);
     }
 }

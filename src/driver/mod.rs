@@ -1,35 +1,30 @@
-//! 7 A RING: the safe driver over the pieces.
+//! The safe driver: owns a ring, and everything under way on it. Uses `uring` and below.
 //!
-//! Uses `uring` and above. It owns the ring, so it knows which completion is whose, which
-//! descriptor is still open, and when nothing is in flight any more.
+//! * `driver`, `requests`, `turn`: the face, by what a program calls when.
+//! * `socket`: receives and accepts. `transfer`: reads, writes and sends.
+//! * `rings`, `arenas`, `files`: what is registered with the ring.
+//! * `submitter`, `wakeup`, `tag`: the way into the kernel and back.
 
-mod accept;
 mod arenas;
 mod builder;
-mod close;
 mod driver;
+mod error;
 mod event;
 mod files;
-mod key;
+mod ids;
 mod metrics;
-mod next;
-mod operation_table;
-mod pause;
-mod push;
-mod receive;
-mod received;
+mod requests;
 mod rings;
-mod settle;
-mod shutdown;
-mod slot_states;
-mod starved;
+mod socket;
+mod submitter;
 mod transfer;
-mod transfers;
+mod turn;
+mod wakeup;
 
-pub use arenas::ArenaId;
 pub use builder::DriverBuilder;
 pub use driver::Driver;
-pub use event::{BufferRingId, Event, OperationId, SocketId};
-pub use files::FileId;
+pub use error::{DriverError, FileError, SubmitError, TransferError};
+pub use event::Event;
+pub use ids::{ArenaId, BufferRingId, FileId, OperationId, SocketId};
 pub use metrics::DriverMetrics;
-pub use shutdown::DrainReport;
+pub use turn::DrainReport;

@@ -1,9 +1,9 @@
-//! The heart of an arena: region, books, header table and counters in one place.
+//! The core of an arena: allocator, region, headers, waiters and counters in one place.
 //!
 //! ```text
 //! ┌──────┬──────────┬──────────┬─ ─ ─┐
-//! │ Core │ header 0 │ header 1 │     │   one allocation; a header finds its core by
-//! └──────┴──────────┴──────────┴─ ─ ─┘   the distance that it carries
+//! │ Core │ header 0 │ header 1 │     │   one allocation: a header finds its core by the
+//! └──────┴──────────┴──────────┴─ ─ ─┘   offset that it carries
 //! ```
 //!
 //! # Safety
@@ -16,68 +16,69 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::allocator::Allocator;
 use super::header::{self, Header, HeaderLine};
-use super::waiters::{OnFree, Waiters};
-use crate::error::BuildError;
+#[cfg(not(uring_arena_loom))]
+use super::registry::{self, Entry};
+use crate::region::BuildError;
 use crate::region::Region;
+use crate::slots::Allocator;
 use crate::sync::{AtomicU64, AtomicUsize};
+use crate::wait::{OnFree, Waiters};
 
-/// What an arena is built from, but for its memory.
+/// The parts of an arena, but for its memory.
 pub(crate) struct CoreOptions {
     pub(crate) allocator: Allocator,
-    /// Bytes of one slot, or of one smallest block.
+    /// The bytes of one slot, or of one smallest block.
     pub(crate) slot_bytes: usize,
     pub(crate) zero: bool,
     pub(crate) spill: bool,
-    /// Told of every free, when the arena is built with a wake policy of the user's.
-    pub(crate) hook: Option<OnFree>,
+    /// The wake policy of a user.
+    pub(crate) on_free: Option<OnFree>,
 }
 
-/// All of an arena but its handles.
+/// An arena without its handles.
 ///
-/// Lives until the last handle is dropped and every claim is freed: see `lifetime`.
+/// A core lives until the last handle is dropped and every claim is freed: see `lifetime`.
 pub(crate) struct Core {
     pub(crate) allocator: Allocator,
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     headers_offset: usize,
-    pub(super) waiters: Waiters,
-    /// What is written off the fast path, on lines of its own: everything above is only read.
+    pub(crate) waiters: Waiters,
+    /// The fields written off the fast path, on lines of their own: the others are only read.
     pub(crate) counters: CachePadded<Counters>,
 }
 
-/// Counts that are not kept beside a slot.
+/// The counts that are not kept in a header.
 pub(crate) struct Counters {
-    /// Handles of the arena.
+    /// The number of handles of the arena.
     pub(super) handles: AtomicUsize,
-    /// Words that are not drained yet, and one for the closing itself.
+    /// The number of words that are not drained yet, and one for the closing itself.
     pub(super) pending: AtomicUsize,
-    /// Claims refused.
+    /// The number of claims refused.
     pub(crate) failed: AtomicU64,
     pub(crate) spills: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
     pub(super) frozen_carried: AtomicU64,
-    /// Milliseconds of the process's clock at which a spill was last told of.
-    pub(crate) spill_told_ms: AtomicU64,
+    /// The time of the last warning about a spill, in milliseconds of the process's clock.
+    pub(crate) spill_warned_ms: AtomicU64,
 }
 
 impl Core {
-    /// Makes a core with one handle, and free headers behind it.
+    /// Makes a core with one handle, and headers never used behind it.
     ///
-    /// The region is asked for last: memory that a caller lends is taken over only if nothing else
-    /// can fail.
+    /// `region` is called last: the caller's memory is taken over only if nothing else can fail.
     pub(super) fn create(
-        plan: CoreOptions,
+        options: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<NonNull<Core>, BuildError> {
-        let count = plan.allocator.header_count();
-        let stride = plan.allocator.header_stride();
-        let (layout, headers_offset) = layout(count, stride)?;
-        if layout.size() > header::BACK_MAX {
-            let limit = (header::BACK_MAX - headers_offset) / stride;
+        let count = options.allocator.index_count();
+        let (layout, headers_offset) = layout(&options.allocator)?;
+        if layout.size() > header::CORE_OFFSET_MAX {
+            let stride = header_stride(&options.allocator);
+            let limit = (header::CORE_OFFSET_MAX - headers_offset) / stride;
             return Err(BuildError::TooManySlots { requested: count, limit });
         }
         // SAFETY: a core is not of size zero.
@@ -92,37 +93,41 @@ impl Core {
             // SAFETY: allocated above with this layout, and nothing is in it yet.
             unsafe { std::alloc::dealloc(memory, layout) };
         })?;
-        let waiters = Waiters::new(&plan.allocator, plan.hook);
+        #[cfg(not(uring_arena_loom))]
+        let (start, len) = (region.start().addr().get(), region.len());
+        let waiters = Waiters::new(&options.allocator, options.on_free);
         let flag = |set, flag| if set { flag } else { 0 };
-        let flags = flag(plan.zero, header::ZERO)
-            | flag(plan.spill, header::SPILL)
-            | flag(plan.allocator.have_slots(), header::LINE);
+        let flags = flag(options.zero, header::ZERO)
+            | flag(options.spill, header::SPILL)
+            | flag(options.allocator.has_slots(), header::LINE);
         let value = Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
-                pending: AtomicUsize::new(plan.allocator.word_count() + 1),
+                pending: AtomicUsize::new(options.allocator.word_count() + 1),
                 failed: AtomicU64::new(0),
                 spills: AtomicU64::new(0),
                 quarantined: AtomicU64::new(0),
                 claims_carried: AtomicU64::new(0),
                 frozen_carried: AtomicU64::new(0),
-                spill_told_ms: AtomicU64::new(0),
+                spill_warned_ms: AtomicU64::new(0),
             }),
-            allocator: plan.allocator,
+            allocator: options.allocator,
             region,
-            slot_bytes: plan.slot_bytes,
+            slot_bytes: options.slot_bytes,
             flags,
             headers_offset,
             waiters,
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
+        #[cfg(not(uring_arena_loom))]
+        registry::insert(start, Entry { len, core: core.cast() });
         #[cfg(uring_arena_loom)]
         for index in 0..count {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
             // SAFETY: written above.
-            if unsafe { core.as_ref() }.allocator.have_slots() {
+            if unsafe { core.as_ref() }.allocator.has_slots() {
                 // SAFETY: inside the allocation, aligned, and nothing was there: a slot's header
                 // begins a line.
                 unsafe { header.cast::<HeaderLine>().write(HeaderLine::new()) };
@@ -134,28 +139,30 @@ impl Core {
         Ok(core)
     }
 
-    /// Drops the core and gives its memory and its region back.
+    /// Drops the core, and frees its memory and its region.
     ///
     /// # Safety
     ///
-    /// `core` came from [`create`](Self::create); no handle and no claim is left, and nobody else
+    /// `core` came from [`create`](Self::create). No handle and no claim is left, and nobody else
     /// calls this.
     pub(super) unsafe fn destroy(core: NonNull<Core>) {
         // SAFETY: live until here (the caller's promise).
         let allocator = unsafe { &core.as_ref().allocator };
-        let layout = layout(allocator.header_count(), allocator.header_stride());
+        let layout = layout(allocator);
         #[cfg(uring_arena_loom)]
-        for index in 0..allocator.header_count() {
+        for index in 0..allocator.index_count() {
             // SAFETY: as in `create`.
             let header = unsafe { Core::header_at(core, index as u32) };
-            // SAFETY: written by `create`, and nobody else is left.
-            // The model checks the latter: every use of the bytes must have happened before.
+            // SAFETY: written by `create`, and nobody else is left. The model checks the latter:
+            // every use of the bytes must have happened before.
             unsafe { header.as_ref() }.bytes.with_mut(|_| ());
             // SAFETY: written by `create`, dropped once.
             unsafe { header.drop_in_place() };
         }
         // SAFETY: initialised by `create`, moved out once.
         let value = unsafe { core.read() };
+        #[cfg(not(uring_arena_loom))]
+        registry::remove(value.region.start().addr().get());
         if let Ok((layout, _)) = layout {
             // SAFETY: allocated by `create` with this layout. Before the region is dropped: the
             // caller's `Dealloc` may panic.
@@ -164,7 +171,7 @@ impl Core {
         drop(value);
     }
 
-    /// The header of slot, or smallest block, `index`.
+    /// Returns the header of slot, or smallest block, `index`.
     ///
     /// # Safety
     ///
@@ -172,18 +179,17 @@ impl Core {
     #[inline]
     pub(super) unsafe fn header_at(core: NonNull<Core>, index: u32) -> NonNull<Header> {
         // SAFETY: `core` is live.
-        let distance = unsafe { core.as_ref() }.distance_to(index);
-        // SAFETY: the distance is inside the allocation of `create`, and a multiple of the header's
+        let offset = unsafe { core.as_ref() }.offset_of(index);
+        // SAFETY: the offset is inside the allocation of `create`, and a multiple of the header's
         // alignment.
-        unsafe { core.byte_add(distance) }.cast()
+        unsafe { core.byte_add(offset) }.cast()
     }
 
-    /// As [`header_at`](Self::header_at), where it is known that the arena has slots: without
-    /// asking again.
+    /// Returns the header of slot `slot`, without asking whether the arena has slots.
     ///
     /// # Safety
     ///
-    /// As for `header_at`, and the arena has slots.
+    /// As for [`header_at`](Self::header_at), and the arena has slots.
     #[inline]
     pub(super) unsafe fn slot_header_at(core: NonNull<Core>, slot: u32) -> NonNull<Header> {
         // SAFETY: `core` is live.
@@ -192,32 +198,49 @@ impl Core {
         unsafe { core.byte_add(offset + slot as usize * size_of::<HeaderLine>()) }.cast()
     }
 
+    /// Writes the order of a block into its header, and returns the header.
+    ///
+    /// # Safety
+    ///
+    /// `core` is live, and the block at `first` is claimed by the caller.
     #[inline]
-    fn distance_to(&self, index: u32) -> usize {
-        let stride = match &self.allocator {
-            Allocator::Slots(_) => size_of::<HeaderLine>(),
-            Allocator::Blocks(_) => size_of::<Header>(),
-        };
-        self.headers_offset + index as usize * stride
+    pub(super) unsafe fn record_order(
+        core: NonNull<Core>,
+        first: u32,
+        order: u32,
+    ) -> NonNull<Header> {
+        // SAFETY: live, and a claimed block has a header.
+        let header = unsafe { Core::header_at(core, first) };
+        // SAFETY: headers live as long as the core, and this one is the claim's.
+        unsafe { header.as_ref() }.set_order(order as u8);
+        header
     }
 
-    /// What the header of `index` carries: the way back to the core, and the policies.
+    /// Returns the offset of the header of `index` from the core, in bytes.
     #[inline]
-    pub(super) fn back_and_flags(&self, index: u32) -> u32 {
-        self.distance_to(index) as u32 | self.flags
+    fn offset_of(&self, index: u32) -> usize {
+        self.headers_offset + index as usize * header_stride(&self.allocator)
     }
 
-    /// The first byte of slot, or smallest block, `index`, which the books number.
+    /// Returns the value that the header of `index` carries: its offset from the core, and the
+    /// policies.
+    #[inline]
+    pub(super) fn core_offset_and_flags(&self, index: u32) -> u32 {
+        self.offset_of(index) as u32 | self.flags
+    }
+
+    /// Returns the first byte of slot, or smallest block, `index`, which the allocator has.
     #[inline]
     pub(super) fn slot_start(&self, index: u32) -> NonNull<u8> {
-        // SAFETY: the slots that the books number lie inside the region.
+        // SAFETY: the slots that the allocator has lie inside the region.
         unsafe { self.region.start().add(index as usize * self.slot_bytes) }
     }
 
-    /// The index of the header that lies `distance` bytes behind the core.
+    /// Returns the index of the header that lies `core_offset` bytes behind the core.
     #[inline]
-    pub(super) fn index_at(&self, distance: usize) -> u32 {
-        let offset = distance - self.headers_offset;
+    pub(super) fn index_at(&self, core_offset: usize) -> u32 {
+        let offset = core_offset - self.headers_offset;
+        // Two divisions by constants, not one by a variable.
         match &self.allocator {
             Allocator::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
             Allocator::Blocks(_) => (offset / size_of::<Header>()) as u32,
@@ -225,9 +248,19 @@ impl Core {
     }
 }
 
-/// Room for a core and its headers, and where the headers begin.
-fn layout(count: usize, stride: usize) -> Result<(Layout, usize), BuildError> {
-    let bytes = count.checked_mul(stride).ok_or(BuildError::SizeOverflow)?;
+/// Returns the distance between two headers: slots have a line each, smallest blocks do not.
+#[inline]
+fn header_stride(allocator: &Allocator) -> usize {
+    match allocator {
+        Allocator::Slots(_) => size_of::<HeaderLine>(),
+        Allocator::Blocks(_) => size_of::<Header>(),
+    }
+}
+
+/// Computes the layout of a core with its headers, and the offset of the headers.
+fn layout(allocator: &Allocator) -> Result<(Layout, usize), BuildError> {
+    let stride = header_stride(allocator);
+    let bytes = allocator.index_count().checked_mul(stride).ok_or(BuildError::SizeOverflow)?;
     let headers = Layout::from_size_align(bytes, align_of::<HeaderLine>())
         .map_err(|_| BuildError::SizeOverflow)?;
     let (layout, offset) =

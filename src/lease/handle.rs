@@ -1,30 +1,77 @@
-//! A handle: what keeps an arena open.
+//! A handle: it keeps an arena open.
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching the core through its pointer. A handle counts in `Core::handles`, so the
-//! core is live while it exists.
+//! Unsafe here: reaching the core through its pointer. A handle counts in `Counters::handles`, so
+//! the core is live while the handle exists.
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
 use std::ptr::NonNull;
 
 use super::core::{Core, CoreOptions};
-use super::header::{Header, HeaderLine};
-use super::lease::Lease;
+use super::header::ZERO;
 use super::lifetime;
-use crate::error::BuildError;
-use crate::region::{Region, scrub};
+#[cfg(all(feature = "async-alloc", not(uring_arena_loom)))]
+use super::registry;
+use crate::region::BuildError;
+use crate::region::Region;
 use crate::sync::Ordering;
 
-/// One of the handles of an arena. Invariant: counted in the core's `handles`.
+/// A reference to an arena that keeps neither the arena open nor its memory.
+#[cfg(feature = "async-alloc")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeakHandle {
+    core: NonNull<Core>,
+    /// The address of the first byte of the region.
+    start: usize,
+}
+
+// SAFETY: an address; the core behind it is reached only while the registry says that it is live,
+// and a `Core` is Send + Sync (pinned below).
+#[cfg(feature = "async-alloc")]
+unsafe impl Send for WeakHandle {}
+// SAFETY: as above.
+#[cfg(feature = "async-alloc")]
+unsafe impl Sync for WeakHandle {}
+
+#[cfg(feature = "async-alloc")]
+impl WeakHandle {
+    /// Returns `true` while the arena has memory.
+    pub(crate) fn is_live(self) -> bool {
+        self.ask_core(|_| Some(())).is_some()
+    }
+
+    /// Opens a further handle of the arena. Returns `None` if the last handle is gone.
+    pub(crate) fn upgrade(self) -> Option<Handle> {
+        // SAFETY: the registry keeps the core live during the call.
+        self.ask_core(|core| unsafe { Handle::upgrade(core) })
+    }
+
+    #[cfg(not(uring_arena_loom))]
+    fn ask_core<T>(self, ask: impl FnOnce(NonNull<Core>) -> Option<T>) -> Option<T> {
+        registry::ask_arena_at(self.start, |core| {
+            let core = core.cast();
+            if core == self.core { ask(core) } else { None }
+        })
+    }
+
+    /// Models have no registry.
+    #[cfg(uring_arena_loom)]
+    fn ask_core<T>(self, _: impl FnOnce(NonNull<Core>) -> Option<T>) -> Option<T> {
+        None
+    }
+}
+
+/// A handle of an arena. Claims can be made while one exists.
+// Invariant: counted in the core's `handles`.
 pub(crate) struct Handle {
     pub(super) core: NonNull<Core>,
 }
 
-// SAFETY: a `Core` is Send + Sync (its region and books are, the rest are atomics; pinned below),
-// and the last handle may close it on any thread: what other threads did before is ordered by the
-// count (`lifetime::drop_handle`).
+// SAFETY: a `Core` is Send + Sync (its region and allocator are, the rest are atomics; pinned
+// below). The last handle may close it on any thread: the count orders what other threads did
+// before (`lifetime::drop_handle`).
 unsafe impl Send for Handle {}
 // SAFETY: a shared handle gives a shared core.
 unsafe impl Sync for Handle {}
@@ -35,15 +82,16 @@ const _: () = {
 };
 
 impl Handle {
-    /// Builds an arena and gives its first handle.
+    /// Builds an arena and returns its first handle.
     pub(crate) fn new(
-        plan: CoreOptions,
+        options: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<Handle, BuildError> {
-        Core::create(plan, region).map(|core| Handle { core })
+        Core::create(options, region).map(|core| Handle { core })
     }
 
-    /// One more handle of an arena that a claim keeps alive, unless the last one is gone.
+    /// Opens a further handle of an arena that a claim keeps live. Returns `None` if the last
+    /// handle is gone.
     ///
     /// # Safety
     ///
@@ -62,234 +110,26 @@ impl Handle {
         None
     }
 
-    /// Claims a slot; gives its lease and its first byte. `None` only if there was an instant at
-    /// which none was free.
-    #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
-        let map = self.allocator.slots();
-        let slot = map.claim()?;
-        // SAFETY: the core is live (invariant), and the books give out only slots that exist.
-        let header = unsafe { Core::slot_header_at(self.core, slot) };
-        // SAFETY: just claimed, so this is its only lease.
-        Some((unsafe { self.slot_lease(header, slot) }, self.slot_start(slot)))
-    }
-
-    /// Claims up to `wanted` slots and hands each, with its first byte, to `each`; returns how
-    /// many.
-    #[inline] // into its few callers, so that what `each` keeps stays in registers
-    pub(crate) fn claim_slots(
-        &self,
-        wanted: usize,
-        mut each: impl FnMut(Lease, NonNull<u8>, u32),
-    ) -> usize {
-        let mut claimed = 0;
-        while claimed < wanted {
-            let Some((first, mask)) = self.allocator.slots().claim_many(wanted - claimed) else {
-                break;
-            };
-            claimed += mask.count_ones() as usize;
-            let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
-            for (lease, bit) in Claimed::new(self, first, mask) {
-                // SAFETY: the slots that the books number lie inside the region.
-                let start = unsafe { start.add(bit as usize * slot_bytes) };
-                each(lease, start, first + bit);
-            }
-        }
-        claimed
-    }
-
-    /// Claims a block of `1 << order` smallest blocks. `None` only if there was an instant at which
-    /// no such block was free.
-    #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
-        let first = self.allocator.blocks().claim(order)?;
-        let header = self.note_order(first, order);
-        // SAFETY: just claimed, so this is its only lease.
-        let lease = unsafe { self.block_lease(header, first, order) };
-        Some((lease, self.slot_start(first)))
-    }
-
-    /// Writes the order of a block that the caller has just claimed beside it; gives its header.
-    #[inline]
-    pub(super) fn note_order(&self, first: u32, order: u32) -> NonNull<Header> {
-        // SAFETY: the books give out only blocks that exist.
-        let header = unsafe { Core::header_at(self.core, first) };
-        // SAFETY: headers live as long as the core, and the block is the caller's alone since its
-        // claim.
-        unsafe { header.as_ref() }.set_order(order as u8);
-        header
-    }
-
-    /// Makes the lease of a block of `order` that is claimed.
-    ///
-    /// # Safety
-    ///
-    /// The block at `first` is claimed, has no lease, and is the caller's; `header` is its header.
-    #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
-        // SAFETY: the caller's promise.
-        let lease = unsafe { self.lease(header, first) };
-        if self.scrubs() && !self.region.known_zero() {
-            self.clean_first_use(&lease, first, order);
-        }
-        lease
-    }
-
-    /// Zeroes those smallest blocks that nobody has had before: later ones are cleaned when they
-    /// are freed.
-    #[cold]
-    fn clean_first_use(&self, lease: &Lease, first: u32, order: u32) {
-        for unit in 0..1u32 << order {
-            // SAFETY: inside the block just claimed.
-            let header = unsafe { Core::header_at(self.core, first + unit) };
-            // SAFETY: headers live as long as the core, and the block is ours alone.
-            if unsafe { header.as_ref() }.note_used() {
-                continue;
-            }
-            // SAFETY: the unit lies in the block.
-            let start = unsafe { lease.slot_start().add(unit as usize * self.slot_bytes) };
-            // SAFETY: the lease owns these bytes alone.
-            unsafe { scrub(start, self.slot_bytes) };
-        }
-    }
-
-    /// Makes the lease of a slot or block that was kept for the caller while it waited.
-    ///
-    /// # Safety
-    ///
-    /// `slot` is claimed, has no lease, and is the caller's.
-    pub(super) unsafe fn kept_lease(&self, slot: u32, order: u32) -> Lease {
-        if self.allocator.have_slots() {
-            // SAFETY: the core is live (invariant), and the books give out only slots that exist.
-            let header = unsafe { Core::slot_header_at(self.core, slot) };
-            // SAFETY: the caller's promise.
-            return unsafe { self.slot_lease(header, slot) };
-        }
-        let header = self.note_order(slot, order);
-        // SAFETY: the caller's promise.
-        unsafe { self.block_lease(header, slot, order) }
-    }
-
-    /// Makes the lease of a slot that the books have just given out.
-    ///
-    /// # Safety
-    ///
-    /// As for [`lease`](Self::lease), and the arena has slots.
-    #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn slot_lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
-        // SAFETY: the caller's promise.
-        let lease = unsafe { self.lease(header, slot) };
-        lease.header().note_slot_claimed();
-        lease
-    }
-
-    /// Makes the lease of a slot, or block, that the books have just given out. The order of a
-    /// block is noted already.
-    ///
-    /// # Safety
-    ///
-    /// `header` is that of `slot`, which was claimed and has no lease yet.
-    #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
-        // SAFETY: the slot is ours alone since its claim.
-        let lease = unsafe { Lease::new(header) };
-        let claims = lease.header().note_claim();
-        if claims <= 1 {
-            return self.note_rare_claim(lease, slot, claims);
-        }
-        lease
-    }
-
-    /// The first claim of a slot, or the one at which the count of its claims starts again.
-    #[cold]
-    fn note_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
-        if claims == 0 {
-            // Relaxed: a counter.
-            self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
-            return lease;
-        }
-        lease.header().set_home(self.back_and_flags(slot));
-        if let Some(line) = lease.line() {
-            let (word, step) = self.allocator.slots().place_of(slot);
-            line.set_place(word, step);
-            if self.scrubs() && !self.region.known_zero() {
-                // SAFETY: the lease owns these bytes alone.
-                unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
-            }
-        }
-        lease
-    }
-
-    /// Whether a free zeroes what was written.
+    /// Returns `true` if a free zeroes what was written.
     pub(crate) fn scrubs(&self) -> bool {
-        self.flags & super::header::ZERO != 0
+        self.flags & ZERO != 0
     }
 
-    /// What an owner of bytes in this arena, who has no lease in hand, can count a lost slot by.
-    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-    #[inline]
-    pub(crate) fn arena_ref(&self) -> super::ArenaRef {
-        super::ArenaRef::new(self.core, &self.region)
+    /// Returns a reference that does not keep the arena open.
+    #[cfg(feature = "async-alloc")]
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle { core: self.core, start: self.region.start().addr().get() }
     }
 
-    /// Whether both are handles of one arena.
+    /// Calls the callback of the arena's wake policy after every free from now on.
+    #[cfg(feature = "async-alloc")]
+    pub(crate) fn call_on_every_free(&self) {
+        self.waiters.call_on_every_free(&self.allocator);
+    }
+
+    /// Returns `true` if both are handles of one arena.
     pub(crate) fn is_same(&self, other: &Handle) -> bool {
         self.core == other.core
-    }
-
-    /// Whether `lease` is of this arena.
-    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-    pub(crate) fn owns(&self, lease: &Lease) -> bool {
-        std::ptr::eq(lease.core(), &raw const **self)
-    }
-}
-
-/// Slots of one word, claimed together. Those not taken out are freed, so that a caller's panic
-/// loses none.
-///
-/// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet;
-/// `header` is that of `first`.
-struct Claimed<'a> {
-    handle: &'a Handle,
-    header: NonNull<HeaderLine>,
-    first: u32,
-    mask: u32,
-}
-
-impl Claimed<'_> {
-    #[inline]
-    fn new(handle: &Handle, first: u32, mask: u32) -> Claimed<'_> {
-        // SAFETY: the handle keeps the core live, and every word has a first slot.
-        let header = unsafe { Core::slot_header_at(handle.core, first) }.cast();
-        Claimed { handle, header, first, mask }
-    }
-}
-
-impl Iterator for Claimed<'_> {
-    /// A lease, and which slot from the first it is of.
-    type Item = (Lease, u32);
-
-    #[inline]
-    fn next(&mut self) -> Option<(Lease, u32)> {
-        if self.mask == 0 {
-            return None;
-        }
-        let bit = self.mask.trailing_zeros();
-        self.mask &= self.mask - 1;
-        // SAFETY: the books give out only slots that exist, and the headers of a core's slots lie
-        // side by side.
-        let header = unsafe { self.header.add(bit as usize) }.cast();
-        // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))
-    }
-}
-
-impl Drop for Claimed<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.mask != 0 {
-            self.for_each(drop);
-        }
     }
 }
 

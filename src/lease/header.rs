@@ -1,54 +1,53 @@
-//! What is kept beside each slot, out of band: the kernel owns the bytes inside.
+//! The header of a slot, kept out of band: the kernel owns the bytes inside the slot.
 //!
-//! Only the owner of the slot writes a header (shared owners: only the count). So its numbers need
-//! no read-modify-write and are exact all the same; a snapshot sums them.
+//! Only the owner of a slot writes its header; owners that share the slot write only the count. So
+//! the counters need no read-modify-write and are exact all the same; a snapshot sums them.
 
-use crate::slots::FreeStep;
+use crate::slots::SlotFree;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// Scrub what was written before the slot is free.
+/// A flag: what was written is scrubbed before the slot is free.
 pub(crate) const ZERO: u32 = 1 << 0;
-/// A full buffer moves to the heap instead of panicking.
+/// A flag: a full buffer moves to the heap instead of panicking.
 pub(crate) const SPILL: u32 = 1 << 1;
-/// The header has a line of its own ([`HeaderLine`]): it is that of a slot, not of a block.
+/// A flag: the header begins a [`HeaderLine`], because it is that of a slot and not of a block.
 pub(super) const LINE: u32 = 1 << 31;
 const FLAGS: u32 = ZERO | SPILL | LINE;
-/// How far from its core a header can be, in bytes.
-pub(super) const BACK_MAX: usize = LINE as usize - 4;
+/// The largest distance of a header from its core, in bytes.
+pub(super) const CORE_OFFSET_MAX: usize = LINE as usize - 4;
 
-/// In `used`: the slot is lost for good.
+/// A bit of `used`: the slot is lost for good.
 const QUARANTINED: u8 = 1 << 1;
 
-/// In `order`: the owner has frozen what it wrote.
+/// A bit of `order`: the owner has frozen what it wrote.
 const FROZEN: u8 = 1 << 7;
 const ORDER: u8 = 0x1F;
 
-/// Bytes that one unit of `written` stands for: 2³² of them are more than any slot holds.
+/// The number of bytes in a grain of `written`: 2³² grains are more than any slot holds.
 const WRITTEN_GRAIN: usize = 16;
 
-/// One slot's, or one smallest block's, header: 20 bytes. All zero is a header never used.
+/// The header of one slot, or of one smallest block: 20 bytes. All zero is a header never used.
 #[repr(C)]
 pub(crate) struct Header {
-    /// Owners beyond the first. Counted up Relaxed by an owner, down Release; see
-    /// [`Header::give_up_share`].
-    shares: AtomicU32,
-    /// Bytes from this header back to its `Core`, with the arena's policies and kind in the lowest
-    /// and highest bits. Set by the first claim.
-    home: AtomicU32,
-    /// Claims so far; also the generation of the slot. What wraps is carried to the core.
+    /// The number of owners beyond the first. An owner counts it up Relaxed and down Release; see
+    /// [`Header::dec_ref`].
+    extra_refs: AtomicU32,
+    /// The distance in bytes from the `Core` to this header, with the arena's policies and kind in
+    /// the lowest and highest bits. The first claim writes it.
+    core_offset_and_flags: AtomicU32,
+    /// The number of claims so far. A wrap is carried to the core.
     claims: AtomicU32,
-    /// Highest byte that may have been written since the claim, in grains, rounded up.
+    /// The highest byte that may have been written since the claim, in grains, rounded up.
     written: AtomicU32,
-    /// Freezes so far; what wraps is carried to the core.
+    /// The number of freezes so far. A wrap is carried to the core.
     frozen: AtomicU16,
-    /// Order of the block that starts here (buddy mode), and whether its owner has frozen it (both
-    /// modes). Written by a claim, so that in the buddy mode it starts anew with no store of its
-    /// own.
+    /// The order of the block that starts here (buddy mode), and whether its owner has frozen it
+    /// (both modes). A claim writes the byte, so freezing needs no reset of its own in buddy mode.
     order: AtomicU8,
-    /// Buddy mode: this unit's bytes have been handed out before, so they are as clean as a free
-    /// left them.
+    /// A mark that the bytes of this smallest block were handed out before (buddy mode), so they
+    /// are as clean as a free left them.
     used: AtomicU8,
-    /// In a model: stands for the slot's bytes, so that loom sees who touches them when.
+    /// A stand-in for the bytes of the slot in a model: loom sees accesses to it.
     #[cfg(uring_arena_loom)]
     pub(crate) bytes: loom::cell::UnsafeCell<()>,
 }
@@ -57,10 +56,10 @@ pub(crate) struct Header {
 #[repr(C, align(64))]
 pub(crate) struct HeaderLine {
     pub(crate) header: Header,
-    /// The slot's word, and what frees the slot in it: all that freeing touches. Set by the first
-    /// claim.
+    /// The word of the slot in the bitmap. The first claim writes it, and `free`.
     word: AtomicPtr<AtomicU64>,
-    step: AtomicU64,
+    /// The change of the word that frees the slot.
+    free: AtomicU64,
 }
 
 impl HeaderLine {
@@ -69,36 +68,39 @@ impl HeaderLine {
         HeaderLine {
             header: Header::new(),
             word: AtomicPtr::new(std::ptr::null_mut()),
-            step: AtomicU64::new(0),
+            free: AtomicU64::new(0),
         }
     }
 
-    /// Relaxed, as all that only the owner of the slot touches.
-    pub(super) fn set_place(&self, word: &AtomicU64, step: FreeStep) {
+    /// Sets the word of the slot and the change that frees the slot in it.
+    ///
+    /// Relaxed, as every access of the slot's owner.
+    pub(super) fn set_free(&self, word: &AtomicU64, free: SlotFree) {
         self.word.store(std::ptr::from_ref(word).cast_mut(), Ordering::Relaxed);
-        self.step.store(step.to_bits(), Ordering::Relaxed);
+        self.free.store(free.to_bits(), Ordering::Relaxed);
     }
 
-    /// What frees the slot, and where; the pointer is good while the slot is claimed.
+    /// Returns the word of the slot and the change that frees the slot in it. The pointer is valid
+    /// while the slot is claimed.
     #[inline]
-    pub(super) fn place(&self) -> (*const AtomicU64, FreeStep) {
-        (self.word.load(Ordering::Relaxed), FreeStep::from_bits(self.step.load(Ordering::Relaxed)))
+    pub(super) fn prepared_free(&self) -> (*const AtomicU64, SlotFree) {
+        (self.word.load(Ordering::Relaxed), SlotFree::from_bits(self.free.load(Ordering::Relaxed)))
     }
 }
 
-/// Bytes from a header back to its core, of what [`Header::home`] gives.
+/// Takes the distance from the core out of [`Header::core_offset_and_flags`].
 #[inline]
-pub(super) fn back_of(home: u32) -> usize {
-    (home & !FLAGS) as usize
+pub(super) fn core_offset(offset_and_flags: u32) -> usize {
+    (offset_and_flags & !FLAGS) as usize
 }
 
 impl Header {
-    /// A header never used; what zeroed memory is in an ordinary build.
+    /// Makes a header never used: zeroed memory in an ordinary build.
     #[cfg(uring_arena_loom)]
     pub(crate) fn new() -> Header {
         Header {
-            shares: AtomicU32::new(0),
-            home: AtomicU32::new(0),
+            extra_refs: AtomicU32::new(0),
+            core_offset_and_flags: AtomicU32::new(0),
             claims: AtomicU32::new(0),
             written: AtomicU32::new(0),
             frozen: AtomicU16::new(0),
@@ -108,31 +110,33 @@ impl Header {
         }
     }
 
-    /// Notes a claim. Returns how many there were with this one; 0 if the count starts again.
+    /// Records a claim. Returns the number of claims with this one, or 0 if the count wrapped.
     ///
-    /// Relaxed here and below: the word that claimed and frees the slot orders its owners' accesses
-    /// (`slots::word::exchange`), and a snapshot needs only whole numbers.
+    /// Relaxed here and below. The word that claims and frees the slot orders the accesses of its
+    /// owners (`slots::word::exchange`), and a snapshot needs only whole numbers.
     #[inline]
-    pub(crate) fn note_claim(&self) -> u32 {
+    pub(crate) fn record_claim(&self) -> u32 {
         let now = self.claims.load(Ordering::Relaxed).wrapping_add(1);
         self.claims.store(now, Ordering::Relaxed);
         now
     }
 
-    /// Says where the core is. By the first claim; the same for all.
-    pub(super) fn set_home(&self, back_and_flags: u32) {
-        self.home.store(back_and_flags, Ordering::Relaxed);
+    /// Sets the distance from the core, with the flags. The first claim calls this; the value is
+    /// the same for all.
+    pub(super) fn set_core_offset_and_flags(&self, offset_and_flags: u32) {
+        self.core_offset_and_flags.store(offset_and_flags, Ordering::Relaxed);
     }
 
-    /// The way back to the core, with flags: see [`back_of`].
+    /// Returns the distance from the core, with the flags: see [`core_offset`].
     #[inline]
-    pub(super) fn home(&self) -> u32 {
-        self.home.load(Ordering::Relaxed)
+    pub(super) fn core_offset_and_flags(&self) -> u32 {
+        self.core_offset_and_flags.load(Ordering::Relaxed)
     }
 
-    /// Notes a freeze. True once in 65,536 times, when the caller carries that many to the core.
+    /// Records a freeze. Returns `true` once in 65,536 times: the caller then carries that many to
+    /// the core.
     #[inline]
-    pub(crate) fn note_freeze(&self) -> bool {
+    pub(crate) fn record_freeze(&self) -> bool {
         self.order.store(self.order.load(Ordering::Relaxed) | FROZEN, Ordering::Relaxed);
         let now = self.frozen.load(Ordering::Relaxed).wrapping_add(1);
         self.frozen.store(now, Ordering::Relaxed);
@@ -148,39 +152,40 @@ impl Header {
         self.frozen.load(Ordering::Relaxed)
     }
 
-    /// Bytes from this header back to its core.
+    /// Returns the distance in bytes from the core to this header.
     #[inline]
-    pub(crate) fn back(&self) -> usize {
-        back_of(self.home())
+    pub(crate) fn core_offset(&self) -> usize {
+        core_offset(self.core_offset_and_flags())
     }
 
     #[inline]
     pub(crate) fn has(&self, flag: u32) -> bool {
-        self.home() & flag != 0
+        self.core_offset_and_flags() & flag != 0
     }
 
-    /// Notes that bytes up to `end`, counted from the start of the slot, may have been written.
+    /// Records that bytes up to `end`, counted from the start of the slot, may have been written.
     #[inline]
-    pub(crate) fn note_written(&self, end: usize) {
+    pub(crate) fn record_written(&self, end: usize) {
         let grains = u32::try_from(end.div_ceil(WRITTEN_GRAIN)).unwrap_or(u32::MAX);
         if grains > self.written.load(Ordering::Relaxed) {
             self.written.store(grains, Ordering::Relaxed);
         }
     }
 
-    /// Bytes from the start of a slot of `slot_bytes` that may have been written; starts anew at
-    /// none.
+    /// Returns the number of bytes, from the start of a slot of `slot_bytes`, that may have been
+    /// written. Resets the record to none.
     pub(crate) fn take_written(&self, slot_bytes: usize) -> usize {
         let grains = self.written.load(Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
         (grains as usize).saturating_mul(WRITTEN_GRAIN).min(slot_bytes)
     }
 
-    /// Adds an owner. The caller is one, so the slot stays owned whatever others do: Relaxed is
-    /// enough.
+    /// Adds an owner.
+    ///
+    /// Relaxed is enough: the caller is an owner, so the slot stays owned whatever others do.
     #[inline]
-    pub(crate) fn add_share(&self) {
-        let before = self.shares.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn inc_ref(&self) {
+        let before = self.extra_refs.fetch_add(1, Ordering::Relaxed);
         if before > i32::MAX as u32 {
             // Two thousand million forgotten clones: going on would wrap the count and free a slot
             // in use.
@@ -188,29 +193,29 @@ impl Header {
         }
     }
 
-    /// True if the caller is the only owner.
+    /// Returns `true` if the caller is the only owner.
     ///
-    /// Acquire: pairs with the Release in [`give_up_share`](Self::give_up_share): what the other
-    /// owners read, they read before the caller writes or frees.
+    /// Acquire: pairs with the Release in [`dec_ref`](Self::dec_ref). The other owners have read
+    /// before the caller writes or frees.
     #[inline]
-    pub(crate) fn is_sole(&self) -> bool {
-        self.shares.load(Ordering::Acquire) == 0
+    pub(crate) fn is_unique(&self) -> bool {
+        self.extra_refs.load(Ordering::Acquire) == 0
     }
 
-    /// Gives up one owner's share. True if it was the last: the caller then owns the slot alone.
+    /// Removes an owner. Returns `true` if it was the last: the caller then owns the slot alone.
     #[inline]
-    pub(crate) fn give_up_share(&self) -> bool {
-        // A sole owner stays one, nobody else can add a share: no read-modify-write is needed.
-        self.is_sole() || self.give_up_one_of_many()
+    pub(crate) fn dec_ref(&self) -> bool {
+        // A sole owner stays one, as nobody else can add an owner: no read-modify-write is needed.
+        self.is_unique() || self.dec_shared_ref()
     }
 
-    fn give_up_one_of_many(&self) -> bool {
+    fn dec_shared_ref(&self) -> bool {
         // Release: this owner's reads come before the last owner's free. Acquire: pairs with the
         // others' Release.
-        if self.shares.fetch_sub(1, Ordering::AcqRel) > 0 {
+        if self.extra_refs.fetch_sub(1, Ordering::AcqRel) > 0 {
             return false;
         }
-        self.shares.store(0, Ordering::Relaxed);
+        self.extra_refs.store(0, Ordering::Relaxed);
         true
     }
 
@@ -219,45 +224,39 @@ impl Header {
         self.order.load(Ordering::Relaxed) & ORDER
     }
 
+    /// Sets the order of a block that was claimed. The block is not frozen.
     #[inline]
     pub(crate) fn set_order(&self, order: u8) {
         self.order.store(order, Ordering::Relaxed);
     }
 
-    /// Says that nothing is frozen here (any more): by a claim of a slot, and by an owner that may
-    /// write again.
+    /// Clears the mark that the slot, or block, is frozen: its owner may write again.
     #[inline]
-    pub(crate) fn note_thaw(&self) {
+    pub(crate) fn clear_frozen(&self) {
         self.order.store(self.order(), Ordering::Relaxed);
     }
 
-    /// As [`note_thaw`](Self::note_thaw) for a slot, which has no order to keep.
-    #[inline]
-    pub(super) fn note_slot_claimed(&self) {
-        self.order.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether the owner of a claimed slot, or block, has frozen it.
+    /// Returns `true` if the owner of the slot, or block, has frozen it.
     pub(crate) fn is_frozen(&self) -> bool {
         self.order.load(Ordering::Relaxed) & FROZEN != 0
     }
 
-    /// Whether the slot is lost for good.
+    /// Returns `true` if the slot is lost for good.
     pub(crate) fn is_quarantined(&self) -> bool {
         self.used.load(Ordering::Relaxed) & QUARANTINED != 0
     }
 
-    /// Marks the slot as lost for good; true if this is the first mark.
+    /// Marks the slot as lost for good. Returns `true` if this is the first mark.
     ///
-    /// Several owners may lose theirs at once. Nobody claims the slot again, so nobody stores to
-    /// the byte meanwhile.
-    pub(crate) fn note_quarantine(&self) -> bool {
-        // Relaxed: it only keeps the count exact.
+    /// Several owners may lose the slot at once. Nobody claims it again, so nobody stores to the
+    /// byte meanwhile.
+    pub(crate) fn mark_quarantined(&self) -> bool {
+        // Relaxed: the read-modify-write only keeps the count exact.
         self.used.fetch_or(QUARANTINED, Ordering::Relaxed) & QUARANTINED == 0
     }
 
-    /// Notes that this unit's bytes are handed out; true if they were before.
-    pub(crate) fn note_used(&self) -> bool {
+    /// Marks the bytes of this smallest block as handed out. Returns `true` if they were before.
+    pub(crate) fn mark_used(&self) -> bool {
         let before = self.used.load(Ordering::Relaxed) != 0;
         self.used.store(1, Ordering::Relaxed);
         before
@@ -280,11 +279,11 @@ mod tests {
     fn written_is_rounded_up_and_never_past_the_slot() {
         // SAFETY: all zero is a header never used, and made of atomics only.
         let line: HeaderLine = unsafe { std::mem::zeroed() };
-        line.header.note_written(17);
-        line.header.note_written(3);
+        line.header.record_written(17);
+        line.header.record_written(3);
         assert_eq!(line.header.take_written(100), 32);
         assert_eq!(line.header.take_written(100), 0);
-        line.header.note_written(99);
+        line.header.record_written(99);
         assert_eq!(line.header.take_written(100), 100);
     }
 }

@@ -1,26 +1,31 @@
-//! The lease: exactly one owner of a claimed slot.
+//! The lease: the one owner of a claimed slot.
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching header and core through the lease's pointer.
+//! Unsafe here: reaching header and core through the lease's pointer, or through the address of a
+//! slot that is lost; and saying that the address of a slot may go to another thread.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::allocator::Allocator;
 use super::core::Core;
+use super::free;
 use super::header::{Header, HeaderLine, LINE, ZERO};
-use super::lifetime;
+#[cfg(not(uring_arena_loom))]
+use super::registry;
 use crate::region::scrub;
+use crate::slots::Allocator;
 use crate::sync::Ordering;
 
-/// The claim of one slot, or of one block.
-///
-/// Invariants: 1. `header` is the header of a claimed slot. 2. No other lease has it, except
-/// between owners that share it by the header's count, of whom the last alone drops the lease.
-/// Hence: the core and the region are live (the word of a claimed slot has not drained), and the
-/// slot's bytes are the owner's.
+/// The claim of one slot, or of one block. Dropping it frees the slot.
+// Invariants:
+// 1. `header` is the header of a claimed slot.
+// 2. No other lease has it, except between owners that share the slot by the header's count. The
+//    last of those alone drops the lease.
+//
+// Hence: the core and the region are live (the word of a claimed slot has not drained), and the
+// bytes of the slot are the owner's.
 #[repr(transparent)]
 pub(crate) struct Lease {
     header: NonNull<Header>,
@@ -33,26 +38,19 @@ unsafe impl Send for Lease {}
 unsafe impl Sync for Lease {}
 
 impl Lease {
-    /// # Safety
-    ///
-    /// `header` is that of a slot just claimed, which has no lease yet.
-    #[inline]
-    pub(super) unsafe fn new(header: NonNull<Header>) -> Lease {
-        Lease { header }
-    }
-
-    /// The lease as a pointer, for a type that packs it.
+    /// Turns the lease into a pointer, for a type that packs it.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<Header> {
         ManuallyDrop::new(self).header
     }
 
-    /// The lease back from [`into_raw`](Self::into_raw).
+    /// Makes a lease from the header of a claimed slot.
     ///
     /// # Safety
     ///
-    /// `header` came from `into_raw`. If several owners share the slot, the result is dropped by
-    /// the last of them only.
+    /// The slot has no lease: it was just claimed, or `header` came from
+    /// [`into_raw`](Self::into_raw). If several owners share the slot, only the last of them drops
+    /// the result.
     #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Lease {
         Lease { header }
@@ -65,19 +63,15 @@ impl Lease {
     }
 
     #[inline]
-    fn core_pointer(&self) -> NonNull<Core> {
-        let back = self.header().back();
-        // SAFETY: the claim wrote the distance from the core of this allocation to this header.
-        unsafe { self.header.byte_sub(back) }.cast()
-    }
-
-    #[inline]
     pub(crate) fn core(&self) -> &Core {
+        let core_offset = self.header().core_offset();
+        // SAFETY: the claim wrote the distance from the core of this allocation to this header.
+        let core = unsafe { self.header.byte_sub(core_offset) }.cast();
         // SAFETY: live by the invariants.
-        unsafe { self.core_pointer().as_ref() }
+        unsafe { core.as_ref() }
     }
 
-    /// The header with what only a slot has; `None` for a block.
+    /// Returns the header with the fields that only a slot has, or `None` for a block.
     #[inline]
     pub(super) fn line(&self) -> Option<&HeaderLine> {
         if !self.header().has(LINE) {
@@ -87,19 +81,19 @@ impl Lease {
         Some(unsafe { self.header.cast::<HeaderLine>().as_ref() })
     }
 
-    /// The number of the slot (fixed mode) or of the block's first smallest block (buddy mode).
+    /// Returns the index of the slot, or of the first smallest block of the block.
     #[inline]
     pub(crate) fn index(&self) -> u32 {
-        self.core().index_at(self.header().back())
+        self.core().index_at(self.header().core_offset())
     }
 
-    /// The first byte of the slot.
+    /// Returns the first byte of the slot.
     #[inline]
     pub(crate) fn slot_start(&self) -> NonNull<u8> {
         self.core().slot_start(self.index())
     }
 
-    /// Bytes in the slot.
+    /// Returns the number of bytes in the slot.
     #[inline]
     pub(crate) fn slot_bytes(&self) -> usize {
         let core = self.core();
@@ -109,19 +103,19 @@ impl Lease {
         }
     }
 
-    /// Notes that bytes up to `end`, counted from the start of the slot, may have been written:
-    /// `Zero` scrubs them.
+    /// Records that bytes up to `end`, counted from the start of the slot, may have been written:
+    /// `InitPolicy::Zero` scrubs them.
     #[inline]
-    pub(crate) fn note_written(&self, end: usize) {
+    pub(crate) fn record_written(&self, end: usize) {
         if self.header().has(ZERO) {
-            self.header().note_written(end);
+            self.header().record_written(end);
         }
     }
 
-    /// Notes a freeze that keeps the slot.
+    /// Records a freeze that keeps the slot.
     #[inline]
-    pub(crate) fn note_freeze(&self) {
-        if self.header().note_freeze() {
+    pub(crate) fn record_freeze(&self) {
+        if self.header().record_freeze() {
             self.carry_freezes();
         }
     }
@@ -132,36 +126,28 @@ impl Lease {
         self.core().counters.frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
     }
 
-    /// Gives up a share of a slot that may have other owners; the last one's share frees it.
-    pub(crate) fn give_up_share(self) {
-        if !self.header().give_up_share() {
+    /// Removes an owner of a slot that may have others. The last one frees the slot.
+    pub(crate) fn dec_ref(self) {
+        if !self.header().dec_ref() {
             std::mem::forget(self);
         }
     }
 
-    /// Never frees the slot: the kernel may still write it. The arena's memory is leaked with it.
+    /// Leaks the slot, and the arena's memory with it: the kernel may still write there.
     pub(crate) fn quarantine(self) {
-        self.note_quarantine();
+        self.mark_quarantined();
         std::mem::forget(self);
     }
 
-    /// Counts the slot as lost, once. The owner that calls this never gives its share of the slot
-    /// up.
-    pub(crate) fn note_quarantine(&self) {
-        if self.header().note_quarantine() {
+    /// Counts the slot as lost, once. The owner that calls this never drops its lease.
+    pub(crate) fn mark_quarantined(&self) {
+        if self.header().mark_quarantined() {
             // Relaxed: a counter.
             self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Zeroes what was written, where the policy asks for it.
-    fn scrub_written(&self) {
-        let written = self.header().take_written(self.slot_bytes());
-        // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
-        unsafe { scrub(self.slot_start(), written) };
-    }
-
-    /// Makes the slot useless to a late reader, unless it is about to be zeroed.
+    /// Overwrites the slot, so that a late reader stands out, unless it is about to be scrubbed.
     fn poison(&self) {
         if !self.header().has(ZERO) {
             // SAFETY: the owner alone has these bytes.
@@ -171,64 +157,121 @@ impl Lease {
         }
     }
 
-    /// Ends the lease of a slot or block of which the first `len` bytes were written last.
+    /// Frees a slot or block of which the first `len` bytes may have been written.
     #[inline]
     pub(crate) fn free_written(self, len: usize) {
         let lease = ManuallyDrop::new(self);
         // SAFETY: not used again if it was freed.
-        if !unsafe { lease.free_plainly() } {
-            ManuallyDrop::into_inner(lease).free_written_otherwise(len);
+        if !unsafe { lease.try_free_fast() } {
+            ManuallyDrop::into_inner(lease).free_slow(len);
         }
     }
 
-    #[inline(never)]
-    fn free_written_otherwise(self, len: usize) {
-        self.note_written(len);
-        self.free_otherwise();
-    }
-
-    /// Frees the slot by one exchange of its word, if that is all there is to do; false, and
-    /// nothing was freed, otherwise.
+    /// Frees the slot by one exchange of its word, if that is all there is to do.
+    ///
+    /// Returns `false` if nothing was freed.
     ///
     /// # Safety
     ///
     /// The lease is not used again, and not dropped, if it was freed.
     #[inline]
-    unsafe fn free_plainly(&self) -> bool {
+    unsafe fn try_free_fast(&self) -> bool {
         #[cfg(uring_arena_loom)]
         self.header().bytes.with_mut(|_| ());
         if cfg!(debug_assertions) {
             self.poison();
         }
         // SAFETY: the lease owns the claim (invariant 2), and ends with it (the caller's promise).
-        unsafe { lifetime::free_plainly(self.header) }
+        unsafe { free::try_free_fast(self.header) }
     }
 
-    /// The free that is more than that.
+    /// Frees a slot or block, of which the first `len` bytes may have been written, in any case.
     #[inline(never)]
-    fn free_otherwise(self) {
+    fn free_slow(self, len: usize) {
         let lease = ManuallyDrop::new(self);
+        lease.record_written(len);
         if lease.header().has(ZERO) {
-            lease.scrub_written();
+            let written = lease.header().take_written(lease.slot_bytes());
+            // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+            unsafe { scrub(lease.slot_start(), written) };
         }
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
-        unsafe { lifetime::free(lease.header) }
+        unsafe { free::free(lease.header) }
     }
 }
 
-/// What debug builds fill freed slots with, so that a late reader stands out.
+/// The byte that debug builds fill freed slots with.
 const POISON: u8 = 0xDB;
 
-/// No more than this much of a slot, so that debug builds of programs with huge slots still move.
+/// The largest part of a slot that is filled: debug builds of programs with huge slots still move.
 const POISONED_MAX: usize = 64 << 10;
 
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the lease ends here if it was freed.
-        if !unsafe { self.free_plainly() } {
+        if !unsafe { self.try_free_fast() } {
             // The claim goes on in a lease that ends otherwise.
-            Lease { header: self.header }.free_otherwise();
+            Lease { header: self.header }.free_slow(0);
         }
+    }
+}
+
+/// Counts the slot that holds `address` as lost for good, once: for bytes whose owner is hidden
+/// behind `Bytes`. Does nothing if `address` lies in no arena.
+///
+/// # Safety
+///
+/// The caller owned a share of the slot that holds `address`, and never gives that share up.
+#[cfg(not(uring_arena_loom))]
+pub(crate) unsafe fn quarantine_at(address: usize) {
+    let Some((core, offset)) = registry::find(address) else { return };
+    let pointer = core.cast::<Core>();
+    // SAFETY: the table names cores that exist, and the share keeps this one live.
+    let core = unsafe { pointer.as_ref() };
+    let index = (offset / core.slot_bytes) as u32;
+    let slot = match &core.allocator {
+        Allocator::Slots(_) => index,
+        Allocator::Blocks(buddy) => {
+            // The header of a block is that of its first smallest block.
+            // SAFETY: live, and the allocator has only indices that have headers.
+            let header_at = |first| unsafe { Core::header_at(pointer, first) };
+            // SAFETY: headers live as long as the core, and are all atomics.
+            let order_at = |first| unsafe { header_at(first).as_ref() }.order().into();
+            buddy.block_around(index, order_at).unwrap_or(index)
+        }
+    };
+    // SAFETY: live, and the slot exists because it is claimed.
+    let header = unsafe { Core::header_at(pointer, slot) };
+    // SAFETY: headers live as long as the core, and are all atomics.
+    if unsafe { header.as_ref() }.mark_quarantined() {
+        // Relaxed: a counter.
+        core.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The address of a slot's first byte, kept beside its lease. The lease says what may be done with
+/// the bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotPtr(NonNull<u8>);
+
+// SAFETY: memory of the process, with no tie to a thread; nothing is read or written through a
+// `SlotPtr` without a lease, and leases are Send and Sync.
+unsafe impl Send for SlotPtr {}
+// SAFETY: as above.
+unsafe impl Sync for SlotPtr {}
+
+impl SlotPtr {
+    /// The address of no slot.
+    pub(crate) const DANGLING: SlotPtr = SlotPtr(NonNull::dangling());
+
+    #[inline]
+    pub(crate) fn new(start: NonNull<u8>) -> SlotPtr {
+        SlotPtr(start)
+    }
+
+    #[inline]
+    pub(crate) fn get(self) -> NonNull<u8> {
+        self.0
     }
 }

@@ -1,40 +1,32 @@
-//! 3 OWNERSHIP: the lease, and its one way home.
+//! Ownership: the lease of a claimed slot, and how it is freed.
 //!
-//! A claimed slot has exactly one owner, its [`Lease`]; dropping it is the only road back. Uses
-//! `region` and `slots`.
+//! A claimed slot has exactly one owner, its [`Lease`]; only the drop of the lease frees the slot.
+//! This folder uses `region`, `slots` and `wait`.
 
-mod allocator;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod arena_ref;
+mod claim;
 mod core;
+mod free;
 mod handle;
 mod header;
-mod hoard;
 mod lease;
-mod ledger;
 mod lifetime;
-mod place;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-mod slot_ptr;
+#[cfg(all(test, uring_arena_loom))]
+#[allow(unsafe_code)] // `from_raw` is the way to see that the memory is given back
+mod models;
+#[cfg(not(uring_arena_loom))]
+mod registry;
 mod stats;
-mod waiters;
+mod waiter;
 
 pub(crate) use self::core::{Core, CoreOptions};
-pub(crate) use allocator::Allocator;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use arena_ref::ArenaRef;
 pub(crate) use handle::Handle;
+#[cfg(feature = "async-alloc")]
+pub(crate) use handle::WeakHandle;
 pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use place::Bell;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use slot_ptr::SlotPtr;
+pub(crate) use lease::SlotPtr;
+#[cfg(not(uring_arena_loom))]
+pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
-pub(crate) use waiters::OnFree;
-
-#[cfg(all(test, uring_arena_loom))]
-#[allow(unsafe_code)] // `from_raw` is the way to see the memory come home
-mod loom_tests;
-#[cfg(all(test, uring_arena_loom))]
-mod loom_waiting;
+pub(crate) use waiter::WaitForSlot;

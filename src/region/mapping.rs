@@ -1,4 +1,4 @@
-//! Anonymous mappings: page-aligned, zero, with the advice that the builder asked for.
+//! An anonymous mapping: page-aligned, zero, with the advice that the builder asked for.
 //!
 //! # Safety
 //!
@@ -6,11 +6,10 @@
 //! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
+use super::build_error::BuildError;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-
-use super::{Backing, Request};
-use crate::error::BuildError;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -21,10 +20,10 @@ const MADV_POPULATE_WRITE: libc::c_int = 23;
 /// `MPOL_BIND` of `mbind(2)`.
 const MPOL_BIND: libc::c_int = 2;
 
-/// Pages of our own.
-///
-/// Invariants: 1. `start..start + len` is one private, writable, anonymous mapping. 2. It is
-/// unmapped by `drop` only.
+/// A run of pages that belongs to this value.
+// Invariants:
+// 1. `start..start + len` is one private, writable, anonymous mapping.
+// 2. Only `drop` unmaps it.
 pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
@@ -41,21 +40,20 @@ impl Mapping {
     pub(super) fn new(
         bytes: usize,
         alignment: usize,
-        request: &Request,
+        options: &RegionOptions,
     ) -> Result<Mapping, BuildError> {
-        let (huge_bytes, flags) = match request.backing {
+        let (huge_bytes, flags) = match options.backing {
             Backing::Huge2MiB => (2 * MIB, libc::MAP_HUGETLB | libc::MAP_HUGE_2MB),
             Backing::Huge1GiB => (GIB, libc::MAP_HUGETLB | libc::MAP_HUGE_1GB),
             _ => (0, 0),
         };
         let page_bytes = huge_bytes.max(system_page_bytes());
-        let alignment = match request.backing {
+        let alignment = match options.backing {
             Backing::TransparentHuge => alignment.max(2 * MIB),
             _ => alignment,
         };
         let len = bytes.checked_next_multiple_of(page_bytes).ok_or(BuildError::SizeOverflow)?;
-        // Room to slide the start up to the alignment; what lies before and behind is cut off
-        // below.
+        // Room to move the start up to the alignment; `cut` unmaps the rest.
         let slack = if alignment > page_bytes { alignment } else { 0 };
         let mapped = len.checked_add(slack).ok_or(BuildError::SizeOverflow)?;
         let whole = map(mapped, flags).map_err(|error| match huge_bytes {
@@ -63,7 +61,7 @@ impl Mapping {
             _ => no_huge_pages(bytes, huge_bytes),
         })?;
         let mapping = whole.cut(alignment, len);
-        mapping.advise(request)?;
+        mapping.advise(options)?;
         Ok(mapping)
     }
 
@@ -88,19 +86,18 @@ impl Mapping {
         Mapping { start, len }
     }
 
-    fn advise(&self, request: &Request) -> Result<(), BuildError> {
-        if request.backing == Backing::TransparentHuge {
-            // Refused where the kernel has no huge pages at all: the mapping then works with
-            // ordinary ones.
+    fn advise(&self, options: &RegionOptions) -> Result<(), BuildError> {
+        if options.backing == Backing::TransparentHuge {
+            // A kernel without huge pages refuses this: the mapping then has ordinary pages.
             let _ = self.madvise(libc::MADV_HUGEPAGE);
         }
-        if request.keep_from_children {
+        if options.keep_from_children {
             self.madvise(libc::MADV_DONTFORK).map_err(|error| BuildError::OutOfMemory {
                 bytes: self.len,
                 reason: format!("keeping it out of forked children failed: {error}"),
             })?;
         }
-        if let Some(node) = request.numa_node {
+        if let Some(node) = options.numa_node {
             self.bind(node).map_err(|error| BuildError::NumaNodeUnavailable {
                 node,
                 reason: error.to_string(),
@@ -110,8 +107,8 @@ impl Mapping {
     }
 
     fn madvise(&self, advice: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range is ours (invariant 1); none of the advice used here changes bytes that
-        // are in use.
+        // SAFETY: the range is this mapping (invariant 1), and no advice used here changes bytes
+        // that are in use.
         let answer = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
         check(answer)
     }
@@ -126,8 +123,8 @@ impl Mapping {
         }
         let mut nodes = [0usize; NODES_MAX / WORD_BITS];
         nodes[node as usize / WORD_BITS] |= 1 << (node as usize % WORD_BITS);
-        // SAFETY: the range is ours; the mask is as long as said (the kernel reads one bit less
-        // than told).
+        // SAFETY: the range is this mapping (invariant 1). The mask has `NODES_MAX` bits, and the
+        // kernel reads one bit less than it is given.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_mbind,
@@ -149,13 +146,14 @@ impl Drop for Mapping {
     }
 }
 
-/// Makes every page that `start..start + len` touches present, in one kernel call. False where the
-/// kernel is older than 5.14.
+/// Makes every page that `start..start + len` touches present, in one kernel call.
+///
+/// Returns false if the kernel refuses, as before Linux 5.14.
 pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
     let page_bytes = system_page_bytes();
     let before = start.addr().get() % page_bytes;
-    // SAFETY: populating changes no byte; the pages are those that hold our bytes, and a
-    // neighbour's bytes in the first or last of them stay as they are.
+    // SAFETY: populating changes no byte: neither those of the range, nor those of a neighbour in
+    // its first or last page.
     let answer = unsafe {
         libc::madvise(
             start.as_ptr().wrapping_sub(before).cast(),
@@ -166,7 +164,7 @@ pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
     check(answer).is_ok()
 }
 
-/// The size of an ordinary page in bytes.
+/// Returns the size of an ordinary page in bytes.
 pub(super) fn system_page_bytes() -> usize {
     // SAFETY: reads a constant of the system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -174,8 +172,8 @@ pub(super) fn system_page_bytes() -> usize {
 }
 
 fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
-    // SAFETY: a new private anonymous mapping at an address of the kernel's choice touches nothing
-    // that exists.
+    // SAFETY: a new private anonymous mapping, at an address of the kernel's choice, touches no
+    // memory that exists.
     let start = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -198,7 +196,7 @@ fn unmap(start: NonNull<u8>, len: usize) {
     if len == 0 {
         return;
     }
-    // SAFETY: called with parts of a mapping that its owner gives up, each part once.
+    // SAFETY: the callers pass parts of a mapping that its owner gives up, each part once.
     let answer = unsafe { libc::munmap(start.as_ptr().cast(), len) };
     debug_assert_eq!(answer, 0, "munmap: {}", io::Error::last_os_error());
 }
@@ -218,4 +216,64 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
         )
     };
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
+}
+
+/// The source of an arena's memory.
+///
+/// ```
+/// use uring_arena::{Backing, FixedArena};
+///
+/// let arena = FixedArena::with_sizes(64, 65536).backing(Backing::TransparentHuge).build()?;
+/// assert_eq!(arena.slot_count(), 64);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backing {
+    /// An anonymous private mapping: page-aligned, zero, not shared. The default
+    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). On other systems than Linux:
+    /// the heap.
+    #[default]
+    Anonymous,
+    /// The global allocator.
+    Heap,
+    /// An anonymous mapping on 2 MiB boundaries that asks for transparent huge pages
+    /// (`MADV_HUGEPAGE`, [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html)).
+    /// An ordinary mapping where the system has switched huge pages off.
+    TransparentHuge,
+    /// Huge pages of 2 MiB from the system's reserved pool (`MAP_HUGETLB`, `vm.nr_hugepages`).
+    Huge2MiB,
+    /// Huge pages of 1 GiB from the system's reserved pool (`MAP_HUGETLB`).
+    Huge1GiB,
+}
+
+/// A way to make the pages of an arena present when the arena is built.
+///
+/// ```
+/// use uring_arena::{FixedArena, PageSize};
+///
+/// // Touch nothing now; the kernel brings each page in on first use.
+/// let arena = FixedArena::with_sizes(16, 4096).page_size(PageSize::Unknown).build()?;
+/// # drop(arena);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PageSize {
+    /// No page is touched when the arena is built.
+    Unknown,
+    /// The system's page size (`sysconf(_SC_PAGESIZE)`), in one kernel call where there is one
+    /// (`MADV_POPULATE_WRITE`, Linux 5.14). The default.
+    #[default]
+    Auto,
+    /// Pages of this many bytes.
+    Size(NonZeroUsize),
+}
+
+/// All choices about the memory of an arena.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RegionOptions {
+    pub(crate) backing: Backing,
+    pub(crate) page_size: PageSize,
+    pub(crate) numa_node: Option<u32>,
+    pub(crate) keep_from_children: bool,
 }

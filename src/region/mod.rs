@@ -1,19 +1,14 @@
-//! 1 MEMORY: maps it, borrows it, faults it in, scrubs it, gives it back.
+//! The memory of an arena: mapping, borrowing, faulting in, scrubbing, giving back.
 //!
-//! The only code that maps and unmaps. Uses only `error`.
+//! This folder uses nothing but `sync`, and is the only one that maps and unmaps.
 
-mod backing;
-mod dealloc;
+mod build_error;
 #[cfg(target_os = "linux")]
 mod mapping;
-mod page;
-mod scrub;
+mod region;
 
-pub use backing::Backing;
-pub(crate) use backing::Request;
-pub use dealloc::{Dealloc, HeapDealloc, NoDealloc};
-pub use page::PageSize;
-pub(crate) use scrub::scrub;
-
-mod memory;
-pub(crate) use memory::Region;
+pub use build_error::BuildError;
+pub(crate) use mapping::RegionOptions;
+pub use mapping::{Backing, PageSize};
+pub use region::{Dealloc, HeapDealloc, NoDealloc};
+pub(crate) use region::{Region, scrub};

@@ -1,10 +1,11 @@
-//! 8 ADAPTERS: the arena at home in the runtimes people use, each behind its feature. Uses
-//! everything above.
+//! The adapters: an arena on the runtimes that programs use, each behind its feature.
 
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+mod guard;
+#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+mod liveness;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 mod loan;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-mod session;
 
 #[cfg(feature = "compio")]
 pub mod compio;
@@ -16,4 +17,4 @@ pub mod tokio;
 pub mod tokio_uring;
 
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub use loan::{Lend, Loan};
+pub use loan::Loan;

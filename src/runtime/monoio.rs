@@ -1,22 +1,20 @@
-//! At home in [monoio](::monoio) 0.2: lent buffers in its own methods.
+//! An arena on [monoio](::monoio) 0.2: loans of buffers in its own methods.
 //!
 //! monoio's driver is closed: it shows neither its ring nor a way to submit another crate's
 //! operation. So there is no registered memory, no buffer ring, no multishot and no zero-copy send
-//! here; what there is: it reads straight into a slot, and the slot freezes into
-//! [`Bytes`](bytes::Bytes) that may leave the thread.
+//! here. A read goes straight into a slot, and the slot freezes into [`Bytes`](bytes::Bytes) that
+//! may leave the thread.
 //!
-//! It also frees buffers at its end without waiting for the kernel, and tells nobody. So run it by
-//! [`block_on`], which makes sure that it lives while buffers are lent; without, a loan that is
-//! dropped before its result was seen loses its slot
+//! At its end a monoio runtime frees buffers without waiting for the kernel, and gives no notice.
+//! So run it by [`block_on`], which makes sure that the runtime lives while buffers are on loan. A
+//! loan that is dropped elsewhere before its result was seen loses its slot
 //! ([`quarantined`](crate::FixedArenaMetrics::quarantined)).
 //!
 //! ```
-//! use std::num::NonZeroUsize;
 //! use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 //! use uring_arena::{FixedArena, monoio::{block_on, lend}};
 //!
-//! let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
-//! let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+//! let arena = FixedArena::new(8, 4096)?;
 //! let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().build()?;
 //! let bytes = block_on(&mut runtime, async {
 //!     let (mut ours, mut theirs) = monoio::net::UnixStream::pair()?;
@@ -28,12 +26,11 @@
 //! assert_eq!(std::thread::spawn(move || bytes.to_vec()).join().unwrap(), b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
 //! # Safety
 //!
-//! Unsafe here: promising monoio that a lent buffer's memory stays where it is. It lies in a slot
-//! (or, after a spill, on the heap), and moving the loan moves only the pointer to it. The bytes
-//! are the loan's alone, or shared by readers only.
+//! Unsafe here: promising monoio that the memory of a loan stays where it is. The memory lies in a
+//! slot (or, after a spill, on the heap), and moving the loan moves only the pointer to it. The
+//! bytes are the loan's alone, or shared by readers only.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -43,42 +40,54 @@ use std::rc::Rc;
 use ::monoio::buf::{IoBuf, IoBufMut};
 use ::monoio::{Driver, FusionRuntime, Runtime};
 
-use super::loan::{Lend, Loan};
-use super::session::Session;
-use crate::buffer::Buffer;
+use super::liveness::{self, CurrentBlockOn, RuntimeLiveness};
+use super::loan::Loan;
+use crate::buffer::{Buffer, IoMemory};
 
 thread_local! {
-    /// The session of the `block_on` that this thread is in.
-    static CURRENT: RefCell<Option<Rc<Session>>> = const { RefCell::new(None) };
+    static CURRENT: CurrentBlockOn = const { RefCell::new(None) };
 }
 
-/// A buffer, or frozen bytes, for monoio's own methods.
+/// Lends a buffer, or frozen bytes, to monoio's own methods.
 ///
-/// What is read overwrites the buffer from its start, and its length becomes the number of bytes
+/// A read overwrites the buffer from its start, and the buffer's length becomes the number of bytes
 /// read. To stop a read and keep the slot, use monoio's cancelable methods, which give the loan
-/// back, rather than dropping the future.
-pub fn lend<B: Lend>(item: B) -> Loan<B> {
+/// back, instead of dropping the future.
+///
+/// ```
+/// use monoio::io::AsyncWriteRent;
+/// use uring_arena::{FixedArena, monoio::{block_on, lend}};
+///
+/// let arena = FixedArena::new(8, 4096)?;
+/// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+/// block_on(&mut runtime, async {
+///     let (mut ours, _theirs) = monoio::net::UnixStream::pair()?;
+///     let (result, loan) = ours.write(lend(bytes::Bytes::from_static(b"hello"))).await;
+///     assert_eq!((result?, loan.take_back()), (5, bytes::Bytes::from_static(b"hello")));
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
     Loan::new(item)
 }
 
-/// Runs a future on a monoio runtime, which certainly lives meanwhile: what comes back before it
-/// returns is free.
+/// Runs a future on a monoio runtime, which certainly lives meanwhile: a loan that comes back
+/// before the function returns is free.
 ///
-/// Operations that are still running when it returns were abandoned; when the runtime drops their
-/// buffers later, their slots are quarantined. Let them finish first, or cancel them.
+/// Operations that are still running then are abandoned. The runtime drops their buffers later, and
+/// the slots are quarantined: let the operations finish first, or cancel them.
 ///
 /// # Panics
 ///
 /// If this thread is in a monoio runtime already.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// use monoio::io::AsyncWriteRent;
 /// use bytes::BufMut;
 /// use uring_arena::{FixedArena, monoio::{block_on, lend}};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
 /// block_on(&mut runtime, async {
 ///     let (mut ours, _theirs) = monoio::net::UnixStream::pair()?;
@@ -92,27 +101,10 @@ pub fn lend<B: Lend>(item: B) -> Loan<B> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn block_on<R: BlockOn, F: Future>(runtime: &mut R, future: F) -> F::Output {
-    /// Ends the session, however `block_on` is left.
-    struct Scope {
-        session: Rc<Session>,
-        outer: Option<Rc<Session>>,
-    }
-
-    impl Drop for Scope {
-        fn drop(&mut self) {
-            self.session.end();
-            CURRENT.set(self.outer.take());
-        }
-    }
-
-    // The borrow of `runtime` is what keeps it alive until the session ends.
-    let session = Session::new();
-    let outer = CURRENT.replace(Some(Rc::clone(&session)));
-    let _scope = Scope { session, outer };
-    runtime.block_on(future)
+    liveness::block_on(&CURRENT, std::ptr::from_mut(runtime).cast(), || runtime.block_on(future))
 }
 
-/// monoio's runtimes: [`Runtime`] and [`FusionRuntime`]. Nobody else implements it.
+/// A runtime of monoio: [`Runtime`] or [`FusionRuntime`]. The trait is sealed.
 pub trait BlockOn: sealed::Sealed {
     #[doc(hidden)]
     fn block_on<F: Future>(&mut self, future: F) -> F::Output;
@@ -138,15 +130,15 @@ impl<L: Driver, R: Driver> BlockOn for FusionRuntime<L, R> {
     }
 }
 
-fn current_session() -> Option<Rc<Session>> {
-    CURRENT.with_borrow(Option::clone)
+fn current_liveness() -> Option<Rc<RuntimeLiveness>> {
+    CURRENT.with_borrow(|current| current.as_ref().map(|scope| Rc::clone(&scope.liveness)))
 }
 
-// SAFETY: the address does not move with the loan (see above), and the first `bytes_init` bytes are
-// initialised.
-unsafe impl<B: Lend> IoBuf for Loan<B> {
+// SAFETY: the address does not move with the loan (see the head of this file), and the first
+// `bytes_init` bytes are initialised.
+unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn read_ptr(&self) -> *const u8 {
-        self.expose(current_session());
+        self.begin(current_liveness());
         self.as_ref().as_ptr()
     }
 
@@ -158,7 +150,7 @@ unsafe impl<B: Lend> IoBuf for Loan<B> {
 // SAFETY: as above; a buffer's whole capacity is its own to write.
 unsafe impl IoBufMut for Loan<Buffer> {
     fn write_ptr(&mut self) -> *mut u8 {
-        self.expose(current_session());
+        self.begin(current_liveness());
         self.as_mut_ptr()
     }
 
@@ -167,7 +159,7 @@ unsafe impl IoBufMut for Loan<Buffer> {
     }
 
     unsafe fn set_init(&mut self, pos: usize) {
-        self.note_completed();
+        self.end();
         // SAFETY: the caller's promise: `pos` bytes from the start are initialised.
         unsafe { self.set_len(pos) };
     }

@@ -1,48 +1,66 @@
-//! The books of a fixed arena: which of N slots are claimed.
+//! The allocator of a fixed arena: one bit for each of N equal slots.
+//!
+//! One word of the bitmap: 32 slots, two flags and a count of frees.
+//!
+//! ```text
+//!  63                34   33      32   31                0
+//! ┌────────────────────┬────────┬──────┬──────────────────┐
+//! │ frees so far (30)  │WAITERS │CLOSED│ claimed slots    │
+//! └────────────────────┴────────┴──────┴──────────────────┘
+//! ```
+//!
+//! | part           | changes                                                                 |
+//! |----------------|-------------------------------------------------------------------------|
+//! | a slot's bit   | free (0) → claimed (1) by a claim, → free (0) by the owner of the slot  |
+//! | `CLOSED`       | clear → set when the last handle of the arena is dropped; never cleared |
+//! | `WAITERS`      | clear → set by the first waiter; set → clear when nobody waits any more |
+//! | `frees so far` | grows by one with every free, in the same write                         |
+//!
+//! A free that meets `WAITERS` frees nothing: the caller offers the slot to the wait queue.
+//! Equal numbers of frees in two reads of a word mean that nothing was freed in between. A claim
+//! that fails rests its answer on that (see [`SlotBitmap::claim`](super::SlotBitmap::claim)).
 
+use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
-use super::word::{self, FreeStep, SLOTS_PER_WORD, Word};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
-
-/// Slots that one map can book: their numbers fit in 31 bits.
+/// The largest number of slots in one bitmap: slot numbers fit in 31 bits.
 pub(crate) const SLOTS_MAX: usize = 1 << 31;
 
-/// Threads with a preferred word of their own; further threads share.
+/// The number of threads that have a preferred word of their own; further threads share.
 const HINTS: usize = 16;
 
-/// Below this many words each one gets two cache lines of its own (one, and the one that the
-/// prefetcher pairs with it); above it they stand side by side, so that a search stays short.
+/// The largest number of words that are spread out: two cache lines each, its own and the one that
+/// the prefetcher pairs with it. Above it the words stand side by side, so that a search is short.
 const SPREAD_WORDS_MAX: usize = 1024;
 
-/// log2 of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
+/// The logarithm of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
 const SPREAD_SHIFT: u32 = 4;
 
-/// Which slots of an arena are claimed.
-///
-/// Invariants: a bit is set exactly while its slot has an owner, or for ever when the slot does not
-/// exist; `words.len() == word_count << shift`.
+/// A set of N slots that records which of them are claimed.
+// Invariants:
+// 1. A bit is set exactly while its slot has an owner, or for ever if the slot does not exist.
+// 2. `words.len() == word_count << shift`.
 pub(crate) struct SlotBitmap {
     words: Box<[AtomicU64]>,
     shift: u32,
     word_count: usize,
     slot_count: usize,
-    /// The word that each thread found a free slot in last. Read by its threads only, so that the
-    /// line stays in their cache; written only when it changes.
+    /// The word in which each thread found a free slot last. Only the threads of a hint read it, so
+    /// that its line stays in their cache; it is written only when it changes.
     hints: [CachePadded<AtomicU32>; HINTS],
 }
 
 impl SlotBitmap {
-    /// Allocator for `slot_count` free slots. `None` if there is no memory for them.
+    /// Makes a bitmap of `slot_count` free slots. Returns `None` if there is no memory for it.
     pub(crate) fn new(slot_count: usize) -> Option<SlotBitmap> {
         assert!(slot_count > 0 && slot_count <= SLOTS_MAX);
         let word_count = slot_count.div_ceil(SLOTS_PER_WORD);
         let shift = if word_count <= SPREAD_WORDS_MAX { SPREAD_SHIFT } else { 0 };
         let mut words = Vec::new();
         words.try_reserve_exact(word_count << shift).ok()?;
-        for place in 0..word_count << shift {
-            let slots = slots_in_word(slot_count, place >> shift);
-            words.push(AtomicU64::new(Word::with_slots(slots).0));
+        for position in 0..word_count << shift {
+            let slots = slots_in_word(slot_count, position >> shift);
+            words.push(AtomicU64::new(SlotWord::with_slots(slots).0));
         }
         let hints = std::array::from_fn(|hint| {
             CachePadded::new(AtomicU32::new(first_word(hint, word_count)))
@@ -50,100 +68,110 @@ impl SlotBitmap {
         Some(SlotBitmap { words: words.into_boxed_slice(), shift, word_count, slot_count, hints })
     }
 
-    /// Slots that the map books, claimed or not.
+    /// Returns the number of slots, claimed or free.
     pub(crate) fn slot_count(&self) -> usize {
         self.slot_count
     }
 
-    /// Words that must drain before a closed map is done with.
+    /// Returns the number of words that must drain before a closed bitmap may be dropped.
     pub(crate) fn word_count(&self) -> usize {
         self.word_count
     }
 
     #[inline]
-    fn word(&self, at: usize) -> &AtomicU64 {
-        &self.words[at << self.shift]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.words[index << self.shift]
     }
 
-    /// The word of a slot, and what frees the slot in it: all that freeing touches.
-    pub(crate) fn place_of(&self, slot: u32) -> (&AtomicU64, FreeStep) {
-        let at = slot as usize / SLOTS_PER_WORD;
-        (self.word(at), FreeStep::of(slot % SLOTS_PER_WORD as u32))
+    /// Returns the word of a slot and the change that frees the slot in it.
+    pub(crate) fn prepare_free(&self, slot: u32) -> (&AtomicU64, SlotFree) {
+        let index = slot as usize / SLOTS_PER_WORD;
+        (self.word(index), SlotFree::new(slot % SLOTS_PER_WORD as u32))
     }
 
-    /// Claims a slot. `None` only if there was an instant during the call at which none was free.
+    /// Frees a slot, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    pub(super) fn free_ignoring_waiters(&self, slot: u32) -> FreeOutcome {
+        let (word, free) = self.prepare_free(slot);
+        free.free_ignoring_waiters(word)
+    }
+
+    /// Claims a slot.
+    ///
+    /// Returns `None` only if there was an instant during the call at which no slot was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim(&self) -> Option<u32> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: a hint may be stale, it only chooses where the search begins.
-        let at = hint.load(Ordering::Relaxed) as usize;
-        let word = self.word(at);
-        let seen = Word(word.load(Ordering::Relaxed));
+        let index = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(index);
+        let seen = SlotWord(word.load(Ordering::Relaxed));
         if let Some(bit) = seen.lowest_free()
-            && word::exchange(word, seen, seen.claiming(1 << bit)).is_ok()
+            && exchange(word, seen, seen.with_claimed(1 << bit)).is_ok()
         {
-            return Some(slot_number(at, bit));
+            return Some(slot_number(index, bit));
         }
-        self.search(hint, at, 1).map(|(at, mask)| slot_number(at, mask.trailing_zeros()))
+        self.search(hint, index, 1).map(|(index, mask)| slot_number(index, mask.trailing_zeros()))
     }
 
-    /// Claims up to `wanted` slots of one word: its first slot, and which of the 32 from there.
-    /// `None` as for [`claim`](Self::claim).
+    /// Claims up to `wanted` slots of one word.
+    ///
+    /// Returns the first slot of the word and a mask of the claimed ones from there. Returns `None`
+    /// as [`claim`](Self::claim) does.
     pub(crate) fn claim_many(&self, wanted: usize) -> Option<(u32, u32)> {
         let hint = &self.hints[thread_index() % HINTS];
         // Relaxed: as in `claim`.
-        let at = hint.load(Ordering::Relaxed) as usize;
-        let word = self.word(at);
-        let seen = Word(word.load(Ordering::Relaxed));
+        let index = hint.load(Ordering::Relaxed) as usize;
+        let word = self.word(index);
+        let seen = SlotWord(word.load(Ordering::Relaxed));
         let mask = seen.lowest_free_many(wanted);
-        if mask != 0 && word::exchange(word, seen, seen.claiming(mask)).is_ok() {
-            return Some((slot_number(at, 0), mask));
+        if mask != 0 && exchange(word, seen, seen.with_claimed(mask)).is_ok() {
+            return Some((slot_number(index, 0), mask));
         }
-        self.search(hint, at, wanted).map(|(at, mask)| (slot_number(at, 0), mask))
+        self.search(hint, index, wanted).map(|(index, mask)| (slot_number(index, 0), mask))
     }
 
-    /// Looks at all words from `start` on; claims up to `wanted` slots of the first that has any.
+    /// Claims up to `wanted` slots of the first word from `start` on that has any.
     ///
-    /// One pass over full words proves nothing: a slot behind us may be freed while the last one
-    /// before us is claimed. Two passes that find every word full and the same number of frees in
-    /// all of them do: every word was full from its first look to its second, so all were full
-    /// when the first pass ended. Looks are Acquire, and claims are Release, so that who sees the
-    /// claim that filled a word sees the frees that its thread did before.
+    /// Returns the index of the word and a mask of the slots.
     ///
-    /// Lock-free: a further pass is needed only when another thread has freed a slot.
+    /// One pass over full words proves nothing: a slot behind the search may be freed while the
+    /// last one before it is claimed. Two passes that find every word full and the same number of
+    /// frees are a proof. Every word was full from its first read to its second, so all were full
+    /// when the first pass ended. Reads are Acquire and claims are Release: a search that sees the
+    /// claim which filled a word also sees the earlier frees of that claim's thread.
+    ///
+    /// Lock-free: a further pass is needed only if another thread has freed a slot.
     #[cold]
     fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
+        let mut last = None;
         loop {
-            let frees = match self.claim_from(start, wanted) {
-                Ok((at, mask)) => {
-                    if at != start {
-                        hint.store(at as u32, Ordering::Relaxed);
+            match self.claim_from(start, wanted) {
+                Ok((index, mask)) => {
+                    if index != start {
+                        hint.store(index as u32, Ordering::Relaxed);
                     }
-                    return Some((at, mask));
+                    return Some((index, mask));
                 }
-                Err(frees) => frees,
-            };
-            if self.frees_if_full() == Some(frees) {
-                return None;
+                Err(frees) if last == Some(frees) => return None,
+                Err(frees) => last = Some(frees),
             }
         }
     }
 
-    /// Claims up to `wanted` slots of the first word from `start` on that has any; else gives the
-    /// frees seen in all words.
+    /// Claims as [`search`](Self::search) does, in one pass. Returns the frees seen in all words if
+    /// nothing was free.
     fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
         let mut frees = 0;
         let (before, from) = self.words.split_at(start << self.shift);
         for (first, words) in [(start, from), (0, before)] {
-            if let Some((at, mask)) = self.claim_among(words, wanted, &mut frees) {
-                return Ok((first + at, mask));
+            if let Some((index, mask)) = self.claim_among(words, wanted, &mut frees) {
+                return Ok((first + index, mask));
             }
         }
         Err(frees)
     }
 
-    /// The same among some words, one after another: by their number from the first of them. Adds
-    /// the frees seen to `frees`.
+    /// Claims among `words`, whose first has index 0 here, and adds the frees seen to `frees`.
     #[inline]
     fn claim_among(
         &self,
@@ -151,100 +179,383 @@ impl SlotBitmap {
         wanted: usize,
         frees: &mut u64,
     ) -> Option<(usize, u32)> {
-        let mut place = 0;
-        while place < words.len() {
-            let word = &words[place];
-            let mut seen = Word(word.load(Ordering::Acquire));
+        let mut position = 0;
+        while position < words.len() {
+            let word = &words[position];
+            let mut seen = SlotWord(word.load(Ordering::Acquire));
             while !seen.is_full() {
                 let mask = seen.lowest_free_many(wanted);
-                match word::exchange(word, seen, seen.claiming(mask)) {
-                    Ok(()) => return Some((place >> self.shift, mask)),
+                match exchange(word, seen, seen.with_claimed(mask)) {
+                    Ok(()) => return Some((position >> self.shift, mask)),
                     Err(now) => seen = now,
                 }
             }
-            *frees = frees.wrapping_add(seen.version());
-            place += 1 << self.shift;
+            *frees = frees.wrapping_add(seen.frees());
+            position += 1 << self.shift;
         }
         None
     }
 
-    /// The frees seen in all words, if each of them was full.
-    fn frees_if_full(&self) -> Option<u64> {
-        let mut frees = 0u64;
-        let mut place = 0;
-        while place < self.words.len() {
-            let seen = Word(self.words[place].load(Ordering::Acquire));
-            if !seen.is_full() {
-                return None;
-            }
-            frees = frees.wrapping_add(seen.version());
-            place += 1 << self.shift;
-        }
-        Some(frees)
-    }
-
-    /// Closes every word; returns how many hold no claim and so are drained already.
+    /// Closes every word. Returns how many hold no claim and so are drained already.
     ///
-    /// For the last handle only: nobody can claim any more, but others may be freeing.
+    /// Only the last handle calls this: nobody can claim any more, but other threads may be
+    /// freeing.
     pub(crate) fn close(&self) -> usize {
         (0..self.word_count)
-            .filter(|&at| word::close(self.word(at), slots_in_word(self.slot_count, at)))
+            .filter(|&index| close_word(self.word(index), slots_in_word(self.slot_count, index)))
             .count()
     }
 
-    /// Claimed slots now, each word at its own instant.
+    /// Counts the claimed slots, each word at an instant of its own.
     pub(crate) fn live(&self) -> usize {
-        (0..self.word_count)
-            .map(|at| {
-                let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
-                let claimed = Word(self.word(at).load(Ordering::Acquire)).claimed();
-                claimed.count_ones() as usize - missing
-            })
-            .sum()
+        (0..self.word_count).map(|index| self.claimed_in(index).count_ones() as usize).sum()
     }
 
     /// Hands each claimed slot to `each`: every word as it was at one instant.
-    pub(crate) fn each_claimed(&self, mut each: impl FnMut(u32)) {
-        for at in 0..self.word_count {
-            let missing = SLOTS_PER_WORD - slots_in_word(self.slot_count, at);
-            // Slots that do not exist are the word's highest bits.
-            let exist = u32::MAX >> missing;
-            let mut claimed = Word(self.word(at).load(Ordering::Acquire)).claimed() & exist;
+    pub(crate) fn for_each_claimed(&self, mut each: impl FnMut(u32)) {
+        for index in 0..self.word_count {
+            let mut claimed = self.claimed_in(index);
             while claimed != 0 {
-                each(slot_number(at, claimed.trailing_zeros()));
+                each(slot_number(index, claimed.trailing_zeros()));
                 claimed &= claimed - 1;
             }
         }
     }
 
-    /// Asks every word to tell of its frees.
-    pub(crate) fn set_waiters(&self) {
-        for at in 0..self.word_count {
-            word::set_waiters(self.word(at));
-        }
+    /// Reads which slots of a word are claimed, as a mask.
+    fn claimed_in(&self, index: usize) -> u32 {
+        // Slots that do not exist are the highest bits of the word.
+        let exist = u32::MAX >> (SLOTS_PER_WORD - slots_in_word(self.slot_count, index));
+        SlotWord(self.word(index).load(Ordering::Acquire)).claimed() & exist
     }
 
-    /// Takes the request of [`set_waiters`](Self::set_waiters) back; the caller looks for waiters
-    /// again afterwards.
-    pub(crate) fn clear_waiters(&self) {
-        for at in 0..self.word_count {
-            word::clear_waiters(self.word(at));
-        }
+    /// Sets the `WAITERS` flag of every word: later frees offer their slot to the wait queue.
+    pub(crate) fn set_waiters_flags(&self) {
+        (0..self.word_count).for_each(|index| set_waiters_flag(self.word(index)));
+    }
+
+    /// Clears the `WAITERS` flag of every word.
+    pub(crate) fn clear_waiters_flags(&self) {
+        (0..self.word_count).for_each(|index| clear_waiters_flag(self.word(index)));
     }
 }
 
 #[inline]
-fn slot_number(at: usize, bit: u32) -> u32 {
-    (at * SLOTS_PER_WORD) as u32 + bit
+fn slot_number(word_index: usize, bit: u32) -> u32 {
+    (word_index * SLOTS_PER_WORD) as u32 + bit
 }
 
-fn slots_in_word(slot_count: usize, at: usize) -> usize {
-    (slot_count - at * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
+fn slots_in_word(slot_count: usize, word_index: usize) -> usize {
+    (slot_count - word_index * SLOTS_PER_WORD).min(SLOTS_PER_WORD)
 }
 
-/// The word that the threads of hint number `hint` start at: bit-reversed, so that the first few
-/// are far apart.
+/// Returns the word at which the threads of hint number `hint` start: bit-reversed, so that the
+/// first few are far apart.
 fn first_word(hint: usize, word_count: usize) -> u32 {
     let reversed = (hint as u32).reverse_bits() >> (u32::BITS - HINTS.trailing_zeros());
     (reversed as usize * word_count / HINTS) as u32
+}
+
+/// The number of slots in one word.
+pub(crate) const SLOTS_PER_WORD: usize = 32;
+
+const SLOTS: u64 = (1 << SLOTS_PER_WORD) - 1;
+const CLOSED: u64 = 1 << 32;
+const WAITERS: u64 = 1 << 33;
+const ONE_FREE: u64 = 1 << 34;
+
+/// The value of a word, unpacked by name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct SlotWord(pub(super) u64);
+
+impl SlotWord {
+    /// Makes a word with `slots` free slots. Bits beyond them read as claimed for ever.
+    pub(super) fn with_slots(slots: usize) -> SlotWord {
+        debug_assert!(slots <= SLOTS_PER_WORD);
+        SlotWord(SLOTS & !((1u64 << slots) - 1))
+    }
+
+    /// Finds the lowest free slot. Low bits first keep the same few slots in the cache.
+    #[inline]
+    pub(super) fn lowest_free(self) -> Option<u32> {
+        let bit = (!(self.0 as u32)).trailing_zeros();
+        (bit < SLOTS_PER_WORD as u32).then_some(bit)
+    }
+
+    /// Finds the lowest `wanted` free slots, as a mask.
+    pub(super) fn lowest_free_many(self, wanted: usize) -> u32 {
+        let mut left = !(self.0 as u32);
+        if left.count_ones() as usize <= wanted {
+            return left;
+        }
+        let mut taken = 0;
+        for _ in 0..wanted {
+            if left == 0 {
+                break;
+            }
+            let lowest = left & left.wrapping_neg();
+            taken |= lowest;
+            left ^= lowest;
+        }
+        taken
+    }
+
+    #[inline]
+    pub(super) fn is_full(self) -> bool {
+        self.0 as u32 == u32::MAX
+    }
+
+    #[inline]
+    pub(super) fn with_claimed(self, mask: u32) -> SlotWord {
+        SlotWord(self.0 | u64::from(mask))
+    }
+
+    #[inline]
+    pub(super) fn is_claimed(self, bit: u32) -> bool {
+        self.0 & (1 << bit) != 0
+    }
+
+    #[inline]
+    pub(super) fn claimed(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    pub(super) fn frees(self) -> u64 {
+        self.0 >> 34
+    }
+
+    /// Returns `true` if nobody waits and the arena is open: a free changes nothing but the word.
+    #[inline]
+    fn allows_fast_free(self) -> bool {
+        self.0 & (WAITERS | CLOSED) == 0
+    }
+
+    #[inline]
+    fn is_drained(self) -> bool {
+        self.0 & (CLOSED | SLOTS) == CLOSED
+    }
+}
+
+/// The outcome of freeing a slot or a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum FreeOutcome {
+    /// The memory is free. The allocator may be gone by the time that this is read.
+    Done,
+    /// The memory is free, the arena is closed, and this was the last claim in its word. The caller
+    /// counts the word as drained, exactly once.
+    ArenaDrained,
+    /// Nothing was freed: somebody waits, so the caller offers the memory to the wait queue.
+    HasWaiters,
+}
+
+/// The change of a word that frees one of its claimed slots: clears the bit and counts the free.
+///
+/// The change is one addition, computed once for each slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotFree(u64);
+
+impl SlotFree {
+    pub(super) fn new(bit: u32) -> SlotFree {
+        SlotFree(ONE_FREE - (1 << bit))
+    }
+
+    /// Returns the change as a number, to be kept beside the slot.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Restores the change from [`to_bits`](Self::to_bits).
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> SlotFree {
+        SlotFree(bits)
+    }
+
+    #[inline]
+    fn applied_to(self, seen: SlotWord) -> SlotWord {
+        debug_assert!(seen.is_claimed(self.0.trailing_zeros()), "slot freed twice");
+        SlotWord(seen.0.wrapping_add(self.0))
+    }
+
+    /// Frees a slot of `word` unless somebody waits or the arena is closed.
+    ///
+    /// Returns `false` if nothing was freed. The word is the only memory that this function
+    /// touches, and not after the slot is free: the arena may then be gone.
+    #[inline]
+    pub(crate) fn try_free_fast(self, word: &AtomicU64) -> bool {
+        // Relaxed: the compare-exchange checks the value that was read.
+        let mut seen = SlotWord(word.load(Ordering::Relaxed));
+        while seen.allows_fast_free() {
+            match exchange(word, seen, self.applied_to(seen)) {
+                Ok(()) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Frees a slot of `word` unless somebody waits. Touches the same memory as
+    /// [`try_free_fast`](Self::try_free_fast).
+    pub(crate) fn free(self, word: &AtomicU64) -> FreeOutcome {
+        self.free_unless(word, WAITERS)
+    }
+
+    /// Frees a slot of `word`, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    pub(super) fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+        self.free_unless(word, 0)
+    }
+
+    fn free_unless(self, word: &AtomicU64, flag: u64) -> FreeOutcome {
+        let mut seen = SlotWord(word.load(Ordering::Relaxed));
+        while seen.0 & flag == 0 {
+            let after = self.applied_to(seen);
+            match exchange(word, seen, after) {
+                Ok(()) if after.is_drained() => return FreeOutcome::ArenaDrained,
+                Ok(()) => return FreeOutcome::Done,
+                Err(now) => seen = now,
+            }
+        }
+        FreeOutcome::HasWaiters
+    }
+}
+
+/// Replaces `seen` by `new`. Returns the present value of the word if it is another one.
+///
+/// AcqRel on success. Release: what the owner wrote to the slot and its header happens before the
+/// next claim of it. Acquire: a claim sees those writes. The free that drains a closed word sees
+/// the writes of every earlier free in it, as all of them are one release sequence; so the memory
+/// may be given back. Acquire on failure: the second read of a failing claim must not be older than
+/// what its first read saw.
+#[inline]
+pub(super) fn exchange(word: &AtomicU64, seen: SlotWord, new: SlotWord) -> Result<(), SlotWord> {
+    word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire)
+        .map(drop)
+        .map_err(SlotWord)
+}
+
+/// Closes a word whose slots are the lowest `slots`. Returns `true` if it holds no claim.
+///
+/// The bits of slots that do not exist are cleared in the same write: an empty word then reads as
+/// drained.
+pub(super) fn close_word(word: &AtomicU64, slots: usize) -> bool {
+    let missing = SlotWord::with_slots(slots).0;
+    let mut seen = SlotWord(word.load(Ordering::Relaxed));
+    loop {
+        debug_assert_eq!(seen.0 & CLOSED, 0, "closed twice");
+        let closed = SlotWord((seen.0 & !missing) | CLOSED);
+        match exchange(word, seen, closed) {
+            Ok(()) => return closed.is_drained(),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Sets the `WAITERS` flag: every later free of the word returns [`FreeOutcome::HasWaiters`].
+///
+/// AcqRel: pairs with [`exchange`]. A free whose compare-exchange comes later in the word's order
+/// sees the flag. An earlier free is seen by the claim that follows this call.
+pub(super) fn set_waiters_flag(word: &AtomicU64) {
+    word.fetch_or(WAITERS, Ordering::AcqRel);
+}
+
+/// Clears the `WAITERS` flag. A lock orders the callers of this and of [`set_waiters_flag`].
+///
+/// AcqRel: as every change of the word.
+pub(super) fn clear_waiters_flag(word: &AtomicU64) {
+    word.fetch_and(!WAITERS, Ordering::AcqRel);
+}
+
+#[cfg(all(test, not(uring_arena_loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn free(bitmap: &SlotBitmap, slot: u32) -> FreeOutcome {
+        let (word, free) = bitmap.prepare_free(slot);
+        free.free(word)
+    }
+
+    #[test]
+    fn every_slot_count_serves_exactly_that_many_claims() {
+        for slot_count in [1, 2, 31, 32, 33, 63, 64, 65, 1000, 1024, 40_000] {
+            let bitmap = SlotBitmap::new(slot_count).unwrap();
+            let claimed: BTreeSet<u32> = std::iter::from_fn(|| bitmap.claim()).collect();
+            assert_eq!(claimed.len(), slot_count);
+            assert_eq!(claimed.last().copied(), Some(slot_count as u32 - 1));
+            assert_eq!(bitmap.live(), slot_count);
+            assert_eq!(bitmap.claim(), None);
+            for slot in claimed {
+                assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+            }
+            assert_eq!(bitmap.live(), 0);
+        }
+    }
+
+    #[test]
+    fn a_freed_slot_is_claimed_next() {
+        let bitmap = SlotBitmap::new(100).unwrap();
+        let first = bitmap.claim().unwrap();
+        assert_eq!(free(&bitmap, first), FreeOutcome::Done);
+        assert_eq!(bitmap.claim(), Some(first));
+    }
+
+    #[test]
+    fn claim_many_takes_what_one_word_has() {
+        let bitmap = SlotBitmap::new(40).unwrap();
+        let mut slots = Vec::new();
+        while let Some((first, mask)) = bitmap.claim_many(20) {
+            assert!(mask.count_ones() <= 20);
+            slots.extend((0..32).filter(|bit| mask & 1 << bit != 0).map(|bit| first + bit));
+        }
+        slots.sort_unstable();
+        assert_eq!(slots, (0..40).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn a_closed_bitmap_drains_each_word_once() {
+        let bitmap = SlotBitmap::new(40).unwrap();
+        let slots: Vec<u32> = std::iter::from_fn(|| bitmap.claim()).take(34).collect();
+        assert_eq!(bitmap.close(), 0);
+        let drained =
+            slots.iter().filter(|&&slot| free(&bitmap, slot) == FreeOutcome::ArenaDrained).count();
+        assert_eq!(drained, 2);
+    }
+
+    #[test]
+    fn a_word_with_waiters_is_freed_only_by_a_free_that_ignores_them() {
+        let bitmap = SlotBitmap::new(2).unwrap();
+        let slot = bitmap.claim().unwrap();
+        bitmap.set_waiters_flags();
+        assert_eq!(free(&bitmap, slot), FreeOutcome::HasWaiters);
+        assert_eq!(bitmap.live(), 1);
+        assert_eq!(bitmap.free_ignoring_waiters(slot), FreeOutcome::Done);
+        assert_eq!(bitmap.live(), 0);
+        bitmap.clear_waiters_flags();
+        let slot = bitmap.claim().unwrap();
+        assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+    }
+
+    /// Each thread holds one slot at a time, and there are as many threads as slots. No claim may
+    /// fail, though slots are freed behind a search and claimed before it.
+    #[test]
+    fn as_many_threads_as_slots_never_see_a_full_bitmap() {
+        for slot_count in [1usize, 3, 33, 65] {
+            let threads = slot_count.min(4);
+            let bitmap = SlotBitmap::new(slot_count).unwrap();
+            let held: Vec<u32> = (threads..slot_count).map(|_| bitmap.claim().unwrap()).collect();
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        for _ in 0..20_000 {
+                            let slot = bitmap.claim().expect("one slot for each thread");
+                            assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+                        }
+                    });
+                }
+            });
+            assert_eq!(bitmap.live(), held.len());
+        }
+    }
 }

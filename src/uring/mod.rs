@@ -1,66 +1,30 @@
-//! 6 KERNEL: pieces for a ring that the user owns. Uses the arenas and everything above them.
+//! Pieces for a ring that the user owns. Uses the arenas and everything below them.
 //!
-//! Registration and its ladder, fixed and zero-copy operations, buffer rings and receiving, and
-//! what the kernel can do. The pieces build entries and interpret completions; whoever owns the
-//! ring pushes and reaps.
+//! The pieces build entries and interpret completions; the owner of the ring pushes and reaps.
+//!
+//! * `kernel`: system calls, features, limits.
+//! * `registration`: an arena in a ring's table of registered buffers.
+//! * `operation`: reads, writes and sends that own their memory.
+//! * `buffer_ring`: receiving into slots that the kernel chooses.
 
 mod buffer_ring;
-mod datagram;
-mod descriptor;
-mod direct;
-mod event_fd;
-mod feature;
-mod fixed;
-mod from_slot;
-mod in_flight;
-mod ladder;
-mod memlock;
-mod memory;
+mod kernel;
 mod operation;
-mod plain_lengths;
-mod probe;
-mod receive;
-mod receive_entries;
-mod reconcile;
-mod refill;
-mod register_options;
-mod registered;
-mod registration_mode;
-mod ring_entries;
-mod ring_options;
-mod ring_registration;
-mod send;
-mod shadow;
-mod status;
-mod syscall;
-mod table;
-mod unavailable;
+mod registration;
 
-#[cfg(test)]
-mod fake_kernel;
-#[cfg(test)]
-mod fake_kernel_tests;
-
-pub use buffer_ring::{BufferRing, BufferRingMetrics};
-pub(crate) use datagram::DATAGRAM_HEADER_BYTES;
-pub use datagram::Datagram;
-pub use descriptor::Descriptor;
-pub use direct::{DirectAlignment, DirectFile};
-pub(crate) use event_fd::EventFd;
-pub use feature::Feature;
-pub use from_slot::FromSlot;
-pub use in_flight::{Completion, InFlight};
-pub use memlock::Memlock;
-pub use memory::{Memory, Payload};
-pub use operation::{Operation, Progress};
-pub use probe::{Probe, ring_info};
-pub(crate) use receive::Cursor;
-pub use receive::Received;
-pub use register_options::RegisterOptions;
-pub(crate) use registered::handle_of;
-pub use registered::{RegisteredArena, Registrable};
-pub use registration_mode::RegistrationMode;
-pub use ring_options::BufferRingOptions;
-pub use send::SendOptions;
-pub use status::Status;
-pub(crate) use unavailable::disabled_by_sysctl;
+pub use buffer_ring::{
+    BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, FromSlot, Received, RingError,
+    Status,
+};
+pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
+pub(crate) use kernel::{EventFd, disabled_by_sysctl, room_remedy, who_forbids};
+pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
+pub use operation::{
+    Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
+    Progress, SendOptions,
+};
+pub use registration::{
+    RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    RegistrationPolicy,
+};
+pub(crate) use registration::{TableRanges, handle_of};

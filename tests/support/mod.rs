@@ -1,110 +1,249 @@
-//! What the tests on the real kernel share.
+//! Helpers that the test binaries share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::io::Read;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod driver;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod ring;
+pub mod runtimes;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::Duration;
 
-use uring_arena::{Driver, DriverBuilder, DriverError, Event, FixedArena};
+use bytes::BufMut;
+use uring_arena::{BuddyArena, BuddyGeometry, Buffer, FixedArena, SlotStates};
 
-/// Longer than any test takes that works: a hang becomes a failure that says what it waited for.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A time longer than a test takes: a hang becomes a failure that tells where it waited.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
+pub fn nz(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+/// Builds a fixed arena.
 pub fn arena(slots: usize, slot_bytes: usize) -> FixedArena {
-    let nz = |n| NonZeroUsize::new(n).expect("a size");
-    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).build().expect("an arena")
+    FixedArena::new(slots, slot_bytes).unwrap()
 }
 
-/// A driver; `None`, and a line that says why, where io_uring is not to be had.
-pub fn driver() -> Option<Driver> {
-    build(Driver::builder())
+/// Builds a fixed arena of page-aligned slots, which `O_DIRECT` may use.
+pub fn paged_arena(slots: usize, slot_bytes: usize) -> FixedArena {
+    FixedArena::with_slot_capacity(nz(slots), nz(slot_bytes)).alignment(4096).build().unwrap()
 }
 
-pub fn build(builder: DriverBuilder) -> Option<Driver> {
-    match builder.build() {
-        Ok(driver) => Some(driver),
-        Err(error @ (DriverError::Forbidden { .. } | DriverError::Unsupported { .. })) => {
-            eprintln!("SKIPPED: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
+/// Builds a buddy arena of page-aligned blocks, 4 KiB the smallest.
+pub fn paged_buddy_arena(total: usize) -> BuddyArena {
+    let geometry = BuddyGeometry::exact(nz(total), nz(4096)).unwrap();
+    BuddyArena::builder(geometry.with_alignment(nz(4096)).unwrap()).build().unwrap()
+}
+
+/// Appends `bytes` to a buffer.
+pub fn written(mut buffer: Buffer, bytes: &[u8]) -> Buffer {
+    buffer.put_slice(bytes);
+    buffer
+}
+
+/// Claims a buffer and writes `bytes` to it.
+pub fn filled(arena: &FixedArena, bytes: &[u8]) -> Buffer {
+    written(arena.allocate().unwrap(), bytes)
+}
+
+/// Makes bytes that differ by position and by seed.
+pub fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed as u64);
+    (0..len).map(|_| random.next() as u8).collect()
+}
+
+/// A source of random numbers: the same ones for the same seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed.wrapping_add(1)) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Gives a number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
     }
 }
 
-/// Two ends of a TCP connection over loopback.
+/// A waker that counts its wakes.
+#[derive(Default)]
+pub struct Wakes(AtomicUsize);
+
+impl Wakes {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Opens a TCP connection over loopback, and returns both ends.
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let ours =
-        TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
-    let (theirs, _) = listener.accept().expect("the other end");
-    (ours, theirs)
-}
-
-/// Takes events until `done` says so; fails after [`PATIENCE`].
-pub fn run(driver: &mut Driver, mut done: impl FnMut(Event) -> bool) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        while let Some(event) = driver.next() {
-            if done(event) {
-                return;
-            }
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "nothing happened any more: {driver:?} {:?}", driver.metrics());
-        driver.wait_timeout(left).expect("the kernel goes on");
-    }
-}
-
-/// Every slot is free again.
-pub fn assert_home(arena: &FixedArena) {
-    let metrics = arena.metrics();
-    assert_eq!((metrics.bytes_live, metrics.quarantined), (0, 0), "{metrics:?}");
-    assert_eq!(metrics.allocations_ok, metrics.frees);
-    let states = arena.slot_states();
-    assert_eq!(
-        (states.free, states.total()),
-        (arena.slot_count(), arena.slot_count()),
-        "{states:?}"
-    );
-}
-
-/// Ends the driver; nothing may be left in flight.
-pub fn finish(mut driver: Driver) {
-    let drained = driver.drain(PATIENCE).expect("the kernel goes on");
-    assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
-}
-
-/// Bytes that differ by position and by stream.
-pub fn pattern(stream: usize, len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(stream as u64 + 1) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
-/// Raises the limit of open files to `wanted` if it may; returns what it is now.
-pub fn raise_descriptors(wanted: u64) -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft < wanted {
-        let _ = setrlimit(
-            Resource::Nofile,
-            Rlimit { current: Some(wanted.min(hard)), maximum: limit.maximum },
-        );
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(wanted)
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
 }
 
 pub fn read_all(mut from: impl Read) -> Vec<u8> {
     let mut all = Vec::new();
-    from.read_to_end(&mut all).expect("readable");
+    from.read_to_end(&mut all).unwrap();
     all
+}
+
+/// A path on the file system of the target folder, used once; its file is removed on drop.
+pub struct TestFile(PathBuf);
+
+impl TestFile {
+    /// Picks a path, and makes no file.
+    pub fn path(name: &str) -> TestFile {
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        TestFile(folder.join(format!("{name}-{}-{number}", std::process::id())))
+    }
+
+    /// Makes a file with `content` on the disk.
+    pub fn new(name: &str, content: &[u8]) -> TestFile {
+        let path = TestFile::path(name);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(content).unwrap();
+        file.sync_all().unwrap();
+        path
+    }
+
+    pub fn open(&self) -> File {
+        File::options().read(true).write(true).open(self).unwrap()
+    }
+}
+
+impl AsRef<Path> for TestFile {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The counts that prove an arena whole again, whatever its allocator.
+#[derive(Debug)]
+pub struct Counts {
+    claims: u64,
+    frees: u64,
+    bytes_live: usize,
+    quarantined: u64,
+    states: SlotStates,
+    slots: usize,
+}
+
+/// An arena whose slots can be counted.
+pub trait Countable {
+    fn counts(&self) -> Counts;
+
+    /// Claims every byte at once and frees it again.
+    ///
+    /// Returns `false` if some of the memory was refused.
+    fn can_claim_all(&self) -> bool;
+}
+
+impl Countable for FixedArena {
+    fn counts(&self) -> Counts {
+        let metrics = self.metrics();
+        Counts {
+            claims: metrics.allocations_ok,
+            frees: metrics.frees,
+            bytes_live: metrics.bytes_live,
+            quarantined: metrics.quarantined,
+            states: self.slot_states(),
+            slots: self.slot_count(),
+        }
+    }
+
+    fn can_claim_all(&self) -> bool {
+        let mut all = Vec::new();
+        self.allocate_many(self.slot_count(), |buffer| all.push(buffer)) == self.slot_count()
+    }
+}
+
+impl Countable for BuddyArena {
+    fn counts(&self) -> Counts {
+        let metrics = self.metrics();
+        Counts {
+            claims: metrics.allocations_ok,
+            frees: metrics.frees,
+            bytes_live: metrics.bytes_live,
+            quarantined: metrics.quarantined,
+            states: self.slot_states(),
+            slots: self.total_size() / self.min_block_size(),
+        }
+    }
+
+    fn can_claim_all(&self) -> bool {
+        self.metrics().largest_free_block == self.total_size()
+            && self.allocate(nz(self.total_size())).is_ok()
+    }
+}
+
+#[cfg(feature = "async-alloc")]
+impl<W: uring_arena::Waiter> Countable for uring_arena::AsyncFixedArena<W> {
+    fn counts(&self) -> Counts {
+        FixedArena::counts(self)
+    }
+
+    fn can_claim_all(&self) -> bool {
+        FixedArena::can_claim_all(self)
+    }
+}
+
+#[cfg(feature = "async-alloc")]
+impl<W: uring_arena::BuddyWaiter> Countable for uring_arena::AsyncBuddyArena<W> {
+    fn counts(&self) -> Counts {
+        BuddyArena::counts(self)
+    }
+
+    fn can_claim_all(&self) -> bool {
+        BuddyArena::can_claim_all(self)
+    }
+}
+
+/// Fails unless every slot is free: by the counters, by the states, and by claiming all of them.
+#[track_caller]
+pub fn assert_all_free(arena: &impl Countable) {
+    let counts = arena.counts();
+    assert_eq!(counts.claims, counts.frees, "{counts:?}");
+    assert_eq!((counts.bytes_live, counts.quarantined), (0, 0), "{counts:?}");
+    let all = (counts.slots, counts.slots);
+    assert_eq!((counts.states.free, counts.states.total()), all, "{counts:?}");
+    assert!(arena.can_claim_all(), "free by the counts, and yet not to be claimed: {counts:?}");
 }

@@ -1,9 +1,9 @@
-//! Kernels that refuse something: a seccomp filter on one thread.
+//! A kernel that refuses a call, made up by a seccomp filter on one thread.
 #![allow(unsafe_code)]
 
 use std::io;
 
-/// Has the system calls of this thread judged by `program` from now on.
+/// Installs `program` as the filter of this thread's system calls.
 pub fn filter_this_thread(program: &mut [libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: affects this thread only, and takes numbers.

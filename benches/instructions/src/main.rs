@@ -1,8 +1,8 @@
-//! The core paths, for their instructions to be counted.
+//! The core paths, for callgrind to count their instructions.
 //!
-//! Run by `scripts/instructions` under callgrind, which writes one dump for each call of a function
-//! whose name begins with `path_`. Each is called twice, warm the second time: the script reads the
-//! second dump.
+//! `scripts/instructions` runs this program. callgrind writes one dump for each call of a function
+//! whose name begins with `path_`. Each function is called twice, warm the second time: the script
+//! reads the second dump.
 
 mod paths;
 

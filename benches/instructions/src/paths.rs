@@ -1,5 +1,4 @@
-//! The paths: each in a function of its own that is never inlined, so that callgrind can tell them
-//! apart.
+//! The paths: each in a function of its own that is never inlined, so that callgrind sees it.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -11,7 +10,7 @@ use uring_arena::{
     BuddyArena, BuddyGeometry, Buffer, BufferRing, Driver, Event, FixedArena, PageSize,
 };
 
-/// Times that one call goes through its path.
+/// The number of times that one call goes through its path.
 pub const TIMES: usize = 1000;
 
 const SLOTS: usize = 1024;
@@ -28,14 +27,14 @@ pub fn fixed() -> FixedArena {
         .expect("the arena builds")
 }
 
-/// Builds an arena with no slot left; returns its slots too.
+/// Makes an arena with no slot left, and its slots.
 pub fn full() -> (FixedArena, Vec<Buffer>) {
     let arena = fixed();
     let held = (0..SLOTS).map(|_| arena.allocate().expect("a free slot")).collect();
     (arena, held)
 }
 
-/// Builds an arena with 24 free slots, scattered.
+/// Makes an arena with 24 free slots, scattered.
 pub fn nearly_full() -> (FixedArena, Vec<Buffer>) {
     let (arena, mut held) = full();
     (0..24).for_each(|index| drop(held.swap_remove(index * 40)));
@@ -133,7 +132,7 @@ pub fn path_locate(arena: &FixedArena) {
     }
 }
 
-/// Claims and drops 32 at a time, so that `TIMES` slots are taken and given back: counted per slot.
+/// Claims and frees `TIMES` slots, 32 at a time: counted per slot.
 #[inline(never)]
 pub fn path_claim_32_drop_32(arena: &FixedArena) {
     let mut batch = Vec::with_capacity(32);
@@ -143,8 +142,8 @@ pub fn path_claim_32_drop_32(arena: &FixedArena) {
     }
 }
 
-/// Passes messages of 512 B through the driver, one at a time, from the wait to the dropped
-/// `Bytes`. Left out aloud where io_uring is not to be had.
+/// Receives messages of 512 B through the driver, one at a time, from the wait to the dropped
+/// `Bytes`. Says so if there is no io_uring here.
 pub fn receive() {
     let (mut sender, receiver) = UnixStream::pair().expect("a pair of sockets");
     let arena = fixed();
@@ -164,7 +163,7 @@ pub fn receive() {
     }
 }
 
-/// Receives one message: counted per call, with the sender's write before it.
+/// Receives one message: counted per call.
 #[inline(never)]
 pub fn path_receive_message(driver: &mut Driver) {
     loop {

@@ -1,55 +1,33 @@
-//! At home in [compio](https://docs.rs/compio) 0.19.
+//! An arena on [compio](https://docs.rs/compio) 0.19.
 //!
 //! | | how |
 //! |---|---|
-//! | its own methods | [`lend`] a buffer, inside [`block_on`]: `stream.read(lend(buffer)).await` |
+//! | compio's own methods | [`lend`] a buffer inside [`block_on`]: `stream.read(lend(buffer))` |
 //! | `O_DIRECT` reads and writes, zero-copy sends on registered memory | [`Registered`] |
 //! | multishot receives into the arena | [`ReceiveRing`] |
 //! | before the runtime ends | [`drain`] |
 //!
-//! compio gives received buffers out only on their own thread; what is read here freezes into
-//! [`Bytes`](bytes::Bytes), which may leave it. Its buffer ring is one per runtime and of its own
-//! memory; [`ReceiveRing`] stands beside it, and a runtime may have several.
+//! compio hands received buffers out on their own thread only. A buffer that was read here freezes
+//! into [`Bytes`](bytes::Bytes), which may leave the thread. The runtime's own buffer ring, of its
+//! own memory, is not used: a [`ReceiveRing`] stands beside it, and a runtime may have several.
 //!
 //! If the build fails because `PollOpCode` is not implemented, another crate has turned compio's
-//! `polling` feature on: turn on `compio-polling` here too. Such a runtime may find itself on
-//! epoll, where nothing can be registered: [`AttachError::NotOnUring`].
+//! `polling` feature on: turn on `compio-polling` here too. Such a runtime may be driven by epoll,
+//! where nothing can be registered: [`AttachError::NotOnUring`].
 
-mod anchor;
-mod armed;
-mod buf;
-mod operation;
+mod guard;
+mod lend;
+mod multishot_recv;
+mod op_adapter;
 mod receive_ring;
 mod receive_stream;
 mod registered;
+mod ring_state;
+mod submitted;
 
-pub use anchor::drain;
-pub use buf::{block_on, lend};
-pub use operation::Submitted;
+pub use guard::{AttachError, drain};
+pub use lend::{block_on, lend};
 pub use receive_ring::ReceiveRing;
 pub use receive_stream::ReceiveStream;
 pub use registered::Registered;
-
-use crate::error::{RegisterError, RingError};
-
-/// An arena that could not be attached to a compio runtime.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AttachError {
-    /// No compio runtime is running on this thread.
-    #[error(
-        "no compio runtime is running on this thread: call this inside `block_on`, on the runtime's thread"
-    )]
-    NotInRuntime,
-    /// The runtime is driven by epoll.
-    #[error(
-        "this compio runtime is not on io_uring: build compio without its `polling` feature, or ask for DriverType::IoUring"
-    )]
-    NotOnUring,
-    /// The kernel would not register the arena.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The kernel would not register the buffer ring.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-}
+pub use submitted::Submitted;

@@ -1,4 +1,4 @@
-//! What a socket sends, as a stream.
+//! The bytes that a socket receives, as a stream.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,78 +15,70 @@ use compio_buf::BufResult;
 use compio_runtime::{Runtime, Submit};
 use futures_core::Stream;
 
-use super::armed::Armed;
-use super::receive_ring::Shared;
+use super::multishot_recv::MultishotRecv;
+use super::op_adapter::OpAdapter;
+use super::ring_state::{RingState, Ticket};
 use crate::uring::Status;
 
-/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of
+/// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
 /// `io::Result<Bytes>`.
 ///
-/// Read it or drop it: what arrives meanwhile waits in its slots. Dropping it cancels the receive;
-/// bytes that had arrived are lost.
+/// Read it or drop it: bytes that arrive meanwhile wait in their slots. Dropping it cancels the
+/// receive; bytes that had arrived are lost.
 pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
-    shared: Rc<Shared>,
+    state: Rc<RingState>,
     socket: D,
     arrived: Rc<RefCell<VecDeque<Bytes>>>,
-    armed: Option<Submit<Armed<D>>>,
-    waiting: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    receive: Option<Submit<OpAdapter<MultishotRecv, D>>>,
+    /// The stream's place among the starved ones, while it waits for a slot.
+    ticket: Option<Ticket>,
+    /// Set if the receive before brought bytes.
+    was_served: bool,
     finished: bool,
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
-    pub(super) fn new(shared: Rc<Shared>, socket: D) -> ReceiveStream<D> {
+    pub(super) fn new(state: Rc<RingState>, socket: D) -> ReceiveStream<D> {
         ReceiveStream {
-            shared,
+            state,
             socket,
             arrived: Rc::default(),
-            armed: None,
-            waiting: None,
+            receive: None,
+            ticket: None,
+            was_served: false,
             finished: false,
         }
     }
 
-    /// The next bytes, or `None` when the peer has finished.
+    /// Waits for the next bytes. Returns `None` when the peer has finished.
+    ///
+    /// Dropping the future loses no bytes. A starved stream gives up its place among the streams
+    /// that wait for a slot. [`ReceiveRing`](super::ReceiveRing) has an example.
     ///
     /// # Errors
     ///
-    /// What the socket answers; nothing comes after that.
+    /// The error of the socket. Nothing comes after it.
     ///
     /// # Panics
     ///
     /// Outside the runtime that the ring was made in.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
-        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
+        /// A guard that gives up the stream's place when the future is dropped.
+        struct Next<'a, D: AsFd + Clone + Unpin + 'static>(&'a mut ReceiveStream<D>);
+
+        impl<D: AsFd + Clone + Unpin + 'static> Drop for Next<'_, D> {
+            fn drop(&mut self) {
+                self.0.leave();
+            }
+        }
+
+        let next = Next(self);
+        poll_fn(|context| Pin::new(&mut *next.0).poll_next(context)).await.transpose()
     }
 
-    fn arm(&mut self) {
-        assert!(
-            self.shared.anchor.is_here(),
-            "not in the compio runtime that the ring was made in"
-        );
-        let armed =
-            Armed::new(Rc::clone(&self.shared), Rc::clone(&self.arrived), self.socket.clone());
-        self.armed = Some(Runtime::with_current(|runtime| runtime.submit(armed)));
-    }
-
-    /// Waits until a slot lies ready.
-    fn poll_slots(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.shared.ring.borrow_mut().refill() > 0 {
-                self.waiting = None;
-                return Poll::Ready(());
-            }
-            let Some(waiting) = &mut self.waiting else {
-                // The place in the queue comes before the next look, so a slot freed from here on
-                // wakes us.
-                let place = self.shared.ring.borrow().arena().listen();
-                self.waiting = Some(Box::pin(place));
-                continue;
-            };
-            if waiting.as_mut().poll(context).is_pending() {
-                self.shared.starved.borrow_mut().push(context.waker().clone());
-                return Poll::Pending;
-            }
-            self.waiting = None;
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.state.leave(ticket);
         }
     }
 }
@@ -95,37 +87,46 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            let next = self.arrived.borrow_mut().pop_front();
+            let next = this.arrived.borrow_mut().pop_front();
             if let Some(bytes) = next {
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            if self.finished {
+            if this.finished {
                 return Poll::Ready(None);
             }
-            let Some(armed) = &mut self.armed else {
-                ready!(self.poll_slots(context));
-                self.arm();
+            let Some(receive) = &mut this.receive else {
+                ready!(this.state.poll_receive(&mut this.ticket, this.was_served, context));
+                let receive = MultishotRecv::new(&this.state, &this.arrived, this.socket.clone());
+                let submit = Runtime::with_current(|runtime| runtime.submit(receive));
+                this.receive = Some(submit);
                 continue;
             };
-            let BufResult(answer, ended) = ready!(Pin::new(armed).poll(context));
-            self.armed = None;
-            match ended.status {
+            let BufResult(answer, mut ended) = ready!(Pin::new(receive).poll(context));
+            this.receive = None;
+            this.was_served = ended.state().was_served;
+            match ended.state().status {
                 Some(Status::Ended | Status::Starved) => {}
                 Some(Status::Failed { errno }) => {
-                    self.finished = true;
+                    this.finished = true;
                     return Poll::Ready(Some(Err(io::Error::from_raw_os_error(errno))));
                 }
-                Some(_) => self.finished = true,
+                Some(_) => this.finished = true,
                 None => {
                     // compio refused it before the kernel saw it.
-                    self.finished = true;
-                    return Poll::Ready(Some(Err(answer
-                        .err()
-                        .unwrap_or(io::ErrorKind::Unsupported.into()))));
+                    this.finished = true;
+                    let refusal = answer.err().unwrap_or(io::ErrorKind::Unsupported.into());
+                    return Poll::Ready(Some(Err(refusal)));
                 }
             }
         }
+    }
+}
+
+impl<D: AsFd + Clone + Unpin + 'static> Drop for ReceiveStream<D> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -133,7 +134,7 @@ impl<D: AsFd + Clone + Unpin + 'static> fmt::Debug for ReceiveStream<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceiveStream")
             .field("arrived", &self.arrived.borrow().len())
-            .field("armed", &self.armed.is_some())
+            .field("receiving", &self.receive.is_some())
             .field("finished", &self.finished)
             .finish_non_exhaustive()
     }

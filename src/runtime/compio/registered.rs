@@ -2,36 +2,35 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: registering, whose contract compio's driver and `Carried` keep: entries are
+//! Unsafe here: registering. compio's driver and [`Submitted`] keep its contract. Entries are
 //! submitted to the runtime that the arena was registered with (checked), their descriptors stay
 //! open, and completions come back to their operation.
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
-use super::anchor::Anchor;
-use super::{AttachError, Submitted};
-use crate::buffer::Buffer;
+use super::guard::{AttachError, RuntimeGuard};
+use super::submitted::Submitted;
+use crate::buffer::{Buffer, IoMemory};
+use crate::runtime::guard::Guard;
 use crate::uring::{
-    Descriptor, Feature, Memory, Probe, RegisterOptions, RegisteredArena, Registrable,
-    RegistrationMode, SendOptions,
+    Descriptor, Feature, Probe, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    SendOptions,
 };
 
 /// An arena registered with the ring of the compio runtime that it was made in.
 ///
-/// Its operations take what compio opens (anything that is `AsFd` and whose clone keeps it open)
-/// and give a [`BufResult`](compio_buf::BufResult).
+/// Its operations take compio's files and sockets: anything that is `AsFd` and stays open with its
+/// clone. They give a [`BufResult`](compio_buf::BufResult).
 ///
-/// Lives on its thread. It may outlive its runtime, but not be used in another.
+/// A registration stays on its thread. It may outlive its runtime, but not be used in another.
 ///
 /// ```
-/// use std::num::NonZeroUsize;
 /// use uring_arena::{FixedArena, compio::Registered};
 ///
-/// let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// let head = compio::runtime::Runtime::new()?.block_on(async {
 ///     let registered = Registered::new(&arena)?;
 ///     let file = compio::fs::File::open("Cargo.toml").await?;
@@ -44,46 +43,73 @@ use crate::uring::{
 /// ```
 pub struct Registered {
     pieces: RegisteredArena,
-    anchor: Rc<Anchor>,
+    guard: Rc<RuntimeGuard>,
 }
 
 impl Registered {
-    /// Registers the arena with the ring of the runtime that this thread is in, in the best way
-    /// that works: see [`mode`](Self::mode). compio registers nothing itself, so the table is free.
+    /// Registers the arena with the ring of the runtime that this thread is in, in the best
+    /// [`mode`](Self::mode) that works. The table is free: compio itself registers
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`AttachError`]: no runtime here, one that is not on io_uring, or a table that is taken.
+    /// [`AttachError`]: no runtime here, a runtime that is not on io_uring, or a table that is
+    /// taken.
     pub fn new(arena: &impl Registrable) -> Result<Registered, AttachError> {
         Registered::with(arena, RegisterOptions::new())
     }
 
-    /// As [`new`](Self::new), with a mode that is demanded, a place in a table, or a ring to clone
-    /// from.
+    /// Registers as [`new`](Self::new) does, with a mode that is demanded, a place in a table, or a
+    /// ring to clone from.
     ///
     /// # Errors
     ///
-    /// As for `new`, and if the mode that is demanded does not work.
+    /// As for `new`; [`AttachError::Register`] if the demanded mode does not work.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, RegisterOptions, compio::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let registered = Registered::with(&arena, RegisterOptions::new())?;
+    ///     registered.unregister()?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with(
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<Registered, AttachError> {
-        let anchor = Anchor::current()?;
+        let guard = RuntimeGuard::current()?;
         let probe = Probe::shared().unwrap_or(Probe::none());
         // compio negates every result below zero, and the report of a copied send is the one number
         // that has no negation.
         let options = options.probe(probe.without(Feature::SendZcUsage));
         // SAFETY: see the head of this file.
-        let pieces = unsafe { RegisteredArena::register(&*anchor, arena, options)? };
-        Ok(Registered { pieces, anchor })
+        let pieces = unsafe { RegisteredArena::register(&*guard, arena, options)? };
+        Ok(Registered { pieces, guard })
     }
 
-    /// How the ring knows the arena.
+    /// Returns the way in which the arena is registered.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, RegistrationMode, compio::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     assert_eq!(registered.mode(), RegistrationMode::Slots);
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(&self) -> RegistrationMode {
         self.pieces.mode()
     }
 
-    /// Reads from `offset` of a file into the room behind what the buffer holds.
+    /// Reads from `offset` of a file into the room behind the buffer's bytes. [`Registered`] has an
+    /// example.
     ///
     /// # Panics
     ///
@@ -97,12 +123,33 @@ impl Registered {
         self.submit(file, |file| self.pieces.read(file, buffer, offset))
     }
 
-    /// Writes what the memory holds to `offset` of a file; maybe not all of it.
+    /// Writes the bytes of `memory` to `offset` of a file. Returns their number, which may be less
+    /// than there are.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use uring_arena::{FixedArena, compio::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// let path = std::env::temp_dir().join(format!("uring-arena-compio-{}", std::process::id()));
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     let file = compio::fs::File::create(&path).await?;
+    ///     let mut buffer = arena.allocate()?;
+    ///     buffer.put_slice(b"hello");
+    ///     let (result, _) = registered.write_at(&file, buffer, 0).await.into();
+    ///     let written: usize = result?;
+    ///     assert_eq!(written, 5);
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
     /// Outside the runtime that the arena was registered with.
-    pub fn write_at<M: Memory, D: AsFd + Clone + 'static>(
+    pub fn write_at<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         file: &D,
         memory: M,
@@ -111,34 +158,33 @@ impl Registered {
         self.submit(file, |file| self.pieces.write(file, memory, offset))
     }
 
-    /// Sends what the memory holds on a connected socket: zero-copy where that pays, and done when
-    /// the kernel is done with the memory.
+    /// Sends the bytes of `memory` on a connected socket, zero-copy where that pays. The future is
+    /// ready when the kernel is done with the memory.
     ///
     /// # Panics
     ///
     /// Outside the runtime that the arena was registered with.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
     /// use uring_arena::{FixedArena, SendOptions, compio::Registered};
-    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(65536).unwrap());
     ///
-    /// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// let arena = FixedArena::new(8, 65536)?;
     /// compio::runtime::Runtime::new()?.block_on(async {
     ///     let registered = Registered::new(&arena)?;
     ///     let listener = compio::net::TcpListener::bind("127.0.0.1:0").await?;
     ///     let stream = compio::net::TcpStream::connect(listener.local_addr()?).await?;
     ///     let mut buffer = arena.allocate()?;
     ///     buffer.put_bytes(7, 65536);
-    ///     let (result, bytes) = registered.send(&stream, buffer.freeze(), SendOptions::new()).await.into();
+    ///     let sending = registered.send(&stream, buffer.freeze(), SendOptions::new());
+    ///     let (result, bytes) = sending.await.into();
     ///     let sent: usize = result?;
     ///     assert!(sent > 0 && sent <= bytes.len());
     ///     Ok::<_, Box<dyn std::error::Error>>(())
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn send<M: Memory, D: AsFd + Clone + 'static>(
+    pub fn send<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         socket: &D,
         memory: M,
@@ -147,45 +193,36 @@ impl Registered {
         self.submit(socket, |socket| self.pieces.send(socket, memory, options))
     }
 
-    /// Takes the registration back.
+    /// Unregisters the arena. [`with`](Self::with) has an example.
     ///
     /// # Errors
     ///
-    /// [`AttachError::NotInRuntime`] outside the runtime that the arena was registered with, or
-    /// what the kernel answers.
+    /// [`AttachError::NotInRuntime`] outside the runtime that the arena was registered with;
+    /// [`AttachError::Register`] if the kernel refuses.
     pub fn unregister(self) -> Result<(), AttachError> {
-        if !self.anchor.is_here() {
+        if !self.guard.is_here() {
             return Err(AttachError::NotInRuntime);
         }
-        Ok(self.pieces.unregister(&Ring(self.anchor.as_raw_fd()))?)
+        Ok(self.pieces.unregister(&*self.guard)?)
     }
 
-    fn submit<M: Memory, D: AsFd + Clone + 'static>(
+    fn submit<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         descriptor: &D,
         build: impl FnOnce(Descriptor) -> (io_uring::squeue::Entry, crate::uring::Operation<M>),
     ) -> Submitted<M, D> {
         assert!(
-            self.anchor.is_here(),
+            self.guard.is_here(),
             "not in the compio runtime that the arena was registered with"
         );
         let descriptor = descriptor.clone();
         let number = Descriptor::Fd(descriptor.as_fd().as_raw_fd());
-        Submitted::new(&self.anchor.session, descriptor, build(number))
+        Submitted::new(self.guard.liveness(), descriptor, build(number))
     }
 }
 
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registered").field("pieces", &self.pieces).finish_non_exhaustive()
-    }
-}
-
-/// A ring by its number.
-struct Ring(RawFd);
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }

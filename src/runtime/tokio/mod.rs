@@ -1,27 +1,25 @@
-//! On ordinary [tokio](::tokio): sockets and files that read into an arena, on any of its runtimes.
+//! An arena on ordinary [tokio](::tokio): sockets and files that read into slots, on any runtime.
 //!
 //! | | how |
 //! |---|---|
-//! | bytes of a socket, in the slots where they arrived | [`Pool::recv_stream`] |
-//! | the same, and writing to it | [`Pool::split`] |
+//! | the bytes of a socket, in the slots where they arrived | [`Pool::recv_stream`] |
+//! | the same, and writing to the socket | [`Pool::split`] |
 //! | a zero-copy send | [`SendHalf::send`] |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
 //!
-//! Behind a [`Pool`] is an io_uring: once per process, or once per runtime. Made inside a runtime
-//! of one thread, it is turned by a task of that runtime; otherwise by a thread of its own. Idle
-//! connections hold no memory for receiving: slots are shared, and taken when something arrives. A
-//! stream that nobody reads stops receiving after some messages, so it cannot take all of them.
+//! A [`Pool`] has an io_uring. A program makes one pool, or one for each runtime. Built inside a
+//! runtime of one thread, the pool is a task of that runtime; built elsewhere, it has a thread of
+//! its own. Idle connections hold no memory for receiving: a socket takes a slot when bytes arrive.
+//! A stream that is not read is paused after some messages, so that it cannot take all slots.
 //!
 //! ```
-//! use std::num::NonZeroUsize;
 //! use tokio::io::AsyncWriteExt;
 //! use tokio::net::{TcpListener, TcpStream};
 //! use uring_arena::{FixedArena, tokio::Pool};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-//! let (count, bytes) = (NonZeroUsize::new(1024).unwrap(), NonZeroUsize::new(4096).unwrap());
-//! let pool = Pool::new(FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?)?;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new(FixedArena::new(1024, 4096)?)?;
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let mut client = TcpStream::connect(listener.local_addr()?).await?;
@@ -34,27 +32,23 @@
 //!     assert_eq!(bytes, "hello"); // `Bytes`, straight from the slot
 //! }
 //! # Ok(())
-//! # })
 //! # }
 //! ```
 //!
-//! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`, so `tokio_util::io::StreamReader` makes an
-//! `AsyncRead` of it and `tokio_util::codec` works on top.
+//! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`. `tokio_util::io::StreamReader` makes an
+//! `AsyncRead` of it, and `tokio_util::codec` works on top.
 
-mod desk;
-mod engine;
-mod fenced;
+mod error;
 mod file;
-mod inbox;
-mod mailbox;
 mod pool;
 mod recv_stream;
-mod scheduling;
+mod ring;
 mod send_half;
 mod socket;
 
+pub use error::PoolError;
 pub use file::File;
-pub use pool::{Pool, PoolBuilder, PoolError};
+pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use send_half::SendHalf;
 pub use socket::Socket;

@@ -1,78 +1,49 @@
-//! The pool: an arena, a ring, and what turns it.
+//! The pool: an arena, and the engine that receives into it.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
 
 use ::tokio::runtime::{Handle, RuntimeFlavor};
-use ::tokio::sync::oneshot;
 
-use super::engine::{Task, Turner};
-use super::mailbox::{Command, Mailbox, is_shut_down};
-use super::scheduling;
-use super::socket::Socket;
-use super::{File, RecvStream, SendHalf};
-use crate::arena::FixedArena;
+use super::error::PoolError;
+use super::file::File;
+use super::recv_stream::RecvStream;
+use super::ring::{Command, EngineHandle, EngineOptions, TaskEngine, ThreadEngine};
+use super::send_half::SendHalf;
+use super::socket::{Socket, StdSocket};
+use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
-use crate::driver::{BufferRingId, DrainReport, Driver, DriverBuilder};
-use crate::error::{AllocError, DriverError, RegisterError, RingError};
+use crate::driver::{DrainReport, Driver, DriverBuilder};
 use crate::sync::Arc;
 use crate::uring::{BufferRing, BufferRingOptions};
 
-/// Messages that wait for one stream before its socket is paused, if the arena is large.
+/// The default of messages that wait for one stream before its socket is paused, if the arena is
+/// large.
 const MESSAGES_MAX: usize = 64;
 
-/// Slots that lie ready for the kernel at most, if nobody says otherwise.
+/// The default of slots that lie ready for the kernel, if the arena is large.
 const ENTRIES_MAX: usize = 1024;
 
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
-/// See the [module](super) for what it does. It ends when the last clone, stream, file and half is
-/// dropped, or by [`shutdown`](Self::shutdown), or with the runtime that it is a task of.
+/// The [module](super) has an overview and an example. A pool ends by
+/// [`shutdown`](Self::shutdown), with the runtime that it is a task of, or with the last of its
+/// clones, streams, files and halves.
 #[derive(Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
-}
-
-/// What the pool and everything made from it share. The engine ends with it.
-pub(super) struct Shared {
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) messages_max: usize,
+    engine: Arc<EngineHandle>,
+    messages_max: usize,
     arena: FixedArena,
 }
 
-/// A pool that could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// There is no io_uring to be had.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// The kernel would not take the arena for receiving.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The kernel would not say what it can do.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The system would not give a descriptor, or tokio would not watch it.
-    #[error("no event descriptor for the pool")]
-    Event(#[source] io::Error),
-    /// The system would not start the pool's thread.
-    #[error("the pool's thread could not be started")]
-    Thread(#[source] io::Error),
-}
-
-/// How a [`Pool`] shall be.
+/// The options of a [`Pool`].
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// use uring_arena::{BufferRing, Driver, FixedArena, tokio::Pool};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (count, bytes) = (NonZeroUsize::new(64).unwrap(), NonZeroUsize::new(4096).unwrap());
-/// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
-/// let pool = Pool::builder(arena)
+/// let pool = Pool::builder(FixedArena::new(64, 4096)?)
 ///     .ring(BufferRing::options().entries(32).copy_below(128))
 ///     .driver(Driver::builder().operations(100_000))
 ///     .messages_max(16)
@@ -92,49 +63,115 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How sockets receive into the arena. Default: half of its slots, 1024 at most, lie ready for
-    /// the kernel.
+    /// Sets the options of the buffer ring that sockets receive into. Default: half of the arena's
+    /// slots, 1024 at most, lie ready for the kernel.
+    ///
+    /// ```
+    /// use uring_arena::{BufferRing, FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ring = BufferRing::options().entries(32).copy_below(128);
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).ring(ring).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ring(mut self, ring: BufferRingOptions) -> PoolBuilder {
         self.ring = ring;
         self
     }
 
-    /// How the ring shall be. Default: [`Driver::builder`].
+    /// Sets the options of the driver. Default: [`Driver::builder`].
+    ///
+    /// ```
+    /// use uring_arena::{Driver, FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let driver = Driver::builder().operations(100_000);
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).driver(driver).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn driver(mut self, driver: DriverBuilder) -> PoolBuilder {
         self.driver = driver;
         self
     }
 
-    /// Messages that may wait for one stream; then its socket is paused until the stream takes
-    /// them, and the peer feels it. Default: 64, or an eighth of the arena's slots if that is less.
+    /// Sets the number of messages that may wait for one stream. Default: 64, or an eighth of the
+    /// arena's slots if that is less.
+    ///
+    /// At that number the pool stops receiving from the socket until the stream takes the messages.
+    /// The connection fills up meanwhile, and the peer has to wait.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).messages_max(4).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn messages_max(mut self, messages: usize) -> PoolBuilder {
         self.messages_max = messages.max(1);
         self
     }
 
-    /// Gives the ring a thread of its own in any case, also inside a runtime of one thread: where
-    /// tasks block for long, or where the runtime is driven by changing threads.
+    /// Gives the ring a thread of its own in any case, also inside a runtime of one thread.
+    ///
+    /// For a runtime with tasks that block for long, or one that changing threads drive.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).own_thread().build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn own_thread(mut self) -> PoolBuilder {
         self.own_thread = true;
         self
     }
 
-    /// Has the pool's own thread run as a batch job (`SCHED_BATCH`,
-    /// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)): when something arrives
-    /// while its core is busy, it lets what runs there finish its turn, instead of interrupting it
-    /// message by message.
+    /// Runs the pool's own thread as a batch job (`SCHED_BATCH`,
+    /// [sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)). Default: `false`.
     ///
-    /// For throughput, where cores are few and busy. A core that is idle takes the thread at once
-    /// all the same; but beside something that never sleeps, a message may wait for some
-    /// milliseconds. Without a thread of its own the pool has nothing to schedule, and this does
-    /// nothing.
+    /// A batch job does not interrupt what runs on a busy core, message by message, but waits for
+    /// its turn. The option is for throughput, where cores are few and busy. An idle core runs the
+    /// thread at once all the same. Beside a thread that never sleeps, a message may wait for some
+    /// milliseconds. A pool without a thread of its own ignores this option.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = Pool::builder(FixedArena::new(64, 4096)?).own_thread();
+    /// let pool = builder.batch_scheduling(true).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batch_scheduling(mut self, yes: bool) -> PoolBuilder {
         self.batch_scheduling = yes;
         self
     }
 
-    /// Makes the pool: on the runtime of one thread that this thread is in, or with a thread of its
-    /// own.
+    /// Builds the pool: on the one-thread runtime that this thread is in, or else with a thread of
+    /// its own.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).build()?;
+    /// assert_eq!(pool.arena().slot_count(), 64);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -142,64 +179,34 @@ impl PoolBuilder {
     ///
     /// # Panics
     ///
-    /// Inside a runtime of one thread whose I/O is not enabled.
+    /// Inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let is_on_one_thread =
-            |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
-        match Handle::try_current() {
-            Ok(handle) if is_on_one_thread(&handle) && !self.own_thread => self.build_task(&handle),
-            _ => self.build_thread(),
-        }
-    }
-
-    fn build_task(self, runtime: &Handle) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max, .. } = self;
-        let (driver, ring) = start(driver, &arena, ring)?;
-        let task = Task::new(driver, ring)?;
-        let mailbox = task.mailbox();
-        runtime.spawn(task);
-        Ok(Pool { shared: Arc::new(Shared { mailbox, messages_max, arena }) })
-    }
-
-    fn build_thread(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max, batch_scheduling, .. } = self;
-        let (told, ready) = mpsc::sync_channel(1);
-        let receiving = arena.clone();
-        let body = move || {
-            if batch_scheduling && let Err(error) = scheduling::run_as_batch() {
-                tracing::warn!(%error, "the pool's thread is scheduled like any other");
+        let PoolBuilder { arena, ring, driver, messages_max, own_thread, batch_scheduling } = self;
+        let options = EngineOptions { arena: arena.clone(), ring, driver };
+        let is_one_thread =
+            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let engine = match Handle::try_current() {
+            Ok(runtime) if is_one_thread(&runtime) && !own_thread => {
+                TaskEngine::start(options, &runtime)
             }
-            let turner = start(driver, &receiving, ring)
-                .and_then(|(driver, ring)| Turner::new(driver, ring));
-            drop(receiving);
-            match turner {
-                Ok(turner) if told.send(Ok(turner.mailbox())).is_ok() => turner.run(),
-                Ok(_) => {}
-                Err(error) => drop(told.send(Err(error))),
-            }
-        };
-        let thread = std::thread::Builder::new().name("uring-arena".into());
-        thread.spawn(body).map_err(PoolError::Thread)?;
-        let died = || PoolError::Thread(io::Error::other("it ended before it began"));
-        let mailbox = ready.recv().map_err(|_| died())??;
-        Ok(Pool { shared: Arc::new(Shared { mailbox, messages_max, arena }) })
+            _ => ThreadEngine::start(options, batch_scheduling),
+        }?;
+        Ok(Pool { engine: Arc::new(engine), messages_max, arena })
     }
-}
-
-/// Makes the driver, on the thread that will turn it.
-fn start(
-    driver: DriverBuilder,
-    arena: &FixedArena,
-    options: BufferRingOptions,
-) -> Result<(Driver, BufferRingId), PoolError> {
-    let mut driver = driver.build()?;
-    let ring = driver.register_buffer_ring(arena, options)?;
-    driver.register(arena)?;
-    Ok((driver, ring))
 }
 
 impl Pool {
-    /// A pool over `arena`, with the defaults of [`builder`](Self::builder).
+    /// Builds a pool over `arena` with the defaults of [`builder`](Self::builder).
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -212,10 +219,10 @@ impl Pool {
         Pool::builder(arena).build()
     }
 
-    /// Begins a pool over `arena`.
+    /// Returns the options of a pool over `arena`: [`PoolBuilder`] has an example.
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
-        // The other half is for files, sends, and what streams hold.
+        // The other half is for files, sends, and the bytes that streams hold.
         let entries = 1 << (arena.slot_count() / 2).clamp(1, ENTRIES_MAX).ilog2();
         let ring = BufferRing::options().entries(entries);
         PoolBuilder {
@@ -228,77 +235,134 @@ impl Pool {
         }
     }
 
-    /// Receives from a socket: its bytes as a stream.
+    /// Receives from a socket. Returns its bytes as a stream.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let mut incoming = pool.recv_stream(near)?;
+    /// far.write_all(b"hello").await?;
+    /// assert_eq!(incoming.try_next().await?.unwrap(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// If tokio does not let go of the socket.
+    /// An [`io::Error`] of tokio's, if it does not let go of the socket.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
-        let socket = socket.into_plain()?;
-        Ok(RecvStream::new(Arc::clone(&self.shared), socket.into()))
+        Ok(self.receive(socket.into_std_socket()?))
+    }
+
+    fn receive(&self, socket: StdSocket) -> RecvStream {
+        RecvStream::new(Arc::clone(&self.engine), socket.into(), self.messages_max)
     }
 
     /// Receives from a socket, and writes to it.
     ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let (mut incoming, mut outgoing) = pool.split(near)?;
+    /// far.write_all(b"hello").await?;
+    /// let bytes = incoming.try_next().await?.unwrap();
+    /// outgoing.write_all(&bytes).await?; // as any `AsyncWrite`
+    /// let mut echoed = [0; 5];
+    /// far.read_exact(&mut echoed).await?;
+    /// assert_eq!(&echoed, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// If the system has no descriptor left.
+    /// An [`io::Error`], if the system has no descriptor left.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with its I/O enabled.
     pub fn split(&self, socket: impl Socket) -> io::Result<(RecvStream, SendHalf)> {
-        let socket = socket.into_plain()?;
-        let half = SendHalf::new(Arc::clone(&self.shared), socket.try_clone()?)?;
-        Ok((RecvStream::new(Arc::clone(&self.shared), socket.into()), half))
+        let socket = socket.into_std_socket()?;
+        let half = SendHalf::new(Arc::clone(&self.engine), socket.try_clone()?)?;
+        Ok((self.receive(socket), half))
     }
 
-    /// A file to read and write through the pool. The pool owns it: keep a clone (`try_clone`) of
-    /// what you go on using.
+    /// Takes over a file, to read and write it through the pool.
+    ///
+    /// The pool owns the descriptor: a program that goes on using the file keeps a clone
+    /// (`try_clone`). [`File`] has an example.
     ///
     /// # Errors
     ///
-    /// None now; a file that cannot be used says so at its first operation.
+    /// None now; a file that cannot be used gives an error at its first operation.
     pub fn file(&self, file: impl Into<OwnedFd>) -> io::Result<File> {
-        Ok(File::new(Arc::clone(&self.shared), file.into()))
+        Ok(File::new(Arc::clone(&self.engine), file.into()))
     }
 
-    /// Claims a slot of the arena; never blocks.
+    /// Claims a slot of the arena. Never blocks.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// assert_eq!(pool.allocate()?.capacity(), 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`AllocError::ArenaFull`] if no slot is free.
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
-        self.shared.arena.allocate()
+        self.arena.allocate()
     }
 
-    /// The pool's arena.
+    /// Returns the pool's arena.
     pub fn arena(&self) -> &FixedArena {
-        &self.shared.arena
+        &self.arena
     }
 
-    /// Ends everything in good order: sockets are closed, what is under way is cancelled, and the
-    /// kernel lets go of all memory. Streams and operations that are still there end with
+    /// Closes the sockets, cancels the operations, and waits until the kernel has let go of all
+    /// memory.
+    ///
+    /// Streams and operations that are still there end with
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were handed out stay valid.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let report = pool.shutdown().await?;
+    /// assert_eq!((report.in_flight, report.quarantined), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already.
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already; an error of
+    /// another kind if the kernel does not answer.
     pub async fn shutdown(self) -> io::Result<DrainReport> {
-        let (answer, answered) = oneshot::channel();
-        self.shared.mailbox.post(Command::Shutdown { answer: Some(answer) });
-        answered.await.map_err(|_| is_shut_down())
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.mailbox.post(Command::Shutdown { answer: None });
+        self.engine.ask(|answer| Command::Shutdown { answer: Some(answer) }).await
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("arena", &self.shared.arena).finish_non_exhaustive()
+        f.debug_struct("Pool").field("arena", &self.arena).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What a socket sends, as a stream.
+//! The bytes that a socket receives, as a stream.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,41 +11,61 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::inbox::Inbox;
-use super::mailbox::Command;
-use super::pool::Shared;
+use super::ring::{Backpressure, Command, EngineHandle, StreamQueue};
 use crate::sync::Arc;
 
-/// What a socket sends, as [`Bytes`] in the slots where it arrived: a [`Stream`] of
+/// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
 /// `io::Result<Bytes>`.
 ///
-/// The bytes may be kept, cloned, sent to other threads; the last drop frees the slot. Dropping the
-/// stream closes its side of the socket.
+/// The bytes may be kept, cloned and sent to other threads; the last drop frees the slot. Dropping
+/// the stream closes its side of the socket.
 ///
-/// With `tokio_util::io::StreamReader` it is an `AsyncRead`, and with `FramedRead` on top of that a
-/// stream of frames.
+/// `tokio_util::io::StreamReader` makes an `AsyncRead` of a stream, and `FramedRead` on top of that
+/// a stream of frames.
 pub struct RecvStream {
-    inbox: Arc<Inbox>,
-    /// Taken out of the inbox, and not handed out yet.
+    queue: Arc<StreamQueue>,
+    /// Messages taken out of the queue, and not handed out yet.
     taken: VecDeque<Bytes>,
-    shared: Arc<Shared>,
+    engine: Arc<EngineHandle>,
     finished: bool,
 }
 
 impl RecvStream {
-    pub(super) fn new(shared: Arc<Shared>, socket: OwnedFd) -> RecvStream {
-        let inbox = Arc::new(Inbox::new(shared.messages_max));
-        shared.mailbox.post(Command::Receive { socket, inbox: Arc::clone(&inbox) });
-        RecvStream { inbox, taken: VecDeque::new(), shared, finished: false }
+    pub(super) fn new(
+        engine: Arc<EngineHandle>,
+        socket: OwnedFd,
+        messages_max: usize,
+    ) -> RecvStream {
+        let queue = Arc::new(StreamQueue::new(messages_max));
+        engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
+        RecvStream { queue, taken: VecDeque::new(), engine, finished: false }
     }
 
-    /// The next bytes, never empty; `None` when the peer has finished. Dropping the future loses
-    /// nothing.
+    /// Waits for the next bytes, which are never empty. Returns `None` when the peer has finished.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let mut incoming = pool.recv_stream(near)?;
+    /// far.write_all(b"hello").await?;
+    /// drop(far);
+    /// assert_eq!(incoming.try_next().await?.unwrap(), "hello");
+    /// assert!(incoming.try_next().await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
-    /// down. Nothing comes after that.
+    /// The error of the socket, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
+    /// down. Nothing comes after an error.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
     }
@@ -63,10 +83,10 @@ impl Stream for RecvStream {
         if this.finished {
             return Poll::Ready(None);
         }
-        match ready!(this.inbox.poll_take(&mut this.taken, context)) {
-            Ok(taken) => {
-                if taken.may_resume {
-                    this.shared.mailbox.post(Command::Resume { inbox: Arc::clone(&this.inbox) });
+        match ready!(this.queue.poll_take(&mut this.taken, context)) {
+            Ok(change) => {
+                if change == Backpressure::Resume {
+                    this.engine.post(Command::Resume { queue: Arc::clone(&this.queue) });
                 }
                 let next = this.taken.pop_front();
                 this.finished = next.is_none();
@@ -82,9 +102,9 @@ impl Stream for RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        self.inbox.abandon();
+        self.queue.abandon();
         if !self.finished {
-            self.shared.mailbox.post(Command::Close { inbox: Arc::clone(&self.inbox) });
+            self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The writing side of a socket whose reading side is a stream.
+//! The writing side of a socket, beside the stream that reads.
 
 use std::fmt;
 use std::io;
@@ -9,60 +9,58 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::sync::oneshot;
 
-use super::mailbox::{Command, FileKey, is_shut_down};
-use super::pool::Shared;
-use super::socket::Plain;
+use super::ring::{Command, EngineHandle, FileKey, shut_down_error};
+use super::socket::StdSocket;
+use crate::buffer::Payload;
 use crate::sync::Arc;
-use crate::uring::{Payload, SendOptions};
+use crate::uring::SendOptions;
 
-/// The writing side of a socket: an `AsyncWrite`, and zero-copy sends of what lies in the pool's
+/// The writing side of a socket: an `AsyncWrite`, and zero-copy sends of memory in the pool's
 /// arena.
 ///
-/// Both go out in the order in which they were begun. Dropping it does not end the connection while
-/// the [`RecvStream`](super::RecvStream) is there; `shutdown` tells the peer that nothing more
-/// comes.
+/// Writes and sends go out in the order in which they were begun. Dropping the half does not end
+/// the connection while the [`RecvStream`](super::RecvStream) is there; `shutdown` tells the peer
+/// that nothing more comes.
 pub struct SendHalf {
-    /// Watched for writing only, so that what arrives wakes nobody.
-    socket: AsyncFd<Plain>,
-    shared: Arc<Shared>,
-    /// The socket as the driver knows it, after the first send.
+    /// Watched for writing only, so that arriving bytes wake no task.
+    socket: AsyncFd<StdSocket>,
+    engine: Arc<EngineHandle>,
+    /// The driver's clone of the socket, made for the first send.
     key: Option<FileKey>,
-    /// A send whose future was dropped: what is written next waits for it.
+    /// The send in flight, if any: the next write waits for it.
     outstanding: Option<oneshot::Receiver<io::Result<()>>>,
 }
 
 impl SendHalf {
-    pub(super) fn new(shared: Arc<Shared>, socket: Plain) -> io::Result<SendHalf> {
+    pub(super) fn new(engine: Arc<EngineHandle>, socket: StdSocket) -> io::Result<SendHalf> {
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
-        Ok(SendHalf { socket, shared, key: None, outstanding: None })
+        Ok(SendHalf { socket, engine, key: None, outstanding: None })
     }
 
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
-    /// from where it lies: zero-copy from [`SendOptions::ZERO_COPY_FROM`] bytes on, if it lies in
-    /// the pool's arena.
+    /// from where it lies.
     ///
-    /// Ready when the kernel is done with the memory, which for a zero-copy send is when the peer
-    /// has acknowledged it. If the future is dropped the send goes on.
+    /// Memory of the pool's arena is sent zero-copy from [`SendOptions::ZERO_COPY_FROM`] bytes on.
+    /// The future is ready when the kernel is done with the memory: for a zero-copy send, when the
+    /// peer has acknowledged it. If the future is dropped, the send goes on.
     ///
     /// # Errors
     ///
-    /// What the socket answers, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
+    /// The error of the socket, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
     /// down.
     ///
     /// ```
-    /// # use std::num::NonZeroUsize;
     /// use bytes::BufMut;
     /// use tokio::io::AsyncReadExt;
     /// use uring_arena::{FixedArena, tokio::Pool};
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-    /// # let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(65536).unwrap());
-    /// let pool = Pool::new(FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?)?;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(16, 65536)?)?;
     /// let (near, mut far) = tokio::net::UnixStream::pair()?;
     /// let (_incoming, mut outgoing) = pool.split(near)?;
     /// let mut frame = pool.allocate()?;
@@ -72,14 +70,32 @@ impl SendHalf {
     /// far.read_exact(&mut text).await?;
     /// assert_eq!(&text, b"hello");
     /// # Ok(())
-    /// # })
     /// # }
     /// ```
     pub async fn send(&mut self, memory: impl Into<Payload>) -> io::Result<()> {
         self.send_with(memory, SendOptions::new()).await
     }
 
-    /// As [`send`](Self::send), with another threshold for zero-copy.
+    /// Sends as [`send`](Self::send) does, with another threshold for zero-copy.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use tokio::io::AsyncReadExt;
+    /// use uring_arena::{FixedArena, SendOptions, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let (_incoming, mut outgoing) = pool.split(near)?;
+    /// let copied = SendOptions::new().zero_copy_from(usize::MAX);
+    /// outgoing.send_with(Bytes::from_static(b"hello"), copied).await?;
+    /// let mut text = [0; 5];
+    /// far.read_exact(&mut text).await?;
+    /// assert_eq!(&text, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -94,28 +110,26 @@ impl SendHalf {
         let key = self.key()?;
         let (answer, answered) = oneshot::channel();
         self.outstanding = Some(answered);
-        self.shared.mailbox.post(Command::Send { key, payload, options, answer });
+        self.engine.post(Command::Send { key, payload, options, answer });
         std::future::poll_fn(|context| self.poll_outstanding(context)).await
     }
 
-    /// The socket as the driver knows it.
+    /// Returns the key of the driver's clone of the socket; makes the clone if need be.
     fn key(&mut self) -> io::Result<FileKey> {
         if let Some(key) = self.key {
             return Ok(key);
         }
-        let file = self.socket.get_ref().try_clone()?.into();
-        let key = self.shared.mailbox.new_key();
-        self.shared.mailbox.post(Command::Open { key, file });
+        let key = self.engine.open(self.socket.get_ref().try_clone()?.into());
         self.key = Some(key);
         Ok(key)
     }
 
-    /// Waits for the send under way; its error comes once.
+    /// Waits for the send in flight. Returns its error once.
     fn poll_outstanding(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(outstanding) = &mut self.outstanding else { return Poll::Ready(Ok(())) };
         let answer = ready!(Pin::new(outstanding).poll(context));
         self.outstanding = None;
-        Poll::Ready(answer.unwrap_or_else(|_| Err(is_shut_down())))
+        Poll::Ready(answer.unwrap_or_else(|_| Err(shut_down_error())))
     }
 }
 
@@ -141,14 +155,14 @@ impl AsyncWrite for SendHalf {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_outstanding(context))?;
-        Poll::Ready(self.socket.get_ref().finish())
+        Poll::Ready(self.socket.get_ref().shutdown_write())
     }
 }
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.shared.mailbox.post(Command::CloseFile { key });
+            self.engine.close(key);
         }
     }
 }

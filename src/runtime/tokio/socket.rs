@@ -1,4 +1,4 @@
-//! Sockets of tokio, and of the standard library behind them.
+//! The sockets of tokio that a pool takes, and the standard library's behind them.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -6,77 +6,85 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ::tokio::net::{TcpStream, UnixStream};
 
-/// Streams of tokio that a pool receives from: [`TcpStream`] and [`UnixStream`]. Nobody else
-/// implements it.
-pub trait Socket: sealed::IntoPlain {}
+/// A socket of tokio that a pool receives from: [`TcpStream`] or [`UnixStream`]. The trait is
+/// sealed.
+///
+/// ```
+/// use uring_arena::tokio::Socket;
+///
+/// fn can_be_received_from<S: Socket>() {}
+/// can_be_received_from::<tokio::net::TcpStream>();
+/// can_be_received_from::<tokio::net::UnixStream>();
+/// ```
+pub trait Socket: sealed::IntoStdSocket {}
 
 impl Socket for TcpStream {}
 impl Socket for UnixStream {}
 
-/// A socket that tokio does not know any more.
-#[allow(missing_debug_implementations)] // nobody outside can name it
-pub enum Plain {
+/// A socket that tokio does not watch any more.
+#[allow(missing_debug_implementations, reason = "no user can name it")]
+pub enum StdSocket {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 pub(super) mod sealed {
-    use super::{Plain, io};
+    use super::{StdSocket, io};
 
-    pub trait IntoPlain {
-        fn into_plain(self) -> io::Result<Plain>;
+    pub trait IntoStdSocket {
+        fn into_std_socket(self) -> io::Result<StdSocket>;
     }
 }
 
-impl sealed::IntoPlain for TcpStream {
-    fn into_plain(self) -> io::Result<Plain> {
-        self.into_std().map(Plain::Tcp)
+impl sealed::IntoStdSocket for TcpStream {
+    fn into_std_socket(self) -> io::Result<StdSocket> {
+        self.into_std().map(StdSocket::Tcp)
     }
 }
 
-impl sealed::IntoPlain for UnixStream {
-    fn into_plain(self) -> io::Result<Plain> {
-        self.into_std().map(Plain::Unix)
+impl sealed::IntoStdSocket for UnixStream {
+    fn into_std_socket(self) -> io::Result<StdSocket> {
+        self.into_std().map(StdSocket::Unix)
     }
 }
 
-impl Plain {
-    pub(super) fn try_clone(&self) -> io::Result<Plain> {
+impl StdSocket {
+    pub(super) fn try_clone(&self) -> io::Result<StdSocket> {
         match self {
-            Plain::Tcp(stream) => stream.try_clone().map(Plain::Tcp),
-            Plain::Unix(stream) => stream.try_clone().map(Plain::Unix),
+            StdSocket::Tcp(stream) => stream.try_clone().map(StdSocket::Tcp),
+            StdSocket::Unix(stream) => stream.try_clone().map(StdSocket::Unix),
         }
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Plain::Tcp(stream) => (&*stream).write(bytes),
-            Plain::Unix(stream) => (&*stream).write(bytes),
+            StdSocket::Tcp(stream) => (&*stream).write(bytes),
+            StdSocket::Unix(stream) => (&*stream).write(bytes),
         }
     }
 
-    pub(super) fn finish(&self) -> io::Result<()> {
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
         match self {
-            Plain::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Plain::Unix(stream) => stream.shutdown(Shutdown::Write),
+            StdSocket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            StdSocket::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
 }
 
-impl AsRawFd for Plain {
+impl AsRawFd for StdSocket {
     fn as_raw_fd(&self) -> RawFd {
         match self {
-            Plain::Tcp(stream) => stream.as_raw_fd(),
-            Plain::Unix(stream) => stream.as_raw_fd(),
+            StdSocket::Tcp(stream) => stream.as_raw_fd(),
+            StdSocket::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
 
-impl From<Plain> for OwnedFd {
-    fn from(plain: Plain) -> OwnedFd {
+impl From<StdSocket> for OwnedFd {
+    fn from(plain: StdSocket) -> OwnedFd {
         match plain {
-            Plain::Tcp(stream) => stream.into(),
-            Plain::Unix(stream) => stream.into(),
+            StdSocket::Tcp(stream) => stream.into(),
+            StdSocket::Unix(stream) => stream.into(),
         }
     }
 }

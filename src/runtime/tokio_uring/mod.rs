@@ -1,23 +1,21 @@
-//! At home in [tokio-uring](::tokio_uring) 0.5.
+//! An arena on [tokio-uring](::tokio_uring) 0.5.
 //!
 //! | | how |
 //! |---|---|
-//! | its own methods | [`lend`] a buffer: `stream.read(lend(buffer)).await` |
+//! | tokio-uring's own methods | [`lend`] a buffer: `stream.read(lend(buffer)).await` |
 //! | reads and writes that may be dropped | [`read`], [`write()`], [`read_at`], [`write_at`] |
 //! | the same on registered memory | [`Registered`] |
 //! | before the runtime ends | [`drain`] |
 //!
-//! What is read freezes into [`Bytes`](bytes::Bytes), which may leave the thread; tokio-uring's own
-//! fixed buffers may not. Multishot receives, buffer rings and zero-copy sends on TCP are beyond
-//! what tokio-uring lets another crate submit.
+//! A buffer that was read freezes into [`Bytes`](bytes::Bytes), which may leave the thread;
+//! tokio-uring's own fixed buffers may not. Multishot receives, buffer rings and zero-copy sends on
+//! TCP are beyond what tokio-uring lets another crate submit.
 //!
 //! ```
-//! use std::num::NonZeroUsize;
 //! use std::rc::Rc;
 //! use uring_arena::{FixedArena, tokio_uring as arena_io};
 //!
-//! let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
-//! let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+//! let arena = FixedArena::new(8, 4096)?;
 //! tokio_uring::start(async {
 //!     let registered = arena_io::Registered::new(&arena)?;
 //!     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
@@ -30,12 +28,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod buf;
-mod operation;
-mod reaper;
+mod guard;
+mod lend;
 mod registered;
+mod submitted;
 
-pub use buf::lend;
-pub use operation::{Descriptor, Operation, read, read_at, write, write_at};
-pub use reaper::drain;
+pub use guard::drain;
+pub use lend::lend;
 pub use registered::{AttachError, Registered};
+pub use submitted::{Descriptor, Submitted, read, read_at, write, write_at};

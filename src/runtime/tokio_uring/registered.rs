@@ -3,7 +3,7 @@
 //! # Safety
 //!
 //! Unsafe here: telling tokio-uring's registry where the arena's memory lies. Each token keeps an
-//! arena handle, so the memory outlives its registration; the registry is private and nothing is
+//! arena handle, so the memory outlives its registration. The registry is private and nothing is
 //! ever checked out of it, so it gives no second way to the bytes.
 #![allow(unsafe_code)]
 
@@ -14,23 +14,22 @@ use ::tokio_uring::buf::fixed::FixedBufRegistry;
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
-use super::operation::{Descriptor, OWN_POSITION, Operation, Place};
-use super::reaper::Reaper;
+use super::guard::RuntimeGuard;
+use super::submitted::{Descriptor, OWN_POSITION, Submitted, Target};
 use crate::arena::FixedArena;
-use crate::buffer::Buffer;
-use crate::runtime::loan::Lend;
+use crate::buffer::{Buffer, IoMemory};
 
-/// Entries that tokio-uring registers; it leaves further ones out without a word.
+/// The most entries that tokio-uring registers; it leaves further ones out without an error.
 const ENTRIES_MAX: usize = 1024;
 
-/// Bytes that the kernel takes in one entry.
+/// The most bytes that the kernel takes in one entry.
 const ENTRY_BYTES_MAX: usize = 1 << 30;
 
-/// An arena that could not be registered with tokio-uring's ring.
-#[derive(Debug, thiserror::Error)]
+/// An arena that could not be attached to a tokio-uring runtime.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// The runtime has registered buffers already: it has one table.
+    /// The runtime, which has one table, has registered buffers already.
     #[error("this tokio-uring runtime has registered buffers already: register one arena, once")]
     TableTaken,
     /// The arena is larger than 1024 entries of 1 GiB.
@@ -38,7 +37,7 @@ pub enum AttachError {
         "{bytes} bytes do not fit in the 1024 entries of 1 GiB that tokio-uring registers: use several runtimes"
     )]
     TooLarge {
-        /// Bytes of the arena.
+        /// The size of the arena, in bytes.
         bytes: usize,
     },
     /// The kernel may not pin this much memory.
@@ -46,33 +45,33 @@ pub enum AttachError {
         "the kernel will not pin {bytes} bytes for this process: raise RLIMIT_MEMLOCK (`ulimit -l`), or go on unregistered"
     )]
     MemoryLocked {
-        /// Bytes of the arena.
+        /// The size of the arena, in bytes.
         bytes: usize,
     },
     /// The kernel refused for another reason.
-    #[error("the kernel refused to register the arena")]
-    Kernel(#[from] io::Error),
+    #[error("the kernel refused to register the arena ({0}): go on unregistered")]
+    Kernel(io::Error),
 }
+
+debug_is_display!(AttachError);
 
 /// An arena registered with the ring of the tokio-uring runtime that it was made in.
 ///
-/// Reads into its buffers and writes from its bytes, frozen or not, use the registered memory: the
-/// kernel need not pin pages for each operation, which pays for `O_DIRECT`. Memory from elsewhere
-/// goes the unregistered way. Up to 1024 slots each have an entry of their own, whose number is the
-/// slot's index; of more slots several share one entry.
+/// Reads into the arena's buffers and writes from its bytes, frozen or not, use the registered
+/// memory. The kernel need not pin pages for each operation, which pays for `O_DIRECT`. Operations
+/// on other memory are unregistered ones. Up to 1024 slots have an entry each, with the slot's
+/// index as its number; of more slots several share one entry.
 ///
-/// Lives on its thread, and in its runtime: used in another, its operations go the unregistered
-/// way. The registration lasts until [`unregister`](Registered::unregister) or the end of the
+/// A registration stays on its thread, and in its runtime: in another runtime its operations are
+/// unregistered ones. It lasts until [`unregister`](Registered::unregister) or the end of the
 /// runtime.
 ///
 /// ```
-/// # use std::num::NonZeroUsize;
 /// # use std::rc::Rc;
 /// use bytes::BufMut;
 /// use uring_arena::{FixedArena, tokio_uring::Registered};
-/// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
 ///
-/// let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+/// let arena = FixedArena::new(8, 4096)?;
 /// let path = std::env::temp_dir().join(format!("uring-arena-{}", std::process::id()));
 /// tokio_uring::start(async {
 ///     let registered = Registered::new(&arena)?;
@@ -91,11 +90,12 @@ pub struct Registered {
     arena: FixedArena,
     slots_per_entry: usize,
     registry: FixedBufRegistry<Token>,
-    reaper: Rc<Reaper>,
+    guard: Rc<RuntimeGuard>,
 }
 
 impl Registered {
-    /// Registers all of the arena's memory with the ring of the runtime that this thread is in.
+    /// Registers all of the arena's memory with the ring of the runtime that this thread is in:
+    /// [`Registered`] has an example.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Registered {
     ///
     /// Outside a tokio-uring runtime.
     pub fn new(arena: &FixedArena) -> Result<Registered, AttachError> {
-        let reaper = Reaper::current();
+        let guard = RuntimeGuard::current();
         let bytes = arena.handle().region.len();
         let slots_per_entry = arena.slot_count().div_ceil(ENTRIES_MAX);
         if slots_per_entry > 1 && slots_per_entry * arena.slot_capacity() > ENTRY_BYTES_MAX
@@ -123,61 +123,146 @@ impl Registered {
             Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
             _ => AttachError::Kernel(error),
         })?;
-        Ok(Registered { arena: arena.clone(), slots_per_entry, registry, reaper })
+        Ok(Registered { arena: arena.clone(), slots_per_entry, registry, guard })
     }
 
-    /// Slots that share one entry of the kernel's table: 1 means that a slot's index is its
-    /// registered-buffer index.
+    /// Returns the number of slots that share one entry of the kernel's table. With 1, a slot's
+    /// index is its registered-buffer index.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio_uring::Registered};
+    ///
+    /// tokio_uring::start(async {
+    ///     let registered = Registered::new(&FixedArena::new(2048, 4096)?)?;
+    ///     assert_eq!(registered.slots_per_entry(), 2);
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn slots_per_entry(&self) -> usize {
         self.slots_per_entry
     }
 
-    /// Reads from a file at `offset` into the buffer; its length becomes the number of bytes read.
+    /// Reads from a file at `offset` into the buffer. The buffer's length becomes the number of
+    /// bytes read.
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// use uring_arena::{FixedArena, tokio_uring::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// tokio_uring::start(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
+    ///     let (read, buffer) = registered.read_at(&file, arena.allocate()?, 0).await;
+    ///     assert_eq!(read?, buffer.len());
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Operation<Buffer> {
-        let place = self.place_of(&buffer);
-        Operation::read(place, file, buffer, offset)
+    pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Submitted<Buffer> {
+        let target = self.target_of(&buffer);
+        Submitted::read(target, file, buffer, offset)
     }
 
-    /// Reads from a socket, or from a file at its own position, into the buffer.
+    /// Reads from a socket, or from a file at its own position, into the buffer. The buffer's
+    /// length becomes the number of bytes read.
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// use uring_arena::{FixedArena, tokio_uring::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// tokio_uring::start(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     let (mut far, near) = std::os::unix::net::UnixStream::pair()?;
+    ///     let near = Rc::new(tokio_uring::net::UnixStream::from_std(near));
+    ///     std::io::Write::write_all(&mut far, b"hello")?;
+    ///     let (read, buffer) = registered.read(&near, arena.allocate()?).await;
+    ///     assert_eq!((read?, &buffer[..]), (5, &b"hello"[..]));
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Operation<Buffer> {
-        let place = self.place_of(&buffer);
-        Operation::read(place, from, buffer, OWN_POSITION)
+    pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
+        let target = self.target_of(&buffer);
+        Submitted::read(target, from, buffer, OWN_POSITION)
     }
 
-    /// Writes a buffer's bytes, or frozen ones, to a file at `offset`; maybe not all of them.
+    /// Writes a buffer's bytes, or frozen ones, to a file at `offset`. Returns their number, which
+    /// may be less than there are. [`Registered`] has an example.
     ///
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn write_at<B: Lend>(&self, file: &Rc<File>, item: B, offset: u64) -> Operation<B> {
-        let place = self.place_of(&item);
-        Operation::write(place, file, item, offset)
+    pub fn write_at<B: IoMemory + AsRef<[u8]>>(
+        &self,
+        file: &Rc<File>,
+        item: B,
+        offset: u64,
+    ) -> Submitted<B> {
+        let target = self.target_of(&item);
+        Submitted::write(target, file, item, offset)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position.
+    /// Returns their number, which may be less than there are.
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// use uring_arena::{FixedArena, tokio_uring::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// tokio_uring::start(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     let (mut far, near) = std::os::unix::net::UnixStream::pair()?;
+    ///     let near = Rc::new(tokio_uring::net::UnixStream::from_std(near));
+    ///     let (written, _) = registered.write(&near, bytes::Bytes::from_static(b"hello")).await;
+    ///     assert_eq!(written?, 5);
+    ///     std::io::Read::read_exact(&mut far, &mut [0; 5])?;
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
     /// Outside a tokio-uring runtime.
-    pub fn write<D: Descriptor, B: Lend>(&self, to: &Rc<D>, item: B) -> Operation<B> {
-        let place = self.place_of(&item);
-        Operation::write(place, to, item, OWN_POSITION)
+    pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(
+        &self,
+        to: &Rc<D>,
+        item: B,
+    ) -> Submitted<B> {
+        let target = self.target_of(&item);
+        Submitted::write(target, to, item, OWN_POSITION)
     }
 
-    /// Takes the registration back. The kernel finishes what is under way with the registered
-    /// memory first.
+    /// Unregisters the arena. The kernel finishes the operations in flight on the registered memory
+    /// first.
     ///
     /// # Errors
     ///
-    /// If the runtime that this thread is in is not the one that the arena was registered with.
+    /// An [`io::Error`], if this thread is not in the runtime that the arena was registered with.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio_uring::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 4096)?;
+    /// tokio_uring::start(async {
+    ///     Registered::new(&arena)?.unregister()?;
+    ///     let again = Registered::new(&arena)?; // the table is free
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -186,18 +271,18 @@ impl Registered {
         self.registry.unregister()
     }
 
-    /// The runtime that this thread is in, and the entry of its table that holds `item`: none if
-    /// the arena is registered with another, or if `item` is of another arena.
-    fn place_of<B: Lend>(&self, item: &B) -> Place {
-        let reaper = Reaper::current();
-        let index = match Rc::ptr_eq(&reaper, &self.reaper) {
-            // At most `ENTRIES_MAX`: it fits.
-            true => {
-                item.slot_in(&self.arena).map(|slot| (slot as usize / self.slots_per_entry) as u16)
-            }
-            false => None,
-        };
-        Place { reaper, index }
+    /// Finds the runtime that this thread is in, and the entry of its table that holds `memory`.
+    ///
+    /// The entry is `None` if the arena is registered with another runtime, or if `memory` lies in
+    /// another arena or has no byte at all.
+    fn target_of<B: IoMemory + AsRef<[u8]>>(&self, memory: &B) -> Target {
+        let guard = RuntimeGuard::current();
+        let is_here = Rc::ptr_eq(&guard, &self.guard) && memory.extent() > 0;
+        let address = memory.as_ref().as_ptr().addr();
+        let slot = if is_here { self.arena.handle().index_of_address(address) } else { None };
+        // At most `ENTRIES_MAX`: it fits.
+        let buffer_index = slot.map(|slot| (slot as usize / self.slots_per_entry) as u16);
+        Target { guard, buffer_index }
     }
 }
 
@@ -210,7 +295,8 @@ impl std::fmt::Debug for Registered {
     }
 }
 
-/// One entry of the table: a run of slots, and what keeps them alive while they are registered.
+/// One entry of the table: a run of slots, and the arena handle that keeps them alive while they
+/// are registered.
 struct Token {
     start: *mut u8,
     len: usize,
@@ -248,7 +334,7 @@ unsafe impl IoBuf for Token {
     }
 }
 
-// SAFETY: as above; writes go only through operations whose buffers own the bytes.
+// SAFETY: as above; writes go only through operations, and their buffers own the bytes.
 unsafe impl IoBufMut for Token {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.start

@@ -1,85 +1,84 @@
-//! Where a block lies in the tree of words: arithmetic only.
+//! The positions of blocks in the tree of words: arithmetic only.
 //!
-//! A word of level `l` covers `32 << 4 l` units, one bit of it `1 << 4 l`; it has 16 words of
-//! level `l - 1` below it. The one word of the top level covers everything; its bits beyond the
-//! end of the region are *pinned*: neither free nor claimed.
+//! A word of level `l` covers `32 << 4 l` smallest blocks, and each of its bits `1 << 4 l`. It has
+//! 16 words of level `l - 1` below it. The one word of the top level covers everything; its bits
+//! beyond the end of the region are *pinned*: neither free nor claimed.
 
-use super::hints::field;
 use super::runs::{SPAN_MAX, run_mask};
+use super::word::{CHILDREN, field};
 
-/// Levels that the largest map has.
+/// The number of levels in the largest tree.
 pub(super) const LEVELS_MAX: usize = 7;
-/// The largest order that a map can have: the header table of one more would not fit in 4 GiB.
+/// The largest order of a tree: the headers of one more would not fit in 4 GiB.
 pub(super) const ORDER_MAX: u32 = 27;
-/// Words below one node, and words in one line of the books.
-pub(super) const CHILDREN: usize = 16;
 
-/// One word: its level and its number within the level.
+/// The identity of a word: its level, and its number within the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct At {
+pub(super) struct NodeId {
     pub(super) level: u32,
     pub(super) index: u32,
 }
 
-impl At {
+impl NodeId {
     #[inline]
-    pub(super) fn parent(self) -> At {
-        At { level: self.level + 1, index: self.index / CHILDREN as u32 }
+    pub(super) fn parent(self) -> NodeId {
+        NodeId { level: self.level + 1, index: self.index / CHILDREN as u32 }
     }
 
-    pub(super) fn child(self, child: u32) -> At {
-        At { level: self.level - 1, index: self.index * CHILDREN as u32 + child }
+    pub(super) fn child(self, child: u32) -> NodeId {
+        NodeId { level: self.level - 1, index: self.index * CHILDREN as u32 + child }
     }
 
-    /// Which child of its parent this word is.
+    /// Returns the number of this word among its parent's children.
     #[inline]
     pub(super) fn child_number(self) -> u32 {
         self.index % CHILDREN as u32
     }
 
-    /// The order of a block that covers this whole word.
+    /// Returns the order of a block that covers this whole word.
     #[inline]
     pub(super) fn order(self) -> u32 {
         4 * self.level + 5
     }
 }
 
-/// What the arithmetic of an order comes to, worked out once.
+/// The numbers that belong to an order, computed once.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Order {
+pub(super) struct OrderInfo {
     pub(super) level: u32,
     /// The length of a block as a span of bits.
     pub(super) span: u32,
-    /// That many bits.
+    /// A mask of as many bits as a block has.
     mask: u32,
-    /// Bits beyond the end of the region, if the level is the top.
+    /// The bits beyond the end of the region, if the level is the top.
     pub(super) pinned: u32,
-    /// Where the level's words begin.
+    /// The position of the level's first word.
     offset: u32,
-    /// Where the hints begin that tell of the level's words.
+    /// The position of the first hint for the level's words.
     hints_offset: u32,
-    /// Rows have no hints of their own; the node above has.
+    /// The shift from a word's number to that of the word which has a hint: rows have none, the
+    /// node above has.
     hint_shift: u32,
-    /// Whether there are hints that tell of the level's words: not of the top.
+    /// `true` if there are hints for the level's words: not for the top.
     pub(super) has_hint: bool,
-    /// What the hint promises for a word that is free as a whole.
+    /// The hint for a word that is free as a whole.
     pub(super) field_whole: u32,
 }
 
-impl Order {
+impl OrderInfo {
     #[inline]
-    pub(super) fn at(&self, index: u32) -> At {
-        At { level: self.level, index }
+    pub(super) fn node(&self, index: u32) -> NodeId {
+        NodeId { level: self.level, index }
     }
 
-    /// Position in the array of the level's word number `index`.
+    /// Returns the position of the level's word number `index` in the array of words.
     #[inline]
     pub(super) fn position(&self, index: u32) -> usize {
         self.offset as usize + index as usize
     }
 
-    /// Where the hint is that tells of the level's word number `index`: position in the array of
-    /// hints, and which field.
+    /// Returns the position of the hint for the level's word number `index`: in the array of hints,
+    /// and the number of its field.
     #[inline]
     pub(super) fn hint_position(&self, index: u32) -> (usize, u32) {
         let word = index >> self.hint_shift;
@@ -92,24 +91,25 @@ impl Order {
     }
 }
 
+/// The shape of a tree.
 #[derive(Debug)]
 pub(super) struct Levels {
-    orders: [Order; ORDER_MAX as usize + 1],
+    orders: [OrderInfo; ORDER_MAX as usize + 1],
     max_order: u32,
     top: u32,
     pinned: u32,
-    /// Where each level's words begin in the one array of words; whole lines each.
+    /// The position of each level's first word in the one array of words; whole groups each.
     offsets: [u32; LEVELS_MAX],
     words_total: usize,
 }
 
 impl Levels {
     pub(super) fn new(max_order: u32) -> Levels {
-        assert!(max_order <= ORDER_MAX, "a map of 2^{max_order} units is more than 2^{ORDER_MAX}");
+        assert!(max_order <= ORDER_MAX, "2^{max_order} blocks are more than 2^{ORDER_MAX}");
         let top = max_order.saturating_sub(2) / 4;
         let bits_used = (1u64 << max_order) >> (4 * top);
         let mut levels = Levels {
-            orders: [Order::default(); ORDER_MAX as usize + 1],
+            orders: [OrderInfo::default(); ORDER_MAX as usize + 1],
             max_order,
             top,
             pinned: !(((1u64 << bits_used) - 1) as u32),
@@ -124,7 +124,7 @@ impl Levels {
             let level = (order.saturating_sub(1) / 4).min(top);
             let span = span_of(order, level);
             let hinted = level.max(1);
-            levels.orders[order as usize] = Order {
+            levels.orders[order as usize] = OrderInfo {
                 level,
                 span,
                 mask: run_mask(span),
@@ -153,11 +153,11 @@ impl Levels {
         self.top
     }
 
-    pub(super) fn root(&self) -> At {
-        At { level: self.top, index: 0 }
+    pub(super) fn root(&self) -> NodeId {
+        NodeId { level: self.top, index: 0 }
     }
 
-    /// Length of the array that holds the words of all levels.
+    /// Returns the length of the array that holds the words of all levels.
     pub(super) fn words_total(&self) -> usize {
         self.words_total
     }
@@ -166,59 +166,60 @@ impl Levels {
         ((1usize << self.max_order) >> (4 * level + 5)).max(1)
     }
 
-    /// Where the nodes begin that have hints.
+    /// Returns the position of the first node that has hints.
     pub(super) fn hints_begin(&self) -> usize {
         if self.top < 2 { self.words_total } else { self.offsets[2] as usize }
     }
 
     #[inline]
-    pub(super) fn position(&self, at: At) -> usize {
-        self.offsets[at.level as usize] as usize + at.index as usize
+    pub(super) fn position(&self, node: NodeId) -> usize {
+        self.offsets[node.level as usize] as usize + node.index as usize
     }
 
-    /// The bits of a word that lie beyond the end of the region.
+    /// Returns the bits of a word of `level` that lie beyond the end of the region.
     #[inline]
     pub(super) fn pinned(&self, level: u32) -> u32 {
         if level == self.top { self.pinned } else { 0 }
     }
 
-    /// The level in whose words blocks of `order` are claimed.
+    /// Returns the level in whose words blocks of `order` are claimed.
     #[inline]
     pub(super) fn level_of(&self, order: u32) -> u32 {
         self.order(order).level
     }
 
-    /// All about an order, which is at most the largest.
+    /// Returns the numbers of an order, which is at most the largest.
     #[inline]
-    pub(super) fn order(&self, order: u32) -> &Order {
+    pub(super) fn order(&self, order: u32) -> &OrderInfo {
         &self.orders[order as usize]
     }
 
-    /// The word in which a block is claimed, and its first bit there.
+    /// Returns the word in which a block is claimed, and the block's first bit there.
     #[inline]
-    pub(super) fn place(&self, first: u32, order: u32) -> (At, u32) {
+    pub(super) fn locate(&self, first: u32, order: u32) -> (NodeId, u32) {
         let order = self.order(order);
         let from_bit = first >> (4 * order.level);
-        (order.at(from_bit / 32), from_bit % 32)
+        (order.node(from_bit / 32), from_bit % 32)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = At> + '_ {
+    /// Returns all words, level by level from the rows on.
+    pub(super) fn iter(&self) -> impl Iterator<Item = NodeId> + '_ {
         (0..=self.top).flat_map(|level| {
-            (0..self.words_at(level) as u32).map(move |index| At { level, index })
+            (0..self.words_at(level) as u32).map(move |index| NodeId { level, index })
         })
     }
 }
 
-/// The length, as a span of bits, that a block of `order` has in a word of `level`.
+/// Returns the length, as a span of bits, of a block of `order` in a word of `level`.
 #[inline]
 pub(super) fn span_of(order: u32, level: u32) -> u32 {
     order - 4 * level
 }
 
-/// The first unit of the block that starts at `bit` of the word `at`.
+/// Returns the first smallest block of the run that starts at `bit` of a word.
 #[inline]
-pub(super) fn first_unit(at: At, bit: u32) -> u32 {
-    (at.index << at.order()) | (bit << (4 * at.level))
+pub(super) fn first_min_block(node: NodeId, bit: u32) -> u32 {
+    (node.index << node.order()) | (bit << (4 * node.level))
 }
 
 #[cfg(all(test, not(uring_arena_loom)))]
@@ -237,12 +238,12 @@ mod tests {
                         continue;
                     }
                     let first = block << order;
-                    let (at, bit) = levels.place(first, order);
+                    let (node, bit) = levels.locate(first, order);
                     let mask = levels.order(order).mask_at(bit);
-                    assert!((at.index as usize) < levels.words_at(at.level));
-                    assert_eq!(mask & levels.pinned(at.level), 0, "order {order} of {max_order}");
-                    assert_eq!(first_unit(at, mask.trailing_zeros()), first);
-                    assert_eq!(mask.count_ones() << (4 * at.level), 1 << order);
+                    assert!((node.index as usize) < levels.words_at(node.level));
+                    assert_eq!(mask & levels.pinned(node.level), 0, "order {order} of {max_order}");
+                    assert_eq!(first_min_block(node, mask.trailing_zeros()), first);
+                    assert_eq!(mask.count_ones() << (4 * node.level), 1 << order);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Aligned runs of clear bits in 32 bits: the arithmetic of buddies inside one word.
 //!
-//! A run of *span* `s` is `1 << s` clear bits that start at a multiple of their length.
-//! Two buddies that are both clear are, without further work, a run of the next span.
+//! A run of *span* `s` is `1 << s` clear bits that start at a multiple of their length. Two buddies
+//! that are both clear are, without further work, a run of the next span.
 
 /// The span of a run that covers a whole word.
 pub(super) const SPAN_MAX: u32 = 5;
@@ -11,28 +11,28 @@ const SPANS: usize = SPAN_MAX as usize + 1;
 const STARTS: [u32; SPAN_MAX as usize + 1] =
     [0xFFFF_FFFF, 0x5555_5555, 0x1111_1111, 0x0101_0101, 0x0001_0001, 0x0000_0001];
 
-/// The bits of a run of span `span` that starts at bit 0.
+/// Returns the bits of a run of `span` that starts at bit 0.
 #[inline]
 pub(super) fn run_mask(span: u32) -> u32 {
     u32::MAX >> (32 - (1 << span))
 }
 
-/// The starts of runs one span longer than those that `starts` marks.
+/// Finds the starts of the runs that are one span longer than those which `starts` marks.
 #[inline]
 fn longer(starts: u32, span: u32) -> u32 {
     starts & (starts >> (1 << span)) & STARTS[span as usize + 1]
 }
 
-/// The starts of all clear runs of `span`.
+/// Finds the starts of all clear runs of `span`.
 #[inline]
 fn run_starts(occupied: u32, span: u32) -> u32 {
     (0..span).fold(!occupied, longer)
 }
 
-/// The starts of clear runs of every span.
+/// Finds the starts of the clear runs of every span.
 ///
-/// No branches, here and below: what is free is as good as random, and a branch that the processor
-/// cannot foresee costs more than all this arithmetic.
+/// No branches, here and below: the free bits are as good as random, and a branch that the
+/// processor cannot predict costs more than all this arithmetic.
 #[inline]
 fn all_run_starts(occupied: u32) -> [u32; SPANS] {
     let mut starts = [!occupied; SPANS];
@@ -42,8 +42,9 @@ fn all_run_starts(occupied: u32) -> [u32; SPANS] {
     starts
 }
 
-/// The start of the tightest clear run that serves `span`: a run whose buddy is occupied, if
-/// there is one, so that longer runs stay whole for those who need them.
+/// Finds the start of the tightest clear run that serves `span`.
+///
+/// A run whose buddy is occupied is preferred: longer runs stay whole for larger blocks.
 #[inline]
 pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
     if occupied == 0 {
@@ -53,7 +54,7 @@ pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
     let mut tightest = 0;
     for at in (0..SPANS).rev() {
         let pairs = if at < SPANS - 1 { starts[at + 1] } else { 0 };
-        // Runs whose buddy is not free; neither half of a longer run is such.
+        // The runs whose buddy is not free: no half of a longer run is among them.
         let alone = starts[at] & !(pairs | (pairs << (1u32 << at & 31)));
         let serves = alone != 0 && at >= span as usize;
         tightest = if serves { alone } else { tightest };
@@ -61,16 +62,25 @@ pub(super) fn find_run(occupied: u32, span: u32) -> Option<u32> {
     (tightest != 0).then(|| tightest.trailing_zeros())
 }
 
-/// The span of the longest clear run, `None` if every bit is occupied.
+/// Returns the span of the longest clear run, or `None` if every bit is occupied.
 #[inline]
 pub(super) fn longest_span(occupied: u32) -> Option<u32> {
     let spans: u32 = all_run_starts(occupied).iter().map(|&starts| u32::from(starts != 0)).sum();
     spans.checked_sub(1)
 }
 
-/// How many disjoint clear runs of `span` there are; a longer run counts as all that fit in it.
+/// Counts the disjoint clear runs of `span`. A longer run counts as all that fit in it.
 pub(super) fn count_runs(occupied: u32, span: u32) -> u32 {
     run_starts(occupied, span).count_ones()
+}
+
+/// Returns the numbers of the bits that are set, the lowest first.
+pub(super) fn set_bits(mut set: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let lowest = set.checked_ilog2().map(|_| set.trailing_zeros());
+        set &= set.wrapping_sub(1);
+        lowest
+    })
 }
 
 #[cfg(all(test, not(uring_arena_loom)))]
@@ -100,7 +110,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_agree_with_looking_at_every_bit(a in any::<u32>(), b in any::<u32>(), span in 0..=SPAN_MAX) {
+        fn runs_agree_with_looking_at_every_bit(
+            a in any::<u32>(),
+            b in any::<u32>(),
+            span in 0..=SPAN_MAX,
+        ) {
             for occupied in [a, a & b, a & b & a.rotate_left(7), a | b] {
                 let runs = all_runs(occupied, span);
                 prop_assert_eq!(count_runs(occupied, span) as usize, runs.len());

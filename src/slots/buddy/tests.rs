@@ -1,38 +1,40 @@
 //! Random histories against a dull model, and threads that churn.
 //!
-//! Held here, after every operation of one thread and at the end of every history of several:
-//! no two blocks overlap; a request is served exactly if an aligned free run exists; an arena
-//! with nothing claimed serves its largest block.
+//! Held after every operation of one thread, and at the end of every history of several: no two
+//! blocks overlap; a request is served exactly if an aligned free run exists; an arena with nothing
+//! claimed serves its largest block.
 
-use super::*;
-use crate::slots::FreeOutcome;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use proptest::prelude::*;
-use std::sync::atomic::{AtomicU8, Ordering as StdOrdering};
+
+use super::BuddyAllocator;
+use crate::slots::FreeOutcome;
 
 impl BuddyAllocator {
     pub(super) fn free(&self, first: u32, order: u32) -> FreeOutcome {
-        let (word, step) = self.prepare_free(first, order);
-        free_block(word, step)
+        let (word, free) = self.prepare_free(first, order);
+        free.free(word)
     }
 }
 
-/// Units, one flag each.
+/// The smallest blocks, one flag each.
 struct Model {
     claimed: Vec<bool>,
 }
 
 impl Model {
     fn runs(&self, order: u32) -> u64 {
-        self.claimed.chunks(1 << order).filter(|block| block.iter().all(|unit| !unit)).count()
+        self.claimed.chunks(1 << order).filter(|block| block.iter().all(|claimed| !claimed)).count()
             as u64
     }
 
     fn set(&mut self, first: u32, order: u32, to: bool) {
         let first = first as usize;
         assert!(first.is_multiple_of(1 << order), "block of order {order} at {first}");
-        for unit in &mut self.claimed[first..first + (1 << order)] {
-            assert_ne!(*unit, to, "unit claimed twice or freed twice");
-            *unit = to;
+        for claimed in &mut self.claimed[first..first + (1 << order)] {
+            assert_ne!(*claimed, to, "claimed twice or freed twice");
+            *claimed = to;
         }
     }
 }
@@ -52,14 +54,14 @@ fn steps(orders: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Vec<Ste
 }
 
 fn check_history(max_order: u32, steps: &[Step]) {
-    let map = BuddyAllocator::new(max_order).unwrap();
+    let buddy = BuddyAllocator::new(max_order).unwrap();
     let mut model = Model { claimed: vec![false; 1 << max_order] };
     let mut held = Vec::new();
     for step in steps {
         match step {
             Step::Claim(order) => {
                 let fits = *order <= max_order && model.runs(*order) > 0;
-                let got = map.claim(*order);
+                let got = buddy.claim(*order);
                 assert_eq!(got.is_some(), fits, "order {order} of {max_order}");
                 if let Some(first) = got {
                     model.set(first, *order, true);
@@ -68,27 +70,27 @@ fn check_history(max_order: u32, steps: &[Step]) {
             }
             Step::Free(index) if !held.is_empty() => {
                 let (first, order) = held.swap_remove(index.index(held.len()));
-                assert_eq!(map.free(first, order), FreeOutcome::Done);
+                assert_eq!(buddy.free(first, order), FreeOutcome::Done);
                 model.set(first, order, false);
             }
             Step::Free(_) => {}
         }
-        let live = model.claimed.iter().filter(|unit| **unit).count() as u64;
-        map.debug_check(live);
+        let live = model.claimed.iter().filter(|claimed| **claimed).count() as u64;
+        buddy.debug_check(live);
     }
     for order in 0..=max_order {
-        assert_eq!(map.free_runs(order), model.runs(order), "free runs of order {order}");
+        assert_eq!(buddy.free_runs(order), model.runs(order), "free runs of order {order}");
     }
     let largest = (0..=max_order).rev().find(|&order| model.runs(order) > 0);
-    assert_eq!(map.largest_free_order(), largest);
+    assert_eq!(buddy.largest_free_order(), largest);
     for (first, order) in held.drain(..) {
-        let _ = map.free(first, order);
+        let _ = buddy.free(first, order);
     }
-    assert_eq!(map.largest_free_order(), Some(max_order));
-    assert_eq!(map.claim(max_order), Some(0), "a free arena serves its largest block");
-    assert_eq!(map.claim(0), None);
-    let _ = map.free(0, max_order);
-    map.debug_check(0);
+    assert_eq!(buddy.largest_free_order(), Some(max_order));
+    assert_eq!(buddy.claim(max_order), Some(0), "a free arena serves its largest block");
+    assert_eq!(buddy.claim(0), None);
+    let _ = buddy.free(0, max_order);
+    buddy.debug_check(0);
 }
 
 proptest! {
@@ -111,35 +113,36 @@ proptest! {
 }
 
 #[test]
-fn every_unit_is_served_once_at_every_order() {
+fn everything_is_served_once_at_every_order() {
     for max_order in [0, 1, 4, 5, 6, 9, 10, 13, 14, 17] {
-        let map = BuddyAllocator::new(max_order).unwrap();
+        let buddy = BuddyAllocator::new(max_order).unwrap();
         for order in 0..=max_order {
             let blocks = 1u32 << (max_order - order);
-            let mut firsts: Vec<_> = (0..blocks).map(|_| map.claim(order).unwrap()).collect();
-            assert_eq!(map.claim(order), None);
-            assert_eq!(map.claim(0), None);
+            let mut firsts: Vec<_> = (0..blocks).map(|_| buddy.claim(order).unwrap()).collect();
+            assert_eq!(buddy.claim(order), None);
+            assert_eq!(buddy.claim(0), None);
             firsts.sort_unstable();
             assert!(
                 firsts.iter().enumerate().all(|(block, &first)| first == (block as u32) << order)
             );
             for first in firsts {
-                let _ = map.free(first, order);
+                let _ = buddy.free(first, order);
             }
-            map.debug_check(0);
+            buddy.debug_check(0);
         }
-        assert_eq!(map.claim(max_order + 1), None);
+        assert_eq!(buddy.claim(max_order + 1), None);
     }
 }
 
-/// With the header of 20 bytes of every unit that makes less than 8 % of a region in units of 256
-/// bytes.
+/// With the header of 20 bytes of every smallest block that makes less than 8 % of a region in
+/// blocks of 256 bytes.
 #[test]
-fn the_books_cost_less_than_half_a_byte_per_unit() {
+fn the_tree_costs_less_than_half_a_byte_per_smallest_block() {
     for max_order in [14, 16, 18, 22] {
-        let map = BuddyAllocator::new(max_order).unwrap();
-        let hints = map.levels.words_total() - map.levels.hints_begin();
-        let bytes = 8 * (map.levels.words_total() + hints) + map.trails.bytes();
+        let buddy = BuddyAllocator::new(max_order).unwrap();
+        let levels = &buddy.tree.levels;
+        let hints = levels.words_total() - levels.hints_begin();
+        let bytes = 8 * (levels.words_total() + hints) + buddy.caches.bytes();
         assert!((bytes as f64) < 0.45 * f64::from(1u32 << max_order), "2^{max_order}: {bytes}");
     }
 }
@@ -147,39 +150,38 @@ fn the_books_cost_less_than_half_a_byte_per_unit() {
 #[test]
 #[should_panic(expected = "not claimed")]
 fn a_block_freed_twice_is_noticed() {
-    let map = BuddyAllocator::new(8).unwrap();
-    let first = map.claim(6).unwrap();
-    let _ = map.free(first, 6);
-    let _ = map.free(first, 6);
+    let buddy = BuddyAllocator::new(8).unwrap();
+    let first = buddy.claim(6).unwrap();
+    let _ = buddy.free(first, 6);
+    let _ = buddy.free(first, 6);
 }
 
 #[test]
-fn waiters_stop_a_free_until_it_takes_the_road_that_wakes() {
-    let map = BuddyAllocator::new(12).unwrap();
-    let held = [map.claim(0).unwrap(), map.claim(6).unwrap(), map.claim(10).unwrap()];
-    map.set_waiters();
+fn waiters_stop_a_free_until_it_ignores_them() {
+    let buddy = BuddyAllocator::new(12).unwrap();
+    let held = [buddy.claim(0).unwrap(), buddy.claim(6).unwrap(), buddy.claim(10).unwrap()];
+    buddy.set_waiters_flags();
     for (first, order) in held.into_iter().zip([0, 6, 10]) {
-        assert_eq!(map.free(first, order), FreeOutcome::HasWaiters);
-        let (word, step) = map.prepare_free(first, order);
-        assert_eq!(free_block_despite_waiters(word, step), FreeOutcome::Done);
+        assert_eq!(buddy.free(first, order), FreeOutcome::HasWaiters);
+        assert_eq!(buddy.free_ignoring_waiters(first, order), FreeOutcome::Done);
     }
-    map.clear_waiters();
-    let first = map.claim(0).unwrap();
-    assert_eq!(map.free(first, 0), FreeOutcome::Done);
-    map.debug_check(0);
+    buddy.clear_waiters_flags();
+    let first = buddy.claim(0).unwrap();
+    assert_eq!(buddy.free(first, 0), FreeOutcome::Done);
+    buddy.debug_check(0);
 }
 
 #[test]
 fn after_closing_each_word_drains_once() {
-    let map = BuddyAllocator::new(12).unwrap();
+    let buddy = BuddyAllocator::new(12).unwrap();
     let held: Vec<_> = [0, 0, 3, 6, 6, 10, 4]
         .into_iter()
-        .map(|order| (map.claim(order).unwrap(), order))
+        .map(|order| (buddy.claim(order).unwrap(), order))
         .collect();
-    let pending = map.word_count() - map.close();
+    let pending = buddy.word_count() - buddy.close();
     let drained = held
         .into_iter()
-        .filter(|&(first, order)| map.free(first, order) == FreeOutcome::ArenaDrained)
+        .filter(|&(first, order)| buddy.free(first, order) == FreeOutcome::ArenaDrained)
         .count();
     assert_eq!(drained, pending);
     assert!(pending >= 3);
@@ -187,7 +189,7 @@ fn after_closing_each_word_drains_once() {
     assert_eq!(unused.close(), unused.word_count());
 }
 
-/// A small generator, so that the churn costs nothing beside the claims.
+/// Returns the next number of a small generator: the churn costs nothing beside the claims.
 fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
@@ -196,33 +198,40 @@ fn next(random: &mut u64) -> u64 {
 }
 
 /// Claims and frees at random; `owners` shows any overlap.
-fn churn(map: &BuddyAllocator, owners: &[AtomicU8], me: u8, seed: u64, steps: usize, orders: u64) {
+fn churn(
+    buddy: &BuddyAllocator,
+    owners: &[AtomicU8],
+    me: u8,
+    seed: u64,
+    steps: usize,
+    orders: u64,
+) {
     let mut random = seed | 1;
     let mut held: Vec<(u32, u32)> = Vec::new();
-    let units = |first: u32, order: u32| &owners[first as usize..(first + (1 << order)) as usize];
+    let blocks = |first: u32, order: u32| &owners[first as usize..(first + (1 << order)) as usize];
     for _ in 0..steps {
         let roll = next(&mut random);
         if roll & 1 == 0 || held.is_empty() {
             let order = ((roll >> 8) % orders) as u32;
-            if let Some(first) = map.claim(order) {
-                for unit in units(first, order) {
-                    assert_eq!(unit.swap(me, StdOrdering::Relaxed), 0, "block claimed twice");
+            if let Some(first) = buddy.claim(order) {
+                for owner in blocks(first, order) {
+                    assert_eq!(owner.swap(me, Ordering::Relaxed), 0, "block claimed twice");
                 }
                 held.push((first, order));
             }
         } else {
             let (first, order) = held.swap_remove((roll >> 8) as usize % held.len());
-            for unit in units(first, order) {
-                assert_eq!(unit.swap(0, StdOrdering::Relaxed), me, "block shared");
+            for owner in blocks(first, order) {
+                assert_eq!(owner.swap(0, Ordering::Relaxed), me, "block shared");
             }
-            let _ = map.free(first, order);
+            let _ = buddy.free(first, order);
         }
     }
     for (first, order) in held {
-        for unit in units(first, order) {
-            unit.store(0, StdOrdering::Relaxed);
+        for owner in blocks(first, order) {
+            owner.store(0, Ordering::Relaxed);
         }
-        let _ = map.free(first, order);
+        let _ = buddy.free(first, order);
     }
 }
 
@@ -231,77 +240,74 @@ fn after_any_churn_of_four_threads_the_arena_is_whole() {
     let rounds = if cfg!(miri) { 2 } else { 3000 };
     for round in 0..rounds {
         let max_order = [5, 6, 7, 9, 10, 11][round % 6];
-        let map = BuddyAllocator::new(max_order).unwrap();
+        let buddy = BuddyAllocator::new(max_order).unwrap();
         let owners: Vec<_> = (0..1 << max_order).map(|_| AtomicU8::new(0)).collect();
         std::thread::scope(|scope| {
             for thread in 1..=4u8 {
-                let (map, owners) = (&map, &owners);
+                let (buddy, owners) = (&buddy, &owners);
                 let seed = (round as u64 + 1) * 0x9E37_79B9 * u64::from(thread);
                 scope.spawn(move || {
-                    churn(map, owners, thread, seed, 120, u64::from(max_order) + 1);
+                    churn(buddy, owners, thread, seed, 120, u64::from(max_order) + 1);
                 });
             }
         });
-        map.debug_check(0);
-        assert_eq!(map.claim(max_order), Some(0), "round {round}: the arena is not whole");
+        buddy.debug_check(0);
+        assert_eq!(buddy.claim(max_order), Some(0), "round {round}: the arena is not whole");
     }
 }
 
-/// The peer's second defect: a request that fits was refused while others split and merged.
-/// Three threads hold at most a quarter of the arena each, so a quarter always fits somewhere
-/// only if nobody fragments it; here each claims whole quarters or less inside its own budget,
-/// and single units always fit.
+/// A peer refuses a request that fits while other threads split and merge. Here three threads claim
+/// at most a quarter of the arena each, so a smallest block always fits.
 #[test]
-fn a_unit_is_never_refused_while_others_split_and_merge() {
+fn a_smallest_block_is_never_refused_while_others_split_and_merge() {
     let max_order = 10;
-    let map = BuddyAllocator::new(max_order).unwrap();
+    let buddy = BuddyAllocator::new(max_order).unwrap();
     let rounds = if cfg!(miri) { 50 } else { 200_000 };
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
-            let map = &map;
+            let buddy = &buddy;
             scope.spawn(move || {
                 let mut random = thread * 77 + 1;
                 for _ in 0..rounds {
-                    // At most three quarters are in use by the three, so a unit always fits.
                     let order = (next(&mut random) % 9) as u32;
-                    if let Some(first) = map.claim(order) {
-                        let _ = map.free(first, order);
+                    if let Some(first) = buddy.claim(order) {
+                        let _ = buddy.free(first, order);
                     } else {
-                        assert!(order > 0, "a unit was refused");
+                        assert!(order > 0, "a smallest block was refused");
                     }
                 }
             });
         }
         for _ in 0..rounds {
-            let first = map.claim(0).expect("a unit always fits");
-            let _ = map.free(first, 0);
+            let first = buddy.claim(0).expect("a smallest block always fits");
+            let _ = buddy.free(first, 0);
         }
     });
-    map.debug_check(0);
+    buddy.debug_check(0);
 }
 
 /// Two threads move their holes about in an arena that always has one free block for each.
 #[test]
 fn a_hole_that_moves_is_still_found() {
-    let map = BuddyAllocator::new(9).unwrap();
+    let buddy = BuddyAllocator::new(9).unwrap();
     let order = 4;
     let blocks = 1u32 << (9 - order);
     // All blocks are held but two: each thread frees one and claims one, so each always fits.
-    let held: Vec<_> = (0..blocks - 1).map(|_| map.claim(order).unwrap()).collect();
+    let held: Vec<_> = (0..blocks - 1).map(|_| buddy.claim(order).unwrap()).collect();
     let rounds = if cfg!(miri) { 50 } else { 200_000 };
     let (left, right) = held.split_at(held.len() / 2);
     std::thread::scope(|scope| {
         for mine in [left, right] {
-            let map = &map;
+            let buddy = &buddy;
             let mut mine = mine.to_vec();
             scope.spawn(move || {
                 for round in 0..rounds {
                     let slot = round % mine.len();
-                    let _ = map.free(mine[slot], order);
-                    mine[slot] = map.claim(order).expect("what this thread freed is free");
+                    let _ = buddy.free(mine[slot], order);
+                    mine[slot] = buddy.claim(order).expect("what this thread freed is free");
                 }
             });
         }
     });
-    map.debug_check(u64::from(blocks - 1) << order);
+    buddy.debug_check(u64::from(blocks - 1) << order);
 }

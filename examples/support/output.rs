@@ -1,0 +1,114 @@
+//! Output for a person: errors, progress, units.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, HumanCount, ProgressBar, ProgressStyle};
+use uring_arena::FixedArena;
+
+/// An error for the person at the keyboard: the value, the limit, the remedy.
+#[derive(Debug)]
+struct Mistake(String);
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Mistake {}
+
+/// Makes an error of `text`.
+pub fn mistake(text: impl Into<String>) -> Box<dyn Error> {
+    Box::new(Mistake(text.into()))
+}
+
+/// Runs an example: parses its options, then calls `main` with them.
+///
+/// `parse` returns `None` if the command line asked for help only. An error goes to standard
+/// error, and the exit code is then 1.
+pub fn run<O>(
+    parse: impl FnOnce() -> Result<Option<O>, Box<dyn Error>>,
+    main: impl FnOnce(&O) -> Result<(), Box<dyn Error>>,
+) -> ExitCode {
+    match parse().and_then(|options| options.as_ref().map_or(Ok(()), main)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line at once, even if standard output is a pipe.
+pub fn announce(line: impl Display) -> io::Result<()> {
+    println!("{line}");
+    io::stdout().flush()
+}
+
+/// Returns an error unless every slot of the arena is free and no operation is in flight.
+pub fn check_all_free(arena: &FixedArena, in_flight: usize) -> Result<(), Box<dyn Error>> {
+    let metrics = arena.metrics();
+    if (metrics.bytes_live, metrics.quarantined, in_flight) == (0, 0, 0) {
+        return Ok(());
+    }
+    Err(mistake(format!(
+        "{} of slots still in use, {} slots in quarantine, {in_flight} operations in flight",
+        BinaryBytes(metrics.bytes_live as u64),
+        metrics.quarantined
+    )))
+}
+
+/// Makes a progress bar, which is shown on a terminal only.
+pub fn progress(total_bytes: u64) -> ProgressBar {
+    let template = "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total_bytes).with_style(style)
+}
+
+/// Formats a length to the byte, followed by the rounded length from 1 KiB on.
+pub fn exact_bytes(bytes: u64) -> String {
+    let exact = HumanCount(bytes);
+    if bytes < 1024 {
+        format!("{exact} bytes")
+    } else {
+        format!("{exact} bytes ({})", BinaryBytes(bytes))
+    }
+}
+
+/// Formats a duration with its unit: `1.2 s`, `3.4 ms`, `5.6 µs`.
+pub fn time(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds >= 1.0 => format!("{seconds:.1} s"),
+        seconds if seconds >= 1e-3 => format!("{:.1} ms", seconds * 1e3),
+        seconds => format!("{:.1} µs", seconds * 1e6),
+    }
+}
+
+/// Returns the rate of `bytes` in `time`, in gigabytes (10⁹ bytes) a second.
+pub fn gb_per_s(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 / 1e9 / time.as_secs_f64().max(1e-9)
+}
+
+/// Returns the CPU time of `bytes`, in seconds per gigabyte (10⁹ bytes).
+pub fn cpu_per_gb(bytes: u64, cpu: Duration) -> f64 {
+    cpu.as_secs_f64() / (bytes as f64 / 1e9).max(1e-9)
+}
+
+/// Returns the name of a registration mode in the output.
+#[cfg(feature = "io-uring")]
+pub fn mode_name(mode: uring_arena::RegistrationMode) -> &'static str {
+    use uring_arena::RegistrationMode;
+
+    match mode {
+        RegistrationMode::Cloned => "cloned from another ring",
+        RegistrationMode::Slots => "one table entry per slot",
+        RegistrationMode::Regions => "one table entry per region",
+        RegistrationMode::Unregistered => "not registered",
+        _ => "another mode",
+    }
+}

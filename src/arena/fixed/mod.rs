@@ -1,0 +1,13 @@
+//! The arena of equal slots.
+
+mod arena;
+mod builder;
+mod metrics;
+#[cfg(feature = "async-alloc")]
+mod waiting;
+
+pub use arena::{FixedArena, Location};
+pub use builder::{FixedArenaBuilder, SlotSpec};
+pub use metrics::FixedArenaMetrics;
+#[cfg(feature = "async-alloc")]
+pub use waiting::AsyncFixedArena;

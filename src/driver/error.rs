@@ -1,0 +1,234 @@
+//! The errors of a driver.
+
+use std::io;
+
+use crate::uring::{DirectError, RingError, room_remedy, who_forbids};
+
+/// An error of making a driver, or of an operation that it could not take.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// io_uring is switched off for this user or this container.
+    #[error("io_uring is forbidden here ({}): {}", errno_text(*errno), who_forbids(*sysctl))]
+    #[non_exhaustive]
+    Forbidden {
+        /// The error number.
+        errno: i32,
+        /// The value of `kernel.io_uring_disabled`, where there is one (Linux 6.6). It is 1 or 2 if
+        /// the setting is what forbids.
+        sysctl: Option<u32>,
+    },
+    /// The system has no memory, or no descriptor, for a ring.
+    #[error(
+        "the system has no room for a ring of {entries} entries ({}): {}",
+        errno_text(*errno),
+        room_remedy(*errno)
+    )]
+    NoRoom {
+        /// The entries asked for.
+        entries: u32,
+        /// The error number.
+        errno: i32,
+    },
+    /// The kernel has no io_uring, or one that is too old.
+    #[error("this kernel has no {what}: it came with Linux {since}")]
+    Unsupported {
+        /// The name of what is missing.
+        what: &'static str,
+        /// The first version that has it.
+        since: &'static str,
+    },
+    /// The kernel takes no queue of this length.
+    #[error(
+        "a queue of {entries} entries cannot be made: ask for 1 to {limit} of a submission queue, and for up to twice as many of a completion queue"
+    )]
+    Entries {
+        /// The entries asked for.
+        entries: usize,
+        /// The most entries of a queue.
+        limit: usize,
+    },
+    /// The driver cannot number so many operations, or none at all.
+    #[error("a driver of {operations} `operations` cannot be made: ask for 1 to {limit}")]
+    Operations {
+        /// The operations asked for.
+        operations: usize,
+        /// The most operations of a driver.
+        limit: usize,
+    },
+    /// The driver has as many operations as it was built for.
+    #[error(
+        "{limit} operations are under way, which is all that this driver was built for: finish some, or build it with more `operations`"
+    )]
+    TooManyOperations {
+        /// The most operations of this driver.
+        limit: usize,
+    },
+    /// The id was given out by another driver.
+    #[error(
+        "this {what} is of driver {of}, and was given to driver {to}: use an id on the driver that gave it out"
+    )]
+    OtherDriver {
+        /// The kind of the id.
+        what: &'static str,
+        /// The number of the driver that gave the id out; `{:?}` of a driver shows it.
+        of: u32,
+        /// The number of the driver that was called.
+        to: u32,
+    },
+    /// The buffer ring was unregistered.
+    #[error("this driver has no such buffer ring any more: it was unregistered")]
+    UnknownRing,
+    /// The arena was unregistered.
+    #[error("this driver has no such arena any more: it was unregistered")]
+    UnknownArena,
+    /// The file was closed.
+    #[error("this driver has no such file any more: it was closed")]
+    UnknownFile,
+    /// The operation is over.
+    #[error("this driver has no such operation any more: its event was taken")]
+    UnknownOperation,
+    /// The socket is closed.
+    #[error("this driver has no such socket any more: its `Closed` event was taken")]
+    UnknownSocket,
+    /// Sockets receive into the ring.
+    #[error(
+        "{sockets} sockets receive into this buffer ring: close them, and take their `Closed` events, first"
+    )]
+    RingInUse {
+        /// The number of sockets that receive into it.
+        sockets: usize,
+    },
+    /// The kernel did not let go of a buffer ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A slot has no room for a datagram behind its header.
+    #[error(
+        "slots of {bytes} bytes have no room for a datagram behind its header: at least {needed} bytes are needed"
+    )]
+    SlotTooSmall {
+        /// The bytes of a slot.
+        bytes: usize,
+        /// The bytes that a slot needs.
+        needed: usize,
+    },
+    /// Several messages share a slot in this ring.
+    #[error(
+        "this ring lets several messages share a slot (`incremental`), which datagrams cannot: use another ring"
+    )]
+    RingIsIncremental,
+    /// A system call failed.
+    #[error("{action} failed: {}", errno_text(*errno))]
+    System {
+        /// The name of what was tried.
+        action: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+impl DriverError {
+    /// Wraps the error of a system call.
+    pub(super) fn system(action: &'static str, error: &io::Error) -> DriverError {
+        DriverError::System { action, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+}
+
+/// A read, write or send that a [`Driver`](crate::Driver) could not take.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The buffer is full.
+    #[error(
+        "the buffer has no room left: its {capacity} bytes are all written; clear it, or give a new one"
+    )]
+    NoRoom {
+        /// The bytes that the buffer holds.
+        capacity: usize,
+    },
+    /// The file is open with `O_DIRECT`, and offset or memory are not what it asks for.
+    #[error(transparent)]
+    Direct(#[from] DirectError),
+    /// The driver could not take the operation.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// An operation that was not taken: its memory, and the reason.
+///
+/// ```
+/// use uring_arena::{Buffer, SubmitError};
+///
+/// fn again(refused: SubmitError<Buffer>) -> Buffer {
+///     eprintln!("{refused}");
+///     refused.memory
+/// }
+/// # let _ = again;
+/// ```
+#[derive(thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct SubmitError<M> {
+    /// The reason.
+    pub error: TransferError,
+    /// The memory, as it was given.
+    pub memory: M,
+}
+
+impl<M> SubmitError<M> {
+    pub(super) fn new(error: impl Into<TransferError>, memory: M) -> SubmitError<M> {
+        SubmitError { error: error.into(), memory }
+    }
+}
+
+impl<M> std::fmt::Debug for SubmitError<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// A file or socket that a [`Driver`](crate::Driver) could not take.
+#[derive(thiserror::Error)]
+#[error("the driver cannot take the file: asking the kernel what it is failed ({reason})")]
+#[non_exhaustive]
+pub struct FileError {
+    /// The answer of the kernel.
+    pub reason: io::Error,
+}
+
+debug_is_display!(DriverError, TransferError, FileError);
+
+fn errno_text(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_forbids_io_uring_is_told_with_what_mends_it() {
+        let text = |sysctl| DriverError::Forbidden { errno: libc::EPERM, sysctl }.to_string();
+        assert!(
+            text(Some(2)).contains("kernel.io_uring_disabled=2; nobody may"),
+            "{}",
+            text(Some(2))
+        );
+        assert!(text(Some(1)).contains("kernel.io_uring_group"), "{}", text(Some(1)));
+        assert!(text(Some(0)).contains("seccomp"), "{}", text(Some(0)));
+        assert!(text(None).contains("seccomp"), "{}", text(None));
+        let text = |errno| DriverError::NoRoom { entries: 64, errno }.to_string();
+        assert!(
+            text(libc::EMFILE).contains("64 entries") && text(libc::EMFILE).contains("ulimit -n")
+        );
+        assert!(text(libc::ENOMEM).contains("fewer entries"));
+    }
+
+    #[test]
+    fn debug_is_the_text() {
+        let error = DriverError::TooManyOperations { limit: 7 };
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = SubmitError::new(error, ());
+        assert_eq!(format!("{error:?}"), error.to_string());
+    }
+}

@@ -1,0 +1,564 @@
+//! The requests of a program: receive, accept, read, write, send, and no more of it.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::socket::Source;
+use super::transfer::{Action, Transfer};
+use super::{
+    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketId, SubmitError,
+    TransferError,
+};
+use crate::buffer::{Buffer, Payload};
+use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
+
+/// Sockets.
+impl Driver {
+    /// Receives from `socket` into `ring` until the peer finishes or the program
+    /// [closes](Self::close) it: bytes come as [`Event::Received`](crate::Event::Received), in
+    /// order.
+    ///
+    /// The driver owns the socket, so that its number is not given to another file while the kernel
+    /// uses it; a clone (`try_clone`) writes to it. Streams (TCP, Unix); multishot (Linux 6.0),
+    /// armed again when it ends; an older kernel receives one message at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`];
+    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
+    /// The socket is dropped then.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use std::num::NonZeroUsize;
+    /// # use std::os::unix::net::UnixStream;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// let (mut sender, socket) = UnixStream::pair()?;
+    /// let id = driver.receive(ring, socket)?;
+    /// sender.write_all(b"hello")?;
+    /// driver.wait()?;
+    /// let Some(Event::Received { id: from, bytes }) = driver.next() else { panic!() };
+    /// assert_eq!((from, &bytes[..]), (id, &b"hello"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive(
+        &mut self,
+        ring: BufferRingId,
+        socket: impl Into<OwnedFd>,
+    ) -> Result<SocketId, DriverError> {
+        let (ring, _) = self.rings.by_id(ring)?;
+        self.open(Source::Stream(ring), socket.into())
+    }
+
+    /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot:
+    /// Linux 6.7).
+    ///
+    /// # Errors
+    ///
+    /// As for `receive`.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// let (reader, mut writer) = std::io::pipe()?;
+    /// driver.read_pipe(ring, reader)?;
+    /// writer.write_all(b"through a pipe")?;
+    /// driver.wait()?;
+    /// let Some(Event::Received { bytes, .. }) = driver.next() else { panic!() };
+    /// assert_eq!(bytes, "through a pipe");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read_pipe(
+        &mut self,
+        ring: BufferRingId,
+        pipe: impl Into<OwnedFd>,
+    ) -> Result<SocketId, DriverError> {
+        let (ring, _) = self.rings.by_id(ring)?;
+        self.open(Source::Pipe(ring), pipe.into())
+    }
+
+    /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
+    /// [closes](Self::close) it (Linux 6.0).
+    ///
+    /// They come as [`Event::Datagram`](crate::Event::Datagram), with the sender's address. A slot
+    /// holds a header of 44 bytes and the datagram.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header;
+    /// [`DriverError::RingIsIncremental`] for a ring that lets several messages share a slot, which
+    /// the kernel's datagram receive does not work well with; [`DriverError::Unsupported`] before
+    /// Linux 6.0; and as for [`receive`](Self::receive).
+    ///
+    /// ```
+    /// # use std::net::UdpSocket;
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(2048).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// let address = ours.local_addr()?;
+    /// driver.receive_datagrams(ring, ours)?;
+    /// theirs.send_to(b"ping", address)?;
+    /// driver.wait()?;
+    /// let Some(Event::Datagram { datagram, .. }) = driver.next() else { panic!() };
+    /// assert_eq!(datagram.from, Some(theirs.local_addr()?));
+    /// assert_eq!(datagram.bytes, "ping");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive_datagrams(
+        &mut self,
+        ring: BufferRingId,
+        socket: impl Into<OwnedFd>,
+    ) -> Result<SocketId, DriverError> {
+        let (key, ring) = self.rings.by_id(ring)?;
+        let buffers = &ring.buffers;
+        if buffers.is_incremental() {
+            return Err(DriverError::RingIsIncremental);
+        }
+        if !self.supported.has(Feature::RecvMultishot) {
+            return Err(DriverError::Unsupported {
+                what: "receiving datagrams into a buffer ring",
+                since: Feature::RecvMultishot.since(),
+            });
+        }
+        let bytes = buffers.slot_bytes();
+        if bytes <= DATAGRAM_HEADER_BYTES {
+            return Err(DriverError::SlotTooSmall { bytes, needed: DATAGRAM_HEADER_BYTES + 1 });
+        }
+        self.open(Source::Datagrams(key), socket.into())
+    }
+
+    /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
+    /// kernel): each is an [`Event::Accepted`](crate::Event::Accepted).
+    ///
+    /// The driver owns the listener until the program [closes](Self::close) it or it fails, for
+    /// example for want of descriptors (`EMFILE`); then
+    /// [`Event::Closed`](crate::Event::Closed) says so.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
+    /// The listener is dropped then.
+    ///
+    /// ```
+    /// # use std::net::{TcpListener, TcpStream};
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let id = driver.accept(listener)?;
+    /// let _client = TcpStream::connect(address)?;
+    /// loop {
+    ///     driver.wait()?;
+    ///     if let Some(Event::Accepted { id: from, socket }) = driver.next() {
+    ///         assert_eq!(from, id);
+    ///         let socket = TcpStream::from(socket);
+    ///         assert_eq!(socket.local_addr()?, address);
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, DriverError> {
+        self.open(Source::Listener, listener.into())
+    }
+
+    fn open(&mut self, source: Source, fd: OwnedFd) -> Result<SocketId, DriverError> {
+        self.check_room()?;
+        self.sockets.open(fd, source, &mut self.rings, &mut self.submitter)
+    }
+
+    /// Returns the socket, for options and addresses, or for shutting down one direction. `None`
+    /// once it is closed, and for an id of another driver.
+    ///
+    /// ```
+    /// # use std::os::unix::net::UnixStream;
+    /// # use std::net::{Shutdown, SocketAddr};
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{BufferRing, Driver, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// let (socket, _peer) = UnixStream::pair()?;
+    /// let id = driver.receive(ring, socket)?;
+    /// // The peer learns that no more comes; receiving goes on.
+    /// if let Some(socket) = driver.socket(id) {
+    ///     UnixStream::from(socket.try_clone_to_owned()?).shutdown(Shutdown::Write)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        self.sockets.by_id(id)
+    }
+
+    /// Stops receiving from a socket, or accepting, for now.
+    ///
+    /// Bytes and connections that came before are still handed out. Later ones stay in the socket,
+    /// and then with the peer. A consumer that cannot keep up pauses its socket: without that it
+    /// holds ever more slots.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownSocket`] if the socket is closed; [`DriverError::OtherDriver`].
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use std::num::NonZeroUsize;
+    /// # use std::time::Duration;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// let id = driver.receive(ring, socket)?;
+    /// driver.pause(id)?;
+    /// driver.wait_timeout(Duration::from_millis(10))?;
+    /// sender.write_all(b"later")?;
+    /// driver.wait_timeout(Duration::from_millis(10))?;
+    /// assert!(driver.next().is_none());
+    /// driver.resume(id)?;
+    /// driver.wait()?;
+    /// assert!(matches!(driver.next(), Some(Event::Received { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.sockets.pause(id, &mut self.submitter)
+    }
+
+    /// Goes on with a socket that was [paused](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// As for `pause`.
+    pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.sockets.resume(id)
+    }
+
+    /// Stops receiving from a socket, or accepting, and closes it.
+    ///
+    /// [`Event::Closed`](crate::Event::Closed) follows when the kernel has let go of the socket.
+    /// Bytes that came before are still handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownSocket`] if the socket is closed; [`DriverError::OtherDriver`].
+    ///
+    /// ```
+    /// # use std::net::TcpListener;
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let id = driver.accept(TcpListener::bind("127.0.0.1:0")?)?;
+    /// driver.close(id)?;
+    /// let closed = loop {
+    ///     driver.wait()?;
+    ///     if let Some(Event::Closed { id, error: None }) = driver.next() {
+    ///         break id;
+    ///     }
+    /// };
+    /// assert_eq!(closed, id);
+    /// assert!(driver.close(id).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.sockets.close(id, &mut self.rings, &mut self.submitter)
+    }
+}
+
+/// Files, and what is read, written and sent on them.
+impl Driver {
+    /// Gives the driver a file or a socket to read, write or send on.
+    ///
+    /// The driver owns it until [`close_file`](Self::close_file), or its own end; a clone
+    /// (`try_clone`) stays with the program. The demands of an `O_DIRECT` file on operations are
+    /// looked up once, here.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if the kernel does not say what it is.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let id = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
+    /// driver.close_file(id)?;
+    /// assert!(driver.close_file(id).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
+        self.files.add(file.into(), &self.submitter)
+    }
+
+    /// Returns the file behind an id, for its length and the like.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
+    ///
+    /// ```
+    /// # use std::fs::File;
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let id = driver.add_file(File::open("/proc/self/exe")?)?;
+    /// let file = File::from(driver.file(id)?.try_clone_to_owned()?);
+    /// assert!(file.metadata()?.len() > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn file(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
+        self.files.by_id(id)
+    }
+
+    /// Closes a file. Operations on it that are under way finish first, and sends that wait their
+    /// turn are sent.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
+    pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
+        self.files.close(id, &self.submitter)
+    }
+
+    /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer
+    /// is filled from its start.
+    ///
+    /// [`Event::Read`](crate::Event::Read) brings the buffer back. A short read of a file goes on
+    /// until the room is full or the file ends. A read of a pipe or socket brings what there is
+    /// (`offset` 0).
+    ///
+    /// # Errors
+    ///
+    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset,
+    /// length or address that an `O_DIRECT` file does not take, too many operations.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).alignment(4096).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// driver.register(&arena)?;
+    /// let file = driver.add_file(std::fs::File::open("/proc/self/exe")?)?;
+    /// let read = driver.read(file, arena.allocate()?, 0)?;
+    /// let bytes = loop {
+    ///     driver.wait()?;
+    ///     if let Some(Event::Read { id, result, buffer, .. }) = driver.next() {
+    ///         assert_eq!((id, result?), (read, 4096));
+    ///         break buffer.freeze();
+    ///     }
+    /// };
+    /// assert_eq!(bytes[..4], *b"\x7fELF");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read(
+        &mut self,
+        file: FileId,
+        buffer: Buffer,
+        offset: u64,
+    ) -> Result<OperationId, SubmitError<Buffer>> {
+        if let Err(error) = self.check_read(file, &buffer, offset) {
+            return Err(SubmitError { error, memory: buffer });
+        }
+        self.begin(file, Action::Read, buffer.into(), offset).map_err(|refused| {
+            match refused.memory {
+                Payload::Buffer(memory) => SubmitError { error: refused.error, memory },
+                _ => unreachable!("a buffer was given"),
+            }
+        })
+    }
+
+    fn check_read(&self, file: FileId, buffer: &Buffer, offset: u64) -> Result<(), TransferError> {
+        let key = self.files.key(file)?;
+        if buffer.len() == buffer.capacity() {
+            return Err(TransferError::NoRoom { capacity: buffer.capacity() });
+        }
+        match self.files.get(key).and_then(|open| open.direct) {
+            Some(alignment) => Ok(alignment.check_read(buffer, offset)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) to `offset` of
+    /// a file, all of it.
+    ///
+    /// Memory of a registered arena, like bytes just received, is written from its slot, without a
+    /// copy. [`Event::Wrote`](crate::Event::Wrote) brings the memory back. Writes to pipes and
+    /// sockets may come short; for sockets there is [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// The memory back, and a [`TransferError`], as for [`read`](Self::read).
+    ///
+    /// ```
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let file = driver.add_file(std::fs::File::options().write(true).open("/dev/null")?)?;
+    /// driver.write(file, bytes::Bytes::from_static(b"to nowhere"), 0)?;
+    /// driver.wait()?;
+    /// let Some(Event::Wrote { result, payload, .. }) = driver.next() else { panic!() };
+    /// assert_eq!(result?, payload.as_ref().len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write(
+        &mut self,
+        file: FileId,
+        memory: impl Into<Payload>,
+        offset: u64,
+    ) -> Result<OperationId, SubmitError<Payload>> {
+        let memory = memory.into();
+        let open = self.files.key(file).ok().and_then(|key| self.files.get(key));
+        if let Some(alignment) = open.and_then(|open| open.direct)
+            && let Err(error) = alignment.check_write(memory.as_ref(), offset)
+        {
+            return Err(SubmitError::new(error, memory));
+        }
+        self.begin(file, Action::Write, memory, offset)
+    }
+
+    /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) on a connected
+    /// socket, all of it, behind what was given to be sent before.
+    ///
+    /// Memory of a registered arena goes out from its slot, zero-copy from
+    /// [`SendOptions::ZERO_COPY_FROM`] bytes on. [`Event::Sent`](crate::Event::Sent) comes when the
+    /// kernel is done with the memory, and brings it back.
+    ///
+    /// # Errors
+    ///
+    /// The memory back, and a [`TransferError`]: an unknown file, too many operations.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # use std::os::unix::net::UnixStream;
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let (ours, mut theirs) = UnixStream::pair()?;
+    /// let socket = driver.add_file(ours)?;
+    /// let send = driver.send(socket, bytes::Bytes::from_static(b"hello"))?;
+    /// driver.wait()?;
+    /// let Some(Event::Sent { id, result, .. }) = driver.next() else { panic!() };
+    /// assert_eq!((id, result?), (send, 5));
+    /// let mut text = [0; 5];
+    /// theirs.read_exact(&mut text)?;
+    /// assert_eq!(&text, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send(
+        &mut self,
+        socket: FileId,
+        memory: impl Into<Payload>,
+    ) -> Result<OperationId, SubmitError<Payload>> {
+        self.send_with(socket, memory, SendOptions::new())
+    }
+
+    /// Sends as [`send`](Self::send) does, with options of the program's.
+    ///
+    /// # Errors
+    ///
+    /// As for `send`.
+    ///
+    /// ```
+    /// # use std::os::unix::net::UnixStream;
+    /// # use uring_arena::{Driver, SendOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let (ours, _theirs) = UnixStream::pair()?;
+    /// let socket = driver.add_file(ours)?;
+    /// let never_zero_copy = SendOptions::new().zero_copy_from(usize::MAX);
+    /// driver.send_with(socket, bytes::Bytes::from_static(b"hello"), never_zero_copy)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_with(
+        &mut self,
+        socket: FileId,
+        memory: impl Into<Payload>,
+        options: SendOptions,
+    ) -> Result<OperationId, SubmitError<Payload>> {
+        self.begin(socket, Action::Send(options.wait_all()), memory.into(), 0)
+    }
+
+    fn begin(
+        &mut self,
+        file: FileId,
+        action: Action,
+        memory: Payload,
+        offset: u64,
+    ) -> Result<OperationId, SubmitError<Payload>> {
+        let file = match self.check_room().and_then(|()| self.files.key(file)) {
+            Ok(file) => file,
+            Err(error) => return Err(SubmitError::new(error, memory)),
+        };
+        let transfer = Transfer::new(file, action, memory, offset);
+        self.transfers.begin(transfer, &mut self.files, &self.arenas, &mut self.submitter)
+    }
+
+    /// Asks the kernel to give a read, write or send up. Its event says what came of it:
+    /// `ECANCELED`, or that it was done already.
+    ///
+    /// A disk that has begun an operation finishes it.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownOperation`] if its event was taken; [`DriverError::OtherDriver`].
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// # use std::os::unix::net::UnixStream;
+    /// # use uring_arena::{Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(4).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let (ours, _silent) = UnixStream::pair()?;
+    /// let socket = driver.add_file(ours)?;
+    /// let read = driver.read(socket, arena.allocate()?, 0)?;
+    /// driver.cancel_operation(read)?;
+    /// let result = loop {
+    ///     driver.wait()?;
+    ///     if let Some(Event::Read { result, .. }) = driver.next() {
+    ///         break result;
+    ///     }
+    /// };
+    /// assert!(result.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_operation(&mut self, id: OperationId) -> Result<(), DriverError> {
+        self.transfers.cancel(id, &mut self.files, &mut self.submitter)
+    }
+}

@@ -1,0 +1,153 @@
+//! One socket: what it is, and where its operation is.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::{opcode, squeue, types};
+
+use crate::driver::{Event, SocketId};
+use crate::slab::Key;
+use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status};
+
+/// The kind of a socket, and the buffer ring that it receives into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Stream(Key),
+    Pipe(Key),
+    Datagrams(Key),
+    Listener,
+}
+
+impl Source {
+    /// Returns the key of the buffer ring.
+    #[inline]
+    pub(super) fn ring(self) -> Option<Key> {
+        match self {
+            Source::Stream(ring) | Source::Pipe(ring) | Source::Datagrams(ring) => Some(ring),
+            Source::Listener => None,
+        }
+    }
+
+    /// Returns what lets one operation of this kind bring many completions.
+    pub(super) fn multishot(self) -> Feature {
+        match self {
+            Source::Stream(_) | Source::Datagrams(_) => Feature::RecvMultishot,
+            Source::Pipe(_) => Feature::ReadMultishot,
+            Source::Listener => Feature::AcceptMultishot,
+        }
+    }
+}
+
+/// The state of a socket's operation.
+///
+/// | state      | the operation                                      | goes on to            |
+/// |------------|----------------------------------------------------|-----------------------|
+/// | `Idle`     | is to be armed, or paused, or over                 | `InFlight`            |
+/// | `InFlight` | is with the kernel                                 | `Idle`, `Pausing`     |
+/// | `Pausing`  | is with the kernel, which was asked to cancel it   | `Idle`                |
+/// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    InFlight,
+    Pausing,
+    Starved,
+}
+
+/// The wish of the program for a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Open,
+    Paused,
+    Closed,
+}
+
+/// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
+pub(super) struct Socket {
+    pub(super) fd: OwnedFd,
+    /// The generation of the socket's key while a receive of a stream is in flight, else 0. One
+    /// comparison with it says whether a completion may take the fast path.
+    pub(super) fast_generation: u32,
+    pub(super) source: Source,
+    pub(super) phase: Phase,
+    pub(super) wanted: Wanted,
+    /// One operation brings many completions; off where the kernel is too old for it.
+    pub(super) multishot: bool,
+    /// Bytes came since the socket was armed last.
+    pub(super) served: bool,
+}
+
+impl Socket {
+    pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
+        let (phase, wanted) = (Phase::Idle, Wanted::Open);
+        Socket { fd, fast_generation: 0, source, phase, wanted, multishot, served: false }
+    }
+
+    #[inline]
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.phase, Phase::InFlight | Phase::Pausing)
+    }
+
+    /// Builds the entry that accepts, or that receives into the socket's buffer ring.
+    pub(super) fn entry(&self, ring: Option<&BufferRing>) -> squeue::Entry {
+        let fd = types::Fd(self.fd.as_raw_fd());
+        let nobody = std::ptr::null_mut();
+        match (self.source, self.multishot, ring) {
+            (Source::Stream(_), true, Some(ring)) => ring.receive_multi(fd),
+            (Source::Stream(_), false, Some(ring)) => ring.receive_once(fd),
+            (Source::Pipe(_), true, Some(ring)) => ring.read_multi(fd),
+            (Source::Pipe(_), false, Some(ring)) => ring.read_once(fd),
+            (Source::Datagrams(_), _, Some(ring)) => ring.receive_datagrams(fd),
+            (Source::Listener, true, _) => {
+                opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
+            }
+            (Source::Listener, false, _) => {
+                opcode::Accept::new(fd, nobody, nobody.cast()).flags(libc::SOCK_CLOEXEC).build()
+            }
+            (_, _, None) => unreachable!("a buffer ring stays while it has sockets"),
+        }
+    }
+
+    /// Decides whether the socket goes on after an error.
+    ///
+    /// Returns `true` if the error was of one datagram or one connection, or if there is an older
+    /// form of the operation for a kernel that does not know this one.
+    pub(super) fn survives(&mut self, errno: i32) -> bool {
+        match (self.source, errno) {
+            (Source::Datagrams(_), libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {
+                true
+            }
+            (Source::Datagrams(_), _) => false,
+            (Source::Listener, libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => {
+                true
+            }
+            (_, libc::EINVAL) => std::mem::take(&mut self.multishot),
+            _ => false,
+        }
+    }
+}
+
+/// A completion whose bytes are being handed out, and whose status is to be acted on afterwards.
+pub(crate) struct CurrentCompletion {
+    pub(super) key: Key,
+    pub(super) source: Source,
+    pub(super) remaining: Remaining,
+    pub(super) status: Status,
+    /// The phase of the socket until this completion.
+    pub(super) phase: Phase,
+}
+
+impl CurrentCompletion {
+    #[inline]
+    pub(super) fn next_event<B: FromSlot>(
+        &mut self,
+        id: SocketId,
+        ring: &mut BufferRing,
+    ) -> Option<Event<B>> {
+        match self.source {
+            Source::Datagrams(_) => ring
+                .take_datagram(&mut self.remaining)
+                .map(|datagram| Event::Datagram { id, datagram }),
+            _ => ring.take(&mut self.remaining).map(|bytes| Event::Received { id, bytes }),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The sockets of a driver: opened, armed, paused and closed.
+//!
+//! # Safety
+//!
+//! Unsafe here: pushing receives and accepts. The table owns the socket until the final completion,
+//! and the memory is the buffer ring's, which stays while it has sockets.
+#![allow(unsafe_code)]
+
+use super::socket::{CurrentCompletion, Phase, Socket, Source, Wanted};
+use crate::driver::ids::Tag;
+use crate::driver::rings::{Ring, Rings};
+use crate::driver::submitter::Submitter;
+use crate::driver::wakeup::Wakeup;
+use crate::driver::{DriverError, Event, SocketId};
+use crate::slab::{Key, Slab};
+use crate::uring::Probe;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The sockets of one driver.
+//
+// Invariants: 1. Every receive and accept that the kernel has is of a socket in the table that is
+// in flight, and the other way round; `in_flight` counts them. 2. A socket leaves the table only
+// when it is not in flight, and with its `Closed` event.
+pub(crate) struct Sockets {
+    pub(super) driver: u32,
+    pub(super) table: Slab<Socket>,
+    pub(crate) in_flight: usize,
+    /// Sockets that are armed on the next turn, so that one whose operation ends at once cannot
+    /// keep this turn from ending.
+    pub(crate) to_rearm: VecDeque<Key>,
+    /// Sockets whose `Closed` event no completion brings, and the error number.
+    pub(super) pending_closes: VecDeque<(Key, Option<i32>)>,
+    /// The completion whose bytes are being handed out.
+    pub(crate) current_completion: Option<CurrentCompletion>,
+    /// The forms of operations that are tried. A form that the kernel then refuses gives way to an
+    /// older one.
+    supported: Probe,
+    /// Operations bring many completions where the kernel can.
+    multishot: bool,
+    /// The operations armed: first ones and further ones.
+    pub(crate) armed: u64,
+}
+
+impl Sockets {
+    pub(crate) fn new(driver: u32, supported: Probe, multishot: bool) -> Sockets {
+        Sockets {
+            driver,
+            table: Slab::new(Tag::INDICES),
+            in_flight: 0,
+            to_rearm: VecDeque::new(),
+            pending_closes: VecDeque::new(),
+            current_completion: None,
+            supported,
+            multishot,
+            armed: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn is_in_flight(&self, key: Key) -> bool {
+        self.table.get(key).is_some_and(Socket::is_in_flight)
+    }
+
+    /// Takes a socket in and arms it. If that fails the socket is dropped.
+    pub(crate) fn open(
+        &mut self,
+        fd: OwnedFd,
+        source: Source,
+        rings: &mut Rings,
+        submitter: &mut Submitter,
+    ) -> Result<SocketId, DriverError> {
+        let can_multishot = self.supported.has(source.multishot());
+        // An accept takes no slot: it need not take turns.
+        let multishot = can_multishot && (self.multishot || source == Source::Listener);
+        let socket = Socket::new(fd, source, multishot);
+        let key = self.table.insert(socket).ok().expect("the driver has room");
+        let mut ring = rings.of_mut(source.ring());
+        if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
+            self.table.remove(key);
+            return Err(error);
+        }
+        if let Some(ring) = &mut ring {
+            ring.sockets += 1;
+        }
+        Ok(SocketId::new(self.driver, key))
+    }
+
+    /// Arms a socket that is idle or starved, unless it is paused.
+    pub(super) fn arm(
+        &mut self,
+        key: Key,
+        ring: Option<&Ring>,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let Some(socket) = self.table.get_mut(key) else { return Ok(()) };
+        socket.served = false;
+        socket.phase = Phase::Idle;
+        if socket.wanted != Wanted::Open {
+            return Ok(());
+        }
+        let entry = socket.entry(ring.map(|ring| &ring.buffers));
+        // SAFETY: the table owns the descriptor, the ring its slots (see the head of this file).
+        unsafe { submitter.push(Tag::socket(key), entry) }?;
+        socket.phase = Phase::InFlight;
+        if let Source::Stream(_) = socket.source {
+            socket.fast_generation = key.generation();
+        }
+        self.armed += 1;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Arms again what ended since the last turn.
+    pub(crate) fn rearm(
+        &mut self,
+        rings: &mut Rings,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        while let Some(&key) = self.to_rearm.front() {
+            if let Some(socket) = self.table.get(key)
+                && socket.phase == Phase::Idle
+            {
+                self.arm(key, rings.of_mut(socket.source.ring()).as_deref(), submitter)?;
+            }
+            self.to_rearm.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Publishes the slots that came back, and arms starved sockets on them.
+    ///
+    /// Returns `true` if slots still lie ready and sockets still wait: they can be armed when the
+    /// kernel has tried these.
+    pub(crate) fn refill_and_rearm(
+        &mut self,
+        rings: &mut Rings,
+        wakeup: &mut Wakeup,
+        submitter: &mut Submitter,
+    ) -> Result<bool, DriverError> {
+        let mut is_unfinished = false;
+        for ring in rings.iter_mut() {
+            if ring.starved.count() == 0 {
+                ring.buffers.refill_in_bulk();
+            } else {
+                is_unfinished |= self.arm_starved(ring, wakeup, submitter)?;
+            }
+        }
+        Ok(is_unfinished)
+    }
+
+    /// Arms as many starved sockets as slots lie ready. Returns `true` if there are more of both.
+    #[inline(never)]
+    fn arm_starved(
+        &mut self,
+        ring: &mut Ring,
+        wakeup: &mut Wakeup,
+        submitter: &mut Submitter,
+    ) -> Result<bool, DriverError> {
+        let ready = ring.refill_or_wait(wakeup, submitter)?;
+        for _ in 0..ready {
+            let is_starved =
+                |key| self.table.get(key).is_some_and(|socket| socket.phase == Phase::Starved);
+            let Some(key) = ring.starved.pop(is_starved) else { break };
+            if let Err(error) = self.arm(key, Some(ring), submitter) {
+                // Nothing was pushed: the socket keeps its turn.
+                if let Some(socket) = self.table.get_mut(key) {
+                    socket.phase = Phase::Starved;
+                }
+                ring.starved.push_front(key);
+                return Err(error);
+            }
+        }
+        ring.stop_waiting_if_idle();
+        Ok(ready > 0 && ring.starved.count() > 0)
+    }
+
+    /// Returns the descriptor of a socket that is not closed.
+    pub(crate) fn by_id(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        let key = id.key_in(self.driver).ok()?;
+        self.table.get(key).map(|socket| socket.fd.as_fd())
+    }
+
+    fn by_id_mut(&mut self, id: SocketId) -> Result<(Key, &mut Socket), DriverError> {
+        let key = id.key_in(self.driver)?;
+        match self.table.get_mut(key) {
+            Some(socket) => Ok((key, socket)),
+            None => Err(DriverError::UnknownSocket),
+        }
+    }
+
+    pub(crate) fn pause(
+        &mut self,
+        id: SocketId,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let (key, socket) = self.by_id_mut(id)?;
+        if socket.wanted == Wanted::Open {
+            socket.wanted = Wanted::Paused;
+            if socket.phase == Phase::InFlight {
+                submitter.cancel(Tag::socket(key))?;
+                socket.phase = Phase::Pausing;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        let (key, socket) = self.by_id_mut(id)?;
+        if socket.wanted == Wanted::Paused {
+            socket.wanted = Wanted::Open;
+            if socket.phase == Phase::Idle {
+                self.to_rearm.push_back(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a socket, which goes with its `Closed` event.
+    pub(crate) fn close(
+        &mut self,
+        id: SocketId,
+        rings: &mut Rings,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let (key, socket) = self.by_id_mut(id)?;
+        if socket.wanted == Wanted::Closed {
+            return Ok(());
+        }
+        if socket.is_in_flight() {
+            submitter.cancel(Tag::socket(key))?;
+            socket.wanted = Wanted::Closed;
+            return Ok(());
+        }
+        socket.wanted = Wanted::Closed;
+        // The end of the current completion closes the socket that it is of.
+        if self.current_completion.as_ref().is_none_or(|current| current.key != key) {
+            self.stop_waiting(key, rings);
+            self.pending_closes.push_back((key, None));
+        }
+        Ok(())
+    }
+
+    /// Takes a starved socket out of the queue of its ring.
+    fn stop_waiting(&mut self, key: Key, rings: &mut Rings) {
+        if let Some(socket) = self.table.get_mut(key)
+            && socket.phase == Phase::Starved
+        {
+            socket.phase = Phase::Idle;
+            if let Some(ring) = rings.of_mut(socket.source.ring()) {
+                ring.forget_starved();
+            }
+        }
+    }
+
+    /// Removes a socket that is not in flight. Returns its `Closed` event.
+    pub(super) fn remove<B>(
+        &mut self,
+        key: Key,
+        errno: Option<i32>,
+        rings: &mut Rings,
+    ) -> Option<Event<B>> {
+        self.stop_waiting(key, rings);
+        let socket = self.table.remove(key)?;
+        if let Some(ring) = rings.of_mut(socket.source.ring()) {
+            ring.sockets -= 1;
+        }
+        let error = errno.map(io::Error::from_raw_os_error);
+        Some(Event::Closed { id: SocketId::new(self.driver, key), error })
+    }
+
+    /// Returns whether a `Closed` event is due that no completion brings, or bytes of the current
+    /// completion are to be handed out.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.pending_closes.is_empty() || self.current_completion.is_some()
+    }
+
+    pub(crate) fn next_close<B>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
+        while let Some((key, errno)) = self.pending_closes.pop_front() {
+            let closed = self.remove(key, errno, rings);
+            if closed.is_some() {
+                return closed;
+            }
+        }
+        None
+    }
+
+    /// Closes every socket, and removes the idle ones. Returns the number of
+    /// removed sockets.
+    pub(crate) fn close_all(&mut self, rings: &mut Rings) -> usize {
+        debug_assert!(self.current_completion.is_none(), "its socket is closed after it");
+        self.to_rearm.clear();
+        let mut closed = 0;
+        for key in self.table.keys() {
+            let Some(socket) = self.table.get_mut(key) else { continue };
+            socket.wanted = Wanted::Closed;
+            if !socket.is_in_flight() {
+                closed += usize::from(self.remove::<()>(key, None, rings).is_some());
+            }
+        }
+        closed
+    }
+
+    /// Collects the tags of the operations that the kernel has.
+    pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
+        let in_flight = self.table.iter().filter(|(_, socket)| socket.is_in_flight());
+        in_flight.map(|(key, _)| Tag::socket(key))
+    }
+}

@@ -1,0 +1,8 @@
+//! The reads, writes and sends of a driver.
+
+mod complete;
+mod transfer;
+mod transfers;
+
+pub(super) use transfer::{Action, Transfer};
+pub(super) use transfers::Transfers;

@@ -1,0 +1,406 @@
+//! The turns of a driver: from what is to be done into the kernel, and from completions to events;
+//! and the end, when nothing is in flight any more.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use io_uring::cqueue;
+
+use super::ids::{Tag, Target};
+use super::submitter::Wait;
+use super::{Driver, DriverError, Event, SocketId};
+use crate::buffer::ArenaBytes;
+use crate::uring::FromSlot;
+
+/// The time that dropping a driver waits for the kernel. Cancelled sockets take microseconds; only
+/// a device that does not answer takes longer, and then its slots are quarantined.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The cancellations pushed before their completions are taken, so that these fit in their queue.
+const CANCELS_AT_ONCE: usize = 64;
+
+/// The time after which draining cancels anew, for operations that a cancellation overtook.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// The report of [`Driver::drain`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use uring_arena::Driver;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+/// let report = driver.drain(Duration::from_secs(5))?;
+/// if report.in_flight > 0 {
+///     eprintln!("the kernel keeps {} operations", report.in_flight);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// The sockets that were closed.
+    pub closed: usize,
+    /// The bytes that came in and were not taken.
+    pub discarded_bytes: u64,
+    /// The slots that the kernel used up and reported in no completion. They are free again, now
+    /// that nothing is in flight.
+    pub unreported_slots: u64,
+    /// The operations that the kernel still has: none if all is well.
+    pub in_flight: usize,
+    /// The slots that are lost with these operations: they and their arena's memory are never
+    /// freed.
+    pub quarantined: usize,
+}
+
+/// Turns.
+impl Driver {
+    /// Submits what is pending, and waits until something happened. Returns at once if there are
+    /// events to take.
+    ///
+    /// It may return without an event: a program takes events until there are none, and waits
+    /// again. While every slot is in use the sockets wait with it, and it goes on when a slot is
+    /// freed. A thread that itself holds all of the slots must not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if the kernel refuses to go on.
+    pub fn wait(&mut self) -> Result<(), DriverError> {
+        self.turn(Wait::Forever)
+    }
+
+    /// Waits as [`wait`](Self::wait) does, but not longer than `timeout` ([`Duration::ZERO`]: only
+    /// looks). Returns `true` if something happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// assert!(!driver.wait_timeout(Duration::from_millis(1))?, "nothing is under way");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool, DriverError> {
+        self.turn(Wait::timeout(timeout))?;
+        Ok(self.has_events())
+    }
+
+    /// Does what [`wait`](Self::wait) does, but never waits: for a loop that waits for something
+    /// else, and learns from [`register_eventfd`](Self::register_eventfd) when to look.
+    ///
+    /// Returns `true` if something happened, or more is to be done at once: then the loop takes the
+    /// events, and looks again.
+    ///
+    /// # Errors
+    ///
+    /// As for `wait`.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// while driver.poll_now()? || !driver.is_idle() {
+    ///     while let Some(event) = driver.next() {
+    ///         println!("{event:?}");
+    ///     }
+    /// }
+    /// // From here on the registered eventfd says when to look.
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn poll_now(&mut self) -> Result<bool, DriverError> {
+        self.wakeup.poll_if_shared(&mut self.submitter)?;
+        let is_unfinished = self.prepare()?;
+        self.submitter.enter(Wait::Never)?;
+        Ok(is_unfinished || self.has_events())
+    }
+
+    /// Has the kernel signal an event descriptor
+    /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
+    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop. One at a
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
+    pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
+        let fd = event_fd.as_fd().as_raw_fd();
+        let answer = self.submitter.uring.submitter().register_eventfd(fd);
+        answer.map_err(|error| DriverError::system("registering an event descriptor", &error))
+    }
+
+    /// Returns whether nothing is to be submitted and no event to be taken.
+    ///
+    /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
+    /// If not, the loop looks again.
+    pub fn is_idle(&mut self) -> bool {
+        self.sockets.to_rearm.is_empty()
+            && self.transfers.to_rearm.is_empty()
+            && self.submitter.uring.submission().is_empty()
+            && !self.has_events()
+    }
+
+    /// Returns a waker that makes [`wait`](Self::wait) return, from any thread.
+    ///
+    /// # Errors
+    ///
+    /// None today: the descriptor that the waker signals is made with the driver.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let waker = driver.waker()?;
+    /// std::thread::spawn(move || waker.wake());
+    /// driver.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn waker(&mut self) -> Result<Waker, DriverError> {
+        Ok(self.wakeup.share())
+    }
+
+    fn turn(&mut self, wait: Wait) -> Result<(), DriverError> {
+        self.wakeup.poll_if_shared(&mut self.submitter)?;
+        loop {
+            let is_unfinished = self.prepare()?;
+            // Sockets that could be armed and are not yet wait for no event: look, and go on
+            // arming.
+            let only_look = is_unfinished || self.has_events();
+            self.submitter.enter(if only_look { Wait::Never } else { wait })?;
+            if !is_unfinished || self.has_events() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Arms again what ended, publishes freed slots, and goes on with starved sockets. Returns
+    /// `true` if more of these can be armed once the kernel was entered.
+    fn prepare(&mut self) -> Result<bool, DriverError> {
+        if !self.sockets.to_rearm.is_empty() {
+            self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
+        }
+        if !self.transfers.to_rearm.is_empty() {
+            self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
+        }
+        self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
+    }
+
+    /// Returns whether `next` would find something.
+    fn has_events(&mut self) -> bool {
+        self.sockets.has_events() || self.transfers.has_events() || self.submitter.has_completions()
+    }
+}
+
+/// Events.
+impl Driver {
+    /// Takes the next event. Returns `None` if there is none: then it is time to
+    /// [`wait`](Self::wait) again.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator would borrow the driver while the program uses it"
+    )]
+    pub fn next(&mut self) -> Option<Event> {
+        self.next_as()
+    }
+
+    /// Takes the next event as [`next`](Self::next) does, with bytes that allocate nothing on the
+    /// heap.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use std::num::NonZeroUsize;
+    /// # use uring_arena::{ArenaBytes, BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(4096).unwrap());
+    /// # let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// # driver.receive(ring, socket)?;
+    /// sender.write_all(b"hello")?;
+    /// driver.wait()?;
+    /// let Some(Event::Received { bytes, .. }) = driver.next_arena_bytes() else { panic!() };
+    /// let bytes: ArenaBytes = bytes;
+    /// assert_eq!(&bytes[..], b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_arena_bytes(&mut self) -> Option<Event<ArenaBytes>> {
+        self.next_as()
+    }
+
+    fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
+        loop {
+            if self.sockets.current_completion.is_some() {
+                let event = self.sockets.next_of_current(&mut self.rings);
+                if event.is_some() {
+                    return event;
+                }
+                continue;
+            }
+            let Some(completion) = self.submitter.next_completion() else {
+                return self.next_pending();
+            };
+            self.completions += 1;
+            let tag = Tag::from_user_data(completion.user_data());
+            if let Some(bytes) = self.sockets.take_fast(tag, &mut self.rings, &completion) {
+                let id = SocketId::new(self.number, tag.socket_key());
+                return Some(Event::Received { id, bytes });
+            }
+            let event = self.complete(tag, &completion);
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    /// Takes the next event that no completion brings.
+    #[inline(never)]
+    fn next_pending<B>(&mut self) -> Option<Event<B>> {
+        self.transfers
+            .next_event(&mut self.files, &self.submitter)
+            .or_else(|| self.sockets.next_close(&mut self.rings))
+    }
+
+    /// Acts on a completion that is not a message like most.
+    #[inline(never)]
+    fn complete<B: FromSlot>(&mut self, tag: Tag, completion: &cqueue::Entry) -> Option<Event<B>> {
+        match tag.target() {
+            Target::Socket(key) if self.sockets.is_in_flight(key) => {
+                self.sockets.complete(key, &mut self.rings, completion)
+            }
+            Target::Transfer(key) if self.transfers.is_in_flight(key) => {
+                self.transfers.complete(key, completion, &mut self.files, &self.submitter)
+            }
+            Target::Wakeup => {
+                self.wakeup.on_completion();
+                None
+            }
+            Target::Cancel => None,
+            Target::Socket(_) | Target::Transfer(_) | Target::Unknown => {
+                self.unknown_completions += 1;
+                None
+            }
+        }
+    }
+}
+
+/// The end.
+impl Driver {
+    /// Ends everything in good order, and not longer than `timeout`.
+    ///
+    /// It cancels what is under way, waits until the kernel has let go of all of it, unregisters
+    /// buffer rings and arenas, and closes the sockets. Events that were not taken are dropped.
+    ///
+    /// Operations that the kernel still has by then stay: the program drains again, or drops the
+    /// driver, which quarantines them.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if the kernel refuses to go on.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let drained = driver.drain(Duration::from_secs(5))?;
+    /// assert_eq!((drained.in_flight, drained.quarantined), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain(&mut self, timeout: Duration) -> Result<DrainReport, DriverError> {
+        let mut report = DrainReport::default();
+        let answer = self.end_operations(Wait::timeout(timeout), &mut report);
+        report.in_flight = self.in_flight();
+        if report.in_flight == 0 {
+            let before = self.metrics().unreported_slots;
+            self.rings.unregister_all(&self.submitter);
+            report.unreported_slots = self.metrics().unreported_slots - before;
+            self.arenas.unregister_all(&self.submitter);
+        } else {
+            report.quarantined =
+                self.metrics().published + self.transfers.addresses_running().count();
+        }
+        answer.map(|()| report)
+    }
+
+    fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
+        self.discard_events(report);
+        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        report.closed += self.sockets.close_all(&mut self.rings);
+        let mut cancel_at = Instant::now();
+        while self.in_flight() > 0 {
+            let now = Instant::now();
+            if matches!(wait, Wait::Until(until) if now >= until) {
+                return Ok(());
+            }
+            if now >= cancel_at {
+                self.cancel_in_flight(report)?;
+                cancel_at = Instant::now() + ROUND;
+                continue;
+            }
+            let until = match wait {
+                Wait::Until(until) => until.min(cancel_at),
+                Wait::Never | Wait::Forever => cancel_at,
+            };
+            self.submitter.enter(Wait::Until(until))?;
+            self.discard_events(report);
+        }
+        Ok(())
+    }
+
+    fn discard_events(&mut self, report: &mut DrainReport) {
+        while let Some(event) = self.next_arena_bytes() {
+            match event {
+                Event::Received { bytes, .. } => report.discarded_bytes += bytes.len() as u64,
+                Event::Datagram { datagram, .. } => {
+                    report.discarded_bytes += datagram.bytes.len() as u64
+                }
+                Event::Accepted { socket, .. } => drop(socket),
+                Event::Closed { .. } => report.closed += 1,
+                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
+            }
+        }
+    }
+
+    /// Cancels each operation by its tag. One request that cancels "any" would be shorter, but the
+    /// kernel then looks for its targets one after another from the start: ten thousand sockets
+    /// take it seconds.
+    fn cancel_in_flight(&mut self, report: &mut DrainReport) -> Result<(), DriverError> {
+        let tags = self.sockets.tags_in_flight().chain(self.transfers.tags_in_flight());
+        let tags: Vec<Tag> = tags.collect();
+        for tags in tags.chunks(CANCELS_AT_ONCE) {
+            for &tag in tags {
+                self.submitter.cancel(tag)?;
+            }
+            self.submitter.enter(Wait::Never)?;
+            self.discard_events(report);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        match self.drain(DROP_TIMEOUT) {
+            Ok(report) if report.in_flight == 0 => {}
+            Ok(report) => tracing::error!(
+                in_flight = report.in_flight,
+                quarantined = report.quarantined,
+                "the driver was dropped before the kernel let go: its slots are quarantined, their memory is leaked"
+            ),
+            Err(error) => {
+                tracing::error!(%error, "the driver could not be drained: its slots are quarantined")
+            }
+        }
+        // Rings and operations that are left quarantine their slots in their own drop.
+    }
+}

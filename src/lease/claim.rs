@@ -1,0 +1,219 @@
+//! Claims: from an index of the allocator to a lease.
+//!
+//! # Safety
+//!
+//! Unsafe here: reaching headers through the pointer of a handle's core. The handle keeps the core
+//! live, and the allocator gives out only indices that have headers.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use super::core::Core;
+use super::handle::Handle;
+use super::header::{Header, HeaderLine};
+use super::lease::Lease;
+use crate::region::scrub;
+use crate::sync::Ordering;
+
+impl Handle {
+    /// Claims a slot, and returns its lease and its first byte.
+    ///
+    /// Returns `None` only if there was an instant during the call at which no slot was free.
+    #[inline(always)] // see `FixedArena::allocate`
+    pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
+        let slot = self.allocator.slots().claim()?;
+        // SAFETY: the core is live (invariant), and the allocator gives out only slots that exist.
+        let header = unsafe { Core::slot_header_at(self.core, slot) };
+        // SAFETY: just claimed, so this is its only lease.
+        Some((unsafe { self.slot_lease(header, slot) }, self.slot_start(slot)))
+    }
+
+    /// Claims up to `wanted` slots, and hands each to `each` with its first byte and its index.
+    ///
+    /// Returns the number of slots.
+    #[inline] // into its few callers, so that what `each` keeps stays in registers
+    pub(crate) fn claim_slots(
+        &self,
+        wanted: usize,
+        mut each: impl FnMut(Lease, NonNull<u8>, u32),
+    ) -> usize {
+        let mut claimed = 0;
+        while claimed < wanted {
+            let Some((first, mask)) = self.allocator.slots().claim_many(wanted - claimed) else {
+                break;
+            };
+            claimed += mask.count_ones() as usize;
+            let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
+            for (lease, bit) in Claimed::new(self, first, mask) {
+                // SAFETY: the slots that the allocator has lie inside the region.
+                let start = unsafe { start.add(bit as usize * slot_bytes) };
+                each(lease, start, first + bit);
+            }
+        }
+        claimed
+    }
+
+    /// Claims a block of `1 << order` smallest blocks, and returns its lease and its first byte.
+    ///
+    /// Returns `None` only if there was an instant during the call at which no such block was free.
+    #[inline(always)] // see `FixedArena::allocate`
+    pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
+        let first = self.allocator.blocks().claim(order)?;
+        // SAFETY: the core is live (invariant), and the block was just claimed.
+        let header = unsafe { Core::record_order(self.core, first, order) };
+        // SAFETY: just claimed, so this is its only lease.
+        let lease = unsafe { self.block_lease(header, first, order) };
+        Some((lease, self.slot_start(first)))
+    }
+
+    /// Makes the lease of a claimed block of `order`.
+    ///
+    /// # Safety
+    ///
+    /// The block at `first` is claimed, has no lease, and is the caller's; `header` is its header.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        let lease = unsafe { self.lease(header, first) };
+        if self.scrubs() && !self.region.known_zero() {
+            self.scrub_first_use(&lease, first, order);
+        }
+        lease
+    }
+
+    /// Zeroes the smallest blocks that nobody has had before. The others were scrubbed when they
+    /// were freed.
+    #[cold]
+    fn scrub_first_use(&self, lease: &Lease, first: u32, order: u32) {
+        for number in 0..1u32 << order {
+            // SAFETY: inside the block just claimed.
+            let header = unsafe { Core::header_at(self.core, first + number) };
+            // SAFETY: headers live as long as the core, and the block is ours alone.
+            if unsafe { header.as_ref() }.mark_used() {
+                continue;
+            }
+            // SAFETY: the smallest block lies in the block.
+            let start = unsafe { lease.slot_start().add(number as usize * self.slot_bytes) };
+            // SAFETY: the lease owns these bytes alone.
+            unsafe { scrub(start, self.slot_bytes) };
+        }
+    }
+
+    /// Makes the lease of a slot or block that the queue granted to the caller.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is claimed, has no lease, and is the caller's.
+    pub(super) unsafe fn granted_lease(&self, slot: u32, order: u32) -> Lease {
+        if self.allocator.has_slots() {
+            // SAFETY: the core is live (invariant), and the allocator gives out only slots that
+            // exist.
+            let header = unsafe { Core::slot_header_at(self.core, slot) };
+            // SAFETY: the caller's promise.
+            return unsafe { self.slot_lease(header, slot) };
+        }
+        // SAFETY: the core is live (invariant), and the block is claimed (the caller's promise).
+        let header = unsafe { Core::record_order(self.core, slot, order) };
+        // SAFETY: the caller's promise.
+        unsafe { self.block_lease(header, slot, order) }
+    }
+
+    /// Makes the lease of a claimed slot.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lease`](Self::lease), and the arena has slots.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn slot_lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
+        // SAFETY: the caller's promise.
+        let lease = unsafe { self.lease(header, slot) };
+        // A slot has no order to keep: this clears the mark that an earlier owner froze it.
+        lease.header().set_order(0);
+        lease
+    }
+
+    /// Makes the lease of a claimed slot, or of a claimed block whose order is recorded.
+    ///
+    /// # Safety
+    ///
+    /// `header` is that of `slot`, which was claimed and has no lease yet.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
+        // SAFETY: the slot is ours alone since its claim.
+        let lease = unsafe { Lease::from_raw(header) };
+        let claims = lease.header().record_claim();
+        if claims <= 1 {
+            return self.complete_rare_claim(lease, slot, claims);
+        }
+        lease
+    }
+
+    /// Completes the first claim of a slot, and the claim at which the count of claims wraps.
+    #[cold]
+    fn complete_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
+        if claims == 0 {
+            // Relaxed: a counter.
+            self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+            return lease;
+        }
+        lease.header().set_core_offset_and_flags(self.core_offset_and_flags(slot));
+        if let Some(line) = lease.line() {
+            let (word, free) = self.allocator.slots().prepare_free(slot);
+            line.set_free(word, free);
+            if self.scrubs() && !self.region.known_zero() {
+                // SAFETY: the lease owns these bytes alone.
+                unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
+            }
+        }
+        lease
+    }
+}
+
+/// The slots of one word that were claimed together, as an iterator over their leases.
+///
+/// A drop frees the slots that were not taken out, so that a caller's panic loses none.
+// Invariant: the slots in `mask`, counted from `first`, are claimed and have no lease yet; `header`
+// is that of `first`.
+struct Claimed<'a> {
+    handle: &'a Handle,
+    header: NonNull<HeaderLine>,
+    first: u32,
+    mask: u32,
+}
+
+impl Claimed<'_> {
+    #[inline]
+    fn new(handle: &Handle, first: u32, mask: u32) -> Claimed<'_> {
+        // SAFETY: the handle keeps the core live, and every word has a first slot.
+        let header = unsafe { Core::slot_header_at(handle.core, first) }.cast();
+        Claimed { handle, header, first, mask }
+    }
+}
+
+impl Iterator for Claimed<'_> {
+    /// A lease, and the number of its slot from the first.
+    type Item = (Lease, u32);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Lease, u32)> {
+        if self.mask == 0 {
+            return None;
+        }
+        let bit = self.mask.trailing_zeros();
+        self.mask &= self.mask - 1;
+        // SAFETY: the allocator gives out only slots that exist, and the headers of a core's slots
+        // lie side by side.
+        let header = unsafe { self.header.add(bit as usize) }.cast();
+        // SAFETY: claimed and without a lease (invariant), and out of the mask now.
+        Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))
+    }
+}
+
+impl Drop for Claimed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.mask != 0 {
+            self.for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The free of a claim: by one exchange on its word, or with more to do.
+//!
+//! | function        | frees                                               | called by           |
+//! |-----------------|-----------------------------------------------------|---------------------|
+//! | `try_free_fast` | a slot of an open arena in which nobody waits       | every drop, inlined |
+//! | `free`          | any claim, after its bytes were scrubbed            | the slow path       |
+//! | `after_free`    | –; ends the arena, or offers the claim to the queue | `free`              |
+//!
+//! # Safety
+//!
+//! Unsafe here: using the core through its pointer until the step that may end it.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+
+use super::core::Core;
+use super::handle::Handle;
+use super::header::{Header, HeaderLine, LINE, ZERO, core_offset};
+use super::lifetime::count_drained;
+use crate::slots::FreeOutcome;
+
+/// Frees the slot of `header` if there is nothing else to do.
+///
+/// Returns `false`, and frees nothing, for a block, for a slot that must be scrubbed, if the arena
+/// is closed, and if somebody waits.
+///
+/// # Safety
+///
+/// The caller owns the claim, alone, and does not use it again if it was freed.
+#[inline]
+pub(super) unsafe fn try_free_fast(header: NonNull<Header>) -> bool {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let offset_and_flags = unsafe { header.as_ref() }.core_offset_and_flags();
+    if offset_and_flags & (LINE | ZERO) != LINE {
+        return false;
+    }
+    // SAFETY: the flag says that this header begins a line, which lives as long.
+    let (word, free) = unsafe { header.cast::<HeaderLine>().as_ref() }.prepared_free();
+    // SAFETY: the first claim wrote the address of a word of the allocator, which lives while the
+    // claim lasts.
+    free.try_free_fast(unsafe { &*word })
+}
+
+/// Frees the slot or block of `header`.
+///
+/// # Safety
+///
+/// The caller owns the claim, alone, and does not use it again.
+pub(super) unsafe fn free(header: NonNull<Header>) {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let offset_and_flags = unsafe { header.as_ref() }.core_offset_and_flags();
+    // SAFETY: the first claim wrote the distance from the core of this allocation to this header.
+    let core = unsafe { header.byte_sub(core_offset(offset_and_flags)) }.cast::<Core>();
+    let freed = if offset_and_flags & LINE != 0 {
+        // SAFETY: the flag says that this header begins a line, which lives as long.
+        let (word, free) = unsafe { header.cast::<HeaderLine>().as_ref() }.prepared_free();
+        // SAFETY: the first claim wrote the address of a word of the allocator, which lives while
+        // the claim lasts.
+        free.free(unsafe { &*word })
+    } else {
+        // SAFETY: live while the claim lasts, and all atomics.
+        let order = unsafe { header.as_ref() }.order().into();
+        // SAFETY: the claim keeps the core live until the word is written.
+        let core = unsafe { core.as_ref() };
+        let index = core.index_at(core_offset(offset_and_flags));
+        let (word, free) = core.allocator.blocks().prepare_free(index, order);
+        free.free(word)
+    };
+    if freed != FreeOutcome::Done {
+        // SAFETY: `freed` is the outcome for the caller's claim.
+        unsafe { after_free(core, header, freed) }
+    }
+}
+
+/// Does what follows some frees.
+///
+/// # Safety
+///
+/// The caller freed the claim of `header`, in the arena of `core`, with this outcome.
+#[cold]
+unsafe fn after_free(core: NonNull<Core>, header: NonNull<Header>, freed: FreeOutcome) {
+    match freed {
+        FreeOutcome::Done => {}
+        // SAFETY: the free emptied the word; `pending` counted it until now.
+        FreeOutcome::ArenaDrained => unsafe { count_drained(core, 1) },
+        // SAFETY: nothing was freed, so the claim is still the caller's.
+        FreeOutcome::HasWaiters => unsafe { release_to_waiters(core, header) },
+    }
+}
+
+/// Releases a claim to the waiters, or frees it if none is left.
+///
+/// The arena must outlive the wake, so a handle is opened first. If the last handle is gone nobody
+/// can be waiting, and the free is an ordinary one.
+///
+/// # Safety
+///
+/// As for [`free`]; `header` is in the arena of `core`.
+#[cold]
+unsafe fn release_to_waiters(core: NonNull<Core>, header: NonNull<Header>) {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let header = unsafe { header.as_ref() };
+    // SAFETY: our claim keeps the core live.
+    let index = unsafe { core.as_ref() }.index_at(header.core_offset());
+    let order = header.order().into();
+    // SAFETY: our claim keeps the core live.
+    let handle = unsafe { Handle::upgrade(core) };
+    if let Some(handle) = handle {
+        // Nobody has frozen a slot that is on its way to a waiter.
+        header.clear_frozen();
+        handle.waiters.release(&handle.allocator, index, order, &|first, order| {
+            // SAFETY: the handle keeps the core live, and the queue claimed the block for a waiter.
+            unsafe { Core::record_order(core, first, order) };
+        });
+        return;
+    }
+    // SAFETY: our claim keeps the core live until it is freed.
+    let freed = unsafe { core.as_ref() }.allocator.free_ignoring_waiters(index, order);
+    if freed == FreeOutcome::ArenaDrained {
+        // SAFETY: our free emptied the word; `pending` counted it until now.
+        unsafe { count_drained(core, 1) };
+    }
+}

@@ -1,0 +1,219 @@
+//! The models of ownership: one for each race of a lease, of its bytes, and of the end of an arena,
+//! named after it, over the code that ships.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::BufMut;
+use loom::future::block_on;
+use loom::thread;
+
+use super::{Lease, WaitForSlot};
+use crate::sync::set_thread_index;
+use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
+
+const SLOT_BYTES: usize = 8;
+
+/// A count of the times that the memory was given back. The count lies outside of the model: each
+/// run starts at zero.
+struct Count(&'static AtomicUsize);
+
+// SAFETY: the memory is static; only a number changes.
+unsafe impl Dealloc for Count {
+    unsafe fn dealloc(self, _: *mut u8, _: usize) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Runs `body` in every order of its threads, with an arena of `slots` slots. Asserts that the
+/// memory was given back once at the end of each run.
+fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
+    let freed: &'static AtomicUsize = Box::leak(Box::default());
+    let memory = Box::leak(vec![0u8; slots * SLOT_BYTES].into_boxed_slice());
+    let (start, len) = (memory.as_mut_ptr().expose_provenance(), memory.len());
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.max_branches = 100_000;
+    builder.check(move || {
+        freed.store(0, Ordering::SeqCst);
+        let memory = std::ptr::with_exposed_provenance_mut(start);
+        let spec = SlotSpec::Size(NonZeroUsize::new(SLOT_BYTES).unwrap());
+        // SAFETY: leaked memory, used by one arena at a time: each run ends with the arena gone.
+        let arena =
+            unsafe { FixedArena::from_raw(memory, len, spec, Count(freed)) }.build().unwrap();
+        body(arena);
+        assert_eq!(freed.load(Ordering::SeqCst), 1, "the memory is given back exactly once");
+    });
+}
+
+fn filled(arena: &FixedArena, value: u8) -> Buffer {
+    let mut buffer = arena.allocate().unwrap();
+    buffer.put_u8(value);
+    buffer
+}
+
+fn bytes(arena: &FixedArena) -> ArenaBytes {
+    filled(arena, 1).freeze_in_place()
+}
+
+#[test]
+fn the_last_handle_against_the_last_frees() {
+    // 33 slots are two words; a buffer in each.
+    model(33, |arena| {
+        let mut held: Vec<Buffer> = (0..33).map(|_| arena.allocate().unwrap()).collect();
+        let second_word = held.pop().unwrap();
+        let first_word = held.pop().unwrap();
+        drop(held);
+        let one = thread::spawn(move || drop(first_word));
+        let two = thread::spawn(move || drop(second_word));
+        drop(arena);
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
+#[test]
+fn two_last_frees_of_a_closed_arena() {
+    model(2, |arena| {
+        let (one, two) = (filled(&arena, 1), filled(&arena, 2));
+        drop(arena);
+        let one = thread::spawn(move || drop(one));
+        drop(two);
+        one.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_handle_against_a_claim_and_free() {
+    model(1, |arena| {
+        let other = arena.clone();
+        let thread = thread::spawn(move || {
+            drop(filled(&other, 1));
+            drop(other);
+        });
+        drop(arena);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_free_against_a_claim_of_the_same_slot() {
+    model(1, |arena| {
+        let held = bytes(&arena);
+        let other = arena.clone();
+        let thread = thread::spawn(move || {
+            set_thread_index(1);
+            if let Ok(mut buffer) = other.allocate() {
+                buffer.put_u8(2);
+                assert_eq!(buffer.freeze_in_place(), [2][..]);
+            }
+        });
+        assert_eq!(held, [1][..]);
+        drop(held);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_clone_of_bytes_against_the_last_drop() {
+    model(1, |arena| {
+        let mine = bytes(&arena);
+        let theirs = mine.clone();
+        drop(arena);
+        let thread = thread::spawn(move || {
+            let copy = theirs.clone();
+            drop(theirs);
+            assert_eq!(copy, [1][..]);
+        });
+        assert_eq!(mine, [1][..]);
+        drop(mine);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_thaw_against_the_drop_of_the_other_owner() {
+    model(1, |arena| {
+        let mine = bytes(&arena);
+        let theirs = mine.clone();
+        let thread = thread::spawn(move || {
+            assert_eq!(theirs, [1][..]);
+            drop(theirs);
+        });
+        // A sole owner writes: the reads of the other owner must have happened before.
+        if let Ok(mut buffer) = mine.try_into_buffer() {
+            buffer.put_u8(2);
+        }
+        thread.join().unwrap();
+        drop(arena);
+    });
+}
+
+fn claim(arena: &FixedArena) -> Option<Lease> {
+    let (lease, _) = arena.handle().claim_slot()?;
+    Some(lease)
+}
+
+/// Claims as a task does.
+fn claim_waiting(arena: &FixedArena) -> Lease {
+    claim(arena).unwrap_or_else(|| {
+        let wait = WaitForSlot::join(arena.handle(), 0);
+        claim(arena).unwrap_or_else(|| block_on(wait))
+    })
+}
+
+#[test]
+fn a_lease_that_waits_against_a_free() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let waiter = arena.clone();
+        let thread = thread::spawn(move || drop(claim_waiting(&waiter)));
+        drop(held);
+        thread.join().unwrap();
+    });
+}
+
+/// A ring and a task wait for one slot: the ring is handed the slot, whatever a newcomer does.
+#[test]
+fn a_ring_and_a_task_wait_for_one_slot() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let ring = WaitForSlot::join(arena.handle(), 0);
+        let waiter = arena.clone();
+        let task = thread::spawn(move || drop(claim_waiting(&waiter)));
+        let freeing = thread::spawn(move || drop(held));
+        let posted = block_on(ring);
+        assert!(claim(&arena).is_none(), "the slot is the ring's");
+        drop(posted);
+        task.join().unwrap();
+        freeing.join().unwrap();
+    });
+}
+
+/// The flag is still set when nobody waits any more, and the last handle goes while slots are
+/// freed.
+#[test]
+fn the_last_handle_against_frees_with_a_stale_flag() {
+    model(2, |arena| {
+        let (first, second) = (claim(&arena).unwrap(), claim(&arena).unwrap());
+        drop(WaitForSlot::join(arena.handle(), 0));
+        let freeing = thread::spawn(move || drop(first));
+        let other = thread::spawn(move || drop(second));
+        drop(arena);
+        freeing.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+/// A waiter's own handle is the last one: the waiter leaves while the slot is on its way.
+#[test]
+fn the_last_handle_of_a_waiter_against_its_grant() {
+    model(1, |arena| {
+        let held = claim(&arena).unwrap();
+        let wait = WaitForSlot::join(arena.handle(), 0);
+        drop(arena);
+        let freeing = thread::spawn(move || drop(held));
+        drop(wait);
+        freeing.join().unwrap();
+    });
+}

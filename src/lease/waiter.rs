@@ -1,0 +1,101 @@
+//! The wait of one claimant, be it a task, a thread or a ring.
+//!
+//! # Safety
+//!
+//! Unsafe here: making the lease of a slot that the queue granted, and reaching the header of a
+//! block that it granted to another waiter.
+#![allow(unsafe_code)]
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+use super::core::Core;
+use super::handle::Handle;
+use super::lease::Lease;
+use crate::sync::Arc;
+use crate::wait::WaiterId;
+
+/// A wait for a slot, or a block, in the queue of an arena: a future that gives the lease.
+///
+/// A caller joins the queue, looks for free memory once more, and polls only if there was none.
+/// Nobody overtakes a wait that was polled. Dropping the future leaves the queue; a slot that was
+/// granted to it goes to the next waiter.
+#[must_use = "a wait that is dropped leaves the queue"]
+pub(crate) struct WaitForSlot {
+    handle: Handle,
+    /// The waiter's identity; `None` once it was served.
+    id: Option<WaiterId>,
+}
+
+impl WaitForSlot {
+    /// Joins the queue behind all waiters for a block of `order`; slots are of order 0.
+    pub(crate) fn join(handle: &Handle, order: u32) -> WaitForSlot {
+        let id = handle.waiters.join(&handle.allocator, order);
+        WaitForSlot { handle: handle.clone(), id: Some(id) }
+    }
+
+    /// Takes the slot that was granted to this wait, or has `waker` called when one is.
+    fn poll_slot(&mut self, waker: &Waker) -> Poll<(u32, u32)> {
+        let id = self.id.expect("polled again after it was served");
+        self.handle.waiters.poll(id, waker).map(|slot| {
+            self.id = None;
+            (slot, id.order)
+        })
+    }
+
+    /// Blocks this thread until a slot was granted, or `deadline` has passed; `None` is no
+    /// deadline.
+    ///
+    /// Returns `None` if the deadline has passed.
+    #[cfg_attr(uring_arena_loom, allow(dead_code, reason = "loom has no clock"))]
+    pub(crate) fn wait(mut self, deadline: Option<Instant>) -> Option<Lease> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(lease) = Pin::new(&mut self).poll(&mut context) {
+                return Some(lease);
+            }
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => std::thread::park(),
+                Some(left) if left.is_zero() => return None,
+                Some(left) => std::thread::park_timeout(left),
+            }
+        }
+    }
+}
+
+impl Future for WaitForSlot {
+    type Output = Lease;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
+        self.poll_slot(context.waker()).map(|(slot, order)| {
+            // SAFETY: granted to this waiter alone, claimed, and without a lease (invariant 2 of
+            // the queue).
+            unsafe { self.handle.granted_lease(slot, order) }
+        })
+    }
+}
+
+impl Drop for WaitForSlot {
+    fn drop(&mut self) {
+        let core = self.handle.core;
+        if let Some(id) = self.id {
+            self.handle.waiters.leave(&self.handle.allocator, id, &|first, order| {
+                // SAFETY: the handle keeps the core live, and the queue claimed the block.
+                unsafe { Core::record_order(core, first, order) };
+            });
+        }
+    }
+}
+
+/// A waker of the thread in [`WaitForSlot::wait`]. A wake too many is harmless: the thread polls
+/// again.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine on io_uring: a driver, and what carries commands to it and bytes from it.
+
+mod dispatcher;
+mod engine;
+mod id_map;
+mod mailbox;
+mod stream_queue;
+mod thread;
+
+pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
+pub(super) use mailbox::{Command, EngineHandle, FileKey, shut_down_error};
+pub(super) use stream_queue::{Backpressure, StreamQueue};

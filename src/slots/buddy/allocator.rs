@@ -1,0 +1,278 @@
+//! The claim and the free of a block.
+//!
+//! | a claim tries                                                      | in                    |
+//! |--------------------------------------------------------------------|-----------------------|
+//! | the words in which its thread freed such blocks, then the last one | `claim`               |
+//! | rows beside the last one; a thread's first claim, its own word     | `scan_nearby`         |
+//! | the parts of the tree that the hints promise, twice                | `search`              |
+//! | every word that could matter, until two passes prove a refusal     | `search_exhaustively` |
+//!
+//! Nobody counts the blocks in use. The last access of a free is its exchange on the block's word.
+//! The value that it replaces shows whether the tree is closed and the word has drained. So a free
+//! is prepared first, and then done with nothing but the word in hand: after the exchange the tree
+//! may be gone.
+
+use super::levels::{self, NodeId, OrderInfo};
+use super::scan::Scan;
+use super::thread_cache::{ThreadCache, ThreadCaches};
+use super::tree::WordTree;
+use super::word::TreeWord;
+use crate::slots::bitmap::FreeOutcome;
+use crate::sync::{AtomicU64, Ordering};
+
+/// The largest order that a tree can have.
+pub(crate) const BLOCK_ORDER_MAX: u32 = levels::ORDER_MAX;
+
+/// An allocator of blocks of `1 << order` smallest blocks.
+pub(crate) struct BuddyAllocator {
+    pub(super) tree: WordTree,
+    pub(super) caches: ThreadCaches,
+}
+
+impl BuddyAllocator {
+    /// Makes an allocator of `1 << max_order` smallest blocks, all free.
+    ///
+    /// Returns `None` if there is no memory for it.
+    ///
+    /// # Panics
+    ///
+    /// If `max_order` is above [`BLOCK_ORDER_MAX`].
+    pub(crate) fn new(max_order: u32) -> Option<BuddyAllocator> {
+        let tree = WordTree::new(max_order)?;
+        Some(BuddyAllocator { caches: ThreadCaches::new(&tree.levels), tree })
+    }
+
+    /// Returns the number of smallest blocks, claimed or free.
+    pub(crate) fn min_block_count(&self) -> usize {
+        1 << self.max_order()
+    }
+
+    pub(crate) fn max_order(&self) -> u32 {
+        self.tree.levels.max_order()
+    }
+
+    /// Claims a block of `1 << order` smallest blocks. Returns its first one.
+    ///
+    /// Returns `None` only if there was an instant during the call at which no block of that order
+    /// was free.
+    #[inline]
+    pub(crate) fn claim(&self, order: u32) -> Option<u32> {
+        if order > self.max_order() {
+            return None;
+        }
+        let info = self.tree.levels.order(order);
+        let Some(cache) = self.caches.of(order) else {
+            return self.search(order);
+        };
+        while let Some(index) = cache.take_freed() {
+            let found = self.tree.claim_in(index, info);
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.tree.claim_in(cache.last_used(), info).or_else(|| self.claim_elsewhere(cache, order))
+    }
+
+    #[inline(never)]
+    fn claim_elsewhere(&self, cache: &ThreadCache, order: u32) -> Option<u32> {
+        let info = self.tree.levels.order(order);
+        let node = info.node(cache.last_used());
+        let found = self.scan_nearby(node, cache, info, order).or_else(|| self.search(order));
+        if let Some(first) = found {
+            cache.set_last_used(self.tree.levels.locate(first, order).0.index);
+        }
+        found
+    }
+
+    /// Keeps threads apart: the first claim of a thread activates a word of its own, and later ones
+    /// look at the rows beside the last one.
+    fn scan_nearby(
+        &self,
+        node: NodeId,
+        cache: &ThreadCache,
+        info: &OrderInfo,
+        order: u32,
+    ) -> Option<u32> {
+        if cache.is_unused() {
+            cache.set_last_used(node.index);
+            let is_active = self.tree.split_down_to(node);
+            return if is_active { self.tree.claim_in(node.index, info) } else { None };
+        }
+        if node.level > 0 || node.level == self.tree.levels.top() {
+            return None;
+        }
+        Scan::new(&self.tree, node.level, order, false).visit(node.parent())
+    }
+
+    /// Searches from the root, in the parts that promise the least that is enough: full parts fill
+    /// up, and empty ones stay whole for large blocks. Then searches everywhere.
+    fn search(&self, order: u32) -> Option<u32> {
+        let (tree, level) = (&self.tree, self.tree.levels.level_of(order));
+        let by_hints = || Scan::new(tree, level, order, false).visit(tree.levels.root());
+        by_hints()
+            .or_else(|| {
+                // Threads keep their latest frees to themselves until another claim misses them.
+                for (freed_order, index) in self.caches.all_freed() {
+                    tree.raise_hint(tree.levels.order(freed_order), index, 0);
+                }
+                by_hints()
+            })
+            .or_else(|| self.search_exhaustively(level, order))
+    }
+
+    /// Searches every word that could matter, until a block was found or two passes agree.
+    ///
+    /// Two passes agree if both find nothing, and the same versions in the same words. Then nothing
+    /// was freed, split or merged between them: at that instant no such block was free.
+    pub(super) fn search_exhaustively(&self, level: u32, order: u32) -> Option<u32> {
+        let tree = &self.tree;
+        let mut last = None;
+        loop {
+            let mut scan = Scan::new(tree, level, order, true);
+            if let Some(first) = scan.visit(tree.levels.root()) {
+                let (node, _) = tree.levels.locate(first, order);
+                // The hints had missed it.
+                if let Some(largest) = tree.estimate(node) {
+                    tree.hints.raise(&tree.levels, node, largest);
+                }
+                return Some(first);
+            }
+            let proof = scan.proof();
+            if proof.is_some() && proof == last {
+                return None;
+            }
+            last = proof;
+        }
+    }
+
+    /// Frees a block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    pub(crate) fn free_ignoring_waiters(&self, first: u32, order: u32) -> FreeOutcome {
+        let (word, free) = self.prepare_free(first, order);
+        free.free_ignoring_waiters(word)
+    }
+
+    /// Returns the word of a block and the change that frees the block in it.
+    #[inline(always)] // into the free of a lease
+    pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, BlockFree) {
+        let info = self.tree.levels.order(order);
+        let (NodeId { index, .. }, bit) = self.tree.levels.locate(first, order);
+        let free = BlockFree { mask: info.mask_at(bit), level: info.level, pinned: info.pinned };
+        // Most likely a thread goes back to a free that it remembers: the hints need not have it.
+        // Other threads find it all the same, see `search`.
+        let forgotten = match self.caches.of(order) {
+            Some(cache) => cache.push_freed(index),
+            None => Some(index),
+        };
+        if let Some(forgotten) = forgotten {
+            self.tree.raise_hint(info, forgotten, if forgotten == index { free.mask } else { 0 });
+        }
+        (self.tree.word_of(info, index), free)
+    }
+
+    /// Returns the number of words that must drain before a closed allocator may be dropped.
+    pub(crate) fn word_count(&self) -> usize {
+        self.tree.levels.iter().count()
+    }
+
+    /// Closes every word. Returns how many hold no claim and so are drained already.
+    ///
+    /// Only the last handle calls this: nobody can claim any more, but other threads may be
+    /// freeing.
+    pub(crate) fn close(&self) -> usize {
+        let levels = &self.tree.levels;
+        levels
+            .iter()
+            .filter(|&node| {
+                // AcqRel. Acquire pairs with the Release of the frees (`BlockFree::exchange`): a
+                // closing that frees the memory, as nothing was claimed, sees the last owners'
+                // writes. Release pairs with their Acquire: a free that finds the tree closed sees
+                // what came before.
+                let before = self.tree.word(node).fetch_or(TreeWord::CLOSED_FLAG, Ordering::AcqRel);
+                TreeWord(before).claimed(node.level) & !levels.pinned(node.level) == 0
+            })
+            .count()
+    }
+
+    /// Sets the `WAITERS` flag of every word: later frees release their block to the wait queue.
+    ///
+    /// Any block may be part of the one that is waited for, so every word has the flag.
+    pub(crate) fn set_waiters_flags(&self) {
+        for node in self.tree.levels.iter() {
+            // Acquire: as the exchange below, where the flag was set already.
+            if !self.tree.load(node).has_waiters() {
+                // AcqRel. Acquire pairs with the Release of frees that came before the flag: the
+                // look that follows sees them. Release publishes the waiter's entry to the frees
+                // that see the flag.
+                self.tree.word(node).fetch_or(TreeWord::WAITERS_FLAG, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Clears the `WAITERS` flag of every word.
+    pub(crate) fn clear_waiters_flags(&self) {
+        for node in self.tree.levels.iter() {
+            if self.tree.load(node).has_waiters() {
+                // AcqRel: keeps the chain of the word's frees whole; see `set_waiters_flags`.
+                self.tree.word(node).fetch_and(!TreeWord::WAITERS_FLAG, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BuddyAllocator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuddyAllocator")
+            .field("max_order", &self.max_order())
+            .field("live_min_blocks", &self.live_min_blocks())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The change of a word that frees one of its blocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockFree {
+    mask: u32,
+    level: u32,
+    pinned: u32,
+}
+
+impl BlockFree {
+    /// Frees the block unless somebody waits. Nothing of the tree may be touched afterwards.
+    #[inline]
+    pub(crate) fn free(self, word: &AtomicU64) -> FreeOutcome {
+        self.exchange(word, true)
+    }
+
+    /// Frees the block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
+    #[inline]
+    fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+        self.exchange(word, false)
+    }
+
+    #[inline]
+    fn exchange(self, shared: &AtomicU64, heed_waiters: bool) -> FreeOutcome {
+        // Acquire, for the answer `HasWaiters`: pairs with the Release in `set_waiters_flags`.
+        let mut now = TreeWord(shared.load(Ordering::Acquire));
+        loop {
+            if heed_waiters && now.has_waiters() {
+                return FreeOutcome::HasWaiters;
+            }
+            assert!(
+                now.claimed(self.level) & self.mask == self.mask,
+                "block freed that is not claimed"
+            );
+            let after = now.without_claim(self.mask);
+            // AcqRel. Release pairs with the Acquire of the next claim of these smallest blocks
+            // (`WordTree::claim_in`) and of the last free. Acquire pairs with the Release of the
+            // closing and of the word's other frees: the last one frees their memory too.
+            match shared.compare_exchange_weak(now.0, after.0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) if after.is_closed() && after.claimed(self.level) & !self.pinned == 0 => {
+                    return FreeOutcome::ArenaDrained;
+                }
+                Ok(_) => return FreeOutcome::Done,
+                Err(other) => now = TreeWord(other),
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Buffer rings: slots of an arena that the kernel chooses and fills, and the bytes that come back.
+
+mod complete;
+mod entries;
+mod options;
+mod posted;
+mod received;
+mod register;
+mod ring;
+
+#[cfg(test)]
+mod fake_kernel;
+
+pub(crate) use complete::Remaining;
+pub use options::BufferRingOptions;
+pub use options::RingError;
+pub(crate) use received::DATAGRAM_HEADER_BYTES;
+pub use received::Datagram;
+pub use received::{FromSlot, Received, Status};
+pub use ring::{BufferRing, BufferRingMetrics};

@@ -1,0 +1,241 @@
+//! The options of a buffer ring.
+
+/// The kernel's limit on the entries of a ring.
+const ENTRIES_MAX: usize = 1 << 15;
+
+/// The number of slots that a buffer id can number: it has 16 bits.
+const SLOTS_MAX: usize = 1 << 16;
+
+/// The default number of entries, if the arena has as many slots.
+const ENTRIES_DEFAULT: usize = 1024;
+
+/// The options of a [`BufferRing`](crate::BufferRing).
+///
+/// ```
+/// use uring_arena::BufferRing;
+///
+/// let options = BufferRing::options().entries(1024).group(7).copy_below(256);
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use = "options do nothing until a ring is made with them"]
+pub struct BufferRingOptions {
+    entries: Option<usize>,
+    group: Option<u16>,
+    copy_below: usize,
+    incremental: bool,
+    bundles: bool,
+}
+
+impl BufferRingOptions {
+    /// Sets the number of slots that lie ready for the kernel at most: a power of two up to 32,768.
+    ///
+    /// The number is independent of the number of slots in the arena, because slots that users hold
+    /// do not count. Default: 1024, or as many as the arena has slots.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().entries(4096);
+    /// # let _ = options;
+    /// ```
+    pub fn entries(mut self, entries: usize) -> BufferRingOptions {
+        self.entries = Some(entries);
+        self
+    }
+
+    /// Sets the buffer group id by which receives name the ring. Default: the driver's first free
+    /// one; 0 for a ring of your own.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().group(7);
+    /// # let _ = options;
+    /// ```
+    pub fn group(mut self, group: u16) -> BufferRingOptions {
+        self.group = Some(group);
+        self
+    }
+
+    /// Copies messages shorter than `bytes` to the heap, so that 20 bytes do not hold a slot of
+    /// 64 KiB. The slot goes back to the kernel at once. Default: 0, which copies nothing.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().copy_below(256);
+    /// # let _ = options;
+    /// ```
+    pub fn copy_below(mut self, bytes: usize) -> BufferRingOptions {
+        self.copy_below = bytes;
+        self
+    }
+
+    /// Lets one slot take several messages, each behind the one before (`IOU_PBUF_RING_INC`, Linux
+    /// 6.12; an older kernel gives each message a slot of its own).
+    ///
+    /// Each message owns only its own range, but **a slot is free again only when every message in
+    /// it is dropped**. Use this for streams: the kernel's
+    /// datagram receive does not work well with it.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().incremental(true);
+    /// # let _ = options;
+    /// ```
+    pub fn incremental(mut self, incremental: bool) -> BufferRingOptions {
+        self.incremental = incremental;
+        self
+    }
+
+    /// Lets one completion fill several slots (`IORING_RECVSEND_BUNDLE`, Linux 6.10; an older
+    /// kernel fills one). Large messages then take fewer turns of the network stack.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().bundles(true);
+    /// # let _ = options;
+    /// ```
+    pub fn bundles(mut self, bundles: bool) -> BufferRingOptions {
+        self.bundles = bundles;
+        self
+    }
+
+    pub(crate) fn wants_incremental(&self) -> bool {
+        self.incremental
+    }
+
+    pub(crate) fn wants_bundles(&self) -> bool {
+        self.bundles
+    }
+
+    pub(super) fn copy_below_bytes(&self) -> usize {
+        self.copy_below
+    }
+
+    pub(crate) fn group_id(&self) -> Option<u16> {
+        self.group
+    }
+
+    /// Returns the number of entries, if the kernel takes it.
+    pub(super) fn entries_for(&self, slot_count: usize) -> Result<u16, RingError> {
+        if slot_count > SLOTS_MAX {
+            return Err(RingError::TooManySlots { slots: slot_count, limit: SLOTS_MAX });
+        }
+        match self.entries {
+            None => Ok(prev_power_of_two(slot_count.min(ENTRIES_DEFAULT)) as u16),
+            Some(entries) if entries.is_power_of_two() && entries <= ENTRIES_MAX => {
+                Ok(entries as u16)
+            }
+            Some(entries) => Err(RingError::Entries { entries, limit: ENTRIES_MAX }),
+        }
+    }
+}
+
+fn prev_power_of_two(count: usize) -> usize {
+    debug_assert!(count > 0);
+    1 << count.ilog2()
+}
+
+/// A buffer ring that could not be made or unregistered.
+///
+/// ```
+/// use uring_arena::RingError;
+///
+/// let error = RingError::Entries { entries: 100, limit: 32_768 };
+/// assert!(error.to_string().contains("a power of two"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// The kernel does not take this number of entries.
+    #[error("{entries} entries: a buffer ring has a power of two of them, from 1 to {limit}")]
+    Entries {
+        /// The number of entries asked for.
+        entries: usize,
+        /// The number of entries that a ring can have.
+        limit: usize,
+    },
+    /// The arena has more slots than there are buffer ids.
+    #[error(
+        "an arena of {slots} slots cannot feed a buffer ring: a buffer id numbers {limit} of them; use larger slots or several arenas"
+    )]
+    TooManySlots {
+        /// The number of slots in the arena.
+        slots: usize,
+        /// The number of slots that a buffer id can number.
+        limit: usize,
+    },
+    /// One slot is larger than the length field of a ring entry.
+    #[error(
+        "slots of {bytes} bytes are larger than the {limit} bytes that a ring entry can hold: use smaller slots"
+    )]
+    SlotTooLarge {
+        /// Bytes in each slot.
+        bytes: usize,
+        /// Bytes that one entry can hold.
+        limit: usize,
+    },
+    /// The group id has a ring already.
+    #[error(
+        "buffer group {group} is taken on this ring: choose another one, or let the driver choose"
+    )]
+    GroupTaken {
+        /// The group id asked for.
+        group: u16,
+    },
+    /// The driver has a ring for every group id that it chooses from.
+    #[error("all {limit} buffer groups of this driver are in use: use another driver")]
+    NoGroupLeft {
+        /// The number of groups that one driver can have.
+        limit: usize,
+    },
+    /// The kernel lacks a feature.
+    #[error("this kernel has no {what}: it came with Linux {since}")]
+    Unsupported {
+        /// The feature that is missing.
+        what: &'static str,
+        /// The first version that has the feature.
+        since: &'static str,
+    },
+    /// The kernel has no memory for the ring, or the user may lock no more.
+    #[error(
+        "no memory for a buffer ring of {bytes} bytes: it counts against RLIMIT_MEMLOCK (now {soft} bytes for this user, `ulimit -l`); raise the limit or use fewer entries"
+    )]
+    Memory {
+        /// Bytes of the ring's array of entries.
+        bytes: usize,
+        /// The soft limit now, in bytes.
+        soft: u64,
+    },
+    /// The kernel refused for another reason.
+    #[error("the kernel refused to {action}: {}", std::io::Error::from_raw_os_error(*errno))]
+    Refused {
+        /// The action that was refused.
+        action: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+debug_is_display!(RingError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_must_be_a_power_of_two_that_the_kernel_takes() {
+        let entries = |entries| BufferRingOptions::default().entries(entries).entries_for(8);
+        assert_eq!(entries(1), Ok(1));
+        assert_eq!(entries(1 << 15), Ok(1 << 15));
+        for wrong in [0, 3, 1 << 16] {
+            assert_eq!(entries(wrong), Err(RingError::Entries { entries: wrong, limit: 1 << 15 }));
+        }
+    }
+
+    #[test]
+    fn entries_default_to_what_the_arena_can_fill() {
+        let default = |slots| BufferRingOptions::default().entries_for(slots);
+        assert_eq!(default(1), Ok(1));
+        assert_eq!(default(100), Ok(64));
+        assert_eq!(default(1 << 16), Ok(1024));
+        assert_eq!(
+            default((1 << 16) + 1),
+            Err(RingError::TooManySlots { slots: 65537, limit: 65536 })
+        );
+    }
+}

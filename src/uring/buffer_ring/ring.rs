@@ -1,0 +1,428 @@
+//! A provided-buffer ring that an arena feeds.
+//!
+//! ```text
+//!  arena ──claim──▶ post ──tail store──▶ kernel ──completion──▶ ArenaBytes, Bytes ──drop──▶ arena
+//!                    ▲                      │ copied, or nothing received
+//!                    └──────── spare ◀──────┘
+//! ```
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+
+use io_uring::{opcode, squeue, types};
+
+use super::entries::RingEntries;
+use super::options::BufferRingOptions;
+use super::posted::PostedQueue;
+use super::received::RECEIVE_HEADER;
+use crate::lease::{Handle, Lease, ZERO};
+
+/// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
+/// slot's index is its buffer id.
+///
+/// Each receive that names the ring's group takes a slot. Its completion becomes
+/// [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes) of exactly the received length; the
+/// slot is free when the bytes are dropped, on any thread. [`refill`](Self::refill) publishes free
+/// slots in batches, with one store. The ring holds at most its number of entries, and slots that
+/// users hold do not count.
+///
+/// This is the piece for a ring of your own; [`Driver`](crate::Driver) does the same without
+/// `unsafe`. Linux 5.19
+/// ([io_uring_register_buf_ring(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buf_ring.3.html)).
+///
+/// Dropping the ring without [`unregister`](Self::unregister) quarantines every slot that the
+/// kernel has. These slots, the arena's memory and the ring's own are leaked, because the kernel
+/// may still write to them.
+///
+/// ```
+/// use std::io::Write;
+/// use std::num::NonZeroUsize;
+/// use std::os::fd::AsRawFd;
+/// use io_uring::{IoUring, types::Fd};
+/// use uring_arena::{ArenaBytes, BufferRing, FixedArena, Status};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut uring = match IoUring::new(8) {
+/// #     Err(error) => { eprintln!("skipped: io_uring: {error}"); return Ok(()) }
+/// #     Ok(uring) => uring,
+/// # };
+/// let (count, bytes) = (NonZeroUsize::new(16).unwrap(), NonZeroUsize::new(4096).unwrap());
+/// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+/// let options = BufferRing::options().entries(8);
+/// // SAFETY: entries of this ring go to `uring` only, and each completion comes back once.
+/// let mut ring = unsafe { BufferRing::register(&uring, &arena, options)? };
+///
+/// let (mut sender, receiver) = std::os::unix::net::UnixStream::pair()?;
+/// sender.write_all(b"hello")?;
+/// drop(sender);
+/// let entry = ring.receive_multi(Fd(receiver.as_raw_fd()));
+/// // SAFETY: the socket outlives the receive, and the ring's slots are the ring's.
+/// unsafe { uring.submission().push(&entry)? };
+/// let mut text = Vec::new();
+/// loop {
+///     uring.submit_and_wait(1)?;
+///     let Some(completion) = uring.completion().next() else { continue };
+///     // SAFETY: a completion of a receive of this ring, handed in once.
+///     let mut received = unsafe { ring.complete::<ArenaBytes>(&completion) };
+///     for bytes in &mut received {
+///         text.extend_from_slice(&bytes);
+///     }
+///     match received.status() {
+///         Status::Armed => ring.refill(),
+///         Status::Finished => break,
+///         other => panic!("{other}"),
+///     };
+/// }
+/// assert_eq!(text, b"hello");
+/// // SAFETY: the only receive has ended.
+/// unsafe { ring.unregister(&uring)? };
+/// assert_eq!(arena.metrics().bytes_live, 0);
+/// # Ok(())
+/// # }
+/// ```
+//
+// Invariants: 1. The entries before the queue's tail are those of the slots in `posted`, whose
+// leases the ring owns. The kernel may write to a slot until the completion that names it. 2. The
+// kernel does not have the leases in `spare`. 3. While `registered`, the kernel reads `entries`.
+pub struct BufferRing {
+    pub(super) arena: Handle,
+    pub(super) entries: Option<RingEntries>,
+    pub(super) posted: PostedQueue,
+    pub(super) spare: Vec<Lease>,
+    pub(super) group: u16,
+    pub(super) incremental: bool,
+    pub(super) bundles: bool,
+    pub(super) copy_below: usize,
+    pub(super) slot_bytes: u32,
+    /// The number of empty positions from which a bulk refill is worth its cost.
+    pub(super) bulk: u32,
+    pub(super) fast_path: FastPathRange,
+    pub(super) registered: bool,
+    pub(super) metrics: BufferRingMetrics,
+}
+
+/// The lengths of messages that are handed out in a slot of their own. One comparison separates the
+/// range from all other lengths and from errors.
+pub(super) struct FastPathRange {
+    least: u32,
+    count: u32,
+}
+
+impl FastPathRange {
+    /// Creates the range from the copy threshold to the whole slot.
+    ///
+    /// The range is empty if messages share slots or the arena scrubs: then each message has more
+    /// work to do.
+    pub(super) fn new(copy_below: usize, shares_or_scrubs: bool, slot_bytes: u32) -> FastPathRange {
+        let least = u32::try_from(copy_below).unwrap_or(u32::MAX).max(1);
+        let most = if shares_or_scrubs { 0 } else { slot_bytes };
+        FastPathRange { least, count: (most + 1).saturating_sub(least) }
+    }
+
+    /// Returns whether a completion's result is a length in the range.
+    #[inline]
+    pub(super) fn contains(&self, result: i32) -> bool {
+        (result as u32).wrapping_sub(self.least) < self.count
+    }
+}
+
+/// The counters of one [`BufferRing`].
+///
+/// ```
+/// let metrics = uring_arena::BufferRingMetrics::default();
+/// assert!(metrics.to_string().starts_with("0 published, 0 received"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BufferRingMetrics {
+    /// Slots that lie ready for the kernel, with those that it is filling.
+    pub published: usize,
+    /// Messages handed out in their slot.
+    pub received: u64,
+    /// Messages copied to the heap because they were short.
+    pub copied: u64,
+    /// Completions that found the ring empty (`ENOBUFS`).
+    pub starved: u64,
+    /// Completions that named no slot of this ring, or more bytes than were posted.
+    pub unmatched_completions: u64,
+    /// Slots that the kernel used up and named in no completion; they were [taken
+    /// back](BufferRing::reconcile).
+    pub unreported_slots: u64,
+}
+
+/// Writes the counters in one line.
+impl fmt::Display for BufferRingMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BufferRingMetrics { published, received, copied, starved, .. } = self;
+        write!(
+            f,
+            "{published} published, {received} received, {copied} copied, {starved} starved, \
+             {} unmatched completions, {} unreported slots",
+            self.unmatched_completions, self.unreported_slots
+        )
+    }
+}
+
+impl BufferRing {
+    /// Returns the default options of a ring.
+    ///
+    /// ```
+    /// use uring_arena::BufferRing;
+    ///
+    /// let options = BufferRing::options().entries(256).copy_below(128);
+    /// # let _ = options;
+    /// ```
+    pub fn options() -> BufferRingOptions {
+        BufferRingOptions::default()
+    }
+
+    /// Returns the group id by which receives name this ring.
+    pub fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Returns the bytes in each slot.
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes as usize
+    }
+
+    /// Returns whether one slot takes several messages. That is so if it was asked for and the
+    /// kernel has the feature.
+    pub fn is_incremental(&self) -> bool {
+        self.incremental
+    }
+
+    /// Returns whether one completion may fill several slots.
+    pub fn is_bundling(&self) -> bool {
+        self.bundles
+    }
+
+    /// Returns whether no slot lies ready for the kernel.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.posted.span() == 0
+    }
+
+    /// Returns a snapshot of the counters.
+    pub fn metrics(&self) -> BufferRingMetrics {
+        BufferRingMetrics { published: self.posted.len(), ..self.metrics }
+    }
+
+    /// Builds an entry for a multishot receive into this ring (Linux 6.0).
+    ///
+    /// Add your `user_data`, push the entry, and arm the receive again when a completion's
+    /// [`Status`](crate::Status) asks for it. With [`bundles`](BufferRingOptions::bundles) a
+    /// completion may fill several slots.
+    ///
+    /// The example of [`BufferRing`] shows it.
+    pub fn receive_multi(&self, fd: types::Fd) -> squeue::Entry {
+        if self.bundles {
+            opcode::RecvMultiBundle::new(fd, self.group).build()
+        } else {
+            opcode::RecvMulti::new(fd, self.group).build()
+        }
+    }
+
+    /// Builds an entry for a receive of one message into this ring.
+    ///
+    /// ```no_run
+    /// # use std::os::fd::AsRawFd;
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, socket: &std::net::TcpStream) -> io_uring::squeue::Entry {
+    /// ring.receive_once(io_uring::types::Fd(socket.as_raw_fd())).user_data(7)
+    /// # }
+    /// ```
+    pub fn receive_once(&self, fd: types::Fd) -> squeue::Entry {
+        opcode::Recv::new(fd, ptr::null_mut(), 0)
+            .buf_group(self.group)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+    }
+
+    /// Builds an entry for a multishot receive of datagrams into this ring, which must not be
+    /// incremental (Linux 6.0). A slot holds a header of 44 bytes and the datagram.
+    ///
+    /// [`complete_datagram`](Self::complete_datagram) interprets its completions. The example of
+    /// [`Datagram`](crate::Datagram) shows it.
+    pub fn receive_datagrams(&self, fd: types::Fd) -> squeue::Entry {
+        opcode::RecvMsgMulti::new(fd, ptr::from_ref(&RECEIVE_HEADER.0), self.group).build()
+    }
+
+    /// Builds an entry for a multishot read of a pipe, or of another file that can be polled, into
+    /// this ring (Linux 6.7).
+    ///
+    /// ```no_run
+    /// # use std::os::fd::AsRawFd;
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
+    /// ring.read_multi(io_uring::types::Fd(pipe.as_raw_fd())).user_data(7)
+    /// # }
+    /// ```
+    pub fn read_multi(&self, fd: types::Fd) -> squeue::Entry {
+        // This offset means the file's own position.
+        opcode::ReadMulti::new(fd, 0, self.group).offset(u64::MAX).build()
+    }
+
+    /// Builds an entry for one read of a pipe, or of another file that can be polled, into this
+    /// ring.
+    ///
+    /// ```no_run
+    /// # use std::os::fd::AsRawFd;
+    /// # use uring_arena::BufferRing;
+    /// # fn arm(ring: &BufferRing, pipe: &std::io::PipeReader) -> io_uring::squeue::Entry {
+    /// ring.read_once(io_uring::types::Fd(pipe.as_raw_fd())).user_data(7)
+    /// # }
+    /// ```
+    pub fn read_once(&self, fd: types::Fd) -> squeue::Entry {
+        opcode::Read::new(fd, ptr::null_mut(), self.slot_bytes)
+            .offset(u64::MAX)
+            .buf_group(self.group)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+    }
+
+    /// Publishes as many free slots as there is room for. Returns the number of slots that lie
+    /// ready for the kernel now.
+    ///
+    /// Slots that other threads free return to the arena, so call this once a turn, before entering
+    /// the kernel. A call costs one store for any number of slots, and none if the ring is full.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use uring_arena::{BufferRing, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(uring) = io_uring::IoUring::new(8) else { return Ok(()) };
+    /// # let (count, bytes) = (NonZeroUsize::new(8).unwrap(), NonZeroUsize::new(64).unwrap());
+    /// let arena = FixedArena::with_slot_capacity(count, bytes).build()?;
+    /// let held = arena.allocate()?;
+    /// let options = BufferRing::options().entries(8);
+    /// // SAFETY: nothing is received through this ring.
+    /// let mut ring = unsafe { BufferRing::register(&uring, &arena, options)? };
+    /// assert_eq!(ring.refill(), 7);
+    /// drop(held);
+    /// assert_eq!(ring.refill(), 8);
+    /// # // SAFETY: as above.
+    /// # unsafe { ring.unregister(&uring)? };
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn refill(&mut self) -> usize {
+        let room = self.posted.room();
+        if room > 0 {
+            self.post_up_to(room);
+        }
+        self.posted.span() as usize
+    }
+
+    /// Publishes free slots only if enough positions are empty: an eighth of the ring, and at most
+    /// as many as one claim can fill. Refilling after each message would cost as much as the rest
+    /// of the turn.
+    #[inline]
+    pub(crate) fn refill_in_bulk(&mut self) {
+        let room = self.posted.room();
+        if room >= self.bulk {
+            self.post_up_to(room);
+        }
+    }
+
+    /// Takes in a slot that the arena granted to the ring: the next [`refill`](Self::refill) posts
+    /// it.
+    pub(crate) fn add_slot(&mut self, lease: Lease) {
+        self.spare.push(lease);
+    }
+
+    fn post_up_to(&mut self, room: u32) {
+        let BufferRing { arena, entries, posted, spare, slot_bytes, .. } = self;
+        let Some(entries) = entries else { return };
+        let (before, slot_bytes) = (posted.tail(), *slot_bytes);
+        let mut post = |lease: Lease, start: NonNull<u8>, slot: u32| {
+            let id = slot as u16;
+            let position = posted.post(lease, start, id);
+            entries.write(position, start, slot_bytes, id);
+        };
+        let mut wanted = room as usize;
+        while wanted > 0
+            && let Some(lease) = spare.pop()
+        {
+            let (start, slot) = (lease.slot_start(), lease.index());
+            post(lease, start, slot);
+            wanted -= 1;
+        }
+        arena.claim_slots(wanted, post);
+        let tail = posted.tail();
+        if tail != before {
+            entries.publish(tail);
+        }
+    }
+
+    /// Gives a slot of which nothing was handed out back to the kernel, with the next
+    /// [`refill`](Self::refill).
+    pub(super) fn recycle(&mut self, lease: Lease) {
+        if !lease.header().is_unique() {
+            // Users still hold earlier messages in the same slot.
+            lease.dec_ref();
+        } else if lease.header().has(ZERO) {
+            // The next owner of the slot must not see the bytes in it, and only a free scrubs.
+            drop(lease);
+        } else {
+            self.spare.push(lease);
+        }
+    }
+
+    /// Frees the slots and the array of a ring that the kernel does not have (any more).
+    pub(super) fn release(&mut self) {
+        debug_assert!(!self.registered);
+        self.posted.drain(Lease::dec_ref);
+        self.spare.clear();
+        if let Some(entries) = self.entries.take() {
+            entries.free();
+        }
+    }
+
+    pub(crate) fn arena(&self) -> &Handle {
+        &self.arena
+    }
+
+    /// Returns the number of slots that the ring owns, posted and spare.
+    #[cfg(test)]
+    pub(crate) fn slot_count(&self) -> usize {
+        self.posted.len() + self.spare.len()
+    }
+
+    /// Returns the numbers of the slots that the ring owns, posted and spare.
+    pub(crate) fn owned_slots(&self) -> impl Iterator<Item = u32> {
+        self.posted.ids().map(u32::from).chain(self.spare.iter().map(Lease::index))
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.entries.as_ref().map_or(0, RingEntries::address)
+    }
+
+    /// Returns the number of entries, or 0 once the ring is unregistered.
+    pub(super) fn count(&self) -> u16 {
+        self.entries.as_ref().map_or(0, RingEntries::count)
+    }
+}
+
+impl Drop for BufferRing {
+    fn drop(&mut self) {
+        if self.registered {
+            // The kernel may still use the slots and the array (see `RingEntries`): closing a ring
+            // proves nothing.
+            self.posted.drain(Lease::quarantine);
+        } else {
+            self.release();
+        }
+    }
+}
+
+impl fmt::Debug for BufferRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferRing")
+            .field("group", &self.group)
+            .field("entries", &self.count())
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}

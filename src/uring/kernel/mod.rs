@@ -1,0 +1,14 @@
+//! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
+
+mod feature;
+mod memlock;
+mod probe;
+pub(super) mod syscalls;
+
+pub use feature::{Feature, MissingFeatureError};
+pub use memlock::Memlock;
+pub(super) use probe::SEND_ZC_REPORT_USAGE;
+pub use probe::UnavailableError;
+pub use probe::{Probe, ring_info};
+pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
+pub(crate) use syscalls::EventFd;

@@ -1,0 +1,428 @@
+//! A probe of the features that this kernel offers to this user.
+//!
+//! # Safety
+//!
+//! Unsafe here: pushing entries that name no memory.
+#![allow(unsafe_code)]
+
+use super::feature::{Feature, MissingFeatureError};
+use super::syscalls::{self, Cloned};
+use io_uring::{IoUring, opcode, squeue, types};
+use std::fmt;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+
+/// Entries of the rings that a probe makes.
+const ENTRIES: u32 = 4;
+
+/// A descriptor that is never open. Entries that name it pass the kernel's check of their flags and
+/// then fail.
+const NO_FD: types::Fd = types::Fd(-1);
+
+/// The flag `IOU_PBUF_RING_INC`.
+const RING_INC: u16 = 2;
+
+/// The flag `IORING_SEND_ZC_REPORT_USAGE`, which the io-uring crate does not export.
+pub(in crate::uring) const SEND_ZC_REPORT_USAGE: u16 = 8;
+
+/// The features that this kernel offers to this user.
+///
+/// A probe concludes nothing from a version number: it tries each feature that no flag announces,
+/// on rings of its own. [`without`](Probe::without) takes a feature away, to test a program as on
+/// an older kernel.
+///
+/// ```
+/// use uring_arena::{Feature, Probe};
+///
+/// match Probe::new() {
+///     Ok(probe) => {
+///         let older = probe.without(Feature::SendZc);
+///         assert!(!older.has(Feature::SendZc));
+///         assert_eq!(
+///             older.require(Feature::SendZc).unwrap_err().to_string(),
+///             "zero-copy send needs Linux 6.0 or newer: this kernel does not offer it",
+///         );
+///     }
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    features: u32,
+}
+
+impl Probe {
+    /// Makes a few small rings and tries each feature on them. This takes milliseconds: keep the
+    /// result, or use [`shared`](Self::shared).
+    ///
+    /// # Errors
+    ///
+    /// [`UnavailableError`] if io_uring is missing or forbidden, with the remedy.
+    pub fn new() -> Result<Probe, UnavailableError> {
+        let ring: IoUring = IoUring::new(ENTRIES).map_err(|error| {
+            UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
+        })?;
+        let mut probe = Probe { features: 0 };
+        probe.probe_opcodes(&ring);
+        probe.set(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
+        probe.set(Feature::MinWait, ring.params().is_feature_min_timeout());
+        probe.set(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
+        probe.set(
+            Feature::IncrementalBuffers,
+            syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
+        );
+        probe.set(Feature::SyncCancel, knows_sync_cancel(&ring));
+        probe.probe_entries(ring);
+        probe.probe_tables();
+        probe.probe_setup();
+        Ok(probe)
+    }
+
+    /// Returns the result of the first probe of this process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// if let Ok(probe) = Probe::shared() {
+    ///     println!("buffer rings: {}", probe.has(Feature::BufferRing));
+    /// }
+    /// ```
+    pub fn shared() -> Result<Probe, UnavailableError> {
+        static FIRST: OnceLock<Result<Probe, UnavailableError>> = OnceLock::new();
+        FIRST.get_or_init(Probe::new).clone()
+    }
+
+    /// Returns the probe of a kernel that offers nothing but io_uring itself, for tests.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// assert!(!Probe::none().has(Feature::FixedBuffers));
+    /// ```
+    pub fn none() -> Probe {
+        Probe { features: 0 }
+    }
+
+    /// Returns the probe of a kernel that offers everything.
+    pub(crate) fn all() -> Probe {
+        Feature::ALL.into_iter().fold(Probe::none(), Probe::with)
+    }
+
+    /// Returns whether the kernel has `feature`.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// assert!(Probe::none().with(Feature::SendZc).has(Feature::SendZc));
+    /// ```
+    #[inline]
+    pub fn has(self, feature: Feature) -> bool {
+        self.features & feature.bit() != 0
+    }
+
+    /// Checks that the kernel has `feature`.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingFeatureError`], which names the version that brought the feature.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// let error = Probe::none().require(Feature::SyncCancel).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "synchronous cancel needs Linux 6.0 or newer: this kernel does not offer it",
+    /// );
+    /// ```
+    pub fn require(self, feature: Feature) -> Result<(), MissingFeatureError> {
+        if self.has(feature) { Ok(()) } else { Err(MissingFeatureError { feature }) }
+    }
+
+    /// Returns the same probe without `feature`.
+    ///
+    /// ```
+    /// use uring_arena::{Driver, Feature, Probe};
+    ///
+    /// # let Ok(probe) = Probe::shared() else { return Ok(()) };
+    /// // A driver that works as on a kernel without zero-copy sends.
+    /// let driver = Driver::builder().probe(probe.without(Feature::SendZc)).build()?;
+    /// # Ok::<(), uring_arena::DriverError>(())
+    /// ```
+    #[must_use]
+    pub fn without(self, feature: Feature) -> Probe {
+        Probe { features: self.features & !feature.bit() }
+    }
+
+    /// Returns the same probe with `feature`, whether or not the kernel has it.
+    ///
+    /// ```
+    /// use uring_arena::{Feature, Probe};
+    ///
+    /// let probe = Probe::none().with(Feature::BufferRing);
+    /// assert!(probe.has(Feature::BufferRing));
+    /// ```
+    #[must_use]
+    pub fn with(self, feature: Feature) -> Probe {
+        Probe { features: self.features | feature.bit() }
+    }
+
+    fn set(&mut self, feature: Feature, is_offered: bool) {
+        if is_offered {
+            *self = self.with(feature);
+        }
+    }
+
+    fn probe_opcodes(&mut self, ring: &IoUring) {
+        let mut opcodes = io_uring::Probe::new();
+        if ring.submitter().register_probe(&mut opcodes).is_err() {
+            // Older than 5.6, which has fixed buffers and nothing else of the list.
+            self.set(Feature::FixedBuffers, true);
+            return;
+        }
+        for (feature, code) in [
+            (Feature::FixedBuffers, opcode::ReadFixed::CODE),
+            (Feature::VectoredFixed, opcode::ReadvFixed::CODE),
+            (Feature::ReadMultishot, opcode::ReadMulti::CODE),
+            (Feature::SendZc, opcode::SendZc::CODE),
+            (Feature::SendMsgZc, opcode::SendMsgZc::CODE),
+        ] {
+            self.set(feature, opcodes.is_supported(code));
+        }
+    }
+
+    /// Probes flags that no opcode announces. The kernel refuses an unknown flag as EINVAL; with a
+    /// known one the entry gets as far as the descriptor, which is not open.
+    fn probe_entries(&mut self, mut ring: IoUring) {
+        let mut entries = vec![
+            (Feature::RecvMultishot, opcode::RecvMulti::new(NO_FD, 0).build()),
+            (Feature::AcceptMultishot, opcode::AcceptMulti::new(NO_FD).build()),
+        ];
+        if self.has(Feature::SendZc) {
+            let send =
+                opcode::SendZc::new(NO_FD, std::ptr::null(), 0).zc_flags(SEND_ZC_REPORT_USAGE);
+            entries.push((Feature::SendZcUsage, send.build()));
+        }
+        for (feature, entry) in entries {
+            self.set(feature, run(&mut ring, entry) == Some(-libc::EBADF));
+        }
+    }
+
+    fn probe_tables(&mut self) {
+        let (Ok(from), Ok(to)) = (IoUring::new(ENTRIES), IoUring::new(ENTRIES)) else {
+            return;
+        };
+        let (from, to): (&IoUring, &IoUring) = (&from, &to);
+        if syscalls::register_sparse(from.as_raw_fd(), 1).is_err() {
+            return;
+        }
+        self.set(Feature::SparseTable, true);
+        // No entry of the table has memory, so nothing is pinned or charged.
+        let clone = |count, replace| {
+            let cloned = Cloned {
+                from_ring: from.as_raw_fd(),
+                from_offset: 0,
+                to_offset: 0,
+                count,
+                replace,
+            };
+            syscalls::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
+        };
+        if clone(0, false) {
+            self.set(Feature::CloneBuffers, true);
+            self.set(Feature::CloneInto, clone(1, true));
+        }
+    }
+
+    fn probe_setup(&mut self) {
+        let single = |build: &mut io_uring::Builder<_, _>| {
+            let ring: Result<IoUring, _> = build.setup_single_issuer().build(ENTRIES);
+            ring.is_ok()
+        };
+        self.set(Feature::SingleIssuer, single(&mut IoUring::builder()));
+        self.set(Feature::DeferTaskrun, single(IoUring::builder().setup_defer_taskrun()));
+    }
+}
+
+/// Runs one entry and returns its result.
+fn run(ring: &mut IoUring, entry: squeue::Entry) -> Option<i32> {
+    // SAFETY: the entries of `probe_entries` name no memory and no open descriptor.
+    unsafe { ring.submission().push(&entry) }.ok()?;
+    ring.submit_and_wait(1).ok()?;
+    ring.completion().next().map(|cqe| cqe.result())
+}
+
+fn knows_sync_cancel(ring: &IoUring) -> bool {
+    let everything = types::CancelBuilder::any();
+    match ring.submitter().register_sync_cancel(None, everything) {
+        Ok(()) => true,
+        // A kernel that knows the call answers that there is nothing to cancel.
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+    }
+}
+
+/// Returns the kernel's description of a ring, from `/proc/self/fdinfo/<ring>`.
+///
+/// It lists the table of registered buffers (`UserBufs`), which proves a registration.
+///
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// if let Ok(ring) = io_uring::IoUring::new(2) {
+///     let info = uring_arena::ring_info(ring.as_raw_fd()).unwrap();
+///     assert!(info.contains("UserBufs"));
+/// }
+/// ```
+///
+/// # Errors
+///
+/// The error of reading the file: no such descriptor, or no `/proc`.
+pub fn ring_info(ring: RawFd) -> std::io::Result<String> {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{ring}"))
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(Feature::ALL.iter().filter(|feature| self.has(**feature))).finish()
+    }
+}
+
+/// An io_uring that cannot be used here, with the cause and the remedy.
+///
+/// ```
+/// use uring_arena::UnavailableError;
+///
+/// let error = UnavailableError::DisabledBySysctl { value: 2 };
+/// assert!(error.to_string().contains("`sysctl kernel.io_uring_disabled=0`"));
+/// ```
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnavailableError {
+    /// The kernel has no io_uring (`ENOSYS`).
+    #[error(
+        "this kernel ({kernel}) has no io_uring: it needs Linux 5.1 or newer, built with CONFIG_IO_URING; \
+         a container sandbox may also hide it"
+    )]
+    NotInKernel {
+        /// The version that the kernel reports.
+        kernel: String,
+    },
+    /// The administrator switched io_uring off ([kernel.io_uring_disabled], Linux 6.6).
+    ///
+    /// [kernel.io_uring_disabled]:
+    /// https://docs.kernel.org/admin-guide/sysctl/kernel.html#io-uring-disabled
+    #[error("io_uring is switched off: {}", who_forbids(Some(*value)))]
+    DisabledBySysctl {
+        /// The value of the sysctl. 1: off for all but one group and CAP_SYS_ADMIN; 2: off for all.
+        value: u32,
+    },
+    /// A seccomp filter or a security module refuses the call, although the sysctl allows it.
+    #[error(
+        "io_uring is refused (EPERM) though kernel.io_uring_disabled allows it: {}",
+        who_forbids(None)
+    )]
+    Forbidden,
+    /// The system has no memory, or no descriptor, for a ring.
+    #[error(
+        "the system refused a ring of {entries} entries ({}): {}",
+        std::io::Error::from_raw_os_error(*errno),
+        room_remedy(*errno)
+    )]
+    Refused {
+        /// The number of entries asked for.
+        entries: u32,
+        /// The error number of `io_uring_setup(2)`.
+        errno: i32,
+    },
+}
+
+debug_is_display!(UnavailableError);
+
+impl UnavailableError {
+    /// Explains the error of an `io_uring_setup(2)` for a ring of `entries` entries.
+    pub(super) fn explain(entries: u32, errno: i32) -> UnavailableError {
+        let kernel = read("/proc/sys/kernel/osrelease");
+        UnavailableError::new(entries, errno, disabled_by_sysctl(), kernel)
+    }
+
+    fn new(
+        entries: u32,
+        errno: i32,
+        disabled: Option<u32>,
+        kernel: Option<String>,
+    ) -> UnavailableError {
+        match (errno, disabled) {
+            (libc::ENOSYS, _) => UnavailableError::NotInKernel {
+                kernel: kernel.unwrap_or_else(|| "of unknown version".into()),
+            },
+            (libc::EPERM, Some(value @ 1..)) => UnavailableError::DisabledBySysctl { value },
+            (libc::EPERM | libc::EACCES, _) => UnavailableError::Forbidden,
+            _ => UnavailableError::Refused { entries, errno },
+        }
+    }
+}
+
+/// Returns what forbids a ring, and the remedy, by the value of `kernel.io_uring_disabled`.
+pub(crate) fn who_forbids(sysctl: Option<u32>) -> &'static str {
+    match sysctl {
+        Some(1) => {
+            "kernel.io_uring_disabled=1; run with CAP_SYS_ADMIN, or as a member of the group in \
+             `sysctl kernel.io_uring_group`, or `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(2..) => {
+            "kernel.io_uring_disabled=2; nobody may use it until `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(0) | None => {
+            "a seccomp filter or a security module forbids io_uring_setup, as container runtimes do by default; \
+             use a profile that allows io_uring_setup, io_uring_enter and io_uring_register \
+             (docker: --security-opt seccomp=PROFILE)"
+        }
+    }
+}
+
+/// Returns the remedy if the system has no room for a ring.
+pub(crate) fn room_remedy(errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => "raise `ulimit -n`, or close some files",
+        libc::ENFILE => "raise `sysctl fs.file-max`",
+        _ => {
+            "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`"
+        }
+    }
+}
+
+/// Returns the value of `kernel.io_uring_disabled`, or `None` before Linux 6.6, which has no such
+/// sysctl.
+pub(crate) fn disabled_by_sysctl() -> Option<u32> {
+    read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_with_its_remedy() {
+        let text = |errno, disabled| {
+            let text = UnavailableError::new(64, errno, disabled, Some("5.0.0".into())).to_string();
+            assert!(!text.contains("  "), "a run of blanks: {text}");
+            text
+        };
+        assert!(text(libc::ENOSYS, None).contains("5.0.0"));
+        assert!(text(libc::EPERM, Some(2)).contains("sysctl kernel.io_uring_disabled=0"));
+        assert!(text(libc::EPERM, Some(1)).contains("kernel.io_uring_group"));
+        assert!(text(libc::EPERM, Some(0)).contains("seccomp"));
+        assert!(text(libc::EPERM, None).contains("seccomp"));
+        assert!(text(libc::ENOMEM, Some(0)).contains("ulimit -l"));
+        assert!(text(libc::EMFILE, Some(0)).contains("64 entries"));
+        assert!(text(libc::EMFILE, Some(0)).contains("ulimit -n"));
+    }
+}

@@ -1,0 +1,322 @@
+//! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
+//! such as the number of entries that an update placed.
+//!
+//! # Safety
+//!
+//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
+//! call.
+//! Unsafe here: making the descriptor
+//! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
+#![allow(unsafe_code)]
+
+use crate::sync::Arc;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::task::Wake;
+
+const REGISTER_BUFFERS: libc::c_uint = 0;
+const UNREGISTER_BUFFERS: libc::c_uint = 1;
+const REGISTER_BUFFERS2: libc::c_uint = 15;
+const REGISTER_BUFFERS_UPDATE: libc::c_uint = 16;
+const REGISTER_PBUF_RING: libc::c_uint = 22;
+const UNREGISTER_PBUF_RING: libc::c_uint = 23;
+const REGISTER_PBUF_STATUS: libc::c_uint = 26;
+const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
+
+const RSRC_REGISTER_SPARSE: u32 = 1;
+const DST_REPLACE: u32 = 2;
+
+/// The kernel's `struct io_uring_rsrc_register`.
+#[repr(C)]
+struct RsrcRegister {
+    nr: u32,
+    flags: u32,
+    reserved: u64,
+    data: u64,
+    tags: u64,
+}
+
+/// The kernel's `struct io_uring_rsrc_update2`.
+#[repr(C)]
+struct RsrcUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+    tags: u64,
+    nr: u32,
+    reserved2: u32,
+}
+
+/// The kernel's `struct io_uring_clone_buffers`.
+#[repr(C)]
+struct CloneBuffers {
+    src_fd: u32,
+    flags: u32,
+    src_off: u32,
+    dst_off: u32,
+    nr: u32,
+    pad: [u32; 3],
+}
+
+/// The kernel's `struct io_uring_buf_reg`.
+#[repr(C)]
+struct BufferRingRegister {
+    ring_addr: u64,
+    ring_entries: u32,
+    group: u16,
+    flags: u16,
+    reserved: [u64; 3],
+}
+
+/// The kernel's `struct io_uring_buf_status`.
+#[repr(C)]
+struct BufferRingStatus {
+    group: u32,
+    /// Written by the kernel.
+    head: u32,
+    reserved: [u32; 8],
+}
+
+/// Registers a table that has exactly these entries.
+///
+/// # Safety
+///
+/// Each entry names memory that may stay pinned while it is registered. The kernel may write there
+/// through operations that name the entry.
+pub(in crate::uring) unsafe fn register_buffers(
+    ring: RawFd,
+    entries: &[libc::iovec],
+) -> io::Result<()> {
+    // SAFETY: the list is live during the call; the caller vouches for the memory in it.
+    unsafe { register(ring, REGISTER_BUFFERS, entries.as_ptr(), entries.len()) }.map(drop)
+}
+
+/// Registers a table of empty entries.
+pub(in crate::uring) fn register_sparse(ring: RawFd, entries: u32) -> io::Result<()> {
+    let argument =
+        RsrcRegister { nr: entries, flags: RSRC_REGISTER_SPARSE, reserved: 0, data: 0, tags: 0 };
+    // SAFETY: live during the call, and of the size that is passed.
+    unsafe { register(ring, REGISTER_BUFFERS2, &argument, size_of::<RsrcRegister>()) }.map(drop)
+}
+
+/// Replaces entries from `offset` on. Returns how many were replaced, which may be fewer than asked
+/// for.
+///
+/// # Safety
+///
+/// As for [`register_buffers`].
+pub(in crate::uring) unsafe fn update_buffers(
+    ring: RawFd,
+    offset: u32,
+    entries: &[libc::iovec],
+) -> io::Result<usize> {
+    let argument = RsrcUpdate {
+        offset,
+        reserved: 0,
+        data: entries.as_ptr() as u64,
+        tags: 0,
+        nr: entries.len() as u32,
+        reserved2: 0,
+    };
+    // SAFETY: argument and list are live during the call; the caller vouches for the memory in the
+    // list.
+    unsafe { register(ring, REGISTER_BUFFERS_UPDATE, &argument, size_of::<RsrcUpdate>()) }
+}
+
+/// Empties `count` entries from `offset` on.
+pub(in crate::uring) fn clear_buffers(ring: RawFd, offset: u32, count: usize) -> io::Result<usize> {
+    let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    // SAFETY: empty entries name no memory.
+    unsafe { update_buffers(ring, offset, &vec![empty; count]) }
+}
+
+/// Removes the whole table.
+pub(in crate::uring) fn unregister_buffers(ring: RawFd) -> io::Result<()> {
+    // SAFETY: takes no argument.
+    unsafe { register(ring, UNREGISTER_BUFFERS, std::ptr::null::<u8>(), 0) }.map(drop)
+}
+
+/// A run of entries of one ring's table, and its position in another's.
+pub(in crate::uring) struct Cloned {
+    pub(in crate::uring) from_ring: RawFd,
+    pub(in crate::uring) from_offset: u32,
+    pub(in crate::uring) to_offset: u32,
+    pub(in crate::uring) count: u32,
+    /// True if the other table exists already.
+    pub(in crate::uring) replace: bool,
+}
+
+/// Shares entries of another ring's table.
+pub(in crate::uring) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Result<()> {
+    let argument = CloneBuffers {
+        src_fd: cloned.from_ring as u32,
+        flags: if cloned.replace { DST_REPLACE } else { 0 },
+        src_off: cloned.from_offset,
+        dst_off: cloned.to_offset,
+        nr: cloned.count,
+        pad: [0; 3],
+    };
+    // SAFETY: live during the call. The other ring has the memory of the entries pinned already.
+    unsafe { register(ring, REGISTER_CLONE_BUFFERS, &argument, 1) }.map(drop)
+}
+
+/// Checks that a buffer ring with `flags` can be registered: registers one of a single entry and
+/// removes it again.
+pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
+    #[repr(align(4096))]
+    struct Page(#[allow(dead_code)] [u8; 4096]);
+
+    let page = Box::new(Page([0; 4096]));
+    let argument = BufferRingRegister {
+        ring_addr: (&raw const *page) as u64,
+        ring_entries: 1,
+        group: 0,
+        flags,
+        reserved: [0; 3],
+    };
+    // SAFETY: the page is live, page-aligned, and holds the one entry of 16 bytes.
+    unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }?;
+    // The group alone names the ring: the kernel refuses flags here.
+    let argument = BufferRingRegister { flags: 0, ..argument };
+    // SAFETY: live during the call.
+    let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
+    if removed.is_err() {
+        // The page is still registered and must not be reused, so it is leaked.
+        std::mem::forget(page);
+    }
+    removed.map(drop)
+}
+
+/// Registers a buffer ring whose array lies at `address`.
+///
+/// # Safety
+///
+/// The array is page-aligned, has `count` entries, and stays until it is unregistered. So does the
+/// memory that its entries name.
+pub(in crate::uring) unsafe fn register_buffer_ring(
+    ring: RawFd,
+    address: u64,
+    count: u16,
+    group: u16,
+    flags: u16,
+) -> io::Result<()> {
+    let argument = BufferRingRegister {
+        ring_addr: address,
+        ring_entries: count.into(),
+        group,
+        flags,
+        reserved: [0; 3],
+    };
+    // SAFETY: live during the call; the caller vouches for the array.
+    unsafe { register(ring, REGISTER_PBUF_RING, &argument, 1) }.map(drop)
+}
+
+/// Removes a buffer ring.
+pub(in crate::uring) fn unregister_buffer_ring(ring: RawFd, group: u16) -> io::Result<()> {
+    let argument =
+        BufferRingRegister { ring_addr: 0, ring_entries: 0, group, flags: 0, reserved: [0; 3] };
+    // SAFETY: live during the call.
+    unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) }.map(drop)
+}
+
+/// Returns how many entries of a buffer ring the kernel has used up, modulo 2¹⁶. Fails with
+/// `EINVAL` before Linux 6.8.
+pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<u16> {
+    let mut status = BufferRingStatus { group: group.into(), head: 0, reserved: [0; 8] };
+    // SAFETY: live during the call, and the kernel's to write then.
+    unsafe { register(ring, REGISTER_PBUF_STATUS, &raw mut status, 1) }?;
+    Ok(status.head as u16)
+}
+
+/// Calls `io_uring_register(2)`.
+///
+/// # Safety
+///
+/// `argument` and `count` are what `opcode` asks for, and live during the call.
+unsafe fn register<T>(
+    ring: RawFd,
+    opcode: libc::c_uint,
+    argument: *const T,
+    count: usize,
+) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint)
+    };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// An event descriptor. Signalling it wakes every poller; it stays signalled until it is cleared,
+/// so no wake is lost.
+#[derive(Debug)]
+pub(crate) struct EventFd {
+    file: File,
+}
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<EventFd> {
+        // SAFETY: makes a new descriptor; takes no memory of ours.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: made above, and owned by nothing else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(EventFd { file: File::from(fd) })
+    }
+
+    pub(crate) fn signal(&self) {
+        // Fails only when the counter is full, and then the descriptor is signalled already.
+        let _ = (&self.file).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn clear(&self) {
+        // Fails only when the descriptor is clear already.
+        let _ = (&self.file).read(&mut [0; 8]);
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Wake for EventFd {
+    fn wake(self: Arc<Self>) {
+        self.signal();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.signal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_have_the_kernels_layout() {
+        assert_eq!(size_of::<RsrcRegister>(), 32);
+        assert_eq!(size_of::<RsrcUpdate>(), 32);
+        assert_eq!(std::mem::offset_of!(RsrcUpdate, nr), 24);
+        assert_eq!(size_of::<CloneBuffers>(), 32);
+        assert_eq!(std::mem::offset_of!(CloneBuffers, nr), 16);
+        assert_eq!(size_of::<BufferRingRegister>(), 40);
+        assert_eq!(size_of::<BufferRingStatus>(), 40);
+        assert_eq!(std::mem::offset_of!(BufferRingStatus, head), 4);
+        assert_eq!(std::mem::offset_of!(BufferRingRegister, flags), 14);
+    }
+}

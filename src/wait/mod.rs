@@ -1,0 +1,14 @@
+//! Waiting for memory: a fair queue, and memory reserved for large requests.
+//!
+//! This folder knows indices only: no memory, no lease, no kernel. It uses `sync` and `slots`.
+
+#[cfg(all(test, uring_arena_loom))]
+mod models;
+mod queue;
+mod reservation;
+#[cfg(all(test, not(uring_arena_loom)))]
+mod tests;
+mod waiters;
+
+pub(crate) use queue::WaiterId;
+pub(crate) use waiters::{OnFree, Waiters};

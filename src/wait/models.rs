@@ -1,0 +1,178 @@
+//! The models of waiting: one for each race of the queue, named after it, over the code that ships.
+//! The races with the end of an arena are among the models of `lease`.
+
+use std::task::{Context, Poll};
+
+use loom::future::block_on;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::WaiterId;
+use super::waiters::pool::Pool;
+
+/// Runs `body` in every order of its threads, with a pool that `make` makes.
+fn model(make: fn() -> Pool, body: impl Fn(Arc<Pool>) + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.max_branches = 100_000;
+    builder.check(move || body(Arc::new(make())));
+}
+
+fn one_slot() -> Pool {
+    Pool::of_slots(1)
+}
+
+fn two_slots() -> Pool {
+    Pool::of_slots(2)
+}
+
+fn two_min_blocks() -> Pool {
+    Pool::of_blocks(1)
+}
+
+/// Waits in the queue until a grant is there.
+fn take_grant(pool: &Pool, id: WaiterId) -> u32 {
+    block_on(std::future::poll_fn(|context: &mut Context<'_>| -> Poll<u32> {
+        pool.poll(id, context.waker())
+    }))
+}
+
+/// Claims as a task does: it looks, joins, looks once more, and waits.
+fn claim_waiting(pool: &Pool, order: u32) -> u32 {
+    pool.claim(order).unwrap_or_else(|| {
+        let id = pool.join(order);
+        match pool.claim(order) {
+            Some(first) => {
+                pool.leave(id);
+                first
+            }
+            None => take_grant(pool, id),
+        }
+    })
+}
+
+#[test]
+fn a_claim_that_waits_against_a_free() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let other = pool.clone();
+        let waiting = thread::spawn(move || claim_waiting(&other, 0));
+        pool.free(held, 0);
+        waiting.join().unwrap();
+    });
+}
+
+/// The first waiter leaves while the slot is on its way to it: the second must get the slot.
+#[test]
+fn a_waiter_that_leaves_against_its_grant() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let (first, second) = (pool.join(0), pool.join(0));
+        let (leaving, freeing) = (pool.clone(), pool.clone());
+        let leaving = thread::spawn(move || leaving.leave(first));
+        let freeing = thread::spawn(move || freeing.free(held, 0));
+        let slot = take_grant(&pool, second);
+        leaving.join().unwrap();
+        freeing.join().unwrap();
+        pool.free(slot, 0);
+        assert!(pool.claim(0).is_some(), "no slot stays with a waiter that is gone");
+    });
+}
+
+#[test]
+fn two_frees_against_two_waiters() {
+    model(two_slots, |pool| {
+        let (first, second) = (pool.claim(0).unwrap(), pool.claim(0).unwrap());
+        let (waiter, freer) = (pool.clone(), pool.clone());
+        let waiting = thread::spawn(move || claim_waiting(&waiter, 0));
+        let freeing = thread::spawn(move || freer.free(first, 0));
+        let id = pool.join(0);
+        pool.free(second, 0);
+        let mine = take_grant(&pool, id);
+        let theirs = waiting.join().unwrap();
+        freeing.join().unwrap();
+        assert_ne!(mine, theirs);
+    });
+}
+
+/// While somebody waits a newcomer gets nothing, whatever is freed.
+#[test]
+fn a_newcomer_against_a_waiter() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let id = pool.join(0);
+        let other = pool.clone();
+        let newcomer = thread::spawn(move || assert!(other.claim(0).is_none()));
+        pool.free(held, 0);
+        newcomer.join().unwrap();
+        take_grant(&pool, id);
+    });
+}
+
+/// The flags are cleared for want of waiters while one arrives.
+#[test]
+fn an_arrival_against_clearing_the_flags() {
+    model(two_slots, |pool| {
+        let (first, second) = (pool.claim(0).unwrap(), pool.claim(0).unwrap());
+        pool.leave(pool.join(0));
+        let waiter = pool.clone();
+        let waiting = thread::spawn(move || {
+            // Both slots at once, so that a slot that is lost stops the model.
+            let one = claim_waiting(&waiter, 0);
+            assert_ne!(claim_waiting(&waiter, 0), one);
+        });
+        pool.free(first, 0);
+        pool.free(second, 0);
+        waiting.join().unwrap();
+    });
+}
+
+/// Two neighbours are freed on two threads while somebody waits for both together.
+#[test]
+fn a_large_waiter_against_two_small_frees() {
+    model(two_min_blocks, |pool| {
+        let (left, right) = (pool.claim(0).unwrap(), pool.claim(0).unwrap());
+        let (freer, waiter) = (pool.clone(), pool.clone());
+        let freeing = thread::spawn(move || freer.free(left, 0));
+        let waiting = thread::spawn(move || claim_waiting(&waiter, 1));
+        pool.free(right, 0);
+        freeing.join().unwrap();
+        assert_eq!(waiting.join().unwrap(), 0);
+    });
+}
+
+/// One waits for the whole arena, and one behind it for a part: the second is served when the first
+/// is done.
+#[test]
+fn a_large_waiter_before_a_small_one() {
+    model(two_min_blocks, |pool| {
+        let whole = pool.claim(1).unwrap();
+        let (large, small) = (pool.join(1), pool.join(0));
+        let (freer, waiter) = (pool.clone(), pool.clone());
+        let freeing = thread::spawn(move || freer.free(whole, 1));
+        let waiting = thread::spawn(move || {
+            let whole = take_grant(&waiter, large);
+            waiter.free(whole, 1);
+        });
+        take_grant(&pool, small);
+        freeing.join().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+/// The large waiter at the head leaves while what is freed could serve the small one behind it.
+#[test]
+fn a_large_waiter_that_leaves_before_a_small_one() {
+    model(two_min_blocks, |pool| {
+        let whole = pool.claim(1).unwrap();
+        let (large, small) = (pool.join(1), pool.join(0));
+        let (leaver, freer) = (pool.clone(), pool.clone());
+        let leaving = thread::spawn(move || leaver.leave(large));
+        let freeing = thread::spawn(move || freer.free(whole, 1));
+        let first = take_grant(&pool, small);
+        leaving.join().unwrap();
+        freeing.join().unwrap();
+        pool.free(first, 0);
+        assert!(pool.claim(1).is_some());
+    });
+}

@@ -1,0 +1,172 @@
+//! Random histories of one thread against what a fair queue promises.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+
+use proptest::prelude::*;
+
+use super::WaiterId;
+use super::waiters::pool::Pool;
+use crate::slots::Allocator;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Claims, and joins the queue if nothing is free.
+    Claim(u32),
+    Free(prop::sample::Index),
+    Poll(prop::sample::Index),
+    Leave(prop::sample::Index),
+}
+
+fn steps(orders: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Vec<Step>> {
+    let index = any::<prop::sample::Index>;
+    let step = prop_oneof![
+        4 => orders.prop_map(Step::Claim),
+        3 => index().prop_map(Step::Free),
+        2 => index().prop_map(Step::Poll),
+        1 => index().prop_map(Step::Leave),
+    ];
+    prop::collection::vec(step, 1..300)
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Waiting {
+    id: WaiterId,
+    woken: Arc<Woken>,
+}
+
+impl Waiting {
+    fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// Plays `steps`, and asserts after each: nobody waits for what is free; a waiter is woken once,
+/// exactly when it is served; of one order those that came first are served first.
+fn check_history(pool: &Pool, steps: &[Step]) {
+    let mut held = Vec::new();
+    let mut waiting: Vec<Waiting> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Claim(order) => match pool.claim(*order) {
+                Some(first) => held.push((first, *order)),
+                None => {
+                    let (id, woken) = (pool.join(*order), Arc::<Woken>::default());
+                    assert!(pool.poll(id, &Waker::from(woken.clone())).is_pending());
+                    waiting.push(Waiting { id, woken });
+                }
+            },
+            Step::Free(index) if !held.is_empty() => {
+                let (first, order) = held.swap_remove(index.index(held.len()));
+                pool.free(first, order);
+            }
+            Step::Poll(index) if !waiting.is_empty() => {
+                let index = index.index(waiting.len());
+                let Waiting { id, woken } = &waiting[index];
+                let polled = pool.poll(*id, &Waker::from(woken.clone()));
+                assert_eq!(polled.is_ready(), waiting[index].is_woken());
+                if let Poll::Ready(first) = polled {
+                    held.push((first, waiting.remove(index).id.order));
+                }
+            }
+            Step::Leave(index) if !waiting.is_empty() => {
+                pool.leave(waiting.remove(index.index(waiting.len())).id);
+            }
+            _ => {}
+        }
+        check(pool, &waiting);
+    }
+    waiting.into_iter().for_each(|waiting| pool.leave(waiting.id));
+    held.into_iter().for_each(|(first, order)| _ = pool.free(first, order));
+}
+
+fn check(pool: &Pool, waiting: &[Waiting]) {
+    for (index, one) in waiting.iter().enumerate() {
+        assert!(one.woken.0.load(Ordering::SeqCst) <= 1, "woken for nothing");
+        if one.is_woken() {
+            continue;
+        }
+        let is_overtaken =
+            waiting[index..].iter().any(|later| later.id.order == one.id.order && later.is_woken());
+        assert!(!is_overtaken, "order {}", one.id.order);
+        match &pool.allocator {
+            Allocator::Slots(bitmap) => assert_eq!(bitmap.live(), bitmap.slot_count()),
+            Allocator::Blocks(buddy) => assert_eq!(buddy.free_runs(one.id.order), 0),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn slots_are_served_in_order_of_arrival(slots in 1usize..4, steps in steps(0..=0)) {
+        let pool = Pool::of_slots(slots);
+        check_history(&pool, &steps);
+        prop_assert_eq!(pool.allocator.slots().live(), 0, "a slot is lost");
+    }
+
+    #[test]
+    fn blocks_are_served_whenever_one_is_free(max_order in 0u32..=6, steps in steps(0..=6)) {
+        let pool = Pool::of_blocks(max_order);
+        let of_this_size = |step: &Step| !matches!(step, Step::Claim(order) if *order > max_order);
+        let steps: Vec<_> = steps.into_iter().filter(of_this_size).collect();
+        check_history(&pool, &steps);
+        prop_assert_eq!(pool.claim(max_order), Some(0), "a block is lost");
+    }
+}
+
+/// The flags cost every free a visit to the queue: they are cleared once nobody waits any more.
+#[test]
+fn frees_take_the_fast_path_again_when_nobody_waits() {
+    for slots in [1, 64, 1024] {
+        let pool = Pool::of_slots(slots);
+        let held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
+        let id = pool.join(0);
+        pool.leave(id);
+        let words = slots.div_ceil(32);
+        let visits = held.into_iter().filter(|&slot| pool.free(slot, 0)).count();
+        assert_eq!(visits, words.div_ceil(4), "{slots} slots");
+    }
+}
+
+/// Claims and frees a slot of an arena. Returns `true` if the free took the fast path.
+#[cfg(feature = "async-alloc")]
+fn is_freed_fast(arena: &crate::FixedArena) -> bool {
+    let (bitmap, handle) = (arena.handle().allocator.slots(), arena.handle());
+    let slot = bitmap.claim().unwrap();
+    let (word, free) = bitmap.prepare_free(slot);
+    let is_fast = free.try_free_fast(word);
+    if !is_fast {
+        handle.waiters.release(&handle.allocator, slot, 0, &|_, _| {});
+    }
+    is_fast
+}
+
+#[cfg(feature = "async-alloc")]
+#[test]
+fn the_built_in_wake_policy_leaves_frees_on_the_fast_path() {
+    use crate::{FixedArena, NotifyWaiters, WaitRegistration, Waiter};
+
+    assert!(is_freed_fast(&FixedArena::with_sizes(8, 64).build_async().unwrap()));
+    let policy = NotifyWaiters::new(1);
+    let arena = FixedArena::with_sizes(8, 64).build_async_with(policy.clone()).unwrap();
+    assert!(is_freed_fast(&arena));
+    // A wait in the arena's own queue ends, and a few frees clear the flags again.
+    drop(crate::lease::WaitForSlot::join(arena.handle(), 0));
+    assert!(!is_freed_fast(&arena) && is_freed_fast(&arena));
+    // A waiter that registers directly must hear of every free.
+    let mut registration = Box::pin(Waiter::register(&policy));
+    assert!(is_freed_fast(&arena));
+    registration.as_mut().prepare();
+    assert!(!is_freed_fast(&arena) && !is_freed_fast(&arena));
+}

@@ -1,0 +1,185 @@
+//! Waiting for memory: the queue behind its lock, and the wakes.
+//!
+//! | step | a claimant that found nothing                 | a free of a word with `WAITERS`  |
+//! |------|-----------------------------------------------|----------------------------------|
+//! | 1    | joins the queue; the first one sets the flags | opens a handle of the arena      |
+//! | 2    | looks for free memory once more               | releases its claim to the queue  |
+//! | 3    | polls for a grant, and waits                  | wakes the waiters that it served |
+//!
+//! While somebody waits, a slot that is freed does not become free: it is granted to the oldest
+//! waiter. So nobody overtakes a waiter, nobody is woken for nothing, and a waiter that leaves
+//! hands on the slot that it was granted.
+//!
+//! No wake is lost. The look of a claimant comes after its visit to the queue, and a free that
+//! meets the flag happens inside a visit. If the visit of the free came first, the look sees the
+//! slot, or the free of the slot's next owner comes later. If the visit of the claimant came first,
+//! the free sees the waiter. A free that did not meet the flag came before the flag in the order of
+//! the word, so the look sees it too.
+//!
+//! While nobody waits nothing here is touched.
+
+use std::task::{Poll, Waker};
+
+use super::queue::{RecordOrder, Visit, WaitQueue, WaiterId, WakeList};
+use crate::slots::Allocator;
+use crate::sync::{Mutex, Ordering, fence};
+
+/// A callback after frees that make memory free: the wake policy of a user.
+pub(crate) struct OnFree {
+    /// Called with the order of the block.
+    pub(crate) call: Box<dyn Fn(u32) + Send + Sync>,
+    /// `true` if frees need not call before [`Waiters::call_on_every_free`]: until then nobody
+    /// listens to the callback.
+    pub(crate) is_on_demand: bool,
+}
+
+/// The waiters of one arena.
+///
+/// The caller of a method that takes `allocator` holds a handle of the arena, and passes the
+/// arena's allocator.
+pub(crate) struct Waiters {
+    queue: Mutex<WaitQueue>,
+    on_free: Option<OnFree>,
+}
+
+impl Waiters {
+    /// Makes a queue without waiters.
+    ///
+    /// With `on_free` every free of the arena visits the queue, as nobody knows when the owner of
+    /// the callback has waiters. A callback on demand does so later.
+    pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
+        let waiters = Waiters { queue: Mutex::new(WaitQueue::new(allocator)), on_free };
+        if waiters.on_free.as_ref().is_some_and(|on_free| !on_free.is_on_demand) {
+            waiters.call_on_every_free(allocator);
+        }
+        waiters
+    }
+
+    /// Calls the callback after every free from now on.
+    pub(crate) fn call_on_every_free(&self, allocator: &Allocator) {
+        self.queue.lock().keep_flags(allocator);
+    }
+
+    /// Adds a waiter for a block of `order` behind all others.
+    ///
+    /// The caller looks for free memory after this, and polls only if there is none.
+    pub(crate) fn join(&self, allocator: &Allocator, order: u32) -> WaiterId {
+        self.queue.lock().join(allocator, order)
+    }
+
+    /// Takes the slot that was granted to `id`, or has `waker` called when one is.
+    pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
+        let (slot, replaced) = self.queue.lock().poll(id, waker);
+        // Outside of the lock: the last waker of a task may take the task with it.
+        drop(replaced);
+        slot
+    }
+
+    /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
+    ///
+    /// `record_order` records the order of each block that is granted, beside the block.
+    pub(crate) fn leave(&self, allocator: &Allocator, id: WaiterId, record_order: RecordOrder) {
+        self.visit(allocator, record_order, |queue, visit| queue.leave(id, visit));
+    }
+
+    /// Gives the caller's claim of a slot, or of a block of `order`, to the waiters, or frees it.
+    ///
+    /// `record_order` is called as by [`leave`](Self::leave).
+    pub(crate) fn release(
+        &self,
+        allocator: &Allocator,
+        first: u32,
+        order: u32,
+        record_order: RecordOrder,
+    ) {
+        self.visit(allocator, record_order, |queue, visit| queue.release(first, order, visit));
+    }
+
+    /// Changes the queue under its lock, and does the rest when the lock is released: wakes the
+    /// waiters that were served, and calls the callback for memory that became free.
+    fn visit(
+        &self,
+        allocator: &Allocator,
+        record_order: RecordOrder,
+        change: impl FnOnce(&mut WaitQueue, &mut Visit),
+    ) {
+        let (wakers, unneeded, freed_order) = (WakeList::default(), None, None);
+        let mut visit = Visit { allocator, record_order, wakers, unneeded, freed_order };
+        change(&mut self.queue.lock(), &mut visit);
+        visit.wakers.wake_all();
+        if let (Some(on_free), Some(order)) = (&self.on_free, visit.freed_order) {
+            // The owner of the callback looks at its waiters without our lock. The free comes
+            // before that look, as a waiter's look comes after its registration
+            // (`arena::wait_policy`).
+            fence(Ordering::SeqCst);
+            (on_free.call)(order);
+        }
+    }
+}
+
+/// An allocator with its waiters, used as the leases of an arena use them: for tests and models.
+#[cfg(test)]
+pub(super) mod pool {
+    use std::task::{Poll, Waker};
+
+    use super::{WaiterId, Waiters};
+    use crate::slots::{Allocator, BuddyAllocator, FreeOutcome, SlotBitmap};
+
+    pub(in crate::wait) struct Pool {
+        pub(in crate::wait) allocator: Allocator,
+        waiters: Waiters,
+    }
+
+    impl Pool {
+        pub(in crate::wait) fn of_slots(count: usize) -> Pool {
+            Pool::new(Allocator::Slots(SlotBitmap::new(count).unwrap()))
+        }
+
+        pub(in crate::wait) fn of_blocks(max_order: u32) -> Pool {
+            Pool::new(Allocator::Blocks(BuddyAllocator::new(max_order).unwrap()))
+        }
+
+        fn new(allocator: Allocator) -> Pool {
+            let waiters = Waiters::new(&allocator, None);
+            Pool { allocator, waiters }
+        }
+
+        pub(in crate::wait) fn claim(&self, order: u32) -> Option<u32> {
+            match &self.allocator {
+                Allocator::Slots(bitmap) => bitmap.claim(),
+                Allocator::Blocks(buddy) => buddy.claim(order),
+            }
+        }
+
+        /// Frees a claim. Returns `true` if that took the way past the waiters.
+        pub(in crate::wait) fn free(&self, first: u32, order: u32) -> bool {
+            let outcome = match &self.allocator {
+                Allocator::Slots(bitmap) => {
+                    let (word, free) = bitmap.prepare_free(first);
+                    free.free(word)
+                }
+                Allocator::Blocks(buddy) => {
+                    let (word, free) = buddy.prepare_free(first, order);
+                    free.free(word)
+                }
+            };
+            let has_waiters = outcome == FreeOutcome::HasWaiters;
+            if has_waiters {
+                self.waiters.release(&self.allocator, first, order, &|_, _| {});
+            }
+            has_waiters
+        }
+
+        pub(in crate::wait) fn join(&self, order: u32) -> WaiterId {
+            self.waiters.join(&self.allocator, order)
+        }
+
+        pub(in crate::wait) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
+            self.waiters.poll(id, waker)
+        }
+
+        pub(in crate::wait) fn leave(&self, id: WaiterId) {
+            self.waiters.leave(&self.allocator, id, &|_, _| {});
+        }
+    }
+}

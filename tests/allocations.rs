@@ -1,0 +1,149 @@
+//! Heap allocations of the paths that promise a number, counted by the global allocator.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bytes::{BufMut, Bytes};
+use uring_arena::{ArenaBytes, FixedArena};
+
+/// The system's allocator, with its calls counted.
+struct Counted;
+
+thread_local! {
+    /// The allocations of this thread alone: the test harness has threads of its own.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTED: Counted = Counted;
+
+fn allocations_during(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+fn arena() -> FixedArena {
+    support::arena(16, 4096)
+}
+
+#[test]
+fn a_bytes_round_trip_allocates_once() {
+    let arena = arena();
+    let allocations = allocations_during(|| {
+        let mut buffer = arena.allocate().unwrap();
+        buffer.put_slice(b"hello");
+        let bytes = buffer.freeze();
+        let clone = bytes.clone();
+        let slice = clone.slice(1..);
+        drop((bytes, clone, slice));
+    });
+    assert_eq!(allocations, 1);
+}
+
+#[test]
+fn an_arena_bytes_round_trip_never_allocates() {
+    let arena = arena();
+    let allocations = allocations_during(|| {
+        let mut buffer = arena.allocate().unwrap();
+        buffer.put_slice(b"hello");
+        let mut bytes = buffer.freeze_in_place();
+        let clone = bytes.clone();
+        let front = bytes.split_to(2);
+        drop((bytes, clone));
+        let mut again: ArenaBytes = front.try_into_buffer().unwrap().into();
+        let tail = again.split_off(1);
+        drop((tail, again));
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn claims_batches_and_refusals_never_allocate() {
+    let arena = arena();
+    let mut buffers = Vec::with_capacity(16);
+    let allocations = allocations_during(|| {
+        drop(arena.allocate().unwrap());
+        assert_eq!(arena.allocate_many(16, |buffer| buffers.push(buffer)), 16);
+        assert!(arena.allocate().is_err());
+        buffers.clear();
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn an_empty_bytes_never_allocates() {
+    let arena = arena();
+    let allocations =
+        allocations_during(|| assert_eq!(arena.allocate().unwrap().freeze(), Bytes::new()));
+    assert_eq!(allocations, 0);
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use support::driver::{driver, finish};
+    use uring_arena::{BufferRing, Event};
+
+    const MESSAGES: usize = 1000;
+
+    let Some(mut driver) = driver() else { return };
+    let arena = support::arena(64, 512);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    let mut pairs: Vec<_> = (0..8).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut senders = Vec::new();
+    for (sender, socket) in pairs.drain(..) {
+        driver.receive(ring, socket).unwrap();
+        senders.push(sender);
+    }
+    for in_place in [false, true] {
+        // The first round does not count: some memory is allocated once, at the first message.
+        for counted in [false, true] {
+            let mut received = 0;
+            let before = ALLOCATIONS.get();
+            while received < MESSAGES {
+                for sender in &mut senders {
+                    sender.write_all(&[7; 512]).unwrap();
+                }
+                driver.wait().unwrap();
+                if in_place {
+                    while let Some(event) = driver.next_arena_bytes() {
+                        assert!(matches!(event, Event::Received { .. }));
+                        received += 1;
+                    }
+                } else {
+                    while let Some(event) = driver.next() {
+                        assert!(matches!(event, Event::Received { .. }));
+                        received += 1;
+                    }
+                }
+            }
+            let allocations = ALLOCATIONS.get() - before;
+            if counted {
+                assert_eq!(allocations, if in_place { 0 } else { received }, "{received} messages");
+            }
+        }
+    }
+    finish(driver);
+    support::assert_all_free(&arena);
+}

@@ -1,0 +1,67 @@
+//! The types that may move to another thread, or be shared with one, as the compiler checks.
+
+use std::sync::atomic::AtomicUsize;
+
+use uring_arena::{ArenaBytes, BuddyArena, Buffer, FixedArena, SlotStates};
+
+const fn may_move<T: Send>() {}
+const fn may_be_shared<T: Sync>() {}
+
+/// Fails to compile if `T` is `Send` in `stays!(T: Send)`: the call would have two candidates.
+macro_rules! stays {
+    ($type:ty: $rule:ident) => {{
+        trait Candidates<Number> {
+            fn one() {}
+        }
+        impl<T: ?Sized> Candidates<()> for T {}
+        #[allow(dead_code, reason = "only there to be a second candidate")]
+        struct Second;
+        impl<T: ?Sized + $rule> Candidates<Second> for T {}
+        <$type as Candidates<_>>::one();
+    }};
+}
+
+#[test]
+fn memory_goes_anywhere() {
+    may_move::<FixedArena>();
+    may_be_shared::<FixedArena>();
+    may_move::<BuddyArena>();
+    may_be_shared::<BuddyArena>();
+    may_move::<Buffer>();
+    may_be_shared::<Buffer>();
+    may_move::<ArenaBytes>();
+    may_be_shared::<ArenaBytes>();
+    may_move::<SlotStates>();
+    // A type that certainly is not `Send`.
+    stays!(std::rc::Rc<u8>: Send);
+    may_move::<AtomicUsize>();
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn a_ring_stays_on_its_thread_and_what_it_needs_of_others_goes_there() {
+    use uring_arena::{
+        BufferRing, Datagram, DrainReport, Driver, DriverBuilder, Event, InFlight, Operation,
+        Probe, RegisterOptions, RegisteredArena,
+    };
+
+    // The kernel runs completions for the thread that submits, and only that thread may register.
+    stays!(Driver: Send);
+    stays!(Driver: Sync);
+    // The builder of a driver and its events may be on any thread.
+    may_move::<DriverBuilder>();
+    may_be_shared::<Probe>();
+    may_move::<Event>();
+    may_move::<Event<ArenaBytes>>();
+    may_move::<Datagram<ArenaBytes>>();
+    may_move::<DrainReport>();
+    may_move::<std::task::Waker>();
+    // Other threads clone a registration; pieces go where the ring of their user goes.
+    may_be_shared::<RegisteredArena>();
+    may_move::<RegisteredArena>();
+    may_move::<RegisterOptions<'_>>();
+    may_move::<BufferRing>();
+    may_move::<Operation>();
+    may_move::<Operation<ArenaBytes>>();
+    may_move::<InFlight>();
+}

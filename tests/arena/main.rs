@@ -1,0 +1,13 @@
+//! The arenas as a user sees them, without io_uring.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arena_proptest;
+mod auto_traits;
+mod buddy;
+mod errors;
+mod fixed;
+mod prelude;
+mod sizes;
+mod slot_states;

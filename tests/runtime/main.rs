@@ -1,0 +1,26 @@
+//! The runtimes, each behind its feature.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod cancel_safety;
+#[cfg(feature = "compio")]
+mod compio;
+#[cfg(feature = "monoio")]
+mod monoio;
+#[cfg(feature = "tokio")]
+mod tokio;
+#[cfg(feature = "tokio-uring")]
+mod tokio_uring;
+
+/// Shows up as ignored in a build without runtimes, where this binary has no other test.
+#[cfg(not(any(
+    feature = "compio",
+    feature = "monoio",
+    feature = "tokio",
+    feature = "tokio-uring"
+)))]
+#[test]
+#[ignore = "no runtime's feature is on: cargo test --all-features --test runtime"]
+fn a_runtime_is_tested() {}

@@ -1,0 +1,9 @@
+//! Everything at once, at random, for as long as asked.
+#![cfg(target_os = "linux")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(feature = "async-alloc")]
+mod claims;
+mod streams;

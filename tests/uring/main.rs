@@ -1,0 +1,13 @@
+//! The pieces for a program's own ring, on the real kernel.
+#![cfg(target_os = "linux")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance_receive;
+mod operation_model;
+mod read_write;
+mod read_write_buddy;
+mod reconcile;
+mod registration;
+mod send_zc;

@@ -1,0 +1,9 @@
+//! Claims that wait for memory, on every kind of executor.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod buddy;
+mod executors;
+mod fixed;
+mod wait_policies;
