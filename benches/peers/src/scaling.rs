@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::measure::{Team, core_count, pin_to_core};
+use crate::measure::{Padded, Team, core_count, pin_to_core};
 use crate::report::{OURS, Part, Plot};
 use crate::run::{Answer, Case, Effort, Method, Sample, Work, bind};
 use crate::{buddy, fixed};
@@ -85,15 +85,10 @@ static LINES: [Answer<Atomic>; 4] = [
     },
 ];
 
-/// A counter on a line that nothing else is on.
-#[repr(align(128))]
-#[derive(Default)]
-struct Padded(AtomicU64);
-
 fn pass(other: usize) -> Work {
     let team = Team::new(2);
     Box::new(move |times| {
-        let line = Padded::default();
+        let line = Padded(AtomicU64::new(0));
         let spent = team.run(move |thread| {
             if thread == 1 {
                 pin_to_core(other);
@@ -108,14 +103,14 @@ fn pass(other: usize) -> Work {
                 turn += 2;
             }
         });
-        Ok(Sample::nanos(spent.wall, times))
+        Ok(Sample::nanos(spent.wall(), times))
     })
 }
 
 fn bump(case: &Atomic, shared: bool) -> Work {
     let &Atomic::Threads(count) = case else { return pass(1) };
     let team = Team::new(count);
-    let lines: Arc<[Padded]> = (0..count).map(|_| Padded::default()).collect();
+    let lines: Arc<[Padded<AtomicU64>]> = (0..count).map(|_| Padded(AtomicU64::new(0))).collect();
     Box::new(move |times| {
         let each = times.div_ceil(count as u64);
         let lines = lines.clone();

@@ -168,14 +168,10 @@ fn start<M: Memory>(memory: M, case: Buddy) -> io::Result<Work> {
         }
         Buddy::Larson => larson(memory),
         Buddy::Passed => {
-            let team = Team::new(2);
+            let (team, mut random) = (Team::on_cores(1, 1), Random::new(29));
+            let mut make = move || memory.claim(size(&mut random));
             Ok(Box::new(move |times| {
-                let memory = memory.clone();
-                let maker = move || {
-                    let (memory, mut random) = (memory.clone(), Random::new(29));
-                    move || memory.claim(size(&mut random))
-                };
-                Ok(Sample::default().with("ns", hand_over(&team, times, maker)))
+                Ok(Sample::default().with("ns", hand_over(&team, times, &mut make)))
             }))
         }
         Buddy::Churned(percent) => Ok(Box::new(move |times| Ok(churned(&memory, percent, times)))),

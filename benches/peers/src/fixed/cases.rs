@@ -5,7 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
-use crate::measure::{Allocator, Random, Team, hand_over, heap_allocations, wait_for};
+use crate::measure::{Allocator, Padded, Random, Team, hand_over, heap_allocations, wait_for};
 use crate::run::{Case, Contender, Effort, Method, Metric, NANOS, Sample, Work, metric, repeat};
 
 use super::pool::{Pool, Setup};
@@ -165,18 +165,14 @@ fn start<P: Pool>(case: Fixed) -> io::Result<Work> {
         }
         Fixed::Threads(count) => threads(pool, count),
         Fixed::HandOver(droppers) => {
-            let team = Team::new(1 + droppers);
+            let team = Team::on_cores(droppers, 1);
+            let mut make = move || {
+                let mut slot = wait_for(|| pool.claim().ok());
+                P::put(&mut slot, &[7; 64]);
+                P::freeze(slot)
+            };
             Ok(Box::new(move |times| {
-                let pool = pool.clone();
-                let maker = move || {
-                    let pool = pool.clone();
-                    move || {
-                        let mut slot = wait_for(|| pool.claim().ok());
-                        P::put(&mut slot, &[7; 64]);
-                        P::freeze(slot)
-                    }
-                };
-                Ok(Sample::default().with("ns", hand_over(&team, times, maker)))
+                Ok(Sample::default().with("ns", hand_over(&team, times, &mut make)))
             }))
         }
         Fixed::Full => {
@@ -252,9 +248,9 @@ fn threads<P: Pool>(pool: P, count: usize) -> io::Result<Work> {
     let team = Team::new(count);
     Ok(Box::new(move |times| {
         let each = times.div_ceil(count as u64);
-        let handles: Vec<P> = (0..count).map(|_| pool.clone()).collect();
+        let handles: Vec<Padded<P>> = (0..count).map(|_| Padded(pool.clone())).collect();
         let spent = team.run(move |thread| {
-            let pool = &handles[thread];
+            let Padded(pool) = &handles[thread];
             (0..each).for_each(|_| round_trip(pool, &[7; 64]));
         });
         Ok(Sample::nanos(spent.processor, each * count as u64))

@@ -56,13 +56,15 @@ pub fn heap_allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-/// Leaves holes of many sizes in the heap, as programs have them. In a new process every block
-/// comes from the end of the heap and goes back there, which no program sees for long.
+/// Puts the heap into the state of a program that has run for a while. There are holes of many
+/// sizes in it, and one large block was freed: since then glibc keeps what is freed at the end of
+/// the heap, and does not give it back to the kernel each time.
 pub fn wear_in_heap() {
     let mut random = Random::new(43);
     let mut blocks: Vec<_> = (0..4000).map(|_| vec![0_u8; 64 + random.below(8000)]).collect();
     random.thin_out(&mut blocks, 2000);
     std::mem::forget(blocks);
+    drop(vec![0_u8; 16 << 20]);
 }
 
 macro_rules! forward {

@@ -13,4 +13,4 @@ pub use process::{
     registered_buffers,
 };
 pub use random::Random;
-pub use team::{Team, hand_over, wait_for};
+pub use team::{Padded, Team, hand_over, wait_for};

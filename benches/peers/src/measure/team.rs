@@ -13,13 +13,27 @@ use super::clock::{Stopwatch, core_count, pin_to_core};
 
 type Job = Arc<dyn Fn(usize) + Send + Sync>;
 
+/// A value on cache lines that nothing else is on.
+#[repr(align(128))]
+#[derive(Default)]
+pub struct Padded<T>(pub T);
+
 /// The time of a job.
 #[derive(Clone, Copy)]
 pub struct Spent {
-    /// The time from the first thread's start to the last thread's end.
-    pub wall: Duration,
+    /// The moment of the first thread's start.
+    begin: Instant,
+    /// The moment of the last thread's end.
+    end: Instant,
     /// The processor time of all threads together. Sleep for a lock is not in it.
     pub processor: Duration,
+}
+
+impl Spent {
+    /// Returns the time from the first thread's start to the last thread's end.
+    pub fn wall(&self) -> Duration {
+        self.end - self.begin
+    }
 }
 
 /// A fixed number of pinned threads that start each job together. They end with the process.
@@ -31,13 +45,18 @@ pub struct Team {
 
 impl Team {
     pub fn new(size: usize) -> Self {
+        Self::on_cores(size, 0)
+    }
+
+    /// Makes a team whose threads are pinned to the cores from `first` on, round and round.
+    pub fn on_cores(size: usize, first: usize) -> Self {
         let arrived = Arc::new(AtomicUsize::new(0));
         let (report, finished) = channel();
         let start = |index| {
             let (sender, jobs) = channel::<Job>();
             let (report, arrived) = (report.clone(), arrived.clone());
             thread::spawn(move || {
-                pin_to_core(index);
+                pin_to_core(first + index % core_count().saturating_sub(first).max(1));
                 for job in jobs {
                     meet(&arrived, size);
                     let (begin, stopwatch) = (Instant::now(), Stopwatch::thread());
@@ -54,15 +73,23 @@ impl Team {
 
     /// Has all threads do the job, started together.
     pub fn run(&self, job: impl Fn(usize) + Send + Sync + 'static) -> Spent {
+        self.run_beside(job, || ())
+    }
+
+    /// Has all threads do the job while the calling thread does its own.
+    fn run_beside(&self, job: impl Fn(usize) + Send + Sync + 'static, own: impl FnOnce()) -> Spent {
         self.arrived.store(0, Ordering::Release);
         let job: Job = Arc::new(job);
         for sender in &self.jobs {
             sender.send(job.clone()).expect("no team thread has died");
         }
+        own();
         let spans: Vec<_> = self.finished.iter().take(self.jobs.len()).collect();
-        let begin = spans.iter().map(|span| span.0).min().expect("a team has a thread");
-        let end = spans.iter().map(|span| span.1).max().expect("a team has a thread");
-        Spent { wall: end - begin, processor: spans.iter().map(|span| span.2).sum() }
+        Spent {
+            begin: spans.iter().map(|span| span.0).min().expect("a team has a thread"),
+            end: spans.iter().map(|span| span.1).max().expect("a team has a thread"),
+            processor: spans.iter().map(|span| span.2).sum(),
+        }
     }
 }
 
@@ -94,41 +121,35 @@ const BATCH: u64 = 32;
 /// The number of batches on their way at a time.
 const BATCHES: usize = 16;
 
-/// Passes values through one queue from the first thread of a team to the others, which drop them.
-/// Returns nanoseconds for each value, from the first one made to the last one dropped.
-pub fn hand_over<T, F>(
-    team: &Team,
-    times: u64,
-    maker: impl Fn() -> F + Send + Sync + 'static,
-) -> f64
-where
-    T: Send + 'static,
-    F: FnMut() -> T,
-{
-    let (full, empty) = (ArrayQueue::new(BATCHES), ArrayQueue::new(BATCHES));
+/// Passes values through one queue from the calling thread to a team, which drops them. Returns
+/// nanoseconds for each value, from the first one made to the last one dropped.
+pub fn hand_over<T: Send + 'static>(team: &Team, times: u64, mut make: impl FnMut() -> T) -> f64 {
+    let full = Arc::new(ArrayQueue::<Vec<T>>::new(BATCHES));
+    let empty = Arc::new(ArrayQueue::new(BATCHES));
     (0..BATCHES).for_each(|_| empty.push(Vec::with_capacity(BATCH as usize)).unwrap_or_default());
-    let (threads, batches) = (team.jobs.len(), times.div_ceil(BATCH));
+    let (threads, batches) = (1 + team.jobs.len(), times.div_ceil(BATCH));
     let taken = AtomicU64::new(0);
-    let spent = team.run(move |thread| {
-        if thread == 0 {
-            let mut make = maker();
-            for _ in 0..batches {
-                let mut batch: Vec<T> = wait_for(|| empty.pop());
-                batch.extend((0..BATCH).map(|_| make()));
-                full.push(batch).ok().expect("room for every batch");
-            }
-            return;
-        }
+    let (to_drop, dropped) = (full.clone(), empty.clone());
+    let mut begin = Instant::now();
+    let drop_all = move |_| {
         // Relaxed: only the count matters, the queue orders the rest.
         while taken.load(Ordering::Relaxed) < batches {
-            let Some(mut batch) = full.pop() else {
+            let Some(mut batch) = to_drop.pop() else {
                 relax(threads);
                 continue;
             };
             taken.fetch_add(1, Ordering::Relaxed);
             batch.clear();
-            empty.push(batch).ok().expect("room for every batch");
+            dropped.push(batch).ok().expect("room for every batch");
+        }
+    };
+    let spent = team.run_beside(drop_all, || {
+        begin = Instant::now();
+        for _ in 0..batches {
+            let mut batch = wait_for(|| empty.pop());
+            batch.extend((0..BATCH).map(|_| make()));
+            full.push(batch).ok().expect("room for every batch");
         }
     });
-    spent.wall.as_nanos() as f64 / (batches * BATCH) as f64
+    (spent.end - begin).as_nanos() as f64 / (batches * BATCH) as f64
 }

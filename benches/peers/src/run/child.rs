@@ -3,13 +3,13 @@
 //! The parent sends a number on a line and waits for a line of `name=value`. Only one process works
 //! at a time, so rounds are interleaved between processes.
 
-use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{self, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use super::profile::Profile;
 use super::sample::{Sample, Work};
 
 /// A time far beyond any honest round: a peer that has stopped is a result, not a reason to wait.
@@ -25,7 +25,7 @@ pub struct Child {
 impl Child {
     /// Starts this program again in a role.
     pub fn start(role: &[&str]) -> io::Result<Self> {
-        let mut command = Command::new(env::current_exe()?);
+        let mut command = Command::new(Profile::Release.program()?);
         command.args(role);
         Self::spawn(command)
     }

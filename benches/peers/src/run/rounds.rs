@@ -276,7 +276,7 @@ impl Entry<'_> {
         let record = session.scratch.join("callgrind");
         let count = |times| {
             let mut command = callgrind(pattern, &record);
-            command.arg(self.profile.program()?).args(self.role(session)).stderr(Stdio::null());
+            command.arg(std::env::current_exe()?).args(self.role(session)).stderr(Stdio::null());
             let mut child = Child::spawn(command)?;
             let operations = operations(&child.run(times)?, times);
             child.finish()?;
