@@ -17,8 +17,9 @@ const INTRODUCTION: &str = "\
 Without need: nanoseconds per claim and drop of an arena that has free slots, the future polled \
 once. With need: 16 slots, 32 tasks on one thread that claim, wait in line, and pass what they got \
 to a second thread, which drops it at once; a wake is counted from just before the drop to the \
-moment a task has the slot. One that gives no answer for five minutes is reported as stopped. A full \
-run has ten million cycles; `scripts/soak-waiting` has as many with one claim in four cancelled.";
+moment a task has the slot. One that gives no answer for five minutes is reported as stopped. A \
+full run has ten million cycles; `scripts/soak-waiting` has as many with one claim in four \
+cancelled.";
 
 const CONTENDERS: [&dyn Contender<Waiting>; 5] = [
     &PhantomData::<Ours>,
