@@ -8,9 +8,6 @@ mod paths;
 
 use std::hint::black_box;
 
-/// The number of times that one call goes through its path.
-pub const TIMES: usize = 1000;
-
 fn main() {
     let fixed = paths::fixed();
     let full = paths::full();

@@ -1,42 +1,35 @@
-//! How does uring-arena compare with every peer, on the same work, in one run?
-//!
-//! `cargo run --release -p uring-arena-peers [-- [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling]…]`
+//! The command line of the comparison, and the worker's side of it.
 
-mod buddy;
-mod disk;
-mod fixed;
-mod harness;
-mod programs;
-mod receive;
-mod report;
-mod runtimes;
-mod scaling;
-mod waiting;
-
+use std::env;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use harness::Effort;
-use report::Part;
+use uring_arena_peers::report::{Part, Table, print, promises};
+use uring_arena_peers::run::{Comparison, Effort, Profile, Session, serve};
+use uring_arena_peers::{parts, pin_to_core, wear_in_heap};
 
-/// In the order of the page.
-const PARTS: [&str; 8] =
-    ["core", "buddy", "waiting", "receive", "runtimes", "disk", "programs", SCALING];
-
-/// Measures nothing: draws and writes the page again from what is on record.
-const PAGE: &str = "page";
-
-/// Only on demand: of no use on few cores.
+/// The part that is measured on demand only: it is of no use on few cores.
 const SCALING: &str = "scaling";
 
-const USAGE: &str = "usage: uring-arena-peers [--quick] [--out FOLDER] [core|buddy|waiting|receive|runtimes|disk|programs|scaling|page]…";
+const USAGE: &str = "\
+usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|page]...
+  PART            core buddy waiting receive runtimes send disk programs scaling; all but the last
+  list            names the pairs of contender and case
+  page            writes the page again from what is on record
+  --quick         all parts within two minutes, programs with 0.05 s of processor time a run
+  --release-only  leaves out the micro cases in the other profiles, which cargo must build
+  --out FOLDER    where the page goes: docs, or target/peers for a quick run";
 
 fn main() -> ExitCode {
     end_on_panic();
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let done = match words.split_first() {
-        Some((first, role)) if first == "worker" => work(role),
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["worker", scratch, part, case, contender] => work(scratch, part, case, contender),
+        #[cfg(feature = "io")]
+        ["far-ends", address, shape] => serve(uring_arena_peers::far_ends(address, shape)),
         _ => compare(&words),
     };
     match done {
@@ -48,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A thread that panics would leave the others waiting for it: better no number than no end.
+/// Ends the process when any thread panics: the others would wait for it for ever.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -57,87 +50,143 @@ fn end_on_panic() {
     }));
 }
 
-/// The parent: measures the parts asked for, and writes the page from all parts on record.
-fn compare(words: &[String]) -> io::Result<()> {
-    let mut effort = Effort::full();
-    let mut folder = None;
-    let (mut parts, mut only_page) = (Vec::new(), false);
+/// Measures the parts asked for, and writes the page from all parts on record.
+fn compare(words: &[&str]) -> io::Result<()> {
+    let (mut effort, mut folder, mut asked) = (Effort { quick: false }, None, Vec::new());
+    let mut profiles = Profile::ALL.to_vec();
     let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--quick" => effort = Effort::quick(),
+    while let Some(&word) = words.next() {
+        match word {
+            "--quick" => effort.quick = true,
+            "--release-only" => profiles.truncate(1),
             "--out" => folder = words.next().map(PathBuf::from),
-            PAGE => only_page = true,
-            name if PARTS.contains(&name) => parts.push(name),
-            _ => return Err(io::Error::other(USAGE)),
+            _ => asked.push(word),
         }
     }
-    if parts.is_empty() && !only_page {
-        parts.extend(PARTS.iter().filter(|&&part| part != SCALING));
+    let all = parts(effort);
+    let is_known =
+        |word: &&str| ["list", "page"].contains(word) || all.iter().any(|part| part.name == *word);
+    if !asked.iter().all(is_known) {
+        return Err(io::Error::other(USAGE));
     }
-    let folder = folder.unwrap_or_else(|| usual_folder(effort));
-    for name in PARTS.iter().filter(|name| parts.contains(name)) {
-        let mut part = measure(name, effort)?;
-        draw(&mut part);
-        report::print(&part);
-        report::store(&folder, &part)?;
+    if asked.contains(&"list") {
+        all.iter().for_each(list);
+        return Ok(());
     }
-    if only_page {
-        for mut part in report::load(&folder, &PARTS) {
-            draw(&mut part);
-            report::store(&folder, &part)?;
-        }
-    }
-    report::write_page(&folder, &report::load(&folder, &PARTS))
-}
-
-/// Draws what a part has to show, from its tables.
-fn draw(part: &mut Part) {
-    let draw = match part.name.as_str() {
-        "core" => fixed::draw,
-        "receive" => receive::draw,
-        "disk" => disk::draw,
-        _ => return,
-    };
-    part.plots.clear();
-    draw(part);
-}
-
-/// A quick run does not replace the page that is kept.
-fn usual_folder(effort: Effort) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.join(effort.choose("target/peers", "docs"))
+    let folder = folder.unwrap_or_else(|| root.join(effort.choose("target/peers", "docs")));
+    let is_asked = |part: &&Part| match asked[..] {
+        [] => part.name != SCALING,
+        _ => asked.contains(&part.name),
+    };
+    let benchmarks = folder.join("benchmarks");
+    fs::create_dir_all(&benchmarks)?;
+    for part in all.iter().filter(is_asked) {
+        measure(part, effort, &mut profiles, &benchmarks)?;
+    }
+    #[cfg(feature = "io")]
+    uring_arena_peers::report::write_page(&folder, all)?;
+    Ok(())
 }
 
-/// Where this program was built: on a disk, and cleaned with the build.
-fn target_folder() -> io::Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    program.parent().map(Path::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-fn measure(name: &str, effort: Effort) -> io::Result<Part> {
-    match name {
-        "core" => Ok(fixed::run(effort)),
-        "receive" => Ok(receive::run(effort)),
-        "runtimes" => runtimes::run(effort, &target_folder()?),
-        "disk" => disk::run(effort, &target_folder()?),
-        "programs" => programs::run(effort, &target_folder()?),
-        "buddy" => Ok(buddy::run(effort)),
-        "waiting" => Ok(waiting::run(effort)),
-        SCALING => Ok(scaling::run(effort)),
-        _ => Err(io::Error::other(USAGE)),
+/// Names every pair, once for each profile that it is measured in.
+fn list(part: &Part) {
+    for comparison in part.groups.iter().flatten() {
+        let profiles = if comparison.method.micro { &Profile::ALL[..] } else { &Profile::ALL[..1] };
+        for (pair, profile) in comparison
+            .pairs
+            .iter()
+            .flat_map(|pair| profiles.iter().map(move |profile| (pair, profile)))
+        {
+            let (key, contender) = (&comparison.key, pair.contender);
+            println!("{}\t{key}\t{contender}\t{}", part.name, profile.name());
+        }
     }
 }
 
-/// A child: does what the parent orders.
-fn work(role: &[String]) -> io::Result<()> {
-    match role.split_first() {
-        Some((part, words)) if part == "core" => fixed::work(words),
-        Some((part, words)) if part == "receive" => receive::work(words),
-        Some((part, words)) if part == "runtimes" => runtimes::work(words),
-        Some((part, words)) if part == "disk" => disk::work(words),
-        Some((part, words)) if part == "programs" => programs::work(words),
-        Some((part, words)) if part == "waiting" => waiting::work(words),
-        _ => Err(io::Error::other("this is for the program's own children")),
+/// Measures a part, prints it, and puts it on record in the folder.
+fn measure(
+    part: &Part,
+    effort: Effort,
+    profiles: &mut Vec<Profile>,
+    folder: &Path,
+) -> io::Result<()> {
+    let scratch = Scratch::create()?;
+    let mut remarks = (part.prepare)(&scratch.0, effort)?;
+    if part.groups.iter().flatten().any(|comparison| comparison.method.micro) {
+        profiles.retain(|profile| match profile.build() {
+            Ok(()) => true,
+            Err(error) => {
+                remarks.push(format!("Left out: {}: {error}.", profile.name()));
+                false
+            }
+        });
+    }
+    let mut session =
+        Session { part: part.name, effort, scratch: &scratch.0, profiles, remarks: Vec::new() };
+    remarks.drain(..).for_each(|remark| session.remark(remark));
+    let mut rows = Vec::new();
+    for (index, group) in part.groups.iter().enumerate() {
+        let title = group.first().map_or("", |comparison| &comparison.title);
+        eprintln!("{} [{}/{}] {title}", part.name, index + 1, part.groups.len());
+        rows.extend(session.measure(group));
+    }
+    let table = Table::of_rows(&rows, effort.quick, session.remarks);
+    let kept = promises(part.name, &rows);
+    print(part.name, &table, &rows, &kept);
+    table.store(folder, part.name)?;
+    Table { lines: kept, ..Table::default() }.store_promises(folder, part.name)
+}
+
+/// Does the work of one pair.
+fn work(scratch: &str, part: &str, case: &str, contender: &str) -> io::Result<()> {
+    let mut comparisons = parts(Effort { quick: false })
+        .into_iter()
+        .filter(|own| own.name == part)
+        .flat_map(|own| own.groups.into_iter().flatten());
+    let comparison = comparisons.find(|comparison| comparison.key == case);
+    let found = comparison.and_then(|Comparison { method, pairs, .. }| {
+        let pair = pairs.into_iter().find(|pair| pair.contender == contender)?;
+        Some((pair, method))
+    });
+    let (pair, method) = found.ok_or_else(|| io::Error::other("there is no such pair"))?;
+    // Programs have threads; with one only, glibc's allocator takes shortcuts.
+    std::thread::spawn(std::thread::park);
+    if method.micro {
+        wear_in_heap();
+    }
+    if method.pinned {
+        pin_to_core(0);
+    }
+    serve(pair.start(Path::new(scratch)))
+}
+
+const PREFIX: &str = "peers-run-";
+
+/// The folder of a run's files: on a disk beside the build, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes the folder. Removes the folders of earlier runs that were ended by force.
+    fn create() -> io::Result<Self> {
+        let program = env::current_exe()?;
+        let build = program.parent().ok_or(io::ErrorKind::NotFound)?;
+        for entry in fs::read_dir(build)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let process = name.strip_prefix(PREFIX).filter(|rest| rest.parse::<u32>().is_ok());
+            if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        let path = build.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
     }
 }

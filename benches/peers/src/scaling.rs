@@ -1,95 +1,94 @@
-//! How far does it go? The cases that threads share, on 1, 2, 4, … threads up to all cores, and
-//! twice as many.
+//! The cases that threads share, on 1, 2, 4, … threads up to all cores, and twice as many.
 //!
 //! Not among the usual parts: made for a host with many cores, by `scripts/scaling`. The model that
-//! predicts it is in `docs/cost-model.md`; its inputs, an atomic of one's own and a line that
-//! passes between cores, are measured here too.
+//! predicts it is in `docs/cost-model.md`. Its inputs are measured here too: an atomic of one's
+//! own, and a line that passes between cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::harness::{Contender, Effort, Progress, Team, Work, core_count, pin_to_core};
-use crate::report::{Part, Plot, Question};
+use crate::measure::{Padded, Team, core_count, pin_to_core};
+use crate::report::{OURS, Part, Plot};
+use crate::run::{Answer, Case, Effort, Method, Sample, Work, bind};
 use crate::{buddy, fixed};
 
 const INTRODUCTION: &str = "\
-Core time per operation: processor time of all threads ÷ operations of all threads. What scales perfectly shows one number throughout; what \
-serialises shows a number that grows with the threads.";
+Core time per operation: processor time of all threads ÷ operations of all threads. What scales \
+perfectly shows one number throughout; what serialises shows a number that grows with the threads.";
 
-pub fn run(effort: Effort) -> Part {
+pub fn part(effort: Effort) -> Part {
     let counts = counts();
-    let progress = Progress::begin("scaling", 3);
-    let mut part = Part::new("scaling", "Scaling", INTRODUCTION, effort);
-    progress.step("one atomic");
-    part.ask(vec![passing()], effort);
-    part.ask(counts.iter().map(|&count| atomics(count)).collect(), effort);
-    progress.step("the fixed arena");
-    part.ask(fixed::by_threads(&counts, &progress), effort);
-    progress.step("the buddy mode");
-    part.ask(buddy::by_threads(&counts), effort);
-    for (file, title, prefix) in [
-        ("scaling-atomics", "One atomic read-modify-write", "atomic-threads-"),
-        ("scaling-fixed", "Claim, 64 B, freeze, drop", "threads-"),
-        ("scaling-buddy", "4096 B from the buddy mode", "buddy-threads-"),
-    ] {
-        let mut plot = Plot::new(file, title, "threads", "ns of core time per operation");
-        plot.lines_from(&part, |key| key.strip_prefix(prefix)?.parse().ok());
-        part.plots.push(plot);
+    let atomics = counts.iter().map(|&count| bind(Atomic::Threads(count), &LINES, effort));
+    let mut buddies = buddy::by_threads(&counts, effort);
+    for comparison in &mut buddies {
+        comparison.key = format!("buddy-{}", comparison.key);
+        comparison.title = format!("Buddy mode, {}", comparison.title);
     }
-    part
+    let groups = vec![
+        vec![bind(Atomic::Passed, &LINES, effort)],
+        atomics.collect(),
+        fixed::by_threads(&counts, effort),
+        buddies,
+    ];
+    Part {
+        plots: &[ATOMICS, FIXED, BUDDY],
+        ..Part::new("scaling", "Scaling", INTRODUCTION, groups)
+    }
 }
 
-/// Powers of two up to the cores, the cores, and twice as many.
+/// Returns powers of two up to the cores, the cores, and twice as many.
 fn counts() -> Vec<usize> {
     let cores = core_count();
-    let mut counts: Vec<_> = std::iter::successors(Some(1), |count| Some(count * 2))
-        .take_while(|&c| c < cores)
-        .collect();
-    counts.extend([cores, 2 * cores]);
-    counts
+    let doubled = std::iter::successors(Some(1), |count| Some(count * 2));
+    doubled.take_while(|&count| count < cores).chain([cores, 2 * cores]).collect()
 }
 
-/// On a line per thread.
-#[repr(align(128))]
-#[derive(Default)]
-struct Line(AtomicU64);
+#[derive(Clone, PartialEq)]
+enum Atomic {
+    /// A line written by two threads in turn: the time until another core has it.
+    Passed,
+    /// One read-modify-write on each of so many threads.
+    Threads(usize),
+}
 
-fn atomics(count: usize) -> Question {
-    let contender = |name: &str, shared| Contender {
-        name: name.into(),
-        note: String::new(),
-        work: bump(count, shared),
-    };
-    Question {
-        key: format!("atomic-threads-{count}"),
-        title: format!("One atomic read-modify-write, {count} threads"),
-        contenders: vec![
-            contender("on a line of its own", false),
-            contender("on one line for all", true),
-        ],
+impl Case for Atomic {
+    fn label(&self) -> String {
+        match self {
+            Self::Passed => "line-passed: One cache line passed to another core".into(),
+            Self::Threads(count) => {
+                format!("atomic-threads-{count}: One atomic read-modify-write, {count} threads")
+            }
+        }
+    }
+
+    fn method(&self, effort: Effort) -> Method {
+        Method { micro: false, ..Method::micro(effort) }
     }
 }
 
-/// What it takes until another core has the line: the nearest by number, and the farthest.
-fn passing() -> Question {
-    let contender =
-        |name: &str, other| Contender { name: name.into(), note: String::new(), work: pass(other) };
-    let mut contenders = vec![contender("to the next core", 1)];
-    if core_count() > 2 {
-        contenders.push(contender("to the last core", core_count() - 1));
-    }
-    Question {
-        key: "line-passed".into(),
-        title: "One cache line passed to another core".into(),
-        contenders,
-    }
-}
+static LINES: [Answer<Atomic>; 4] = [
+    Answer {
+        suits: |case, _| *case != Atomic::Passed,
+        ..Answer::new("on a line of its own", "", |case, _| Ok(bump(case, false)))
+    },
+    Answer {
+        suits: |case, _| *case != Atomic::Passed,
+        ..Answer::new("on one line for all", "", |case, _| Ok(bump(case, true)))
+    },
+    Answer {
+        suits: |case, _| *case == Atomic::Passed,
+        ..Answer::new("to the next core", "", |_, _| Ok(pass(1)))
+    },
+    Answer {
+        suits: |case, _| *case == Atomic::Passed && core_count() > 2,
+        ..Answer::new("to the last core", "", |_, _| Ok(pass(core_count() - 1)))
+    },
+];
 
-/// Two threads write the same line by turns.
-fn pass(other: usize) -> Work<'static> {
+fn pass(other: usize) -> Work {
     let team = Team::new(2);
     Box::new(move |times| {
-        let line = Line::default();
+        let line = Padded(AtomicU64::new(0));
         let spent = team.run(move |thread| {
             if thread == 1 {
                 pin_to_core(other);
@@ -104,13 +103,14 @@ fn pass(other: usize) -> Work<'static> {
                 turn += 2;
             }
         });
-        spent.wall
+        Ok(Sample::nanos(spent.wall(), times))
     })
 }
 
-fn bump(count: usize, shared: bool) -> Work<'static> {
+fn bump(case: &Atomic, shared: bool) -> Work {
+    let &Atomic::Threads(count) = case else { return pass(1) };
     let team = Team::new(count);
-    let lines: Arc<[Line]> = (0..count).map(|_| Line::default()).collect();
+    let lines: Arc<[Padded<AtomicU64>]> = (0..count).map(|_| Padded(AtomicU64::new(0))).collect();
     Box::new(move |times| {
         let each = times.div_ceil(count as u64);
         let lines = lines.clone();
@@ -121,6 +121,33 @@ fn bump(count: usize, shared: bool) -> Work<'static> {
                 line.0.fetch_add(1, Ordering::Relaxed);
             }
         });
-        spent.processor.mul_f64(times as f64 / (each * count as u64) as f64)
+        Ok(Sample::nanos(spent.processor, each * count as u64))
     })
 }
+
+const ATOMICS: Plot = Plot {
+    file: "scaling-atomics",
+    title: "One atomic read-modify-write",
+    x_label: "threads",
+    y_label: "ns of core time per operation",
+    key: ("atomic-threads-", ""),
+    metric: "ns",
+    lines: &["on a line of its own", "on one line for all"],
+    is_logarithmic: true,
+};
+
+const FIXED: Plot = Plot {
+    file: "scaling-fixed",
+    title: "Claim, 64 B, freeze, drop",
+    key: ("threads-", ""),
+    lines: &[OURS, "arena-alligator 0.7", "BytesMut, glibc", "ArrayQueue of slots"],
+    ..ATOMICS
+};
+
+const BUDDY: Plot = Plot {
+    file: "scaling-buddy",
+    title: "4096 B from the buddy mode",
+    key: ("buddy-threads-", ""),
+    lines: &[OURS, "arena-alligator 0.7", "BytesMut, glibc", "offset-allocator"],
+    ..ATOMICS
+};

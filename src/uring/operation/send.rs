@@ -52,7 +52,7 @@ impl SendOptions {
     /// saves: the kernel counts pages and sends a notification. The memory stays in use until the
     /// peer has acknowledged the bytes.
     ///
-    /// Measured (`benches/send.rs`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
+    /// Measured (`benches/peers`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
     /// Copying 10 to 20 KiB at 5 to 10 GB/s takes as long. **Loopback always copies**, so there a
     /// zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36
     /// times at 64 KiB. To send to the same machine, set the threshold to `usize::MAX`. The

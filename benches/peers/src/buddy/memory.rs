@@ -1,9 +1,11 @@
-//! The work that every contender does, and the peers.
+//! The memory that every contender hands out: ours, and the peers.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
+
+use crate::report::OURS;
 
 /// Something that hands out blocks by length. A clone is a thread's handle on the same memory.
 pub trait Memory: Clone + Send + Sync + 'static {
@@ -11,40 +13,50 @@ pub trait Memory: Clone + Send + Sync + 'static {
 
     const NAME: &'static str;
     const NOTE: &'static str = "";
-    /// It has an end, and so a largest free block.
+    /// The memory has an end, and so a largest free block.
     const BOUNDED: bool = true;
 
     fn new(total: usize, smallest: usize) -> Self;
     fn claim(&self, bytes: usize) -> Option<Self::Block>;
 }
 
-fn nz(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).expect("sizes here are above zero")
+/// The two arenas are built and used by the same words.
+macro_rules! arena_memory {
+    ($memory:ident, $crate_name:ident, $name:expr, $note:literal) => {
+        #[derive(Clone)]
+        pub struct $memory($crate_name::BuddyArena);
+
+        impl Memory for $memory {
+            type Block = $crate_name::Buffer;
+
+            const NAME: &'static str = $name;
+            const NOTE: &'static str = $note;
+
+            fn new(total: usize, smallest: usize) -> Self {
+                use $crate_name::{BuddyArena, BuddyGeometry, PageSize};
+                let nz = |number| NonZeroUsize::new(number).expect("sizes here are above zero");
+                let geometry = BuddyGeometry::exact(nz(total), nz(smallest));
+                let builder = BuddyArena::builder(geometry.expect("powers of two"));
+                // No byte of a block is touched here: prefault would only take time.
+                let built = builder.page_size(PageSize::Unknown).build();
+                Self(built.expect("the arena builds"))
+            }
+
+            #[inline(always)]
+            fn claim(&self, bytes: usize) -> Option<Self::Block> {
+                self.0.allocate(NonZeroUsize::new(bytes)?).ok()
+            }
+        }
+    };
 }
 
-/// arena-alligator 0.7.
-#[derive(Clone)]
-pub struct Alligator(arena_alligator::BuddyArena);
-
-impl Memory for Alligator {
-    type Block = arena_alligator::Buffer;
-
-    const NAME: &'static str = "arena-alligator 0.7";
-    const NOTE: &'static str = "asked again when it refuses what would fit";
-
-    fn new(total: usize, smallest: usize) -> Self {
-        use arena_alligator::{BuddyArena, BuddyGeometry, PageSize};
-        let geometry = BuddyGeometry::exact(nz(total), nz(smallest)).expect("powers of two");
-        // No byte of a block is touched here: prefault would only take time.
-        let built = BuddyArena::builder(geometry).page_size(PageSize::Unknown).build();
-        Self(built.expect("the peer's arena builds"))
-    }
-
-    #[inline(always)]
-    fn claim(&self, bytes: usize) -> Option<Self::Block> {
-        self.0.allocate(nz(bytes)).ok()
-    }
-}
+arena_memory!(Ours, uring_arena, OURS, "");
+arena_memory!(
+    Alligator,
+    arena_alligator,
+    "arena-alligator 0.7",
+    "asked again when it refuses what would fit"
+);
 
 /// The plain way: the process's allocator.
 #[derive(Clone)]
@@ -67,7 +79,7 @@ impl Memory for Heap {
     }
 }
 
-/// Offsets only: what a program builds when it wants blocks of any length from a region of its own.
+/// Offsets only, as programs use them for blocks of any length from a region of their own.
 #[derive(Clone)]
 pub struct Offsets(Arc<Shared>);
 
@@ -77,14 +89,14 @@ pub struct Shared {
 }
 
 pub struct OffsetBlock {
-    home: Arc<Shared>,
+    shared: Arc<Shared>,
     allocation: offset_allocator::Allocation<u32>,
 }
 
 impl Drop for OffsetBlock {
     #[inline(always)]
     fn drop(&mut self) {
-        self.home.offsets.lock().expect("not poisoned").free(self.allocation);
+        self.shared.offsets.lock().expect("not poisoned").free(self.allocation);
     }
 }
 
@@ -104,6 +116,6 @@ impl Memory for Offsets {
     fn claim(&self, bytes: usize) -> Option<OffsetBlock> {
         let units = bytes.div_ceil(self.0.smallest) as u32;
         let allocation = self.0.offsets.lock().expect("not poisoned").allocate(units)?;
-        Some(OffsetBlock { home: self.0.clone(), allocation })
+        Some(OffsetBlock { shared: self.0.clone(), allocation })
     }
 }

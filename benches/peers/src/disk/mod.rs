@@ -1,11 +1,9 @@
-//! Reading past the page cache: how many reads a second, and what does each cost the processor?
+//! Reading past the page cache: reads a second, and the cost of each to the processor.
 
-mod compare;
-mod figures;
-mod file;
-mod fio;
-mod plan;
+mod cases;
+mod load;
+mod part;
 mod registering;
 mod systems;
 
-pub use compare::{draw, run, work};
+pub use part::part;

@@ -1,39 +1,42 @@
-//! The work that every contender does, as it would be written against each.
+//! The memory that every contender hands out, as it would be used against each.
 
-/// What a case asks of the memory; the same for all.
+use std::num::NonZeroUsize;
+
+/// The demands of a case on the memory, the same for all contenders.
 #[derive(Clone, Copy)]
 pub struct Setup {
     pub slots: usize,
     pub slot_bytes: usize,
-    /// Nothing of an earlier owner may be visible.
+    /// No byte of an earlier owner may be visible.
     pub zero: bool,
-    /// Writing past the end moves to the heap.
+    /// A write past the end moves to the heap.
     pub spill: bool,
 }
 
 impl Setup {
-    /// 1024 × 4096 bytes, aligned to 4096, every page touched before the first measurement.
+    /// The usual setup: 1024 × 4096 bytes, aligned to 4096, every page touched beforehand.
     pub const USUAL: Self = Self { slots: 1024, slot_bytes: 4096, zero: false, spill: false };
 }
 
 /// One contender. A clone is a thread's handle on the same memory.
 ///
-/// The functions are inlined always, and values are shown to `black_box` by reference: a wrapper's
-/// call, or a move of what was just written, would be measured as the contender's (a store that
-/// cannot be forwarded costs as much as an atomic).
+/// The functions are inlined always, and values are shown to `black_box` by reference. Otherwise a
+/// wrapper's call, or a move of what was just written, would be measured as the contender's: a
+/// store that cannot be forwarded costs as much as an atomic.
 pub trait Pool: Clone + Send + Sync + 'static {
     type Slot: Send + 'static;
     type Frozen: AsRef<[u8]> + Send + 'static;
-    /// Its word for having no slot; what it returns is not converted on the way, as that would be
-    /// measured.
+    /// The error of a pool without a free slot, as it is: a conversion would be measured.
     type Refused: std::fmt::Debug;
 
     const NAME: &'static str;
     const NOTE: &'static str = "";
-    /// It has so many slots and says so when they are gone.
+    /// The pool has so many slots and says so when they are gone.
     const BOUNDED: bool = true;
-    const SPILLS: bool = false;
-    const ZEROES: bool = false;
+    const SPILLS: bool = true;
+    const ZEROES: bool = true;
+    /// Slots differ: they can be held, and dropped on another thread.
+    const HAS_SLOTS: bool = true;
 
     fn new(setup: Setup) -> Self;
     fn claim(&self) -> Result<Self::Slot, Self::Refused>;
@@ -41,8 +44,12 @@ pub trait Pool: Clone + Send + Sync + 'static {
     fn put_number(slot: &mut Self::Slot, number: u32);
     fn freeze(slot: Self::Slot) -> Self::Frozen;
 
-    /// Several at once; one call where the contender has one.
+    /// Claims several at once, in one call where the contender has one.
     fn claim_many(&self, count: usize, into: &mut Vec<Self::Slot>) {
         into.extend((0..count).map_while(|_| self.claim().ok()));
     }
+}
+
+pub fn nz(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("sizes here are above zero")
 }

@@ -4,28 +4,25 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use crate::harness::{Allocator, Child, Sample, serve};
+use crate::run::{Child, Sample, Work};
 
-use super::wire::{Wire, allow_descriptors, end_at_once};
+use super::wire::{Shape, Wire, allow_descriptors, end_at_once};
 
-/// The word that names this role.
-pub const KIND: &str = "far-ends";
-
-/// So many wait to be accepted at a time: beyond 128 the kernel would let the next one try again
-/// after a second.
+/// The number of connections that wait to be accepted at a time. Beyond 128 the kernel would let
+/// the next one try again after a second.
 const AT_ONCE: usize = 100;
 
-/// The process that has them.
+/// The process that has the sending ends.
 pub struct FarEnds(Child);
 
 impl FarEnds {
     /// Connects so many, and gives the receiving ends.
-    pub fn connect(connections: usize, message_bytes: usize) -> io::Result<(Self, Vec<TcpStream>)> {
+    pub fn connect(shape: Shape) -> io::Result<(Self, Vec<TcpStream>)> {
+        let connections = shape.connections;
         allow_descriptors(connections as u64 + 64)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let (address, size) =
-            (listener.local_addr()?.to_string(), format!("{connections}x{message_bytes}"));
-        let mut child = Child::start(&["receive", KIND, &address, &size], Allocator::Glibc)?;
+        let address = listener.local_addr()?.to_string();
+        let mut child = Child::start(&["far-ends", &address, &shape.key()])?;
         let mut receivers = Vec::with_capacity(connections);
         while receivers.len() < connections {
             let more = AT_ONCE.min(connections - receivers.len());
@@ -40,22 +37,22 @@ impl FarEnds {
         Ok((Self(child), receivers))
     }
 
-    /// One message to each of the next so many connections; how many bytes that made.
+    /// Sends one message to each of the next so many connections; returns how many bytes that made.
     pub fn send(&mut self, connections: usize) -> io::Result<usize> {
         let sample = self.0.run(connections as u64)?;
         Ok(sample.get("bytes").ok_or(io::ErrorKind::InvalidData)? as usize)
     }
 }
 
-/// The child's side: an order connects so many more until there are all, and later ones write to so
-/// many.
-pub fn work(address: &str, size: &str) -> io::Result<()> {
-    let shape = super::Shape::parse(size).ok_or(io::ErrorKind::InvalidInput)?;
+/// Works in the child: an order connects so many more until there are all, and later ones write to
+/// so many.
+pub fn far_ends(address: &str, shape: &str) -> io::Result<Work> {
+    let shape = Shape::parse(shape).ok_or(io::ErrorKind::InvalidInput)?;
     allow_descriptors(shape.connections as u64 + 64)?;
     let address = address.parse().map_err(io::Error::other)?;
     let mut wire = Wire::unconnected(shape.message_bytes);
     let mut next = 0;
-    serve(|times| {
+    Ok(Box::new(move |times| {
         if wire.connections() < shape.connections {
             (0..times).try_for_each(|_| wire.connect_one(address))?;
             return Ok(Sample::default());
@@ -64,5 +61,5 @@ pub fn work(address: &str, size: &str) -> io::Result<()> {
         let bytes = wire.send(next..end)?;
         next = end;
         Ok(Sample::default().with("bytes", bytes as f64))
-    })
+    }))
 }

@@ -1,83 +1,57 @@
 //! One thread writes one message to each connection, then drains them all; round after round.
 //!
-//! Sender and receiver share a core, so nothing depends on how two threads happen to meet. The
-//! drain alone is the receiver's work where the kernel receives inside the receiver's own calls
-//! (epoll, DEFER_TASKRUN); other rings receive inside the sender's calls, and only their whole
+//! Sender and receiver share a core, so nothing depends on the moment at which two threads meet.
+//! The drain alone is the receiver's work where the kernel receives inside the receiver's own calls
+//! (epoll, DEFER_TASKRUN). Other rings receive inside the sender's calls, and only their whole
 //! round can be compared.
 
+use std::fs;
 use std::io;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Sample, Spread, Stopwatch, heap_allocations, serve};
+use crate::measure::{Stopwatch, heap_allocations};
+use crate::run::{Sample, Spread, Work};
 
-use super::Shape;
-use super::dropper::Dropper;
-use super::outlet::Outlet;
-use super::systems::System;
-use super::wire::Wire;
+use super::far_ends::FarEnds;
+use super::receiver::{Dropper, Outlet, Receiver};
+use super::wire::{Shape, Wire};
 
-/// Rounds that are not counted. After a pause longer than its retransmission timeout, as when other
-/// systems have their turn, TCP acknowledges the next 16 segments of a connection at once, inside
-/// the sender's call, and only then again from the receiver's: until then the drain looks cheaper
-/// than it is.
+/// A function that takes the receiving ends and arms them all.
+pub type Start = fn(Vec<TcpStream>, Shape, Outlet) -> io::Result<Box<dyn Receiver>>;
+
+/// The number of rounds that are not counted. A pause longer than the retransmission timeout of TCP
+/// comes before them, as other systems have their turn. After it, the next 16 segments of a
+/// connection are acknowledged at once, inside the sender's call. Until they are through, the drain
+/// looks cheaper than it is.
 const CATCH_UP: u64 = 20;
 
-/// A system that receives. Built with all connections, armed and ready.
-pub trait Receiver {
-    /// Receives until so many bytes have arrived, each message handed out as the system does, into
-    /// its outlet.
-    fn drain(&mut self, bytes: usize) -> io::Result<()>;
+/// The values of each round, by name.
+const VALUES: [&str; 4] = ["whole", "drain", "wall", "heap"];
 
-    /// How often the kernel found no buffer.
-    fn starved(&self) -> u64 {
-        0
-    }
-}
-
-/// What becomes of each message.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fate {
-    DroppedAtOnce,
-    /// Kept until the round is drained, then handed over and dropped by the other thread.
-    DroppedElsewhere,
-}
-
-/// Nanoseconds of each round.
-#[derive(Default)]
-struct Spent {
-    whole: Vec<f64>,
-    drain: Vec<f64>,
-    /// On the other thread.
-    dropped: Vec<f64>,
-    /// By the wall clock, sleep and neighbours included; the others are processor time.
-    wall: Vec<f64>,
-    /// Heap allocations in all drains.
-    heap: u64,
-}
-
-/// The child's side: one system, one shape.
-pub fn work(system: System, shape: Shape, fate: Fate) -> io::Result<()> {
-    let (mut wire, receivers) = Wire::connect(shape.connections, shape.message_bytes)?;
-    let dropper = (fate == Fate::DroppedElsewhere).then(Dropper::start);
+/// Measures rounds of one system; messages are dropped at once, or by another thread.
+pub fn lockstep(start: Start, shape: Shape, in_drain: bool, hands_over: bool) -> io::Result<Work> {
+    let (mut wire, sockets) = Wire::connect(shape)?;
+    let dropper = hands_over.then(Dropper::start);
     let outlet = dropper.as_ref().map_or_else(Outlet::default, Dropper::outlet);
-    let mut receiver = system.start(receivers, shape, outlet)?;
+    let mut receiver = start(sockets, shape, outlet)?;
     // Every buffer seen, every table grown.
     rounds(&mut wire, &mut *receiver, dropper.as_ref(), CATCH_UP)?;
-    serve(|times| {
+    Ok(Box::new(move |times| {
         rounds(&mut wire, &mut *receiver, dropper.as_ref(), CATCH_UP)?;
         let starved = receiver.starved();
-        let spent = rounds(&mut wire, &mut *receiver, dropper.as_ref(), times)?;
-        let messages = shape.connections as f64;
-        let each =
-            |rounds: &[f64]| Spread::of(rounds).map_or(f64::NAN, |spread| spread.median / messages);
-        Ok(Sample::default()
-            .with("whole", each(&spent.whole))
-            .with("drain", each(&spent.drain))
-            .with("dropped", each(&spent.dropped))
-            .with("wall", each(&spent.wall))
-            .with("heap", spent.heap as f64 / (times as f64 * messages))
-            .with("starved", (receiver.starved() - starved) as f64))
-    })
+        let values = rounds(&mut wire, &mut *receiver, dropper.as_ref(), times)?;
+        let mut sample = Sample::default()
+            .with("starved", (receiver.starved() - starved) as f64)
+            .with("operations", times as f64 * shape.connections as f64);
+        for (name, rounds) in VALUES.into_iter().zip(values) {
+            if name != "drain" || in_drain {
+                let median = Spread::of(&rounds).map_or(f64::NAN, |spread| spread.median);
+                sample = sample.with(name, median / shape.connections as f64);
+            }
+        }
+        Ok(sample)
+    }))
 }
 
 fn rounds(
@@ -85,8 +59,8 @@ fn rounds(
     receiver: &mut dyn Receiver,
     dropper: Option<&Dropper>,
     times: u64,
-) -> io::Result<Spent> {
-    let mut spent = Spent::default();
+) -> io::Result<[Vec<f64>; 4]> {
+    let mut values = [const { Vec::new() }; 4];
     for _ in 0..times {
         let wall = Instant::now();
         let begin = Stopwatch::process();
@@ -94,20 +68,49 @@ fn rounds(
         let sent = begin.elapsed();
         let heap = heap_allocations();
         measured_drain(receiver, bytes)?;
-        spent.heap += heap_allocations() - heap;
-        let end = begin.elapsed();
-        spent.wall.push(wall.elapsed().as_nanos() as f64);
+        let heap = heap_allocations() - heap;
+        let (end, wall) = (begin.elapsed(), wall.elapsed());
         // The other thread sleeps until now, so what the process has spent is the receiver's.
-        let dropped = dropper.map_or(Duration::ZERO, Dropper::drop_all).as_nanos() as f64;
-        spent.dropped.push(dropped);
-        spent.whole.push(end.as_nanos() as f64 + dropped);
-        spent.drain.push((end - sent).as_nanos() as f64 + dropped);
+        let dropped = dropper.map_or(Duration::ZERO, Dropper::drop_all);
+        let nanos = |time: Duration| time.as_nanos() as f64;
+        let all = [nanos(end + dropped), nanos(end - sent + dropped), nanos(wall), heap as f64];
+        values.iter_mut().zip(all).for_each(|(list, value)| list.push(value));
     }
-    Ok(spent)
+    Ok(values)
 }
 
-/// A name of its own, by which callgrind knows what to count.
+/// Drains, under a name by which callgrind knows what to count.
 #[inline(never)]
-pub fn measured_drain(receiver: &mut dyn Receiver, bytes: usize) -> io::Result<()> {
+fn measured_drain(receiver: &mut dyn Receiver, bytes: usize) -> io::Result<()> {
     receiver.drain(bytes)
+}
+
+/// The number of connections that are written to at a time: fewer than there are buffers.
+const AT_ONCE: usize = 128;
+
+/// Weighs connections that have received one message and wait for the next.
+///
+/// Counted is the anonymous memory that the process has beyond what it had before the receiver was
+/// built. Pools are in it, socket memory of the kernel is not. The sending ends are another
+/// process's.
+pub fn idle(start: Start, shape: Shape) -> io::Result<Work> {
+    let (mut far_ends, sockets) = FarEnds::connect(shape)?;
+    let before = resident_bytes()?;
+    let mut receiver = start(sockets, shape, Outlet::default())?;
+    for first in (0..shape.connections).step_by(AT_ONCE) {
+        let bytes = far_ends.send(AT_ONCE.min(shape.connections - first))?;
+        receiver.drain(bytes)?;
+    }
+    Ok(Box::new(move |_| {
+        // The far ends and the receiver live as long as this.
+        let _both = (&far_ends, &receiver);
+        Ok(Sample::default().with("resident", resident_bytes()? - before))
+    }))
+}
+
+fn resident_bytes() -> io::Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? * 1024.0)
 }

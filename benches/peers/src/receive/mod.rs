@@ -1,21 +1,15 @@
-//! Receiving over TCP: what does a message cost, from the socket to dropped memory?
+//! Receiving over TCP: the cost of a message, from the socket to dropped memory.
 
-mod compare;
-mod dropper;
+mod cases;
 mod far_ends;
-mod figures;
-mod goal;
-mod idle;
-mod instructions;
 mod lockstep;
-mod outlet;
-mod plots;
-mod shape;
+mod part;
+mod receiver;
 mod systems;
 mod wire;
 
-pub use compare::{Metric, one_turn, rows_of, run, start_all, work};
-pub use plots::draw;
-pub use shape::Shape;
-pub use systems::{System, arena};
-pub use wire::Wire;
+pub use cases::Receiving;
+pub use far_ends::far_ends;
+pub use part::part;
+pub use systems::{SYSTEMS, arena};
+pub use wire::{Shape, Wire};

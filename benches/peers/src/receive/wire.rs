@@ -1,8 +1,41 @@
-//! The sending ends of some TCP connections over loopback.
+//! TCP connections over loopback: their shape, and the sending ends.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
+
+/// A number of connections, and the length of a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    pub connections: usize,
+    pub message_bytes: usize,
+}
+
+impl Shape {
+    pub const fn new(connections: usize, message_bytes: usize) -> Self {
+        Self { connections, message_bytes }
+    }
+
+    /// Returns room for one whole message, and never less than a page.
+    pub fn slot_bytes(self) -> usize {
+        self.message_bytes.max(4096)
+    }
+
+    pub fn key(self) -> String {
+        format!("{}x{}", self.connections, self.message_bytes)
+    }
+
+    pub fn parse(key: &str) -> Option<Self> {
+        let (connections, message_bytes) = key.split_once('x')?;
+        Some(Self::new(connections.parse().ok()?, message_bytes.parse().ok()?))
+    }
+
+    pub fn title(self) -> String {
+        let plural = if self.connections == 1 { "" } else { "s" };
+        format!("{} connection{plural} × {} B", self.connections, self.message_bytes)
+    }
+}
 
 /// The sending ends; the receiving ends belong to the system under test.
 pub struct Wire {
@@ -11,14 +44,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects `connections` pairs inside this process and gives the receiving ends away.
-    pub fn connect(connections: usize, message_bytes: usize) -> io::Result<(Self, Vec<TcpStream>)> {
-        allow_descriptors(2 * connections as u64 + 64)?;
+    /// Connects pairs inside this process and gives the receiving ends away.
+    pub fn connect(shape: Shape) -> io::Result<(Self, Vec<TcpStream>)> {
+        allow_descriptors(2 * shape.connections as u64 + 64)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let mut wire = Self::unconnected(message_bytes);
+        let mut wire = Self::unconnected(shape.message_bytes);
         let mut receivers = Vec::new();
-        for _ in 0..connections {
+        for _ in 0..shape.connections {
             wire.connect_one(address)?;
             let (receiver, _) = listener.accept()?;
             receiver.set_nodelay(true)?;
@@ -27,12 +60,11 @@ impl Wire {
         Ok((wire, receivers))
     }
 
-    /// No sending ends yet.
     pub fn unconnected(message_bytes: usize) -> Self {
         Self { senders: Vec::new(), message: vec![7; message_bytes] }
     }
 
-    /// One sending end more; somebody else accepts.
+    /// Connects one sending end more; somebody else accepts.
     pub fn connect_one(&mut self, address: SocketAddr) -> io::Result<()> {
         let sender = TcpStream::connect(address)?;
         sender.set_nodelay(true)?;
@@ -45,13 +77,10 @@ impl Wire {
         self.senders.len()
     }
 
-    /// One message to each connection of the range; how many bytes that made.
-    pub fn send(&mut self, range: std::ops::Range<usize>) -> io::Result<usize> {
-        let mut bytes = 0;
-        for sender in &mut self.senders[range] {
-            sender.write_all(&self.message)?;
-            bytes += self.message.len();
-        }
+    /// Sends one message to each connection of the range; returns how many bytes that made.
+    pub fn send(&mut self, range: Range<usize>) -> io::Result<usize> {
+        let bytes = range.len() * self.message.len();
+        self.senders[range].iter_mut().try_for_each(|sender| sender.write_all(&self.message))?;
         Ok(bytes)
     }
 }
@@ -77,10 +106,7 @@ pub fn allow_descriptors(needed: u64) -> io::Result<()> {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    if limit.rlim_cur >= needed {
-        return Ok(());
-    }
-    limit.rlim_cur = needed;
+    limit.rlim_cur = limit.rlim_cur.max(needed);
     limit.rlim_max = limit.rlim_max.max(needed);
     // SAFETY: as above.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {

@@ -1,49 +1,28 @@
-//! Where and with what it was measured, without naming the host or a path.
+//! The machine and the versions of a run, without the name of the host or a path.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::core_count;
+use crate::measure::core_count;
 
-/// Versions come from the lock file that this program was built with.
+/// The lock file that this program was built with has the versions.
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 
 /// The crates whose versions matter to the numbers.
-const NAMED: [&str; 13] = [
-    "a10",
-    "arena-alligator",
-    "bytes",
-    "compio",
-    "crossbeam-queue",
-    "glommio",
-    "io-uring",
-    "mimalloc",
-    "monoio",
-    "offset-allocator",
-    "tokio",
-    "tokio-uring",
-    "uring-arena",
-];
+const NAMED: &str = " a10 arena-alligator bytes compio crossbeam-queue glommio io-uring mimalloc \
+                     monoio offset-allocator tokio tokio-uring uring-arena ";
 
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    pub processor: String,
-    pub cores: usize,
-    pub kernel: String,
-    pub date: String,
-    pub versions: String,
-}
-
-impl Machine {
-    pub fn here() -> Self {
-        Self {
-            processor: processor(),
-            cores: core_count(),
-            kernel: kernel(),
-            date: date(),
-            versions: versions(),
-        }
-    }
+/// Returns the facts by name.
+pub fn machine() -> Vec<(String, String)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let facts = [
+        ("date", date()),
+        ("processor", processor()),
+        ("cores", core_count().to_string()),
+        ("kernel", format!("Linux {}", release.trim())),
+        ("versions", versions()),
+    ];
+    facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 fn processor() -> String {
@@ -59,38 +38,23 @@ fn processor() -> String {
     }
 }
 
-fn kernel() -> String {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("Linux {}", release.trim())
-}
-
-/// Today in UTC.
+/// Returns today in UTC.
 fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut time = zeroed_time();
+    // SAFETY: integers, and a pointer that may be null.
+    let mut time: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right type.
     unsafe { libc::gmtime_r(&(seconds as libc::time_t), &mut time) };
     format!("{:04}-{:02}-{:02}", time.tm_year + 1900, time.tm_mon + 1, time.tm_mday)
 }
 
-fn zeroed_time() -> libc::tm {
-    // SAFETY: integers and a pointer that may be null.
-    unsafe { std::mem::zeroed() }
-}
-
 fn versions() -> String {
-    let mut found = Vec::new();
-    let mut lines = LOCK.lines();
-    while let Some(line) = lines.next() {
-        let Some(name) = line.strip_prefix("name = \"").and_then(|rest| rest.strip_suffix('"'))
-        else {
-            continue;
-        };
-        let version = lines.next().unwrap_or_default();
-        let version = version.trim_start_matches("version = ").trim_matches('"');
-        if NAMED.contains(&name) {
-            found.push(format!("{name} {version}"));
-        }
-    }
-    found.join(", ")
+    let packages = LOCK.split("[[package]]\n").filter_map(|package| {
+        let mut fields = package.lines().filter_map(|line| line.split_once(" = "));
+        let (name, version) = (fields.next()?.1.trim_matches('"'), fields.next()?.1);
+        NAMED
+            .contains(&format!(" {name} "))
+            .then(|| format!("{name} {}", version.trim_matches('"')))
+    });
+    packages.collect::<Vec<_>>().join(", ")
 }

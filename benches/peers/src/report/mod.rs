@@ -1,21 +1,18 @@
-//! What was measured, as tables, figures and plots: for the terminal, and for `docs/benchmarks.md`.
+//! The results: on the terminal, as TSV by a fixed schema, and as the page `docs/benchmarks.md`.
 
-mod figure;
 mod machine;
-mod markdown;
+#[cfg(feature = "io")]
+mod page;
 mod part;
+#[cfg(feature = "io")]
 mod plot;
-mod question;
-mod record;
+mod promise;
+mod table;
 mod terminal;
 
-pub use figure::{Bound, Figure};
-pub use markdown::write_page;
-pub use part::{Comparison, Part, Row};
-pub use plot::Plot;
-pub use question::Question;
-pub use record::{load, store};
+#[cfg(feature = "io")]
+pub use page::write_page;
+pub use part::{OURS, Part, Plot};
+pub use promise::{PROMISES, promises};
+pub use table::Table;
 pub use terminal::print;
-
-/// Our line in every table.
-pub const OURS: &str = "uring-arena";

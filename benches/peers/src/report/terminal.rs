@@ -1,50 +1,65 @@
-//! The same tables on the terminal.
+//! The tables and the promises on the terminal.
 
-use crate::harness::Spread;
+use crate::run::{CONTROL, Profile, Row, Spread};
 
-use super::machine::Machine;
-use super::markdown::number;
-use super::{Figure, Part};
+use super::table::Table;
 
-pub fn print(part: &Part) {
-    println!("\n# {}\n", part.title);
-    let Machine { date, processor, cores, kernel, versions } = &part.machine;
-    println!("{date}, {processor}, {cores} cores, {kernel}\n{versions}\n");
-    for comparison in &part.comparisons {
-        println!("{} [{}]", comparison.title, comparison.unit);
-        for row in &comparison.rows {
-            let Some(spread) = row.spread else {
-                println!("  {:41}    failed  {}", row.name, row.note);
-                continue;
-            };
-            let range = format!("{}–{}", number(spread.p10), number(spread.p90));
-            let ratio = row.ours_to_this.map_or(String::new(), ratio);
-            println!(
-                "  {:41} {:>9}  {range:>17}  {ratio:36}  {}",
-                row.name,
-                number(spread.median),
-                row.note
-            );
+pub fn print(part: &str, table: &Table, rows: &[Row], promises: &[Vec<String>]) {
+    println!("\n# {part}");
+    table.facts.iter().for_each(|(name, value)| println!("{name}: {value}"));
+    let mut heading = "";
+    for row in rows.iter().filter(|row| row.profile == Profile::Release) {
+        if heading != row.title {
+            println!("\n{} [{}]", row.title, row.unit);
+            heading = &row.title;
         }
+        let Some(spread) = row.spread else {
+            println!("  {:42}    failed  {}", row.contender, row.note);
+            continue;
+        };
+        let range = format!("{}–{}", number(spread.p10), number(spread.p90));
+        let median = number(spread.median);
+        let ratio = match row.ratio {
+            Some(ratio) if row.contender.ends_with(CONTROL) => {
+                format!("noise ± {:.3}", ratio.half_width())
+            }
+            Some(Spread { p10, median, p90 }) => {
+                format!("ours ÷ this {median:.2} ({p10:.2}–{p90:.2})")
+            }
+            None => String::new(),
+        };
+        let others = others(row, rows);
+        println!(
+            "  {:42} {median:>9}  {range:>17}  {ratio:32}{others}  {}",
+            row.contender, row.note
+        );
     }
-    for remark in &part.remarks {
-        println!("! {remark}");
+    println!();
+    for kept in promises {
+        let [_, _, text, bound, of, _, median, _, noise, _, _, verdict] = &kept[..] else {
+            continue;
+        };
+        println!("  {verdict:12} {median:>9} ± {noise:8} {bound:7} {of:30} {text}");
     }
-    print_figures(&part.figures);
 }
 
-fn print_figures(figures: &[Figure]) {
-    if figures.is_empty() {
-        return;
-    }
-    println!("\nFigures");
-    for figure in figures {
-        let measured = figure.measured.map_or("–".into(), |spread| number(spread.median));
-        let (case, target, verdict) = (&figure.case, figure.target(), figure.verdict());
-        println!("  {verdict:12} {measured:>8}  {target:34} {case}");
-    }
+/// Returns the same row in the other profiles.
+fn others(row: &Row, rows: &[Row]) -> String {
+    let same = |other: &&Row| (&other.title, &other.contender) == (&row.title, &row.contender);
+    let others = rows.iter().filter(|other| other.profile != row.profile).filter(same);
+    let text = others.filter_map(|other| {
+        let (name, median) = (other.profile.name(), number(other.spread?.median));
+        Some(format!("  {name} {median:>6} ({:.2})", other.ratio?.median))
+    });
+    text.collect()
 }
 
-fn ratio(spread: Spread) -> String {
-    format!("ours ÷ this {:.2} ({:.2}–{:.2})", spread.median, spread.p10, spread.p90)
+/// Writes the three digits that matter.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
 }

@@ -1,10 +1,7 @@
-//! At home in a runtime: what does our memory cost beside the runtime's own, in the same loop?
+//! Inside the runtimes: the cost of our memory beside the runtime's own, in the same loop.
 
-mod compare;
-mod figures;
-mod readers;
+mod part;
 mod reads;
-mod receiving;
 mod workers;
 
-pub use compare::{run, work};
+pub use part::part;

@@ -1,5 +1,5 @@
-//! tokio with two workers, nothing pinned: the pool, whose ring has a thread of its own there, or a
-//! `BytesMut` per connection, while one more thread sends without a break.
+//! tokio with two workers, nothing pinned, while one more thread sends without a break. Received is
+//! into the pool, whose ring has a thread of its own there, or into a `BytesMut` per connection.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,107 +11,53 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use uring_arena::tokio::Pool;
+use uring_arena::tokio::{Pool, RecvStream};
 
-use crate::harness::{
-    Allocator, Child, Effort, Progress, Sample, Stopwatch, serve, take_turns_anew,
-};
 use crate::receive::{Shape, Wire, arena};
-use crate::report::{Comparison, Part, Row};
+use crate::run::{Answer, Method, Question, Sample, Work, metric};
 
-/// The word of this role.
-pub const KIND: &str = "workers";
-/// What the tables are called after.
-pub const ELAPSED: &str = "workers-elapsed";
-pub const PROCESSOR: &str = "workers-processor";
+const SHAPE: Shape = Shape::new(64, 512);
 
-const SHAPE: Shape = Shape { connections: 64, message_bytes: 512 };
-
-/// Messages that each connection brings in a round.
+/// The number of messages that each connection brings in a round.
 const MESSAGES: usize = 64;
 
-/// One line of the tables.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum System {
-    Ours,
-    Own,
-}
+pub const TWO_WORKERS: Question = Question {
+    label: "workers: tokio with two workers, 64 connections × 512 B, a sender without a break",
+    metrics: &[
+        metric("elapsed", "the time that passes", "ns", 1.0),
+        metric("cpu", "processor time, the sender's included", "ns", 1.0),
+        metric("syscalls", "system calls per message, the sender's included", "number", 1.0),
+    ],
+    method: Method::program,
+};
 
-impl System {
-    const ALL: [Self; 2] = [Self::Ours, Self::Own];
+pub static WORKERS: [Answer<Question>; 2] = [
+    Answer::new(
+        "uring-arena on tokio",
+        "`Pool`, its engine on a thread of its own; a `Bytes` that may leave the thread",
+        |_, _| start(true),
+    ),
+    Answer::new(
+        "tokio + BytesMut",
+        "a `BytesMut` per connection, `reserve`, `read_buf`, `split().freeze()`",
+        |_, _| start(false),
+    ),
+];
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "uring-arena on tokio",
-            Self::Own => "tokio + BytesMut",
-        }
-    }
-
-    fn note(self) -> &'static str {
-        match self {
-            Self::Ours => {
-                "`Pool`, its engine on a thread of its own; a `Bytes` that may leave the thread"
-            }
-            Self::Own => "a `BytesMut` per connection, `reserve`, `read_buf`, `split().freeze()`",
-        }
-    }
-
-    fn key(self) -> String {
-        format!("{self:?}")
-    }
-}
-
-pub fn compare(effort: Effort, progress: &Progress, part: &mut Part) {
-    let start = || {
-        let start = |system: System| match Child::start(
-            &["runtimes", KIND, &system.key()],
-            Allocator::Glibc,
-        ) {
-            Ok(child) => Some((system, child)),
-            Err(error) => {
-                progress.aloud(&format!("left out: two workers, {}: {error}", system.name()));
-                None
-            }
-        };
-        System::ALL.into_iter().filter_map(start).collect()
-    };
-    let rounds = effort.choose(8, 16);
-    let answers =
-        take_turns_anew(effort.choose(1, 4), rounds, start, |child: &mut Child| child.run(4));
-    for (key, what, title) in [
-        (ELAPSED, "elapsed", "the time that passes"),
-        (PROCESSOR, "processor", "processor time, the sender's included"),
-    ] {
-        let rows = answers.iter().map(|(system, own)| {
-            Row::new(system.name(), &own.note(system.note()), own.values(what))
-        });
-        let title =
-            format!("tokio with two workers, {}, a sender without a break: {title}", SHAPE.title());
-        let ours = System::Ours.name();
-        part.push(Comparison::beside(ours, key, &title, "ns", rows.collect()));
-    }
-}
-
-/// The child's side: which system.
-pub fn work(word: &str) -> io::Result<()> {
-    let system = System::ALL.into_iter().find(|system| system.key() == word);
-    let system = system.ok_or_else(|| io::Error::other("no such system"))?;
-    let (wire, sockets) = Wire::connect(SHAPE.connections, SHAPE.message_bytes)?;
-    let mut workers = Workers::start(system, wire, sockets)?;
+fn start(has_pool: bool) -> io::Result<Work> {
+    let (wire, sockets) = Wire::connect(SHAPE)?;
+    let mut workers = Workers::start(has_pool, wire, sockets)?;
     workers.round()?;
-    serve(|rounds| {
-        let (begin, processor) = (Instant::now(), Stopwatch::process());
-        for _ in 0..rounds {
-            workers.round()?;
-        }
+    Ok(Box::new(move |rounds| {
+        let begin = Instant::now();
+        (0..rounds).try_for_each(|_| workers.round())?;
         let messages = (rounds as usize * MESSAGES * SHAPE.connections) as f64;
-        let each = |time: std::time::Duration| time.as_nanos() as f64 / messages;
-        let (elapsed, processor) = (each(begin.elapsed()), each(processor.elapsed()));
-        Ok(Sample::default().with("elapsed", elapsed).with("processor", processor))
-    })
+        let elapsed = begin.elapsed().as_nanos() as f64 / messages;
+        Ok(Sample::default().with("elapsed", elapsed).with("operations", messages))
+    }))
 }
 
-/// Bytes that are still to come, and who waits for the last.
+/// A count of the bytes that are still to come, and the task that waits for the last.
 #[derive(Default)]
 struct Goal {
     missing: AtomicUsize,
@@ -135,14 +81,12 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(system: System, wire: Wire, sockets: Vec<TcpStream>) -> io::Result<Self> {
+    fn start(has_pool: bool, wire: Wire, sockets: Vec<TcpStream>) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_io().build()?;
         let goal = Arc::<Goal>::default();
         let context = runtime.enter();
-        let pool = match system {
-            System::Ours => Some(Pool::new(arena(SHAPE)?).map_err(io::Error::other)?),
-            System::Own => None,
-        };
+        let pool = has_pool.then(|| Pool::new(arena(SHAPE)?).map_err(io::Error::other));
+        let pool = pool.transpose()?;
         for socket in sockets {
             socket.set_nonblocking(true)?;
             let socket = tokio::net::TcpStream::from_std(socket)?;
@@ -162,10 +106,7 @@ impl Workers {
         goal.missing.store(bytes, Ordering::Relaxed);
         std::thread::scope(|scope| {
             let sent = scope.spawn(|| {
-                for _ in 0..MESSAGES {
-                    wire.send(0..wire.connections())?;
-                }
-                io::Result::Ok(())
+                (0..MESSAGES).try_for_each(|_| wire.send(0..wire.connections()).map(drop))
             });
             runtime.block_on(goal.reached.notified());
             sent.join().map_err(|_| io::Error::other("the sender has panicked"))?
@@ -173,7 +114,7 @@ impl Workers {
     }
 }
 
-async fn receive(mut incoming: uring_arena::tokio::RecvStream, goal: Arc<Goal>) {
+async fn receive(mut incoming: RecvStream, goal: Arc<Goal>) {
     while let Ok(Some(bytes)) = incoming.try_next().await {
         let length = bytes.len();
         drop(bytes);

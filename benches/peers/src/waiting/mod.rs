@@ -1,12 +1,8 @@
-//! Waiting for memory: what does it cost when there is no need, and how long does a wake take when
-//! there is?
+//! Waiting for memory: its cost without need, and the time of a wake.
 
-mod compare;
-mod figures;
-mod latency;
-mod many_words;
-mod ours;
-mod systems;
-mod uncontended;
+mod arenas;
+mod cases;
+mod part;
+mod wakes;
 
-pub use compare::{run, work};
+pub use part::part;

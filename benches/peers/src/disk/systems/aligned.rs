@@ -4,9 +4,9 @@
 use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::disk::plan::HUGE_PAGE;
+use crate::disk::load::HUGE_PAGE;
 
-/// Zeroed, touched, aligned to 4096, of fixed length; a part of a region that is leaked.
+/// A block, zeroed, touched, aligned to 4096, of fixed length; a part of a region that is leaked.
 pub struct Aligned {
     start: NonNull<u8>,
     bytes: usize,
@@ -16,8 +16,8 @@ pub struct Aligned {
 unsafe impl Send for Aligned {}
 
 impl Aligned {
-    /// So many blocks side by side, on huge pages where the kernel has them: the device then sees
-    /// few long runs.
+    /// Makes so many blocks side by side, on huge pages where the kernel has them: the device then
+    /// sees few long runs.
     pub fn row(count: usize, bytes: usize) -> Vec<Self> {
         let size = (count * bytes).next_multiple_of(HUGE_PAGE);
         let layout = Layout::from_size_align(size, HUGE_PAGE).expect("some megabytes");
@@ -35,13 +35,8 @@ impl Aligned {
         (0..count).map(|index| Self { start: block(index), bytes }).collect()
     }
 
-    pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the memory is ours, of this length, and initialised.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
-    }
-
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and borrowed alone.
+        // SAFETY: the memory is ours, of this length, initialised, and borrowed alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 
@@ -93,7 +88,8 @@ unsafe impl monoio::buf::IoBufMut for Aligned {
 
 impl compio::buf::IoBuf for Aligned {
     fn as_init(&self) -> &[u8] {
-        self.as_slice()
+        // SAFETY: the memory is ours, of this length, and initialised.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 }
 

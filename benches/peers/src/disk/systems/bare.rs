@@ -13,12 +13,11 @@ use std::path::Path;
 use io_uring::types::Fixed;
 use io_uring::{IoUring, opcode, squeue};
 
-use crate::disk::plan::{Load, Places};
+use crate::disk::load::{Load, Places, Reader, open_direct};
 
 use super::aligned::Aligned;
-use super::{Reader, open_direct, whole};
 
-pub struct Bare {
+struct Bare {
     ring: IoUring,
     buffers: Vec<Aligned>,
     load: Load,
@@ -26,23 +25,19 @@ pub struct Bare {
     _file: File,
 }
 
-impl Bare {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
-        let (file, bytes) = open_direct(path)?;
-        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
-        let buffers = Aligned::row(load.depth, load.block_bytes);
-        let vectors: Vec<_> = buffers
-            .iter()
-            .map(|buffer| libc::iovec {
-                iov_base: buffer.as_mut_ptr().cast(),
-                iov_len: buffer.len(),
-            })
-            .collect();
-        // SAFETY: the buffers outlive the ring.
-        unsafe { ring.submitter().register_buffers(&vectors)? };
-        ring.submitter().register_files(&[file.as_raw_fd()])?;
-        Ok(Self { ring, buffers, load, places: Places::new(bytes, load), _file: file })
-    }
+pub fn start(path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
+    let (file, bytes) = open_direct(path)?;
+    let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
+    let buffers = Aligned::row(load.depth, load.block_bytes);
+    let vector = |buffer: &Aligned| libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let vectors: Vec<_> = buffers.iter().map(vector).collect();
+    // SAFETY: the buffers outlive the ring.
+    unsafe { ring.submitter().register_buffers(&vectors)? };
+    ring.submitter().register_files(&[file.as_raw_fd()])?;
+    Ok(Box::new(Bare { ring, buffers, load, places: Places::new(bytes, load), _file: file }))
 }
 
 /// Queues a read of one block into one buffer.
@@ -70,10 +65,8 @@ impl Reader for Bare {
             let (submitter, mut queue, completions) = self.ring.split();
             for completion in completions {
                 let result = completion.result();
-                whole(
-                    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))?,
-                    self.load,
-                )?;
+                let length = usize::try_from(result);
+                self.load.whole(length.map_err(|_| io::Error::from_raw_os_error(-result))?)?;
                 match self.places.next() {
                     Some(place) => {
                         push(&mut queue, &self.buffers, completion.user_data() as usize, place);

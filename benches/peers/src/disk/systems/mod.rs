@@ -1,16 +1,10 @@
-//! The systems that read, one file each.
+//! The systems that read.
 
 mod aligned;
 mod bare;
-mod compio;
-mod glommio;
-mod monoio;
+mod list;
 mod ours;
 mod ours_driver;
-mod ours_tokio_uring;
-mod system;
-mod tokio;
-mod tokio_uring;
+mod runtimes;
 
-pub use system::{Reader, System};
-use system::{Settings, open_direct, whole};
+pub use list::SYSTEMS;

@@ -9,13 +9,19 @@ use std::path::Path;
 
 use io_uring::types::Fixed;
 use io_uring::{IoUring, squeue};
-use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisteredArena, RegistrationPolicy};
+use uring_arena::{Backing, Completion, FixedArena, InFlight, RegisterOptions, RegisteredArena};
 
-use crate::disk::plan::{Load, Places};
+use crate::disk::load::{Load, Places, Reader, open_direct};
 
-use super::{Reader, open_direct, whole};
+/// Builds the memory of all our lines.
+pub fn arena(load: Load) -> io::Result<FixedArena> {
+    let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
+    let builder = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
+    let builder = builder.alignment(4096).backing(Backing::TransparentHuge);
+    builder.build().map_err(io::Error::other)
+}
 
-pub struct Ours {
+struct Ours {
     ring: IoUring,
     arena: FixedArena,
     registered: RegisteredArena,
@@ -25,25 +31,16 @@ pub struct Ours {
     _file: File,
 }
 
-impl Ours {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
-        let (file, bytes) = open_direct(path)?;
-        let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
-        let arena = builder
-            .alignment(4096)
-            .backing(Backing::TransparentHuge)
-            .build()
-            .map_err(io::Error::other)?;
-        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
-        ring.submitter().register_files(&[file.as_raw_fd()])?;
-        // SAFETY: entries go to this ring only, and each completion comes back to `in_flight` once.
-        let registered =
-            unsafe { RegisteredArena::register(&ring, &arena, RegistrationPolicy::Best) };
-        let registered = registered.map_err(io::Error::other)?;
-        let places = Places::new(bytes, load);
-        Ok(Self { ring, arena, registered, in_flight: InFlight::new(1), load, places, _file: file })
-    }
+pub fn start(path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
+    let (file, bytes) = open_direct(path)?;
+    let arena = arena(load)?;
+    let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
+    ring.submitter().register_files(&[file.as_raw_fd()])?;
+    // SAFETY: entries go to this ring only, and each completion comes back to `in_flight` once.
+    let registered = unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new()) };
+    let (registered, in_flight) = (registered.map_err(io::Error::other)?, InFlight::new(1));
+    let places = Places::new(bytes, load);
+    Ok(Box::new(Ours { ring, arena, registered, in_flight, load, places, _file: file }))
 }
 
 /// Queues a read of one block into a slot of its own.
@@ -77,7 +74,7 @@ impl Reader for Ours {
                 // SAFETY: reaped from the ring that the table's entries were pushed to.
                 match unsafe { self.in_flight.complete(&completion) } {
                     Completion::Done { result, payload, .. } => {
-                        whole(result?, self.load)?;
+                        self.load.whole(result?)?;
                         drop(payload.into_bytes());
                     }
                     _ => {

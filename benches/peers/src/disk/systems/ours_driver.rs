@@ -1,16 +1,15 @@
 //! Our driver: a slot per read, frozen to `Bytes` and dropped; no unsafe code in the program.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
-use uring_arena::{Backing, Driver, Event, FileId, FixedArena};
+use uring_arena::{Driver, Event, FileId, FixedArena};
 
-use crate::disk::plan::{Load, Places};
+use crate::disk::load::{Load, Places, Reader, open_direct};
 
-use super::{Reader, open_direct, whole};
+use super::ours::arena;
 
-pub struct OursDriver {
+struct OursDriver {
     driver: Driver,
     arena: FixedArena,
     file: FileId,
@@ -18,19 +17,16 @@ pub struct OursDriver {
     places: Places,
 }
 
-impl OursDriver {
-    pub fn start(path: &Path, load: Load) -> io::Result<Self> {
-        let (file, bytes) = open_direct(path)?;
-        let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
-        let builder = FixedArena::with_slot_capacity(nz(load.buffers())?, nz(load.block_bytes)?);
-        let builder = builder.alignment(4096).backing(Backing::TransparentHuge);
-        let arena = builder.build().map_err(io::Error::other)?;
-        let mut driver = Driver::builder().entries(256).build().map_err(io::Error::other)?;
-        driver.register(&arena).map_err(io::Error::other)?;
-        let file = driver.add_file(file).map_err(io::Error::other)?;
-        Ok(Self { driver, arena, file, load, places: Places::new(bytes, load) })
-    }
+pub fn start(path: &Path, load: Load) -> io::Result<Box<dyn Reader>> {
+    let (file, bytes) = open_direct(path)?;
+    let arena = arena(load)?;
+    let mut driver = Driver::builder().entries(256).build().map_err(io::Error::other)?;
+    driver.register(&arena).map_err(io::Error::other)?;
+    let file = driver.add_file(file).map_err(io::Error::other)?;
+    Ok(Box::new(OursDriver { driver, arena, file, load, places: Places::new(bytes, load) }))
+}
 
+impl OursDriver {
     fn push(&mut self, place: u64) -> io::Result<()> {
         let slot = self.arena.allocate().map_err(io::Error::other)?;
         let begun = self.driver.read(self.file, slot, place);
@@ -52,7 +48,7 @@ impl Reader for OursDriver {
             self.driver.wait().map_err(io::Error::other)?;
             while let Some(event) = self.driver.next() {
                 let Event::Read { result, buffer, .. } = event else { continue };
-                whole(result?, self.load)?;
+                self.load.whole(result?)?;
                 drop(buffer.freeze());
                 match self.places.next() {
                     Some(place) => self.push(place)?,

@@ -12,18 +12,10 @@ use a10::net::MultishotRecv;
 use a10::{AsyncFd, Ring};
 use bytes::Bytes;
 
-use crate::receive::Shape;
-use crate::receive::lockstep::Receiver;
-use crate::receive::outlet::Outlet;
+use crate::receive::receiver::{Outlet, Receiver};
+use crate::receive::wire::Shape;
 
-/// How the ring is set up; the pool of buffers is the same.
-#[derive(Clone, Copy)]
-pub enum Taste {
-    Best,
-    Defaults,
-}
-
-pub struct A10 {
+struct A10 {
     ring: Ring,
     pool: ReadBufPool,
     connections: Vec<Connection>,
@@ -35,13 +27,13 @@ pub struct A10 {
 }
 
 struct Connection {
-    /// Leaked: the receive borrows it, and both live as long as the process.
+    /// A leaked socket: the receive borrows it, and both live as long as the process.
     socket: &'static AsyncFd,
     messages: MultishotRecv<'static>,
     waker: Waker,
 }
 
-/// Puts its connection on the list.
+/// A waker that puts its connection on the list.
 struct Call {
     index: usize,
     woken: Arc<Mutex<Vec<usize>>>,
@@ -57,42 +49,37 @@ impl Wake for Call {
     }
 }
 
-impl A10 {
-    pub fn start(
-        sockets: Vec<TcpStream>,
-        shape: Shape,
-        taste: Taste,
-        outlet: Outlet,
-    ) -> io::Result<Self> {
-        let config = Ring::config();
-        let config = match taste {
-            Taste::Best => config
-                .single_issuer()
-                .defer_task_run()
-                .with_submission_queue_size(1024)
-                .with_completion_queue_size(4096),
-            Taste::Defaults => config,
-        };
-        let ring = config.build()?;
-        let pool = ReadBufPool::new(ring.sq(), 1024, shape.slot_bytes() as u32)?;
-        let woken = Arc::new(Mutex::new(Vec::new()));
-        let connections = sockets.into_iter().enumerate().map(|(index, socket)| {
-            let socket: &'static AsyncFd =
-                Box::leak(Box::new(AsyncFd::new(socket.into(), ring.sq())));
-            let messages = socket.multishot_recv(pool.clone());
-            let waker = Arc::new(Call { index, woken: woken.clone() }).into();
-            Connection { socket, messages, waker }
-        });
-        let connections: Vec<_> = connections.collect();
-        let mut system =
-            Self { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
-        for index in 0..system.connections.len() {
-            system.take_all(index)?;
-        }
-        Ok(system)
+/// Starts with the ring set up for the work, or as it comes; the pool of buffers is the same.
+pub fn start(
+    sockets: Vec<TcpStream>,
+    shape: Shape,
+    outlet: Outlet,
+    is_best: bool,
+) -> io::Result<Box<dyn Receiver>> {
+    let mut config = Ring::config();
+    if is_best {
+        config = config.single_issuer().defer_task_run();
+        config = config.with_submission_queue_size(1024).with_completion_queue_size(4096);
     }
+    let ring = config.build()?;
+    let pool = ReadBufPool::new(ring.sq(), 1024, shape.slot_bytes() as u32)?;
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let connections = sockets.into_iter().enumerate().map(|(index, socket)| {
+        let socket: &'static AsyncFd = Box::leak(Box::new(AsyncFd::new(socket.into(), ring.sq())));
+        let messages = socket.multishot_recv(pool.clone());
+        let waker = Arc::new(Call { index, woken: woken.clone() }).into();
+        Connection { socket, messages, waker }
+    });
+    let connections: Vec<_> = connections.collect();
+    let mut system = A10 { ring, pool, connections, woken, turn: Vec::new(), starved: 0, outlet };
+    for index in 0..system.connections.len() {
+        system.take_all(index)?;
+    }
+    Ok(Box::new(system))
+}
 
-    /// Takes what one connection has; the bytes of it.
+impl A10 {
+    /// Takes what one connection has; returns the bytes of it.
     fn take_all(&mut self, index: usize) -> io::Result<usize> {
         let connection = &mut self.connections[index];
         let mut context = Context::from_waker(&connection.waker);
@@ -103,16 +90,15 @@ impl A10 {
                 Poll::Ready(Some(Ok(buffer))) => {
                     got += buffer.len();
                     self.outlet.take(Bytes::from_owner(buffer));
+                    continue;
                 }
                 Poll::Ready(Some(Err(error))) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.starved += 1;
-                    connection.messages = connection.socket.multishot_recv(self.pool.clone());
                 }
                 Poll::Ready(Some(Err(error))) => return Err(error),
-                Poll::Ready(None) => {
-                    connection.messages = connection.socket.multishot_recv(self.pool.clone());
-                }
+                Poll::Ready(None) => {}
             }
+            connection.messages = connection.socket.multishot_recv(self.pool.clone());
         }
     }
 }

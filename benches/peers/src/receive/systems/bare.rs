@@ -16,29 +16,27 @@ use bytes::Bytes;
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use crate::receive::Shape;
-use crate::receive::lockstep::Receiver;
-use crate::receive::outlet::Outlet;
+use crate::receive::receiver::{Outlet, Receiver};
+use crate::receive::wire::Shape;
 
 const GROUP: u16 = 0;
 const BUFFERS: u16 = 1024;
 
-/// How many completions a wait asks for, and what becomes of a message.
+/// The number of completions that a wait asks for, and the fate of a message.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Taste {
-    /// Waits for one.
+pub enum Wait {
     One,
-    /// Waits for as many as there are connections, or what came within 50 µs.
+    /// As many as there are connections, or what came within 50 µs.
     Many,
     /// The same, and a `Bytes` by copying.
     Copied,
 }
 
-pub struct Bare {
+struct Bare {
     ring: IoUring,
     buffers: Buffers,
     sockets: Vec<TcpStream>,
-    taste: Taste,
+    wait: Wait,
     starved: u64,
     outlet: Outlet,
 }
@@ -53,35 +51,37 @@ struct Buffers {
     tail: u16,
 }
 
-impl Bare {
-    pub fn start(
-        sockets: Vec<TcpStream>,
-        shape: Shape,
-        taste: Taste,
-        outlet: Outlet,
-    ) -> io::Result<Self> {
-        let mut ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_cqsize(4096)
-            .build(1024)?;
-        let mut buffers = Buffers::new(shape.slot_bytes())?;
-        let address = buffers.entries.as_ptr() as u64;
-        // SAFETY: the ring memory is page-aligned, zeroed, and outlives the ring.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)? };
-        (0..BUFFERS).for_each(|index| buffers.put(index));
-        buffers.publish();
-        for (index, socket) in sockets.iter().enumerate() {
-            arm(&mut ring, index, socket)?;
+pub fn start(
+    sockets: Vec<TcpStream>,
+    shape: Shape,
+    outlet: Outlet,
+    wait: Wait,
+) -> io::Result<Box<dyn Receiver>> {
+    let mut ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_cqsize(4096)
+        .build(1024)?;
+    let mut buffers = Buffers::new(shape.slot_bytes())?;
+    let address = buffers.entries.as_ptr() as u64;
+    // SAFETY: the ring memory is page-aligned, zeroed, and outlives the ring.
+    unsafe { ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)? };
+    (0..BUFFERS).for_each(|index| buffers.put(index));
+    buffers.publish();
+    for (index, socket) in sockets.iter().enumerate() {
+        while !arm(&mut ring.submission(), index, socket) {
+            ring.submit()?;
         }
-        ring.submit()?;
-        Ok(Self { ring, buffers, sockets, taste, starved: 0, outlet })
     }
+    ring.submit()?;
+    Ok(Box::new(Bare { ring, buffers, sockets, wait, starved: 0, outlet }))
+}
 
-    fn wait(&mut self) -> io::Result<()> {
-        let waited = match self.taste {
-            Taste::One => self.ring.submit_and_wait(1),
-            Taste::Many | Taste::Copied => {
+impl Bare {
+    fn enter(&mut self) -> io::Result<()> {
+        let waited = match self.wait {
+            Wait::One => self.ring.submit_and_wait(1),
+            Wait::Many | Wait::Copied => {
                 let limit = Timespec::new().nsec(50_000);
                 let arguments = SubmitArgs::new().timespec(&limit);
                 self.ring.submitter().submit_with_args(self.sockets.len(), &arguments)
@@ -94,23 +94,19 @@ impl Bare {
     }
 }
 
-/// Queues a multishot receive; submits first when the queue is full.
-fn arm(ring: &mut IoUring, index: usize, socket: &TcpStream) -> io::Result<()> {
-    let entry: squeue::Entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP).build();
-    let entry = entry.user_data(index as u64);
+/// Queues a multishot receive. Returns `false` if the queue is full.
+fn arm(queue: &mut squeue::SubmissionQueue<'_>, index: usize, socket: &TcpStream) -> bool {
+    let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP).build();
     // SAFETY: the buffers that the entry may use outlive the ring; the socket is open as long as
     // `Bare`.
-    while unsafe { ring.submission().push(&entry) }.is_err() {
-        ring.submit()?;
-    }
-    Ok(())
+    unsafe { queue.push(&entry.user_data(index as u64)) }.is_ok()
 }
 
 impl Receiver for Bare {
     fn drain(&mut self, bytes: usize) -> io::Result<()> {
         let mut got = 0;
         while got < bytes {
-            self.wait()?;
+            self.enter()?;
             let (submitter, mut submissions, completions) = self.ring.split();
             for completion in completions {
                 match completion.result() {
@@ -119,19 +115,15 @@ impl Receiver for Bare {
                     result => return Err(io::Error::from_raw_os_error(-result)),
                 }
                 if let Some(index) = cqueue::buffer_select(completion.flags()) {
-                    if self.taste == Taste::Copied {
-                        let length = completion.result().max(0) as usize;
-                        self.outlet
-                            .take(Bytes::copy_from_slice(self.buffers.received(index, length)));
+                    if self.wait == Wait::Copied {
+                        let message = self.buffers.received(index, completion.result().max(0));
+                        self.outlet.take(Bytes::copy_from_slice(message));
                     }
                     self.buffers.put(index);
                 }
                 if !cqueue::more(completion.flags()) {
-                    let socket = &self.sockets[completion.user_data() as usize];
-                    let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), GROUP).build();
-                    let entry = entry.user_data(completion.user_data());
-                    // SAFETY: as in `arm`.
-                    while unsafe { submissions.push(&entry) }.is_err() {
+                    let index = completion.user_data() as usize;
+                    while !arm(&mut submissions, index, &self.sockets[index]) {
                         submissions.sync();
                         submitter.submit()?;
                         submissions.sync();
@@ -180,12 +172,14 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// What the kernel has written into a buffer that it gave back.
-    fn received(&self, index: u16, length: usize) -> &[u8] {
+    /// Returns what the kernel has written into a buffer that it gave back.
+    fn received(&self, index: u16, length: i32) -> &[u8] {
         // SAFETY: the index came from the kernel, so the offset lies inside the memory.
         let buffer = unsafe { self.memory.add(usize::from(index) * self.slot_bytes) };
         // SAFETY: zeroed memory, and the kernel writes there again only after `put`.
-        unsafe { std::slice::from_raw_parts(buffer.as_ptr(), length.min(self.slot_bytes)) }
+        unsafe {
+            std::slice::from_raw_parts(buffer.as_ptr(), (length as usize).min(self.slot_bytes))
+        }
     }
 
     #[inline]

@@ -8,11 +8,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use bytes::{BufMut, BytesMut};
 
-use crate::receive::Shape;
-use crate::receive::lockstep::Receiver;
-use crate::receive::outlet::Outlet;
+use crate::receive::receiver::{Outlet, Receiver};
+use crate::receive::wire::Shape;
 
-pub struct Epoll {
+struct Epoll {
     poll: OwnedFd,
     events: Vec<libc::epoll_event>,
     sockets: Vec<TcpStream>,
@@ -21,47 +20,43 @@ pub struct Epoll {
     outlet: Outlet,
 }
 
-/// Where the bytes go.
-pub enum Memory {
+/// The memory that the bytes go to.
+enum Memory {
     /// One buffer for all; nothing is handed out.
     Shared(Vec<u8>),
     /// Room for a message is reserved before each read, and split off after it.
     Split(BytesMut),
 }
 
-impl Epoll {
-    pub fn start(
-        sockets: Vec<TcpStream>,
-        shape: Shape,
-        memory: Memory,
-        outlet: Outlet,
-    ) -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let poll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if poll < 0 {
+pub fn start(
+    sockets: Vec<TcpStream>,
+    shape: Shape,
+    outlet: Outlet,
+    splits: bool,
+) -> io::Result<Box<dyn Receiver>> {
+    // SAFETY: no pointers are passed.
+    let poll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if poll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nobody else owns it.
+    let poll = unsafe { OwnedFd::from_raw_fd(poll) };
+    for (index, socket) in sockets.iter().enumerate() {
+        socket.set_nonblocking(true)?;
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
+        let (poll, socket) = (poll.as_raw_fd(), socket.as_raw_fd());
+        // SAFETY: both descriptors are open, the event lives through the call.
+        if unsafe { libc::epoll_ctl(poll, libc::EPOLL_CTL_ADD, socket, &mut event) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor was just made, and nobody else owns it.
-        let poll = unsafe { OwnedFd::from_raw_fd(poll) };
-        for (index, socket) in sockets.iter().enumerate() {
-            socket.set_nonblocking(true)?;
-            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
-            // SAFETY: both descriptors are open, the event lives through the call.
-            let added = unsafe {
-                libc::epoll_ctl(
-                    poll.as_raw_fd(),
-                    libc::EPOLL_CTL_ADD,
-                    socket.as_raw_fd(),
-                    &mut event,
-                )
-            };
-            if added != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        let events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
-        Ok(Self { poll, events, sockets, memory, slot_bytes: shape.slot_bytes(), outlet })
     }
+    let slot_bytes = shape.slot_bytes();
+    let memory = match splits {
+        true => Memory::Split(BytesMut::new()),
+        false => Memory::Shared(vec![0; slot_bytes]),
+    };
+    let events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
+    Ok(Box::new(Epoll { poll, events, sockets, memory, slot_bytes, outlet }))
 }
 
 /// Reads into the room behind what is there.

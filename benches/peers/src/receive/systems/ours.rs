@@ -6,61 +6,43 @@ use std::num::NonZeroUsize;
 
 use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena};
 
-use crate::receive::Shape;
-use crate::receive::lockstep::Receiver;
-use crate::receive::outlet::{Message, Outlet};
+use crate::receive::receiver::{Message, Outlet, Receiver};
+use crate::receive::wire::Shape;
 
 pub const SLOTS: usize = 1024;
 
-/// The memory of all our lines.
+/// Builds the memory of all our lines.
 pub fn arena(shape: Shape) -> io::Result<FixedArena> {
     let nz = |number| NonZeroUsize::new(number).ok_or(io::ErrorKind::InvalidInput);
     let builder = FixedArena::with_slot_capacity(nz(SLOTS)?, nz(shape.slot_bytes())?);
     builder.alignment(4096).build().map_err(io::Error::other)
 }
 
-/// What a message is handed out as.
-#[derive(Clone, Copy)]
-pub enum As {
-    Bytes,
-    ArenaBytes,
-}
-
-pub struct Ours {
+struct Ours {
     driver: Driver,
     ring: BufferRingId,
-    handed_out: As,
+    in_arena: bool,
     outlet: Outlet,
 }
 
-impl Ours {
-    pub fn start(
-        sockets: Vec<TcpStream>,
-        shape: Shape,
-        handed_out: As,
-        outlet: Outlet,
-    ) -> io::Result<Self> {
-        let arena = arena(shape)?;
-        let builder = Driver::builder().entries(1024).completion_entries(4096);
-        let mut driver = builder.build().map_err(io::Error::other)?;
-        let options = BufferRing::options().entries(SLOTS);
-        let ring = driver.register_buffer_ring(&arena, options).map_err(io::Error::other)?;
-        for socket in sockets {
-            driver.receive(ring, socket).map_err(io::Error::other)?;
-        }
-        Ok(Self { driver, ring, handed_out, outlet })
+/// Starts with messages handed out as `ArenaBytes`, or as `Bytes`.
+pub fn start(
+    sockets: Vec<TcpStream>,
+    shape: Shape,
+    outlet: Outlet,
+    in_arena: bool,
+) -> io::Result<Box<dyn Receiver>> {
+    let builder = Driver::builder().entries(1024).completion_entries(4096);
+    let mut driver = builder.build().map_err(io::Error::other)?;
+    let options = BufferRing::options().entries(SLOTS);
+    let ring = driver.register_buffer_ring(&arena(shape)?, options).map_err(io::Error::other)?;
+    for socket in sockets {
+        driver.receive(ring, socket).map_err(io::Error::other)?;
     }
-
-    /// Takes all events there are; the bytes that came.
-    #[inline]
-    fn take(&mut self) -> io::Result<usize> {
-        match self.handed_out {
-            As::Bytes => take_all(|| self.driver.next(), &self.outlet),
-            As::ArenaBytes => take_all(|| self.driver.next_arena_bytes(), &self.outlet),
-        }
-    }
+    Ok(Box::new(Ours { driver, ring, in_arena, outlet }))
 }
 
+/// Takes all events there are; returns the bytes that came.
 #[inline]
 fn take_all<B>(mut next: impl FnMut() -> Option<Event<B>>, outlet: &Outlet) -> io::Result<usize>
 where
@@ -85,7 +67,10 @@ impl Receiver for Ours {
         let mut got = 0;
         while got < bytes {
             self.driver.wait().map_err(io::Error::other)?;
-            got += self.take()?;
+            got += match self.in_arena {
+                true => take_all(|| self.driver.next_arena_bytes(), &self.outlet)?,
+                false => take_all(|| self.driver.next(), &self.outlet)?,
+            };
         }
         Ok(())
     }
