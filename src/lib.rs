@@ -65,8 +65,9 @@ mod lease;
 pub mod prelude {
     //! The structs, enums, traits and functions of the [root](crate), without its modules.
     //!
-    //! The modules of the root are named after runtimes: behind `use uring_arena::*` the name `tokio`
-    //! means [`uring_arena::tokio`](crate::tokio). A glob import of the prelude hides no crate's name.
+    //! The modules of the root are named after runtimes: behind `use uring_arena::*` the name
+    //! `tokio` means [`uring_arena::tokio`](crate::tokio). A glob import of the prelude hides no
+    //! crate's name.
     //!
     //! ```
     //! use uring_arena::prelude::*;

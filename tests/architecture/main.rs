@@ -121,7 +121,6 @@ fn a_types_own_methods_lie_together() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn the_sources_are_few_files() {
     assert_none(&shape::files(src()));
 }
@@ -167,7 +166,6 @@ fn the_page_of_tests_names_tests() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn documentation_begins_with_its_subject() {
     let files = rust(&["src", "tests", "examples", "benches"]);
     let wrong: Vec<String> =
@@ -176,7 +174,6 @@ fn documentation_begins_with_its_subject() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn lines_have_at_most_a_hundred_columns() {
     let files = rust(&["src", "tests", "examples", "benches"]);
     let sources =
@@ -190,7 +187,6 @@ fn lines_have_at_most_a_hundred_columns() {
 }
 
 #[test]
-#[ignore = "until the folders are redrawn"]
 fn nothing_goes_by_a_nickname() {
     let files = rust(&["src", "tests", "examples"]);
     let files = files.iter().filter(|(name, ..)| name != NICKNAMES);

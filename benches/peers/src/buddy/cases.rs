@@ -202,7 +202,7 @@ fn claim_at_last<M: Memory>(memory: &M, bytes: usize) -> M::Block {
     }
 }
 
-/// Victims and lengths, drawn beforehand: drawing costs as much as a claim.
+/// The victims and lengths, drawn beforehand: drawing costs as much as a claim.
 struct Steps {
     list: Vec<(u32, u32)>,
     next: usize,

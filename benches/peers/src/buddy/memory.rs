@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use crate::report::OURS;
 
-/// Something that hands out blocks by length. A clone is a thread's handle on the same memory.
+/// A memory that hands out blocks by length. A clone is a thread's handle on the same memory.
 pub trait Memory: Clone + Send + Sync + 'static {
     type Block: Send + 'static;
 
@@ -79,7 +79,8 @@ impl Memory for Heap {
     }
 }
 
-/// Offsets only, as programs use them for blocks of any length from a region of their own.
+/// An allocator of offsets only, as programs use them for blocks of any length from a region of
+/// their own.
 #[derive(Clone)]
 pub struct Offsets(Arc<Shared>);
 

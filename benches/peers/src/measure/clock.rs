@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// Processor time since some moment.
+/// The processor time since some moment.
 #[derive(Clone, Copy)]
 pub struct Stopwatch {
     clock: libc::clockid_t,

@@ -1,6 +1,6 @@
 //! Numbers that are the same for every contender and every run.
 
-/// Xorshift: fast enough not to be measured.
+/// A xorshift generator: fast enough not to be measured.
 #[derive(Clone)]
 pub struct Random(u64);
 

@@ -67,7 +67,7 @@ fn plain(slots: usize) -> FixedArena {
     builder.build().expect("the arena builds")
 }
 
-/// Our arena built without waiting, or waited in by a thread that has left.
+/// An arena of ours, built without waiting, or waited in by a thread that has left.
 #[derive(Clone)]
 pub struct Plain<const WAITED: bool>(FixedArena);
 

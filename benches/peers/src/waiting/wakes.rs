@@ -21,7 +21,7 @@ use super::arenas::Waitable;
 const SLOTS: usize = 16;
 const TASKS: usize = 2 * SLOTS;
 
-/// State that the two threads share.
+/// The state that the two threads share.
 struct Shared<S> {
     /// Claimed slots on their way to the thread that drops them.
     passed: ArrayQueue<S>,

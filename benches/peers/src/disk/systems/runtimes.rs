@@ -18,7 +18,7 @@ use super::ours::arena;
 
 type Started = io::Result<Box<dyn Reader>>;
 
-/// Tasks that read until no place is left; each takes a buffer and gives it back.
+/// The tasks that read until no place is left; each takes a buffer and gives it back.
 struct Tasks<R, B, F> {
     runtime: R,
     shared: Rc<Shared<B, F>>,
