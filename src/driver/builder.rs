@@ -166,9 +166,14 @@ impl DriverBuilder {
         Ok(operations)
     }
 
+    /// Returns the entries of the submission queue, if the kernel takes so many.
+    pub(super) fn checked_entries(&self) -> Result<u32, DriverError> {
+        check_entries(self.entries, ENTRIES_MAX)
+    }
+
     /// Makes the ring, in the best way that the kernel knows.
     pub(super) fn make_ring(&self) -> Result<IoUring, DriverError> {
-        let entries = check_entries(self.entries, ENTRIES_MAX)?;
+        let entries = self.checked_entries()?;
         let completion_entries = match self.completion_entries {
             Some(entries) => check_entries(entries, 2 * ENTRIES_MAX)?.max(self.entries as u32),
             None => (entries * 4).min(2 * ENTRIES_MAX as u32),
@@ -222,10 +227,12 @@ fn build_error(errno: i32, entries: u32) -> DriverError {
         libc::EPERM | libc::EACCES => {
             DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() }
         }
-        libc::ENOMEM | libc::EMFILE | libc::ENFILE => DriverError::NoRoom { entries, errno },
         libc::ENOSYS => {
             DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" }
         }
-        errno => DriverError::System { action: "setting up io_uring", errno },
+        errno => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            DriverError::no_room_or("setting up io_uring", &error, entries)
+        }
     }
 }

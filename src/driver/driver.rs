@@ -120,7 +120,7 @@ impl DriverBuilder {
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
             submitter,
-            wakeup: Wakeup::new()?,
+            wakeup: Wakeup::new(self.checked_entries()?)?,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),

@@ -128,6 +128,18 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// Wraps the error of a system call that makes a part of a driver with `entries`.
+    ///
+    /// A missing descriptor or missing memory is [`DriverError::NoRoom`], whichever part lacks it.
+    pub(super) fn no_room_or(action: &'static str, error: &io::Error, entries: u32) -> DriverError {
+        match error.raw_os_error() {
+            Some(errno @ (libc::ENOMEM | libc::EMFILE | libc::ENFILE)) => {
+                DriverError::NoRoom { entries, errno }
+            }
+            _ => DriverError::system(action, error),
+        }
+    }
+
     /// Wraps the error of a system call.
     pub(super) fn system(action: &'static str, error: &io::Error) -> DriverError {
         DriverError::System { action, errno: error.raw_os_error().unwrap_or(libc::EIO) }

@@ -31,9 +31,11 @@ pub(super) struct Wakeup {
 }
 
 impl Wakeup {
-    pub(super) fn new() -> Result<Wakeup, DriverError> {
-        let event_fd = EventFd::new()
-            .map_err(|error| DriverError::system("making an event descriptor", &error))?;
+    /// Makes the descriptor of a driver whose ring has `entries`.
+    pub(super) fn new(entries: u32) -> Result<Wakeup, DriverError> {
+        let event_fd = EventFd::new().map_err(|error| {
+            DriverError::no_room_or("making an event descriptor", &error, entries)
+        })?;
         let event_fd = Arc::new(event_fd);
         let waker = Waker::from(Arc::clone(&event_fd));
         Ok(Wakeup { event_fd, waker, polled: false, shared: false, wakes: 0 })
