@@ -11,6 +11,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
 use super::ids::Tag;
+use crate::uring::is_refusal;
 
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +85,7 @@ impl Submitter {
             // A signal, the end of the time, or a completion queue that must be emptied first: the
             // caller looks at the queue, and comes again.
             Ok(_) | Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            Err(errno) if is_refusal(errno) => Err(DriverError::Forbidden { errno, sysctl: None }),
             Err(errno) => {
                 Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
             }

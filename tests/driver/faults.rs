@@ -37,14 +37,15 @@ fn assert_states(states: SlotStates, expected: [usize; 5]) {
 }
 
 /// Runs an ignored test of this binary in a process of its own, under `prlimit` with arguments.
-fn run_helper(helper: &str, prlimit: &[&str]) {
+pub fn run_helper(helper: &str, prlimit: &[&str]) {
     // Another user can reach this copy.
-    let copy = std::env::temp_dir().join(format!("faults-{helper}-{}", std::process::id()));
+    let name = helper.replace("::", "-");
+    let copy = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let answer = Command::new("prlimit")
         .args(prlimit)
         .arg(&copy)
-        .args(["--ignored", "--exact", &format!("faults::{helper}"), "--nocapture"])
+        .args(["--ignored", "--exact", helper, "--nocapture"])
         .current_dir("/")
         .output();
     std::fs::remove_file(&copy).unwrap();
@@ -101,7 +102,7 @@ fn helper_without_lockable_memory() {
 #[test]
 fn a_driver_without_lockable_memory_works_and_says_what_it_lacks() {
     run_helper(
-        "helper_without_lockable_memory",
+        "faults::helper_without_lockable_memory",
         &["--memlock=262144:262144", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
             .iter()
             .chain(&["--inh-caps=-all", "--"])
@@ -140,7 +141,7 @@ fn helper_without_descriptors() {
 #[test]
 fn without_a_descriptor_left_the_limit_is_named() {
     for limit in 15..20 {
-        run_helper("helper_without_descriptors", &[&format!("--nofile={limit}:{limit}")]);
+        run_helper("faults::helper_without_descriptors", &[&format!("--nofile={limit}:{limit}")]);
     }
 }
 

@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
+mod empty;
 mod faults;
 mod ids;
 mod older_kernels;
@@ -12,4 +14,6 @@ mod receive_forms;
 mod registration_clone;
 mod slot_states;
 mod starved;
+mod torn;
 mod transfer;
+mod whole;

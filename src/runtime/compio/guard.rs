@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::thread::LocalKey;
@@ -38,6 +39,18 @@ pub enum AttachError {
 }
 
 debug_is_display!(AttachError);
+into_io_error!(AttachError);
+
+impl AttachError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            AttachError::NotInRuntime => io::ErrorKind::InvalidInput,
+            AttachError::NotOnUring => io::ErrorKind::Unsupported,
+            AttachError::Register(error) => error.kind(),
+            AttachError::Ring(error) => error.kind(),
+        }
+    }
+}
 
 /// One runtime, by the descriptor of its ring.
 ///

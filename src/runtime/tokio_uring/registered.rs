@@ -54,6 +54,18 @@ pub enum AttachError {
 }
 
 debug_is_display!(AttachError);
+into_io_error!(AttachError);
+
+impl AttachError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            AttachError::TableTaken => io::ErrorKind::ResourceBusy,
+            AttachError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            AttachError::MemoryLocked { .. } => io::ErrorKind::OutOfMemory,
+            AttachError::Kernel(error) => error.kind(),
+        }
+    }
+}
 
 /// An arena registered with the ring of the tokio-uring runtime that it was made in.
 ///

@@ -1,5 +1,9 @@
 //! The options of a buffer ring.
 
+use std::io;
+
+use crate::uring::kernel::who_forbids;
+
 /// The kernel's limit on the entries of a ring.
 const ENTRIES_MAX: usize = 1 << 15;
 
@@ -201,6 +205,18 @@ pub enum RingError {
         /// The soft limit now, in bytes.
         soft: u64,
     },
+    /// The call is forbidden, though the io_uring was made.
+    #[error(
+        "it is forbidden here to {action} ({}): {}",
+        io::Error::from_raw_os_error(*errno),
+        who_forbids(None)
+    )]
+    Forbidden {
+        /// The action that was refused.
+        action: &'static str,
+        /// The error number.
+        errno: i32,
+    },
     /// The kernel refused for another reason.
     #[error("the kernel refused to {action}: {}", std::io::Error::from_raw_os_error(*errno))]
     Refused {
@@ -212,6 +228,24 @@ pub enum RingError {
 }
 
 debug_is_display!(RingError);
+into_io_error!(RingError);
+
+impl RingError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(self) -> io::ErrorKind {
+        match self {
+            RingError::GroupTaken { .. } => io::ErrorKind::AlreadyExists,
+            RingError::NoGroupLeft { .. } => io::ErrorKind::QuotaExceeded,
+            RingError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            RingError::Memory { .. } => io::ErrorKind::OutOfMemory,
+            RingError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
+            RingError::Refused { errno, .. } => io::Error::from_raw_os_error(errno).kind(),
+            RingError::Entries { .. }
+            | RingError::TooManySlots { .. }
+            | RingError::SlotTooLarge { .. } => io::ErrorKind::InvalidInput,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! The features that a kernel may lack, by name, with the version that brought each.
 
 use std::fmt;
+use std::io;
 
 /// One feature of io_uring that a kernel may lack.
 ///
@@ -153,6 +154,13 @@ pub struct MissingFeatureError {
 }
 
 debug_is_display!(MissingFeatureError);
+into_io_error!(MissingFeatureError);
+
+impl MissingFeatureError {
+    fn kind(self) -> io::ErrorKind {
+        io::ErrorKind::Unsupported
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,5 +10,7 @@ pub use memlock::Memlock;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
-pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
+pub(crate) use probe::{
+    disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy, who_forbids,
+};
 pub(crate) use syscalls::EventFd;

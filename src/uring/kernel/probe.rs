@@ -9,6 +9,8 @@ use super::feature::{Feature, MissingFeatureError};
 use super::syscalls::{self, Cloned};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
@@ -63,7 +65,7 @@ impl Probe {
             UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
         })?;
         let mut probe = Probe { features: 0 };
-        probe.probe_opcodes(&ring);
+        probe.probe_opcodes(&ring)?;
         probe.set(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
         probe.set(Feature::MinWait, ring.params().is_feature_min_timeout());
         probe.set(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
@@ -72,7 +74,7 @@ impl Probe {
             syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
         );
         probe.set(Feature::SyncCancel, knows_sync_cancel(&ring));
-        probe.probe_entries(ring);
+        probe.probe_entries(ring)?;
         probe.probe_tables();
         probe.probe_setup();
         Ok(probe)
@@ -177,12 +179,16 @@ impl Probe {
         }
     }
 
-    fn probe_opcodes(&mut self, ring: &IoUring) {
+    /// Probes what opcodes announce. Fails if a filter lets rings be made, and no more.
+    fn probe_opcodes(&mut self, ring: &IoUring) -> Result<(), UnavailableError> {
         let mut opcodes = io_uring::Probe::new();
-        if ring.submitter().register_probe(&mut opcodes).is_err() {
+        if let Err(error) = ring.submitter().register_probe(&mut opcodes) {
+            if error.raw_os_error().is_some_and(is_refusal) {
+                return Err(UnavailableError::Forbidden);
+            }
             // Older than 5.6, which has fixed buffers and nothing else of the list.
             self.set(Feature::FixedBuffers, true);
-            return;
+            return Ok(());
         }
         for (feature, code) in [
             (Feature::FixedBuffers, opcode::ReadFixed::CODE),
@@ -193,11 +199,12 @@ impl Probe {
         ] {
             self.set(feature, opcodes.is_supported(code));
         }
+        Ok(())
     }
 
     /// Probes flags that no opcode announces. The kernel refuses an unknown flag as EINVAL; with a
     /// known one the entry gets as far as the descriptor, which is not open.
-    fn probe_entries(&mut self, mut ring: IoUring) {
+    fn probe_entries(&mut self, mut ring: IoUring) -> Result<(), UnavailableError> {
         let mut entries = vec![
             (Feature::RecvMultishot, opcode::RecvMulti::new(NO_FD, 0).build()),
             (Feature::AcceptMultishot, opcode::AcceptMulti::new(NO_FD).build()),
@@ -208,8 +215,15 @@ impl Probe {
             entries.push((Feature::SendZcUsage, send.build()));
         }
         for (feature, entry) in entries {
-            self.set(feature, run(&mut ring, entry) == Some(-libc::EBADF));
+            match run(&mut ring, entry) {
+                Ok(answer) => self.set(feature, answer == Some(-libc::EBADF)),
+                Err(error) if error.raw_os_error().is_some_and(is_refusal) => {
+                    return Err(UnavailableError::Forbidden);
+                }
+                Err(_) => {}
+            }
         }
+        Ok(())
     }
 
     fn probe_tables(&mut self) {
@@ -248,12 +262,14 @@ impl Probe {
     }
 }
 
-/// Runs one entry and returns its result.
-fn run(ring: &mut IoUring, entry: squeue::Entry) -> Option<i32> {
+/// Runs one entry and returns its result, or the error of the call.
+fn run(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<Option<i32>> {
     // SAFETY: the entries of `probe_entries` name no memory and no open descriptor.
-    unsafe { ring.submission().push(&entry) }.ok()?;
-    ring.submit_and_wait(1).ok()?;
-    ring.completion().next().map(|cqe| cqe.result())
+    if unsafe { ring.submission().push(&entry) }.is_err() {
+        return Ok(None);
+    }
+    ring.submit_and_wait(1)?;
+    Ok(ring.completion().next().map(|cqe| cqe.result()))
 }
 
 fn knows_sync_cancel(ring: &IoUring) -> bool {
@@ -302,7 +318,7 @@ impl fmt::Debug for Probe {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnavailableError {
-    /// The kernel has no io_uring (`ENOSYS`).
+    /// The kernel has no io_uring (`ENOSYS`), as far as can be told.
     #[error(
         "this kernel ({kernel}) has no io_uring: it needs Linux 5.1 or newer, built with CONFIG_IO_URING; \
          a container sandbox may also hide it"
@@ -320,9 +336,10 @@ pub enum UnavailableError {
         /// The value of the sysctl. 1: off for all but one group and CAP_SYS_ADMIN; 2: off for all.
         value: u32,
     },
-    /// A seccomp filter or a security module refuses the call, although the sysctl allows it.
+    /// A seccomp filter or a security module refuses a call (`EPERM`, `EACCES` or `ENOSYS`),
+    /// although the kernel has io_uring and the sysctl allows it.
     #[error(
-        "io_uring is refused (EPERM) though kernel.io_uring_disabled allows it: {}",
+        "io_uring is refused though the kernel has it and kernel.io_uring_disabled allows it: {}",
         who_forbids(None)
     )]
     Forbidden,
@@ -341,10 +358,25 @@ pub enum UnavailableError {
 }
 
 debug_is_display!(UnavailableError);
+into_io_error!(UnavailableError);
 
 impl UnavailableError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            UnavailableError::NotInKernel { .. } => io::ErrorKind::Unsupported,
+            UnavailableError::DisabledBySysctl { .. } | UnavailableError::Forbidden => {
+                io::ErrorKind::PermissionDenied
+            }
+            UnavailableError::Refused { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
+        }
+    }
+
     /// Explains the error of an `io_uring_setup(2)` for a ring of `entries` entries.
     pub(super) fn explain(entries: u32, errno: i32) -> UnavailableError {
+        if errno == libc::ENOSYS && kernel_has_io_uring() {
+            return UnavailableError::Forbidden;
+        }
         let kernel = read("/proc/sys/kernel/osrelease");
         UnavailableError::new(entries, errno, disabled_by_sysctl(), kernel)
     }
@@ -401,6 +433,53 @@ pub(crate) fn disabled_by_sysctl() -> Option<u32> {
     read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
 }
 
+/// Returns whether a call of io_uring was refused before its arguments were looked at: by a filter
+/// of system calls, or by a security module.
+pub(crate) fn is_refusal(errno: i32) -> bool {
+    matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS)
+}
+
+/// Returns whether the kernel has io_uring, although a call to it answered `ENOSYS`: then a filter
+/// gave that answer.
+pub(crate) fn kernel_has_io_uring() -> bool {
+    // Only a kernel with io_uring has the setting (6.6), and functions by such names.
+    if disabled_by_sysctl().is_some() {
+        return true;
+    }
+    match File::open("/proc/kallsyms") {
+        Ok(symbols) => names_io_uring(BufReader::new(symbols)),
+        Err(_) => {
+            is_filtered(&read("/proc/thread-self/status").unwrap_or_default())
+                && is_new_enough(&read("/proc/sys/kernel/osrelease").unwrap_or_default())
+        }
+    }
+}
+
+/// Returns whether a list of the kernel's symbols has functions of io_uring's.
+///
+/// The entry of the system call (`__x64_sys_io_uring_setup`) does not count: a kernel without
+/// io_uring has it too, and answers `ENOSYS` there.
+fn names_io_uring(symbols: impl BufRead) -> bool {
+    symbols.split(b'\n').map_while(Result::ok).any(|line| {
+        let name = line.split(|byte| byte.is_ascii_whitespace()).nth(2).unwrap_or_default();
+        name.starts_with(b"io_uring_") || name.starts_with(b"io_ring_")
+    })
+}
+
+/// Returns whether a filter of system calls is in force, by the text of `/proc/<thread>/status`.
+fn is_filtered(status: &str) -> bool {
+    const FILTER: &str = "2";
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == FILTER)
+}
+
+/// Returns whether a kernel of this version can have io_uring (5.1).
+fn is_new_enough(release: &str) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (next(), next()) >= (5, 1)
+}
+
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -424,5 +503,21 @@ mod tests {
         assert!(text(libc::ENOMEM, Some(0)).contains("ulimit -l"));
         assert!(text(libc::EMFILE, Some(0)).contains("64 entries"));
         assert!(text(libc::EMFILE, Some(0)).contains("ulimit -n"));
+    }
+
+    #[test]
+    fn a_kernel_that_has_io_uring_is_known_by_its_symbols() {
+        let with = "0000 T __x64_sys_io_uring_setup\n0000 t io_uring_cancel_generic\n";
+        let without = "0000 W __x64_sys_io_uring_setup\n0000 t do_io_ring\nodd line\n";
+        assert!(names_io_uring(with.as_bytes()));
+        assert!(!names_io_uring(without.as_bytes()));
+    }
+
+    #[test]
+    fn a_filter_and_a_version_are_read() {
+        assert!(is_filtered("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t2\n"));
+        assert!(is_new_enough("5.1.0") && is_new_enough("6.18.44-fc") && is_new_enough("10.0"));
+        assert!(!is_new_enough("5.0.21") && !is_new_enough("4.4.0") && !is_new_enough(""));
     }
 }

@@ -17,7 +17,7 @@ use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
-use crate::uring::kernel::{Probe, UnavailableError, syscalls};
+use crate::uring::kernel::{Probe, syscalls};
 
 mod sealed {
     /// The handle behind an arena, for this crate only.
@@ -160,7 +160,7 @@ impl RegisteredArena {
     ) -> Result<RegisteredArena, RegisterError> {
         let probe = match options.probe {
             Some(probe) => probe,
-            None => Probe::shared().map_err(no_probe)?,
+            None => Probe::shared()?,
         };
         let handle = handle_of(arena);
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
@@ -320,7 +320,7 @@ impl RegisteredArena {
         answer.map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EEXIST) => RegisterError::WrongThread,
-            _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
+            _ => RegisterError::system("unregistering", &error),
         })?;
         if let Some(ranges) = ranges {
             ranges.free(table.first, table.count);
@@ -376,10 +376,6 @@ impl<'a> RegisterOptions<'a> {
         self.source = Some(Source { ring: ring.as_raw_fd(), arena, table });
         self
     }
-}
-
-fn no_probe(error: UnavailableError) -> RegisterError {
-    RegisterError::System { step: "probing the kernel", reason: error.to_string() }
 }
 
 impl fmt::Debug for RegisteredArena {

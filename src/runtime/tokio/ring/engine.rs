@@ -51,6 +51,18 @@ pub enum PoolError {
 }
 
 debug_is_display!(PoolError);
+into_io_error!(PoolError);
+
+impl PoolError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            PoolError::Driver(error) => error.kind(),
+            PoolError::Ring(error) => error.kind(),
+            PoolError::Register(error) => error.kind(),
+            PoolError::Event(error) | PoolError::Thread(error) => error.kind(),
+        }
+    }
+}
 
 /// The arena and the options that an engine makes its driver of.
 pub(crate) struct EngineOptions {
