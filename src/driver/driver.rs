@@ -86,6 +86,8 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
+    /// The payloads whose drop panicked.
+    pub(super) contained_panics: u64,
     pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
@@ -130,6 +132,7 @@ impl DriverBuilder {
             operations_max: operations,
             completions: 0,
             unknown_completions: 0,
+            contained_panics: 0,
             number,
             _on_one_thread: PhantomData,
         })
@@ -330,6 +333,7 @@ impl Driver {
             enters: self.submitter.enters,
             completions: self.completions,
             unknown_completions: self.unknown_completions,
+            contained_panics: self.contained_panics,
             armed: self.sockets.armed,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,

@@ -9,6 +9,7 @@ use io_uring::cqueue;
 
 use super::ids::{Tag, Target};
 use super::submitter::Wait;
+use super::transfer::drop_payload;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
@@ -334,7 +335,7 @@ impl Driver {
 
     fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
         self.discard_events(report);
-        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
         let mut cancel_at = Instant::now();
         while self.in_flight() > 0 {
@@ -366,7 +367,10 @@ impl Driver {
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
-                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
+                Event::Read { buffer, .. } => drop(buffer),
+                Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
+                    self.contained_panics += u64::from(!drop_payload(payload));
+                }
             }
         }
     }
@@ -402,5 +406,6 @@ impl Drop for Driver {
             }
         }
         // Rings and operations that are left quarantine their slots in their own drop.
+        self.transfers.discard_all();
     }
 }

@@ -16,6 +16,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::sync::contain;
+
 /// A stretch of a runtime's life during which the runtime certainly exists.
 ///
 /// | a buffer that the runtime drops | belongs to |
@@ -63,7 +65,9 @@ impl RuntimeLiveness {
         if self.open_loans.get() == 0 && !self.draining.borrow().is_empty() {
             // Taken first: a waker may run anything.
             let draining = self.draining.take();
-            draining.into_iter().for_each(Waker::wake);
+            for waker in draining {
+                contain("the waker of a drain", || waker.wake());
+            }
         }
     }
 
@@ -74,9 +78,10 @@ impl RuntimeLiveness {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        let mut draining = self.draining.borrow_mut();
-        if !draining.iter().any(|known| known.will_wake(waker)) {
-            draining.push(waker.clone());
+        if !self.draining.borrow().iter().any(|known| known.will_wake(waker)) {
+            // Cloned with no cell borrowed: a waker may run anything.
+            let new = waker.clone();
+            self.draining.borrow_mut().push(new);
         }
         Poll::Pending
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::liveness::{LoanCount, RuntimeLiveness};
 use crate::buffer::{Buffer, IoMemory};
+use crate::sync::contain;
 
 /// A buffer, or frozen bytes, in the form that a runtime's own operations take.
 ///
@@ -117,6 +118,9 @@ impl<B: IoMemory> Drop for Loan<B> {
         // The loan ends with its fields, after this.
         if !self.is_back() {
             item.quarantine();
+        } else if self.exposed.get() {
+            // By the runtime, among operations of others.
+            contain("the drop of a lent payload", || drop(item));
         }
     }
 }

@@ -16,10 +16,11 @@
 //! The queue is plain data. [`Waiters`](super::Waiters) holds it behind a lock.
 
 use std::collections::VecDeque;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use super::reservation::{BYPASS_MAX, ORDERS_WITHOUT, Reservation};
 use crate::slots::{Allocator, FreeOutcome};
+use crate::sync::contain;
 
 /// The number of words of the allocator that one free in vain pays for. Setting and clearing the
 /// `WAITERS` flags of so many words costs about a tenth of what such a free costs.
@@ -127,18 +128,15 @@ impl WaitQueue {
         WaiterId { order, ticket }
     }
 
-    /// Takes the slot that was granted to `id`, or keeps `waker` to be called when one is.
-    ///
-    /// Also returns a waker that is not needed any more. The caller drops it outside of the lock.
-    pub(super) fn poll(&mut self, id: WaiterId, waker: &Waker) -> (Poll<u32>, Option<Waker>) {
+    /// Takes the slot that was granted to `id`. Without one, returns the waker that is called when
+    /// one is granted, to be changed.
+    pub(super) fn poll(&mut self, id: WaiterId) -> Result<u32, &mut Option<Waker>> {
         let queue = self.of_order(id.order);
         if let Some(slot) = queue.take_granted(id.ticket) {
-            return (Poll::Ready(slot), None);
+            return Ok(slot);
         }
         let index = queue.find(id.ticket).expect("a waiter waits until it is granted a slot");
-        let kept = &mut queue.waiting[index].waker;
-        let is_kept = kept.as_ref().is_some_and(|kept| kept.will_wake(waker));
-        (Poll::Pending, if is_kept { None } else { kept.replace(waker.clone()) })
+        Err(&mut queue.waiting[index].waker)
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
@@ -322,7 +320,10 @@ impl WakeList {
         }
     }
 
+    /// Calls every waker. One that panics keeps no other from being called, nor harms who freed.
     pub(super) fn wake_all(self) {
-        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+        for waker in self.first.into_iter().chain(self.others) {
+            contain("the waker of a claim that waits", || waker.wake());
+        }
     }
 }

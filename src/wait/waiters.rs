@@ -22,7 +22,7 @@ use std::task::{Poll, Waker};
 
 use super::queue::{RecordOrder, Visit, WaitQueue, WaiterId, WakeList};
 use crate::slots::Allocator;
-use crate::sync::{Mutex, Ordering, fence};
+use crate::sync::{Mutex, Ordering, contain, fence};
 
 /// A callback after frees that make memory free: the wake policy of a user.
 pub(crate) struct OnFree {
@@ -69,10 +69,20 @@ impl Waiters {
 
     /// Takes the slot that was granted to `id`, or has `waker` called when one is.
     pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
-        let (slot, replaced) = self.queue.lock().poll(id, waker);
-        // Outside of the lock: the last waker of a task may take the task with it.
+        match self.queue.lock().poll(id) {
+            Ok(slot) => return Poll::Ready(slot),
+            Err(Some(kept)) if kept.will_wake(waker) => return Poll::Pending,
+            Err(_) => {}
+        }
+        // Cloned and dropped outside of the lock: a waker may run anything, and the last one of a
+        // task may take the task with it.
+        let new = waker.clone();
+        let replaced = match self.queue.lock().poll(id) {
+            Ok(slot) => return Poll::Ready(slot),
+            Err(kept) => kept.replace(new),
+        };
         drop(replaced);
-        slot
+        Poll::Pending
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
@@ -112,7 +122,7 @@ impl Waiters {
             // before that look, as a waiter's look comes after its registration
             // (`arena::wait_policy`).
             fence(Ordering::SeqCst);
-            (on_free.call)(order);
+            contain("a wake policy", || (on_free.call)(order));
         }
     }
 }

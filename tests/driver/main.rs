@@ -6,9 +6,11 @@ mod support;
 
 mod cancel;
 mod empty;
+mod errors;
 mod faults;
 mod ids;
 mod older_kernels;
+mod panics;
 mod receive;
 mod receive_forms;
 mod registration_clone;

@@ -3,6 +3,20 @@
 
 use std::io;
 
+/// Answers `errno` to one system call of this thread, and of the threads that it starts.
+pub fn refuse_on_this_thread(call: libc::c_long, errno: i32) -> io::Result<()> {
+    const LOAD_CALL: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let statement = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    filter_this_thread(&mut [
+        statement(LOAD_CALL, 0, 0),
+        statement(JUMP_IF_EQUAL, 1, call as u32),
+        statement(RETURN, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
 /// Installs `program` as the filter of this thread's system calls.
 pub fn filter_this_thread(program: &mut [libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };

@@ -5,6 +5,7 @@
 mod support;
 
 mod conformance_receive;
+mod forbidden;
 mod operation_model;
 mod read_write;
 mod read_write_buddy;

@@ -9,6 +9,7 @@ use crate::driver::arenas::Arenas;
 use crate::driver::files::{OpenFile, Torn, Writes};
 use crate::driver::{Event, OperationId, TransferError};
 use crate::slab::Key;
+use crate::sync::contain;
 use crate::uring::{Descriptor, Operation, SendOptions};
 
 /// The kind of a transfer.
@@ -293,6 +294,11 @@ impl Transfer {
             (Action::Send(_), payload) => Event::Sent { id, result, sent: done, payload, copied },
         }
     }
+}
+
+/// Drops a payload. Returns `false` if its owner panicked, which harms nothing of ours.
+pub(crate) fn drop_payload(payload: Payload) -> bool {
+    contain("the drop of a payload", || drop(payload))
 }
 
 /// Builds the entry that waits until a descriptor which is set not to block is ready.

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::transfer::{Failure, State, Transfer, poll_entry};
+use super::transfer::{Failure, State, Transfer, drop_payload, poll_entry};
 use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::Files;
@@ -284,16 +284,37 @@ impl Transfers {
         None
     }
 
-    /// Gives every transfer up, and removes those that the kernel does not have.
-    pub(crate) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) {
+    /// Gives every transfer up, and removes those that the kernel does not have. Returns the number
+    /// of payloads whose drop panicked.
+    pub(crate) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) -> u64 {
+        let mut panics = 0;
         for key in self.table.keys() {
             let Some(transfer) = self.table.get_mut(key) else { continue };
             transfer.cancelled = true;
-            if !transfer.is_in_flight() {
-                self.remove(key, files, submitter);
+            if !transfer.is_in_flight()
+                && let Some(transfer) = self.remove(key, files, submitter)
+            {
+                panics += u64::from(!drop_payload(transfer.into_memory()));
             }
         }
         self.to_rearm.clear();
+        panics
+    }
+
+    /// Removes every transfer, at the end of the driver. Memory that the kernel has is quarantined.
+    pub(crate) fn discard_all(&mut self) {
+        for key in self.table.keys() {
+            match self.table.remove(key).map(|transfer| transfer.state) {
+                Some(State::Running(operation)) => drop(operation),
+                Some(
+                    State::Queued(memory)
+                    | State::Blocked(memory)
+                    | State::Polling(memory)
+                    | State::Over(memory, _),
+                ) => drop(drop_payload(memory)),
+                Some(State::Moving) | None => {}
+            }
+        }
     }
 
     /// Collects the tags of the operations that the kernel has.

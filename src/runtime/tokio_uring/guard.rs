@@ -19,6 +19,7 @@ use ::tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
 use crate::runtime::liveness::{Guard, Guards, RuntimeLiveness};
+use crate::sync::contain;
 
 thread_local! {
     static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };
@@ -86,7 +87,14 @@ impl RuntimeGuard {
     fn poll_abandoned(&self, context: &mut Context<'_>) {
         // Taken out meanwhile: the drop of an operation's result may abandon another operation.
         let mut running = self.abandoned.take();
-        running.retain_mut(|abandoned| abandoned.operation.as_mut().poll(context).is_pending());
+        running.retain_mut(|abandoned| {
+            let mut is_running = false;
+            // The result, and the memory in it, are dropped in there.
+            contain("the drop of a payload", || {
+                is_running = abandoned.operation.as_mut().poll(context).is_pending();
+            });
+            is_running
+        });
         self.abandoned.borrow_mut().append(&mut running);
     }
 

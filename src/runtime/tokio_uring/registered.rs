@@ -15,7 +15,7 @@ use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
 use super::guard::RuntimeGuard;
-use super::submitted::{Descriptor, OWN_POSITION, Submitted, Target};
+use super::submitted::{Descriptor, OWN_POSITION, Submitted, Target, file_offset};
 use crate::arena::FixedArena;
 use crate::buffer::{Buffer, IoMemory};
 
@@ -178,7 +178,7 @@ impl Registered {
     /// Outside a tokio-uring runtime.
     pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Submitted<Buffer> {
         let target = self.target_of(&buffer);
-        Submitted::read(target, file, buffer, offset)
+        Submitted::read(target, file, buffer, file_offset(offset))
     }
 
     /// Reads from a socket, or from a file at its own position, into the buffer. The buffer's
@@ -222,7 +222,7 @@ impl Registered {
         offset: u64,
     ) -> Submitted<B> {
         let target = self.target_of(&item);
-        Submitted::write(target, file, item, offset)
+        Submitted::write(target, file, item, file_offset(offset))
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position.

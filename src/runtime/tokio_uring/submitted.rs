@@ -85,7 +85,7 @@ pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
 }
 
 /// Reads from a file at `offset` into the buffer. The buffer's length becomes the number of bytes
-/// read.
+/// read. An offset that no file has gives `EINVAL`.
 ///
 /// # Panics
 ///
@@ -109,7 +109,7 @@ pub fn read_at(
     buffer: Buffer,
     offset: u64,
 ) -> Submitted<Buffer> {
-    Submitted::read(Target::unregistered(), file, buffer, offset)
+    Submitted::read(Target::unregistered(), file, buffer, file_offset(offset))
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position. Returns
@@ -123,7 +123,7 @@ pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> S
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a file at `offset`. Returns their number, which may
-/// be less than there are.
+/// be less than there are. An offset that no file has gives `EINVAL`.
 ///
 /// # Panics
 ///
@@ -152,11 +152,18 @@ pub fn write_at<B: IoMemory + AsRef<[u8]>>(
     item: B,
     offset: u64,
 ) -> Submitted<B> {
-    Submitted::write(Target::unregistered(), file, item, offset)
+    Submitted::write(Target::unregistered(), file, item, file_offset(offset))
 }
 
 /// The offset that means the file's own position. Sockets take no other.
 pub(super) const OWN_POSITION: u64 = u64::MAX;
+
+/// Returns the offset for an entry: one that the kernel refuses (`EINVAL`) if no file has it, as it
+/// would mean the own position, or none.
+pub(super) fn file_offset(offset: u64) -> u64 {
+    const NO_OFFSET: u64 = 1 << 63;
+    if offset > i64::MAX as u64 { NO_OFFSET } else { offset }
+}
 
 /// The runtime of an operation, and the registered memory that it uses.
 ///
@@ -218,7 +225,8 @@ impl<B: IoMemory + AsRef<[u8]>> Submitted<B> {
     ) -> Submitted<B> {
         let descriptor = types::Fd(to.as_raw_fd());
         let (start, len) = (memory.as_ref().as_ptr(), entry_len(memory.as_ref().len()));
-        let entry = match target.buffer_index {
+        // An empty range is in no registered buffer.
+        let entry = match target.buffer_index.filter(|_| len > 0) {
             Some(index) => {
                 opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build()
             }
