@@ -1,6 +1,7 @@
 //! The errors of a driver.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::uring::{DirectError, RingError, room_remedy, who_forbids};
 
@@ -199,16 +200,48 @@ impl<M> std::fmt::Debug for SubmitError<M> {
     }
 }
 
-/// A file or socket that a [`Driver`](crate::Driver) could not take.
+/// A socket, pipe or listener that a [`Driver`](crate::Driver) could not take: the descriptor, and
+/// the reason.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use uring_arena::SocketError;
+///
+/// fn later(refused: SocketError, waiting: &mut Vec<OwnedFd>) {
+///     eprintln!("{refused}");
+///     waiting.push(refused.socket);
+/// }
+/// # let _ = later;
+/// ```
+#[derive(thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct SocketError {
+    /// The reason.
+    pub error: DriverError,
+    /// The descriptor, as it was given: open, and untouched.
+    pub socket: OwnedFd,
+}
+
+impl SocketError {
+    pub(super) fn new(error: DriverError, socket: OwnedFd) -> SocketError {
+        SocketError { error, socket }
+    }
+}
+
+/// A file or socket that a [`Driver`](crate::Driver) could not take: the descriptor, and the
+/// reason.
 #[derive(thiserror::Error)]
 #[error("the driver cannot take the file: asking the kernel what it is failed ({reason})")]
 #[non_exhaustive]
 pub struct FileError {
     /// The answer of the kernel.
     pub reason: io::Error,
+    /// The descriptor, as it was given.
+    pub file: OwnedFd,
 }
 
-debug_is_display!(DriverError, TransferError, FileError);
+debug_is_display!(DriverError, TransferError, SocketError, FileError);
 
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)

@@ -44,10 +44,12 @@ pub(super) struct Files {
 }
 
 impl OpenFile {
-    fn new(file: File) -> std::io::Result<OpenFile> {
-        let kind = file.metadata()?.file_type();
-        let has_offsets = kind.is_file() || kind.is_block_device();
-        let direct = if has_offsets { DirectAlignment::in_force(&file)? } else { None };
+    fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
+        let file = File::from(file);
+        let (has_offsets, direct) = match kind_of(&file) {
+            Ok(kind) => kind,
+            Err(reason) => return Err(FileError { reason, file: file.into() }),
+        };
         Ok(OpenFile {
             file,
             registered: false,
@@ -61,6 +63,14 @@ impl OpenFile {
     }
 }
 
+/// Returns whether operations on a file have offsets, and the alignment that it demands.
+fn kind_of(file: &File) -> std::io::Result<(bool, Option<DirectAlignment>)> {
+    let kind = file.metadata()?.file_type();
+    let has_offsets = kind.is_file() || kind.is_block_device();
+    let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
+    Ok((has_offsets, direct))
+}
+
 impl Files {
     pub(super) fn new(driver: u32) -> Files {
         Files { driver, table: Slab::new(usize::MAX), has_ring_table: None }
@@ -71,7 +81,7 @@ impl Files {
         file: OwnedFd,
         submitter: &Submitter,
     ) -> Result<FileId, FileError> {
-        let mut open = OpenFile::new(File::from(file)).map_err(|reason| FileError { reason })?;
+        let mut open = OpenFile::new(file)?;
         if let Some(key) = self.table.vacant_key() {
             open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
         }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -152,18 +152,23 @@ fn a_full_table_of_operations_is_told_and_takes_more_when_one_is_over() {
     let (_first, socket) = UnixStream::pair().unwrap();
     let id = driver.receive(ring, socket).unwrap();
     driver.accept(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
-    let (mut peer, socket) = UnixStream::pair().unwrap();
+    let (mut third, socket) = UnixStream::pair().unwrap();
     let full = DriverError::TooManyOperations { limit: 2 };
-    assert_eq!(driver.receive(ring, socket), Err(full));
+    let refused = driver.receive(ring, socket).unwrap_err();
+    assert_eq!(refused.error, full);
     assert!(full.to_string().contains("build it with more `operations`"), "{full}");
-    // The refused socket is closed, as the error says, so its peer does not wait in vain.
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(driver.accept(TcpListener::bind("127.0.0.1:0").unwrap()), Err(full));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(driver.accept(listener).unwrap_err().error, full);
     assert_states(driver.slot_states(&arena), [4, 0, 4, 0, 0]);
     driver.close(id).unwrap();
     run(&mut driver, |event| matches!(event, Event::Closed { .. }));
-    let (_third, socket) = UnixStream::pair().unwrap();
-    driver.receive(ring, socket).unwrap();
+    // The refused socket is as good as before.
+    driver.receive(ring, refused.socket).unwrap();
+    third.write_all(b"still here").unwrap();
+    run(
+        &mut driver,
+        |event| matches!(event, Event::Received { bytes, .. } if bytes == "still here"),
+    );
     finish(driver);
     assert_all_free(&arena);
 }
