@@ -4,7 +4,7 @@ use io_uring::IoUring;
 
 use super::DriverError;
 use super::ids::Tag;
-use crate::uring::{Feature, Probe, disabled_by_sysctl};
+use crate::uring::{Feature, Memlock, Probe, disabled_by_sysctl};
 
 /// The most entries of a submission queue: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;
@@ -195,7 +195,7 @@ impl DriverBuilder {
                 break;
             }
         }
-        Err(build_error(refused, entries))
+        Err(build_error(refused, entries, completion_entries))
     }
 }
 
@@ -222,8 +222,10 @@ fn make(mode: CompletionMode, entries: u32, completion_entries: u32) -> std::io:
     builder.build(entries)
 }
 
-fn build_error(errno: i32, entries: u32) -> DriverError {
+fn build_error(errno: i32, entries: u32, completion_entries: u32) -> DriverError {
+    let memlock = Memlock::for_ring(entries, completion_entries);
     match errno {
+        libc::ENOMEM if memlock.is_in_force() => DriverError::Memlock { entries, memlock },
         libc::EPERM | libc::EACCES => {
             DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() }
         }

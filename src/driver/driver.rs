@@ -113,9 +113,9 @@ impl DriverBuilder {
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
-        // Looked at already if any driver was made before; if it cannot be, operations are the
-        // ordinary ones.
-        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Now, as descriptors may run out later. Looked at already if any driver was made before;
+        // if it cannot be, it is tried again when an arena comes.
+        let probe = self.probe.or_else(|| Probe::shared().ok());
         // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {

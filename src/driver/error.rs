@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::uring::{DirectError, RingError, room_remedy, who_forbids};
+use crate::uring::{DirectError, Memlock, RingError, room_remedy, who_forbids};
 
 /// An error of making a driver, or of an operation that it could not take.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,15 @@ pub enum DriverError {
         /// The value of `kernel.io_uring_disabled`, where there is one (Linux 6.6). It is 1 or 2 if
         /// the setting is what forbids.
         sysctl: Option<u32>,
+    },
+    /// The limit on locked memory is too low: the queues of a ring count against it.
+    #[error("the queues of a ring of {entries} entries are locked memory: {memlock}")]
+    #[non_exhaustive]
+    Memlock {
+        /// The entries asked for.
+        entries: u32,
+        /// The bytes needed, both limits, and the remedy.
+        memlock: Memlock,
     },
     /// The system has no memory, or no descriptor, for a ring.
     #[error(

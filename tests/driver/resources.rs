@@ -6,9 +6,24 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use std::thread;
+use std::time::Duration;
+
 use crate::support::driver::{build, driver, finish, run};
-use crate::support::{arena, assert_all_free};
-use uring_arena::{BufferRing, Driver, DriverError, Event, Feature, Probe, SocketError, SocketId};
+use crate::support::limits::{as_user_with_memlock, leave_descriptors, run_alone, set_descriptors};
+use crate::support::{arena, assert_all_free, filled, paged_arena, tcp_pair};
+use bytes::Bytes;
+use uring_arena::{
+    BufferRing, Driver, DriverError, Event, Feature, Probe, RegisterError, RegistrationMode,
+    RingError, SendOptions, SocketError, SocketId, ring_info,
+};
+
+/// Runs a helper of this module in a process of its own, as another user who may lock so much.
+fn run_with_memlock(helper: &str, bytes: u64, number: u32) {
+    let prlimit = as_user_with_memlock(bytes, number);
+    let prlimit: Vec<&str> = prlimit.iter().map(String::as_str).collect();
+    run_alone(&format!("resources::{helper}"), &prlimit);
+}
 
 /// Hands a socket in, which is refused, and returns it.
 ///
@@ -112,4 +127,195 @@ fn a_refused_listener_loses_no_connection() {
     run(&mut driver, |event| matches!(event, Event::Accepted { .. }));
     finish(driver);
     finish(full);
+}
+
+/// The bytes of the queues of a driver with default options: 256 entries and 1024 completions.
+const DEFAULT_QUEUES: u64 = 36_864;
+
+/// Run by [`a_ring_without_lockable_memory_says_what_it_needs`] as another user who may lock one
+/// page less than a driver needs.
+#[test]
+#[ignore = "needs a small RLIMIT_MEMLOCK and no CAP_IPC_LOCK: run by another test"]
+fn helper_driver_without_lockable_memory() {
+    let error = Driver::builder().build().unwrap_err();
+    let DriverError::Memlock { entries: 256, memlock, .. } = error else { panic!("{error}") };
+    let limit = DEFAULT_QUEUES - 4096;
+    assert_eq!((memlock.needed, memlock.soft), (DEFAULT_QUEUES, Some(limit)));
+    assert_eq!((memlock.hard, memlock.privileged), (Some(limit), false));
+    let text = error.to_string();
+    for part in ["256 entries", "36864 bytes are needed", "32768 bytes", "LimitMEMLOCK=36864"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Fewer entries fit.
+    let driver = Driver::builder().entries(32).build().unwrap();
+    // Then most of what is left is another ring's.
+    let error = Driver::builder().entries(128).build().unwrap_err();
+    assert!(error.to_string().contains("other rings and processes"), "{error}");
+    drop(driver);
+    println!("helper finished");
+}
+
+#[test]
+fn a_ring_without_lockable_memory_says_what_it_needs() {
+    if driver().is_some() {
+        run_with_memlock("helper_driver_without_lockable_memory", DEFAULT_QUEUES - 4096, 1);
+    }
+}
+
+/// Run by [`a_driver_with_memory_for_its_queues_alone_works`] as another user who may lock just
+/// that.
+#[test]
+#[ignore = "needs a small RLIMIT_MEMLOCK and no CAP_IPC_LOCK: run by another test"]
+fn helper_driver_with_memory_for_its_queues() {
+    let mut driver = Driver::builder().build().unwrap();
+    let arena = paged_arena(8, 4096);
+    // A probe has no memory for its rings, and an arena none to be registered: the reason says so.
+    let id = driver.register(&arena).unwrap();
+    let registered = driver.arena(id).unwrap();
+    assert_eq!(registered.mode(), RegistrationMode::Unregistered);
+    let reason = registered.refused()[0].1.to_string();
+    assert!(reason.contains("RLIMIT_MEMLOCK") && reason.contains("36864"), "{reason}");
+    let RingError::Memlock { entries: 4, memlock, .. } =
+        driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap_err()
+    else {
+        panic!("a buffer ring needs a page");
+    };
+    assert_eq!((memlock.needed, memlock.soft), (4096, Some(DEFAULT_QUEUES)));
+    // Reads and sends work all the same.
+    let (ours, mut theirs) = tcp_pair();
+    let socket = driver.add_file(ours).unwrap();
+    driver.send(socket, Bytes::from(vec![7; 65_536])).unwrap();
+    let reader = thread::spawn(move || theirs.read_exact(&mut [0; 65_536]).unwrap());
+    run(&mut driver, |event| {
+        let Event::Sent { result, .. } = event else { panic!("{event:?}") };
+        result.unwrap() == 65_536
+    });
+    reader.join().unwrap();
+    finish(driver);
+    assert_all_free(&arena);
+    println!("helper finished");
+}
+
+#[test]
+fn a_driver_with_memory_for_its_queues_alone_works() {
+    if driver().is_some() {
+        run_with_memlock("helper_driver_with_memory_for_its_queues", DEFAULT_QUEUES, 2);
+    }
+}
+
+/// Run by [`a_driver_built_with_its_last_descriptors_lacks_no_feature_later`]: no probe was made in
+/// this process before.
+#[test]
+#[ignore = "lowers a limit of the process: run by another test"]
+fn helper_driver_with_the_last_descriptors() {
+    let (socket, _peer) = tcp_pair();
+    let arena = paged_arena(8, 65_536);
+    // For the ring and its wakeup, and none for a probe.
+    let before = leave_descriptors(2);
+    let mut driver = Driver::builder().build().unwrap();
+    let refused = driver.register(&arena).unwrap_err();
+    assert!(matches!(refused, RegisterError::System { .. }), "{refused}");
+    assert!(refused.to_string().contains("ulimit -n"), "{refused}");
+    set_descriptors(before);
+    let id = driver.register(&arena).unwrap();
+    assert_eq!(driver.arena(id).unwrap().mode(), RegistrationMode::Slots);
+    let socket = driver.add_file(socket).unwrap();
+    let zero_copy = SendOptions::new().zero_copy_from(1);
+    driver.send_with(socket, filled(&arena, b"from its slot"), zero_copy).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Sent { .. }));
+    assert_eq!(driver.metrics().zero_copy_sends, 1);
+    finish(driver);
+    assert_all_free(&arena);
+    println!("helper finished");
+}
+
+#[test]
+fn a_driver_built_with_its_last_descriptors_lacks_no_feature_later() {
+    if driver().is_some() {
+        run_alone("resources::helper_driver_with_the_last_descriptors", &[]);
+    }
+}
+
+/// Run by [`a_table_of_files_is_made_as_long_as_the_limit_allows`].
+#[test]
+#[ignore = "lowers a limit of the process: run by another test"]
+fn helper_table_of_files() {
+    let mut driver = Driver::builder().build().unwrap();
+    let entries = |driver: &Driver| {
+        let info = ring_info(driver.as_raw_fd()).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("UserFiles:")).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    let file = || std::fs::File::open("/proc/self/exe").unwrap();
+    let file = driver.add_file(file()).unwrap();
+    assert_eq!(entries(&driver), 100, "the limit of open files, which is below 1024");
+    driver.read(file, arena(1, 64).allocate().unwrap(), 0).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Read { result: Ok(64), .. }));
+    finish(driver);
+    println!("helper finished");
+}
+
+#[test]
+fn a_table_of_files_is_made_as_long_as_the_limit_allows() {
+    if driver().is_some() {
+        run_alone("resources::helper_table_of_files", &["--nofile=100:100"]);
+    }
+}
+
+/// Run by [`a_driver_that_starves_without_descriptors_goes_on`].
+#[test]
+#[ignore = "lowers a limit of the process: run by another test"]
+fn helper_starved_without_descriptors() {
+    let mut driver = Driver::builder().build().unwrap();
+    let arena = arena(2, 64);
+    let options = BufferRing::options().entries(2);
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
+    let (mut peer, socket) = UnixStream::pair().unwrap();
+    let (mut writer, reader) = UnixStream::pair().unwrap();
+    let file = driver.add_file(reader).unwrap();
+    let before = leave_descriptors(0);
+    driver.receive(ring, socket).unwrap();
+    for round in 0..20u8 {
+        peer.write_all(&[round; 3 * 64]).unwrap();
+        let (mut held, mut received) = (Vec::new(), 0);
+        run(&mut driver, |event| {
+            let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+            assert!(bytes.iter().all(|&byte| byte == round));
+            received += bytes.len();
+            held.push(bytes);
+            // All slots are held, by bytes that were handed out.
+            received == 2 * 64
+        });
+        while driver.metrics().parked == 0 {
+            driver.wait_timeout(Duration::from_millis(1)).unwrap();
+            assert!(driver.next().is_none());
+        }
+        // From another thread, as the ring sleeps.
+        let waker = driver.waker().unwrap();
+        let dropper = thread::spawn(move || drop((held, waker)));
+        run(&mut driver, |event| {
+            let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+            received += bytes.len();
+            received == 3 * 64
+        });
+        dropper.join().unwrap();
+    }
+    // Everything else works without a new descriptor too.
+    driver.register(&arena).unwrap();
+    driver.read(file, arena.allocate().unwrap(), 0).unwrap();
+    writer.write_all(b"read").unwrap();
+    run(&mut driver, |event| matches!(event, Event::Read { result: Ok(4), .. }));
+    let second = driver.register_buffer_ring(&arena, options).unwrap();
+    driver.unregister_buffer_ring(second).unwrap();
+    finish(driver);
+    set_descriptors(before);
+    assert_all_free(&arena);
+    println!("helper finished");
+}
+
+#[test]
+fn a_driver_that_starves_without_descriptors_goes_on() {
+    if driver().is_some() {
+        run_alone("resources::helper_starved_without_descriptors", &[]);
+    }
 }
