@@ -9,7 +9,7 @@
 
 use io_uring::IoUring;
 
-use super::submitter::{Submitter, Wait};
+use super::submitter::Submitter;
 use super::{ArenaId, DriverError};
 use crate::slab::Slab;
 use crate::uring::{
@@ -99,8 +99,8 @@ impl Arenas {
         let key = id.key_in(self.driver)?;
         self.by_id(id)?;
         // Pushed entries are issued first: the kernel looks an index up when it issues the
-        // operation.
-        submitter.enter(Wait::Never)?;
+        // operation. What is not pushed yet is built anew, as an ordinary operation.
+        submitter.flush()?;
         let registered = self.table.remove(key).ok_or(DriverError::UnknownArena)?;
         registered.unregister_in(&submitter.uring, self.ranges.as_mut()).map_err(|error| {
             tracing::error!(%error, "an arena could not be unregistered");

@@ -225,13 +225,14 @@ impl Driver {
     /// Unregisters an arena.
     ///
     /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
-    /// under way finish as they would have.
+    /// under way finish as they would have, also those that are to be submitted with the next turn:
+    /// they are submitted first.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
-    /// ends.
+    /// [`DriverError::System`] if the kernel refuses. If it takes no entries for now (`EBUSY`), the
+    /// arena is registered still; otherwise the memory stays pinned until the driver ends.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

@@ -49,10 +49,10 @@ pub enum DriverError {
         since: &'static str,
     },
     /// The kernel takes no queue of this length.
-    #[error(
-        "a queue of {entries} entries cannot be made: ask for 1 to {limit} of a submission queue, and for up to twice as many of a completion queue"
-    )]
+    #[error("a {queue} queue of {entries} entries cannot be made: ask for 1 to {limit}")]
     Entries {
+        /// The name of the queue: `submission` or `completion`.
+        queue: &'static str,
         /// The entries asked for.
         entries: usize,
         /// The most entries of a queue.

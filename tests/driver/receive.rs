@@ -545,7 +545,8 @@ fn absurd_sizes_are_refused_by_name() {
     let refused = driver.register_buffer_ring(&large, BufferRing::options()).unwrap_err();
     assert_eq!(refused, RingError::TooManySlots { slots: 65_537, limit: 65_536 });
     let refused = Driver::builder().entries(0).build().unwrap_err();
-    assert_eq!(refused, DriverError::Entries { entries: 0, limit: 32_768 });
+    let queue = "submission";
+    assert_eq!(refused, DriverError::Entries { queue, entries: 0, limit: 32_768 });
     let Some(mut driver) = build(Driver::builder().operations(1)) else { return };
     let ring = driver.register_buffer_ring(&small, BufferRing::options()).unwrap();
     let _id = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::support::driver::{build, driver, finish, run};
 use crate::support::limits::{as_user_with_memlock, leave_descriptors, run_alone, set_descriptors};
-use crate::support::{arena, assert_all_free, filled, paged_arena, tcp_pair};
+use crate::support::{TestFile, arena, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{
     BufferRing, Driver, DriverError, Event, Feature, Probe, RegisterError, RegistrationMode,
@@ -318,4 +318,85 @@ fn a_driver_that_starves_without_descriptors_goes_on() {
     if driver().is_some() {
         run_alone("resources::helper_starved_without_descriptors", &[]);
     }
+}
+
+#[test]
+fn absurd_numbers_are_refused_with_value_and_limit() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(8, 64);
+    type Build = fn(usize) -> Result<Driver, DriverError>;
+    let numbers: [(&str, usize, Build); 3] = [
+        ("submission", 32_768, |number| Driver::builder().entries(number).build()),
+        ("completion", 65_536, |number| Driver::builder().completion_entries(number).build()),
+        ("`operations`", 1 << 28, |number| Driver::builder().operations(number).build()),
+    ];
+    for (what, limit, build) in numbers {
+        for absurd in [0, limit + 1, u32::MAX as usize + 2, usize::MAX] {
+            let text = build(absurd).map(drop).unwrap_err().to_string();
+            for part in [what, &format!("{absurd} "), &format!("1 to {limit}")] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+        // The least and the most are taken.
+        drop(build(1).unwrap());
+        drop(build(limit).unwrap());
+    }
+    for absurd in [0, 3, 32_769, 65_536, usize::MAX] {
+        let options = BufferRing::options().entries(absurd);
+        let error = driver.register_buffer_ring(&arena, options).unwrap_err();
+        assert_eq!(error, RingError::Entries { entries: absurd, limit: 32_768 });
+        assert!(error.to_string().contains("1 to 32768"), "{error}");
+    }
+    for entries in [1, 32_768] {
+        let options = BufferRing::options().entries(entries);
+        let ring = driver.register_buffer_ring(&arena, options).unwrap();
+        driver.unregister_buffer_ring(ring).unwrap();
+    }
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// More reads, writes and sends than the submission queue holds, of which some wait behind others,
+/// and the arena goes before a single turn.
+#[test]
+fn what_is_queued_when_its_arena_goes_is_done_all_the_same() {
+    let Some(mut driver) = build(Driver::builder().entries(16)) else { return };
+    let arena = paged_arena(128, 4096);
+    let source = TestFile::new("queued-source", &pattern(1, 64 * 4096));
+    let target = TestFile::new("queued-target", &[]);
+    let (source, target) =
+        (driver.add_file(source.open()).unwrap(), driver.add_file(target.open()).unwrap());
+    let (ours, mut theirs) = tcp_pair();
+    let socket = driver.add_file(ours).unwrap();
+    let zero_copy = SendOptions::new().zero_copy_from(1);
+    for _ in 0..3 {
+        let id = driver.register(&arena).unwrap();
+        assert_eq!(driver.arena(id).unwrap().mode(), RegistrationMode::Slots);
+        for number in 0..20u64 {
+            driver.read(source, arena.allocate().unwrap(), number * 4096).unwrap();
+            driver.write(target, filled(&arena, &pattern(2, 4096)), number * 4096).unwrap();
+            driver.send_with(socket, filled(&arena, &pattern(3, 4096)), zero_copy).unwrap();
+        }
+        driver.unregister_arena(id).unwrap();
+        let mut left = 60;
+        run(&mut driver, |event| {
+            let (result, bytes) = match &event {
+                Event::Read { result, buffer, offset, .. } => {
+                    let from = *offset as usize;
+                    assert_eq!(buffer[..], pattern(1, 64 * 4096)[from..from + 4096]);
+                    (result, 4096)
+                }
+                Event::Wrote { result, .. } | Event::Sent { result, .. } => (result, 4096),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(*result.as_ref().unwrap(), bytes);
+            left -= 1;
+            left == 0
+        });
+        let mut sent = vec![0; 20 * 4096];
+        theirs.read_exact(&mut sent).unwrap();
+        assert_eq!(sent, pattern(3, 4096).repeat(20));
+    }
+    finish(driver);
+    assert_all_free(&arena);
 }
