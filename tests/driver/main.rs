@@ -14,6 +14,7 @@ mod panics;
 mod receive;
 mod receive_forms;
 mod registration_clone;
+mod resources;
 mod slot_states;
 mod starved;
 mod torn;

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
-use crate::faults::run_helper;
 use crate::support::driver::{driver, finish, run};
+use crate::support::limits::run_alone;
 use crate::support::{TestFile, assert_all_free, filled, paged_arena, pattern, read_all, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{Driver, Event, FileId, OperationId, Payload, SendOptions};
@@ -423,7 +423,7 @@ fn helper_with_short_files() {
 
 #[test]
 fn a_write_that_fails_after_a_part_tells_the_part() {
-    run_helper("torn::helper_with_short_files", &["--fsize=8192:8192"]);
+    run_alone("torn::helper_with_short_files", &["--fsize=8192:8192"]);
 }
 
 #[test]

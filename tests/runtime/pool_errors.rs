@@ -18,7 +18,7 @@ use uring_arena::{Driver, FixedArena};
 fn a_file_that_the_driver_refused_is_told_with_its_number() {
     for is_one_thread in [true, false] {
         let test = std::thread::spawn(move || {
-            if seccomp::refuse_on_this_thread(libc::SYS_statx, libc::EIO).is_err() {
+            if seccomp::fail_calls_on_this_thread(libc::SYS_statx, libc::EIO).is_err() {
                 return eprintln!("SKIPPED: no seccomp here");
             }
             runtime(is_one_thread).block_on(async {
@@ -82,7 +82,7 @@ fn a_pool_that_failed_tells_what_failed() -> Outcome {
         // The engine inherits the filter, which is there before the engine.
         let test = std::thread::spawn(move || {
             if let Err(error) =
-                seccomp::refuse_on_this_thread(libc::SYS_io_uring_enter, libc::EPERM)
+                seccomp::fail_calls_on_this_thread(libc::SYS_io_uring_enter, libc::EPERM)
             {
                 eprintln!("SKIPPED: no seccomp here: {error}");
                 return;
@@ -125,7 +125,7 @@ fn assert_tells_of_the_failure(error: &std::io::Error) {
 fn a_pool_that_a_filter_forbids_says_so() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         let test = std::thread::spawn(move || {
-            if seccomp::refuse_on_this_thread(libc::SYS_io_uring_setup, errno).is_err() {
+            if seccomp::fail_calls_on_this_thread(libc::SYS_io_uring_setup, errno).is_err() {
                 return eprintln!("SKIPPED: no seccomp here");
             }
             let error = Pool::new(FixedArena::new(8, 4096).unwrap()).unwrap_err();

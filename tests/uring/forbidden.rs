@@ -8,8 +8,8 @@ use crate::support::ring::{register, ring};
 use crate::support::{arena, seccomp};
 use io_uring::IoUring;
 use uring_arena::{
-    BufferRing, Driver, DriverError, Probe, RegisterError, RegisteredArena, RegistrationMode,
-    RegistrationPolicy, RingError, UnavailableError,
+    BufferRing, Driver, DriverError, Feature, Probe, RegisterError, RegisteredArena,
+    RegistrationMode, RegistrationPolicy, RingError, UnavailableError,
 };
 
 /// The answers of sandboxes: container runtimes give the first, older ones the last.
@@ -17,10 +17,11 @@ const ANSWERS: [i32; 3] = [libc::EPERM, libc::EACCES, libc::ENOSYS];
 
 /// Runs `test` on a thread whose calls are filtered.
 fn where_refused(call: libc::c_long, errno: i32, test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || match seccomp::refuse_on_this_thread(call, errno) {
-        Ok(()) => test(),
-        Err(error) => eprintln!("SKIPPED forbidden: no seccomp here: {error}"),
-    });
+    let thread =
+        std::thread::spawn(move || match seccomp::fail_calls_on_this_thread(call, errno) {
+            Ok(()) => test(),
+            Err(error) => eprintln!("SKIPPED forbidden: no seccomp here: {error}"),
+        });
     thread.join().unwrap();
 }
 
@@ -56,7 +57,9 @@ fn a_filter_of_the_registrations_is_told() {
     let Some(_) = ring("forbidden") else { return };
     for errno in ANSWERS {
         where_refused(libc::SYS_io_uring_register, errno, move || {
-            assert_tells_of_a_filter(Probe::new().unwrap_err());
+            // No feature was found, which says nothing of the kernel.
+            let probe = Probe::new().unwrap();
+            assert_tells_of_a_filter(probe.require(Feature::BufferRing).unwrap_err());
             let arena = arena(8, 4096);
             // On a ring of the program's.
             let ring = IoUring::new(8).unwrap();

@@ -150,7 +150,7 @@ mod tests {
             let mut files = Files::new(0);
             let id = files.add(file.into(), &submitter).unwrap();
             let file = files.key(id).unwrap();
-            let arenas = Arenas::new(0, Probe::all());
+            let arenas = Arenas::new(0, Some(Probe::all()));
             Some(MadeUp { files, arenas, transfers: Transfers::new(0), submitter, file })
         }
 

@@ -141,7 +141,7 @@ into_io_error!(RegisterError);
 
 impl RegisterError {
     /// Wraps an error of `io_uring_register(2)` that says nothing of the arguments.
-    pub(super) fn system(step: &'static str, error: &io::Error) -> RegisterError {
+    pub(crate) fn system(step: &'static str, error: &io::Error) -> RegisterError {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         if is_refusal(errno) {
             RegisterError::Forbidden { step, errno }
@@ -160,7 +160,7 @@ impl RegisterError {
             RegisterError::TableInUse => io::ErrorKind::ResourceBusy,
             RegisterError::NoTable | RegisterError::NoSource(_) => io::ErrorKind::NotFound,
             RegisterError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
-            RegisterError::Missing(_) => io::ErrorKind::Unsupported,
+            RegisterError::Missing(error) => error.kind(),
             RegisterError::Unavailable(error) => error.kind(),
             RegisterError::System { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
             RegisterError::TooManyEntries { .. }

@@ -11,13 +11,13 @@ use std::os::fd::AsRawFd;
 
 use super::error::RegisterError;
 use super::fallback;
-use super::options::RegistrationMode;
 use super::options::{RegisterOptions, Source};
+use super::options::{RegistrationMode, RegistrationPolicy};
 use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
-use crate::uring::kernel::{Probe, syscalls};
+use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
     /// The handle behind an arena, for this crate only.
@@ -158,11 +158,17 @@ impl RegisteredArena {
         options: RegisterOptions<'_>,
         ranges: Option<&mut TableRanges>,
     ) -> Result<RegisteredArena, RegisterError> {
-        let probe = match options.probe {
-            Some(probe) => probe,
-            None => Probe::shared()?,
-        };
         let handle = handle_of(arena);
+        let probe = match options.probe.map_or_else(Probe::shared, Ok) {
+            Ok(probe) => probe,
+            // What is short of locked memory for a small ring has none for an arena.
+            Err(error @ UnavailableError::Memlock { .. })
+                if options.policy == RegistrationPolicy::Best =>
+            {
+                return Ok(RegisteredArena::unregistered(handle, error.into()));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &outcome.refused {
             tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
@@ -174,6 +180,16 @@ impl RegisteredArena {
             refused: outcome.refused,
             probe,
         })
+    }
+
+    /// Creates the value of an arena that stays unregistered, because the kernel could not be asked
+    /// for its features.
+    fn unregistered(handle: &Handle, reason: RegisterError) -> RegisteredArena {
+        RegisteredArena {
+            handle: Some(handle.clone()),
+            refused: vec![(RegistrationMode::Slots, reason)],
+            ..RegisteredArena::nothing(Probe::none())
+        }
     }
 
     /// Creates a value that builds ordinary operations on any memory, for a ring that has no arena

@@ -131,7 +131,7 @@ impl Dispatcher {
         match command {
             Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
                 Ok(id) => self.begin_stream(driver, id, queue),
-                Err(error) => queue.end(Err(error.into())),
+                Err(refused) => queue.end(Err(refused.into())),
             },
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {

@@ -64,18 +64,19 @@ pub(super) enum EngineEnd {
 impl EngineEnd {
     /// Returns the error of everything that is asked for after this end.
     pub(super) fn error(self) -> io::Error {
+        let broken = |text| io::Error::new(io::ErrorKind::BrokenPipe, text);
         match self {
-            EngineEnd::ShutDown => shut_down_error(),
+            EngineEnd::ShutDown => broken("the pool was shut down"),
             EngineEnd::Failed(error) => {
                 let kind = io::Error::from(error).kind();
                 io::Error::new(kind, format!("the pool has failed, and ended: {error}"))
             }
-            EngineEnd::Moved => io::Error::other(
-                "the pool has ended: its runtime of one thread went on on another thread; build the pool with `own_thread`",
+            EngineEnd::Moved => broken(
+                "the pool has ended, because its runtime of one thread went on on another thread: build it with `own_thread`",
             ),
-            EngineEnd::Panicked => io::Error::other(
-                "the pool has ended: its engine panicked, which is a fault of uring-arena",
-            ),
+            EngineEnd::Panicked => {
+                broken("the pool has ended, because its engine panicked: the panic was told before")
+            }
         }
     }
 }
@@ -197,8 +198,4 @@ impl Drop for EngineHandle {
     fn drop(&mut self) {
         self.post(Command::Shutdown { answer: None });
     }
-}
-
-fn shut_down_error() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }
