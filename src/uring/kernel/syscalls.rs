@@ -258,6 +258,22 @@ pub(in crate::uring) fn submit_pushed(ring: RawFd) {
     }
 }
 
+/// Returns whether a descriptor is a socket that listens for connections.
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
+    let (mut answer, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: writes at most `len` bytes to `answer`; both are live during the call.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut answer).cast(),
+            &raw mut len,
+        )
+    };
+    failed == 0 && answer != 0
+}
+
 /// Calls `io_uring_register(2)`.
 ///
 /// # Safety
