@@ -332,6 +332,7 @@ impl Driver {
             completions: self.completions,
             unknown_completions: self.unknown_completions,
             armed: self.sockets.armed,
+            retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,
             resumed: self.transfers.resumed,

@@ -153,9 +153,10 @@ impl Driver {
     /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
     /// kernel): each is an [`Event::Accepted`](crate::Event::Accepted).
     ///
-    /// The driver owns the listener until the program [closes](Self::close) it or it fails, for
-    /// example for want of descriptors (`EMFILE`); then
-    /// [`Event::Closed`](crate::Event::Closed) says so.
+    /// The driver owns the listener until the program [closes](Self::close) it. An error of one
+    /// connection does not end it, and neither does a lack of descriptors or of memory: that is
+    /// told by [`Event::AcceptFailed`](crate::Event::AcceptFailed), and tried again. A descriptor
+    /// that is no listener is [`Event::Closed`](crate::Event::Closed) with an error.
     ///
     /// # Errors
     ///
@@ -358,7 +359,10 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)
+        self.files.close(id, &self.submitter)?;
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

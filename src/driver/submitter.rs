@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries, on the caller's word that their memory outlives them.
+//! Unsafe here: pushing entries, on the caller's word that their memory outlives them; and those of
+//! timers.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -115,6 +116,45 @@ impl Submitter {
 
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
+    }
+}
+
+/// A timer of the ring: its completion comes once, some time after its start.
+//
+// Invariant: while `is_running` the kernel may still have to read `time`, so it stays as it is.
+pub(super) struct Timer {
+    tag: Tag,
+    time: Box<types::Timespec>,
+    is_running: bool,
+}
+
+impl Timer {
+    /// Creates a timer whose completion carries `tag`.
+    pub(super) fn new(tag: Tag) -> Timer {
+        Timer { tag, time: Box::new(types::Timespec::new()), is_running: false }
+    }
+
+    /// Starts the timer. A timer that is running goes on as it is.
+    pub(super) fn start(
+        &mut self,
+        after: Duration,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        if self.is_running {
+            return Ok(());
+        }
+        *self.time = types::Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.time).build();
+        // SAFETY: the kernel reads the time when it takes the entry. Until the completion the time
+        // stays (invariant), and a ring that is dropped before takes no entry any more.
+        unsafe { submitter.push(self.tag, entry) }?;
+        self.is_running = true;
+        Ok(())
+    }
+
+    /// Notes that the completion came.
+    pub(super) fn on_completion(&mut self) {
+        self.is_running = false;
     }
 }
 

@@ -266,7 +266,7 @@ impl Driver {
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
         self.transfers
             .next_event(&mut self.files, &self.submitter)
-            .or_else(|| self.sockets.next_close(&mut self.rings))
+            .or_else(|| self.sockets.next_event(&mut self.rings))
     }
 
     /// Acts on a completion that is not a message like most.
@@ -281,6 +281,11 @@ impl Driver {
             }
             Target::Wakeup => {
                 self.wakeup.on_completion();
+                None
+            }
+            Target::Retry => {
+                self.sockets.back_off.timer.on_completion();
+                self.sockets.retry();
                 None
             }
             Target::Cancel => None,
@@ -366,6 +371,7 @@ impl Driver {
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
+                Event::AcceptFailed { .. } => {}
                 Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
             }
         }

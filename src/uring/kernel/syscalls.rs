@@ -229,6 +229,51 @@ pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<
     Ok(status.head as u16)
 }
 
+/// Submits the entries that the owner of a ring has pushed and not submitted yet.
+///
+/// One call stops behind an entry that the kernel refuses at once, so further calls follow. They
+/// end when the kernel takes nothing more, whether or not all is taken.
+pub(in crate::uring) fn submit_pushed(ring: RawFd) {
+    // The kernel submits what there is, and a queue holds no more.
+    const ENTRIES_MAX: u32 = 1 << 15;
+    let mut submitted = 0;
+    while submitted < i64::from(ENTRIES_MAX) {
+        // SAFETY: waits for nothing, and passes no memory. The entries are the owner's, who pushed
+        // them to be submitted.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                ring,
+                ENTRIES_MAX,
+                0,
+                0,
+                std::ptr::null::<libc::sigset_t>(),
+                0,
+            )
+        };
+        if answer <= 0 {
+            return;
+        }
+        submitted += answer as i64;
+    }
+}
+
+/// Returns whether a descriptor is a socket that listens for connections.
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
+    let (mut answer, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: writes at most `len` bytes to `answer`; both are live during the call.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut answer).cast(),
+            &raw mut len,
+        )
+    };
+    failed == 0 && answer != 0
+}
+
 /// Calls `io_uring_register(2)`.
 ///
 /// # Safety
