@@ -66,7 +66,7 @@ pub fn lacking_forms(tree: &Tree) -> Vec<String> {
     wrong
 }
 
-/// Finds the types that derive `thiserror::Error`, with their lines.
+/// Finds the public types that derive `thiserror::Error`, with their lines.
 fn error_types(tokens: &[Token]) -> Vec<(String, usize)> {
     let is_error = |at: usize| {
         let [crate_name, colon, _, error] = &tokens[at..at + 4] else { return false };
@@ -77,7 +77,7 @@ fn error_types(tokens: &[Token]) -> Vec<(String, usize)> {
         let keyword = |token: &Token| token.is_ident("enum") || token.is_ident("struct");
         let keyword = at + tokens[at..].iter().position(keyword)?;
         let name = tokens.get(keyword + 1)?;
-        Some((name.ident()?.to_owned(), name.line))
+        tokens[keyword - 1].is_ident("pub").then_some((name.ident()?.to_owned(), name.line))
     };
     derives.filter_map(type_behind).collect()
 }

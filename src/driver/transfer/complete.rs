@@ -132,6 +132,7 @@ mod tests {
     use crate::buffer::Payload;
     use crate::driver::arenas::Arenas;
     use crate::driver::transfer::{Action, Transfer};
+    use crate::driver::wakeup::Wakeup;
     use crate::uring::{Probe, SendOptions};
 
     /// The transfers of a ring that is never entered: the test makes the completions up.
@@ -148,7 +149,8 @@ mod tests {
         fn on(file: impl Into<OwnedFd>) -> Option<MadeUp> {
             let submitter = Submitter::new(IoUring::new(1024).ok()?);
             let mut files = Files::new(0);
-            let id = files.add(file.into(), &submitter).unwrap();
+            let mut wakeup = Wakeup::new(64).unwrap();
+            let id = files.add(file.into(), &submitter, &mut wakeup).unwrap();
             let file = files.key(id).unwrap();
             let arenas = Arenas::new(0, Some(Probe::all()));
             Some(MadeUp { files, arenas, transfers: Transfers::new(0), submitter, file })

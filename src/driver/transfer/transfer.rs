@@ -186,7 +186,10 @@ impl Transfer {
                 if file.refuses_zero_copy || self.copies {
                     options = options.zero_copy_from(usize::MAX);
                 }
-                let options = options.waiting_for_all(!file.refuses_wait_all);
+                options = match file.refuses_wait_all {
+                    true => options.in_parts(),
+                    false => options.wait_all(),
+                };
                 arena.send_from(descriptor, memory, options, self.done)
             }
         }
@@ -296,9 +299,10 @@ impl Transfer {
     }
 }
 
-/// Drops a payload. Returns `false` if its owner panicked, which harms nothing of ours.
-pub(crate) fn drop_payload(payload: Payload) -> bool {
-    contain("the drop of a payload", || drop(payload))
+/// Drops memory of the program's. Returns `false` if its owner panicked, or the waker of a claim
+/// that got its slot: that harms nothing of ours.
+pub(crate) fn drop_memory<M>(memory: M) -> bool {
+    contain("the drop of a payload", || drop(memory))
 }
 
 /// Builds the entry that waits until a descriptor which is set not to block is ready.

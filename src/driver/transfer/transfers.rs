@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::transfer::{Failure, State, Transfer, drop_payload, poll_entry};
+use super::transfer::{Failure, State, Transfer, drop_memory, poll_entry};
 use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::Files;
@@ -294,7 +294,7 @@ impl Transfers {
             if !transfer.is_in_flight()
                 && let Some(transfer) = self.remove(key, files, submitter)
             {
-                panics += u64::from(!drop_payload(transfer.into_memory()));
+                panics += u64::from(!drop_memory(transfer.into_memory()));
             }
         }
         self.to_rearm.clear();
@@ -311,7 +311,7 @@ impl Transfers {
                     | State::Blocked(memory)
                     | State::Polling(memory)
                     | State::Over(memory, _),
-                ) => drop(drop_payload(memory)),
+                ) => drop(drop_memory(memory)),
                 Some(State::Moving) | None => {}
             }
         }

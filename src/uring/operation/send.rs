@@ -104,9 +104,9 @@ impl SendOptions {
         self
     }
 
-    /// Sets whether the send completes only when all bytes are sent.
-    pub(crate) fn waiting_for_all(mut self, yes: bool) -> SendOptions {
-        self.wait_all = yes;
+    /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
+    pub(crate) fn in_parts(mut self) -> SendOptions {
+        self.wait_all = false;
         self
     }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::mailbox::{Answer, Command, EngineEnd, FileKey, Mailbox};
-use super::stream_queue::{Backpressure, StreamQueue};
+use super::stream_queue::{Backpressure, StreamQueue, drop_contained};
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
@@ -96,7 +96,7 @@ impl Dispatcher {
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
             Event::Received { id, bytes } => {
-                let Some(queue) = self.streams.get(id) else { return };
+                let Some(queue) = self.streams.get(id) else { return drop_contained(bytes) };
                 if queue.push(bytes) == Backpressure::Pause {
                     log_refusal(driver.pause(id));
                 }
@@ -113,9 +113,9 @@ impl Dispatcher {
             }
             Event::Wrote { id, result, payload, .. } | Event::Sent { id, result, payload, .. } => {
                 self.finish(id, whole(result, payload.as_ref()));
-                contain("the drop of a payload", || drop(payload));
+                drop_contained(payload);
             }
-            Event::Accepted { .. } | Event::Datagram { .. } => {
+            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
         }
@@ -197,7 +197,7 @@ impl Dispatcher {
             Ok(id) => self.answers.insert(id, answer),
             Err(SubmitError { error, memory, .. }) => {
                 answer.fail(error.into());
-                contain("the drop of a payload", || drop(memory));
+                drop_contained(memory);
             }
         }
     }

@@ -58,6 +58,8 @@ impl StreamQueue {
         let (is_full, waker) = {
             let mut state = self.state.lock();
             if state.is_abandoned {
+                drop(state);
+                drop_contained(bytes);
                 return Backpressure::Unchanged;
             }
             state.arrived.push_back(bytes);
@@ -127,6 +129,12 @@ impl StreamQueue {
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
     }
+}
+
+/// Drops memory of the program's. Its owner may panic, or the waker of a claim that got its slot:
+/// that harms neither the engine nor other streams.
+pub(super) fn drop_contained<M>(memory: M) {
+    contain("the drop of a payload", || drop(memory));
 }
 
 /// Wakes the task of a stream. A waker that panics harms neither the engine nor other streams.
