@@ -136,3 +136,77 @@ fn a_payload_that_panics_in_the_programs_hands_leaves_the_driver_whole() {
     assert_eq!(driver.metrics().contained_panics, 0);
     finish(driver);
 }
+
+/// Claims of tasks that wait for the slots of a driver, with wakers that panic.
+#[cfg(feature = "async-alloc")]
+mod waiting_claims {
+    use std::future::Future;
+    use std::io::Write;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::*;
+    use uring_arena::{Buffer, BufferRing};
+
+    struct BombWaker(AtomicUsize);
+
+    impl Wake for BombWaker {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panic!("a waker panics, as this test wants");
+        }
+    }
+
+    fn poll<F: Future + ?Sized>(claim: &mut Pin<Box<F>>, waker: &Waker) -> Poll<F::Output> {
+        claim.as_mut().poll(&mut Context::from_waker(waker))
+    }
+
+    /// A slot that was granted to a ring goes to a claim when the ring needs it no more, and a slot
+    /// of bytes that a drain drops does: in the driver's calls, which go on.
+    #[test]
+    fn a_driver_that_passes_slots_on_is_not_harmed_by_their_wakers() {
+        let Some(mut driver) = driver() else { return };
+        let arena = FixedArena::with_sizes(4, 64).build_async().unwrap();
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(1)).unwrap();
+        let mut held: Vec<Buffer> = std::iter::from_fn(|| arena.allocate().ok()).collect();
+        let (mut sender, socket) = UnixStream::pair().unwrap();
+        let id = driver.receive(ring, socket).unwrap();
+        sender.write_all(b"first").unwrap();
+        let mut first = None;
+        run(&mut driver, |event| {
+            let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+            first = Some(bytes);
+            true
+        });
+        sender.write_all(b"second").unwrap();
+        // The ring waits in the arena's queue, and a claim behind it.
+        driver.wait_timeout(Duration::from_millis(10)).unwrap();
+        assert!(driver.next().is_none());
+        driver.wait_timeout(Duration::from_millis(10)).unwrap();
+        assert_eq!(driver.metrics().parked, 1);
+        let bomb = Arc::new(BombWaker(AtomicUsize::new(0)));
+        let waker = Waker::from(bomb.clone());
+        let mut claim = Box::pin(arena.allocate_async());
+        assert!(poll(&mut claim, &waker).is_pending());
+        drop(first);
+        assert_eq!(bomb.0.load(Ordering::SeqCst), 0, "the slot is the ring's");
+        driver.close(id).unwrap();
+        assert_eq!(bomb.0.load(Ordering::SeqCst), 1);
+        let Poll::Ready(buffer) = poll(&mut claim, &waker) else { panic!("its slot is there") };
+        held.push(buffer);
+        run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
+        // A write whose memory the drain drops.
+        let mut claim = Box::pin(arena.allocate_async());
+        assert!(poll(&mut claim, &waker).is_pending());
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = driver.add_file(ours).unwrap();
+        driver.send(socket, held.pop().unwrap()).unwrap();
+        driver.wait_timeout(Duration::from_millis(10)).unwrap();
+        finish(driver);
+        assert_eq!(bomb.0.load(Ordering::SeqCst), 2);
+        assert!(poll(&mut claim, &waker).is_ready());
+        drop(held);
+        drop(claim);
+        assert_all_free(&arena);
+    }
+}

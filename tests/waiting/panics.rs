@@ -92,7 +92,7 @@ fn every_waiter_of_one_free_is_woken() {
 
 #[test]
 fn a_free_succeeds_whatever_its_wake_policy_does() {
-    struct Panics(NotifyWaiters);
+    struct Panics(NotifyWaiters, Arc<AtomicUsize>);
 
     impl Waiter for Panics {
         type Registration = NotifyRegistration;
@@ -102,16 +102,20 @@ fn a_free_succeeds_whatever_its_wake_policy_does() {
         }
 
         fn wake(&self) {
-            panic!("a policy panics, as this test wants");
+            let left =
+                self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            assert!(left.is_err(), "a policy panics, as this test wants");
         }
     }
 
-    let arena =
-        FixedArena::with_sizes(1, 64).build_async_with(Panics(NotifyWaiters::new(1))).unwrap();
+    let panics = Arc::new(AtomicUsize::new(3));
+    let policy = Panics(NotifyWaiters::new(1), panics.clone());
+    let arena = FixedArena::with_sizes(1, 64).build_async_with(policy).unwrap();
     for _ in 0..3 {
         let buffer = arena.allocate().unwrap();
         drop_with_panic(buffer);
     }
+    assert_eq!(panics.load(Ordering::SeqCst), 0);
     assert_all_free(&arena);
 }
 
