@@ -1,6 +1,8 @@
 //! The options of a buffer ring.
 
-use crate::uring::kernel::Memlock;
+use std::io;
+
+use crate::uring::kernel::{Memlock, who_forbids};
 
 /// The kernel's limit on the entries of a ring.
 const ENTRIES_MAX: usize = 1 << 15;
@@ -208,6 +210,18 @@ pub enum RingError {
         /// Bytes of the ring's array of entries.
         bytes: usize,
     },
+    /// The call is forbidden, though the io_uring was made.
+    #[error(
+        "it is forbidden here to {action} ({}): {}",
+        io::Error::from_raw_os_error(*errno),
+        who_forbids(None)
+    )]
+    Forbidden {
+        /// The action that was refused.
+        action: &'static str,
+        /// The error number.
+        errno: i32,
+    },
     /// The kernel refused for another reason.
     #[error("the kernel refused to {action}: {}", std::io::Error::from_raw_os_error(*errno))]
     Refused {
@@ -219,6 +233,24 @@ pub enum RingError {
 }
 
 debug_is_display!(RingError);
+into_io_error!(RingError);
+
+impl RingError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(self) -> io::ErrorKind {
+        match self {
+            RingError::GroupTaken { .. } => io::ErrorKind::AlreadyExists,
+            RingError::NoGroupLeft { .. } => io::ErrorKind::QuotaExceeded,
+            RingError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            RingError::Memlock { .. } | RingError::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+            RingError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
+            RingError::Refused { errno, .. } => io::Error::from_raw_os_error(errno).kind(),
+            RingError::Entries { .. }
+            | RingError::TooManySlots { .. }
+            | RingError::SlotTooLarge { .. } => io::ErrorKind::InvalidInput,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ use super::posted::PostedQueue;
 use super::ring::{BufferRing, BufferRingMetrics, FastPathRange};
 use crate::arena::FixedArena;
 use crate::slots::SLOTS_PER_WORD;
-use crate::uring::kernel::{Memlock, syscalls};
+use crate::uring::kernel::{Memlock, is_refusal, syscalls};
 
 impl BufferRing {
     /// Registers a ring of buffers with `ring`, an io_uring or a runtime that gives its descriptor,
@@ -226,7 +226,12 @@ fn is_errno(answer: &io::Result<()>, errno: i32) -> bool {
 }
 
 fn refused(error: &io::Error, action: &'static str) -> RingError {
-    RingError::Refused { action, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    if is_refusal(errno) {
+        RingError::Forbidden { action, errno }
+    } else {
+        RingError::Refused { action, errno }
+    }
 }
 
 fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
