@@ -16,7 +16,7 @@ use bytes::Bytes;
 use monoio::fs::File;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::UnixStream;
-use support::{check_all_free, exact_bytes, mistake, nonzero};
+use support::{UnnamedFile, check_all_free, exact_bytes, mistake, nonzero, say};
 use uring_arena::FixedArena;
 use uring_arena::monoio::{block_on, lend};
 
@@ -34,8 +34,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let arena =
         FixedArena::with_slot_capacity(nonzero(32)?, nonzero(16 << 10)?).alignment(4096).build()?;
     let expected = support::file_content(FILE_BYTES);
-    let path = support::temporary_path("monoio-read");
-    std::fs::write(&path, &expected)?;
+    let made = UnnamedFile::temporary(&expected)?;
 
     // The checker's drops free the slots, on another thread than the reads.
     let (parts, incoming) = std::sync::mpsc::channel::<Bytes>();
@@ -47,7 +46,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
     block_on(&mut runtime, async {
-        let file = File::open(&path).await?;
+        let file = File::open(made.path()).await?;
         let (mut near, mut far) = UnixStream::pair()?;
 
         // Each part of the file goes to the checker and, from the same slot, to the socket.
@@ -96,11 +95,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let checked = checker.join().map_err(|_| mistake("the checker panicked"))?;
     let checked = checked.ok_or_else(|| mistake("read other bytes than the file, twice"))?;
-    std::fs::remove_file(&path)?;
     check_all_free(&arena, 0)?;
-    println!(
-        "verified {} on another thread; every slot is free again",
-        exact_bytes(checked as u64)
-    );
+    say!("verified {} on another thread; every slot is free again", exact_bytes(checked as u64));
     Ok(())
 }

@@ -21,7 +21,7 @@ use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use support::{check_all_free, exact_bytes, nonzero};
+use support::{UnnamedFile, check_all_free, exact_bytes, nonzero, say};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
@@ -49,9 +49,8 @@ async fn serve_file() -> Result<(), Box<dyn Error>> {
     let pool = Pool::new(arena.clone())?;
 
     let content = support::file_content(FILE_BYTES);
-    let path = support::temporary_path("tokio-http");
-    std::fs::write(&path, &content)?;
-    let file = Arc::new(pool.file(std::fs::File::open(&path)?)?);
+    let made = UnnamedFile::temporary(&content)?;
+    let file = Arc::new(pool.file(made.file().try_clone()?)?);
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -72,10 +71,9 @@ async fn serve_file() -> Result<(), Box<dyn Error>> {
     }
     server.abort();
     let _ = server.await;
-    std::fs::remove_file(&path)?;
     let drained = pool.shutdown().await?;
     check_all_free(&arena, drained.in_flight)?;
-    println!(
+    say!(
         "verified {} in {CLIENTS} answers, {} slots frozen",
         exact_bytes((CLIENTS * FILE_BYTES) as u64),
         arena.metrics().frozen

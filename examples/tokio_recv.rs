@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use support::{check_all_free, nonzero};
+use support::{check_all_free, nonzero, say};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
@@ -63,8 +63,8 @@ async fn serve_clients() -> Result<(), Box<dyn Error>> {
     for client in clients {
         client.await?.map_err(|error| error.to_string())?;
     }
-    println!("values     {}", store.lock().expect("not poisoned").len());
-    println!(
+    say!("values     {}", store.lock().expect("not poisoned").len());
+    say!(
         "slots      {} in use, including those posted in the buffer ring",
         arena.metrics().bytes_live as u64 / SLOT_BYTES
     );
@@ -72,7 +72,7 @@ async fn serve_clients() -> Result<(), Box<dyn Error>> {
     store.lock().expect("not poisoned").clear();
     let drained = pool.shutdown().await?;
     check_all_free(&arena, drained.in_flight)?;
-    println!("verified {CLIENTS} clients; every slot is free again");
+    say!("verified {CLIENTS} clients; every slot is free again");
     Ok(())
 }
 

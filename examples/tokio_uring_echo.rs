@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use bytes::BufMut;
-use support::{check_all_free, exact_bytes, nonzero};
+use support::{check_all_free, exact_bytes, nonzero, say};
 use tokio_uring::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
 use uring_arena::tokio_uring::{Registered, drain};
@@ -63,7 +63,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     })?;
 
     check_all_free(&arena, 0)?;
-    println!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
+    say!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
     Ok(())
 }
 
