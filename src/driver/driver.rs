@@ -112,15 +112,16 @@ impl DriverBuilder {
 
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
+        let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
-        // Looked at already if any driver was made before; if it cannot be, operations are the
-        // ordinary ones.
-        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Now, as descriptors may run out later. Looked at already if any driver was made before;
+        // if it cannot be, it is tried again when an arena comes.
+        let probe = self.probe.or_else(|| Probe::shared().ok());
         // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
             submitter,
-            wakeup: Wakeup::new(self.checked_entries()?)?,
+            wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),
@@ -225,13 +226,14 @@ impl Driver {
     /// Unregisters an arena.
     ///
     /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
-    /// under way finish as they would have.
+    /// under way finish as they would have, also those that are to be submitted with the next turn:
+    /// they are submitted first.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
-    /// ends.
+    /// [`DriverError::System`] if the kernel refuses. If it takes no entries for now (`EBUSY`), the
+    /// arena is registered still; otherwise the memory stays pinned until the driver ends.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -331,6 +333,7 @@ impl Driver {
             completions: self.completions,
             unknown_completions: self.unknown_completions,
             armed: self.sockets.armed,
+            retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,
             resumed: self.transfers.resumed,
@@ -408,6 +411,9 @@ fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
 impl AsRawFd for Driver {
     /// Returns the ring's descriptor: for [`ring_info`](crate::ring_info), and to clone
     /// registrations from.
+    ///
+    /// It is never to be polled: the kernel does not wake a poller of it. Another loop polls an
+    /// [event descriptor](Driver::register_eventfd).
     fn as_raw_fd(&self) -> RawFd {
         self.submitter.uring.as_raw_fd()
     }

@@ -7,9 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 
 use super::submitter::Submitter;
+use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
-use crate::uring::{Descriptor, DirectAlignment};
+use crate::uring::{Descriptor, DirectAlignment, descriptors_max};
+
+/// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
+pub(super) fn is_event_fd(fd: BorrowedFd<'_>) -> bool {
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    target.map_or(true, |target| target.as_os_str() == "anon_inode:[eventfd]")
+}
 
 /// Files that are put into the ring's table, where the kernel finds them without counting
 /// references. Further ones work too.
@@ -23,6 +30,8 @@ pub(super) struct OpenFile {
     /// Operations have an offset of their own in the file, and a short one goes on where it ended.
     /// Streams have none.
     pub(super) has_offsets: bool,
+    /// The file is of none of the kinds that a file system has: an event descriptor, say.
+    is_nameless: bool,
     /// The alignment that the file demands, if it is open with `O_DIRECT`.
     pub(super) direct: Option<DirectAlignment>,
     /// The socket refused a zero-copy send.
@@ -39,19 +48,23 @@ pub(super) struct OpenFile {
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
-    /// The ring has a table of files. `None` until the first file asks.
-    has_ring_table: Option<bool>,
+    /// The entries of the ring's table of files: none if the kernel has no such table. `None` until
+    /// the kernel has made one, or refused it for good.
+    ring_table: Option<u32>,
 }
 
 impl OpenFile {
-    fn new(file: File) -> std::io::Result<OpenFile> {
-        let kind = file.metadata()?.file_type();
-        let has_offsets = kind.is_file() || kind.is_block_device();
-        let direct = if has_offsets { DirectAlignment::in_force(&file)? } else { None };
+    fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
+        let file = File::from(file);
+        let FileKind { has_offsets, is_nameless, direct } = match FileKind::of(&file) {
+            Ok(kind) => kind,
+            Err(reason) => return Err(FileError { reason, file: file.into() }),
+        };
         Ok(OpenFile {
             file,
             registered: false,
             has_offsets,
+            is_nameless,
             direct,
             refuses_zero_copy: false,
             sends: VecDeque::new(),
@@ -61,17 +74,38 @@ impl OpenFile {
     }
 }
 
+/// The properties of a file that its operations depend on: see [`OpenFile`].
+struct FileKind {
+    has_offsets: bool,
+    is_nameless: bool,
+    direct: Option<DirectAlignment>,
+}
+
+impl FileKind {
+    fn of(file: &File) -> std::io::Result<FileKind> {
+        let kind = file.metadata()?.file_type();
+        let has_offsets = kind.is_file() || kind.is_block_device();
+        let is_stream = kind.is_socket() || kind.is_fifo() || kind.is_char_device();
+        let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
+        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct })
+    }
+}
+
 impl Files {
     pub(super) fn new(driver: u32) -> Files {
-        Files { driver, table: Slab::new(usize::MAX), has_ring_table: None }
+        Files { driver, table: Slab::new(usize::MAX), ring_table: None }
     }
 
     pub(super) fn add(
         &mut self,
         file: OwnedFd,
         submitter: &Submitter,
+        wakeup: &mut Wakeup,
     ) -> Result<FileId, FileError> {
-        let mut open = OpenFile::new(File::from(file)).map_err(|reason| FileError { reason })?;
+        let mut open = OpenFile::new(file)?;
+        if open.is_nameless && is_event_fd(open.file.as_fd()) {
+            wakeup.note_event_fd();
+        }
         if let Some(key) = self.table.vacant_key() {
             open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
         }
@@ -82,15 +116,28 @@ impl Files {
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
-        if key.index() >= REGISTERED_MAX {
+        if key.index() >= self.ring_table_entries(submitter) {
             return false;
         }
-        let submitter = submitter.uring.submitter();
-        let has_table = *self
-            .has_ring_table
-            .get_or_insert_with(|| submitter.register_files_sparse(REGISTERED_MAX).is_ok());
-        let update = || submitter.register_files_update(key.index(), &[fd]);
-        has_table && update().is_ok_and(|updated| updated == 1)
+        let updated = submitter.uring.submitter().register_files_update(key.index(), &[fd]);
+        updated.is_ok_and(|updated| updated == 1)
+    }
+
+    /// Returns the number of entries of the ring's table of files, which is made if need be.
+    fn ring_table_entries(&mut self, submitter: &Submitter) -> u32 {
+        if self.ring_table.is_none() {
+            // The kernel makes no table that is longer than the limit of open files.
+            let entries = REGISTERED_MAX.min(descriptors_max());
+            let answer = submitter.uring.submitter().register_files_sparse(entries);
+            self.ring_table = match answer.map_err(|error| error.raw_os_error()) {
+                Ok(()) => Some(entries),
+                // Before 5.19.
+                Err(Some(libc::EINVAL)) => Some(0),
+                // No memory, or a lower limit just now: the next file asks again.
+                Err(_) => None,
+            };
+        }
+        self.ring_table.unwrap_or(0)
     }
 
     /// Finds the key of an id, whose file is not closed.

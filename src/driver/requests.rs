@@ -1,12 +1,13 @@
 //! The requests of a program: receive, accept, read, write, send, and no more of it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::files::is_event_fd;
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
 use super::{
-    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketId, SubmitError,
-    TransferError,
+    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketError, SocketId,
+    SubmitError, TransferError,
 };
 use crate::buffer::{Buffer, Payload};
 use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
@@ -23,9 +24,10 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The socket is dropped then.
+    /// The socket back, and a [`DriverError`]: [`UnknownRing`](DriverError::UnknownRing) if the
+    /// ring was unregistered; [`OtherDriver`](DriverError::OtherDriver);
+    /// [`TooManyOperations`](DriverError::TooManyOperations) if the driver has as many operations
+    /// as it was built for.
     ///
     /// ```
     /// # use std::io::Write;
@@ -50,9 +52,8 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Stream(ring), socket.into())
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| Ok(Source::Stream(driver.rings.by_id(ring)?.0)), socket.into())
     }
 
     /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot:
@@ -84,9 +85,12 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Pipe(ring), pipe.into())
+    ) -> Result<SocketId, SocketError> {
+        let pipe = pipe.into();
+        if is_event_fd(pipe.as_fd()) {
+            self.wakeup.note_event_fd();
+        }
+        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe)
     }
 
     /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
@@ -97,10 +101,11 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header;
-    /// [`DriverError::RingIsIncremental`] for a ring that lets several messages share a slot, which
-    /// the kernel's datagram receive does not work well with; [`DriverError::Unsupported`] before
-    /// Linux 6.0; and as for [`receive`](Self::receive).
+    /// The socket back, and a [`DriverError`]: [`SlotTooSmall`](DriverError::SlotTooSmall) if a
+    /// slot has no room behind the header; [`RingIsIncremental`](DriverError::RingIsIncremental)
+    /// for a ring that lets several messages share a slot, which the kernel's datagram receive does
+    /// not work well with; [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
+    /// [`receive`](Self::receive).
     ///
     /// ```
     /// # use std::net::UdpSocket;
@@ -126,7 +131,12 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| driver.datagram_source(ring), socket.into())
+    }
+
+    /// Returns the source of datagrams into a ring, if its slots can take them.
+    fn datagram_source(&self, ring: BufferRingId) -> Result<Source, DriverError> {
         let (key, ring) = self.rings.by_id(ring)?;
         let buffers = &ring.buffers;
         if buffers.is_incremental() {
@@ -142,20 +152,21 @@ impl Driver {
         if bytes <= DATAGRAM_HEADER_BYTES {
             return Err(DriverError::SlotTooSmall { bytes, needed: DATAGRAM_HEADER_BYTES + 1 });
         }
-        self.open(Source::Datagrams(key), socket.into())
+        Ok(Source::Datagrams(key))
     }
 
     /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
     /// kernel): each is an [`Event::Accepted`](crate::Event::Accepted).
     ///
-    /// The driver owns the listener until the program [closes](Self::close) it or it fails, for
-    /// example for want of descriptors (`EMFILE`); then
-    /// [`Event::Closed`](crate::Event::Closed) says so.
+    /// The driver owns the listener until the program [closes](Self::close) it. An error of one
+    /// connection does not end it, and neither does a lack of descriptors or of memory: that is
+    /// told by [`Event::AcceptFailed`](crate::Event::AcceptFailed), and tried again. A descriptor
+    /// that is no listener is [`Event::Closed`](crate::Event::Closed) with an error.
     ///
     /// # Errors
     ///
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The listener is dropped then.
+    /// The listener back, and [`DriverError::TooManyOperations`] if the driver has as many
+    /// operations as it was built for.
     ///
     /// ```
     /// # use std::net::{TcpListener, TcpStream};
@@ -178,12 +189,20 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, DriverError> {
-        self.open(Source::Listener, listener.into())
+    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, SocketError> {
+        self.open(|_| Ok(Source::Listener), listener.into())
     }
 
-    fn open(&mut self, source: Source, fd: OwnedFd) -> Result<SocketId, DriverError> {
-        self.check_room()?;
+    /// Takes a descriptor in. If it is refused, it comes back with the reason.
+    fn open(
+        &mut self,
+        source: impl FnOnce(&Driver) -> Result<Source, DriverError>,
+        fd: OwnedFd,
+    ) -> Result<SocketId, SocketError> {
+        let source = match source(self).and_then(|source| self.check_room().map(|()| source)) {
+            Ok(source) => source,
+            Err(error) => return Err(SocketError::new(error, fd)),
+        };
         self.sockets.open(fd, source, &mut self.rings, &mut self.submitter)
     }
 
@@ -301,7 +320,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the kernel does not say what it is.
+    /// The file back, and the kernel's error, if the kernel does not say what the file is.
     ///
     /// ```
     /// # use uring_arena::Driver;
@@ -314,7 +333,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        self.files.add(file.into(), &self.submitter)
+        self.files.add(file.into(), &self.submitter, &mut self.wakeup)
     }
 
     /// Returns the file behind an id, for its length and the like.
@@ -345,7 +364,10 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)
+        self.files.close(id, &self.submitter)?;
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

@@ -102,7 +102,7 @@ impl Dispatcher {
             Event::Sent { id, result, payload, .. } => {
                 self.finish(id, whole(result, payload.as_ref()));
             }
-            Event::Accepted { .. } | Event::Datagram { .. } => {
+            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
         }
@@ -118,7 +118,7 @@ impl Dispatcher {
         match command {
             Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
                 Ok(id) => self.begin_stream(driver, id, queue),
-                Err(error) => queue.end(Err(io::Error::other(error))),
+                Err(refused) => queue.end(Err(io::Error::other(refused.error))),
             },
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {
