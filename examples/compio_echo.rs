@@ -33,6 +33,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let arena =
         FixedArena::with_slot_capacity(nonzero(256)?, nonzero(4096)?).alignment(4096).build()?;
 
+    support::need_descriptors(4 * CLIENTS as u64 + 64)?;
     let runtime = compio::runtime::Runtime::new()?;
     let echoed = runtime.block_on(async {
         let registered = Rc::new(Registered::new(&arena)?);

@@ -73,6 +73,7 @@ struct Server {
 }
 
 fn serve(messages: u64) -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(2 * (TALKING + SILENT) as u64 + 64)?;
     let slots = nonzero((TALKING + SILENT) as u64)?;
     let arena = FixedArena::with_slot_capacity(slots, nonzero(MESSAGE_BYTES as u64)?).build()?;
     let server =

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn read_and_verify(options: &Options) -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(32)?;
     // What is made here has no name: it is opened by the path of its descriptor.
     let made = match &options.file {
         Some(_) => None,

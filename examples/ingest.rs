@@ -45,9 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn ingest(options: &Options) -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(32)?;
     let listener = support::listen(options.listen.as_deref().unwrap_or("127.0.0.1:0"))?;
     let address = listener.local_addr()?;
-    let target = Target::check(options)?;
+    let mut target = Target::check(options)?;
     let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
         .alignment(STEP)
         .build()?;
@@ -118,6 +119,9 @@ impl Senders {
                     // A sender that has gone already is found out by the first read.
                     self.first = socket.peer_addr().ok();
                     return Ok(socket);
+                }
+                Some(Event::AcceptFailed { error, .. }) => {
+                    self.refusals.print(format_args!("the sender waits: {error}"));
                 }
                 Some(Event::Closed { error, .. }) => {
                     let reason = error.map_or("the listener was closed".into(), |e| e.to_string());

@@ -12,50 +12,49 @@ use crate::support::{self, UnnamedFile, exact_bytes, mistake};
 
 /// The file that is to be written, which is neither made nor emptied yet.
 pub struct Target {
-    /// The path, and whether a file there is replaced. `None` for a file without a name.
-    path: Option<(PathBuf, bool)>,
-    /// A file on the same file system.
-    unnamed: UnnamedFile,
+    /// The path. `None` for a file without a name.
+    path: Option<PathBuf>,
+    /// The file, unless it is made when a sender has come.
+    file: Option<File>,
     buffered: bool,
 }
 
 impl Target {
     /// Checks that the file can be made and written.
     pub fn check(options: &Options) -> Result<Target, Box<dyn Error>> {
-        let path = options.file.clone().map(|path| (path, options.force));
-        if let Some((path, replaces)) = &path {
-            match path.symlink_metadata() {
-                Ok(_) if !replaces => return Err(exists(path)),
-                Ok(_) if !path.metadata().is_ok_and(|found| found.is_file()) => {
-                    let path = path.display();
-                    return Err(mistake(format!("{path}: not a regular file; name another")));
-                }
-                _ => {}
-            }
-        }
-        let folder = match path.as_ref().and_then(|(path, _)| path.parent()) {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
+        let path = options.file.clone();
+        let mut target = Target { path, file: None, buffered: options.buffered };
+        let mut how = File::options();
+        how.read(true).write(true);
+        let Some(path) = &target.path else {
+            target.file = Some(target.open_at(&unnamed_in(Path::new("."))?.path(), &how)?);
+            return Ok(target);
         };
-        let unnamed = UnnamedFile::new_in(folder).map_err(|error| {
-            mistake(format!(
-                "{}: no file can be made here: {error}; name a FILE in a folder that can be written",
-                folder.display()
-            ))
-        })?;
-        let target = Target { path, unnamed, buffered: options.buffered };
-        target.open_at(&target.unnamed.path(), File::options().read(true).write(true))?;
+        let is_there = path.symlink_metadata().is_ok();
+        if is_there && !options.force {
+            return Err(exists(path));
+        }
+        if is_there {
+            if !path.metadata().is_ok_and(|found| found.is_file()) {
+                let path = path.display();
+                return Err(mistake(format!("{path}: not a regular file; name another")));
+            }
+            target.file = Some(target.open_at(path, &how)?);
+        } else {
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let unnamed = unnamed_in(folder.unwrap_or(Path::new(".")))?;
+            target.open_at(&unnamed.path(), &how)?;
+        }
         Ok(target)
     }
 
     /// Makes the file, or empties the one that is replaced.
-    pub fn open(&self) -> Result<File, Box<dyn Error>> {
-        let mut how = File::options();
-        how.read(true).write(true);
-        let file = match &self.path {
-            None => self.open_at(&self.unnamed.path(), &how)?,
-            Some((path, false)) => self.open_at(path, how.create_new(true))?,
-            Some((path, true)) => self.open_at(path, how.create(true))?,
+    pub fn open(&mut self) -> Result<File, Box<dyn Error>> {
+        let file = match (self.file.take(), &self.path) {
+            (None, Some(path)) => {
+                self.open_at(path, File::options().read(true).write(true).create_new(true))?
+            }
+            (file, _) => file.ok_or_else(|| mistake("the file is open already"))?,
         };
         file.set_len(0)?;
         Ok(file)
@@ -90,13 +89,22 @@ impl Target {
     pub fn left_behind(&self, len: u64) -> String {
         match &self.path {
             None => "nothing is left behind".into(),
-            Some((path, _)) => format!(
+            Some(path) => format!(
                 "{} is left behind, with the first {} of the stream",
                 path.display(),
                 exact_bytes(len)
             ),
         }
     }
+}
+
+fn unnamed_in(folder: &Path) -> Result<UnnamedFile, Box<dyn Error>> {
+    UnnamedFile::new_in(folder).map_err(|error| {
+        mistake(format!(
+            "{}: no file can be made here: {error}; name a FILE in a folder that can be written",
+            folder.display()
+        ))
+    })
 }
 
 fn exists(path: &Path) -> Box<dyn Error> {

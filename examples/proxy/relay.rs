@@ -62,19 +62,14 @@ pub struct Tally {
     pub over: usize,
 }
 
-/// The listener, which is with the driver unless it failed for now.
-struct Listener {
-    socket: TcpListener,
-    id: Option<SocketId>,
-    is_paused: bool,
-}
-
 pub struct Relay {
     driver: Driver,
     arenas: [FixedArena; 2],
     rings: [BufferRingId; 2],
     options: SendOptions,
-    listener: Listener,
+    listener: SocketId,
+    /// There are as many clients as may be.
+    is_full: bool,
     connector: Connector,
     /// The connections at a time, and those that still wait for the server.
     clients_max: usize,
@@ -123,13 +118,14 @@ impl Relay {
             driver.register_buffer_ring(&arenas[1], ring)?,
         ];
         let connector = Connector::start(server, driver.waker()?)?;
-        let id = Some(driver.accept(listener.try_clone()?)?);
+        let listener = driver.accept(listener)?;
         Ok(Relay {
             driver,
             arenas,
             rings,
             options: SendOptions::new().zero_copy_from(options.zero_copy_from),
-            listener: Listener { socket: listener, id, is_paused: false },
+            listener,
+            is_full: false,
             connector,
             clients_max,
             connecting: 0,
@@ -152,8 +148,7 @@ impl Relay {
 
     /// Waits for events, but not longer than `limit`, and handles them.
     pub fn turn(&mut self, limit: Option<Duration>) -> Result<(), Box<dyn Error>> {
-        let looks = !self.standing.is_empty() || self.listener.id.is_none();
-        match limit.or(looks.then_some(LOOK_EVERY)) {
+        match limit.or((!self.standing.is_empty()).then_some(LOOK_EVERY)) {
             Some(limit) => drop(self.driver.wait_timeout(limit)?),
             None => self.driver.wait()?,
         }
@@ -162,8 +157,14 @@ impl Relay {
                 Event::Accepted { socket, .. } => self.connect(socket.into())?,
                 Event::Received { id, bytes } => self.received(id, bytes),
                 Event::Sent { id, result, copied, .. } => self.sent(id, result.ok(), copied),
-                Event::Closed { id, error } if Some(id) == self.listener.id => {
-                    self.listener_failed(error)?;
+                // The listener stays, and the clients wait in its queue.
+                Event::AcceptFailed { error, .. } => {
+                    self.refusals
+                        .print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
+                }
+                Event::Closed { id, error } if id == self.listener => {
+                    let reason = error.map_or("it was closed".into(), |error| error.to_string());
+                    return Err(mistake(format!("the listener failed: {reason}")));
                 }
                 Event::Closed { id, error } => self.ended(id, error.is_some()),
                 _ => {}
@@ -250,24 +251,13 @@ impl Relay {
     /// Pauses the listener while there are as many clients as may be.
     fn accept_if_room(&mut self) {
         let is_full = self.connections.len() + self.connecting >= self.clients_max;
-        let Some(id) = self.listener.id.filter(|_| is_full != self.listener.is_paused) else {
-            return;
-        };
-        let done = if is_full { self.driver.pause(id) } else { self.driver.resume(id) };
-        // An error means that the listener has failed, which an event says.
-        self.listener.is_paused = is_full == done.is_ok();
-    }
-
-    /// Takes note that accepting failed: for now, or for good.
-    fn listener_failed(&mut self, error: Option<io::Error>) -> Result<(), Box<dyn Error>> {
-        self.listener.id = None;
-        match error {
-            Some(error) if support::passes(&error) => {
-                self.refusals.print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
-                Ok(())
-            }
-            Some(error) => Err(mistake(format!("accepting clients failed: {error}"))),
-            None => Err(mistake("the listener was closed")),
+        if is_full != self.is_full {
+            self.is_full = is_full;
+            // An error means that the listener has failed, which an event says.
+            let _ = match is_full {
+                true => self.driver.pause(self.listener),
+                false => self.driver.resume(self.listener),
+            };
         }
     }
 }
@@ -393,12 +383,6 @@ impl Relay {
     /// Looks after what no event may come of.
     fn look(&mut self) {
         self.looked = Instant::now();
-        if self.listener.id.is_none()
-            && let Ok(listener) = self.listener.socket.try_clone()
-        {
-            self.listener.id = self.driver.accept(listener).ok();
-            self.listener.is_paused = false;
-        }
         for number in self.standing.iter().copied().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(&number) else {
                 self.standing.remove(&number);

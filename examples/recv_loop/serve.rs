@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
 
 use uring_arena::{BufferRingId, Driver, Event, SocketId};
 
@@ -13,29 +11,24 @@ use crate::options::Options;
 use crate::support::{self, Warning, mistake, say};
 use crate::worker::{Work, Worker};
 
-/// The time until accepting is tried again after it failed for want of descriptors.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
 /// Serves clients of other programs, such as `nc`, and prints the checksum of each connection.
 pub fn serve(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
     support::need_descriptors(options.connections_max() as u64 + 64)?;
     let listener = support::listen(address)?;
-    let (_arena, driver, ring) = crate::set_up(options)?;
+    let (_arena, mut driver, ring) = crate::set_up(options)?;
     let address = listener.local_addr()?;
+    let listener = driver.accept(listener)?;
     let (queue, worker) = Worker::start();
     let mut server = Server {
         driver,
         ring,
         listener,
-        accepting: None,
-        failed: Instant::now(),
         queue,
         streams: HashMap::new(),
         accepted: 0,
         closed: 0,
         warning: Warning::default(),
     };
-    server.accept()?;
     say!("listening on {address}");
     while !options.connections_given || server.closed < options.connections.get() {
         server.turn()?;
@@ -48,11 +41,7 @@ pub fn serve(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
 struct Server {
     driver: Driver,
     ring: BufferRingId,
-    listener: TcpListener,
-    /// The listener, while it is with the driver.
-    accepting: Option<SocketId>,
-    /// When accepting failed last.
-    failed: Instant,
+    listener: SocketId,
     queue: Sender<Work>,
     /// The number and the name of each open stream.
     streams: HashMap<SocketId, (u64, String)>,
@@ -62,22 +51,8 @@ struct Server {
 }
 
 impl Server {
-    fn accept(&mut self) -> Result<(), Box<dyn Error>> {
-        self.accepting = Some(self.driver.accept(self.listener.try_clone()?)?);
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<(), Box<dyn Error>> {
-        if self.accepting.is_some() {
-            self.driver.wait()?;
-        } else {
-            self.driver.wait_timeout(ACCEPT_AGAIN)?;
-            if self.failed.elapsed() >= ACCEPT_AGAIN {
-                // An error means that there is no descriptor yet.
-                let _ = self.accept();
-                self.failed = Instant::now();
-            }
-        }
+        self.driver.wait()?;
         while let Some(event) = self.driver.next() {
             match event {
                 Event::Accepted { socket, .. } => self.open(socket.into()),
@@ -85,10 +60,14 @@ impl Server {
                     let Some(&(stream, _)) = self.streams.get(&id) else { continue };
                     self.queue.send(Work::Bytes { stream, bytes })?;
                 }
-                Event::Closed { id, error } if Some(id) == self.accepting => {
-                    self.accepting = None;
-                    self.failed = Instant::now();
-                    self.accepting_failed(error)?;
+                // The listener stays, and the clients wait in its queue.
+                Event::AcceptFailed { error, .. } => {
+                    self.warning
+                        .print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
+                }
+                Event::Closed { id, error } if id == self.listener => {
+                    let reason = error.map_or("it was closed".into(), |error| error.to_string());
+                    return Err(mistake(format!("the listener failed: {reason}")));
                 }
                 Event::Closed { id, error } => {
                     let Some((stream, name)) = self.streams.remove(&id) else { continue };
@@ -112,18 +91,6 @@ impl Server {
             Err(error) => {
                 self.warning.print(format_args!("a connection was refused: {error}"));
             }
-        }
-    }
-
-    /// Takes note that accepting failed: for now, or for good.
-    fn accepting_failed(&mut self, error: Option<io::Error>) -> Result<(), Box<dyn Error>> {
-        match error {
-            Some(error) if support::passes(&error) => {
-                self.warning.print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
-                Ok(())
-            }
-            Some(error) => Err(mistake(format!("accepting clients failed: {error}"))),
-            None => Err(mistake("the listener was closed")),
         }
     }
 }

@@ -77,14 +77,5 @@ pub fn raise_descriptors(wanted: u64) -> u64 {
     if soft < raised && setrlimit(Resource::Nofile, change).is_ok() { raised } else { soft }
 }
 
-/// The remedy for an error that [`passes`].
+/// The remedy if no client can be accepted.
 pub const MORE_ROOM: &str = "more descriptors (`ulimit -n`) or fewer clients would help";
-
-/// Returns whether an error of accept(2) passes when others give back what they have.
-#[cfg(target_os = "linux")]
-pub fn passes(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-
-    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    passing.iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
-}

@@ -16,7 +16,7 @@ pub use data::{Checksum, echo_message, file_content, fill_random, read_checksum}
 pub use files::{UnnamedFile, path_of, reserve};
 pub use machine::{MORE_ROOM, check_memory, check_slots};
 #[cfg(target_os = "linux")]
-pub use machine::{need_descriptors, passes, raise_descriptors, thread_cpu};
+pub use machine::{need_descriptors, raise_descriptors, thread_cpu};
 #[cfg(feature = "io-uring")]
 pub use output::mode_name;
 pub(crate) use output::say;

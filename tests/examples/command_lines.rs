@@ -220,3 +220,24 @@ fn a_folder_for_temporary_files_that_takes_none_is_told() {
     assert!(ended.output.contains("recommended"), "{ended:?}");
     assert_eq!(run("doctor", &["--slots", "1", "--slot-bytes", "1"]).code, Some(0));
 }
+
+#[test]
+fn few_descriptors_are_enough_or_the_error_says_how_many() {
+    if !is_available() {
+        return;
+    }
+    for limit in [12, 40] {
+        for example in EXAMPLES {
+            let limits = format!("ulimit -n {limit}");
+            let small: &[&str] = match *example {
+                "custom_runtime" => &["1"],
+                "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
+                "proxy" | "recv_loop" => &["--bytes", "1M"],
+                _ => &[],
+            };
+            let ended = Program::spawn(example, command(example, &limits, small)).wait();
+            let says = ended.errors.contains("ulimit") && ended.code == Some(1);
+            assert!(says || ended.code == Some(0), "{example}, {limit}: {ended:?}");
+        }
+    }
+}
