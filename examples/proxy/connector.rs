@@ -159,5 +159,7 @@ fn to_stream(server: OwnedFd) -> io::Result<TcpStream> {
     server.set_nonblocking(false)?;
     // Messages go on at once: neither peer waits for an acknowledgement that the proxy delays.
     server.set_nodelay(true)?;
+    // The kernel finds out about peers that are gone without a word.
+    sockopt::set_socket_keepalive(&server, true)?;
     Ok(server)
 }

@@ -17,6 +17,8 @@ pub enum Direction {
     ToClient,
 }
 
+pub const DIRECTIONS: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
+
 impl Direction {
     pub fn other(self) -> Direction {
         match self {

@@ -25,7 +25,7 @@ use uring_arena::{
 };
 
 use crate::connector::Connector;
-use crate::lane::{Connection, Direction, Failure, LANE_MESSAGES, Lane};
+use crate::lane::{Connection, DIRECTIONS, Direction, Failure, LANE_MESSAGES, Lane};
 use crate::options::Options;
 use crate::support::{self, Warning, check_all_free, mistake};
 
@@ -81,7 +81,8 @@ pub struct Relay {
     /// The slots of each direction that messages on their way keep, and the most that they may.
     slots_kept: [usize; 2],
     slots_kept_max: usize,
-    /// The connections with a paused lane or a failure: no event may come of them.
+    /// The connections with a lane that is paused or over, or with a failure. Of these no event
+    /// may come, even if a socket fails.
     standing: HashSet<u64>,
     looked: Instant,
     refusals: Warning,
@@ -195,7 +196,10 @@ impl Relay {
 impl Relay {
     /// Asks for a connection to the server. Until both stand, a close resets either.
     fn connect(&mut self, client: TcpStream) -> Result<(), Box<dyn Error>> {
-        let prepared = client.set_nodelay(true).and_then(|()| reset_on_close(&client));
+        let prepared = client
+            .set_nodelay(true)
+            .and_then(|()| Ok(sockopt::set_socket_keepalive(&client, true)?))
+            .and_then(|()| reset_on_close(&client));
         match prepared {
             Ok(()) => {
                 self.connecting += 1;
@@ -331,6 +335,7 @@ impl Relay {
         if !lane.is_over() {
             return;
         }
+        self.standing.insert(number);
         if let Ok(socket) = self.driver.file(lane.to) {
             // An error means that the peer has closed the connection already.
             let _ = shutdown(socket, Shutdown::Write);
@@ -388,22 +393,21 @@ impl Relay {
                 self.standing.remove(&number);
                 continue;
             };
-            let is_late = connection
-                .failure
-                .as_ref()
-                .is_some_and(|failure| failure.since.elapsed() >= LINGER);
-            let mut paused = [Direction::ToServer, Direction::ToClient]
-                .into_iter()
-                .filter(|&direction| connection.lanes[direction as usize].is_paused);
-            let reset = paused.clone().find(|&direction| {
-                let from = connection.lanes[direction as usize].from;
-                self.driver.socket(from).is_some_and(has_failed)
+            let lanes = &connection.lanes;
+            let mut unheard = DIRECTIONS.into_iter().filter(|&direction| {
+                let lane = &lanes[direction as usize];
+                lane.is_paused || lane.ended
             });
-            if is_late {
+            let failed = unheard.clone().find(|&direction| {
+                let from = self.driver.file(lanes[direction.other() as usize].to);
+                from.is_ok_and(has_failed)
+            });
+            let failure = connection.failure.as_ref();
+            if failure.is_some_and(|failure| failure.since.elapsed() >= LINGER) {
                 self.abort(number);
-            } else if let Some(direction) = reset {
+            } else if let Some(direction) = failed {
                 self.fail(number, direction);
-            } else if connection.failure.is_none() && paused.next().is_none() {
+            } else if failure.is_none() && unheard.next().is_none() {
                 self.standing.remove(&number);
             }
         }
@@ -415,7 +419,7 @@ fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
-/// Returns whether a socket has an error, which a paused receive does not tell.
+/// Returns whether a socket has an error, which nobody is told who does not receive from it.
 fn has_failed(socket: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(&socket, PollFlags::empty())];
     let no_time = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 use uring_arena::Probe;
@@ -336,6 +336,29 @@ fn a_reset_reaches_a_peer_that_does_not_read_and_frees_everything() {
         // Nobody read or wrote on the other side, and yet the connection goes.
         program.until_descriptors(idle);
         assert!(read_to_reset(&mut to).1, "the end looked like a proper one");
+    }
+}
+
+#[test]
+fn a_reset_behind_a_half_close_is_passed_on() {
+    let (server, accepted) = serve_here();
+    let Some((program, address)) = proxy(server, "", &[]) else { return };
+    let idle = program.descriptors();
+    for from_client in [true, false] {
+        let client = connect(address);
+        let server = accept(&accepted);
+        let (mut from, mut to) = if from_client { (client, server) } else { (server, client) };
+        from.write_all(b"and out").unwrap();
+        from.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_reset(&mut to), (b"and out".to_vec(), false));
+        // Nothing is sent to it and nothing is received from it: nothing tells of its reset.
+        reset(from);
+        program.until_descriptors(idle);
+        let until = Instant::now() + TIMEOUT;
+        while to.write_all(b"still there?").is_ok() {
+            assert!(Instant::now() < until, "the end looked like a proper one");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
