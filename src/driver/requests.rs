@@ -1,7 +1,8 @@
 //! The requests of a program: receive, accept, read, write, send, and no more of it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::files::is_event_fd;
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
 use super::{
@@ -85,7 +86,11 @@ impl Driver {
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
     ) -> Result<SocketId, SocketError> {
-        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe.into())
+        let pipe = pipe.into();
+        if is_event_fd(pipe.as_fd()) {
+            self.wakeup.note_event_fd();
+        }
+        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe)
     }
 
     /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
@@ -328,7 +333,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        self.files.add(file.into(), &self.submitter)
+        self.files.add(file.into(), &self.submitter, &mut self.wakeup)
     }
 
     /// Returns the file behind an id, for its length and the like.

@@ -13,6 +13,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::DriverError;
 use super::ids::Tag;
 
+/// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
+/// to wait for centuries.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wait {
@@ -25,6 +29,15 @@ impl Wait {
     /// Waits for `timeout` from now on: without end if the clock does not reach so far.
     pub(super) fn timeout(timeout: Duration) -> Wait {
         Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
+    }
+
+    /// Returns whether the time is over.
+    pub(super) fn is_over(self) -> bool {
+        match self {
+            Wait::Never => true,
+            Wait::Until(until) => Instant::now() >= until,
+            Wait::Forever => false,
+        }
     }
 }
 
@@ -69,22 +82,29 @@ impl Submitter {
         unsafe { self.push(tag.cancel(), opcode::AsyncCancel2::new(target).build()) }
     }
 
-    /// Submits what was pushed, and waits for a completion as long as `wait` allows.
-    pub(super) fn enter(&mut self, wait: Wait) -> Result<(), DriverError> {
+    /// Submits what was pushed, and waits for a completion as long as `wait` allows. Returns `true`
+    /// if the wait may have ended before its time without one.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, wait: Wait) -> Result<bool, DriverError> {
         let submitter = self.uring.submitter();
         self.enters += 1;
         let answer = match wait {
             Wait::Never => submitter.submit_and_wait(0),
             Wait::Forever => submitter.submit_and_wait(1),
             Wait::Until(until) => {
-                let left = types::Timespec::from(until.saturating_duration_since(Instant::now()));
+                let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+                let left = types::Timespec::from(left);
                 submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&left))
             }
         };
         match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
-            // A signal, the end of the time, or a completion queue that must be emptied first: the
-            // caller looks at the queue, and comes again.
-            Ok(_) | Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            Ok(0) => Ok(false),
+            // The number of entries that were submitted hides a signal after it. `ETIME` may be the
+            // end of the longest wait.
+            Ok(_) | Err(libc::EINTR | libc::ETIME) => Ok(true),
+            // A completion queue that must be emptied first, or no memory for requests: the caller
+            // looks at the queue, and comes again.
+            Err(libc::EBUSY | libc::EAGAIN) => Ok(false),
             Err(errno) => {
                 Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
             }

@@ -18,7 +18,7 @@ pub use buffer_ring::{
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 pub(crate) use kernel::{
-    EventFd, descriptors_max, disabled_by_sysctl, is_listening, room_remedy, who_forbids,
+    EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, room_remedy, who_forbids,
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{
