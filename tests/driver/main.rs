@@ -5,6 +5,7 @@
 mod support;
 
 mod faults;
+mod fork;
 mod ids;
 mod older_kernels;
 mod receive;

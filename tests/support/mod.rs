@@ -3,6 +3,8 @@
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
+#[cfg(target_os = "linux")]
+pub mod fork;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

@@ -24,6 +24,7 @@ use super::options::RingError;
 use super::posted::PostedQueue;
 use super::ring::{BufferRing, BufferRingMetrics, FastPathRange};
 use crate::arena::FixedArena;
+use crate::region::Process;
 use crate::slots::SLOTS_PER_WORD;
 use crate::uring::kernel::{Memlock, syscalls};
 
@@ -101,6 +102,7 @@ impl BufferRing {
             bulk: (u32::from(count) / 8).clamp(1, SLOTS_PER_WORD as u32),
             fast_path: fast_path(arena, &options, slot_bytes),
             registered: false,
+            process: Process::current(),
             metrics: BufferRingMetrics::default(),
         })
     }
@@ -113,13 +115,15 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error; the ring stays as it was.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child. The ring stays as it was.
     ///
     /// # Safety
     ///
     /// `ring` is the io_uring that this was registered on. No receive that names this group is in
     /// flight: the final completion of each was seen.
     pub unsafe fn unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
         // SAFETY: the caller's promise.
         match unsafe { self.reconcile(ring) } {
             Ok(0) => {}
@@ -150,7 +154,8 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child.
     ///
     /// # Safety
     ///
@@ -182,11 +187,21 @@ impl BufferRing {
         if !self.registered {
             return Ok(0);
         }
+        self.check_process()?;
         match syscalls::buffer_ring_head(ring.as_raw_fd(), self.group) {
             Ok(head) => Ok(self.take_unreported(head)),
             // Before 6.8: no such request.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
             Err(error) => Err(refused(&error, "ask how far a buffer ring was used")),
+        }
+    }
+
+    /// Returns an error if the kernel knows the memory of another process, of which this one is a
+    /// forked child.
+    fn check_process(&self) -> Result<(), RingError> {
+        match self.process.other() {
+            None => Ok(()),
+            Some((of, to)) => Err(RingError::OtherProcess { of, to }),
         }
     }
 

@@ -16,6 +16,7 @@ use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::received::RECEIVE_HEADER;
 use crate::lease::{Handle, Lease};
+use crate::region::Process;
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
 /// slot's index is its buffer id.
@@ -98,6 +99,8 @@ pub struct BufferRing {
     pub(super) bulk: u32,
     pub(super) fast_path: FastPathRange,
     pub(super) registered: bool,
+    /// The process whose memory the kernel knows.
+    pub(super) process: Process,
     pub(super) metrics: BufferRingMetrics,
 }
 
