@@ -4,6 +4,10 @@
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod examples;
+#[cfg(target_os = "linux")]
+pub mod fork;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
