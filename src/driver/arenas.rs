@@ -79,7 +79,7 @@ impl Arenas {
             // An arena that took the whole table instead would leave no room for a second one.
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
                 let step = "making the ring's table of buffers";
-                return Err(RegisterError::System { step, reason: error.to_string() });
+                return Err(RegisterError::system(step, &error));
             }
             Err(_) => {}
         }

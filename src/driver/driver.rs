@@ -86,6 +86,8 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
+    /// The payloads whose drop panicked.
+    pub(super) contained_panics: u64,
     pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
@@ -131,6 +133,7 @@ impl DriverBuilder {
             operations_max: operations,
             completions: 0,
             unknown_completions: 0,
+            contained_panics: 0,
             number,
             _on_one_thread: PhantomData,
         })
@@ -158,8 +161,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::System`] if the kernel cannot be asked what it can do. Otherwise none: the
-    /// lowest mode always works.
+    /// [`RegisterError::Unavailable`] if the kernel cannot be asked what it can do. Otherwise none:
+    /// the lowest mode always works.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -332,6 +335,7 @@ impl Driver {
             enters: self.submitter.enters,
             completions: self.completions,
             unknown_completions: self.unknown_completions,
+            contained_panics: self.contained_panics,
             armed: self.sockets.armed,
             retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,

@@ -12,6 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
 use super::ids::Tag;
+use crate::uring::is_refusal;
 
 /// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
 /// to wait for centuries.
@@ -105,6 +106,7 @@ impl Submitter {
             // A completion queue that must be emptied first, or no memory for requests: the caller
             // looks at the queue, and comes again.
             Err(libc::EBUSY | libc::EAGAIN) => Ok(false),
+            Err(errno) if is_refusal(errno) => Err(DriverError::Forbidden { errno, sysctl: None }),
             Err(errno) => {
                 Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
             }

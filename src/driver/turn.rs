@@ -9,6 +9,7 @@ use io_uring::cqueue;
 
 use super::ids::{Tag, Target};
 use super::submitter::Wait;
+use super::transfer::drop_memory;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
@@ -431,7 +432,7 @@ impl Driver {
 
     fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
         self.discard_events(report);
-        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
         let mut cancel_at = Instant::now();
         while self.in_flight() > 0 {
@@ -457,14 +458,21 @@ impl Driver {
     fn discard_events(&mut self, report: &mut DrainReport) {
         while let Some(event) = self.next_arena_bytes() {
             match event {
-                Event::Received { bytes, .. } => report.discarded_bytes += bytes.len() as u64,
+                Event::Received { bytes, .. } => {
+                    report.discarded_bytes += bytes.len() as u64;
+                    drop_memory(bytes);
+                }
                 Event::Datagram { datagram, .. } => {
-                    report.discarded_bytes += datagram.bytes.len() as u64
+                    report.discarded_bytes += datagram.bytes.len() as u64;
+                    drop_memory(datagram.bytes);
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
                 Event::AcceptFailed { .. } => {}
-                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
+                Event::Read { buffer, .. } => drop(drop_memory(buffer)),
+                Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
+                    self.contained_panics += u64::from(!drop_memory(payload));
+                }
             }
         }
     }
@@ -500,5 +508,6 @@ impl Drop for Driver {
             }
         }
         // Rings and operations that are left quarantine their slots in their own drop.
+        self.transfers.discard_all();
     }
 }

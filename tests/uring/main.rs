@@ -5,6 +5,7 @@
 mod support;
 
 mod conformance_receive;
+mod forbidden;
 mod operation_model;
 mod probe;
 mod read_write;

@@ -34,6 +34,7 @@ use super::guard::RuntimeGuard;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
+use crate::sync::contain;
 use crate::uring::BufferRing;
 
 /// The part of a ring that its receives and streams share.
@@ -138,7 +139,7 @@ impl RingState {
 
     fn wake_task(&self) {
         if let Some(task) = self.task.take() {
-            task.wake();
+            contain("the waker of a ring's task", || task.wake());
         }
     }
 
@@ -175,7 +176,7 @@ impl RingState {
         for _ in 0..count {
             let first = self.starved.borrow_mut().pop_first();
             let Some((_, waker)) = first else { return };
-            waker.wake();
+            contain("the waker of a stream", || waker.wake());
         }
     }
 }

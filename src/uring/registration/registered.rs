@@ -165,9 +165,9 @@ impl RegisteredArena {
             Err(error @ UnavailableError::Memlock { .. })
                 if options.policy == RegistrationPolicy::Best =>
             {
-                return Ok(RegisteredArena::unregistered(handle, RegisterError::no_probe(&error)));
+                return Ok(RegisteredArena::unregistered(handle, error.into()));
             }
-            Err(error) => return Err(RegisterError::no_probe(&error)),
+            Err(error) => return Err(error.into()),
         };
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &outcome.refused {
@@ -341,7 +341,7 @@ impl RegisteredArena {
         answer.map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EEXIST) => RegisterError::WrongThread,
-            _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
+            _ => RegisterError::system("unregistering", &error),
         })?;
         if let Some(ranges) = ranges {
             ranges.free(table.first, table.count);
