@@ -13,3 +13,4 @@ mod prelude;
 mod refusals;
 mod sizes;
 mod slot_states;
+mod spills;

@@ -47,7 +47,7 @@ fn longest_of(churn: impl Fn() + Sync, ask: impl Fn()) -> Duration {
     })
 }
 
-/// Builds an arena with a small block claimed in every 8 KiB, so that a block of 8 KiB is never free.
+/// Builds an arena with a small block claimed in every 8 KiB: a block of 8 KiB is never free.
 fn arena_of_holes(bytes: usize) -> (BuddyArena, Vec<Buffer>) {
     let geometry = BuddyGeometry::exact(nz(bytes), nz(256)).unwrap();
     let arena = BuddyArena::builder(geometry).page_size(PageSize::Unknown).build().unwrap();
