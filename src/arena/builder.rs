@@ -10,6 +10,7 @@ use crate::region::{BuildError, Dealloc, PageSize, Region, RegionOptions};
 use crate::slots::Allocator;
 use crate::wait::OnFree;
 use std::fmt;
+use std::io;
 use std::ptr::NonNull;
 
 /// The contents of a slot or block that a new owner finds.
@@ -306,3 +307,13 @@ pub enum AllocError {
 }
 
 debug_is_display!(AllocError);
+into_io_error!(AllocError);
+
+impl AllocError {
+    fn kind(self) -> io::ErrorKind {
+        match self {
+            AllocError::ArenaFull => io::ErrorKind::OutOfMemory,
+            AllocError::RequestTooLarge => io::ErrorKind::InvalidInput,
+        }
+    }
+}

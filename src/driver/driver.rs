@@ -86,6 +86,8 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
+    /// The payloads whose drop panicked.
+    pub(super) contained_panics: u64,
     pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
@@ -112,15 +114,16 @@ impl DriverBuilder {
 
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
+        let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
-        // Looked at already if any driver was made before; if it cannot be, operations are the
-        // ordinary ones.
-        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Now, as descriptors may run out later. Looked at already if any driver was made before;
+        // if it cannot be, it is tried again when an arena comes.
+        let probe = self.probe.or_else(|| Probe::shared().ok());
         // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
             submitter,
-            wakeup: Wakeup::new(self.checked_entries()?)?,
+            wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),
@@ -130,6 +133,7 @@ impl DriverBuilder {
             operations_max: operations,
             completions: 0,
             unknown_completions: 0,
+            contained_panics: 0,
             number,
             _on_one_thread: PhantomData,
         })
@@ -157,8 +161,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::System`] if the kernel cannot be asked what it can do. Otherwise none: the
-    /// lowest mode always works.
+    /// [`RegisterError::Unavailable`] if the kernel cannot be asked what it can do. Otherwise none:
+    /// the lowest mode always works.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -225,13 +229,14 @@ impl Driver {
     /// Unregisters an arena.
     ///
     /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
-    /// under way finish as they would have.
+    /// under way finish as they would have, also those that are to be submitted with the next turn:
+    /// they are submitted first.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
-    /// ends.
+    /// [`DriverError::System`] if the kernel refuses. If it takes no entries for now (`EBUSY`), the
+    /// arena is registered still; otherwise the memory stays pinned until the driver ends.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -330,7 +335,9 @@ impl Driver {
             enters: self.submitter.enters,
             completions: self.completions,
             unknown_completions: self.unknown_completions,
+            contained_panics: self.contained_panics,
             armed: self.sockets.armed,
+            retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,
             resumed: self.transfers.resumed,
@@ -408,6 +415,9 @@ fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
 impl AsRawFd for Driver {
     /// Returns the ring's descriptor: for [`ring_info`](crate::ring_info), and to clone
     /// registrations from.
+    ///
+    /// It is never to be polled: the kernel does not wake a poller of it. Another loop polls an
+    /// [event descriptor](Driver::register_eventfd).
     fn as_raw_fd(&self) -> RawFd {
         self.submitter.uring.as_raw_fd()
     }

@@ -14,3 +14,4 @@ mod refusals;
 mod sizes;
 mod slot_states;
 mod spills;
+mod timeouts;

@@ -5,7 +5,9 @@
 mod support;
 
 mod conformance_receive;
+mod forbidden;
 mod operation_model;
+mod probe;
 mod read_write;
 mod read_write_buddy;
 mod reconcile;

@@ -25,7 +25,7 @@ use super::posted::PostedQueue;
 use super::ring::{BufferRing, BufferRingMetrics, FastPathRange};
 use crate::arena::FixedArena;
 use crate::slots::SLOTS_PER_WORD;
-use crate::uring::kernel::{Memlock, syscalls};
+use crate::uring::kernel::{Memlock, is_refusal, syscalls};
 
 impl BufferRing {
     /// Registers a ring of buffers with `ring`, an io_uring or a runtime that gives its descriptor,
@@ -85,8 +85,9 @@ impl BufferRing {
         let slot_bytes = i32::try_from(bytes)
             .map_err(|_| RingError::SlotTooLarge { bytes, limit: i32::MAX as usize })?
             as u32;
-        let entries = RingEntries::new(count)
-            .map_err(|_| RingError::Refused { action: "map a buffer ring", errno: libc::ENOMEM })?;
+        let entries = RingEntries::new(count).map_err(|_| RingError::OutOfMemory {
+            bytes: usize::from(count) * size_of::<types::BufRingEntry>(),
+        })?;
         Ok(BufferRing {
             arena: arena.handle().clone(),
             posted: PostedQueue::new(count.into()),
@@ -225,7 +226,12 @@ fn is_errno(answer: &io::Result<()>, errno: i32) -> bool {
 }
 
 fn refused(error: &io::Error, action: &'static str) -> RingError {
-    RingError::Refused { action, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    if is_refusal(errno) {
+        RingError::Forbidden { action, errno }
+    } else {
+        RingError::Refused { action, errno }
+    }
 }
 
 fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
@@ -236,8 +242,12 @@ fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
             RingError::Unsupported { what: "provided-buffer rings", since: "5.19" }
         }
         Some(libc::ENOMEM) => {
-            let soft = Memlock::for_bytes(bytes as u64).soft.unwrap_or(u64::MAX);
-            RingError::Memory { bytes, soft }
+            let entries = bytes / size_of::<types::BufRingEntry>();
+            let memlock = Memlock::for_buffer_ring(bytes);
+            match memlock.is_in_force() {
+                true => RingError::Memlock { entries, memlock },
+                false => RingError::OutOfMemory { bytes },
+            }
         }
         _ => refused(error, "register a buffer ring"),
     }

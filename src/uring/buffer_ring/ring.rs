@@ -15,7 +15,8 @@ use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::received::RECEIVE_HEADER;
-use crate::lease::{Handle, Lease, ZERO};
+use crate::lease::{Handle, Lease};
+use crate::sync::contain;
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
 /// slot's index is its buffer id.
@@ -360,21 +361,20 @@ impl BufferRing {
     /// [`refill`](Self::refill).
     pub(super) fn recycle(&mut self, lease: Lease) {
         if !lease.header().is_unique() {
-            // Users still hold earlier messages in the same slot.
-            lease.dec_ref();
-        } else if lease.header().has(ZERO) {
-            // The next owner of the slot must not see the bytes in it, and only a free scrubs.
-            drop(lease);
+            // Users still hold earlier messages in the same slot, or have just dropped the last.
+            free_share(lease);
         } else {
-            self.spare.push(lease);
+            // The next owner of the slot must not see the bytes in it. No free: a free may wake a
+            // waiter, which runs code of others while the ring handles a completion.
+            self.spare.push(lease.into_scrubbed());
         }
     }
 
     /// Frees the slots and the array of a ring that the kernel does not have (any more).
     pub(super) fn release(&mut self) {
         debug_assert!(!self.registered);
-        self.posted.drain(Lease::dec_ref);
-        self.spare.clear();
+        self.posted.drain(free_share);
+        self.spare.drain(..).for_each(free_share);
         if let Some(entries) = self.entries.take() {
             entries.free();
         }
@@ -403,6 +403,12 @@ impl BufferRing {
     pub(super) fn count(&self) -> u16 {
         self.entries.as_ref().map_or(0, RingEntries::count)
     }
+}
+
+/// Gives up the ring's share of a slot. The waker of a claim that gets the slot may panic, which is
+/// no matter of the ring's.
+fn free_share(lease: Lease) {
+    contain("the waker of a claim that waits", || lease.dec_ref());
 }
 
 impl Drop for BufferRing {
