@@ -14,4 +14,5 @@ mod prelude;
 mod refusals;
 mod sizes;
 mod slot_states;
+mod spills;
 mod timeouts;
