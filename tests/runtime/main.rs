@@ -8,6 +8,7 @@ mod cancel_safety;
 #[cfg(feature = "compio")]
 mod compio;
 mod empty;
+mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]
