@@ -31,6 +31,11 @@ use crate::uring::{
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
+/// A forked child has a copy of the driver, and no part in its ring. There the methods that need
+/// the ring return [`DriverError::OtherProcess`], no event comes, and a waker wakes nobody. The
+/// copy can be dropped: that closes the child's descriptors, and touches nothing of the parent's. A
+/// child builds a driver of its own.
+///
 /// Dropping it cancels what is under way and waits briefly; [`drain`](Self::drain) does so in good
 /// order.
 ///
@@ -86,6 +91,8 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
+    /// The payloads whose drop panicked.
+    pub(super) contained_panics: u64,
     pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
@@ -112,15 +119,16 @@ impl DriverBuilder {
 
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
+        let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
-        // Looked at already if any driver was made before; if it cannot be, operations are the
-        // ordinary ones.
-        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Now, as descriptors may run out later. Looked at already if any driver was made before;
+        // if it cannot be, it is tried again when an arena comes.
+        let probe = self.probe.or_else(|| Probe::shared().ok());
         // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
             submitter,
-            wakeup: Wakeup::new(self.checked_entries()?)?,
+            wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),
@@ -130,6 +138,7 @@ impl DriverBuilder {
             operations_max: operations,
             completions: 0,
             unknown_completions: 0,
+            contained_panics: 0,
             number,
             _on_one_thread: PhantomData,
         })
@@ -157,8 +166,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::System`] if the kernel cannot be asked what it can do. Otherwise none: the
-    /// lowest mode always works.
+    /// [`RegisterError::Unavailable`] if the kernel cannot be asked what it can do. Otherwise none:
+    /// the lowest mode always works.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -210,6 +219,9 @@ impl Driver {
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<ArenaId, RegisterError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         self.arenas.register(arena, options, &self.submitter)
     }
 
@@ -225,13 +237,14 @@ impl Driver {
     /// Unregisters an arena.
     ///
     /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
-    /// under way finish as they would have.
+    /// under way finish as they would have, also those that are to be submitted with the next turn:
+    /// they are submitted first.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
-    /// ends.
+    /// [`DriverError::System`] if the kernel refuses. If it takes no entries for now (`EBUSY`), the
+    /// arena is registered still; otherwise the memory stays pinned until the driver ends.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -247,6 +260,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.arenas.unregister(id, &mut self.submitter)
     }
 
@@ -277,6 +291,9 @@ impl Driver {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRingId, RingError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RingError::OtherProcess { of, to });
+        }
         self.rings.register(arena, options, self.supported, &self.submitter)
     }
 
@@ -321,6 +338,7 @@ impl Driver {
     /// if the ring was unregistered; [`DriverError::OtherDriver`]; [`DriverError::Ring`] if the
     /// kernel does not give the ring back: then its slots are quarantined.
     pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.rings.unregister(id, &self.submitter)
     }
 
@@ -330,7 +348,9 @@ impl Driver {
             enters: self.submitter.enters,
             completions: self.completions,
             unknown_completions: self.unknown_completions,
+            contained_panics: self.contained_panics,
             armed: self.sockets.armed,
+            retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,
             resumed: self.transfers.resumed,
@@ -389,8 +409,10 @@ impl Driver {
         self.sockets.in_flight + self.transfers.in_flight
     }
 
-    /// Returns an error if the driver has as many operations as it was built for.
+    /// Returns an error if the driver has as many operations as it was built for, or is not this
+    /// process's.
     pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         let limit = self.operations_max;
         if self.sockets.len() + self.transfers.len() < limit {
             return Ok(());
@@ -408,6 +430,9 @@ fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
 impl AsRawFd for Driver {
     /// Returns the ring's descriptor: for [`ring_info`](crate::ring_info), and to clone
     /// registrations from.
+    ///
+    /// It is never to be polled: the kernel does not wake a poller of it. Another loop polls an
+    /// [event descriptor](Driver::register_eventfd).
     fn as_raw_fd(&self) -> RawFd {
         self.submitter.uring.as_raw_fd()
     }

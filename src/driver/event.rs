@@ -50,6 +50,18 @@ pub enum Event<B = Bytes> {
         /// The connection.
         socket: OwnedFd,
     },
+    /// The system had no descriptor or no memory for a connection that came in, or a firewall
+    /// forbade it. The listener stays.
+    ///
+    /// It tries again after some time, 0.1 s at most, and when the driver closes a descriptor. The
+    /// event comes once until a connection was accepted again; `retries` of
+    /// [`DriverMetrics`](crate::DriverMetrics) counts each try.
+    AcceptFailed {
+        /// The listener.
+        id: SocketId,
+        /// The error: `EMFILE` if the process has no descriptor left, say.
+        error: io::Error,
+    },
     /// A read is over.
     Read {
         /// The id that [`Driver::read`](crate::Driver::read) returned.
@@ -68,8 +80,10 @@ pub enum Event<B = Bytes> {
         id: OperationId,
         /// The offset in the file where the write began, in bytes.
         offset: u64,
-        /// The number of bytes written, or an error.
+        /// The number of bytes written, which is all of them, or an error.
         result: io::Result<usize>,
+        /// The number of bytes that were written, also before an error.
+        written: usize,
         /// The memory.
         payload: Payload,
     },
@@ -77,8 +91,11 @@ pub enum Event<B = Bytes> {
     Sent {
         /// The id that [`Driver::send`](crate::Driver::send) returned.
         id: OperationId,
-        /// The number of bytes sent, or an error.
+        /// The number of bytes sent, which is all of them, or an error.
         result: io::Result<usize>,
+        /// The number of bytes that went out, also before an error. If they are a part only, the
+        /// later sends of the socket fail: the peer would take their bytes for the rest.
+        sent: usize,
         /// The memory.
         payload: Payload,
         /// Says that the kernel copied the bytes of a zero-copy send after all, as it does on

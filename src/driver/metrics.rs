@@ -21,12 +21,18 @@ pub struct DriverMetrics {
     pub completions: u64,
     /// The completions of nothing that was in flight; they were not acted on.
     pub unknown_completions: u64,
+    /// The payloads of the program whose drop panicked in [`drain`](crate::Driver::drain). The
+    /// panic ended there, with an error in the log.
+    pub contained_panics: u64,
     /// The receives and accepts armed: first ones and further ones.
     pub armed: u64,
     /// The times that a socket found no slot ready (`ENOBUFS`) and was parked.
     pub starved: u64,
     /// The sockets parked now, waiting for slots to come back.
     pub parked: usize,
+    /// The accepts and receives that failed for want of a descriptor or of memory, or by an error
+    /// of one connection, and were tried again.
+    pub retries: u64,
     /// The times that a waker, or a slot that was granted to a waiting ring, woke the driver.
     pub wakeups: u64,
     /// The reads, writes and sends pushed: first tries and further ones.

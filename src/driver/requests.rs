@@ -1,12 +1,13 @@
 //! The requests of a program: receive, accept, read, write, send, and no more of it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::files::is_event_fd;
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
 use super::{
-    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketId, SubmitError,
-    TransferError,
+    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketError, SocketId,
+    SubmitError, TransferError,
 };
 use crate::buffer::{Buffer, Payload};
 use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
@@ -23,9 +24,10 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The socket is dropped then.
+    /// The socket back, and a [`DriverError`]: [`UnknownRing`](DriverError::UnknownRing) if the
+    /// ring was unregistered; [`OtherDriver`](DriverError::OtherDriver);
+    /// [`TooManyOperations`](DriverError::TooManyOperations) if the driver has as many operations
+    /// as it was built for.
     ///
     /// ```
     /// # use std::io::Write;
@@ -50,9 +52,8 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Stream(ring), socket.into())
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| Ok(Source::Stream(driver.rings.by_id(ring)?.0)), socket.into())
     }
 
     /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot:
@@ -84,9 +85,12 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Pipe(ring), pipe.into())
+    ) -> Result<SocketId, SocketError> {
+        let pipe = pipe.into();
+        if is_event_fd(pipe.as_fd()) {
+            self.wakeup.note_event_fd();
+        }
+        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe)
     }
 
     /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
@@ -97,10 +101,11 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header;
-    /// [`DriverError::RingIsIncremental`] for a ring that lets several messages share a slot, which
-    /// the kernel's datagram receive does not work well with; [`DriverError::Unsupported`] before
-    /// Linux 6.0; and as for [`receive`](Self::receive).
+    /// The socket back, and a [`DriverError`]: [`SlotTooSmall`](DriverError::SlotTooSmall) if a
+    /// slot has no room behind the header; [`RingIsIncremental`](DriverError::RingIsIncremental)
+    /// for a ring that lets several messages share a slot, which the kernel's datagram receive does
+    /// not work well with; [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
+    /// [`receive`](Self::receive).
     ///
     /// ```
     /// # use std::net::UdpSocket;
@@ -126,7 +131,12 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| driver.datagram_source(ring), socket.into())
+    }
+
+    /// Returns the source of datagrams into a ring, if its slots can take them.
+    fn datagram_source(&self, ring: BufferRingId) -> Result<Source, DriverError> {
         let (key, ring) = self.rings.by_id(ring)?;
         let buffers = &ring.buffers;
         if buffers.is_incremental() {
@@ -142,20 +152,21 @@ impl Driver {
         if bytes <= DATAGRAM_HEADER_BYTES {
             return Err(DriverError::SlotTooSmall { bytes, needed: DATAGRAM_HEADER_BYTES + 1 });
         }
-        self.open(Source::Datagrams(key), socket.into())
+        Ok(Source::Datagrams(key))
     }
 
     /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
     /// kernel): each is an [`Event::Accepted`](crate::Event::Accepted).
     ///
-    /// The driver owns the listener until the program [closes](Self::close) it or it fails, for
-    /// example for want of descriptors (`EMFILE`); then
-    /// [`Event::Closed`](crate::Event::Closed) says so.
+    /// The driver owns the listener until the program [closes](Self::close) it. An error of one
+    /// connection does not end it, and neither does a lack of descriptors or of memory: that is
+    /// told by [`Event::AcceptFailed`](crate::Event::AcceptFailed), and tried again. A descriptor
+    /// that is no listener is [`Event::Closed`](crate::Event::Closed) with an error.
     ///
     /// # Errors
     ///
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The listener is dropped then.
+    /// The listener back, and [`DriverError::TooManyOperations`] if the driver has as many
+    /// operations as it was built for.
     ///
     /// ```
     /// # use std::net::{TcpListener, TcpStream};
@@ -178,12 +189,20 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, DriverError> {
-        self.open(Source::Listener, listener.into())
+    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, SocketError> {
+        self.open(|_| Ok(Source::Listener), listener.into())
     }
 
-    fn open(&mut self, source: Source, fd: OwnedFd) -> Result<SocketId, DriverError> {
-        self.check_room()?;
+    /// Takes a descriptor in. If it is refused, it comes back with the reason.
+    fn open(
+        &mut self,
+        source: impl FnOnce(&Driver) -> Result<Source, DriverError>,
+        fd: OwnedFd,
+    ) -> Result<SocketId, SocketError> {
+        let source = match source(self).and_then(|source| self.check_room().map(|()| source)) {
+            Ok(source) => source,
+            Err(error) => return Err(SocketError::new(error, fd)),
+        };
         self.sockets.open(fd, source, &mut self.rings, &mut self.submitter)
     }
 
@@ -247,6 +266,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.pause(id, &mut self.submitter)
     }
 
@@ -256,6 +276,7 @@ impl Driver {
     ///
     /// As for `pause`.
     pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.resume(id)
     }
 
@@ -287,6 +308,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.close(id, &mut self.rings, &mut self.submitter)
     }
 }
@@ -301,7 +323,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the kernel does not say what it is.
+    /// The file back, and the kernel's error, if the kernel does not say what the file is.
     ///
     /// ```
     /// # use uring_arena::Driver;
@@ -314,7 +336,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        self.files.add(file.into(), &self.submitter)
+        self.files.add(file.into(), &self.submitter, &mut self.wakeup)
     }
 
     /// Returns the file behind an id, for its length and the like.
@@ -345,7 +367,11 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)
+        self.submitter.check_process()?;
+        self.files.close(id, &self.submitter)?;
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer
@@ -357,8 +383,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset,
-    /// length or address that an `O_DIRECT` file does not take, too many operations.
+    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset
+    /// that no file has, an offset, length or address that an `O_DIRECT` file does not take, too
+    /// many operations.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -403,9 +430,20 @@ impl Driver {
         if buffer.len() == buffer.capacity() {
             return Err(TransferError::NoRoom { capacity: buffer.capacity() });
         }
+        check_end(offset, buffer.capacity() - buffer.len())?;
         match self.files.get(key).and_then(|open| open.direct) {
             Some(alignment) => Ok(alignment.check_read(buffer, offset)?),
             None => Ok(()),
+        }
+    }
+
+    fn check_write(&self, file: FileId, bytes: &[u8], offset: u64) -> Result<(), TransferError> {
+        let key = self.files.key(file)?;
+        check_end(offset, bytes.len())?;
+        match self.files.get(key).and_then(|open| open.direct) {
+            // Nothing is written from nowhere: there is no address to be aligned.
+            Some(alignment) if !bytes.is_empty() => Ok(alignment.check_write(bytes, offset)?),
+            _ => Ok(()),
         }
     }
 
@@ -413,8 +451,12 @@ impl Driver {
     /// a file, all of it.
     ///
     /// Memory of a registered arena, like bytes just received, is written from its slot, without a
-    /// copy. [`Event::Wrote`](crate::Event::Wrote) brings the memory back. Writes to pipes and
-    /// sockets may come short; for sockets there is [`send`](Self::send).
+    /// copy. [`Event::Wrote`](crate::Event::Wrote) brings the memory back, and tells how much was
+    /// written if that is not all.
+    ///
+    /// Writes to a file go on side by side. Writes to a stream go out one after another: to a pipe,
+    /// a terminal, a stream socket (`offset` 0), or a file that is open to append. One that ends
+    /// part-way lets none follow it, as [`send`](Self::send) says.
     ///
     /// # Errors
     ///
@@ -439,11 +481,8 @@ impl Driver {
         offset: u64,
     ) -> Result<OperationId, SubmitError<Payload>> {
         let memory = memory.into();
-        let open = self.files.key(file).ok().and_then(|key| self.files.get(key));
-        if let Some(alignment) = open.and_then(|open| open.direct)
-            && let Err(error) = alignment.check_write(memory.as_ref(), offset)
-        {
-            return Err(SubmitError::new(error, memory));
+        if let Err(error) = self.check_write(file, memory.as_ref(), offset) {
+            return Err(SubmitError { error, memory });
         }
         self.begin(file, Action::Write, memory, offset)
     }
@@ -454,6 +493,11 @@ impl Driver {
     /// Memory of a registered arena goes out from its slot, zero-copy from
     /// [`SendOptions::ZERO_COPY_FROM`] bytes on. [`Event::Sent`](crate::Event::Sent) comes when the
     /// kernel is done with the memory, and brings it back.
+    ///
+    /// A send that fails or is cancelled after a part of its bytes tears the stream: the peer would
+    /// take what follows for the rest. So all later sends of the socket fail, with the kind
+    /// [`BrokenPipe`](std::io::ErrorKind::BrokenPipe). A program that can send the rest adds a
+    /// clone of the socket anew. Datagrams go out whole or not at all.
     ///
     /// # Errors
     ///
@@ -509,7 +553,7 @@ impl Driver {
         memory: impl Into<Payload>,
         options: SendOptions,
     ) -> Result<OperationId, SubmitError<Payload>> {
-        self.begin(socket, Action::Send(options.wait_all()), memory.into(), 0)
+        self.begin(socket, Action::Send(options), memory.into(), 0)
     }
 
     fn begin(
@@ -530,7 +574,8 @@ impl Driver {
     /// Asks the kernel to give a read, write or send up. Its event says what came of it:
     /// `ECANCELED`, or that it was done already.
     ///
-    /// A disk that has begun an operation finishes it.
+    /// A disk that has begun an operation finishes it. A write or send that is half out stays half
+    /// out: its event tells the part, and [nothing may follow it](Self::send).
     ///
     /// # Errors
     ///
@@ -559,6 +604,18 @@ impl Driver {
     /// # }
     /// ```
     pub fn cancel_operation(&mut self, id: OperationId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.transfers.cancel(id, &mut self.files, &mut self.submitter)
+    }
+}
+
+/// Checks that `len` bytes from `offset` on can be in a file.
+///
+/// The kernel takes offsets as signed numbers, and -1 means the descriptor's own position.
+fn check_end(offset: u64, len: usize) -> Result<(), TransferError> {
+    let limit = i64::MAX as u64;
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= limit => Ok(()),
+        _ => Err(TransferError::Offset { offset, len, limit }),
     }
 }

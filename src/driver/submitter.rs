@@ -2,15 +2,24 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries, on the caller's word that their memory outlives them.
+//! Unsafe here: pushing entries, on the caller's word that their memory outlives them; those of
+//! timers; and ending the ring, or a forked child's copy of it, once.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
 use super::ids::Tag;
+use crate::region::Process;
+use crate::uring::is_refusal;
+
+/// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
+/// to wait for centuries.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
@@ -25,17 +34,48 @@ impl Wait {
     pub(super) fn timeout(timeout: Duration) -> Wait {
         Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
     }
+
+    /// Returns whether the time is over.
+    pub(super) fn is_over(self) -> bool {
+        match self {
+            Wait::Never => true,
+            Wait::Until(until) => Instant::now() >= until,
+            Wait::Forever => false,
+        }
+    }
 }
 
 /// An io_uring, and the count of the system calls to it.
+///
+/// A forked child has the ring's descriptor, and not its queues: the addresses are free there, or
+/// anything else's. The child neither reads the queues nor calls the kernel.
 pub(super) struct Submitter {
-    pub(super) uring: IoUring,
+    pub(super) uring: ManuallyDrop<IoUring>,
+    pub(super) process: Process,
     pub(super) enters: u64,
 }
 
 impl Submitter {
     pub(super) fn new(uring: IoUring) -> Submitter {
-        Submitter { uring, enters: 0 }
+        Submitter { uring: ManuallyDrop::new(uring), process: Process::current(), enters: 0 }
+    }
+
+    /// Returns whether this process has built the ring.
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Returns an error if this process is a forked child of the one that has built the ring.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<(), DriverError> {
+        if self.is_ours() { Ok(()) } else { Err(self.other_process()) }
+    }
+
+    #[cold]
+    fn other_process(&self) -> DriverError {
+        let (of, to) = self.process.other().unwrap_or_default();
+        DriverError::OtherProcess { of, to }
     }
 
     /// Pushes an entry that carries `tag`. Submits the entries before it if the queue is full.
@@ -68,34 +108,154 @@ impl Submitter {
         unsafe { self.push(tag.cancel(), opcode::AsyncCancel2::new(target).build()) }
     }
 
-    /// Submits what was pushed, and waits for a completion as long as `wait` allows.
-    pub(super) fn enter(&mut self, wait: Wait) -> Result<(), DriverError> {
+    /// Submits what was pushed, and waits for a completion as long as `wait` allows. Returns `true`
+    /// if the wait may have ended before its time without one.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, wait: Wait) -> Result<bool, DriverError> {
         let submitter = self.uring.submitter();
         self.enters += 1;
         let answer = match wait {
             Wait::Never => submitter.submit_and_wait(0),
             Wait::Forever => submitter.submit_and_wait(1),
             Wait::Until(until) => {
-                let left = types::Timespec::from(until.saturating_duration_since(Instant::now()));
+                let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+                let left = types::Timespec::from(left);
                 submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&left))
             }
         };
         match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
-            // A signal, the end of the time, or a completion queue that must be emptied first: the
-            // caller looks at the queue, and comes again.
-            Ok(_) | Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            Ok(0) => Ok(false),
+            // The number of entries that were submitted hides a signal after it. `ETIME` may be the
+            // end of the longest wait.
+            Ok(_) | Err(libc::EINTR | libc::ETIME) => Ok(true),
+            // A completion queue that must be emptied first, or no memory for requests: the caller
+            // looks at the queue, and comes again.
+            Err(libc::EBUSY | libc::EAGAIN) => Ok(false),
+            Err(errno) if is_refusal(errno) => Err(DriverError::Forbidden { errno, sysctl: None }),
             Err(errno) => {
                 Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
             }
         }
     }
 
+    /// Submits everything that was pushed, so that the kernel has looked up what each entry names
+    /// by its index in a table.
+    ///
+    /// One call need not take all: it stops behind an entry that the kernel refuses at once. Fails
+    /// if the kernel takes nothing more now.
+    pub(super) fn flush(&mut self) -> Result<(), DriverError> {
+        let mut left = self.uring.submission().len();
+        while left > 0 {
+            self.enter(Wait::Never)?;
+            let before = std::mem::replace(&mut left, self.uring.submission().len());
+            if left >= before {
+                let action = "submitting (the kernel takes no entry now)";
+                return Err(DriverError::System { action, errno: libc::EBUSY });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next completion. A forked child finds none.
     #[inline]
     pub(super) fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        if !self.is_ours() {
+            return None;
+        }
         self.uring.completion().next()
     }
 
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
+    }
+}
+
+impl AsRawFd for Submitter {
+    fn as_raw_fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+}
+
+impl Drop for Submitter {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.uring) };
+        } else {
+            // SAFETY: the child's own copy of the descriptor. The ring, which is not dropped, would
+            // unmap its queues, and what may lie at their addresses now.
+            drop(unsafe { OwnedFd::from_raw_fd(self.uring.as_raw_fd()) });
+        }
+    }
+}
+
+/// A timer of the ring: its completion comes once, some time after its start.
+//
+// Invariant: while `is_running` the kernel may still have to read `time`, so it stays as it is.
+pub(super) struct Timer {
+    tag: Tag,
+    time: Box<types::Timespec>,
+    is_running: bool,
+}
+
+impl Timer {
+    /// Creates a timer whose completion carries `tag`.
+    pub(super) fn new(tag: Tag) -> Timer {
+        Timer { tag, time: Box::new(types::Timespec::new()), is_running: false }
+    }
+
+    /// Starts the timer. A timer that is running goes on as it is.
+    pub(super) fn start(
+        &mut self,
+        after: Duration,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        if self.is_running {
+            return Ok(());
+        }
+        *self.time = types::Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.time).build();
+        // SAFETY: the kernel reads the time when it takes the entry. Until the completion the time
+        // stays (invariant), and a ring that is dropped before takes no entry any more.
+        unsafe { submitter.push(self.tag, entry) }?;
+        self.is_running = true;
+        Ok(())
+    }
+
+    /// Notes that the completion came.
+    pub(super) fn on_completion(&mut self) {
+        self.is_running = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a timeout of two clocks at once, which the kernel refuses before it takes the next
+    /// entry.
+    fn refused_at_once(time: &types::Timespec) -> squeue::Entry {
+        let clocks = types::TimeoutFlags::BOOTTIME | types::TimeoutFlags::REALTIME;
+        opcode::Timeout::new(time).flags(clocks).build()
+    }
+
+    #[test]
+    fn a_flush_submits_the_entries_behind_those_that_are_refused() {
+        let Ok(uring) = IoUring::new(64) else { return eprintln!("SKIPPED: no io_uring") };
+        let mut submitter = Submitter::new(uring);
+        let time = types::Timespec::new();
+        for _ in 0..10 {
+            // SAFETY: the time outlives the entry.
+            unsafe { submitter.push(Tag::WAKEUP, refused_at_once(&time)) }.unwrap();
+            // SAFETY: the entry names no memory.
+            unsafe { submitter.push(Tag::WAKEUP.cancel(), opcode::Nop::new().build()) }.unwrap();
+        }
+        submitter.flush().unwrap();
+        assert!(submitter.uring.submission().is_empty());
+        let mut results = Vec::new();
+        while let Some(completion) = submitter.next_completion() {
+            results.push(completion.result());
+        }
+        assert_eq!(results, [-libc::EINVAL, 0].repeat(10));
     }
 }

@@ -1,14 +1,19 @@
 //! The turns of a driver: from what is to be done into the kernel, and from completions to events;
 //! and the end, when nothing is in flight any more.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
+use super::arenas::Arenas;
 use super::ids::{Tag, Target};
+use super::rings::Rings;
 use super::submitter::Wait;
+use super::transfer::Transfers;
+use super::transfer::drop_memory;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
@@ -63,15 +68,41 @@ impl Driver {
     /// again. While every slot is in use the sockets wait with it, and it goes on when a slot is
     /// freed. A thread that itself holds all of the slots must not wait.
     ///
+    /// A signal whose handler runs meanwhile does not end the wait, with or without `SA_RESTART`. A
+    /// handler ends it by a [waker](Self::waker).
+    ///
     /// # Errors
     ///
     /// [`DriverError::System`] if the kernel refuses to go on.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let arena = FixedArena::new(8, 4096)?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// # driver.receive(ring, socket)?;
+    /// # drop(sender);
+    /// 'receiving: loop {
+    ///     driver.wait()?;
+    ///     while let Some(event) = driver.next() {
+    ///         if let Event::Closed { .. } = event {
+    ///             break 'receiving;
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&mut self) -> Result<(), DriverError> {
         self.turn(Wait::Forever)
     }
 
     /// Waits as [`wait`](Self::wait) does, but not longer than `timeout` ([`Duration::ZERO`]: only
-    /// looks). Returns `true` if something happened.
+    /// looks; [`Duration::MAX`]: without end). Returns `true` if something happened, and `false`
+    /// only when the time is over.
     ///
     /// # Errors
     ///
@@ -115,7 +146,6 @@ impl Driver {
     /// # }
     /// ```
     pub fn poll_now(&mut self) -> Result<bool, DriverError> {
-        self.wakeup.poll_if_shared(&mut self.submitter)?;
         let is_unfinished = self.prepare()?;
         self.submitter.enter(Wait::Never)?;
         Ok(is_unfinished || self.has_events())
@@ -123,30 +153,94 @@ impl Driver {
 
     /// Has the kernel signal an event descriptor
     /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
-    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop. One at a
-    /// time.
+    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop.
+    ///
+    /// A driver has one at a time: another one takes its place. It is signalled at once, because
+    /// the kernel does not tell of what happened before. The driver keeps a duplicate until it is
+    /// [unregistered](Self::unregister_eventfd).
+    ///
+    /// **Never poll the ring's own descriptor** in its place, be it with poll(2), epoll(7) or
+    /// another ring. The kernel defers completions until the driver enters it. It wakes no poller
+    /// of the ring for what it defers: the loop would sleep for ever.
+    ///
+    /// The driver may itself read event descriptors of the program. Their signals reach the
+    /// registered one some milliseconds later (Linux 6.18).
     ///
     /// # Errors
     ///
-    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
+    /// [`DriverError::System`] if it is not an event descriptor, or no descriptor is left for the
+    /// duplicate. The one before stays then.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+    ///
+    /// let event_fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    /// driver.register_eventfd(&event_fd)?;
+    /// let waker = driver.waker()?;
+    /// std::thread::spawn(move || waker.wake());
+    /// while driver.metrics().wakeups == 0 {
+    ///     // The loop of the program sleeps here. It clears the descriptor, then looks.
+    ///     poll(&mut [PollFd::new(&event_fd, PollFlags::IN)], None)?;
+    ///     rustix::io::read(&event_fd, &mut [0; 8])?;
+    ///     while driver.poll_now()? || !driver.is_idle() {
+    ///         while let Some(event) = driver.next() {
+    ///             println!("{event:?}");
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
-        let fd = event_fd.as_fd().as_raw_fd();
-        let answer = self.submitter.uring.submitter().register_eventfd(fd);
-        answer.map_err(|error| DriverError::system("registering an event descriptor", &error))
+        self.submitter.check_process()?;
+        self.wakeup.register(event_fd.as_fd(), &self.submitter)
     }
 
-    /// Returns whether nothing is to be submitted and no event to be taken.
+    /// Has the kernel signal no event descriptor any more. Does nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if the kernel refuses.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let event_fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    /// driver.register_eventfd(&event_fd)?;
+    /// // From here on this thread waits in the driver itself.
+    /// driver.unregister_eventfd()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unregister_eventfd(&mut self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
+        self.wakeup.unregister(&self.submitter).map(drop)
+    }
+
+    /// Returns whether nothing is to be submitted, no event to be taken, and no starved socket to
+    /// be armed.
     ///
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
-        self.sockets.to_rearm.is_empty()
+        if !self.submitter.is_ours() {
+            return true;
+        }
+        self.rings.are_settled()
+            && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
             && !self.has_events()
     }
 
     /// Returns a waker that makes [`wait`](Self::wait) return, from any thread.
+    ///
+    /// Each wake also signals the [registered](Self::register_eventfd) event descriptor. A signal
+    /// handler may call [`Waker::wake_by_ref`], which is one call of write(2).
     ///
     /// # Errors
     ///
@@ -167,22 +261,30 @@ impl Driver {
     }
 
     fn turn(&mut self, wait: Wait) -> Result<(), DriverError> {
-        self.wakeup.poll_if_shared(&mut self.submitter)?;
-        loop {
-            let is_unfinished = self.prepare()?;
-            // Sockets that could be armed and are not yet wait for no event: look, and go on
-            // arming.
-            let only_look = is_unfinished || self.has_events();
-            self.submitter.enter(if only_look { Wait::Never } else { wait })?;
-            if !is_unfinished || self.has_events() {
-                return Ok(());
-            }
-        }
+        while self.turn_once(wait)? && self.goes_on(wait) {}
+        Ok(())
+    }
+
+    /// Does one round. Returns `true` if another one may be needed before the wait is over.
+    fn turn_once(&mut self, wait: Wait) -> Result<bool, DriverError> {
+        let is_unfinished = self.prepare()?;
+        // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
+        let only_look = is_unfinished || self.has_events();
+        let may_be_early = self.submitter.enter(if only_look { Wait::Never } else { wait })?;
+        Ok(is_unfinished || may_be_early)
+    }
+
+    #[inline(never)]
+    fn goes_on(&mut self, wait: Wait) -> bool {
+        !self.has_events() && !wait.is_over()
     }
 
     /// Arms again what ended, publishes freed slots, and goes on with starved sockets. Returns
     /// `true` if more of these can be armed once the kernel was entered.
+    #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
+        self.submitter.check_process()?;
+        self.wakeup.begin_turn(&mut self.submitter)?;
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
@@ -239,11 +341,10 @@ impl Driver {
     fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
             if self.sockets.current_completion.is_some() {
-                let event = self.sockets.next_of_current(&mut self.rings);
-                if event.is_some() {
-                    return event;
+                match self.next_of_current() {
+                    ControlFlow::Break(event) => return event,
+                    ControlFlow::Continue(()) => continue,
                 }
-                continue;
             }
             let Some(completion) = self.submitter.next_completion() else {
                 return self.next_pending();
@@ -261,12 +362,27 @@ impl Driver {
         }
     }
 
+    /// Takes the next event of the completion whose bytes are being handed out.
+    #[inline(never)]
+    fn next_of_current<B: FromSlot>(&mut self) -> ControlFlow<Option<Event<B>>> {
+        if !self.submitter.is_ours() {
+            return ControlFlow::Break(None);
+        }
+        match self.sockets.next_of_current(&mut self.rings) {
+            None => ControlFlow::Continue(()),
+            event => ControlFlow::Break(event),
+        }
+    }
+
     /// Takes the next event that no completion brings.
     #[inline(never)]
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
+        if !self.submitter.is_ours() {
+            return None;
+        }
         self.transfers
             .next_event(&mut self.files, &self.submitter)
-            .or_else(|| self.sockets.next_close(&mut self.rings))
+            .or_else(|| self.sockets.next_event(&mut self.rings))
     }
 
     /// Acts on a completion that is not a message like most.
@@ -283,6 +399,11 @@ impl Driver {
                 self.wakeup.on_completion();
                 None
             }
+            Target::Retry => {
+                self.sockets.back_off.timer.on_completion();
+                self.sockets.retry();
+                None
+            }
             Target::Cancel => None,
             Target::Socket(_) | Target::Transfer(_) | Target::Unknown => {
                 self.unknown_completions += 1;
@@ -294,7 +415,8 @@ impl Driver {
 
 /// The end.
 impl Driver {
-    /// Ends everything in good order, and not longer than `timeout`.
+    /// Ends everything in good order, and not longer than `timeout` ([`Duration::MAX`]: as long as
+    /// it takes).
     ///
     /// It cancels what is under way, waits until the kernel has let go of all of it, unregisters
     /// buffer rings and arenas, and closes the sockets. Events that were not taken are dropped.
@@ -317,6 +439,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn drain(&mut self, timeout: Duration) -> Result<DrainReport, DriverError> {
+        self.submitter.check_process()?;
         let mut report = DrainReport::default();
         let answer = self.end_operations(Wait::timeout(timeout), &mut report);
         report.in_flight = self.in_flight();
@@ -334,7 +457,7 @@ impl Driver {
 
     fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
         self.discard_events(report);
-        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
         let mut cancel_at = Instant::now();
         while self.in_flight() > 0 {
@@ -357,16 +480,35 @@ impl Driver {
         Ok(())
     }
 
+    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too.
+    ///
+    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// and its memory may be the program's to drop.
+    fn leave_to_parent(&mut self) {
+        let number = self.number;
+        std::mem::forget(std::mem::replace(&mut self.rings, Rings::new(number)));
+        std::mem::forget(std::mem::replace(&mut self.arenas, Arenas::new(number, None)));
+        std::mem::forget(std::mem::replace(&mut self.transfers, Transfers::new(number)));
+    }
+
     fn discard_events(&mut self, report: &mut DrainReport) {
         while let Some(event) = self.next_arena_bytes() {
             match event {
-                Event::Received { bytes, .. } => report.discarded_bytes += bytes.len() as u64,
+                Event::Received { bytes, .. } => {
+                    report.discarded_bytes += bytes.len() as u64;
+                    drop_memory(bytes);
+                }
                 Event::Datagram { datagram, .. } => {
-                    report.discarded_bytes += datagram.bytes.len() as u64
+                    report.discarded_bytes += datagram.bytes.len() as u64;
+                    drop_memory(datagram.bytes);
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
-                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
+                Event::AcceptFailed { .. } => {}
+                Event::Read { buffer, .. } => drop(drop_memory(buffer)),
+                Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
+                    self.contained_panics += u64::from(!drop_memory(payload));
+                }
             }
         }
     }
@@ -390,6 +532,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        if !self.submitter.is_ours() {
+            return self.leave_to_parent();
+        }
         match self.drain(DROP_TIMEOUT) {
             Ok(report) if report.in_flight == 0 => {}
             Ok(report) => tracing::error!(
@@ -402,5 +547,6 @@ impl Drop for Driver {
             }
         }
         // Rings and operations that are left quarantine their slots in their own drop.
+        self.transfers.discard_all();
     }
 }

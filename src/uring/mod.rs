@@ -17,7 +17,10 @@ pub use buffer_ring::{
     Status,
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
-pub(crate) use kernel::{EventFd, disabled_by_sysctl, room_remedy, who_forbids};
+pub(crate) use kernel::{
+    EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, is_refusal,
+    kernel_has_io_uring, room_remedy, who_forbids,
+};
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{
     Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,

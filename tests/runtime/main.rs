@@ -13,12 +13,19 @@ mod cancel_safety;
 mod cases;
 #[cfg(feature = "compio")]
 mod compio;
+mod empty;
 #[cfg(feature = "monoio")]
 mod monoio;
+#[cfg(feature = "tokio")]
+mod panics;
+#[cfg(feature = "tokio")]
+mod pool_errors;
 #[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod tokio_wakes;
 
 /// Shows up as ignored in a build without runtimes, where this binary has no other test.
 #[cfg(not(any(

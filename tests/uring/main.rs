@@ -5,7 +5,10 @@
 mod support;
 
 mod conformance_receive;
+mod forbidden;
+mod fork;
 mod operation_model;
+mod probe;
 mod read_write;
 mod read_write_buddy;
 mod reconcile;

@@ -6,4 +6,5 @@ mod support;
 mod buddy;
 mod executors;
 mod fixed;
+mod panics;
 mod wait_policies;

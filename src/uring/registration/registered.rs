@@ -11,12 +11,13 @@ use std::os::fd::AsRawFd;
 
 use super::error::RegisterError;
 use super::fallback;
-use super::options::RegistrationMode;
 use super::options::{RegisterOptions, Source};
+use super::options::{RegistrationMode, RegistrationPolicy};
 use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
+use crate::region::Process;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
@@ -110,6 +111,8 @@ pub struct RegisteredArena {
     mode: RegistrationMode,
     refused: Vec<(RegistrationMode, RegisterError)>,
     probe: Probe,
+    /// The process whose memory the kernel knows.
+    process: Process,
 }
 
 impl RegisteredArena {
@@ -158,11 +161,17 @@ impl RegisteredArena {
         options: RegisterOptions<'_>,
         ranges: Option<&mut TableRanges>,
     ) -> Result<RegisteredArena, RegisterError> {
-        let probe = match options.probe {
-            Some(probe) => probe,
-            None => Probe::shared().map_err(no_probe)?,
-        };
         let handle = handle_of(arena);
+        let probe = match options.probe.map_or_else(Probe::shared, Ok) {
+            Ok(probe) => probe,
+            // What is short of locked memory for a small ring has none for an arena.
+            Err(error @ UnavailableError::Memlock { .. })
+                if options.policy == RegistrationPolicy::Best =>
+            {
+                return Ok(RegisteredArena::unregistered(handle, error.into()));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &outcome.refused {
             tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
@@ -173,7 +182,18 @@ impl RegisteredArena {
             mode: outcome.mode,
             refused: outcome.refused,
             probe,
+            process: Process::current(),
         })
+    }
+
+    /// Creates the value of an arena that stays unregistered, because the kernel could not be asked
+    /// for its features.
+    fn unregistered(handle: &Handle, reason: RegisterError) -> RegisteredArena {
+        RegisteredArena {
+            handle: Some(handle.clone()),
+            refused: vec![(RegistrationMode::Slots, reason)],
+            ..RegisteredArena::nothing(Probe::none())
+        }
     }
 
     /// Creates a value that builds ordinary operations on any memory, for a ring that has no arena
@@ -185,6 +205,7 @@ impl RegisteredArena {
             mode: RegistrationMode::Unregistered,
             refused: Vec::new(),
             probe,
+            process: Process::current(),
         }
     }
 
@@ -279,8 +300,10 @@ impl RegisteredArena {
     /// Takes the arena off the ring: its table entries are emptied, or the table is removed if it
     /// was made for the arena.
     ///
-    /// Operations in flight finish as usual; entries that were pushed but not issued yet fail with
-    /// `EFAULT`. An arena that is [`Unregistered`](RegistrationMode::Unregistered) stays as it is.
+    /// Operations in flight finish as usual, and entries that were pushed are submitted first.
+    /// Entries that are pushed later, or that a submission thread of the kernel (`SQPOLL`) has not
+    /// issued yet, fail with `EFAULT`. An arena that is
+    /// [`Unregistered`](RegistrationMode::Unregistered) stays as it is.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -298,19 +321,26 @@ impl RegisteredArena {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread.
+    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread;
+    /// [`RegisterError::OtherProcess`] in a forked child.
     pub fn unregister(self, ring: &impl AsRawFd) -> Result<(), RegisterError> {
+        if self.table.is_some() {
+            syscalls::submit_pushed(ring.as_raw_fd());
+        }
         self.unregister_in(ring, None)
     }
 
     /// Takes the arena off the ring as [`unregister`](Self::unregister) does, and frees its entries
-    /// in `ranges` if that succeeds.
+    /// in `ranges` if that succeeds. The caller has submitted what was pushed.
     pub(crate) fn unregister_in(
         self,
         ring: &impl AsRawFd,
         ranges: Option<&mut TableRanges>,
     ) -> Result<(), RegisterError> {
         let Some(table) = self.table else { return Ok(()) };
+        if let Some((of, to)) = self.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         let ring = ring.as_raw_fd();
         let answer = if table.is_whole {
             syscalls::unregister_buffers(ring)
@@ -320,7 +350,7 @@ impl RegisteredArena {
         answer.map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EEXIST) => RegisterError::WrongThread,
-            _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
+            _ => RegisterError::system("unregistering", &error),
         })?;
         if let Some(ranges) = ranges {
             ranges.free(table.first, table.count);
@@ -376,10 +406,6 @@ impl<'a> RegisterOptions<'a> {
         self.source = Some(Source { ring: ring.as_raw_fd(), arena, table });
         self
     }
-}
-
-fn no_probe(error: UnavailableError) -> RegisterError {
-    RegisterError::System { step: "probing the kernel", reason: error.to_string() }
 }
 
 impl fmt::Debug for RegisteredArena {
