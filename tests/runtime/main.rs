@@ -14,6 +14,7 @@ mod cases;
 #[cfg(feature = "compio")]
 mod compio;
 mod empty;
+mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]
