@@ -13,3 +13,4 @@ mod read_write_buddy;
 mod reconcile;
 mod registration;
 mod send_zc;
+mod zero;
