@@ -314,8 +314,8 @@ fn sends_arrive_whole_and_in_order_whatever_is_dropped<A: Adapter>(progress: Pro
     wait_until_all_free(&arena);
 }
 
-/// Writes sevens to a connection, a message every few milliseconds, until the end of the value: so
-/// that reads get bytes whatever dropped reads swallow.
+/// A thread that writes sevens to a connection, a message every few milliseconds, until it is
+/// dropped. Reads get bytes whatever dropped reads swallow.
 struct Sevens(Option<JoinHandle<()>>, Arc<AtomicBool>);
 
 impl Sevens {
@@ -514,7 +514,7 @@ fn a_slot_that_another_thread_frees_wakes_a_starved_stream<A: Adapter>(progress:
     wait_until_all_free(&arena);
 }
 
-/// Things that a program may drop in any order.
+/// A value that a program may drop at any place in the order.
 enum Thing<A: Adapter> {
     Runtime(A::Runtime),
     Session(A::Session),
