@@ -117,7 +117,7 @@ impl RuntimeLiveness {
     }
 
     /// Polls every abandoned operation once, and keeps the ones that are still running.
-    fn poll_abandoned(&self, context: &mut Context<'_>) {
+    pub(super) fn poll_abandoned(&self, context: &mut Context<'_>) {
         // Taken out meanwhile: the drop of an operation's result may abandon another operation.
         let mut running = self.abandoned.take();
         running.retain_mut(|abandoned| {
@@ -273,6 +273,9 @@ pub(super) trait Guard: Sized + 'static {
     /// Cancels the operations that were abandoned, because a `drain` waits for their end.
     fn cancel_abandoned(&self);
 
+    /// Runs when the runtime ends its tasks, before it drops the operations that were abandoned.
+    fn on_end(&self) {}
+
     /// Finds the guard of a runtime that exists.
     fn find(is_it: impl Fn(&Self) -> bool) -> Option<Rc<Self>> {
         Self::guards().with_borrow(|guards| guards.iter().find(|guard| is_it(guard)).cloned())
@@ -319,8 +322,7 @@ impl<G: Guard> Drop for GuardTask<G> {
         let _ = G::guards().try_with(|guards| {
             guards.borrow_mut().retain(|guard| !Rc::ptr_eq(guard, &self.guard));
         });
-        // Completions that are there already are proof, and give their memory back.
-        liveness.poll_abandoned(&mut Context::from_waker(Waker::noop()));
+        self.guard.on_end();
         liveness.drop_abandoned();
         liveness.wake_drains();
     }

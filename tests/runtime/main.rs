@@ -3,8 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod adapters;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]
 mod cancel_safety;
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod cases;
 #[cfg(feature = "compio")]
 mod compio;
 mod empty;

@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::thread::LocalKey;
 
 use ::tokio::runtime::{Handle, Id, RuntimeFlavor};
@@ -142,6 +143,11 @@ impl Guard for RuntimeGuard {
         if self.liveness.lent() > 0 && self.drains_served.replace(drains) < drains {
             cancel(types::CancelBuilder::any());
         }
+    }
+
+    fn on_end(&self) {
+        // Completions that are there already are proof, and give their memory back.
+        self.liveness.poll_abandoned(&mut Context::from_waker(Waker::noop()));
     }
 }
 
