@@ -240,6 +240,15 @@ fn line_of(lines: &Receiver<String>, start: &str) -> Option<String> {
     }
 }
 
+/// Returns whether memory that is freed stays with the programs, as the address sanitizer has it.
+pub fn keeps_freed_memory() -> bool {
+    let keeps = std::env::var_os("ASAN_OPTIONS").is_some();
+    if keeps {
+        eprintln!("SKIPPED: under the address sanitizer freed memory is not given back");
+    }
+    keeps
+}
+
 /// Runs an example to its end.
 pub fn run(name: &str, arguments: &[&str]) -> Ended {
     Program::start(name, arguments).wait()
