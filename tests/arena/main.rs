@@ -15,3 +15,4 @@ mod refusals;
 mod sizes;
 mod slot_states;
 mod timeouts;
+mod zero;

@@ -104,8 +104,8 @@ fn run<A: Adapter, F: Future>(future: F) -> F::Output {
     A::block_on(&mut runtime, future)
 }
 
-/// Waits on this thread until `is_so` returns `true`, or for [`TIMEOUT`]: what a runtime leaves to a
-/// thread or to the kernel takes a while.
+/// Waits on this thread until `is_so` returns `true`, or for [`TIMEOUT`]. What a runtime leaves to
+/// a thread or to the kernel takes a while.
 fn wait_until(is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !is_so() && Instant::now() < deadline {
@@ -362,8 +362,8 @@ fn a_send_that_is_cut_resets_its_connection<A: Adapter>(progress: Progress) {
     }
 }
 
-/// Writes sevens to a connection, a message every few milliseconds, until the end of the value: so
-/// that reads get bytes whatever dropped reads swallow.
+/// A thread that writes sevens to a connection, a message every few milliseconds, until it is
+/// dropped. Reads get bytes whatever dropped reads swallow.
 struct Sevens(Option<JoinHandle<()>>, Arc<AtomicBool>);
 
 impl Sevens {
@@ -562,7 +562,7 @@ fn a_slot_that_another_thread_frees_wakes_a_starved_stream<A: Adapter>(progress:
     wait_until_all_free(&arena);
 }
 
-/// Things that a program may drop in any order.
+/// A value that a program may drop at any place in the order.
 enum Thing<A: Adapter> {
     Runtime(A::Runtime),
     Session(A::Session),

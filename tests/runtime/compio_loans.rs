@@ -151,7 +151,7 @@ fn a_runtime_that_ends_under_a_panic_proves_nothing() -> Outcome {
     Ok(())
 }
 
-/// A waker of which each clone is counted.
+/// Makes a waker whose clones and wakes can be counted.
 fn counted_waker() -> (Arc<AtomicU64>, Waker) {
     struct Counted(Arc<AtomicU64>);
 
@@ -221,7 +221,7 @@ fn wakers_of_others_run_while_no_ring_is_in_use() -> Outcome {
         static RING: RefCell<Option<ReceiveRing>> = const { RefCell::new(None) };
     }
 
-    /// Looks at the ring when it is woken.
+    /// A waker that looks at the ring.
     struct Look(AtomicU64);
 
     impl Wake for Look {

@@ -16,6 +16,7 @@ mod compio;
 #[cfg(feature = "compio")]
 mod compio_loans;
 mod empty;
+mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]

@@ -274,7 +274,7 @@ fn a_panic_out_of_block_on_ends_the_proof() -> Outcome {
     Ok(())
 }
 
-/// Counts the warnings of the library.
+/// A log of what the library warns of.
 struct Warnings(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
 
 impl tracing::Subscriber for Warnings {
