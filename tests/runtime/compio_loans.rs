@@ -11,15 +11,15 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, poll_once};
-use crate::support::{TIMEOUT, assert_all_free, nz, paged_arena};
+use crate::support::{TIMEOUT, assert_all_free, filled, nz, paged_arena};
 use compio::fs::File;
 use compio::io::{AsyncRead, AsyncReadAt};
 use compio::net::UnixStream;
 use compio::runtime::Runtime;
 use compio::runtime::time::{sleep, timeout};
 use futures_core::Stream;
-use uring_arena::compio::{ReceiveRing, block_on, drain, lend};
-use uring_arena::{BufferRing, FixedArena};
+use uring_arena::compio::{AttachError, ReceiveRing, Registered, block_on, drain, lend, send_all};
+use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 fn pair() -> (StdStream, UnixStream) {
     let (far, near) = StdStream::pair().unwrap();
@@ -258,5 +258,81 @@ fn wakers_of_others_run_while_no_ring_is_in_use() -> Outcome {
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     assert_all_free(&arena);
+    Ok(())
+}
+
+/// Checks that an error says where the call belongs.
+#[track_caller]
+fn assert_outside<T>(result: std::io::Result<T>) {
+    let error = result.err().expect("an error");
+    assert!(error.to_string().contains("this thread is in no compio runtime"), "{error}");
+}
+
+/// Calls everything where the runtime of `registered` and `ring` does not run.
+async fn use_outside(arena: &FixedArena, registered: &Registered, ring: &ReceiveRing) {
+    let (_far, near) = StdStream::pair().unwrap();
+    let near = std::rc::Rc::new(near);
+    assert_outside(registered.read_at(&near, arena.allocate().unwrap(), 0).await.0);
+    assert_outside(registered.write_at(&near, filled(arena, b"x"), 0).await.0);
+    let options = SendOptions::new();
+    assert_outside(registered.send(&near, filled(arena, b"x").freeze(), options).await.0);
+    assert_outside(registered.send_all(&near, filled(arena, b"x"), options).await.0);
+    assert_outside(ring.receive(&near).try_next().await);
+    drop(lend(arena.allocate().unwrap()));
+}
+
+#[test]
+fn outside_its_runtime_everything_is_an_error_and_nothing_is_lost() -> Outcome {
+    use futures::executor::block_on as block_on_elsewhere;
+
+    let arena = paged_arena(4, 4096);
+    let runtime = Runtime::new()?;
+    let (registered, ring) = runtime.block_on(async {
+        let ring = ReceiveRing::new(&arena, BufferRing::options().entries(1))?;
+        Ok::<_, AttachError>((Registered::new(&arena)?, ring))
+    })?;
+    let (_far, near) = StdStream::pair()?;
+    let near = std::rc::Rc::new(near);
+    for _ in 0..2 {
+        // Between two calls of `block_on`, in another runtime, and in none.
+        Runtime::new()?.block_on(use_outside(&arena, &registered, &ring));
+        block_on_elsewhere(use_outside(&arena, &registered, &ring));
+        assert_outside(block_on_elsewhere(send_all(&near, filled(&arena, b"x"))).0);
+        assert_eq!(Registered::new(&arena).unwrap_err(), AttachError::NotInRuntime);
+        block_on_elsewhere(drain());
+        assert_eq!(arena.metrics().bytes_live, 4096, "the slot that the ring has ready");
+    }
+    // What was made inside begins where it is polled first.
+    let (read, mut incoming) = runtime.block_on(async {
+        (registered.read_at(&near, arena.allocate().unwrap(), 0), ring.receive(&near))
+    });
+    drop(runtime);
+    let (result, buffer) = block_on_elsewhere(read).into();
+    assert_outside::<usize>(result);
+    drop(buffer);
+    // The end of a stream comes after its error.
+    assert_outside(block_on_elsewhere(incoming.try_next()));
+    assert!(block_on_elsewhere(incoming.try_next())?.is_none());
+    block_on_elsewhere(use_outside(&arena, &registered, &ring));
+    assert_eq!(registered.unregister().unwrap_err(), AttachError::NotInRuntime);
+    assert_eq!(arena.metrics().bytes_live, 4096);
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_is_under_way_when_its_runtime_ends_says_so() -> Outcome {
+    let arena = paged_arena(4, 4096);
+    let runtime = Runtime::new()?;
+    let (mut far, near) = StdStream::pair()?;
+    let mut incoming = runtime.block_on(async {
+        let ring = ReceiveRing::new(&arena, BufferRing::options().entries(2))?;
+        let mut incoming = ring.receive(&std::rc::Rc::new(near));
+        far.write_all(b"arrived")?;
+        assert_eq!(timeout(TIMEOUT, incoming.try_next()).await??.unwrap(), "arrived");
+        assert!(timeout(Duration::from_millis(5), incoming.try_next()).await.is_err());
+        Ok::<_, Box<dyn std::error::Error>>(incoming)
+    })?;
+    drop(runtime);
+    assert_outside(futures::executor::block_on(incoming.try_next()));
     Ok(())
 }
