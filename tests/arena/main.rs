@@ -14,5 +14,6 @@ mod prelude;
 mod refusals;
 mod sizes;
 mod slot_states;
+mod spills;
 mod timeouts;
 mod zero;

@@ -146,6 +146,15 @@ impl Wake for Wakes {
     }
 }
 
+/// A waker that panics.
+pub struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of somebody else's");
+    }
+}
+
 /// Opens a TCP connection over loopback, and returns both ends.
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
