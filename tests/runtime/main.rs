@@ -13,6 +13,8 @@ mod cancel_safety;
 mod cases;
 #[cfg(feature = "compio")]
 mod compio;
+#[cfg(feature = "compio")]
+mod compio_loans;
 mod empty;
 mod fork;
 #[cfg(feature = "monoio")]
