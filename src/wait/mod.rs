@@ -11,5 +11,5 @@ mod tests;
 mod waiters;
 mod wakes;
 
-pub(crate) use queue::WaiterId;
-pub(crate) use waiters::{OnFree, Waiters, drop_waker};
+pub(crate) use queue::{WaiterId, WatchId};
+pub(crate) use waiters::{OnFree, Pressure, Waiters, drop_waker};

@@ -50,8 +50,24 @@ pub(super) struct WaitQueue {
     /// reservation was given up last, and before those that joined since the first was given up.
     turns: Range<u64>,
     next_ticket: u64,
+    /// The watches that wait to be called.
+    watches: Vec<Watch>,
+    /// The number of claimants that wait under a policy of the user's.
+    waiting_elsewhere: usize,
     orders: Box<[OrderQueue]>,
 }
+
+/// The wish of a ring to be told, once, that somebody begins to wait.
+struct Watch {
+    id: WatchId,
+    waker: Waker,
+    /// A claim that is refused is told too, once.
+    hears_refusals: bool,
+}
+
+/// The identity of a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WatchId(u64);
 
 /// The waiters for blocks of one order.
 #[derive(Default)]
@@ -110,6 +126,8 @@ impl WaitQueue {
             bypassed: (0, 0),
             turns: 0..0,
             next_ticket: 0,
+            watches: Vec::new(),
+            waiting_elsewhere: 0,
             orders: (0..allocator.order_count()).map(|_| OrderQueue::default()).collect(),
         }
     }
@@ -160,6 +178,61 @@ impl WaitQueue {
         match queue.take_granted(id.ticket) {
             Some(slot) => (Poll::Ready(slot), Some(waker)),
             None => (Poll::Pending, queue.waiting_mut(id.ticket).waker.replace(waker)),
+        }
+    }
+
+    /// Returns whether somebody waits, in this queue or under a policy of the user's.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting_elsewhere > 0 || !self.is_nobody_waiting()
+    }
+
+    /// Notes that a claimant begins to wait under a policy of the user's, or ends.
+    pub(super) fn wait_elsewhere(&mut self, begins: bool) {
+        if begins { self.waiting_elsewhere += 1 } else { self.waiting_elsewhere -= 1 }
+    }
+
+    /// Returns an identity for watches.
+    pub(super) fn new_watch_id(&mut self) -> WatchId {
+        self.next_ticket += 1;
+        WatchId(self.next_ticket)
+    }
+
+    /// Adds a watch, in the place of the one with the same identity. Returns the waker that is not
+    /// needed any more.
+    pub(super) fn watch(
+        &mut self,
+        id: WatchId,
+        waker: Waker,
+        hears_refusals: bool,
+    ) -> Option<Waker> {
+        let before = self.unwatch(id);
+        self.watches.push(Watch { id, waker, hears_refusals });
+        before
+    }
+
+    /// Removes a watch. Returns its waker.
+    pub(super) fn unwatch(&mut self, id: WatchId) -> Option<Waker> {
+        let index = self.watches.iter().position(|watch| watch.id == id)?;
+        Some(self.watches.swap_remove(index).waker)
+    }
+
+    pub(super) fn has_watches(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
+    /// Takes all watches out, to be called.
+    pub(super) fn take_watches(&mut self, wakers: &mut WakeList) {
+        for watch in self.watches.drain(..) {
+            wakers.push_woken(Some(watch.waker));
+        }
+    }
+
+    /// Collects the wakers that hear of a refusal. They hear of no other.
+    pub(super) fn tell_of_refusal(&mut self, wakers: &mut WakeList) {
+        for watch in &mut self.watches {
+            if std::mem::take(&mut watch.hears_refusals) {
+                wakers.push_woken(Some(watch.waker.clone()));
+            }
         }
     }
 
