@@ -31,6 +31,11 @@ use crate::uring::{
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
+/// A forked child has a copy of the driver, and no part in its ring. There the methods that need
+/// the ring return [`DriverError::OtherProcess`], no event comes, and a waker wakes nobody. The
+/// copy can be dropped: that closes the child's descriptors, and touches nothing of the parent's. A
+/// child builds a driver of its own.
+///
 /// Dropping it cancels what is under way and waits briefly; [`drain`](Self::drain) does so in good
 /// order.
 ///
@@ -214,6 +219,9 @@ impl Driver {
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<ArenaId, RegisterError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         self.arenas.register(arena, options, &self.submitter)
     }
 
@@ -252,6 +260,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.arenas.unregister(id, &mut self.submitter)
     }
 
@@ -282,6 +291,9 @@ impl Driver {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRingId, RingError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RingError::OtherProcess { of, to });
+        }
         self.rings.register(arena, options, self.supported, &self.submitter)
     }
 
@@ -326,6 +338,7 @@ impl Driver {
     /// if the ring was unregistered; [`DriverError::OtherDriver`]; [`DriverError::Ring`] if the
     /// kernel does not give the ring back: then its slots are quarantined.
     pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.rings.unregister(id, &self.submitter)
     }
 
@@ -396,8 +409,10 @@ impl Driver {
         self.sockets.in_flight + self.transfers.in_flight
     }
 
-    /// Returns an error if the driver has as many operations as it was built for.
+    /// Returns an error if the driver has as many operations as it was built for, or is not this
+    /// process's.
     pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         let limit = self.operations_max;
         if self.sockets.len() + self.transfers.len() < limit {
             return Ok(());

@@ -86,6 +86,16 @@ pub enum DriverError {
         /// The number of the driver that was called.
         to: u32,
     },
+    /// The driver was built in another process, of which this one is a forked child.
+    #[error(
+        "this driver is of process {of}, and was used in its forked child {to}: the ring is not the child's; build a driver there"
+    )]
+    OtherProcess {
+        /// The process that built the driver.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The buffer ring was unregistered.
     #[error("this driver has no such buffer ring any more: it was unregistered")]
     UnknownRing,
@@ -297,6 +307,7 @@ impl DriverError {
             DriverError::Entries { .. }
             | DriverError::Operations { .. }
             | DriverError::OtherDriver { .. }
+            | DriverError::OtherProcess { .. }
             | DriverError::SlotTooSmall { .. }
             | DriverError::RingIsIncremental => io::ErrorKind::InvalidInput,
         }

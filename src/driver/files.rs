@@ -199,7 +199,7 @@ impl Files {
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
-        if key.index() >= self.ring_table_entries(submitter) {
+        if !submitter.is_ours() || key.index() >= self.ring_table_entries(submitter) {
             return false;
         }
         let updated = submitter.uring.submitter().register_files_update(key.index(), &[fd]);

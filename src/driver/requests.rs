@@ -266,6 +266,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.pause(id, &mut self.submitter)
     }
 
@@ -275,6 +276,7 @@ impl Driver {
     ///
     /// As for `pause`.
     pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.resume(id)
     }
 
@@ -306,6 +308,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.close(id, &mut self.rings, &mut self.submitter)
     }
 }
@@ -364,6 +367,7 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.files.close(id, &self.submitter)?;
         // A listener may have waited for a descriptor.
         self.sockets.retry();
@@ -600,6 +604,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn cancel_operation(&mut self, id: OperationId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.transfers.cancel(id, &mut self.files, &mut self.submitter)
     }
 }

@@ -132,7 +132,7 @@ impl Rings {
             .bundles(options.wants_bundles() && can_bundle)
             .incremental(options.wants_incremental() && supported.has(Feature::IncrementalBuffers));
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let buffers = unsafe { BufferRing::register(uring, arena, options)? };
+        let buffers = unsafe { BufferRing::register(submitter, arena, options)? };
         let ring = Ring { buffers, starved: Starved::default(), sockets: 0, waiting: None };
         let key = self.table.insert(ring).ok().expect("each ring has a group of its own");
         Ok(BufferRingId::new(self.driver, key))
@@ -172,7 +172,7 @@ impl Rings {
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
         // the table.
-        let answer = unsafe { ring.buffers.unregister(&submitter.uring) };
+        let answer = unsafe { ring.buffers.unregister(submitter) };
         ring.add_counts_to(&mut self.past);
         answer
     }

@@ -8,6 +8,7 @@ mod cancel;
 mod empty;
 mod errors;
 mod faults;
+mod fork;
 mod ids;
 mod older_kernels;
 mod panics;

@@ -141,6 +141,15 @@ impl Program {
         let _ = kill_process(self.pid(), Signal::INT);
     }
 
+    /// Stops the program until [`go_on`](Self::go_on), as if it had much else to do.
+    pub fn stop(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -6,6 +6,7 @@ mod support;
 
 mod conformance_receive;
 mod forbidden;
+mod fork;
 mod operation_model;
 mod probe;
 mod read_write;

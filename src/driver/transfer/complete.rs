@@ -279,6 +279,35 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_ends_after_a_part_says_so_and_keeps_the_part() {
+        // The last answer of the kernel, the wish of the program, and the end that is told.
+        let ends = [(-libc::EIO, false, libc::EIO), (200, true, libc::ECANCELED)];
+        for (last, is_cancelled, errno) in ends {
+            let Some(mut made_up) = MadeUp::on(File::open("/proc/self/exe").unwrap()) else {
+                return;
+            };
+            let arena = FixedArena::new(1, 4096).unwrap();
+            let memory = Payload::Buffer(arena.allocate().unwrap());
+            let transfer = Transfer::new(made_up.file, Action::Read, memory, 0);
+            let MadeUp { files, arenas, transfers, submitter, file } = &mut made_up;
+            assert!(files.get(*file).unwrap().has_offsets);
+            let id = transfers.begin(transfer, files, arenas, submitter).unwrap();
+            let key = id.key_in(0).unwrap();
+            assert!(made_up.complete(key, 100, 0).is_none());
+            if is_cancelled {
+                let MadeUp { files, transfers, submitter, .. } = &mut made_up;
+                transfers.cancel(id, files, submitter).unwrap();
+            }
+            let Some(Event::Read { result, buffer, .. }) = made_up.complete(key, last, 0) else {
+                panic!("it went on")
+            };
+            // A short read that says `Ok` would be the end of the file.
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
+            assert_eq!(buffer.len(), 100 + usize::try_from(last).unwrap_or(0));
+        }
+    }
+
+    #[test]
     fn what_is_over_behind_a_stuck_send_does_not_pile_up() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let Some(mut made_up) = MadeUp::on(ours) else { return };

@@ -35,7 +35,7 @@ use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
 use crate::sync::contain;
-use crate::uring::BufferRing;
+use crate::uring::{BufferRing, RingError};
 
 /// The part of a ring that its receives and streams share.
 pub(super) struct RingState {
@@ -187,8 +187,12 @@ impl Drop for RingState {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight (see
             // the head of this file).
             let result = unsafe { self.ring.get_mut().unregister(&*self.guard) };
-            if let Err(error) = result {
-                tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+            match result {
+                // It is the parent's.
+                Ok(()) | Err(RingError::OtherProcess { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+                }
             }
         }
     }

@@ -193,6 +193,16 @@ pub enum RingError {
         /// The number of groups that one driver can have.
         limit: usize,
     },
+    /// The ring was registered in another process, of which this one is a forked child.
+    #[error(
+        "this buffer ring is of process {of}, and was used in its forked child {to}: the kernel has it for the parent; register one there"
+    )]
+    OtherProcess {
+        /// The process that registered the ring.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The kernel lacks a feature.
     #[error("this kernel has no {what}: it came with Linux {since}")]
     Unsupported {
@@ -253,7 +263,8 @@ impl RingError {
             RingError::Refused { errno, .. } => io::Error::from_raw_os_error(errno).kind(),
             RingError::Entries { .. }
             | RingError::TooManySlots { .. }
-            | RingError::SlotTooLarge { .. } => io::ErrorKind::InvalidInput,
+            | RingError::SlotTooLarge { .. }
+            | RingError::OtherProcess { .. } => io::ErrorKind::InvalidInput,
         }
     }
 }

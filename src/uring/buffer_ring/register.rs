@@ -24,6 +24,7 @@ use super::options::RingError;
 use super::posted::PostedQueue;
 use super::ring::{BufferRing, BufferRingMetrics, Detached, FastPathRange};
 use crate::arena::FixedArena;
+use crate::region::Process;
 use crate::uring::kernel::{Memlock, is_refusal, syscalls};
 
 impl BufferRing {
@@ -104,6 +105,7 @@ impl BufferRing {
     /// `ring` is the io_uring that this was registered on.
     #[allow(dead_code, reason = "for the driver, which follows")]
     pub(crate) unsafe fn begin_unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
         let ring = ring.as_raw_fd();
         // Linux 6.8. Only a count is missing without it.
         let head = syscalls::buffer_ring_head(ring, self.group).ok();
@@ -147,6 +149,7 @@ impl BufferRing {
     /// As for [`register`](Self::register), and `ring` is the io_uring that this was registered on.
     #[allow(dead_code, reason = "for the driver, which follows")]
     pub(crate) unsafe fn register_again(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
         self.attach()?;
         // SAFETY: the caller's promise.
         let answer = unsafe { self.register_entries(ring.as_raw_fd()) };
@@ -197,6 +200,7 @@ impl BufferRing {
             bulk: 0,
             fast_path: fast_path(arena, &options, slot_bytes),
             registered: false,
+            process: Process::current(),
             metrics: BufferRingMetrics::default(),
         };
         let limit = if options.has_entries() { count.into() } else { buffers.share() };
@@ -212,13 +216,15 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error; the ring stays as it was.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child. The ring stays as it was.
     ///
     /// # Safety
     ///
     /// `ring` is the io_uring that this was registered on. No receive that names this group is in
     /// flight: the final completion of each was seen.
     pub unsafe fn unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
         if !self.registered {
             // SAFETY: the caller's promise.
             unsafe { self.finish_unregister() };
@@ -254,7 +260,8 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child.
     ///
     /// # Safety
     ///
@@ -286,11 +293,21 @@ impl BufferRing {
         if !self.registered {
             return Ok(0);
         }
+        self.check_process()?;
         match syscalls::buffer_ring_head(ring.as_raw_fd(), self.group) {
             Ok(head) => Ok(self.take_unreported(head)),
             // Before 6.8: no such request.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
             Err(error) => Err(refused(&error, "ask how far a buffer ring was used")),
+        }
+    }
+
+    /// Returns an error if the kernel knows the memory of another process, of which this one is a
+    /// forked child.
+    fn check_process(&self) -> Result<(), RingError> {
+        match self.process.other() {
+            None => Ok(()),
+            Some((of, to)) => Err(RingError::OtherProcess { of, to }),
         }
     }
 

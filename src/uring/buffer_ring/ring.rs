@@ -16,6 +16,7 @@ use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::received::RECEIVE_HEADER;
 use crate::lease::{Handle, Lease};
+use crate::region::Process;
 use crate::slots::SLOTS_PER_WORD;
 use crate::sync::contain;
 
@@ -107,6 +108,8 @@ pub struct BufferRing {
     pub(super) bulk: u32,
     pub(super) fast_path: FastPathRange,
     pub(super) registered: bool,
+    /// The process whose memory the kernel knows.
+    pub(super) process: Process,
     pub(super) metrics: BufferRingMetrics,
 }
 
