@@ -8,7 +8,7 @@ mod mapping;
 mod region;
 
 pub use build_error::BuildError;
-#[cfg(feature = "io-uring")]
+#[cfg(any(feature = "io-uring", feature = "tokio-uring"))]
 pub(crate) use mapping::Process;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use mapping::system_page_bytes;

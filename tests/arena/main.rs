@@ -16,3 +16,4 @@ mod sizes;
 mod slot_states;
 mod spills;
 mod timeouts;
+mod zero;

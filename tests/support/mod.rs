@@ -18,6 +18,7 @@ pub mod seccomp;
 pub mod signals;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+pub mod zero;
 
 use std::fs::File;
 use std::io::{Read, Write};

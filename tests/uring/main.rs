@@ -14,3 +14,4 @@ mod read_write_buddy;
 mod reconcile;
 mod registration;
 mod send_zc;
+mod zero;

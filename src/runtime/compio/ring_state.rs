@@ -27,11 +27,10 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use compio_runtime::Runtime;
 use io_uring::opcode;
 
 use super::guard::RuntimeGuard;
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
 use crate::sync::contain;
@@ -236,6 +235,6 @@ fn turn_of_driver(guard: &RuntimeGuard) -> impl Future<Output = ()> + use<> {
     }
 
     let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), Turn);
-    let nop = Runtime::with_current(|runtime| runtime.submit(nop));
+    let nop = Begun::submit(nop);
     async move { drop(nop.await) }
 }

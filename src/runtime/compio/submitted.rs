@@ -16,11 +16,10 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use compio_buf::BufResult;
-use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
-use super::guard::{AttachError, RuntimeGuard};
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::guard::RuntimeGuard;
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use crate::buffer::IoMemory;
 use crate::runtime::liveness::{Guard, Life};
 use crate::runtime::transfer::{Attempt, WholeSend};
@@ -98,7 +97,7 @@ enum State<M: IoMemory, D: 'static> {
     },
     Begun {
         guard: Rc<RuntimeGuard>,
-        submit: Submit<OpAdapter<TransferState<M>, D>>,
+        submit: Begun<TransferState<M>, D>,
     },
     /// The result was handed out.
     Done,
@@ -147,11 +146,10 @@ impl<M: IoMemory, D: Unpin + 'static> Future for Submitted<M, D> {
                 State::Idle { guard, descriptor, entry, mut operation } if guard.is_here() => {
                     let state = TransferState { operation: operation.0.take() };
                     let adapter = OpAdapter::new(guard.liveness(), descriptor, entry, state);
-                    let submit = Runtime::with_current(|runtime| runtime.submit(adapter));
-                    self.state = State::Begun { guard, submit };
+                    self.state = State::Begun { guard, submit: Begun::submit(adapter) };
                 }
-                State::Idle { operation, .. } => {
-                    let error = AttachError::NotInRuntime.into();
+                State::Idle { guard, operation, .. } => {
+                    let error = guard.absence().into();
                     return Poll::Ready(BufResult(Err(error), operation.into_memory()));
                 }
                 State::Refused(error, memory) => {
@@ -184,9 +182,9 @@ impl<M: IoMemory, D: 'static> fmt::Debug for Submitted<M, D> {
 ///
 /// # Errors
 ///
-/// The result is [`AttachError::NotInRuntime`] outside a compio runtime, and
-/// [`AttachError::NotOnUring`] on epoll. The error of the socket; if a part was sent, the
-/// connection is reset.
+/// The result is [`AttachError::NotInRuntime`](super::AttachError::NotInRuntime) outside a compio
+/// runtime, and [`AttachError::NotOnUring`](super::AttachError::NotOnUring) on epoll. The error of
+/// the socket; if a part was sent, the connection is reset.
 ///
 /// ```
 /// use bytes::BufMut;

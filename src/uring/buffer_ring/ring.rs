@@ -425,7 +425,12 @@ impl BufferRing {
     /// Frees the slots and the array of a ring that the kernel does not have (any more).
     pub(super) fn release(&mut self) {
         debug_assert!(!self.registered);
-        self.posted.drain(free_share);
+        let slot_bytes = self.slot_bytes as usize;
+        self.posted.drain(|lease| {
+            // The kernel may have received into it, though no completion was interpreted.
+            lease.record_written(slot_bytes);
+            free_share(lease);
+        });
         self.spare.drain(..).for_each(free_share);
         let detached = self.detached.take().map(|detached| detached.entries);
         if let Some(entries) = self.entries.take().or(detached) {
