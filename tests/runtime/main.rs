@@ -25,6 +25,8 @@ mod panics;
 mod pool_errors;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod tokio_resources;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]
