@@ -9,15 +9,16 @@ use std::os::unix::fs::FileTypeExt;
 use super::submitter::Submitter;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
-use crate::uring::{Descriptor, DirectAlignment};
+use crate::uring::{Descriptor, DirectAlignment, QuickClose, has_unsent_bytes, reset_connection};
 
 /// Files that are put into the ring's table, where the kernel finds them without counting
 /// references. Further ones work too.
 const REGISTERED_MAX: u32 = 1024;
 
-/// An open file or socket.
+/// An open file or socket; or a closed one, until the event that says so was taken.
 pub(super) struct OpenFile {
-    file: File,
+    /// The descriptor, until the file is closed.
+    fd: Option<QuickClose>,
     /// The file stands in the ring's table of files, at the index of its key.
     registered: bool,
     /// Operations have an offset of their own in the file, and a short one goes on where it ended.
@@ -29,16 +30,23 @@ pub(super) struct OpenFile {
     pub(super) refuses_zero_copy: bool,
     /// Sends, in order. The first one is under way: two at a time could mix on a stream.
     pub(super) sends: VecDeque<Key>,
-    /// The number of operations that name the file.
-    operations: usize,
+    /// The operations that name the file. Each has its position in here.
+    pub(super) operations: Vec<Key>,
     /// The program has closed the file: it goes when its operations are over.
     closing: bool,
+    /// The program has thrown away what was to be sent.
+    pub(super) aborted: bool,
 }
 
 /// The files of one driver.
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
+    /// The files that are closed, and whose events are to be taken. They stay in the table until
+    /// then, so that their ids and indices are not given out again.
+    closed: VecDeque<Key>,
+    /// Each file that is closed has an event, not aborted ones alone.
+    has_events_of_all: bool,
     /// The ring has a table of files. `None` until the first file asks.
     has_ring_table: Option<bool>,
 }
@@ -49,21 +57,28 @@ impl OpenFile {
         let has_offsets = kind.is_file() || kind.is_block_device();
         let direct = if has_offsets { DirectAlignment::in_force(&file)? } else { None };
         Ok(OpenFile {
-            file,
+            fd: Some(QuickClose::new(file.into())),
             registered: false,
             has_offsets,
             direct,
             refuses_zero_copy: false,
             sends: VecDeque::new(),
-            operations: 0,
+            operations: Vec::new(),
             closing: false,
+            aborted: false,
         })
+    }
+
+    /// Returns whether the socket has bytes that it may not send yet.
+    pub(super) fn has_unsent_bytes(&self) -> bool {
+        self.fd.as_ref().is_some_and(|fd| has_unsent_bytes(fd.as_fd()))
     }
 }
 
 impl Files {
-    pub(super) fn new(driver: u32) -> Files {
-        Files { driver, table: Slab::new(usize::MAX), has_ring_table: None }
+    pub(super) fn new(driver: u32, has_events_of_all: bool) -> Files {
+        let (table, closed) = (Slab::new(usize::MAX), VecDeque::new());
+        Files { driver, table, closed, has_events_of_all, has_ring_table: None }
     }
 
     pub(super) fn add(
@@ -72,8 +87,10 @@ impl Files {
         submitter: &Submitter,
     ) -> Result<FileId, FileError> {
         let mut open = OpenFile::new(File::from(file)).map_err(|reason| FileError { reason })?;
-        if let Some(key) = self.table.vacant_key() {
-            open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
+        if let Some(key) = self.table.vacant_key()
+            && let Some(fd) = &open.fd
+        {
+            open.registered = self.set_in_ring_table(key, fd.as_raw_fd(), submitter);
         }
         let key = self.table.insert(open).ok().expect("a file has a descriptor of its own");
         Ok(FileId::new(self.driver, key))
@@ -102,7 +119,8 @@ impl Files {
 
     pub(super) fn by_id(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
         let key = self.key(id)?;
-        self.get(key).map(|open| open.file.as_fd()).ok_or(DriverError::UnknownFile)
+        let fd = self.get(key).and_then(|open| open.fd.as_ref());
+        fd.map(AsFd::as_fd).ok_or(DriverError::UnknownFile)
     }
 
     #[inline]
@@ -119,11 +137,10 @@ impl Files {
     #[inline]
     pub(super) fn descriptor(&self, key: Key) -> Option<Descriptor> {
         let open = self.get(key)?;
-        Some(if open.registered {
-            Descriptor::Fixed(key.index())
-        } else {
-            Descriptor::from(&open.file)
-        })
+        match open.registered {
+            true => Some(Descriptor::Fixed(key.index())),
+            false => open.fd.as_ref().map(Descriptor::from),
+        }
     }
 
     /// Closes a file once no operation names it any more. Its id names nothing from here on.
@@ -136,34 +153,94 @@ impl Files {
         Ok(())
     }
 
-    /// Notes that an operation names the file; `send` is its key if it is a send.
+    /// Resets the connection of a file that is not closed yet, whether or not it is to be closed,
+    /// and sees to it that no operation begins on it any more. Returns its key.
+    pub(super) fn abort(&mut self, id: FileId) -> Result<Key, DriverError> {
+        let key = id.key_in(self.driver)?;
+        let open = self.get_mut(key).ok_or(DriverError::UnknownFile)?;
+        let fd = open.fd.as_ref().ok_or(DriverError::UnknownFile)?;
+        reset_connection(fd.as_fd());
+        (open.closing, open.aborted) = (true, true);
+        Ok(key)
+    }
+
+    /// Returns the position that the next operation on the file has among its operations.
+    #[inline]
+    pub(super) fn next_position(&self, key: Key) -> usize {
+        self.get(key).map_or(0, |open| open.operations.len())
+    }
+
+    /// Notes that an operation names the file.
     ///
     /// Returns `true` if the operation has to wait for another send.
-    pub(super) fn begin_operation(&mut self, key: Key, send: Option<Key>) -> bool {
+    #[inline]
+    pub(super) fn begin_operation(&mut self, key: Key, operation: Key, is_send: bool) -> bool {
         let Some(open) = self.get_mut(key) else { return false };
-        open.operations += 1;
-        open.sends.extend(send);
-        send.is_some() && open.sends.len() > 1
+        open.operations.push(operation);
+        if is_send {
+            open.sends.push_back(operation);
+        }
+        is_send && open.sends.len() > 1
     }
 
-    /// Notes that an operation on the file is over.
-    pub(super) fn end_operation(&mut self, key: Key, submitter: &Submitter) {
-        if let Some(open) = self.get_mut(key) {
-            open.operations -= 1;
-        }
-        self.close_if_idle(key, submitter);
+    /// Notes that the operation at a position is over. Returns the operation that has this position
+    /// from now on.
+    #[inline]
+    pub(super) fn end_operation(&mut self, key: Key, position: usize) -> Option<Key> {
+        let open = self.get_mut(key)?;
+        open.operations.swap_remove(position);
+        open.operations.get(position).copied()
     }
 
-    fn close_if_idle(&mut self, key: Key, submitter: &Submitter) {
-        let Some(open) = self.get(key) else { return };
-        if !open.closing || open.operations > 0 {
-            return;
+    /// Closes a file that the program has closed if no operation names it.
+    #[inline]
+    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) {
+        if self.get(key).is_some_and(|open| open.closing && open.operations.is_empty()) {
+            self.close_now(key, submitter);
         }
-        if open.registered && !self.set_in_ring_table(key, -1, submitter) {
+    }
+
+    #[cold]
+    fn close_now(&mut self, key: Key, submitter: &Submitter) {
+        let is_registered = self.get(key).is_some_and(|open| open.registered);
+        if is_registered && !self.set_in_ring_table(key, -1, submitter) {
             // The ring's table keeps the file open. So does ours, and no other file gets its index.
             tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
             return;
         }
+        let has_events_of_all = self.has_events_of_all;
+        let Some(open) = self.get_mut(key) else { return };
+        let (was_open, has_event) = (open.fd.is_some(), has_events_of_all || open.aborted);
+        // Closed here, so that the event finds it closed.
+        (open.fd, open.registered) = (None, false);
+        match has_event {
+            true if was_open => self.closed.push_back(key),
+            true => {}
+            false => drop(self.table.remove(key)),
+        }
+    }
+
+    /// Closes every file, at the end of the driver.
+    ///
+    /// The ring's table would keep them open until the last operation of the ring is over, however
+    /// long the peer of one connection takes.
+    pub(super) fn close_all(&mut self, submitter: &Submitter) {
+        self.table = Slab::new(usize::MAX);
+        if self.has_ring_table.take() == Some(true)
+            && let Err(error) = submitter.uring.submitter().unregister_files()
+        {
+            tracing::debug!(%error, "the ring's table of files stays until the ring ends");
+        }
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Takes the id of a file that was closed. It names nothing from here on.
+    pub(super) fn next_closed(&mut self) -> Option<FileId> {
+        let key = self.closed.pop_front()?;
         self.table.remove(key);
+        Some(FileId::new(self.driver, key))
     }
 }

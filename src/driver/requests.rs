@@ -339,13 +339,67 @@ impl Driver {
     }
 
     /// Closes a file. Operations on it that are under way finish first, and sends that wait their
-    /// turn are sent.
+    /// turn are sent. With [`file_events`](crate::DriverBuilder::file_events) an event tells when
+    /// it is closed.
+    ///
+    /// A peer that stops reading keeps a send, and so the file, for as long as it likes:
+    /// [`abort_file`](Self::abort_file) ends that, also after this call. The close itself never
+    /// waits: a time to linger (`SO_LINGER`) is switched off before it, which a clone of the socket
+    /// sees.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
         self.files.close(id, &self.submitter)
+    }
+
+    /// Closes a file at once, and throws away what is to be sent on it: for a peer that does not
+    /// read. Works on a file that [`close_file`](Self::close_file) is closing, too.
+    ///
+    /// * Every operation on the file is cancelled, and its event comes. Each send ends with
+    ///   `ECANCELED`, even if the socket had taken its bytes.
+    /// * A TCP connection is reset: the peer gets `ECONNRESET`, and what the socket had queued is
+    ///   thrown away. **Every duplicate of the socket is affected** (`try_clone`, a forked child,
+    ///   a [`receive`](Self::receive) on a clone): it is not connected any more.
+    /// * A Unix socket has no queue of its own: what was sent is with the peer, which reads it, and
+    ///   then the end. A clone of it stays connected.
+    /// * The slot of a zero-copy send is free when the kernel says that it is done with it, as
+    ///   always; the reset makes it say so.
+    ///
+    /// [`Event::FileClosed`](crate::Event::FileClosed) comes after the last of these events. The
+    /// call costs what is under way on the file, whatever else the driver has.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownFile`] if the file is closed already; [`DriverError::OtherDriver`];
+    /// [`DriverError::System`] if the kernel refuses to go on.
+    ///
+    /// ```
+    /// # use std::net::{TcpListener, TcpStream};
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let ours = TcpStream::connect(listener.local_addr()?)?;
+    /// let (_never_read, _) = listener.accept()?;
+    /// let socket = driver.add_file(ours)?;
+    /// driver.send(socket, bytes::Bytes::from(vec![0; 64 << 20]))?;
+    /// driver.abort_file(socket)?;
+    /// loop {
+    ///     driver.wait()?;
+    ///     match driver.next() {
+    ///         Some(Event::Sent { result, .. }) => assert!(result.is_err()),
+    ///         Some(Event::FileClosed { id }) if id == socket => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort_file(&mut self, id: FileId) -> Result<(), DriverError> {
+        let key = self.files.abort(id)?;
+        self.transfers.abort(key, &mut self.files, &mut self.submitter)
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

@@ -3,6 +3,8 @@
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
+#[cfg(target_os = "linux")]
+pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
 pub mod runtimes;
@@ -109,6 +111,19 @@ impl Wake for Wakes {
 pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// Opens a TCP connection whose far end has little room, answers window probes, and never reads.
+#[cfg(target_os = "linux")]
+pub fn stuck_pair() -> (TcpStream, TcpStream) {
+    use rustix::net::sockopt;
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // Room enough that the socket takes whole sends, which then wait for the far end.
+    sockopt::set_socket_send_buffer_size(&near, 1 << 22).unwrap();
     (near, listener.accept().unwrap().0)
 }
 

@@ -6,7 +6,7 @@ use io_uring::{opcode, squeue, types};
 
 use crate::driver::{Event, SocketId};
 use crate::slab::Key;
-use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status};
+use crate::uring::{BufferRing, Feature, FromSlot, QuickClose, Remaining, Status};
 
 /// The kind of a socket, and the buffer ring that it receives into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) enum Wanted {
 
 /// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
 pub(super) struct Socket {
-    pub(super) fd: OwnedFd,
+    pub(super) fd: QuickClose,
     /// The generation of the socket's key while a receive of a stream is in flight, else 0. One
     /// comparison with it says whether a completion may take the fast path.
     pub(super) fast_generation: u32,
@@ -79,6 +79,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
         let (phase, wanted) = (Phase::Idle, Wanted::Open);
+        let fd = QuickClose::new(fd);
         Socket { fd, fast_generation: 0, source, phase, wanted, multishot, served: false }
     }
 

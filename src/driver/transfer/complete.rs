@@ -9,7 +9,7 @@ use std::io;
 
 use io_uring::cqueue;
 
-use super::transfer::State;
+use super::transfer::{Action, State};
 use super::transfers::Transfers;
 use crate::driver::files::Files;
 use crate::driver::submitter::Submitter;
@@ -119,7 +119,14 @@ impl Transfers {
         files: &mut Files,
         submitter: &Submitter,
     ) -> Option<Event<B>> {
+        let file = self.table.get(key)?.file;
+        let was_aborted = files.get(file).is_some_and(|open| open.aborted);
         let transfer = self.remove(key, files, submitter)?;
+        // The socket may have taken the bytes, but what it had to send was thrown away.
+        let result = match transfer.action {
+            Action::Send(_) if was_aborted => Err(libc::ECANCELED),
+            _ => result,
+        };
         if was_zero_copy {
             self.zero_copy_sends += 1;
             self.zero_copy_sends_copied += u64::from(transfer.copied == Some(true));

@@ -48,6 +48,8 @@ impl State {
 pub(crate) struct Transfer {
     /// The key of its file.
     pub(super) file: Key,
+    /// The position among the operations of its file.
+    pub(super) position: usize,
     pub(super) action: Action,
     pub(super) state: State,
     /// The offset in the file where it began, in bytes.
@@ -61,13 +63,27 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(crate) fn new(file: Key, action: Action, memory: Payload, offset: u64) -> Transfer {
-        let state = State::Queued(memory);
-        Transfer { file, action, state, offset, done: 0, copied: None, cancelled: false }
+        Transfer {
+            file,
+            position: 0,
+            action,
+            state: State::Queued(memory),
+            offset,
+            done: 0,
+            copied: None,
+            cancelled: false,
+        }
     }
 
     #[inline]
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self.state, State::Polling(_) | State::Running(_))
+    }
+
+    /// Returns whether the kernel has only to say that it is done with the memory: nothing hastens
+    /// that but the end of the connection.
+    pub(super) fn awaits_notification(&self) -> bool {
+        matches!(&self.state, State::Running(operation) if operation.result_so_far().is_some())
     }
 
     /// Builds the entry that moves what is left.

@@ -70,14 +70,15 @@ impl Transfers {
     /// If the transfer cannot be taken its memory comes back with the reason.
     pub(crate) fn begin(
         &mut self,
-        transfer: Transfer,
+        mut transfer: Transfer,
         files: &mut Files,
         arenas: &Arenas,
         submitter: &mut Submitter,
     ) -> Result<OperationId, SubmitError<Payload>> {
         let (file, is_send) = (transfer.file, matches!(transfer.action, Action::Send(_)));
+        transfer.position = files.next_position(file);
         let key = self.table.insert(transfer).ok().expect("the driver has room");
-        let waits = files.begin_operation(file, is_send.then_some(key));
+        let waits = files.begin_operation(file, key, is_send);
         if !waits && let Err(error) = self.arm(key, files, arenas, submitter) {
             // Nothing was pushed: it goes back as it came.
             let transfer = self.remove(key, files, submitter).expect("just inserted");
@@ -153,10 +154,35 @@ impl Transfers {
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
         let key = id.key_in(self.driver)?;
+        self.give_up(key, files, submitter)
+    }
+
+    /// Gives up every transfer of a file.
+    pub(crate) fn abort(
+        &mut self,
+        file: Key,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let keys = files.get(file).map_or_else(Vec::new, |open| open.operations.clone());
+        for key in keys {
+            self.give_up(key, files, submitter)?;
+        }
+        files.close_if_idle(file, submitter);
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        key: Key,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
         let transfer = self.table.get_mut(key).ok_or(DriverError::UnknownOperation)?;
         if transfer.is_in_flight() {
             transfer.cancelled = true;
-            return submitter.cancel(Tag::transfer(key));
+            let can_end = !transfer.awaits_notification();
+            return if can_end { submitter.cancel(Tag::transfer(key)) } else { Ok(()) };
         }
         match transfer.state.take() {
             State::Queued(memory) | State::Blocked(memory) => {
@@ -197,7 +223,12 @@ impl Transfers {
     ) -> Option<Transfer> {
         let transfer = self.table.remove(key)?;
         self.next_send(key, transfer.file, files);
-        files.end_operation(transfer.file, submitter);
+        if let Some(moved) = files.end_operation(transfer.file, transfer.position)
+            && let Some(moved) = self.table.get_mut(moved)
+        {
+            moved.position = transfer.position;
+        }
+        files.close_if_idle(transfer.file, submitter);
         Some(transfer)
     }
 
@@ -232,10 +263,19 @@ impl Transfers {
         self.to_rearm.clear();
     }
 
-    /// Collects the tags of the operations that the kernel has.
-    pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
-        let in_flight = self.table.iter().filter(|(_, transfer)| transfer.is_in_flight());
-        in_flight.map(|(key, _)| Tag::transfer(key))
+    /// Collects the tags of the operations that the kernel has, and can end.
+    pub(crate) fn tags_to_cancel(&self) -> impl Iterator<Item = Tag> {
+        let is_wanted =
+            |transfer: &Transfer| transfer.is_in_flight() && !transfer.awaits_notification();
+        let wanted = self.table.iter().filter(move |(_, transfer)| is_wanted(transfer));
+        wanted.map(|(key, _)| Tag::transfer(key))
+    }
+
+    /// Returns whether the notification of a send is to be expected within a moment. That of a send
+    /// whose bytes the peer does not let out of the socket is not.
+    pub(crate) fn await_notifications(&self, files: &Files) -> bool {
+        let mut waiting = self.table.iter().filter(|(_, transfer)| transfer.awaits_notification());
+        waiting.any(|(_, send)| files.get(send.file).is_none_or(|open| !open.has_unsent_bytes()))
     }
 
     /// Iterates over the addresses of the memory that the kernel has.

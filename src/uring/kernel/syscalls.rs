@@ -1,10 +1,10 @@
 //! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
-//! such as the number of entries that an update placed.
+//! such as the number of entries that an update placed; and what the kernel says of a socket.
 //!
 //! # Safety
 //!
-//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
-//! call.
+//! Unsafe here: the system calls. Each function gives the kernel only memory that is live during
+//! the call.
 //! Unsafe here: making the descriptor
 //! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
 #![allow(unsafe_code)]
@@ -300,6 +300,100 @@ impl Wake for EventFd {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.signal();
+    }
+}
+
+/// Returns the type of a socket (`SO_TYPE`), such as `SOCK_STREAM`, or `None` of anything else.
+pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
+    socket_option(fd, libc::SO_TYPE, 0)
+}
+
+/// Returns whether a TCP socket has bytes that it may not send yet, for example because the peer
+/// does not read. Of bytes that are sent, the peer's kernel answers within a moment.
+pub(crate) fn has_unsent_bytes(socket: BorrowedFd<'_>) -> bool {
+    /// The request `SIOCOUTQNSD` (tcp(7) has its sibling `SIOCOUTQ`).
+    const UNSENT_BYTES: libc::Ioctl = 0x894B;
+
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: `unsent` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT_BYTES, &raw mut unsent) };
+    answer == 0 && unsent > 0
+}
+
+/// Resets a connection: what is queued is thrown away, and the peer gets an error.
+///
+/// TCP is reset at once. Another socket is, if its protocol knows a reset, when the last descriptor
+/// of it is closed. Anything else stays as it is.
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
+    let Some(kind) = socket_type(socket) else { return };
+    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
+    if kind == libc::SOCK_STREAM {
+        // SAFETY: an address is plain numbers, and all zero is the family `AF_UNSPEC`.
+        let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+        let bytes = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // Disconnects (connect(2)). A protocol that cannot answers with an error.
+        // SAFETY: the address is live during the call.
+        unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) };
+    }
+}
+
+/// Sees to it that closing the socket does not wait: a time to linger (`SO_LINGER`) is switched
+/// off. What is queued is sent all the same.
+///
+/// A time of zero stays, because such a close resets the connection and does not wait.
+pub(crate) fn stop_lingering(socket: BorrowedFd<'_>) {
+    let off = libc::linger { l_onoff: 0, l_linger: 0 };
+    let lingers = |it: &libc::linger| it.l_onoff != 0 && it.l_linger != 0;
+    if socket_option(socket, libc::SO_LINGER, off).as_ref().is_some_and(lingers) {
+        set_linger(socket, off);
+    }
+}
+
+/// Reads an option of any socket into `value`, or returns `None`.
+fn socket_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, mut value: T) -> Option<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    let to = (&raw mut value).cast();
+    // SAFETY: value and length are live during the call, and the options read here are of plain
+    // numbers of this size.
+    let answer =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, to, &raw mut bytes) };
+    (answer == 0).then_some(value)
+}
+
+fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
+    let (from, bytes) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    // The option exists on every socket.
+    // SAFETY: the value is live during the call.
+    unsafe { libc::setsockopt(fd, level, libc::SO_LINGER, from, bytes) };
+}
+
+/// A descriptor whose close does not wait, whatever `SO_LINGER` says.
+#[derive(Debug)]
+pub(crate) struct QuickClose(OwnedFd);
+
+impl QuickClose {
+    pub(crate) fn new(fd: OwnedFd) -> QuickClose {
+        QuickClose(fd)
+    }
+}
+
+impl AsFd for QuickClose {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for QuickClose {
+    #[inline]
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for QuickClose {
+    fn drop(&mut self) {
+        stop_lingering(self.as_fd());
     }
 }
 

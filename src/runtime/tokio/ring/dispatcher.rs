@@ -102,6 +102,7 @@ impl Dispatcher {
             Event::Sent { id, result, payload, .. } => {
                 self.finish(id, whole(result, payload.as_ref()));
             }
+            Event::FileClosed { .. } => {}
             Event::Accepted { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
