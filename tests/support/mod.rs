@@ -6,6 +6,8 @@ pub mod driver;
 #[cfg(target_os = "linux")]
 pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod limits;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
 pub mod runtimes;
 #[cfg(target_os = "linux")]

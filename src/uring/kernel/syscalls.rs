@@ -12,6 +12,7 @@
 use crate::sync::Arc;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -375,6 +376,13 @@ pub(crate) struct QuickClose(OwnedFd);
 impl QuickClose {
     pub(crate) fn new(fd: OwnedFd) -> QuickClose {
         QuickClose(fd)
+    }
+
+    /// Gives the descriptor back as it is.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the descriptor has one owner.
+        unsafe { std::ptr::read(&raw const this.0) }
     }
 }
 

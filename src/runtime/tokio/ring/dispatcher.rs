@@ -119,7 +119,7 @@ impl Dispatcher {
         match command {
             Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
                 Ok(id) => self.begin_stream(driver, id, queue),
-                Err(error) => queue.end(Err(io::Error::other(error))),
+                Err(refused) => queue.end(Err(io::Error::other(refused.error))),
             },
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {
