@@ -122,6 +122,16 @@ pub enum DriverError {
         /// The bytes that a slot needs.
         needed: usize,
     },
+    /// The call does not receive from a socket of this type.
+    #[error("{call} does not take a {}: use {instead}", type_text(*socket_type))]
+    SocketType {
+        /// The name of the call.
+        call: &'static str,
+        /// The type of the socket (`SO_TYPE`), such as `SOCK_DGRAM`.
+        socket_type: i32,
+        /// The call that takes it.
+        instead: &'static str,
+    },
     /// Several messages share a slot in this ring.
     #[error(
         "this ring lets several messages share a slot (`incremental`), which datagrams cannot: use another ring"
@@ -251,6 +261,16 @@ pub struct FileError {
 }
 
 debug_is_display!(DriverError, TransferError, SocketError, FileError);
+
+fn type_text(socket_type: i32) -> String {
+    match socket_type {
+        libc::SOCK_STREAM => "stream socket (SOCK_STREAM)".into(),
+        libc::SOCK_DGRAM => "datagram socket (SOCK_DGRAM)".into(),
+        libc::SOCK_SEQPACKET => "socket of messages (SOCK_SEQPACKET)".into(),
+        libc::SOCK_RAW => "raw socket (SOCK_RAW)".into(),
+        other => format!("socket of type {other}"),
+    }
+}
 
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)

@@ -36,7 +36,7 @@ pub enum Event<B = Bytes> {
         /// The bytes, exactly as many as were received. Never empty.
         bytes: B,
     },
-    /// A datagram came in.
+    /// A datagram came in, or a message of a connection that keeps boundaries (`SOCK_SEQPACKET`).
     Datagram {
         /// The socket.
         id: SocketId,

@@ -1,6 +1,6 @@
 //! The requests of a program: receive, accept, read, write, send, and no more of it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
@@ -19,12 +19,14 @@ impl Driver {
     ///
     /// The driver owns the socket, so that its number is not given to another file while the kernel
     /// uses it; a clone (`try_clone`) writes to it. Streams (TCP, Unix); multishot (Linux 6.0),
-    /// armed again when it ends; an older kernel receives one message at a time.
+    /// armed again when it ends; an older kernel receives one message at a time. Sockets of
+    /// messages are for [`receive_datagrams`](Self::receive_datagrams).
     ///
     /// # Errors
     ///
     /// The socket back, and a [`DriverError`]: [`UnknownRing`](DriverError::UnknownRing) if the
     /// ring was unregistered; [`OtherDriver`](DriverError::OtherDriver);
+    /// [`SocketType`](DriverError::SocketType) for a socket that is no stream;
     /// [`TooManyOperations`](DriverError::TooManyOperations) if the driver has as many operations
     /// as it was built for.
     ///
@@ -92,14 +94,25 @@ impl Driver {
     /// [closes](Self::close) it (Linux 6.0).
     ///
     /// They come as [`Event::Datagram`](crate::Event::Datagram), with the sender's address. A slot
-    /// holds a header of 44 bytes and the datagram.
+    /// holds a header of 44 bytes and the datagram; one that is longer is cut and marked.
+    ///
+    /// The pending errors of a datagram socket (ICMP: port or host unreachable, message too long,
+    /// and so on) do not end it. It is closed only if its descriptor is not what it seems.
+    ///
+    /// A connection that keeps the boundaries of messages (`SOCK_SEQPACKET`) is received from in
+    /// this way too. Each message is a datagram, also an empty one. When the peer has finished,
+    /// [`Event::Closed`](crate::Event::Closed) comes once, with the error of a reset after the
+    /// messages before it. An empty message of a peer without an address cannot be told from the
+    /// end if nothing follows it, and is taken for the end
+    /// ([`Datagram::is_end_of`](crate::Datagram::is_end_of)).
     ///
     /// # Errors
     ///
-    /// The socket back, and a [`DriverError`]: [`SlotTooSmall`](DriverError::SlotTooSmall) if a
-    /// slot has no room behind the header; [`RingIsIncremental`](DriverError::RingIsIncremental)
-    /// for a ring that lets several messages share a slot, which the kernel's datagram receive does
-    /// not work well with; [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
+    /// The socket back, and a [`DriverError`]: [`SocketType`](DriverError::SocketType) for a
+    /// stream; [`SlotTooSmall`](DriverError::SlotTooSmall) if a slot has no room behind the header;
+    /// [`RingIsIncremental`](DriverError::RingIsIncremental) for a ring that lets several messages
+    /// share a slot, which the kernel's datagram receive does not work well with;
+    /// [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
     /// [`receive`](Self::receive).
     ///
     /// ```
@@ -193,7 +206,11 @@ impl Driver {
         source: impl FnOnce(&Driver) -> Result<Source, DriverError>,
         fd: OwnedFd,
     ) -> Result<SocketId, SocketError> {
-        let source = match source(self).and_then(|source| self.check_room().map(|()| source)) {
+        let checked = source(self).and_then(|source| {
+            self.check_room()?;
+            source.of_type(fd.as_fd())
+        });
+        let source = match checked {
             Ok(source) => source,
             Err(error) => return Err(SocketError::new(error, fd)),
         };

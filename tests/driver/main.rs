@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod datagrams;
 mod ends;
 mod faults;
 mod ids;

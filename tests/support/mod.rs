@@ -7,6 +7,8 @@ pub mod driver;
 pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
+#[cfg(target_os = "linux")]
+pub mod network;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
 pub mod runtimes;
@@ -19,6 +21,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,6 +131,15 @@ pub fn stuck_pair() -> (TcpStream, TcpStream) {
     // Room enough that the socket takes whole sends, which then wait for the far end.
     sockopt::set_socket_send_buffer_size(&near, 1 << 22).unwrap();
     (near, listener.accept().unwrap().0)
+}
+
+/// Opens a Unix connection that keeps the boundaries of messages (`SOCK_SEQPACKET`).
+#[cfg(target_os = "linux")]
+pub fn message_pair() -> (OwnedFd, OwnedFd) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    socketpair(AddressFamily::UNIX, kind, flags, None).unwrap()
 }
 
 pub fn read_all(mut from: impl Read) -> Vec<u8> {

@@ -5,6 +5,7 @@
 mod support;
 
 mod conformance_receive;
+mod datagrams;
 mod operation_model;
 mod probe;
 mod read_write;

@@ -14,7 +14,7 @@ use crate::driver::wakeup::Wakeup;
 use crate::driver::{DriverError, Event, SocketError, SocketId};
 use crate::slab::{Key, Slab};
 use crate::uring::Probe;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,6 +32,8 @@ pub(crate) struct Sockets {
     pub(crate) to_rearm: VecDeque<Key>,
     /// Sockets whose `Closed` event no completion brings, and the error number.
     pub(super) pending_closes: VecDeque<(Key, Option<i32>)>,
+    /// The errors of connections whose messages are still received: their ends tell them.
+    pub(super) end_errors: HashMap<Key, i32>,
     /// The completion whose bytes are being handed out.
     pub(crate) current_completion: Option<CurrentCompletion>,
     /// The forms of operations that are tried. A form that the kernel then refuses gives way to an
@@ -51,6 +53,7 @@ impl Sockets {
             in_flight: 0,
             to_rearm: VecDeque::new(),
             pending_closes: VecDeque::new(),
+            end_errors: HashMap::new(),
             current_completion: None,
             supported,
             multishot,
@@ -267,6 +270,9 @@ impl Sockets {
     ) -> Option<Event<B>> {
         self.stop_waiting(key, rings);
         let socket = self.table.remove(key)?;
+        if !self.end_errors.is_empty() {
+            self.end_errors.remove(&key);
+        }
         if let Some(ring) = rings.of_mut(socket.source.ring()) {
             ring.sockets -= 1;
         }

@@ -12,4 +12,7 @@ pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
-pub(crate) use syscalls::{EventFd, QuickClose, has_unsent_bytes, reset_connection};
+pub(crate) use syscalls::{
+    EventFd, QuickClose, error_was_pending, has_unsent_bytes, is_at_end, reset_connection,
+    socket_type,
+};

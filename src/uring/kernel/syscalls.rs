@@ -309,6 +309,46 @@ pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
     socket_option(fd, libc::SO_TYPE, 0)
 }
 
+/// Returns whether a connection has ended: its peer sends no more, and no message waits.
+///
+/// An empty message that waits is not seen: nothing distinguishes it from the end.
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> bool {
+    let wanted = libc::POLLIN | libc::POLLRDHUP;
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: `poll` is live during the call, which does not wait.
+    let answer = unsafe { libc::poll(&mut poll, 1, 0) };
+    let hung_up = poll.revents & (libc::POLLRDHUP | libc::POLLHUP) != 0;
+    // A pending error is told by the next receive, and stands before the messages that wait.
+    if answer != 1 || !hung_up || poll.revents & libc::POLLERR != 0 {
+        return false;
+    }
+    let mut unread: libc::c_int = 0;
+    // SAFETY: `unread` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+    // Behind empty messages there may be others: the count has them all. Not every kind of socket
+    // counts.
+    (answer != 0 || unread == 0) && peek(socket).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Returns whether the error of a receive of datagrams was a pending one, which a receive takes
+/// away, and not an error of the socket for good.
+pub(crate) fn error_was_pending(socket: BorrowedFd<'_>) -> bool {
+    /// Errors may come faster than they are taken away, but not that many.
+    const TRIES: usize = 64;
+    (0..TRIES).any(|_| match peek(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    })
+}
+
+/// Looks at the first message that waits. Returns how much of its first byte there is.
+fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let (mut byte, flags) = ([0u8], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the byte is live during the call, and the kernel's to write then.
+    let answer = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
 /// Returns whether a TCP socket has bytes that it may not send yet, for example because the peer
 /// does not read. Of bytes that are sent, the peer's kernel answers within a moment.
 pub(crate) fn has_unsent_bytes(socket: BorrowedFd<'_>) -> bool {
