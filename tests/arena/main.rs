@@ -11,3 +11,4 @@ mod fixed;
 mod prelude;
 mod sizes;
 mod slot_states;
+mod timeouts;

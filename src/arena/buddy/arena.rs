@@ -124,7 +124,7 @@ impl BuddyArena {
     }
 
     /// Claims the smallest block that holds `len` bytes, and blocks this thread for at most
-    /// `timeout` until one is free.
+    /// `timeout` until one is free ([`Duration::MAX`]: without end). Signals do not end the wait.
     ///
     /// A wait that ends in time does not count as a failed allocation.
     ///

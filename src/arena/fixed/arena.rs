@@ -103,7 +103,8 @@ impl FixedArena {
         })
     }
 
-    /// Claims a slot, and blocks this thread for at most `timeout` until one comes back.
+    /// Claims a slot, and blocks this thread for at most `timeout` until one comes back
+    /// ([`Duration::MAX`]: without end). Signals do not end the wait.
     ///
     /// Waiting threads, tasks and rings are served in order of arrival, and no newcomer takes a
     /// slot while one of them waits. A wait that ends in time does not count as a failed

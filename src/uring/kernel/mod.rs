@@ -13,6 +13,6 @@ pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
 pub(crate) use syscalls::{
-    EventFd, QuickClose, error_was_pending, has_unsent_bytes, is_at_end, reset_connection,
-    socket_type,
+    EventFd, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end, is_listening,
+    reset_connection, socket_type,
 };

@@ -103,7 +103,7 @@ impl Dispatcher {
                 self.finish(id, whole(result, payload.as_ref()));
             }
             Event::FileClosed { .. } => {}
-            Event::Accepted { .. } | Event::Datagram { .. } => {
+            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
         }
