@@ -523,7 +523,7 @@ fn a_socket_of_messages_is_refused_by_a_stream() -> Outcome {
         let datagrams: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0")?.into();
         for socket in [datagrams, message_pair().0] {
             let mut incoming = ring.receive(&Rc::new(socket));
-            let error = incoming.try_next().await.unwrap_err();
+            let error = timeout(TIMEOUT, incoming.try_next()).await?.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("receive_datagrams"), "{error}");
             assert!(incoming.try_next().await?.is_none());
