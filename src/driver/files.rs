@@ -53,9 +53,6 @@ pub(super) struct OpenFile {
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
-    /// The files that are closed, and whose events are to be taken. They stay in the table until
-    /// then, so that their ids and indices are not given out again.
-    closed: VecDeque<Key>,
     /// Each file that is closed has an event, not aborted ones alone.
     has_events_of_all: bool,
     /// The entries of the ring's table of files: none if the kernel has no such table. `None` until
@@ -109,8 +106,7 @@ impl FileKind {
 
 impl Files {
     pub(super) fn new(driver: u32, has_events_of_all: bool) -> Files {
-        let (table, closed) = (Slab::new(usize::MAX), VecDeque::new());
-        Files { driver, table, closed, has_events_of_all, ring_table: None }
+        Files { driver, table: Slab::new(usize::MAX), has_events_of_all, ring_table: None }
     }
 
     pub(super) fn add(
@@ -195,14 +191,13 @@ impl Files {
         }
     }
 
-    /// Closes a file once no operation names it any more. Its id names nothing from here on.
-    pub(super) fn close(&mut self, id: FileId, submitter: &Submitter) -> Result<(), DriverError> {
+    /// Notes that a file is to be closed. Its id names nothing from here on. Returns its key.
+    pub(super) fn begin_close(&mut self, id: FileId) -> Result<Key, DriverError> {
         let key = self.key(id)?;
         if let Some(open) = self.get_mut(key) {
             open.closing = true;
         }
-        self.close_if_idle(key, submitter);
-        Ok(())
+        Ok(key)
     }
 
     /// Resets the connection of a file that is not closed yet, whether or not it is to be closed,
@@ -245,31 +240,32 @@ impl Files {
     }
 
     /// Closes a file that the program has closed if no operation names it.
+    ///
+    /// Returns `true` if an event is to say so. The file stays in the table until that is taken, so
+    /// that its id and index are not given out again.
     #[inline]
-    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) {
-        if self.get(key).is_some_and(|open| open.closing && open.operations.is_empty()) {
-            self.close_now(key, submitter);
-        }
+    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) -> bool {
+        self.get(key).is_some_and(|open| open.closing && open.operations.is_empty())
+            && self.close_now(key, submitter)
     }
 
     #[cold]
-    fn close_now(&mut self, key: Key, submitter: &Submitter) {
+    fn close_now(&mut self, key: Key, submitter: &Submitter) -> bool {
         let is_registered = self.get(key).is_some_and(|open| open.registered);
         if is_registered && !self.set_in_ring_table(key, -1, submitter) {
             // The ring's table keeps the file open. So does ours, and no other file gets its index.
             tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
-            return;
+            return false;
         }
         let has_events_of_all = self.has_events_of_all;
-        let Some(open) = self.get_mut(key) else { return };
+        let Some(open) = self.get_mut(key) else { return false };
         let (was_open, has_event) = (open.fd.is_some(), has_events_of_all || open.aborted);
         // Closed here, so that the event finds it closed.
         (open.fd, open.registered) = (None, false);
-        match has_event {
-            true if was_open => self.closed.push_back(key),
-            true => {}
-            false => drop(self.table.remove(key)),
+        if !has_event {
+            self.table.remove(key);
         }
+        was_open && has_event
     }
 
     /// Closes every file, at the end of the driver.
@@ -285,14 +281,9 @@ impl Files {
         }
     }
 
-    pub(super) fn has_events(&self) -> bool {
-        !self.closed.is_empty()
-    }
-
-    /// Takes the id of a file that was closed. It names nothing from here on.
-    pub(super) fn next_closed(&mut self) -> Option<FileId> {
-        let key = self.closed.pop_front()?;
+    /// Removes a file that was closed. Returns its id, which names nothing from here on.
+    pub(super) fn remove_closed(&mut self, key: Key) -> FileId {
         self.table.remove(key);
-        Some(FileId::new(self.driver, key))
+        FileId::new(self.driver, key)
     }
 }

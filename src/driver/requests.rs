@@ -387,7 +387,8 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)?;
+        let key = self.files.begin_close(id)?;
+        self.transfers.close_if_idle(key, &mut self.files, &self.submitter);
         // A listener may have waited for a descriptor.
         self.sockets.retry();
         Ok(())
@@ -438,7 +439,10 @@ impl Driver {
     /// ```
     pub fn abort_file(&mut self, id: FileId) -> Result<(), DriverError> {
         let key = self.files.abort(id)?;
-        self.transfers.abort(key, &mut self.files, &mut self.submitter)
+        self.transfers.abort(key, &mut self.files, &mut self.submitter)?;
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

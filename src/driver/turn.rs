@@ -306,10 +306,7 @@ impl Driver {
 
     /// Returns whether `next` would find something.
     fn has_events(&mut self) -> bool {
-        self.sockets.has_events()
-            || self.transfers.has_events()
-            || self.files.has_events()
-            || self.submitter.has_completions()
+        self.sockets.has_events() || self.transfers.has_events() || self.submitter.has_completions()
     }
 }
 
@@ -382,7 +379,6 @@ impl Driver {
         self.transfers
             .next_event(&mut self.files, &self.submitter)
             .or_else(|| self.sockets.next_event(&mut self.rings))
-            .or_else(|| self.files.next_closed().map(|id| Event::FileClosed { id }))
     }
 
     /// Acts on a completion that is not a message like most.

@@ -31,14 +31,22 @@ pub(crate) struct Transfers {
     pub(crate) in_flight: usize,
     /// Transfers that are pushed on the next turn.
     pub(crate) to_rearm: VecDeque<Key>,
-    /// Cancelled transfers, whose events no completion brings.
-    pending_events: VecDeque<Key>,
+    /// Events that no completion brings.
+    pending_events: VecDeque<PendingEvent>,
     /// The transfers pushed: first tries and further ones.
     pub(crate) pushed: u64,
     /// The transfers that went on after a short or vain try.
     pub(crate) resumed: u64,
     pub(crate) zero_copy_sends: u64,
     pub(crate) zero_copy_sends_copied: u64,
+}
+
+/// An event that no completion brings.
+enum PendingEvent {
+    /// The transfer is cancelled.
+    Cancelled(Key),
+    /// The file is closed.
+    FileClosed(Key),
 }
 
 impl Transfers {
@@ -168,8 +176,15 @@ impl Transfers {
         for key in keys {
             self.give_up(key, files, submitter)?;
         }
-        files.close_if_idle(file, submitter);
+        self.close_if_idle(file, files, submitter);
         Ok(())
+    }
+
+    /// Closes a file that is to be closed if nothing names it.
+    pub(crate) fn close_if_idle(&mut self, file: Key, files: &mut Files, submitter: &Submitter) {
+        if files.close_if_idle(file, submitter) {
+            self.pending_events.push_back(PendingEvent::FileClosed(file));
+        }
     }
 
     fn give_up(
@@ -188,7 +203,7 @@ impl Transfers {
             State::Queued(memory) | State::Blocked(memory) => {
                 transfer.state = State::Cancelled(memory);
                 let file = transfer.file;
-                self.pending_events.push_back(key);
+                self.pending_events.push_back(PendingEvent::Cancelled(key));
                 self.next_send(key, file, files);
             }
             state => transfer.state = state,
@@ -228,7 +243,7 @@ impl Transfers {
         {
             moved.position = transfer.position;
         }
-        files.close_if_idle(transfer.file, submitter);
+        self.close_if_idle(transfer.file, files, submitter);
         Some(transfer)
     }
 
@@ -242,7 +257,13 @@ impl Transfers {
         files: &mut Files,
         submitter: &Submitter,
     ) -> Option<Event<B>> {
-        while let Some(key) = self.pending_events.pop_front() {
+        while let Some(event) = self.pending_events.pop_front() {
+            let key = match event {
+                PendingEvent::Cancelled(key) => key,
+                PendingEvent::FileClosed(key) => {
+                    return Some(Event::FileClosed { id: files.remove_closed(key) });
+                }
+            };
             if let Some(transfer) = self.remove(key, files, submitter) {
                 let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
                 return Some(transfer.into_event(OperationId::new(self.driver, key), result));
