@@ -389,6 +389,52 @@ fn a_reset_connection_of_messages_tells_its_error_after_its_messages() {
     }
 }
 
+/// A paused connection keeps its messages and its end until it goes on. Short messages are copied
+/// out of their slots.
+#[test]
+fn a_paused_connection_of_messages_tells_its_end_later() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(8, 256);
+    let options = BufferRing::options().copy_below(100);
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
+    let (ours, theirs) = message_pair();
+    let id = driver.receive_datagrams(ring, ours).unwrap();
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    driver.pause(id).unwrap();
+    driver.wait_timeout(Duration::from_millis(5)).unwrap();
+    for message in [&b"one"[..], b"", b"two"] {
+        send_message(&theirs, message);
+    }
+    drop(theirs);
+    driver.wait_timeout(Duration::from_millis(5)).unwrap();
+    assert!(driver.next().is_none());
+    driver.resume(id).unwrap();
+    let (messages, errno) = until_closed(&mut driver, id);
+    assert_eq!((&messages[..], errno), (&[b"one".to_vec(), vec![], b"two".to_vec()][..], None));
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// An error that was pending before the receive began is one like any other.
+#[test]
+fn an_error_that_was_pending_before_is_survived_too() {
+    let Some((mut driver, arena, ring)) = driver_with_ring(8, 256) else { return };
+    let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (our_address, their_address) = (ours.local_addr().unwrap(), theirs.local_addr().unwrap());
+    drop(theirs);
+    ours.connect(their_address).unwrap();
+    ours.send(b"nobody").unwrap();
+    let id = driver.receive_datagrams(ring, ours).unwrap();
+    driver.wait_timeout(Duration::from_millis(5)).unwrap();
+    assert!(driver.next().is_none());
+    let theirs = UdpSocket::bind(their_address).unwrap();
+    theirs.send_to(b"hello", our_address).unwrap();
+    assert_eq!(next_datagram(&mut driver, id), b"hello");
+    finish(driver);
+    assert_all_free(&arena);
+}
+
 /// The end needs a slot like a message. While all are held it waits, and nothing spins.
 #[test]
 fn the_end_of_messages_is_told_when_slots_come_back() {

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,37 @@ fn a_drain_without_time_cancels_everything_once() {
     }
 }
 
+/// A reader that stands still is left, whichever call writes to it.
+#[test]
+fn a_drain_leaves_every_kind_of_peer_that_does_not_read() {
+    let Some((mut driver, arena)) = zero_copy_driver("peers") else { return };
+    let big = || Bytes::from(vec![1; 16 << 20]);
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let (near, _far) = UnixStream::pair().unwrap();
+    let (tcp, _peer) = stuck_pair();
+    let (set_not_to_block, _other) = stuck_pair();
+    set_not_to_block.set_nonblocking(true).unwrap();
+    let pipe = driver.add_file(writer).unwrap();
+    let unix = driver.add_file(near).unwrap();
+    let tcp = driver.add_file(tcp).unwrap();
+    let polled = driver.add_file(set_not_to_block).unwrap();
+    for file in [pipe, unix, tcp, polled] {
+        driver.write(file, big(), 0).unwrap();
+        if file != pipe {
+            driver.send(file, big()).unwrap();
+            driver.send(file, filled(&arena, &pattern(1, SLOT))).unwrap();
+        }
+    }
+    for _ in 0..10 {
+        driver.wait_timeout(Duration::from_millis(5)).unwrap();
+        while driver.next().is_some() {}
+    }
+    assert!(driver.metrics().in_flight >= 3, "{:?}", driver.metrics());
+    let report = driver.drain(TIMEOUT).unwrap();
+    assert_eq!((report.in_flight, report.quarantined), (0, 0), "{report:?}");
+    assert_all_free(&arena);
+}
+
 /// The drop may wait for a disk, but not for a peer. Three tries, because the machine may be busy.
 #[test]
 fn a_driver_dropped_with_stuck_sends_does_not_wait_for_the_peer() {
@@ -186,6 +218,8 @@ fn an_aborted_connection_is_reset_and_gives_everything_back() {
     let other = driver.add_file(ours).unwrap();
     driver.wait_timeout(Duration::from_millis(5)).unwrap();
     driver.abort_file(file).unwrap();
+    // The slots stay with the kernel until it says that it is done with them.
+    assert_eq!(driver.slot_states(&arena).in_flight, 4);
     assert_eq!(driver.send(file, Bytes::new()).unwrap_err().error, DriverError::UnknownFile.into());
     let (mut sent, mut read_ended) = (0, false);
     run(&mut driver, |event| match event {
@@ -301,6 +335,50 @@ fn an_abort_of_what_knows_no_reset_ends_its_operations() {
     }
     assert_eq!(read_all(far), b"arrives");
     assert_eq!(writer.write(b"x").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// A descriptor that is no connection in use is closed like any other.
+#[test]
+fn an_abort_closes_whatever_it_is() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(8, 4096);
+    let (reset, far) = tcp_pair();
+    sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+    drop(far);
+    let (shut, _far) = tcp_pair();
+    shut.shutdown(std::net::Shutdown::Both).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.connect(udp.local_addr().unwrap()).unwrap();
+    let udp_clone = udp.try_clone().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = std::fs::File::open("/dev/zero").unwrap();
+    let all: [OwnedFd; 6] = [
+        reset.into(),
+        shut.into(),
+        udp.into(),
+        UnixStream::pair().unwrap().0.into(),
+        listener.into(),
+        file.into(),
+    ];
+    for descriptor in all {
+        let id = driver.add_file(descriptor).unwrap();
+        driver.read(id, arena.allocate().unwrap(), 0).unwrap();
+        driver.abort_file(id).unwrap();
+        let mut read = false;
+        run(&mut driver, |event| match event {
+            Event::Read { .. } => {
+                read = true;
+                false
+            }
+            Event::FileClosed { id: closed } => closed == id,
+            other => panic!("{other:?}"),
+        });
+        assert!(read);
+    }
+    // A duplicate of a datagram socket has its peer still.
+    assert_eq!(udp_clone.send(b"as before").unwrap(), 9);
     finish(driver);
     assert_all_free(&arena);
 }
