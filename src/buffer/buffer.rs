@@ -399,10 +399,11 @@ pub struct BufferFullError {
 
 debug_is_display!(BufferFullError);
 
-impl From<BufferFullError> for io::Error {
-    /// Makes an error of the kind [`WriteZero`](io::ErrorKind::WriteZero).
-    fn from(error: BufferFullError) -> io::Error {
-        io::Error::new(io::ErrorKind::WriteZero, error)
+into_io_error!(BufferFullError);
+
+impl BufferFullError {
+    fn kind(&self) -> io::ErrorKind {
+        io::ErrorKind::WriteZero
     }
 }
 

@@ -1,14 +1,19 @@
 //! The turns of a driver: from what is to be done into the kernel, and from completions to events;
 //! and the end, when nothing is in flight any more.
 
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
+use super::arenas::Arenas;
 use super::ids::{Tag, Target};
+use super::rings::Rings;
 use super::submitter::Wait;
+use super::transfer::Transfers;
+use super::transfer::drop_memory;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::{FromSlot, QuickClose};
@@ -211,6 +216,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.register(event_fd.as_fd(), &self.submitter)
     }
 
@@ -232,6 +238,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_eventfd(&mut self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.unregister(&self.submitter).map(drop)
     }
 
@@ -241,6 +248,9 @@ impl Driver {
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
+        if !self.submitter.is_ours() {
+            return true;
+        }
         self.rings.are_settled()
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
@@ -294,6 +304,7 @@ impl Driver {
     /// `true` if more of these can be armed once the kernel was entered.
     #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.begin_turn(&mut self.submitter)?;
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
@@ -351,11 +362,10 @@ impl Driver {
     fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
             if self.sockets.current_completion.is_some() {
-                let event = self.sockets.next_of_current(&mut self.rings);
-                if event.is_some() {
-                    return event;
+                match self.next_of_current() {
+                    ControlFlow::Break(event) => return event,
+                    ControlFlow::Continue(()) => continue,
                 }
-                continue;
             }
             let Some(completion) = self.submitter.next_completion() else {
                 return self.next_pending();
@@ -373,9 +383,24 @@ impl Driver {
         }
     }
 
+    /// Takes the next event of the completion whose bytes are being handed out.
+    #[inline(never)]
+    fn next_of_current<B: FromSlot>(&mut self) -> ControlFlow<Option<Event<B>>> {
+        if !self.submitter.is_ours() {
+            return ControlFlow::Break(None);
+        }
+        match self.sockets.next_of_current(&mut self.rings) {
+            None => ControlFlow::Continue(()),
+            event => ControlFlow::Break(event),
+        }
+    }
+
     /// Takes the next event that no completion brings.
     #[inline(never)]
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
+        if !self.submitter.is_ours() {
+            return None;
+        }
         self.transfers
             .next_event(&mut self.files, &self.submitter)
             .or_else(|| self.sockets.next_event(&mut self.rings))
@@ -439,6 +464,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn drain(&mut self, timeout: Duration) -> Result<DrainReport, DriverError> {
+        self.submitter.check_process()?;
         let mut report = DrainReport::default();
         let answer = self.end_operations(Limit::At(Wait::timeout(timeout)), &mut report);
         self.unregister_idle(&mut report);
@@ -465,7 +491,7 @@ impl Driver {
         report: &mut DrainReport,
     ) -> Result<(), DriverError> {
         self.discard_events(report);
-        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
         let (mut round, longest) = ROUNDS;
         while self.in_flight() > 0 {
@@ -525,20 +551,35 @@ impl Driver {
         }
     }
 
+    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too.
+    ///
+    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// and its memory may be the program's to drop.
+    fn leave_to_parent(&mut self) {
+        let number = self.number;
+        std::mem::forget(std::mem::replace(&mut self.rings, Rings::new(number)));
+        std::mem::forget(std::mem::replace(&mut self.arenas, Arenas::new(number, None)));
+        std::mem::forget(std::mem::replace(&mut self.transfers, Transfers::new(number)));
+    }
+
     fn discard_events(&mut self, report: &mut DrainReport) {
         while let Some(event) = self.next_arena_bytes() {
             match event {
-                Event::Received { bytes, .. } => report.discarded_bytes += bytes.len() as u64,
+                Event::Received { bytes, .. } => {
+                    report.discarded_bytes += bytes.len() as u64;
+                    drop_memory(bytes);
+                }
                 Event::Datagram { datagram, .. } => {
-                    report.discarded_bytes += datagram.bytes.len() as u64
+                    report.discarded_bytes += datagram.bytes.len() as u64;
+                    drop_memory(datagram.bytes);
                 }
                 Event::Accepted { socket, .. } => drop(QuickClose::new(socket)),
                 Event::Closed { .. } => report.closed += 1,
-                Event::Read { .. }
-                | Event::Wrote { .. }
-                | Event::Sent { .. }
-                | Event::FileClosed { .. }
-                | Event::AcceptFailed { .. } => {}
+                Event::FileClosed { .. } | Event::AcceptFailed { .. } => {}
+                Event::Read { buffer, .. } => drop(drop_memory(buffer)),
+                Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
+                    self.contained_panics += u64::from(!drop_memory(payload));
+                }
             }
         }
     }
@@ -562,6 +603,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        if !self.submitter.is_ours() {
+            return self.leave_to_parent();
+        }
         let mut report = DrainReport::default();
         let answer = self.end_operations(Limit::Drop(Instant::now()), &mut report);
         self.unregister_idle(&mut report);
@@ -578,5 +622,6 @@ impl Drop for Driver {
         }
         self.files.close_all(&self.submitter);
         // Rings and operations that are left quarantine their slots in their own drop.
+        self.transfers.discard_all();
     }
 }

@@ -16,6 +16,9 @@ use std::{
     thread::LocalKey,
 };
 
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+use crate::sync::contain;
+
 /// A proof that a runtime exists.
 ///
 /// | a buffer that the runtime drops | belongs to |
@@ -107,7 +110,14 @@ impl RuntimeLiveness {
     fn poll_abandoned(&self, context: &mut Context<'_>) {
         // Taken out meanwhile: the drop of an operation's result may abandon another operation.
         let mut running = self.abandoned.take();
-        running.retain_mut(|abandoned| abandoned.operation.as_mut().poll(context).is_pending());
+        running.retain_mut(|abandoned| {
+            let mut is_running = false;
+            // The result, and the memory in it, are dropped in there.
+            contain("the drop of a payload", || {
+                is_running = abandoned.operation.as_mut().poll(context).is_pending();
+            });
+            is_running
+        });
         self.abandoned.borrow_mut().append(&mut running);
     }
 
@@ -176,7 +186,9 @@ impl RuntimeLiveness {
 
     fn wake_drains(&self) {
         let drains = self.drains.take();
-        drains.into_values().for_each(Waker::wake);
+        for waker in drains.into_values() {
+            contain("the waker of a drain", || waker.wake());
+        }
     }
 
     /// Wakes the guard task. A completion ends a loan while the runtime's driver is busy, so the

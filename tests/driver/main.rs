@@ -4,11 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
 mod datagrams;
+mod empty;
 mod ends;
+mod errors;
 mod faults;
+mod fork;
 mod ids;
 mod older_kernels;
+mod panics;
 mod receive;
 mod receive_forms;
 mod registration_clone;
@@ -16,5 +21,7 @@ mod resources;
 mod signals;
 mod slot_states;
 mod starved;
+mod torn;
 mod transfer;
 mod wakes;
+mod whole;

@@ -7,8 +7,13 @@ mod support;
 mod cancel_safety;
 #[cfg(feature = "compio")]
 mod compio;
+mod empty;
 #[cfg(feature = "monoio")]
 mod monoio;
+#[cfg(feature = "tokio")]
+mod panics;
+#[cfg(feature = "tokio")]
+mod pool_errors;
 #[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(feature = "tokio-uring")]

@@ -3,6 +3,10 @@
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod examples;
+#[cfg(target_os = "linux")]
+pub mod fork;
 #[cfg(target_os = "linux")]
 pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
@@ -144,6 +148,15 @@ impl Wakes {
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A waker that panics.
+pub struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of somebody else's");
     }
 }
 

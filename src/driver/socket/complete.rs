@@ -347,7 +347,7 @@ mod tests {
             assert_eq!(world.phase(socket), Some(Phase::Delayed));
             world.wait_for_timer();
             assert_eq!(world.phase(socket), Some(Phase::InFlight));
-            let closed = world.fail(socket, libc::ECONNRESET);
+            let closed = world.fail(socket, libc::EBADF);
             assert!(matches!(closed[..], [Event::Closed { error: Some(_), .. }]), "{closed:?}");
         }
     }

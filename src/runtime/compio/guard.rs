@@ -39,10 +39,16 @@ pub enum AttachError {
 }
 
 debug_is_display!(AttachError);
+into_io_error!(AttachError);
 
-impl From<AttachError> for io::Error {
-    fn from(error: AttachError) -> io::Error {
-        io::Error::other(error)
+impl AttachError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            AttachError::NotInRuntime => io::ErrorKind::InvalidInput,
+            AttachError::NotOnUring => io::ErrorKind::Unsupported,
+            AttachError::Register(error) => error.kind(),
+            AttachError::Ring(error) => error.kind(),
+        }
     }
 }
 

@@ -157,8 +157,7 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
 fn no_stream(socket_type: i32) -> io::Error {
     let call = "`ReceiveRing::receive`";
     let instead = "compio's `recv`, or a `Driver` and its `receive_datagrams`";
-    let error = DriverError::SocketType { call, socket_type, instead };
-    io::Error::new(io::ErrorKind::InvalidInput, error)
+    DriverError::SocketType { call, socket_type, instead }.into()
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> Drop for ReceiveStream<D> {

@@ -24,6 +24,7 @@ use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::buffer::IoMemory;
 use crate::runtime::liveness::{Guard, Life};
 use crate::runtime::transfer::{Attempt, WholeSend};
+use crate::sync::contain;
 use crate::uring::{Descriptor, Operation, Probe, Progress, RegisteredArena, SendOptions};
 
 /// An operation, until the program gets the memory back.
@@ -40,11 +41,15 @@ impl<M: IoMemory> OpState for TransferState<M> {
     }
 
     fn before_drop(&mut self, is_known: bool) {
-        if let Some(operation) = self.operation.take_if(|_| !is_known) {
-            // SAFETY: compio never asked for the entry, so the kernel has none.
-            drop(unsafe { operation.not_submitted() });
-        }
-        // Otherwise the operation quarantines its memory, unless its last completion is in.
+        let Some(operation) = self.operation.take() else { return };
+        // Among operations of others: a panic would end their runtime's turn.
+        contain("the drop of a payload", || {
+            if !is_known {
+                // SAFETY: compio never asked for the entry, so the kernel has none.
+                drop(unsafe { operation.not_submitted() });
+            }
+            // Otherwise the operation quarantines its memory, unless its last completion is in.
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::sync::oneshot;
 
-use super::ring::{Command, EngineHandle, FileKey, shut_down_error};
+use super::ring::{Command, EngineHandle, FileKey};
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::SendOptions;
@@ -131,7 +131,7 @@ impl SendHalf {
         let Some(outstanding) = &mut self.outstanding else { return Poll::Ready(Ok(())) };
         let answer = ready!(Pin::new(outstanding).poll(context));
         self.outstanding = None;
-        Poll::Ready(answer.unwrap_or_else(|_| Err(shut_down_error())))
+        Poll::Ready(answer.unwrap_or_else(|_| Err(self.engine.end_error())))
     }
 }
 

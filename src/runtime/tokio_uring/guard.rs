@@ -57,10 +57,17 @@ pub enum AttachError {
 }
 
 debug_is_display!(AttachError);
+into_io_error!(AttachError);
 
-impl From<AttachError> for io::Error {
-    fn from(error: AttachError) -> io::Error {
-        io::Error::other(error)
+impl AttachError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            AttachError::NotInRuntime => io::ErrorKind::InvalidInput,
+            AttachError::TableTaken => io::ErrorKind::ResourceBusy,
+            AttachError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            AttachError::MemoryLocked { .. } => io::ErrorKind::OutOfMemory,
+            AttachError::Kernel(error) => error.kind(),
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::mailbox::{Answer, Command, FileKey, Mailbox, shut_down_error};
-use super::stream_queue::{Backpressure, StreamQueue};
+use super::mailbox::{Answer, Command, EngineEnd, FileKey, Mailbox};
+use super::stream_queue::{Backpressure, StreamQueue, drop_contained};
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
     SubmitError,
 };
-use crate::sync::Arc;
+use crate::sync::{Arc, contain};
 
 /// The longest time that a shutdown waits for operations in flight. Cancelled sockets take
 /// microseconds; only a device that does not answer takes longer.
@@ -24,10 +24,30 @@ pub(super) struct Dispatcher {
     ring: BufferRingId,
     pub(super) mailbox: Arc<Mailbox>,
     streams: IdMap<SocketId, Arc<StreamQueue>>,
-    files: IdMap<FileKey, FileId>,
+    /// The open files, and the errors of those that the driver refused.
+    files: IdMap<FileKey, Result<FileId, OpenError>>,
     answers: IdMap<OperationId, OperationAnswer>,
-    /// Commands taken out of the mailbox; empty between turns.
+    /// The reason to give to tasks that wait when the engine ends.
+    pub(super) end: EngineEnd,
+    /// Commands taken out of the mailbox, the first one last; empty between turns.
     commands: Vec<Command>,
+}
+
+/// The error of a file that could not be opened: its number, if it is the system's, and its kind.
+#[derive(Clone, Copy)]
+struct OpenError {
+    errno: Option<i32>,
+    kind: io::ErrorKind,
+}
+
+impl OpenError {
+    fn new(error: &io::Error) -> OpenError {
+        OpenError { errno: error.raw_os_error(), kind: error.kind() }
+    }
+
+    fn to_io_error(self) -> io::Error {
+        self.errno.map_or_else(|| self.kind.into(), io::Error::from_raw_os_error)
+    }
 }
 
 /// The task that waits for an operation.
@@ -38,11 +58,10 @@ enum OperationAnswer {
 
 impl OperationAnswer {
     fn fail(self, error: io::Error) {
-        // A task that does not wait any more needs no error.
-        let _ = match self {
-            OperationAnswer::Read(answer) => answer.send(Err(error)).is_ok(),
-            OperationAnswer::Done(answer) => answer.send(Err(error)).is_ok(),
-        };
+        match self {
+            OperationAnswer::Read(waiting) => answer(waiting, Err(error)),
+            OperationAnswer::Done(waiting) => answer(waiting, Err(error)),
+        }
     }
 }
 
@@ -54,6 +73,7 @@ impl Dispatcher {
             streams: IdMap::new(),
             files: IdMap::new(),
             answers: IdMap::new(),
+            end: EngineEnd::ShutDown,
             commands: Vec::new(),
         }
     }
@@ -64,23 +84,19 @@ impl Dispatcher {
         while let Some(event) = driver.next() {
             self.on_event(driver, event);
         }
-        let mut commands = std::mem::take(&mut self.commands);
-        self.mailbox.take(&mut commands);
-        let mut flow = ControlFlow::Continue(());
-        for command in commands.drain(..) {
-            match flow {
-                ControlFlow::Continue(()) => flow = self.on_command(driver, command),
-                ControlFlow::Break(()) => command.cancel(),
-            }
+        self.mailbox.take(&mut self.commands);
+        self.commands.reverse();
+        while let Some(command) = self.commands.pop() {
+            // The commands that are left are cancelled with the engine.
+            self.on_command(driver, command)?;
         }
-        self.commands = commands;
-        flow
+        ControlFlow::Continue(())
     }
 
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
             Event::Received { id, bytes } => {
-                let Some(queue) = self.streams.get(id) else { return };
+                let Some(queue) = self.streams.get(id) else { return drop_contained(bytes) };
                 if queue.push(bytes) == Backpressure::Pause {
                     log_refusal(driver.pause(id));
                 }
@@ -91,16 +107,13 @@ impl Dispatcher {
                 }
             }
             Event::Read { id, result, buffer, .. } => {
-                if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
-                    // Without a task that waits the buffer is dropped, and its slot is free.
-                    let _ = answer.send(result.map(|_| buffer));
+                if let Some(OperationAnswer::Read(waiting)) = self.answers.remove(id) {
+                    answer(waiting, result.map(|_| buffer));
                 }
             }
-            Event::Wrote { id, result, payload, .. } => {
+            Event::Wrote { id, result, payload, .. } | Event::Sent { id, result, payload, .. } => {
                 self.finish(id, whole(result, payload.as_ref()));
-            }
-            Event::Sent { id, result, payload, .. } => {
-                self.finish(id, whole(result, payload.as_ref()));
+                drop_contained(payload);
             }
             Event::FileClosed { .. } => {}
             Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
@@ -110,8 +123,8 @@ impl Dispatcher {
     }
 
     fn finish(&mut self, id: OperationId, result: io::Result<()>) {
-        if let Some(OperationAnswer::Done(answer)) = self.answers.remove(id) {
-            let _ = answer.send(result);
+        if let Some(OperationAnswer::Done(waiting)) = self.answers.remove(id) {
+            answer(waiting, result);
         }
     }
 
@@ -119,7 +132,7 @@ impl Dispatcher {
         match command {
             Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
                 Ok(id) => self.begin_stream(driver, id, queue),
-                Err(refused) => queue.end(Err(io::Error::other(refused.error))),
+                Err(refused) => queue.end(Err(refused.into())),
             },
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {
@@ -131,13 +144,13 @@ impl Dispatcher {
                     log_refusal(driver.close(id));
                 }
             }
-            Command::Open { key, file } => match driver.add_file(file) {
-                Ok(id) => self.files.insert(key, id),
-                // Its operations will find no file.
-                Err(error) => tracing::warn!(%error, "a file could not be opened for the pool"),
-            },
+            Command::Open { key, file } => {
+                // Its operations get the error.
+                let opened = driver.add_file(file).map_err(|error| OpenError::new(&error.into()));
+                self.files.insert(key, opened);
+            }
             Command::CloseFile { key } => {
-                if let Some(id) = self.files.remove(key) {
+                if let Some(Ok(id)) = self.files.remove(key) {
                     log_refusal(driver.close_file(id));
                 }
             }
@@ -176,13 +189,17 @@ impl Dispatcher {
         answer: OperationAnswer,
         submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
     ) {
-        let Some(&file) = self.files.get(key) else {
-            let why = "the pool has no such file open: its descriptor was refused";
-            return answer.fail(io::Error::new(io::ErrorKind::NotFound, why));
+        let file = match self.files.get(key) {
+            Some(&Ok(file)) => file,
+            Some(Err(error)) => return answer.fail(error.to_io_error()),
+            None => return answer.fail(io::ErrorKind::NotFound.into()),
         };
         match submit(file) {
             Ok(id) => self.answers.insert(id, answer),
-            Err(refused) => answer.fail(io::Error::other(refused.error)),
+            Err(SubmitError { error, memory, .. }) => {
+                answer.fail(error.into());
+                drop_contained(memory);
+            }
         }
     }
 }
@@ -195,14 +212,19 @@ fn log_refusal(result: Result<(), DriverError>) {
     }
 }
 
-fn shut_down(driver: &mut Driver, answer: Option<Answer<DrainReport>>) {
+fn shut_down(driver: &mut Driver, waiting: Option<Answer<DrainReport>>) {
     let result = driver.drain(SHUTDOWN_TIMEOUT);
     if let Err(error) = &result {
         tracing::error!(%error, "the pool's driver could not be drained");
     }
-    if let Some(answer) = answer {
-        let _ = answer.send(result.map_err(io::Error::other));
+    if let Some(waiting) = waiting {
+        answer(waiting, result.map_err(io::Error::from));
     }
+}
+
+/// Sends an answer. Without a task that waits, a buffer in it is dropped, and its slot is free.
+fn answer<T>(waiting: Answer<T>, result: io::Result<T>) {
+    contain("the waker of an answer", || drop(waiting.send(result)));
 }
 
 /// Checks that an operation moved all of its bytes.
@@ -213,9 +235,14 @@ fn whole(result: io::Result<usize>, bytes: &[u8]) -> io::Result<()> {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         // However the engine ends, no task may wait for ever.
-        self.mailbox.close();
+        let end = self.end;
+        self.mailbox.close(end);
+        self.commands.drain(..).rev().for_each(|command| command.cancel(end));
         for queue in self.streams.drain() {
-            queue.end(Err(shut_down_error()));
+            queue.end(Err(end.error()));
+        }
+        for waiting in self.answers.drain() {
+            waiting.fail(end.error());
         }
     }
 }

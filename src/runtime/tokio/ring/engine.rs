@@ -18,7 +18,7 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
-use super::mailbox::EngineHandle;
+use super::mailbox::{EngineEnd, EngineHandle};
 use super::thread::{ThreadBound, run_as_batch};
 use crate::arena::FixedArena;
 use crate::driver::{Driver, DriverBuilder, DriverError};
@@ -51,6 +51,18 @@ pub enum PoolError {
 }
 
 debug_is_display!(PoolError);
+into_io_error!(PoolError);
+
+impl PoolError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            PoolError::Driver(error) => error.kind(),
+            PoolError::Ring(error) => error.kind(),
+            PoolError::Register(error) => error.kind(),
+            PoolError::Event(error) | PoolError::Thread(error) => error.kind(),
+        }
+    }
+}
 
 /// The arena and the options that an engine makes its driver of.
 pub(crate) struct EngineOptions {
@@ -109,14 +121,16 @@ impl ThreadEngine {
     }
 
     fn run(mut self) {
-        loop {
+        // Stays so if a turn panics.
+        self.dispatcher.end = EngineEnd::Panicked;
+        self.dispatcher.end = loop {
             if let Err(error) = self.driver.wait() {
-                return log_end(&error);
+                break failed(error);
             }
             if self.dispatcher.turn(&mut self.driver).is_break() {
-                return;
+                break EngineEnd::ShutDown;
             }
-        }
+        };
     }
 }
 
@@ -155,22 +169,36 @@ impl Future for TaskEngine {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let TaskEngine { dispatcher, driver, event } = &mut *self;
+        // Stays so if a turn panics.
+        self.dispatcher.end = EngineEnd::Panicked;
+        let polled = self.poll_turns(context);
+        self.dispatcher.end = match polled {
+            Poll::Ready(end) => end,
+            // If the runtime drops the task.
+            Poll::Pending => EngineEnd::ShutDown,
+        };
+        polled.map(drop)
+    }
+}
+
+impl TaskEngine {
+    /// Turns the driver until there is nothing to do, or the engine ends.
+    fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<EngineEnd> {
+        let TaskEngine { dispatcher, driver, event } = self;
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
             );
-            return Poll::Ready(());
+            return Poll::Ready(EngineEnd::Moved);
         };
         loop {
             // The entries that a turn leaves to be submitted go out before the task sleeps.
             loop {
                 if let Err(error) = driver.poll_now() {
-                    log_end(&error);
-                    return Poll::Ready(());
+                    return Poll::Ready(failed(error));
                 }
                 if dispatcher.turn(driver).is_break() {
-                    return Poll::Ready(());
+                    return Poll::Ready(EngineEnd::ShutDown);
                 }
                 if driver.is_idle() && dispatcher.mailbox.wait(context.waker()) {
                     break;
@@ -181,12 +209,13 @@ impl Future for TaskEngine {
             match ready!(event.poll_read_ready(context)) {
                 Ok(mut ready) => ready.clear_ready(),
                 // The runtime is ending.
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(EngineEnd::ShutDown),
             }
         }
     }
 }
 
-fn log_end(error: &DriverError) {
+fn failed(error: DriverError) -> EngineEnd {
     tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
+    EngineEnd::Failed(error)
 }

@@ -8,9 +8,9 @@ use ::tokio::sync::oneshot;
 
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
-use crate::driver::DrainReport;
+use crate::driver::{DrainReport, DriverError};
 use crate::slab::{Key, Slab};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, contain};
 use crate::uring::SendOptions;
 
 /// The sender of a command's result.
@@ -41,11 +41,43 @@ pub(crate) enum Command {
 
 impl Command {
     /// Drops the command undone, so that its task learns of the end of the pool.
-    pub(super) fn cancel(self) {
-        if let Command::Receive { queue, .. } = self {
-            queue.end(Err(shut_down_error()));
+    pub(super) fn cancel(self, end: EngineEnd) {
+        match self {
+            Command::Receive { queue, .. } => queue.end(Err(end.error())),
+            // The other commands have an answer, and its drop wakes their task.
+            other => drop(contain("the drop of a command", || drop(other))),
         }
-        // The other commands have an answer, and its drop wakes their task.
+    }
+}
+
+/// The reason why an engine does nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EngineEnd {
+    ShutDown,
+    /// The driver could not go on.
+    Failed(DriverError),
+    /// The runtime, of one thread, went on on another thread.
+    Moved,
+    Panicked,
+}
+
+impl EngineEnd {
+    /// Returns the error of everything that is asked for after this end.
+    pub(super) fn error(self) -> io::Error {
+        let broken = |text| io::Error::new(io::ErrorKind::BrokenPipe, text);
+        match self {
+            EngineEnd::ShutDown => broken("the pool was shut down"),
+            EngineEnd::Failed(error) => {
+                let kind = io::Error::from(error).kind();
+                io::Error::new(kind, format!("the pool has failed, and ended: {error}"))
+            }
+            EngineEnd::Moved => broken(
+                "the pool has ended, because its runtime of one thread went on on another thread: build it with `own_thread`",
+            ),
+            EngineEnd::Panicked => {
+                broken("the pool has ended, because its engine panicked: the panic was told before")
+            }
+        }
     }
 }
 
@@ -56,13 +88,14 @@ pub(crate) struct Mailbox {
 
 struct State {
     commands: Vec<Command>,
-    is_closed: bool,
+    /// The end of the engine, once it has ended.
+    end: Option<EngineEnd>,
     waker: Option<Waker>,
 }
 
 impl Mailbox {
     pub(super) fn new() -> Mailbox {
-        let state = State { commands: Vec::new(), is_closed: false, waker: None };
+        let state = State { commands: Vec::new(), end: None, waker: None };
         Mailbox { state: Mutex::new(state) }
     }
 
@@ -82,9 +115,9 @@ impl Mailbox {
     /// Puts a command in, and wakes the engine. Cancels the command if the engine has ended.
     fn post(&self, command: Command) {
         let mut state = self.state.lock();
-        if state.is_closed {
+        if let Some(end) = state.end {
             drop(state);
-            return command.cancel();
+            return command.cancel(end);
         }
         state.commands.push(command);
         // The task that put the first command in has woken the engine, which has not looked yet.
@@ -101,12 +134,18 @@ impl Mailbox {
     }
 
     /// Refuses further commands, and cancels the commands that the engine has not taken.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, end: EngineEnd) {
         let mut state = self.state.lock();
-        state.is_closed = true;
+        state.end.get_or_insert(end);
         let left = std::mem::take(&mut state.commands);
         drop(state);
-        left.into_iter().for_each(Command::cancel);
+        left.into_iter().for_each(|command| command.cancel(end));
+    }
+
+    /// Returns the error of an engine that has ended, or is about to.
+    fn end_error(&self) -> io::Error {
+        let end = self.state.lock().end;
+        end.unwrap_or(EngineEnd::ShutDown).error()
     }
 }
 
@@ -132,7 +171,12 @@ impl EngineHandle {
     pub(crate) async fn ask<T>(&self, build: impl FnOnce(Answer<T>) -> Command) -> io::Result<T> {
         let (answer, answered) = oneshot::channel();
         self.post(build(answer));
-        answered.await.unwrap_or_else(|_| Err(shut_down_error()))
+        answered.await.unwrap_or_else(|_| Err(self.end_error()))
+    }
+
+    /// Returns the error of an answer that never comes, because the engine has ended.
+    pub(crate) fn end_error(&self) -> io::Error {
+        self.mailbox.end_error()
     }
 
     /// Gives a file or socket to the driver. Returns the key that later commands name it by.
@@ -154,9 +198,4 @@ impl Drop for EngineHandle {
     fn drop(&mut self) {
         self.post(Command::Shutdown { answer: None });
     }
-}
-
-/// Returns the error of everything that is asked after the engine has ended.
-pub(crate) fn shut_down_error() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the pool was shut down")
 }

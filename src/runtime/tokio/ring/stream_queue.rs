@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, contain};
 
 /// The messages that arrived on one socket and that its stream has not taken.
 pub(crate) struct StreamQueue {
@@ -58,6 +58,8 @@ impl StreamQueue {
         let (is_full, waker) = {
             let mut state = self.state.lock();
             if state.is_abandoned {
+                drop(state);
+                drop_contained(bytes);
                 return Backpressure::Unchanged;
             }
             state.arrived.push_back(bytes);
@@ -66,9 +68,7 @@ impl StreamQueue {
             (is_full, state.waker.take())
         };
         // Outside of the lock: the stream takes it at once.
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
         if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
@@ -80,9 +80,7 @@ impl StreamQueue {
             state.end.get_or_insert(end);
             state.waker.take()
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
     }
 
     /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
@@ -106,12 +104,20 @@ impl StreamQueue {
             return Poll::Ready(end.map(|()| Backpressure::Unchanged));
         }
         let waker = context.waker();
-        let is_known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let replaced = if is_known { None } else { state.waker.replace(waker.clone()) };
+        if state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return Poll::Pending;
+        }
         drop(state);
-        // Outside of the lock: the last waker of a task may take the task with it.
+        // Cloned and dropped outside of the lock: a waker may run anything, and the last one of a
+        // task may take the task with it.
+        let new = waker.clone();
+        let mut state = self.state.lock();
+        let replaced = state.waker.replace(new);
+        // What came meanwhile woke nobody.
+        let has_news = !state.arrived.is_empty() || state.end.is_some();
+        drop(state);
         drop(replaced);
-        Poll::Pending
+        if has_news { self.poll_take(taken, context) } else { Poll::Pending }
     }
 
     /// Drops the messages, because the stream is gone.
@@ -122,5 +128,18 @@ impl StreamQueue {
         drop(state);
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
+    }
+}
+
+/// Drops memory of the program's. Its owner may panic, or the waker of a claim that got its slot:
+/// that harms neither the engine nor other streams.
+pub(super) fn drop_contained<M>(memory: M) {
+    contain("the drop of a payload", || drop(memory));
+}
+
+/// Wakes the task of a stream. A waker that panics harms neither the engine nor other streams.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        contain("the waker of a stream", || waker.wake());
     }
 }
