@@ -117,6 +117,7 @@ impl Dispatcher {
             }
             // Its streams get bytes as soon as slots are free.
             Event::BufferRingEmpty { .. } => {}
+            Event::FileClosed { .. } => {}
             Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
