@@ -246,7 +246,7 @@ fn a_runtime_that_ends_under_dropped_futures_loses_nothing() -> Outcome {
             let pool =
                 Pool::builder(arena.clone()).ring(BufferRing::options().entries(4)).build()?;
             let (near, mut far) = tcp_pair().await;
-            let (mut incoming, mut outgoing) = pool.split(near)?;
+            let (mut incoming, outgoing) = pool.split(near)?;
             far.write_all(&[1; 1000]).await?;
             let _ = dropped_after(1, incoming.try_next()).await;
             let bytes: Bytes = filled(&pool, 1).freeze();

@@ -10,6 +10,12 @@ mod compio;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]
+mod pool_end;
+#[cfg(feature = "tokio")]
+mod pool_panics;
+#[cfg(feature = "tokio")]
+mod pool_sends;
+#[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;

@@ -43,11 +43,13 @@ mod pool;
 mod recv_stream;
 mod ring;
 mod send_half;
+mod send_queue;
 mod socket;
+mod user_code;
 
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use ring::PoolError;
-pub use send_half::SendHalf;
+pub use send_half::{SendHalf, SendPermit};
 pub use socket::Socket;

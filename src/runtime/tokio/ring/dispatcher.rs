@@ -1,21 +1,29 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::io;
-use std::ops::ControlFlow;
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use super::mailbox::{Answer, Command, FileKey, Mailbox, shut_down_error};
+use super::mailbox::{Answer, Command, EndReason, FileKey, Mailbox, cancel_contained};
 use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
-    SubmitError,
+    SubmitError, TransferError,
 };
+use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue};
+use crate::runtime::tokio::user_code::{contain, drop_contained};
 use crate::sync::Arc;
 
-/// The longest time that a shutdown waits for operations in flight. Cancelled sockets take
-/// microseconds; only a device that does not answer takes longer.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that a shutdown gives to what halves that are gone have left to send.
+const LINGER: Duration = Duration::from_secs(4);
+
+/// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
+/// only a device that does not answer takes longer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The most sends of one connection that the driver has at a time. More stay in their queue.
+const SENDS_AHEAD: usize = 64;
 
 /// The streams and tasks that wait for one driver.
 ///
@@ -25,62 +33,92 @@ pub(super) struct Dispatcher {
     pub(super) mailbox: Arc<Mailbox>,
     streams: IdMap<SocketId, Arc<StreamQueue>>,
     files: IdMap<FileKey, FileId>,
+    senders: IdMap<FileKey, Sender>,
     answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox; empty between turns.
     commands: Vec<Command>,
+    /// The most streams, reads and writes together, and the most senders: as the user asked.
+    operations_max: usize,
+    reads: usize,
+    writes: usize,
+    sends: usize,
+    /// Senders whose next send the driver could not take for now.
+    stalled: Vec<FileKey>,
+    ending: Option<Ending>,
+    /// The reason that is told to what is left when the dispatcher is dropped.
+    end_reason: EndReason,
+}
+
+/// The sending side of a connection.
+struct Sender {
+    queue: Arc<SendQueue>,
+    file: FileId,
+    /// The sends that the driver has.
+    under_way: usize,
+    /// The half is gone: the file is closed after the last send.
+    is_released: bool,
+}
+
+/// The end of a pool that is under way.
+struct Ending {
+    answer: Option<Answer<DrainReport>>,
+    /// The moment by which this stage of the end is over. The end of a pool without handles lingers
+    /// without one.
+    deadline: Option<Instant>,
 }
 
 /// The task that waits for an operation.
 enum OperationAnswer {
     Read(Answer<Buffer>),
-    Done(Answer<()>),
+    Written(Answer<()>),
+    Sent { sender: FileKey, number: u64 },
 }
-
-impl OperationAnswer {
-    fn fail(self, error: io::Error) {
-        // A task that does not wait any more needs no error.
-        let _ = match self {
-            OperationAnswer::Read(answer) => answer.send(Err(error)).is_ok(),
-            OperationAnswer::Done(answer) => answer.send(Err(error)).is_ok(),
-        };
-    }
-}
-
 impl Dispatcher {
-    pub(super) fn new(ring: BufferRingId) -> Dispatcher {
+    /// Makes the dispatcher of a driver that has room for three times `operations_max` operations.
+    pub(super) fn new(ring: BufferRingId, operations_max: usize) -> Dispatcher {
         Dispatcher {
             ring,
-            mailbox: Arc::new(Mailbox::new()),
+            mailbox: Arc::new(Mailbox::new(operations_max)),
             streams: IdMap::new(),
             files: IdMap::new(),
+            senders: IdMap::new(),
             answers: IdMap::new(),
             commands: Vec::new(),
+            operations_max,
+            reads: 0,
+            writes: 0,
+            sends: 0,
+            stalled: Vec::new(),
+            ending: None,
+            end_reason: EndReason::Dropped,
         }
     }
 
-    /// Delivers all events of the driver, then carries out all commands. Returns `Break` after a
-    /// shutdown.
-    pub(super) fn turn(&mut self, driver: &mut Driver) -> ControlFlow<()> {
+    /// Delivers all events of the driver, then carries out all commands. Returns `true` when the
+    /// pool is to end now.
+    pub(super) fn turn(&mut self, driver: &mut Driver) -> bool {
         while let Some(event) = driver.next() {
             self.on_event(driver, event);
         }
+        for key in std::mem::take(&mut self.stalled) {
+            self.send_queued(driver, key);
+        }
         let mut commands = std::mem::take(&mut self.commands);
         self.mailbox.take(&mut commands);
-        let mut flow = ControlFlow::Continue(());
         for command in commands.drain(..) {
-            match flow {
-                ControlFlow::Continue(()) => flow = self.on_command(driver, command),
-                ControlFlow::Break(()) => command.cancel(),
+            match self.ending {
+                None => self.on_command(driver, command),
+                Some(_) => cancel_contained(command, EndReason::ShutDown),
             }
         }
         self.commands = commands;
-        flow
+        self.is_over()
     }
 
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
             Event::Received { id, bytes } => {
-                let Some(queue) = self.streams.get(id) else { return };
+                let Some(queue) = self.streams.get(id) else { return drop_contained(bytes) };
                 if queue.push(bytes) == Backpressure::Pause {
                     log_refusal(driver.pause(id));
                 }
@@ -92,15 +130,24 @@ impl Dispatcher {
             }
             Event::Read { id, result, buffer, .. } => {
                 if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
-                    // Without a task that waits the buffer is dropped, and its slot is free.
-                    let _ = answer.send(result.map(|_| buffer));
+                    self.reads -= 1;
+                    tell(answer, result.map(|_| buffer));
                 }
             }
             Event::Wrote { id, result, payload, .. } => {
-                self.finish(id, whole(result, payload.as_ref()));
+                let result = whole(result, payload.as_ref());
+                drop_contained(payload);
+                if let Some(OperationAnswer::Written(answer)) = self.answers.remove(id) {
+                    self.writes -= 1;
+                    tell(answer, result);
+                }
             }
             Event::Sent { id, result, payload, .. } => {
-                self.finish(id, whole(result, payload.as_ref()));
+                let result = whole(result, payload.as_ref());
+                drop_contained(payload);
+                if let Some(OperationAnswer::Sent { sender, number }) = self.answers.remove(id) {
+                    self.on_sent(driver, sender, number, result);
+                }
             }
             Event::Accepted { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
@@ -108,18 +155,9 @@ impl Dispatcher {
         }
     }
 
-    fn finish(&mut self, id: OperationId, result: io::Result<()>) {
-        if let Some(OperationAnswer::Done(answer)) = self.answers.remove(id) {
-            let _ = answer.send(result);
-        }
-    }
-
-    fn on_command(&mut self, driver: &mut Driver, command: Command) -> ControlFlow<()> {
+    fn on_command(&mut self, driver: &mut Driver, command: Command) {
         match command {
-            Command::Receive { socket, queue } => match driver.receive(self.ring, socket) {
-                Ok(id) => self.begin_stream(driver, id, queue),
-                Err(error) => queue.end(Err(io::Error::other(error))),
-            },
+            Command::Receive { socket, queue } => self.receive(driver, socket, queue),
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {
                     log_refusal(driver.resume(id));
@@ -142,48 +180,239 @@ impl Dispatcher {
             }
             Command::Read { key, buffer, offset, answer } => {
                 let submit = |file| driver.read(file, buffer, offset);
-                self.begin_operation(key, OperationAnswer::Read(answer), submit);
+                if let Some((id, answer)) = self.submit(key, answer, submit) {
+                    self.reads += 1;
+                    self.answers.insert(id, OperationAnswer::Read(answer));
+                }
             }
             Command::Write { key, payload, offset, answer } => {
                 let submit = |file| driver.write(file, payload, offset);
-                self.begin_operation(key, OperationAnswer::Done(answer), submit);
+                if let Some((id, answer)) = self.submit(key, answer, submit) {
+                    self.writes += 1;
+                    self.answers.insert(id, OperationAnswer::Written(answer));
+                }
             }
-            Command::Send { key, payload, options, answer } => {
-                let submit = |socket| driver.send_with(socket, payload, options);
-                self.begin_operation(key, OperationAnswer::Done(answer), submit);
+            Command::OpenSocket { key, socket, queue } => {
+                self.open_sender(driver, key, socket, queue);
             }
-            Command::Shutdown { answer } => {
-                shut_down(driver, answer);
-                return ControlFlow::Break(());
+            Command::Send { key } => self.send_queued(driver, key),
+            Command::ReleaseSocket { key } => {
+                match self.senders.get_mut(key) {
+                    Some(sender) => sender.is_released = true,
+                    None => self.mailbox.forget(key),
+                }
+                self.close_if_done(driver, key);
             }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn begin_stream(&mut self, driver: &mut Driver, id: SocketId, queue: Arc<StreamQueue>) {
-        let is_wanted = queue.attach(id);
-        self.streams.insert(id, queue);
-        if !is_wanted {
-            log_refusal(driver.close(id));
+            Command::Shutdown { answer } => self.begin_end(driver, answer),
         }
     }
 
-    /// Submits an operation on an open file. Sends the answer at once if that fails.
-    fn begin_operation<M>(
+    fn receive(&mut self, driver: &mut Driver, socket: OwnedFd, queue: Arc<StreamQueue>) {
+        let received = match self.check_room() {
+            Ok(()) => driver.receive(self.ring, socket),
+            Err(error) => Err(error),
+        };
+        match received {
+            Ok(id) => {
+                let is_wanted = queue.attach(id);
+                self.streams.insert(id, queue);
+                if !is_wanted {
+                    log_refusal(driver.close(id));
+                }
+            }
+            Err(error) => queue.end(Err(io::Error::other(error))),
+        }
+    }
+
+    /// Checks that the share of streams, reads and writes has room.
+    fn check_room(&self) -> Result<(), DriverError> {
+        let limit = self.operations_max;
+        match self.streams.len() + self.reads + self.writes < limit {
+            true => Ok(()),
+            false => Err(DriverError::TooManyOperations { limit }),
+        }
+    }
+
+    /// Submits a read or write. Tells the task at once if that fails.
+    fn submit<T, M>(
         &mut self,
         key: FileKey,
-        answer: OperationAnswer,
+        answer: Answer<T>,
         submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
-    ) {
-        let Some(&file) = self.files.get(key) else {
-            let why = "the pool has no such file open: its descriptor was refused";
-            return answer.fail(io::Error::new(io::ErrorKind::NotFound, why));
+    ) -> Option<(OperationId, Answer<T>)> {
+        let refused = match (self.files.get(key), self.check_room()) {
+            (None, _) => {
+                let why = "the pool has no such file open: its descriptor was refused";
+                io::Error::new(io::ErrorKind::NotFound, why)
+            }
+            (_, Err(error)) => io::Error::other(error),
+            (Some(&file), Ok(())) => match submit(file) {
+                Ok(id) => return Some((id, answer)),
+                Err(refused) => {
+                    drop_contained(refused.memory);
+                    io::Error::other(refused.error)
+                }
+            },
         };
-        match submit(file) {
-            Ok(id) => self.answers.insert(id, answer),
-            Err(refused) => answer.fail(io::Error::other(refused.error)),
+        tell(answer, Err(refused));
+        None
+    }
+}
+
+/// Sends.
+impl Dispatcher {
+    fn open_sender(
+        &mut self,
+        driver: &mut Driver,
+        key: FileKey,
+        socket: OwnedFd,
+        queue: Arc<SendQueue>,
+    ) {
+        match driver.add_file(socket) {
+            Ok(file) => {
+                let sender = Sender { queue, file, under_way: 0, is_released: false };
+                self.senders.insert(key, sender);
+                self.send_queued(driver, key);
+            }
+            Err(error) => queue.fail(&error.reason),
         }
     }
+
+    /// Gives the driver what a connection has queued, as far as its share of operations goes.
+    fn send_queued(&mut self, driver: &mut Driver, key: FileKey) {
+        while let Some(sender) = self.senders.get_mut(key) {
+            // Each sender may have one send under way: so none waits for the peer of another.
+            let may_send = match sender.under_way {
+                0 => true,
+                under_way => under_way < SENDS_AHEAD && self.sends < self.operations_max,
+            };
+            if !may_send {
+                return;
+            }
+            let Some(QueuedSend { number, payload, options }) = sender.queue.next() else { return };
+            match driver.send_with(sender.file, payload, options) {
+                Ok(id) => {
+                    sender.under_way += 1;
+                    self.sends += 1;
+                    self.answers.insert(id, OperationAnswer::Sent { sender: key, number });
+                }
+                Err(SubmitError { error, memory: payload, .. }) => {
+                    sender.queue.put_back(QueuedSend { number, payload, options });
+                    match is_passing(&error) {
+                        true => self.stalled.push(key),
+                        false => sender.queue.fail(&io::Error::other(error)),
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_sent(&mut self, driver: &mut Driver, key: FileKey, number: u64, result: io::Result<()>) {
+        self.sends -= 1;
+        let Some(sender) = self.senders.get_mut(key) else { return };
+        sender.under_way -= 1;
+        match result {
+            Ok(()) => sender.queue.sent(number),
+            Err(error) => sender.queue.fail(&error),
+        }
+        self.send_queued(driver, key);
+        self.close_if_done(driver, key);
+    }
+
+    /// Closes the socket of a sender that is gone and has nothing left to send.
+    fn close_if_done(&mut self, driver: &mut Driver, key: FileKey) {
+        let Some(sender) = self.senders.get(key) else { return };
+        if sender.is_released && sender.under_way == 0 && sender.queue.is_idle() {
+            log_refusal(driver.close_file(sender.file));
+            self.senders.remove(key);
+            self.mailbox.forget(key);
+        }
+    }
+}
+
+/// The end.
+impl Dispatcher {
+    /// Begins to end the pool: takes no further commands, and lets what the tasks have left behind
+    /// go out.
+    fn begin_end(&mut self, driver: &mut Driver, answer: Option<Answer<DrainReport>>) {
+        let deadline = answer.as_ref().map(|_| Instant::now() + LINGER);
+        self.ending = Some(Ending { answer, deadline });
+        self.mailbox.close(EndReason::ShutDown);
+        // A command that tells of sends may have been refused just now.
+        for key in self.senders.ids() {
+            self.send_queued(driver, key);
+        }
+    }
+
+    /// Returns whether the pool is to end now: nothing is left to go out, or the time is over.
+    fn is_over(&self) -> bool {
+        let Some(ending) = &self.ending else { return false };
+        if ending.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return true;
+        }
+        let writes = if ending.deadline.is_none() { self.writes } else { 0 };
+        writes == 0 && self.senders.iter().all(|sender| sender.queue.is_idle())
+    }
+
+    /// Returns the moment by which this stage of the pool's end is over, if there is one.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.ending.as_ref().and_then(|ending| ending.deadline)
+    }
+
+    /// Ends every connection, before the driver is drained. Returns the moment by which that is
+    /// over.
+    pub(super) fn end(&mut self, reason: EndReason) -> Instant {
+        self.end_reason = reason;
+        self.mailbox.end(reason);
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let none = || Ending { answer: None, deadline: None };
+        self.ending.get_or_insert_with(none).deadline = Some(deadline);
+        deadline
+    }
+
+    /// Ends every connection, because the driver cannot go on.
+    pub(super) fn fail(&mut self, error: DriverError) {
+        tracing::error!(
+            %error,
+            "the pool's driver cannot go on: its streams end, its operations fail"
+        );
+        self.end(EndReason::Failed(error));
+    }
+
+    /// Lets the end of the pool wait no longer.
+    pub(super) fn stop_waiting(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.deadline = Some(Instant::now());
+        }
+    }
+
+    /// Answers who asked for the end.
+    pub(super) fn finish(&mut self, report: Result<DrainReport, DriverError>) {
+        if let Err(error) = &report {
+            tracing::error!(%error, "the pool's driver could not be drained");
+        }
+        if let Some(answer) = self.ending.as_mut().and_then(|ending| ending.answer.take()) {
+            tell(answer, report.map_err(io::Error::other));
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        // However the engine ends, no task may wait for ever.
+        self.mailbox.end(self.end_reason);
+        for queue in self.streams.drain() {
+            queue.end(Err(self.end_reason.to_error()));
+        }
+        self.answers.drain().for_each(drop_contained);
+        self.ending.take().into_iter().for_each(drop_contained);
+    }
+}
+
+/// Tells a task the result of its command. Without a task that waits the result is dropped.
+fn tell<T>(answer: Answer<T>, result: io::Result<T>) {
+    contain("an answer", || drop(answer.send(result)));
 }
 
 /// Logs the refusal of a change to a socket. It is closed already, or the kernel refuses to go on,
@@ -194,29 +423,18 @@ fn log_refusal(result: Result<(), DriverError>) {
     }
 }
 
-fn shut_down(driver: &mut Driver, answer: Option<Answer<DrainReport>>) {
-    let result = driver.drain(SHUTDOWN_TIMEOUT);
-    if let Err(error) = &result {
-        tracing::error!(%error, "the pool's driver could not be drained");
-    }
-    if let Some(answer) = answer {
-        let _ = answer.send(result.map_err(io::Error::other));
-    }
+/// Returns whether a send that was refused may be taken later.
+fn is_passing(error: &TransferError) -> bool {
+    let TransferError::Driver(error) = error else { return false };
+    matches!(
+        error,
+        DriverError::TooManyOperations { .. } | DriverError::System { errno: libc::EBUSY, .. }
+    )
 }
 
 /// Checks that an operation moved all of its bytes.
 fn whole(result: io::Result<usize>, bytes: &[u8]) -> io::Result<()> {
     if result? == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-impl Drop for Dispatcher {
-    fn drop(&mut self) {
-        // However the engine ends, no task may wait for ever.
-        self.mailbox.close();
-        for queue in self.streams.drain() {
-            queue.end(Err(shut_down_error()));
-        }
-    }
 }
 
 /// An id with a small index that no other live id of the same table has.
@@ -248,11 +466,12 @@ impl Id for OperationId {
 /// nothing.
 struct IdMap<I, T> {
     entries: Vec<Option<(I, T)>>,
+    len: usize,
 }
 
 impl<I: Id, T> IdMap<I, T> {
     fn new() -> IdMap<I, T> {
-        IdMap { entries: Vec::new() }
+        IdMap { entries: Vec::new(), len: 0 }
     }
 
     /// Inserts the value of a new id. An older id with the same index names nothing from here on.
@@ -261,7 +480,13 @@ impl<I: Id, T> IdMap<I, T> {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some((id, value));
+        let known = self.entries[index].replace((id, value));
+        self.len += usize::from(known.is_none());
+    }
+
+    /// Returns the number of values.
+    fn len(&self) -> usize {
+        self.len
     }
 
     fn get(&self, id: I) -> Option<&T> {
@@ -269,13 +494,29 @@ impl<I: Id, T> IdMap<I, T> {
         (*known == id).then_some(value)
     }
 
+    fn get_mut(&mut self, id: I) -> Option<&mut T> {
+        let (known, value) = self.entries.get_mut(id.index())?.as_mut()?;
+        (*known == id).then_some(value)
+    }
+
     fn remove(&mut self, id: I) -> Option<T> {
         let entry = self.entries.get_mut(id.index())?;
-        entry.take_if(|(known, _)| *known == id).map(|(_, value)| value)
+        let (_, value) = entry.take_if(|(known, _)| *known == id)?;
+        self.len -= 1;
+        Some(value)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten().map(|(_, value)| value)
+    }
+
+    fn ids(&self) -> Vec<I> {
+        self.entries.iter().flatten().map(|(id, _)| *id).collect()
     }
 
     /// Removes all values.
     fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.len = 0;
         self.entries.drain(..).flatten().map(|(_, value)| value)
     }
 }
@@ -308,6 +549,7 @@ mod tests {
         assert_eq!(map.get(second), Some(&'b'));
         // The object of `second` ended unseen; its index is used again.
         map.insert((3, 3), 'c');
+        assert_eq!(map.len(), 1);
         assert_eq!((map.get(second), map.get((3, 3))), (None, Some(&'c')));
         assert_eq!(map.drain().collect::<Vec<_>>(), ['c']);
     }

@@ -6,23 +6,32 @@
 //! On a runtime of many threads a task may change its thread, which a ring of one thread may not.
 //! The kernel also cancels the requests of a thread that ends. The engine has a thread of its own
 //! there.
+//!
+//! # Safety
+//!
+//! Unsafe here: promising that a driver is used on its own thread only, and asking the C library
+//! for a scheduling policy. [`ThreadBound`] reaches its driver on the thread that made it only. On
+//! another it drops it, which is sound: the driver's parts may move, and it is `!Send` because the
+//! kernel refuses the calls of other threads.
+#![allow(unsafe_code)]
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
-use super::mailbox::EngineHandle;
-use super::thread::{ThreadBound, run_as_batch};
+use super::mailbox::{EndReason, EngineHandle};
 use crate::arena::FixedArena;
-use crate::driver::{Driver, DriverBuilder, DriverError};
-use crate::sync::Arc;
+use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
+use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
 /// An error of [`PoolBuilder::build`](crate::tokio::PoolBuilder::build).
@@ -48,9 +57,22 @@ pub enum PoolError {
         "the pool's thread did not start ({0}): raise the limit of threads (`ulimit -u`), or build the pool inside a one-thread runtime"
     )]
     Thread(io::Error),
+    /// The one-thread runtime that this thread has entered is not turned by this thread.
+    #[error(
+        "this thread has entered a one-thread runtime that it does not turn, as in `spawn_blocking` or beside `Handle::enter`: build the pool in a task of the runtime or inside its `block_on`, or with `own_thread`"
+    )]
+    OtherThread,
 }
 
 debug_is_display!(PoolError);
+
+/// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
+/// and writes; one for a send of each connection; one for sends ahead of these.
+const OPERATION_SHARES: usize = 3;
+
+/// The time that the kernel is given at a time to let go of what was cancelled, on a runtime's own
+/// thread.
+const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 /// The arena and the options that an engine makes its driver of.
 pub(crate) struct EngineOptions {
@@ -62,17 +84,18 @@ pub(crate) struct EngineOptions {
 impl EngineOptions {
     /// Makes the driver, on the thread that will turn it.
     fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
-        let mut driver = self.driver.build()?;
+        let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
+        let mut driver = builder.build()?;
         let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
         driver.register(&self.arena)?;
-        Ok((driver, Dispatcher::new(ring)))
+        Ok((driver, Dispatcher::new(ring, operations)))
     }
 }
 
 /// A driver that a thread of its own turns.
 pub(crate) struct ThreadEngine {
-    driver: Driver,
     dispatcher: Dispatcher,
+    driver: Driver,
 }
 
 impl ThreadEngine {
@@ -110,23 +133,37 @@ impl ThreadEngine {
 
     fn run(mut self) {
         loop {
-            if let Err(error) = self.driver.wait() {
-                return log_end(&error);
+            let waited = match self.dispatcher.deadline() {
+                Some(deadline) => self.driver.wait_timeout(until(deadline)).map(drop),
+                None => self.driver.wait(),
+            };
+            if let Err(error) = waited {
+                return self.dispatcher.fail(error);
             }
-            if self.dispatcher.turn(&mut self.driver).is_break() {
-                return;
+            if self.dispatcher.turn(&mut self.driver) {
+                break;
             }
         }
+        let deadline = self.dispatcher.end(EndReason::ShutDown);
+        let report = self.driver.drain(until(deadline));
+        self.dispatcher.finish(report);
     }
+}
+
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// A driver that a task of a one-thread runtime turns.
 pub(crate) struct TaskEngine {
     dispatcher: Dispatcher,
-    driver: ThreadBound<Driver>,
+    driver: ThreadBound,
     /// Signalled by the kernel when completions wait. Never cleared: the runtime learns of each
     /// signal.
     event: AsyncFd<EventFd>,
+    /// The report so far, once the driver is drained.
+    draining: Option<DrainReport>,
+    alarm: Option<Alarm>,
 }
 
 impl TaskEngine {
@@ -137,6 +174,9 @@ impl TaskEngine {
         options: EngineOptions,
         runtime: &Handle,
     ) -> Result<EngineHandle, PoolError> {
+        if !turns_a_runtime() && can_tell_who_turns() {
+            return Err(PoolError::OtherThread);
+        }
         let (mut driver, dispatcher) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
@@ -146,7 +186,8 @@ impl TaskEngine {
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
         let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox));
-        runtime.spawn(TaskEngine { dispatcher, driver: ThreadBound::new(driver), event });
+        let driver = ThreadBound::new(driver);
+        runtime.spawn(TaskEngine { dispatcher, driver, event, draining: None, alarm: None });
         Ok(handle)
     }
 }
@@ -155,25 +196,42 @@ impl Future for TaskEngine {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let TaskEngine { dispatcher, driver, event } = &mut *self;
+        let TaskEngine { dispatcher, driver, event, draining, alarm } = &mut *self;
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
             );
+            dispatcher.end(EndReason::OtherThread);
             return Poll::Ready(());
         };
         loop {
-            // The entries that a turn leaves to be submitted go out before the task sleeps.
-            loop {
-                if let Err(error) = driver.poll_now() {
-                    log_end(&error);
-                    return Poll::Ready(());
+            if draining.is_none() {
+                match turn_until_idle(dispatcher, driver, context.waker()) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        dispatcher.end(EndReason::ShutDown);
+                        *draining = Some(DrainReport::default());
+                    }
+                    Err(error) => {
+                        dispatcher.fail(error);
+                        return Poll::Ready(());
+                    }
                 }
-                if dispatcher.turn(driver).is_break() {
-                    return Poll::Ready(());
-                }
-                if driver.is_idle() && dispatcher.mailbox.wait(context.waker()) {
-                    break;
+            }
+            if let Some(report) = draining
+                && let Some(result) = drain_further(driver, report, dispatcher.deadline())
+            {
+                dispatcher.finish(result);
+                return Poll::Ready(());
+            }
+            if let Some(deadline) = dispatcher.deadline()
+                && alarm.as_ref().is_none_or(|alarm| alarm.at != deadline)
+            {
+                *alarm = Alarm::set(deadline, context.waker().clone()).ok();
+                if alarm.is_none() {
+                    // Nothing would wake the task in time.
+                    dispatcher.stop_waiting();
+                    continue;
                 }
             }
             // Cleared before the next turn: a signal from here on is seen by that turn, or wakes
@@ -187,6 +245,156 @@ impl Future for TaskEngine {
     }
 }
 
-fn log_end(error: &DriverError) {
-    tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
+/// Turns the driver until nothing is left to do for now. Returns `true` when the pool is to end.
+fn turn_until_idle(
+    dispatcher: &mut Dispatcher,
+    driver: &mut Driver,
+    waker: &Waker,
+) -> Result<bool, DriverError> {
+    // The entries that a turn leaves to be submitted go out before the task sleeps.
+    loop {
+        driver.poll_now()?;
+        if dispatcher.turn(driver) {
+            return Ok(true);
+        }
+        if driver.is_idle() && dispatcher.mailbox.wait(waker) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Cancels what the driver has under way. Returns the whole report once nothing is left, or the
+/// time is over.
+fn drain_further(
+    driver: &mut Driver,
+    report: &mut DrainReport,
+    deadline: Option<Instant>,
+) -> Option<Result<DrainReport, DriverError>> {
+    let further = match driver.drain(DRAIN_STEP) {
+        Ok(further) => further,
+        Err(error) => return Some(Err(error)),
+    };
+    report.closed += further.closed;
+    report.discarded_bytes += further.discarded_bytes;
+    report.unreported_slots += further.unreported_slots;
+    report.in_flight = further.in_flight;
+    report.quarantined = further.quarantined;
+    let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    (report.in_flight == 0 || is_late).then_some(Ok(*report))
+}
+
+/// A thread that wakes a task at a moment, unless it is dropped before: a runtime need not have a
+/// clock.
+struct Alarm {
+    at: Instant,
+    /// Closing it ends the thread.
+    _set: mpsc::Sender<()>,
+}
+
+impl Alarm {
+    fn set(at: Instant, waker: Waker) -> io::Result<Alarm> {
+        let (set, is_set) = mpsc::channel::<()>();
+        let body = move || {
+            if is_set.recv_timeout(until(at)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                waker.wake();
+            }
+        };
+        thread::Builder::new().name("uring-arena-alarm".into()).spawn(body)?;
+        Ok(Alarm { at, _set: set })
+    }
+}
+
+/// Returns whether this thread is turning a runtime: it is inside its `block_on`, or in one of its
+/// tasks.
+///
+/// tokio keeps the waker of a task that yields until it has run others. On a thread that runs none,
+/// it wakes it at once.
+fn turns_a_runtime() -> bool {
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(1, Ordering::Relaxed);
+        }
+    }
+
+    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let yielding = pin!(::tokio::task::yield_now());
+    let polled = yielding.poll(&mut Context::from_waker(&waker));
+    polled.is_pending() && woken.0.load(Ordering::Relaxed) == 0
+}
+
+/// Returns whether [`turns_a_runtime`] is right about a thread that does: what it looks at is a
+/// habit of tokio's, not a promise.
+fn can_tell_who_turns() -> bool {
+    let turning = || {
+        let runtime = ::tokio::runtime::Builder::new_current_thread().build().ok()?;
+        Some(runtime.block_on(async { turns_a_runtime() }))
+    };
+    // On a thread of its own: no runtime may begin inside another.
+    thread::spawn(turning).join().ok().flatten() == Some(true)
+}
+
+/// A driver that is reached on one thread only, inside a task that may move and be dropped
+/// anywhere.
+struct ThreadBound {
+    driver: Driver,
+    thread: ThreadId,
+}
+
+// SAFETY: the driver is reached on its own thread alone, whose id is never given to another, but
+// for its drop. That one touches memory which moved with it. The kernel refuses the system calls of
+// another thread, or serves them; in either case the driver frees only what no completion is due
+// for, and quarantines the rest.
+unsafe impl Send for ThreadBound {}
+
+impl ThreadBound {
+    fn new(driver: Driver) -> ThreadBound {
+        ThreadBound { driver, thread: thread::current().id() }
+    }
+
+    /// Returns the driver. Returns `None` on any thread but its own.
+    fn get(&mut self) -> Option<&mut Driver> {
+        (thread::current().id() == self.thread).then_some(&mut self.driver)
+    }
+}
+
+impl Drop for ThreadBound {
+    fn drop(&mut self) {
+        if thread::current().id() != self.thread {
+            tracing::error!(
+                "the pool's driver is dropped on a thread that is not its own: slots that the kernel may still use are quarantined"
+            );
+        }
+    }
+}
+
+/// Makes this thread a batch job, which interrupts no other thread when it wakes up
+/// ([sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)). Needs no privilege.
+///
+/// On a core that others keep busy, an ordinary thread interrupts what runs there for each message:
+/// two context switches a message. A batch job runs when the other thread sleeps, and takes the
+/// messages together.
+fn run_as_batch() -> io::Result<()> {
+    const THIS_THREAD: libc::pid_t = 0;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads `parameters`, which is ours.
+    let answer = unsafe { libc::sched_setscheduler(THIS_THREAD, libc::SCHED_BATCH, &parameters) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_as_batch;
+
+    #[test]
+    fn the_thread_that_asks_is_a_batch_job_and_no_other() {
+        // SAFETY: asks only.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let before = policy();
+        let batch = std::thread::spawn(move || run_as_batch().map(|()| policy())).join().unwrap();
+        assert_eq!(batch.unwrap(), libc::SCHED_BATCH);
+        assert_eq!(policy(), before);
+    }
 }

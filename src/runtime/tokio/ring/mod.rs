@@ -4,9 +4,8 @@ mod dispatcher;
 mod engine;
 mod mailbox;
 mod stream_queue;
-mod thread;
 
 pub use engine::PoolError;
 pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
-pub(super) use mailbox::{Command, EngineHandle, FileKey, shut_down_error};
+pub(super) use mailbox::{Command, EngineHandle, FileKey};
 pub(super) use stream_queue::{Backpressure, StreamQueue};

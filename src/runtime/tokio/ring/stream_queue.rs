@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
+use crate::runtime::tokio::user_code::{Wakers, drop_contained};
 use crate::sync::Mutex;
 
 /// The messages that arrived on one socket and that its stream has not taken.
@@ -36,6 +37,23 @@ pub(crate) enum Backpressure {
     Resume,
 }
 
+impl State {
+    /// Moves all messages into `taken`, or takes the end. Returns `None` if neither has come.
+    fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Backpressure>> {
+        std::mem::swap(&mut self.arrived, taken);
+        if !taken.is_empty() {
+            let was_paused = std::mem::take(&mut self.is_paused);
+            return Some(Ok(if was_paused {
+                Backpressure::Resume
+            } else {
+                Backpressure::Unchanged
+            }));
+        }
+        let end = std::mem::replace(self.end.as_mut()?, Ok(()));
+        Some(end.map(|()| Backpressure::Unchanged))
+    }
+}
+
 impl StreamQueue {
     pub(crate) fn new(messages_max: usize) -> StreamQueue {
         StreamQueue { state: Mutex::new(State::default()), messages_max }
@@ -55,34 +73,28 @@ impl StreamQueue {
     /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
     /// full now.
     pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
-        let (is_full, waker) = {
-            let mut state = self.state.lock();
-            if state.is_abandoned {
-                return Backpressure::Unchanged;
-            }
-            state.arrived.push_back(bytes);
-            let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
-            state.is_paused |= is_full;
-            (is_full, state.waker.take())
-        };
-        // Outside of the lock: the stream takes it at once.
-        if let Some(waker) = waker {
-            waker.wake();
+        // Woken outside of the lock: the stream takes it at once.
+        let mut wakers = Wakers::default();
+        let mut state = self.state.lock();
+        if state.is_abandoned {
+            drop(state);
+            drop_contained(bytes);
+            return Backpressure::Unchanged;
         }
+        state.arrived.push_back(bytes);
+        let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
+        state.is_paused |= is_full;
+        wakers.extend(state.waker.take());
         if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
     /// Records the end of the socket, and wakes the stream.
     pub(super) fn end(&self, end: io::Result<()>) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.socket = None;
-            state.end.get_or_insert(end);
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let mut wakers = Wakers::default();
+        let mut state = self.state.lock();
+        state.socket = None;
+        state.end.get_or_insert(end);
+        wakers.extend(state.waker.take());
     }
 
     /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
@@ -95,23 +107,22 @@ impl StreamQueue {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Backpressure>> {
         let mut state = self.state.lock();
-        std::mem::swap(&mut state.arrived, taken);
-        if !taken.is_empty() {
-            let was_paused = std::mem::take(&mut state.is_paused);
-            let change = if was_paused { Backpressure::Resume } else { Backpressure::Unchanged };
-            return Poll::Ready(Ok(change));
+        if let Some(result) = state.take(taken) {
+            return Poll::Ready(result);
         }
-        if let Some(end) = &mut state.end {
-            let end = std::mem::replace(end, Ok(()));
-            return Poll::Ready(end.map(|()| Backpressure::Unchanged));
+        let known = state.waker.as_ref();
+        if known.is_some_and(|known| known.will_wake(context.waker())) {
+            return Poll::Pending;
         }
-        let waker = context.waker();
-        let is_known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let replaced = if is_known { None } else { state.waker.replace(waker.clone()) };
         drop(state);
-        // Outside of the lock: the last waker of a task may take the task with it.
+        // Outside of the lock: cloning and dropping a waker runs code of the user's.
+        let waker = context.waker().clone();
+        let mut state = self.state.lock();
+        let result = state.take(taken);
+        let replaced = if result.is_none() { state.waker.replace(waker) } else { Some(waker) };
+        drop(state);
         drop(replaced);
-        Poll::Pending
+        result.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Drops the messages, because the stream is gone.
