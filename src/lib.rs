@@ -34,7 +34,7 @@
 //! * running: [`Driver`], [`DriverBuilder`], [`Event`]
 //! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`]
 //! * watching: [`DriverMetrics`], [`DrainReport`]
-//! * errors: [`DriverError`], [`FileError`], [`SubmitError`], [`TransferError`]
+//! * errors: [`DriverError`], [`FileError`], [`SocketError`], [`SubmitError`], [`TransferError`]
 //!
 //! Each runtime has a module behind the feature of its name: [`tokio`], [`mod@tokio_uring`],
 //! [`compio`], [`monoio`]. [`Loan`] is the buffer that the last three take. The [`prelude`] has all
@@ -109,7 +109,7 @@ mod items {
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     pub use crate::driver::{
         ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverError, DriverMetrics,
-        Event, FileError, FileId, OperationId, SocketId, SubmitError, TransferError,
+        Event, FileError, FileId, OperationId, SocketError, SocketId, SubmitError, TransferError,
     };
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]

@@ -15,12 +15,15 @@ struct Counted;
 thread_local! {
     /// The allocations of this thread alone: the test harness has threads of its own.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Their bytes.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -144,6 +147,37 @@ fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
             }
         }
     }
+    finish(driver);
+    support::assert_all_free(&arena);
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn the_tables_of_a_driver_cost_what_is_in_them() {
+    use std::os::unix::net::UnixStream;
+
+    use support::driver::{build, finish};
+    use uring_arena::{BufferRing, Driver};
+
+    let before = BYTES.get();
+    let builder = Driver::builder().operations(16_000_000).completion_entries(65_536);
+    let Some(mut driver) = build(builder) else { return };
+    let built = BYTES.get() - before;
+    assert!(built < 16 << 10, "{built} bytes for a driver without a single operation");
+    let arena = support::paged_arena(64, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8)).unwrap();
+    driver.register(&arena).unwrap();
+    let file = driver.add_file(UnixStream::pair().unwrap().0).unwrap();
+    let before = BYTES.get();
+    let mut peers = Vec::new();
+    for _ in 0..32 {
+        let (socket, peer) = UnixStream::pair().unwrap();
+        driver.receive(ring, socket).unwrap();
+        peers.push(peer);
+        driver.read(file, arena.allocate().unwrap(), 0).unwrap();
+    }
+    let used = BYTES.get() - before;
+    assert!(used < 64 << 10, "{used} bytes for 64 operations");
     finish(driver);
     support::assert_all_free(&arena);
 }

@@ -7,7 +7,9 @@
 //! whose.
 #![allow(unsafe_code)]
 
-use super::submitter::{Submitter, Wait};
+use io_uring::IoUring;
+
+use super::submitter::Submitter;
 use super::{ArenaId, DriverError};
 use crate::slab::Slab;
 use crate::uring::{
@@ -24,20 +26,18 @@ pub(super) struct Arenas {
     table: Slab<RegisteredArena>,
     /// Builds operations on memory of no registered arena.
     unregistered: RegisteredArena,
-    probe: Probe,
+    /// The features of the kernel. `None` while it could not be asked: no descriptor or no memory
+    /// was left for the rings of a probe.
+    probe: Option<Probe>,
     /// The free entries of the ring's table of buffers, once it has one.
     ranges: Option<TableRanges>,
 }
 
 impl Arenas {
-    pub(super) fn new(driver: u32, probe: Probe) -> Arenas {
-        Arenas {
-            driver,
-            table: Slab::new(usize::MAX),
-            unregistered: RegisteredArena::nothing(probe),
-            probe,
-            ranges: None,
-        }
+    pub(super) fn new(driver: u32, probe: Option<Probe>) -> Arenas {
+        // Memory of no registered arena uses no feature.
+        let unregistered = RegisteredArena::nothing(Probe::none());
+        Arenas { driver, table: Slab::new(usize::MAX), unregistered, probe, ranges: None }
     }
 
     /// Finds the arena that memory at `address` lies in, or what builds ordinary operations.
@@ -53,20 +53,37 @@ impl Arenas {
         options: RegisterOptions<'_>,
         submitter: &Submitter,
     ) -> Result<ArenaId, RegisterError> {
-        let options = options.probe_unless_known(self.probe).not_at();
+        self.probe = self.probe.or_else(|| Probe::shared().ok());
+        let options = match self.probe {
+            Some(probe) => options.probe_unless_known(probe).not_at(),
+            None => options.not_at(),
+        };
         let uring = &submitter.uring;
-        // Without sparse tables (before 5.19) an arena has the whole table.
-        if self.ranges.is_none()
-            && self.probe.has(Feature::SparseTable)
-            && uring.submitter().register_buffers_sparse(TABLE_ENTRIES).is_ok()
-        {
-            self.ranges = Some(TableRanges::new(TABLE_ENTRIES));
-        }
+        self.make_table(uring)?;
         // SAFETY: the driver keeps the contract (see the head of this file).
         let registered =
             unsafe { RegisteredArena::register_in(uring, arena, options, self.ranges.as_mut())? };
         let key = self.table.insert(registered).expect("an arena has memory of its own");
         Ok(ArenaId::new(self.driver, key))
+    }
+
+    /// Makes the ring's table of buffers if it has none.
+    fn make_table(&mut self, uring: &IoUring) -> Result<(), RegisterError> {
+        // Without sparse tables (before 5.19) an arena has the whole table.
+        let is_sparse = self.probe.is_some_and(|probe| probe.has(Feature::SparseTable));
+        if self.ranges.is_some() || !is_sparse {
+            return Ok(());
+        }
+        match uring.submitter().register_buffers_sparse(TABLE_ENTRIES) {
+            Ok(()) => self.ranges = Some(TableRanges::new(TABLE_ENTRIES)),
+            // An arena that took the whole table instead would leave no room for a second one.
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                let step = "making the ring's table of buffers";
+                return Err(RegisterError::System { step, reason: error.to_string() });
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Finds the arena of an id.
@@ -82,8 +99,8 @@ impl Arenas {
         let key = id.key_in(self.driver)?;
         self.by_id(id)?;
         // Pushed entries are issued first: the kernel looks an index up when it issues the
-        // operation.
-        submitter.enter(Wait::Never)?;
+        // operation. What is not pushed yet is built anew, as an ordinary operation.
+        submitter.flush()?;
         let registered = self.table.remove(key).ok_or(DriverError::UnknownArena)?;
         registered.unregister_in(&submitter.uring, self.ranges.as_mut()).map_err(|error| {
             tracing::error!(%error, "an arena could not be unregistered");

@@ -4,7 +4,7 @@ use io_uring::IoUring;
 
 use super::DriverError;
 use super::ids::Tag;
-use crate::uring::{Feature, Probe, disabled_by_sysctl};
+use crate::uring::{Feature, Memlock, Probe, disabled_by_sysctl};
 
 /// The most entries of a submission queue: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;
@@ -76,8 +76,8 @@ impl DriverBuilder {
         self
     }
 
-    /// Sets the entries of the completion queue, at least as many as of the submission queue.
-    /// Default: four times [`entries`](Self::entries).
+    /// Sets the entries of the completion queue: up to 65,536, and at least as many as of the
+    /// submission queue. Default: four times [`entries`](Self::entries).
     ///
     /// When more completions are due than fit, the kernel keeps them and hands them over later.
     /// Nothing is lost, but multishot receives must be armed again.
@@ -179,14 +179,16 @@ impl DriverBuilder {
 
     /// Returns the entries of the submission queue, if the kernel takes so many.
     pub(super) fn checked_entries(&self) -> Result<u32, DriverError> {
-        check_entries(self.entries, ENTRIES_MAX)
+        check_entries("submission", self.entries, ENTRIES_MAX)
     }
 
     /// Makes the ring, in the best way that the kernel knows.
     pub(super) fn make_ring(&self) -> Result<IoUring, DriverError> {
         let entries = self.checked_entries()?;
         let completion_entries = match self.completion_entries {
-            Some(entries) => check_entries(entries, 2 * ENTRIES_MAX)?.max(self.entries as u32),
+            Some(completions) => {
+                check_entries("completion", completions, 2 * ENTRIES_MAX)?.max(entries)
+            }
             None => (entries * 4).min(2 * ENTRIES_MAX as u32),
         };
         let may_defer = self.probe.is_none_or(|probe| {
@@ -206,13 +208,13 @@ impl DriverBuilder {
                 break;
             }
         }
-        Err(build_error(refused, entries))
+        Err(build_error(refused, entries, completion_entries))
     }
 }
 
-fn check_entries(entries: usize, limit: usize) -> Result<u32, DriverError> {
+fn check_entries(queue: &'static str, entries: usize, limit: usize) -> Result<u32, DriverError> {
     if entries == 0 || entries > limit {
-        return Err(DriverError::Entries { entries, limit });
+        return Err(DriverError::Entries { queue, entries, limit });
     }
     Ok(entries as u32)
 }
@@ -221,11 +223,16 @@ fn make(mode: CompletionMode, entries: u32, completion_entries: u32) -> std::io:
     let mut builder = IoUring::builder();
     builder.setup_cqsize(completion_entries);
     match mode {
-        // The flag lets a look that does not wait run completions too.
-        CompletionMode::Deferred => {
-            builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag()
+        // The flag lets a look that does not wait run completions too. An entry that is refused at
+        // once does not keep those behind it from the kernel (5.18).
+        CompletionMode::Deferred => builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all(),
+        CompletionMode::Cooperative => {
+            builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all()
         }
-        CompletionMode::Cooperative => builder.setup_coop_taskrun().setup_taskrun_flag(),
         CompletionMode::Plain => &mut builder,
     };
     // A forked child must not find the queues: they are one process's.
@@ -233,8 +240,10 @@ fn make(mode: CompletionMode, entries: u32, completion_entries: u32) -> std::io:
     builder.build(entries)
 }
 
-fn build_error(errno: i32, entries: u32) -> DriverError {
+fn build_error(errno: i32, entries: u32, completion_entries: u32) -> DriverError {
+    let memlock = Memlock::for_ring(entries, completion_entries);
     match errno {
+        libc::ENOMEM if memlock.is_in_force() => DriverError::Memlock { entries, memlock },
         libc::EPERM | libc::EACCES => {
             DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() }
         }

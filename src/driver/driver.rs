@@ -113,9 +113,9 @@ impl DriverBuilder {
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
-        // Looked at already if any driver was made before; if it cannot be, operations are the
-        // ordinary ones.
-        let probe = self.probe.unwrap_or_else(|| Probe::shared().unwrap_or(Probe::none()));
+        // Now, as descriptors may run out later. Looked at already if any driver was made before;
+        // if it cannot be, it is tried again when an arena comes.
+        let probe = self.probe.or_else(|| Probe::shared().ok());
         // Of sockets each form is tried, and gives way to an older one if the kernel refuses it.
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
@@ -225,13 +225,14 @@ impl Driver {
     /// Unregisters an arena.
     ///
     /// Reads, writes and sends of its memory are ordinary ones from then on. Operations that are
-    /// under way finish as they would have.
+    /// under way finish as they would have, also those that are to be submitted with the next turn:
+    /// they are submitted first.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownArena`] if the arena was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::System`] if the kernel refuses: then the memory stays pinned until the driver
-    /// ends.
+    /// [`DriverError::System`] if the kernel refuses. If it takes no entries for now (`EBUSY`), the
+    /// arena is registered still; otherwise the memory stays pinned until the driver ends.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;

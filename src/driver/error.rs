@@ -1,8 +1,9 @@
 //! The errors of a driver.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
-use crate::uring::{DirectError, RingError, room_remedy, who_forbids};
+use crate::uring::{DirectError, Memlock, RingError, room_remedy, who_forbids};
 
 /// An error of making a driver, or of an operation that it could not take.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,15 @@ pub enum DriverError {
         /// The value of `kernel.io_uring_disabled`, where there is one (Linux 6.6). It is 1 or 2 if
         /// the setting is what forbids.
         sysctl: Option<u32>,
+    },
+    /// The limit on locked memory is too low: the queues of a ring count against it.
+    #[error("the queues of a ring of {entries} entries are locked memory: {memlock}")]
+    #[non_exhaustive]
+    Memlock {
+        /// The entries asked for.
+        entries: u32,
+        /// The bytes needed, both limits, and the remedy.
+        memlock: Memlock,
     },
     /// The system has no memory, or no descriptor, for a ring.
     #[error(
@@ -39,10 +49,10 @@ pub enum DriverError {
         since: &'static str,
     },
     /// The kernel takes no queue of this length.
-    #[error(
-        "a queue of {entries} entries cannot be made: ask for 1 to {limit} of a submission queue, and for up to twice as many of a completion queue"
-    )]
+    #[error("a {queue} queue of {entries} entries cannot be made: ask for 1 to {limit}")]
     Entries {
+        /// The name of the queue: `submission` or `completion`.
+        queue: &'static str,
         /// The entries asked for.
         entries: usize,
         /// The most entries of a queue.
@@ -199,16 +209,48 @@ impl<M> std::fmt::Debug for SubmitError<M> {
     }
 }
 
-/// A file or socket that a [`Driver`](crate::Driver) could not take.
+/// A socket, pipe or listener that a [`Driver`](crate::Driver) could not take: the descriptor, and
+/// the reason.
+///
+/// ```
+/// use std::os::fd::OwnedFd;
+/// use uring_arena::SocketError;
+///
+/// fn later(refused: SocketError, waiting: &mut Vec<OwnedFd>) {
+///     eprintln!("{refused}");
+///     waiting.push(refused.socket);
+/// }
+/// # let _ = later;
+/// ```
+#[derive(thiserror::Error)]
+#[error("{error}")]
+#[non_exhaustive]
+pub struct SocketError {
+    /// The reason.
+    pub error: DriverError,
+    /// The descriptor, as it was given: open, and untouched.
+    pub socket: OwnedFd,
+}
+
+impl SocketError {
+    pub(super) fn new(error: DriverError, socket: OwnedFd) -> SocketError {
+        SocketError { error, socket }
+    }
+}
+
+/// A file or socket that a [`Driver`](crate::Driver) could not take: the descriptor, and the
+/// reason.
 #[derive(thiserror::Error)]
 #[error("the driver cannot take the file: asking the kernel what it is failed ({reason})")]
 #[non_exhaustive]
 pub struct FileError {
     /// The answer of the kernel.
     pub reason: io::Error,
+    /// The descriptor, as it was given.
+    pub file: OwnedFd,
 }
 
-debug_is_display!(DriverError, TransferError, FileError);
+debug_is_display!(DriverError, TransferError, SocketError, FileError);
 
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use super::submitter::Submitter;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
-use crate::uring::{Descriptor, DirectAlignment};
+use crate::uring::{Descriptor, DirectAlignment, descriptors_max};
 
 /// Files that are put into the ring's table, where the kernel finds them without counting
 /// references. Further ones work too.
@@ -39,15 +39,18 @@ pub(super) struct OpenFile {
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
-    /// The ring has a table of files. `None` until the first file asks.
-    has_ring_table: Option<bool>,
+    /// The entries of the ring's table of files: none if the kernel has no such table. `None` until
+    /// the kernel has made one, or refused it for good.
+    ring_table: Option<u32>,
 }
 
 impl OpenFile {
-    fn new(file: File) -> std::io::Result<OpenFile> {
-        let kind = file.metadata()?.file_type();
-        let has_offsets = kind.is_file() || kind.is_block_device();
-        let direct = if has_offsets { DirectAlignment::in_force(&file)? } else { None };
+    fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
+        let file = File::from(file);
+        let (has_offsets, direct) = match kind_of(&file) {
+            Ok(kind) => kind,
+            Err(reason) => return Err(FileError { reason, file: file.into() }),
+        };
         Ok(OpenFile {
             file,
             registered: false,
@@ -61,9 +64,17 @@ impl OpenFile {
     }
 }
 
+/// Returns whether operations on a file have offsets, and the alignment that it demands.
+fn kind_of(file: &File) -> std::io::Result<(bool, Option<DirectAlignment>)> {
+    let kind = file.metadata()?.file_type();
+    let has_offsets = kind.is_file() || kind.is_block_device();
+    let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
+    Ok((has_offsets, direct))
+}
+
 impl Files {
     pub(super) fn new(driver: u32) -> Files {
-        Files { driver, table: Slab::new(usize::MAX), has_ring_table: None }
+        Files { driver, table: Slab::new(usize::MAX), ring_table: None }
     }
 
     pub(super) fn add(
@@ -71,7 +82,7 @@ impl Files {
         file: OwnedFd,
         submitter: &Submitter,
     ) -> Result<FileId, FileError> {
-        let mut open = OpenFile::new(File::from(file)).map_err(|reason| FileError { reason })?;
+        let mut open = OpenFile::new(file)?;
         if let Some(key) = self.table.vacant_key() {
             open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
         }
@@ -82,15 +93,28 @@ impl Files {
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
-        if key.index() >= REGISTERED_MAX {
+        if key.index() >= self.ring_table_entries(submitter) {
             return false;
         }
-        let submitter = submitter.uring.submitter();
-        let has_table = *self
-            .has_ring_table
-            .get_or_insert_with(|| submitter.register_files_sparse(REGISTERED_MAX).is_ok());
-        let update = || submitter.register_files_update(key.index(), &[fd]);
-        has_table && update().is_ok_and(|updated| updated == 1)
+        let updated = submitter.uring.submitter().register_files_update(key.index(), &[fd]);
+        updated.is_ok_and(|updated| updated == 1)
+    }
+
+    /// Returns the number of entries of the ring's table of files, which is made if need be.
+    fn ring_table_entries(&mut self, submitter: &Submitter) -> u32 {
+        if self.ring_table.is_none() {
+            // The kernel makes no table that is longer than the limit of open files.
+            let entries = REGISTERED_MAX.min(descriptors_max());
+            let answer = submitter.uring.submitter().register_files_sparse(entries);
+            self.ring_table = match answer.map_err(|error| error.raw_os_error()) {
+                Ok(()) => Some(entries),
+                // Before 5.19.
+                Err(Some(libc::EINVAL)) => Some(0),
+                // No memory, or a lower limit just now: the next file asks again.
+                Err(_) => None,
+            };
+        }
+        self.ring_table.unwrap_or(0)
     }
 
     /// Finds the key of an id, whose file is not closed.

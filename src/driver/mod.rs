@@ -23,7 +23,7 @@ mod wakeup;
 
 pub use builder::DriverBuilder;
 pub use driver::Driver;
-pub use error::{DriverError, FileError, SubmitError, TransferError};
+pub use error::{DriverError, FileError, SocketError, SubmitError, TransferError};
 pub use event::Event;
 pub use ids::{ArenaId, BufferRingId, FileId, OperationId, SocketId};
 pub use metrics::DriverMetrics;

@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
 use super::{
-    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketId, SubmitError,
-    TransferError,
+    BufferRingId, Driver, DriverError, FileError, FileId, OperationId, SocketError, SocketId,
+    SubmitError, TransferError,
 };
 use crate::buffer::{Buffer, Payload};
 use crate::uring::{DATAGRAM_HEADER_BYTES, Feature, SendOptions};
@@ -23,9 +23,10 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::UnknownRing`] if the ring was unregistered; [`DriverError::OtherDriver`];
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The socket is dropped then.
+    /// The socket back, and a [`DriverError`]: [`UnknownRing`](DriverError::UnknownRing) if the
+    /// ring was unregistered; [`OtherDriver`](DriverError::OtherDriver);
+    /// [`TooManyOperations`](DriverError::TooManyOperations) if the driver has as many operations
+    /// as it was built for.
     ///
     /// ```
     /// # use std::io::Write;
@@ -50,9 +51,8 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Stream(ring), socket.into())
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| Ok(Source::Stream(driver.rings.by_id(ring)?.0)), socket.into())
     }
 
     /// Receives from the reading end of a pipe, as [`receive`](Self::receive) does (multishot:
@@ -84,9 +84,8 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
-        let (ring, _) = self.rings.by_id(ring)?;
-        self.open(Source::Pipe(ring), pipe.into())
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe.into())
     }
 
     /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
@@ -97,10 +96,11 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::SlotTooSmall`] if a slot has no room behind the header;
-    /// [`DriverError::RingIsIncremental`] for a ring that lets several messages share a slot, which
-    /// the kernel's datagram receive does not work well with; [`DriverError::Unsupported`] before
-    /// Linux 6.0; and as for [`receive`](Self::receive).
+    /// The socket back, and a [`DriverError`]: [`SlotTooSmall`](DriverError::SlotTooSmall) if a
+    /// slot has no room behind the header; [`RingIsIncremental`](DriverError::RingIsIncremental)
+    /// for a ring that lets several messages share a slot, which the kernel's datagram receive does
+    /// not work well with; [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
+    /// [`receive`](Self::receive).
     ///
     /// ```
     /// # use std::net::UdpSocket;
@@ -126,7 +126,12 @@ impl Driver {
         &mut self,
         ring: BufferRingId,
         socket: impl Into<OwnedFd>,
-    ) -> Result<SocketId, DriverError> {
+    ) -> Result<SocketId, SocketError> {
+        self.open(|driver| driver.datagram_source(ring), socket.into())
+    }
+
+    /// Returns the source of datagrams into a ring, if its slots can take them.
+    fn datagram_source(&self, ring: BufferRingId) -> Result<Source, DriverError> {
         let (key, ring) = self.rings.by_id(ring)?;
         let buffers = &ring.buffers;
         if buffers.is_incremental() {
@@ -142,7 +147,7 @@ impl Driver {
         if bytes <= DATAGRAM_HEADER_BYTES {
             return Err(DriverError::SlotTooSmall { bytes, needed: DATAGRAM_HEADER_BYTES + 1 });
         }
-        self.open(Source::Datagrams(key), socket.into())
+        Ok(Source::Datagrams(key))
     }
 
     /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
@@ -154,8 +159,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`DriverError::TooManyOperations`] if the driver has as many operations as it was built for.
-    /// The listener is dropped then.
+    /// The listener back, and [`DriverError::TooManyOperations`] if the driver has as many
+    /// operations as it was built for.
     ///
     /// ```
     /// # use std::net::{TcpListener, TcpStream};
@@ -178,12 +183,20 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, DriverError> {
-        self.open(Source::Listener, listener.into())
+    pub fn accept(&mut self, listener: impl Into<OwnedFd>) -> Result<SocketId, SocketError> {
+        self.open(|_| Ok(Source::Listener), listener.into())
     }
 
-    fn open(&mut self, source: Source, fd: OwnedFd) -> Result<SocketId, DriverError> {
-        self.check_room()?;
+    /// Takes a descriptor in. If it is refused, it comes back with the reason.
+    fn open(
+        &mut self,
+        source: impl FnOnce(&Driver) -> Result<Source, DriverError>,
+        fd: OwnedFd,
+    ) -> Result<SocketId, SocketError> {
+        let source = match source(self).and_then(|source| self.check_room().map(|()| source)) {
+            Ok(source) => source,
+            Err(error) => return Err(SocketError::new(error, fd)),
+        };
         self.sockets.open(fd, source, &mut self.rings, &mut self.submitter)
     }
 
@@ -301,7 +314,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`FileError`] if the kernel does not say what it is.
+    /// The file back, and the kernel's error, if the kernel does not say what the file is.
     ///
     /// ```
     /// # use uring_arena::Driver;

@@ -90,6 +90,24 @@ impl Submitter {
         }
     }
 
+    /// Submits everything that was pushed, so that the kernel has looked up what each entry names
+    /// by its index in a table.
+    ///
+    /// One call need not take all: it stops behind an entry that the kernel refuses at once. Fails
+    /// if the kernel takes nothing more now.
+    pub(super) fn flush(&mut self) -> Result<(), DriverError> {
+        let mut left = self.uring.submission().len();
+        while left > 0 {
+            self.enter(Wait::Never)?;
+            let before = std::mem::replace(&mut left, self.uring.submission().len());
+            if left >= before {
+                let action = "submitting (the kernel takes no entry now)";
+                return Err(DriverError::System { action, errno: libc::EBUSY });
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn next_completion(&mut self) -> Option<cqueue::Entry> {
         self.uring.completion().next()
@@ -97,5 +115,37 @@ impl Submitter {
 
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a timeout of two clocks at once, which the kernel refuses before it takes the next
+    /// entry.
+    fn refused_at_once(time: &types::Timespec) -> squeue::Entry {
+        let clocks = types::TimeoutFlags::BOOTTIME | types::TimeoutFlags::REALTIME;
+        opcode::Timeout::new(time).flags(clocks).build()
+    }
+
+    #[test]
+    fn a_flush_submits_the_entries_behind_those_that_are_refused() {
+        let Ok(uring) = IoUring::new(64) else { return eprintln!("SKIPPED: no io_uring") };
+        let mut submitter = Submitter::new(uring);
+        let time = types::Timespec::new();
+        for _ in 0..10 {
+            // SAFETY: the time outlives the entry.
+            unsafe { submitter.push(Tag::WAKEUP, refused_at_once(&time)) }.unwrap();
+            // SAFETY: the entry names no memory.
+            unsafe { submitter.push(Tag::WAKEUP.cancel(), opcode::Nop::new().build()) }.unwrap();
+        }
+        submitter.flush().unwrap();
+        assert!(submitter.uring.submission().is_empty());
+        let mut results = Vec::new();
+        while let Some(completion) = submitter.next_completion() {
+            results.push(completion.result());
+        }
+        assert_eq!(results, [-libc::EINVAL, 0].repeat(10));
     }
 }

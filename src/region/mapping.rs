@@ -165,7 +165,7 @@ pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
 }
 
 /// Returns the size of an ordinary page in bytes.
-pub(super) fn system_page_bytes() -> usize {
+pub(crate) fn system_page_bytes() -> usize {
     // SAFETY: reads a constant of the system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).unwrap_or(4096)

@@ -9,6 +9,8 @@ mod region;
 
 pub use build_error::BuildError;
 pub(crate) use mapping::RegionOptions;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use mapping::system_page_bytes;
 pub use mapping::{Backing, PageSize};
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -5,15 +5,15 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::driver::{build, driver, finish, run};
+use crate::support::limits::{as_user_with_memlock, run_alone};
 use crate::support::{arena, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use io_uring::{IoUring, types::Fd};
 use uring_arena::{
@@ -36,30 +36,6 @@ fn assert_states(states: SlotStates, expected: [usize; 5]) {
     assert_eq!(([free, held, published, in_flight, frozen], quarantined), (expected, 0));
 }
 
-/// Runs an ignored test of this binary in a process of its own, under `prlimit` with arguments.
-fn run_helper(helper: &str, prlimit: &[&str]) {
-    // Another user can reach this copy.
-    let copy = std::env::temp_dir().join(format!("faults-{helper}-{}", std::process::id()));
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let answer = Command::new("prlimit")
-        .args(prlimit)
-        .arg(&copy)
-        .args(["--ignored", "--exact", &format!("faults::{helper}"), "--nocapture"])
-        .current_dir("/")
-        .output();
-    std::fs::remove_file(&copy).unwrap();
-    let output = match answer {
-        Ok(output) => output,
-        Err(error) => return eprintln!("SKIPPED {helper}: no prlimit here ({error})"),
-    };
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if err.contains("setpriv:") || err.contains("prlimit:") {
-        return eprintln!("SKIPPED {helper}: {err}");
-    }
-    assert!(output.status.success() && out.contains("helper finished"), "{out}\n{err}");
-}
-
 /// Run by [`a_driver_without_lockable_memory_works_and_says_what_it_lacks`] as another user with a
 /// limit of 256 KiB.
 #[test]
@@ -76,8 +52,12 @@ fn helper_without_lockable_memory() {
     let many = crate::support::arena(65_536, 64);
     let error =
         driver.register_buffer_ring(&many, BufferRing::options().entries(32_768)).unwrap_err();
-    assert_eq!(error, RingError::Memory { bytes: 524_288, soft: 262_144 });
-    assert!(error.to_string().contains("ulimit -l"), "{error}");
+    let RingError::Memlock { entries: 32_768, memlock, .. } = error else { panic!("{error}") };
+    assert_eq!(
+        (memlock.needed, memlock.soft, memlock.hard),
+        (524_288, Some(262_144), Some(262_144))
+    );
+    assert!(error.to_string().contains("LimitMEMLOCK=524288"), "{error}");
     assert_states(driver.slot_states(&many), [65_536, 0, 0, 0, 0]);
     // Transfers that fit still work, only slower.
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(16)).unwrap();
@@ -100,14 +80,9 @@ fn helper_without_lockable_memory() {
 
 #[test]
 fn a_driver_without_lockable_memory_works_and_says_what_it_lacks() {
-    run_helper(
-        "helper_without_lockable_memory",
-        &["--memlock=262144:262144", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-            .iter()
-            .chain(&["--inh-caps=-all", "--"])
-            .copied()
-            .collect::<Vec<_>>(),
-    );
+    let prlimit = as_user_with_memlock(262_144, 0);
+    let prlimit: Vec<&str> = prlimit.iter().map(String::as_str).collect();
+    run_alone("faults::helper_without_lockable_memory", &prlimit);
 }
 
 /// Run by [`without_a_descriptor_left_the_limit_is_named`] with few descriptors.
@@ -140,7 +115,7 @@ fn helper_without_descriptors() {
 #[test]
 fn without_a_descriptor_left_the_limit_is_named() {
     for limit in 15..20 {
-        run_helper("helper_without_descriptors", &[&format!("--nofile={limit}:{limit}")]);
+        run_alone("faults::helper_without_descriptors", &[&format!("--nofile={limit}:{limit}")]);
     }
 }
 
@@ -152,18 +127,23 @@ fn a_full_table_of_operations_is_told_and_takes_more_when_one_is_over() {
     let (_first, socket) = UnixStream::pair().unwrap();
     let id = driver.receive(ring, socket).unwrap();
     driver.accept(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
-    let (mut peer, socket) = UnixStream::pair().unwrap();
+    let (mut third, socket) = UnixStream::pair().unwrap();
     let full = DriverError::TooManyOperations { limit: 2 };
-    assert_eq!(driver.receive(ring, socket), Err(full));
+    let refused = driver.receive(ring, socket).unwrap_err();
+    assert_eq!(refused.error, full);
     assert!(full.to_string().contains("build it with more `operations`"), "{full}");
-    // The refused socket is closed, as the error says, so its peer does not wait in vain.
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
-    assert_eq!(driver.accept(TcpListener::bind("127.0.0.1:0").unwrap()), Err(full));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(driver.accept(listener).unwrap_err().error, full);
     assert_states(driver.slot_states(&arena), [4, 0, 4, 0, 0]);
     driver.close(id).unwrap();
     run(&mut driver, |event| matches!(event, Event::Closed { .. }));
-    let (_third, socket) = UnixStream::pair().unwrap();
-    driver.receive(ring, socket).unwrap();
+    // The refused socket is as good as before.
+    driver.receive(ring, refused.socket).unwrap();
+    third.write_all(b"still here").unwrap();
+    run(
+        &mut driver,
+        |event| matches!(event, Event::Received { bytes, .. } if bytes == "still here"),
+    );
     finish(driver);
     assert_all_free(&arena);
 }

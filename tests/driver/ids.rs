@@ -43,9 +43,12 @@ fn ids_of_another_driver_are_refused_and_say_so() {
     );
     assert_ne!((ring, registered, socket, file, read), (own.0, own.1, own.2, own.3, own.4));
 
-    assert_other(ours.receive(ring, UnixStream::pair().unwrap().1));
-    assert_other(ours.read_pipe(ring, std::io::pipe().unwrap().0));
-    assert_other(ours.receive_datagrams(ring, UnixStream::pair().unwrap().1));
+    assert_other(
+        ours.receive(ring, UnixStream::pair().unwrap().1).map_err(|refused| refused.error),
+    );
+    assert_other(ours.read_pipe(ring, std::io::pipe().unwrap().0).map_err(|refused| refused.error));
+    let refused = ours.receive_datagrams(ring, UnixStream::pair().unwrap().1);
+    assert_other(refused.map_err(|refused| refused.error));
     assert_other(ours.ring_metrics(ring));
     assert_other(ours.ring_is_incremental(ring));
     assert_other(ours.unregister_buffer_ring(ring));
@@ -217,7 +220,8 @@ fn sockets_and_transfers_share_the_number_of_operations() {
     driver.receive(ring, socket).unwrap();
     driver.read(file, arena.allocate().unwrap(), 0).unwrap();
     let full = DriverError::TooManyOperations { limit: 2 };
-    assert_eq!(driver.receive(ring, UnixStream::pair().unwrap().1), Err(full));
+    let refused = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap_err();
+    assert_eq!(refused.error, full);
     let refused = driver.read(file, arena.allocate().unwrap(), 0).unwrap_err();
     assert_eq!(refused.error, TransferError::Driver(full));
     drop(refused);

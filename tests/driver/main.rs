@@ -10,6 +10,7 @@ mod older_kernels;
 mod receive;
 mod receive_forms;
 mod registration_clone;
+mod resources;
 mod slot_states;
 mod starved;
 mod transfer;

@@ -141,8 +141,9 @@ fn datagrams(driver: &mut Driver, ring: BufferRingId, probe: Probe) {
     let address = ours.local_addr().unwrap();
     let id = match driver.receive_datagrams(ring, ours) {
         Ok(id) => id,
-        Err(error) => {
+        Err(refused) => {
             assert!(!probe.has(Feature::RecvMultishot));
+            let error = refused.error;
             assert!(matches!(error, DriverError::Unsupported { since: "6.0", .. }), "{error:?}");
             return;
         }

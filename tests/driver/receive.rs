@@ -484,7 +484,7 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     assert_all_free(&arena);
     assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::UnknownRing));
     let (_sender, socket) = UnixStream::pair().unwrap();
-    assert_eq!(driver.receive(ring, socket), Err(DriverError::UnknownRing));
+    assert_eq!(driver.receive(ring, socket).unwrap_err().error, DriverError::UnknownRing);
     // The group id is free again.
     driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
     finish(driver);
@@ -527,7 +527,7 @@ fn ids_of_another_driver_are_refused() {
     let ring = theirs.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     ours.register_buffer_ring(&arena, BufferRing::options()).unwrap();
     let (_sender, socket) = UnixStream::pair().unwrap();
-    let refused = ours.receive(ring, socket).unwrap_err();
+    let refused = ours.receive(ring, socket).unwrap_err().error;
     assert!(matches!(refused, DriverError::OtherDriver { what: "buffer ring", .. }), "{refused}");
 }
 
@@ -545,12 +545,13 @@ fn absurd_sizes_are_refused_by_name() {
     let refused = driver.register_buffer_ring(&large, BufferRing::options()).unwrap_err();
     assert_eq!(refused, RingError::TooManySlots { slots: 65_537, limit: 65_536 });
     let refused = Driver::builder().entries(0).build().unwrap_err();
-    assert_eq!(refused, DriverError::Entries { entries: 0, limit: 32_768 });
+    let queue = "submission";
+    assert_eq!(refused, DriverError::Entries { queue, entries: 0, limit: 32_768 });
     let Some(mut driver) = build(Driver::builder().operations(1)) else { return };
     let ring = driver.register_buffer_ring(&small, BufferRing::options()).unwrap();
     let _id = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap();
     let refused = driver.receive(ring, UnixStream::pair().unwrap().1).unwrap_err();
-    assert_eq!(refused, DriverError::TooManyOperations { limit: 1 });
+    assert_eq!(refused.error, DriverError::TooManyOperations { limit: 1 });
 }
 
 #[test]

@@ -253,13 +253,13 @@ fn datagrams_are_refused_by_rings_that_do_not_suit_them() {
     let Some(mut driver) = driver() else { return };
     let small = driver.register_buffer_ring(&arena(4, 44), BufferRing::options()).unwrap();
     let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
-    let refused = driver.receive_datagrams(small, socket()).unwrap_err();
+    let refused = driver.receive_datagrams(small, socket()).unwrap_err().error;
     assert_eq!(refused, DriverError::SlotTooSmall { bytes: 44, needed: 45 });
     let shared = driver
         .register_buffer_ring(&arena(4, 256), BufferRing::options().incremental(true))
         .unwrap();
     if is_incremental(&driver, shared) {
-        let refused = driver.receive_datagrams(shared, socket()).unwrap_err();
+        let refused = driver.receive_datagrams(shared, socket()).unwrap_err().error;
         assert_eq!(refused, DriverError::RingIsIncremental);
     }
 }

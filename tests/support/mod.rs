@@ -4,6 +4,8 @@
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod limits;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
 pub mod runtimes;
 #[cfg(target_os = "linux")]

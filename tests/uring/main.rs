@@ -6,6 +6,7 @@ mod support;
 
 mod conformance_receive;
 mod operation_model;
+mod probe;
 mod read_write;
 mod read_write_buddy;
 mod reconcile;

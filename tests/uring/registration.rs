@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::AsRawFd;
-use std::process::Command;
 
+use crate::support::limits::{as_user_with_memlock, run_alone};
 use crate::support::ring::{push, register, ring, run};
 use crate::support::seccomp;
 use crate::support::{TestFile, assert_all_free, nz, paged_arena, pattern};
@@ -454,65 +454,16 @@ fn helper_without_lockable_memory() {
 #[test]
 fn too_little_lockable_memory_is_told_in_numbers() {
     let Some(_) = ring("memlock") else { return };
-    let helper = std::env::current_exe().unwrap();
-    // The other user can reach this copy.
-    let copy = std::env::temp_dir().join(format!("registration-helper-{}", std::process::id()));
-    std::fs::copy(helper, &copy).unwrap();
-    let answer = Command::new("prlimit")
-        .args([
-            "--memlock=1048576:1048576",
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ])
-        .args(["--inh-caps=-all", "--"])
-        .arg(&copy)
-        .args([
-            "--ignored",
-            "--exact",
-            "registration::helper_without_lockable_memory",
-            "--nocapture",
-        ])
-        .current_dir("/")
-        .output();
-    std::fs::remove_file(&copy).unwrap();
-    let output = match answer {
-        Ok(output) => output,
-        Err(error) => return eprintln!("SKIPPED memlock: no prlimit here ({error})"),
-    };
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if err.contains("setpriv:") || err.contains("prlimit:") {
-        return eprintln!("SKIPPED memlock: cannot become another user: {err}");
-    }
-    assert!(output.status.success() && out.contains("helper finished"), "{out}\n{err}");
-}
-
-/// Makes `io_uring_setup` fail on this thread, as container runtimes do.
-fn forbid_io_uring_on_this_thread() -> std::io::Result<()> {
-    const LOAD_SYSCALL_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let mut program = [
-        libc::sock_filter { code: LOAD_SYSCALL_NUMBER, jt: 0, jf: 0, k: 0 },
-        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: libc::SYS_io_uring_setup as u32 },
-        libc::sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
-    ];
-    seccomp::filter_this_thread(&mut program)
+    let prlimit = as_user_with_memlock(1_048_576, 0);
+    let prlimit: Vec<&str> = prlimit.iter().map(String::as_str).collect();
+    run_alone("registration::helper_without_lockable_memory", &prlimit);
 }
 
 #[test]
 fn a_sandbox_that_forbids_io_uring_is_named_with_its_remedy() {
     let Some(_) = ring("forbidden") else { return };
     let forbidden = std::thread::spawn(|| {
-        forbid_io_uring_on_this_thread()?;
+        seccomp::fail_calls_on_this_thread(libc::SYS_io_uring_setup, libc::EPERM)?;
         Ok::<_, std::io::Error>((Probe::new(), uring_arena::Driver::builder().build().err()))
     });
     match forbidden.join().unwrap() {

@@ -11,7 +11,7 @@ use crate::driver::ids::Tag;
 use crate::driver::rings::{Ring, Rings};
 use crate::driver::submitter::Submitter;
 use crate::driver::wakeup::Wakeup;
-use crate::driver::{DriverError, Event, SocketId};
+use crate::driver::{DriverError, Event, SocketError, SocketId};
 use crate::slab::{Key, Slab};
 use crate::uring::Probe;
 use std::collections::VecDeque;
@@ -66,14 +66,14 @@ impl Sockets {
         self.table.get(key).is_some_and(Socket::is_in_flight)
     }
 
-    /// Takes a socket in and arms it. If that fails the socket is dropped.
+    /// Takes a socket in and arms it. If that fails, the descriptor comes back with the reason.
     pub(crate) fn open(
         &mut self,
         fd: OwnedFd,
         source: Source,
         rings: &mut Rings,
         submitter: &mut Submitter,
-    ) -> Result<SocketId, DriverError> {
+    ) -> Result<SocketId, SocketError> {
         let can_multishot = self.supported.has(source.multishot());
         // An accept takes no slot: it need not take turns.
         let multishot = can_multishot && (self.multishot || source == Source::Listener);
@@ -81,8 +81,9 @@ impl Sockets {
         let key = self.table.insert(socket).ok().expect("the driver has room");
         let mut ring = rings.of_mut(source.ring());
         if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
-            self.table.remove(key);
-            return Err(error);
+            // Nothing was pushed: it goes back as it came.
+            let socket = self.table.remove(key).expect("just inserted");
+            return Err(SocketError::new(error, socket.fd));
         }
         if let Some(ring) = &mut ring {
             ring.sockets += 1;

@@ -16,7 +16,7 @@ use super::submitted::Submitted;
 use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::liveness::Guard;
 use crate::uring::{
-    Descriptor, Feature, Probe, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+    Descriptor, Feature, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     SendOptions,
 };
 
@@ -82,10 +82,9 @@ impl Registered {
         options: RegisterOptions<'_>,
     ) -> Result<Registered, AttachError> {
         let guard = RuntimeGuard::current()?;
-        let probe = Probe::shared().unwrap_or(Probe::none());
         // compio negates every result below zero, and the report of a copied send is the one number
         // that has no negation.
-        let options = options.probe(probe.without(Feature::SendZcUsage));
+        let options = options.without(Feature::SendZcUsage)?;
         // SAFETY: see the head of this file.
         let pieces = unsafe { RegisteredArena::register(&*guard, arena, options)? };
         Ok(Registered { pieces, guard })

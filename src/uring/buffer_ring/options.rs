@@ -1,5 +1,7 @@
 //! The options of a buffer ring.
 
+use crate::uring::kernel::Memlock;
+
 /// The kernel's limit on the entries of a ring.
 const ENTRIES_MAX: usize = 1 << 15;
 
@@ -191,15 +193,20 @@ pub enum RingError {
         /// The first version that has the feature.
         since: &'static str,
     },
-    /// The kernel has no memory for the ring, or the user may lock no more.
-    #[error(
-        "no memory for a buffer ring of {bytes} bytes: it counts against RLIMIT_MEMLOCK (now {soft} bytes for this user, `ulimit -l`); raise the limit or use fewer entries"
-    )]
-    Memory {
+    /// The limit on locked memory is too low: the array of a buffer ring counts against it.
+    #[error("a buffer ring of {entries} entries is locked memory: {memlock}; or use fewer entries")]
+    #[non_exhaustive]
+    Memlock {
+        /// The number of entries asked for.
+        entries: usize,
+        /// The bytes needed, both limits, and the remedy.
+        memlock: Memlock,
+    },
+    /// The system has no memory for the ring.
+    #[error("no memory for a buffer ring of {bytes} bytes: use fewer entries")]
+    OutOfMemory {
         /// Bytes of the ring's array of entries.
         bytes: usize,
-        /// The soft limit now, in bytes.
-        soft: u64,
     },
     /// The kernel refused for another reason.
     #[error("the kernel refused to {action}: {}", std::io::Error::from_raw_os_error(*errno))]

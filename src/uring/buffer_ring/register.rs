@@ -85,8 +85,9 @@ impl BufferRing {
         let slot_bytes = i32::try_from(bytes)
             .map_err(|_| RingError::SlotTooLarge { bytes, limit: i32::MAX as usize })?
             as u32;
-        let entries = RingEntries::new(count)
-            .map_err(|_| RingError::Refused { action: "map a buffer ring", errno: libc::ENOMEM })?;
+        let entries = RingEntries::new(count).map_err(|_| RingError::OutOfMemory {
+            bytes: usize::from(count) * size_of::<types::BufRingEntry>(),
+        })?;
         Ok(BufferRing {
             arena: arena.handle().clone(),
             posted: PostedQueue::new(count.into()),
@@ -236,8 +237,12 @@ fn register_error(error: &io::Error, group: u16, bytes: usize) -> RingError {
             RingError::Unsupported { what: "provided-buffer rings", since: "5.19" }
         }
         Some(libc::ENOMEM) => {
-            let soft = Memlock::for_bytes(bytes as u64).soft.unwrap_or(u64::MAX);
-            RingError::Memory { bytes, soft }
+            let entries = bytes / size_of::<types::BufRingEntry>();
+            let memlock = Memlock::for_buffer_ring(bytes);
+            match memlock.is_in_force() {
+                true => RingError::Memlock { entries, memlock },
+                false => RingError::OutOfMemory { bytes },
+            }
         }
         _ => refused(error, "register a buffer ring"),
     }

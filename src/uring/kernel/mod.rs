@@ -7,6 +7,7 @@ pub(super) mod syscalls;
 
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
+pub(crate) use memlock::descriptors_max;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};

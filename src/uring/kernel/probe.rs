@@ -6,9 +6,11 @@
 #![allow(unsafe_code)]
 
 use super::feature::{Feature, MissingFeatureError};
+use super::memlock::Memlock;
 use super::syscalls::{self, Cloned};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
@@ -52,33 +54,22 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Makes a few small rings and tries each feature on them. This takes milliseconds: keep the
+    /// Makes two small rings and tries each feature on them. This takes milliseconds: keep the
     /// result, or use [`shared`](Self::shared).
     ///
     /// # Errors
     ///
-    /// [`UnavailableError`] if io_uring is missing or forbidden, with the remedy.
+    /// [`UnavailableError`] if io_uring is missing or forbidden, with the remedy. Also if the
+    /// system has no descriptor or no memory left for the rings: then nothing is known of the
+    /// kernel, and a later call may succeed.
     pub fn new() -> Result<Probe, UnavailableError> {
-        let ring: IoUring = IoUring::new(ENTRIES).map_err(|error| {
-            UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
-        })?;
-        let mut probe = Probe { features: 0 };
-        probe.probe_opcodes(&ring);
-        probe.set(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
-        probe.set(Feature::MinWait, ring.params().is_feature_min_timeout());
-        probe.set(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0).is_ok());
-        probe.set(
-            Feature::IncrementalBuffers,
-            syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC).is_ok(),
-        );
-        probe.set(Feature::SyncCancel, knows_sync_cancel(&ring));
-        probe.probe_entries(ring);
-        probe.probe_tables();
-        probe.probe_setup();
-        Ok(probe)
+        Probing::run().map(|probing| probing.probe)
     }
 
-    /// Returns the result of the first probe of this process.
+    /// Returns the result of the first probe of this process that the kernel answered in full.
+    ///
+    /// A failure is not kept, so the next call asks again. Neither is an answer that a seccomp
+    /// filter or a security module gave: such a filter may be of one thread only.
     ///
     /// # Errors
     ///
@@ -92,8 +83,15 @@ impl Probe {
     /// }
     /// ```
     pub fn shared() -> Result<Probe, UnavailableError> {
-        static FIRST: OnceLock<Result<Probe, UnavailableError>> = OnceLock::new();
-        FIRST.get_or_init(Probe::new).clone()
+        static FIRST: OnceLock<Probe> = OnceLock::new();
+        if let Some(probe) = FIRST.get() {
+            return Ok(*probe);
+        }
+        let probing = Probing::run()?;
+        if probing.is_filtered {
+            return Ok(probing.probe);
+        }
+        Ok(*FIRST.get_or_init(|| probing.probe))
     }
 
     /// Returns the probe of a kernel that offers nothing but io_uring itself, for tests.
@@ -170,19 +168,70 @@ impl Probe {
     pub fn with(self, feature: Feature) -> Probe {
         Probe { features: self.features | feature.bit() }
     }
+}
+
+/// A probe that is being made.
+struct Probing {
+    probe: Probe,
+    /// A filter answered in the place of the kernel.
+    is_filtered: bool,
+}
+
+impl Probing {
+    /// Tries each feature. At most two rings exist at a time.
+    fn run() -> Result<Probing, UnavailableError> {
+        let unavailable = |error: io::Error| {
+            UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
+        };
+        let mut ring = IoUring::new(ENTRIES).map_err(unavailable)?;
+        let mut probing = Probing { probe: Probe::none(), is_filtered: false };
+        probing.try_all(&mut ring).map_err(unavailable)?;
+        Ok(probing)
+    }
+
+    fn try_all(&mut self, ring: &mut IoUring) -> io::Result<()> {
+        self.try_opcodes(ring)?;
+        self.set(Feature::Bundles, ring.params().is_feature_recvsend_bundle());
+        self.set(Feature::MinWait, ring.params().is_feature_min_timeout());
+        self.note(Feature::BufferRing, syscalls::try_buffer_ring(ring.as_raw_fd(), 0))?;
+        let incremental = syscalls::try_buffer_ring(ring.as_raw_fd(), RING_INC);
+        self.note(Feature::IncrementalBuffers, incremental)?;
+        self.note(Feature::SyncCancel, try_sync_cancel(ring))?;
+        self.try_entries(ring)?;
+        let other = self.try_setup()?;
+        self.try_tables(ring, &other)
+    }
 
     fn set(&mut self, feature: Feature, is_offered: bool) {
         if is_offered {
-            *self = self.with(feature);
+            self.probe = self.probe.with(feature);
         }
     }
 
-    fn probe_opcodes(&mut self, ring: &IoUring) {
+    /// Notes the kernel's answer to an attempt. Returns whether the feature is offered, or the
+    /// error if it says nothing of the kernel.
+    fn note(&mut self, feature: Feature, attempt: io::Result<()>) -> io::Result<bool> {
+        let is_offered = self.is_offered(attempt)?;
+        self.set(feature, is_offered);
+        Ok(is_offered)
+    }
+
+    fn is_offered(&mut self, attempt: io::Result<()>) -> io::Result<bool> {
+        let Err(error) = attempt else { return Ok(true) };
+        match error.raw_os_error() {
+            Some(errno) if is_passing(errno) => return Err(error),
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => self.is_filtered = true,
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn try_opcodes(&mut self, ring: &IoUring) -> io::Result<()> {
         let mut opcodes = io_uring::Probe::new();
-        if ring.submitter().register_probe(&mut opcodes).is_err() {
+        if !self.is_offered(ring.submitter().register_probe(&mut opcodes))? {
             // Older than 5.6, which has fixed buffers and nothing else of the list.
             self.set(Feature::FixedBuffers, true);
-            return;
+            return Ok(());
         }
         for (feature, code) in [
             (Feature::FixedBuffers, opcode::ReadFixed::CODE),
@@ -193,34 +242,58 @@ impl Probe {
         ] {
             self.set(feature, opcodes.is_supported(code));
         }
+        Ok(())
     }
 
-    /// Probes flags that no opcode announces. The kernel refuses an unknown flag as EINVAL; with a
+    /// Tries flags that no opcode announces. The kernel refuses an unknown flag as EINVAL; with a
     /// known one the entry gets as far as the descriptor, which is not open.
-    fn probe_entries(&mut self, mut ring: IoUring) {
+    fn try_entries(&mut self, ring: &mut IoUring) -> io::Result<()> {
         let mut entries = vec![
             (Feature::RecvMultishot, opcode::RecvMulti::new(NO_FD, 0).build()),
             (Feature::AcceptMultishot, opcode::AcceptMulti::new(NO_FD).build()),
         ];
-        if self.has(Feature::SendZc) {
+        if self.probe.has(Feature::SendZc) {
             let send =
                 opcode::SendZc::new(NO_FD, std::ptr::null(), 0).zc_flags(SEND_ZC_REPORT_USAGE);
             entries.push((Feature::SendZcUsage, send.build()));
         }
         for (feature, entry) in entries {
-            self.set(feature, run(&mut ring, entry) == Some(-libc::EBADF));
+            let answer = match run(ring, entry)? {
+                errno if errno == libc::EBADF => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(errno)),
+            };
+            self.note(feature, answer)?;
         }
+        Ok(())
     }
 
-    fn probe_tables(&mut self) {
-        let (Ok(from), Ok(to)) = (IoUring::new(ENTRIES), IoUring::new(ENTRIES)) else {
-            return;
+    /// Tries the ways of setting a ring up. Returns a ring in the best of them.
+    fn try_setup(&mut self) -> io::Result<IoUring> {
+        let defer = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(ENTRIES);
+        match defer {
+            Ok(ring) => {
+                self.set(Feature::SingleIssuer, true);
+                self.set(Feature::DeferTaskrun, true);
+                return Ok(ring);
+            }
+            Err(error) => self.is_offered(Err(error))?,
         };
-        let (from, to): (&IoUring, &IoUring) = (&from, &to);
-        if syscalls::register_sparse(from.as_raw_fd(), 1).is_err() {
-            return;
+        match IoUring::builder().setup_single_issuer().build(ENTRIES) {
+            Ok(ring) => {
+                self.set(Feature::SingleIssuer, true);
+                return Ok(ring);
+            }
+            Err(error) => self.is_offered(Err(error))?,
+        };
+        IoUring::new(ENTRIES)
+    }
+
+    /// Tries tables of buffers: a sparse one on `from`, and its clone on `to`.
+    fn try_tables(&mut self, from: &IoUring, to: &IoUring) -> io::Result<()> {
+        let sparse = syscalls::register_sparse(from.as_raw_fd(), 1);
+        if !self.note(Feature::SparseTable, sparse)? {
+            return Ok(());
         }
-        self.set(Feature::SparseTable, true);
         // No entry of the table has memory, so nothing is pinned or charged.
         let clone = |count, replace| {
             let cloned = Cloned {
@@ -230,38 +303,45 @@ impl Probe {
                 count,
                 replace,
             };
-            syscalls::clone_buffers(to.as_raw_fd(), &cloned).is_ok()
+            syscalls::clone_buffers(to.as_raw_fd(), &cloned)
         };
-        if clone(0, false) {
-            self.set(Feature::CloneBuffers, true);
-            self.set(Feature::CloneInto, clone(1, true));
+        if self.note(Feature::CloneBuffers, clone(0, false))? {
+            self.note(Feature::CloneInto, clone(1, true))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an error tells of the system now, and nothing of the kernel: the same attempt
+/// may succeed later.
+fn is_passing(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EBUSY
+    )
+}
+
+/// Runs one entry, which fails, and returns its error number (0 if it does not).
+fn run(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<i32> {
+    // SAFETY: the entries of `try_entries` name no memory and no open descriptor.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    loop {
+        match ring.submit_and_wait(1) {
+            // A signal: the entry is submitted all the same.
+            Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
+            _ => {}
+        }
+        if let Some(completion) = ring.completion().next() {
+            return Ok(-completion.result().min(0));
         }
     }
-
-    fn probe_setup(&mut self) {
-        let single = |build: &mut io_uring::Builder<_, _>| {
-            let ring: Result<IoUring, _> = build.setup_single_issuer().build(ENTRIES);
-            ring.is_ok()
-        };
-        self.set(Feature::SingleIssuer, single(&mut IoUring::builder()));
-        self.set(Feature::DeferTaskrun, single(IoUring::builder().setup_defer_taskrun()));
-    }
 }
 
-/// Runs one entry and returns its result.
-fn run(ring: &mut IoUring, entry: squeue::Entry) -> Option<i32> {
-    // SAFETY: the entries of `probe_entries` name no memory and no open descriptor.
-    unsafe { ring.submission().push(&entry) }.ok()?;
-    ring.submit_and_wait(1).ok()?;
-    ring.completion().next().map(|cqe| cqe.result())
-}
-
-fn knows_sync_cancel(ring: &IoUring) -> bool {
-    let everything = types::CancelBuilder::any();
-    match ring.submitter().register_sync_cancel(None, everything) {
-        Ok(()) => true,
+fn try_sync_cancel(ring: &IoUring) -> io::Result<()> {
+    match ring.submitter().register_sync_cancel(None, types::CancelBuilder::any()) {
         // A kernel that knows the call answers that there is nothing to cancel.
-        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        answer => answer,
     }
 }
 
@@ -326,6 +406,14 @@ pub enum UnavailableError {
         who_forbids(None)
     )]
     Forbidden,
+    /// The limit on locked memory is too low: the queues of a ring count against it.
+    #[error("the queues of a ring of {entries} entries are locked memory: {memlock}")]
+    Memlock {
+        /// The number of entries asked for.
+        entries: u32,
+        /// The bytes needed, both limits, and the remedy.
+        memlock: Memlock,
+    },
     /// The system has no memory, or no descriptor, for a ring.
     #[error(
         "the system refused a ring of {entries} entries ({}): {}",
@@ -343,8 +431,13 @@ pub enum UnavailableError {
 debug_is_display!(UnavailableError);
 
 impl UnavailableError {
-    /// Explains the error of an `io_uring_setup(2)` for a ring of `entries` entries.
+    /// Explains the error of an `io_uring_setup(2)` for a ring of `entries` entries, and twice as
+    /// many completions.
     pub(super) fn explain(entries: u32, errno: i32) -> UnavailableError {
+        let memlock = Memlock::for_ring(entries, 2 * entries);
+        if errno == libc::ENOMEM && memlock.is_in_force() {
+            return UnavailableError::Memlock { entries, memlock };
+        }
         let kernel = read("/proc/sys/kernel/osrelease");
         UnavailableError::new(entries, errno, disabled_by_sysctl(), kernel)
     }
@@ -389,9 +482,7 @@ pub(crate) fn room_remedy(errno: i32) -> &'static str {
     match errno {
         libc::EMFILE => "raise `ulimit -n`, or close some files",
         libc::ENFILE => "raise `sysctl fs.file-max`",
-        _ => {
-            "use fewer entries, or before Linux 5.12, where rings count as locked memory, raise `ulimit -l`"
-        }
+        _ => "use fewer entries",
     }
 }
 
@@ -421,7 +512,7 @@ mod tests {
         assert!(text(libc::EPERM, Some(1)).contains("kernel.io_uring_group"));
         assert!(text(libc::EPERM, Some(0)).contains("seccomp"));
         assert!(text(libc::EPERM, None).contains("seccomp"));
-        assert!(text(libc::ENOMEM, Some(0)).contains("ulimit -l"));
+        assert!(text(libc::ENOMEM, Some(0)).contains("fewer entries"));
         assert!(text(libc::EMFILE, Some(0)).contains("64 entries"));
         assert!(text(libc::EMFILE, Some(0)).contains("ulimit -n"));
     }

@@ -1,6 +1,6 @@
 //! The reasons why an arena cannot be registered.
 
-use crate::uring::kernel::{Memlock, MissingFeatureError};
+use crate::uring::kernel::{Memlock, MissingFeatureError, UnavailableError};
 
 /// An arena that could not be registered on a ring, or not in the mode that was demanded.
 ///
@@ -115,6 +115,13 @@ pub enum RegisterError {
         /// The text of the error.
         reason: String,
     },
+}
+
+impl RegisterError {
+    /// Wraps the reason why the kernel could not be asked for its features.
+    pub(super) fn no_probe(reason: &UnavailableError) -> RegisterError {
+        RegisterError::System { step: "probing the kernel", reason: reason.to_string() }
+    }
 }
 
 debug_is_display!(RegisterError);

@@ -5,6 +5,8 @@ use crate::lease::Handle;
 use crate::uring::kernel::Probe;
 use std::fmt;
 use std::os::fd::RawFd;
+#[cfg(feature = "compio")]
+use {super::error::RegisterError, crate::uring::kernel::Feature};
 
 /// The options of a registration: the policy, the index in the ring's table, and a ring to clone
 /// from.
@@ -107,6 +109,15 @@ impl<'a> RegisterOptions<'a> {
     pub(crate) fn not_at(mut self) -> Self {
         self.at = None;
         self
+    }
+
+    /// Uses the kernel's features, or those of the probe that was given, but for `feature`.
+    #[cfg(feature = "compio")]
+    pub(crate) fn without(mut self, feature: Feature) -> Result<Self, RegisterError> {
+        let probe = self.probe.map_or_else(Probe::shared, Ok);
+        let probe = probe.map_err(|reason| RegisterError::no_probe(&reason))?;
+        self.probe = Some(probe.without(feature));
+        Ok(self)
     }
 
     pub(crate) fn probe_unless_known(mut self, probe: Probe) -> Self {

@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 
 use super::error::RegisterError;
 use super::fallback;
-use super::options::RegistrationMode;
 use super::options::{RegisterOptions, Source};
+use super::options::{RegistrationMode, RegistrationPolicy};
 use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
@@ -158,11 +158,17 @@ impl RegisteredArena {
         options: RegisterOptions<'_>,
         ranges: Option<&mut TableRanges>,
     ) -> Result<RegisteredArena, RegisterError> {
-        let probe = match options.probe {
-            Some(probe) => probe,
-            None => Probe::shared().map_err(no_probe)?,
-        };
         let handle = handle_of(arena);
+        let probe = match options.probe.map_or_else(Probe::shared, Ok) {
+            Ok(probe) => probe,
+            // What is short of locked memory for a small ring has none for an arena.
+            Err(error @ UnavailableError::Memlock { .. })
+                if options.policy == RegistrationPolicy::Best =>
+            {
+                return Ok(RegisteredArena::unregistered(handle, RegisterError::no_probe(&error)));
+            }
+            Err(error) => return Err(RegisterError::no_probe(&error)),
+        };
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &outcome.refused {
             tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
@@ -174,6 +180,16 @@ impl RegisteredArena {
             refused: outcome.refused,
             probe,
         })
+    }
+
+    /// Creates the value of an arena that stays unregistered, because the kernel could not be asked
+    /// for its features.
+    fn unregistered(handle: &Handle, reason: RegisterError) -> RegisteredArena {
+        RegisteredArena {
+            handle: Some(handle.clone()),
+            refused: vec![(RegistrationMode::Slots, reason)],
+            ..RegisteredArena::nothing(Probe::none())
+        }
     }
 
     /// Creates a value that builds ordinary operations on any memory, for a ring that has no arena
@@ -376,10 +392,6 @@ impl<'a> RegisterOptions<'a> {
         self.source = Some(Source { ring: ring.as_raw_fd(), arena, table });
         self
     }
-}
-
-fn no_probe(error: UnavailableError) -> RegisterError {
-    RegisterError::System { step: "probing the kernel", reason: error.to_string() }
 }
 
 impl fmt::Debug for RegisteredArena {

@@ -209,7 +209,7 @@ impl Dispatcher {
 
     fn receive(&mut self, driver: &mut Driver, socket: OwnedFd, queue: Arc<StreamQueue>) {
         let received = match self.check_room() {
-            Ok(()) => driver.receive(self.ring, socket),
+            Ok(()) => driver.receive(self.ring, socket).map_err(|refused| refused.error),
             Err(error) => Err(error),
         };
         match received {
