@@ -29,7 +29,7 @@ fn arena() -> FixedArena {
     paged_arena(64, 65536)
 }
 
-/// Memory that says when it is dropped.
+/// A piece of memory that says when it is dropped.
 struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
 impl AsRef<[u8]> for Counted {

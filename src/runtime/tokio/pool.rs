@@ -368,7 +368,7 @@ impl Pool {
     }
 
     /// Closes the connections, cancels the operations, and waits until the kernel has let go of all
-    /// memory: five seconds at most. Blocks no other task.
+    /// memory: three seconds at most. Blocks no other task.
     ///
     /// What halves that were dropped have queued is sent first. A half that is still there ends its
     /// connection: in order if everything is sent, else by a reset. Streams, halves and operations

@@ -16,7 +16,7 @@ use crate::runtime::tokio::user_code::{contain, drop_contained};
 use crate::sync::Arc;
 
 /// The time that a shutdown gives to what halves that are gone have left to send.
-const LINGER: Duration = Duration::from_secs(4);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
 /// only a device that does not answer takes longer.
@@ -45,6 +45,10 @@ pub(super) struct Dispatcher {
     /// Senders whose next send the driver could not take for now.
     stalled: Vec<FileKey>,
     ending: Option<Ending>,
+    /// Everything was cancelled.
+    is_ended: bool,
+    /// The streams that ended since.
+    closed: usize,
     /// The reason that is told to what is left when the dispatcher is dropped.
     end_reason: EndReason,
 }
@@ -90,12 +94,15 @@ impl Dispatcher {
             sends: 0,
             stalled: Vec::new(),
             ending: None,
+            is_ended: false,
+            closed: 0,
             end_reason: EndReason::Dropped,
         }
     }
 
-    /// Delivers all events of the driver, then carries out all commands. Returns `true` when the
-    /// pool is to end now.
+    /// Delivers all events of the driver, then carries out all commands. Returns `true` when a
+    /// stage of the pool's end is over: first what was left behind has gone out, and after
+    /// [`end`](Self::end) all operations have come back.
     pub(super) fn turn(&mut self, driver: &mut Driver) -> bool {
         while let Some(event) = driver.next() {
             self.on_event(driver, event);
@@ -124,9 +131,10 @@ impl Dispatcher {
                 }
             }
             Event::Closed { id, error } => {
-                if let Some(queue) = self.streams.remove(id) {
-                    queue.end(error.map_or(Ok(()), Err));
-                }
+                let Some(queue) = self.streams.remove(id) else { return };
+                self.closed += 1;
+                let was_closed_by_us = self.is_ended.then(|| self.end_reason.to_error());
+                queue.end(error.or(was_closed_by_us).map_or(Ok(()), Err));
             }
             Event::Read { id, result, buffer, .. } => {
                 if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
@@ -345,11 +353,15 @@ impl Dispatcher {
         }
     }
 
-    /// Returns whether the pool is to end now: nothing is left to go out, or the time is over.
+    /// Returns whether this stage of the pool's end is over: nothing is left to go out, or to come
+    /// back, or the time is over.
     fn is_over(&self) -> bool {
         let Some(ending) = &self.ending else { return false };
         if ending.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return true;
+        }
+        if self.is_ended {
+            return self.streams.len() + self.answers.len() == 0;
         }
         let writes = if ending.deadline.is_none() { self.writes } else { 0 };
         writes == 0 && self.senders.iter().all(|sender| sender.queue.is_idle())
@@ -360,15 +372,27 @@ impl Dispatcher {
         self.ending.as_ref().and_then(|ending| ending.deadline)
     }
 
-    /// Ends every connection, before the driver is drained. Returns the moment by which that is
-    /// over.
-    pub(super) fn end(&mut self, reason: EndReason) -> Instant {
+    /// Ends every connection and cancels every operation. The turns until that is
+    /// over bring them back, so that what they hold is dropped here.
+    pub(super) fn end(&mut self, driver: &mut Driver) {
+        self.end_connections(EndReason::ShutDown);
+        self.is_ended = true;
+        self.closed = 0;
+        for id in self.streams.ids() {
+            log_refusal(driver.close(id));
+        }
+        for id in self.answers.ids() {
+            log_refusal(driver.cancel_operation(id));
+        }
+        let none = || Ending { answer: None, deadline: None };
+        let deadline = Some(Instant::now() + DRAIN_TIMEOUT);
+        self.ending.get_or_insert_with(none).deadline = deadline;
+    }
+
+    /// Ends every connection, before the engine is dropped.
+    pub(super) fn end_connections(&mut self, reason: EndReason) {
         self.end_reason = reason;
         self.mailbox.end(reason);
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let none = || Ending { answer: None, deadline: None };
-        self.ending.get_or_insert_with(none).deadline = Some(deadline);
-        deadline
     }
 
     /// Ends every connection, because the driver cannot go on.
@@ -377,7 +401,7 @@ impl Dispatcher {
             %error,
             "the pool's driver cannot go on: its streams end, its operations fail"
         );
-        self.end(EndReason::Failed(error));
+        self.end_connections(EndReason::Failed(error));
     }
 
     /// Lets the end of the pool wait no longer.
@@ -388,7 +412,10 @@ impl Dispatcher {
     }
 
     /// Answers who asked for the end.
-    pub(super) fn finish(&mut self, report: Result<DrainReport, DriverError>) {
+    pub(super) fn finish(&mut self, mut report: Result<DrainReport, DriverError>) {
+        if let Ok(report) = &mut report {
+            report.closed += self.closed;
+        }
         if let Err(error) = &report {
             tracing::error!(%error, "the pool's driver could not be drained");
         }

@@ -132,21 +132,27 @@ impl ThreadEngine {
     }
 
     fn run(mut self) {
-        loop {
-            let waited = match self.dispatcher.deadline() {
+        let ended = self.turn_to_the_end().and_then(|()| {
+            self.dispatcher.end(&mut self.driver);
+            self.turn_to_the_end()
+        });
+        if let Err(error) = ended {
+            return self.dispatcher.fail(error);
+        }
+        let left = self.dispatcher.deadline().map_or(Duration::ZERO, until);
+        let report = self.driver.drain(left);
+        self.dispatcher.finish(report);
+    }
+
+    /// Turns the driver until a stage of the pool's end is over.
+    fn turn_to_the_end(&mut self) -> Result<(), DriverError> {
+        while !self.dispatcher.turn(&mut self.driver) {
+            match self.dispatcher.deadline() {
                 Some(deadline) => self.driver.wait_timeout(until(deadline)).map(drop),
                 None => self.driver.wait(),
-            };
-            if let Err(error) = waited {
-                return self.dispatcher.fail(error);
-            }
-            if self.dispatcher.turn(&mut self.driver) {
-                break;
-            }
+            }?;
         }
-        let deadline = self.dispatcher.end(EndReason::ShutDown);
-        let report = self.driver.drain(until(deadline));
-        self.dispatcher.finish(report);
+        Ok(())
     }
 }
 
@@ -161,9 +167,21 @@ pub(crate) struct TaskEngine {
     /// Signalled by the kernel when completions wait. Never cleared: the runtime learns of each
     /// signal.
     event: AsyncFd<EventFd>,
-    /// The report so far, once the driver is drained.
-    draining: Option<DrainReport>,
+    stage: Stage,
+    /// The report so far, while the driver is drained.
+    report: DrainReport,
     alarm: Option<Alarm>,
+}
+
+/// A stage in the life of a task engine.
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Serves, and lets go out what is left behind.
+    Serving,
+    /// Everything is cancelled: operations come back.
+    Ending,
+    /// The kernel is to let go of the rest.
+    Draining,
 }
 
 impl TaskEngine {
@@ -187,7 +205,8 @@ impl TaskEngine {
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
         let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox));
         let driver = ThreadBound::new(driver);
-        runtime.spawn(TaskEngine { dispatcher, driver, event, draining: None, alarm: None });
+        let (stage, report) = (Stage::Serving, DrainReport::default());
+        runtime.spawn(TaskEngine { dispatcher, driver, event, stage, report, alarm: None });
         Ok(handle)
     }
 }
@@ -196,29 +215,31 @@ impl Future for TaskEngine {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let TaskEngine { dispatcher, driver, event, draining, alarm } = &mut *self;
+        let TaskEngine { dispatcher, driver, event, stage, report, alarm } = &mut *self;
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
             );
-            dispatcher.end(EndReason::OtherThread);
+            dispatcher.end_connections(EndReason::OtherThread);
             return Poll::Ready(());
         };
         loop {
-            if draining.is_none() {
+            if stage != &Stage::Draining {
                 match turn_until_idle(dispatcher, driver, context.waker()) {
                     Ok(false) => {}
-                    Ok(true) => {
-                        dispatcher.end(EndReason::ShutDown);
-                        *draining = Some(DrainReport::default());
+                    Ok(true) if stage == &Stage::Serving => {
+                        dispatcher.end(driver);
+                        *stage = Stage::Ending;
+                        continue;
                     }
+                    Ok(true) => *stage = Stage::Draining,
                     Err(error) => {
                         dispatcher.fail(error);
                         return Poll::Ready(());
                     }
                 }
             }
-            if let Some(report) = draining
+            if stage == &Stage::Draining
                 && let Some(result) = drain_further(driver, report, dispatcher.deadline())
             {
                 dispatcher.finish(result);
