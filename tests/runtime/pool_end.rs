@@ -262,6 +262,18 @@ fn a_pool_that_its_thread_would_not_turn_is_refused_when_it_is_built() -> Outcom
         assert_refused(driven.join().unwrap());
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
+    // A thread that turns another runtime, of either kind.
+    for other in runtimes() {
+        let (cloned, handle) = (arena.clone(), runtime.handle().clone());
+        let built = other.block_on(async move {
+            let build = async move {
+                let _entered = handle.enter();
+                Pool::new(cloned)
+            };
+            tokio::spawn(build).await
+        });
+        assert_refused(built?);
+    }
     // Nothing turns the runtime here.
     let entered = runtime.enter();
     assert_refused(build(&arena));
@@ -300,6 +312,23 @@ fn a_pool_serves_wherever_it_can_be_built() -> Outcome {
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     LocalSet::new().block_on(&runtime, async { assert_serves(pool()).await });
+    let local = Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    local.block_on(async { assert_serves(pool()).await });
+    // Beside threads that give the runtime tasks without a break.
+    let is_over = Arc::new(AtomicUsize::new(0));
+    let (handle, stop) = (runtime.handle().clone(), Arc::clone(&is_over));
+    let busy = std::thread::spawn(move || {
+        while stop.load(Ordering::SeqCst) == 0 {
+            drop(handle.spawn(async {}));
+        }
+    });
+    runtime.block_on(async {
+        for _ in 0..20 {
+            assert_serves(pool()).await;
+        }
+    });
+    is_over.store(1, Ordering::SeqCst);
+    busy.join().unwrap();
     let [_, two_threads] = runtimes();
     two_threads.block_on(async {
         let cloned = arena.clone();

@@ -437,6 +437,35 @@ fn senders_that_wait_are_served_in_order_and_lose_no_wake() -> Outcome {
     Ok(())
 }
 
+/// The next in line is woken by a place that is given up, before or after that one was woken.
+#[test]
+fn a_place_that_is_given_up_goes_to_the_next_in_line() -> Outcome {
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let pool = Pool::builder(arena()).send_bytes_max(1000).build()?;
+            let (near, far) = tcp_pair().await;
+            let (incoming, outgoing) = pool.split(near)?;
+            let outgoing = Arc::new(outgoing);
+            for is_woken in [false, true] {
+                let (permit, other) = (outgoing.reserve(500).await?, outgoing.reserve(200).await?);
+                let mut large = Box::pin(outgoing.reserve(800));
+                assert!(timeout(SHORT, &mut large).await.is_err());
+                let half = Arc::clone(&outgoing);
+                let small = tokio::spawn(async move { half.reserve(100).await.map(drop) });
+                sleep(SHORT).await;
+                assert!(!small.is_finished(), "it overtook another");
+                let kept = (!is_woken).then_some(permit);
+                drop(large);
+                timeout(TIMEOUT, small).await???;
+                drop((kept, other));
+            }
+            drop((incoming, outgoing, far));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_permit_holds_room_until_it_is_used_or_dropped() -> Outcome {
     for runtime in runtimes() {

@@ -528,3 +528,218 @@ impl AsFd for SendQueue {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::task::Wake;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sync::{Arc, AtomicU32, Ordering};
+
+    /// A flag that a waker sets.
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A task that sends, or that waits until what is queued is over. It is polled only when it was
+    /// woken.
+    struct Task {
+        number: usize,
+        cost: usize,
+        is_flush: bool,
+        until: Option<u64>,
+        place: Place,
+        woken: Arc<Woken>,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Begin { cost: usize, is_flush: bool },
+        Poll { which: prop::sample::Index },
+        GiveUp { which: prop::sample::Index },
+        UsePermit { which: prop::sample::Index, is_dropped: bool },
+        Take,
+        Sent { which: prop::sample::Index },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let which = any::<prop::sample::Index>;
+        prop_oneof![
+            4 => (1usize..400, prop::bool::weighted(0.2))
+                .prop_map(|(cost, is_flush)| Step::Begin { cost, is_flush }),
+            6 => which().prop_map(|which| Step::Poll { which }),
+            2 => which().prop_map(|which| Step::GiveUp { which }),
+            4 => (which(), prop::bool::weighted(0.3))
+                .prop_map(|(which, is_dropped)| Step::UsePermit { which, is_dropped }),
+            3 => Just(Step::Take),
+            3 => which().prop_map(|which| Step::Sent { which }),
+        ]
+    }
+
+    /// A queue, the tasks at it, and the engine behind it.
+    struct Play {
+        queue: SendQueue,
+        begun: usize,
+        waiting: Vec<Task>,
+        /// The tasks that have room, and what it costs.
+        permits: Vec<(usize, usize)>,
+        /// The order in which senders got their room, and that in which they queued.
+        served: Vec<usize>,
+        queued: Vec<usize>,
+        /// The sends that the engine has.
+        taken: Vec<u64>,
+        sent: Vec<usize>,
+    }
+
+    impl Play {
+        const BYTES_MAX: usize = 300;
+
+        fn new() -> Play {
+            let (socket, _) = UnixStream::pair().unwrap();
+            Play {
+                queue: SendQueue::new(socket.into(), Play::BYTES_MAX),
+                begun: 0,
+                waiting: Vec::new(),
+                permits: Vec::new(),
+                served: Vec::new(),
+                queued: Vec::new(),
+                taken: Vec::new(),
+                sent: Vec::new(),
+            }
+        }
+
+        /// Polls a task if it was woken. Returns `true` if it was.
+        fn poll(&mut self, index: usize) -> bool {
+            let task = &mut self.waiting[index];
+            if task.woken.0.swap(0, Ordering::Relaxed) == 0 {
+                return false;
+            }
+            let waker = Waker::from(Arc::clone(&task.woken));
+            let mut context = Context::from_waker(&waker);
+            let polled = if task.is_flush {
+                let until = *task.until.get_or_insert_with(|| self.queue.end());
+                self.queue.poll_over(&mut task.place, until, &mut context)
+            } else {
+                self.queue.poll_room(&mut task.place, task.cost, &mut context)
+            };
+            if let Poll::Ready(result) = polled {
+                result.unwrap();
+                let task = self.waiting.remove(index);
+                if !task.is_flush {
+                    self.served.push(task.number);
+                    self.permits.push((task.number, task.cost));
+                }
+            }
+            true
+        }
+
+        fn use_permit(&mut self, index: usize, is_dropped: bool) {
+            let (number, cost) = self.permits.remove(index);
+            if is_dropped {
+                return self.queue.give_back(cost);
+            }
+            // As many bytes as the number of the sender says, if it has the room.
+            let bytes = Bytes::from(vec![0; cost]);
+            self.queue.push(bytes.into(), SendOptions::new(), cost).unwrap();
+            self.queued.push(number);
+        }
+
+        fn take(&mut self) -> bool {
+            let Some(send) = self.queue.next() else { return false };
+            self.taken.push(send.number);
+            self.sent.push(self.queued[self.sent.len()]);
+            true
+        }
+
+        fn run(&mut self, step: Step) {
+            match step {
+                Step::Begin { cost, is_flush } => {
+                    let woken = Arc::new(Woken(AtomicU32::new(1)));
+                    let (number, cost) = (self.begun, self.queue.cost(cost));
+                    let (until, place) = (None, None);
+                    self.waiting.push(Task { number, cost, is_flush, until, place, woken });
+                    // In line from now on.
+                    self.poll(self.waiting.len() - 1);
+                    self.begun += 1;
+                }
+                Step::Poll { which } if !self.waiting.is_empty() => {
+                    self.poll(which.index(self.waiting.len()));
+                }
+                Step::GiveUp { which } if !self.waiting.is_empty() => {
+                    let mut task = self.waiting.remove(which.index(self.waiting.len()));
+                    if task.is_flush {
+                        self.queue.stop_watching(&mut task.place);
+                    } else {
+                        self.queue.leave_line(&mut task.place);
+                    }
+                }
+                Step::UsePermit { which, is_dropped } if !self.permits.is_empty() => {
+                    self.use_permit(which.index(self.permits.len()), is_dropped);
+                }
+                Step::Take => {
+                    self.take();
+                }
+                Step::Sent { which } if !self.taken.is_empty() => {
+                    let number = self.taken.remove(which.index(self.taken.len()));
+                    self.queue.sent(number);
+                }
+                _ => {}
+            }
+            let state = self.queue.state.lock();
+            assert!(state.charged <= Play::BYTES_MAX);
+            assert!(state.outstanding.front().is_none_or(|oldest| !oldest.is_over));
+            assert_eq!(state.line.len() + state.watching.len(), self.waiting.len());
+        }
+
+        /// Lets everything end, and polls no task that is not woken.
+        fn finish(&mut self) {
+            loop {
+                let mut moved = false;
+                while !self.permits.is_empty() {
+                    self.use_permit(0, false);
+                    moved = true;
+                }
+                while self.take() {}
+                while let Some(number) = self.taken.pop() {
+                    self.queue.sent(number);
+                    moved = true;
+                }
+                for index in (0..self.waiting.len()).rev() {
+                    moved |= self.poll(index);
+                }
+                if !moved {
+                    break;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// The properties: each task that stays is served by wakes alone; room is given in the
+        /// order in which it was asked for; what is queued is taken in its order; the bound holds.
+        #[test]
+        fn tasks_are_served_in_order_and_no_wake_is_lost(
+            steps in prop::collection::vec(step(), 0..150),
+        ) {
+            let mut play = Play::new();
+            for step in steps {
+                play.run(step);
+            }
+            play.finish();
+            prop_assert!(play.waiting.is_empty(), "{} tasks are never woken", play.waiting.len());
+            prop_assert!(play.served.is_sorted(), "{:?}", play.served);
+            prop_assert_eq!(&play.sent, &play.queued);
+            let state = play.queue.state.lock();
+            prop_assert_eq!((state.charged, state.outstanding.len()), (0, 0));
+            prop_assert!(!state.is_attended);
+        }
+    }
+}

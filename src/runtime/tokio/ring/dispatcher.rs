@@ -139,7 +139,7 @@ impl Dispatcher {
             Event::Read { id, result, buffer, .. } => {
                 if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
                     self.reads -= 1;
-                    tell(answer, result.map(|_| buffer));
+                    tell(answer, result.map(|_| buffer).map_err(|error| self.cause(error)));
                 }
             }
             Event::Wrote { id, result, payload, .. } => {
@@ -147,7 +147,7 @@ impl Dispatcher {
                 drop_contained(payload);
                 if let Some(OperationAnswer::Written(answer)) = self.answers.remove(id) {
                     self.writes -= 1;
-                    tell(answer, result);
+                    tell(answer, result.map_err(|error| self.cause(error)));
                 }
             }
             Event::Sent { id, result, payload, .. } => {
@@ -238,6 +238,15 @@ impl Dispatcher {
         match self.streams.len() + self.reads + self.writes < limit {
             true => Ok(()),
             false => Err(DriverError::TooManyOperations { limit }),
+        }
+    }
+
+    /// Returns what a task is told of a read or write that failed: the end of the pool if that is
+    /// why.
+    fn cause(&self, error: io::Error) -> io::Error {
+        match error.raw_os_error() {
+            Some(libc::ECANCELED) if self.is_ended => self.end_reason.to_error(),
+            _ => error,
         }
     }
 

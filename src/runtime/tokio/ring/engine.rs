@@ -192,7 +192,7 @@ impl TaskEngine {
         options: EngineOptions,
         runtime: &Handle,
     ) -> Result<EngineHandle, PoolError> {
-        if !turns_a_runtime() && can_tell_who_turns() {
+        if !turns(runtime) && can_tell_who_turns() {
             return Err(PoolError::OtherThread);
         }
         let (mut driver, dispatcher) = options.build()?;
@@ -325,12 +325,15 @@ impl Alarm {
     }
 }
 
-/// Returns whether this thread is turning a runtime: it is inside its `block_on`, or in one of its
-/// tasks.
-///
-/// tokio keeps the waker of a task that yields until it has run others. On a thread that runs none,
-/// it wakes it at once.
-fn turns_a_runtime() -> bool {
+/// Returns whether this thread is turning a one-thread runtime: it is inside its `block_on`, or in
+/// one of its tasks.
+fn turns(runtime: &Handle) -> bool {
+    keeps_wakers() && keeps_tasks(runtime)
+}
+
+/// Returns whether this thread is turning some runtime. tokio then keeps the waker of a task that
+/// yields until it has run others; on a thread that runs none it wakes it at once.
+fn keeps_wakers() -> bool {
     struct Woken(AtomicU32);
 
     impl Wake for Woken {
@@ -346,12 +349,26 @@ fn turns_a_runtime() -> bool {
     polled.is_pending() && woken.0.load(Ordering::Relaxed) == 0
 }
 
-/// Returns whether [`turns_a_runtime`] is right about a thread that does: what it looks at is a
-/// habit of tokio's, not a promise.
+/// Returns whether tasks that this thread spawns stay with it. Those that come from a thread which
+/// turns another runtime, or none, go through a queue whose length tokio tells.
+fn keeps_tasks(runtime: &Handle) -> bool {
+    const TASKS: usize = 32;
+    let metrics = runtime.metrics();
+    let goes_out = |_: &usize| {
+        let before = metrics.global_queue_depth();
+        drop(runtime.spawn(async {}));
+        metrics.global_queue_depth() > before
+    };
+    // Other threads may put a task in meanwhile, and the one that turns the runtime may take some.
+    (0..TASKS).filter(goes_out).count() < TASKS / 2
+}
+
+/// Returns whether [`turns`] is right about a thread that does: what it looks at are habits of
+/// tokio's, not promises.
 fn can_tell_who_turns() -> bool {
     let turning = || {
         let runtime = ::tokio::runtime::Builder::new_current_thread().build().ok()?;
-        Some(runtime.block_on(async { turns_a_runtime() }))
+        Some(runtime.block_on(async { turns(&Handle::current()) }))
     };
     // On a thread of its own: no runtime may begin inside another.
     thread::spawn(turning).join().ok().flatten() == Some(true)
