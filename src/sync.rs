@@ -11,6 +11,7 @@ mod inner {
     };
 
     pub(crate) use std::sync::Arc;
+    pub(crate) use std::thread_local;
 
     use std::cell::Cell;
     use std::sync::{MutexGuard, PoisonError};
@@ -60,6 +61,8 @@ mod inner {
     pub(crate) use loom::sync::atomic::{
         AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };
+
+    pub(crate) use loom::thread_local;
 
     // No race of ours depends on an `Arc`, and loom's has no raw counts.
     pub(crate) use std::sync::Arc;

@@ -112,6 +112,7 @@ impl DriverBuilder {
 
         let operations = self.checked_operations()?;
         let submitter = Submitter::new(self.make_ring()?);
+        let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
         // Now, as descriptors may run out later. Looked at already if any driver was made before;
         // if it cannot be, it is tried again when an arena comes.
@@ -120,7 +121,7 @@ impl DriverBuilder {
         let supported = self.probe.unwrap_or(Probe::all());
         Ok(Driver {
             submitter,
-            wakeup: Wakeup::new(self.checked_entries()?)?,
+            wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
             files: Files::new(number),
@@ -332,6 +333,7 @@ impl Driver {
             completions: self.completions,
             unknown_completions: self.unknown_completions,
             armed: self.sockets.armed,
+            retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
             transfers: self.transfers.pushed,
             resumed: self.transfers.resumed,
@@ -409,6 +411,9 @@ fn sorted(units: impl Iterator<Item = u32>) -> Vec<u32> {
 impl AsRawFd for Driver {
     /// Returns the ring's descriptor: for [`ring_info`](crate::ring_info), and to clone
     /// registrations from.
+    ///
+    /// It is never to be polled: the kernel does not wake a poller of it. Another loop polls an
+    /// [event descriptor](Driver::register_eventfd).
     fn as_raw_fd(&self) -> RawFd {
         self.submitter.uring.as_raw_fd()
     }

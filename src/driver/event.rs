@@ -50,6 +50,18 @@ pub enum Event<B = Bytes> {
         /// The connection.
         socket: OwnedFd,
     },
+    /// The system had no descriptor or no memory for a connection that came in, or a firewall
+    /// forbade it. The listener stays.
+    ///
+    /// It tries again after some time, 0.1 s at most, and when the driver closes a descriptor. The
+    /// event comes once until a connection was accepted again; `retries` of
+    /// [`DriverMetrics`](crate::DriverMetrics) counts each try.
+    AcceptFailed {
+        /// The listener.
+        id: SocketId,
+        /// The error: `EMFILE` if the process has no descriptor left, say.
+        error: io::Error,
+    },
     /// A read is over.
     Read {
         /// The id that [`Driver::read`](crate::Driver::read) returned.

@@ -7,9 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 
 use super::submitter::Submitter;
+use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
 use crate::uring::{Descriptor, DirectAlignment, descriptors_max};
+
+/// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
+pub(super) fn is_event_fd(fd: BorrowedFd<'_>) -> bool {
+    let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    target.map_or(true, |target| target.as_os_str() == "anon_inode:[eventfd]")
+}
 
 /// Files that are put into the ring's table, where the kernel finds them without counting
 /// references. Further ones work too.
@@ -23,6 +30,8 @@ pub(super) struct OpenFile {
     /// Operations have an offset of their own in the file, and a short one goes on where it ended.
     /// Streams have none.
     pub(super) has_offsets: bool,
+    /// The file is of none of the kinds that a file system has: an event descriptor, say.
+    is_nameless: bool,
     /// The alignment that the file demands, if it is open with `O_DIRECT`.
     pub(super) direct: Option<DirectAlignment>,
     /// The socket refused a zero-copy send.
@@ -47,7 +56,7 @@ pub(super) struct Files {
 impl OpenFile {
     fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
         let file = File::from(file);
-        let (has_offsets, direct) = match kind_of(&file) {
+        let FileKind { has_offsets, is_nameless, direct } = match FileKind::of(&file) {
             Ok(kind) => kind,
             Err(reason) => return Err(FileError { reason, file: file.into() }),
         };
@@ -55,6 +64,7 @@ impl OpenFile {
             file,
             registered: false,
             has_offsets,
+            is_nameless,
             direct,
             refuses_zero_copy: false,
             sends: VecDeque::new(),
@@ -64,12 +74,21 @@ impl OpenFile {
     }
 }
 
-/// Returns whether operations on a file have offsets, and the alignment that it demands.
-fn kind_of(file: &File) -> std::io::Result<(bool, Option<DirectAlignment>)> {
-    let kind = file.metadata()?.file_type();
-    let has_offsets = kind.is_file() || kind.is_block_device();
-    let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
-    Ok((has_offsets, direct))
+/// The properties of a file that its operations depend on: see [`OpenFile`].
+struct FileKind {
+    has_offsets: bool,
+    is_nameless: bool,
+    direct: Option<DirectAlignment>,
+}
+
+impl FileKind {
+    fn of(file: &File) -> std::io::Result<FileKind> {
+        let kind = file.metadata()?.file_type();
+        let has_offsets = kind.is_file() || kind.is_block_device();
+        let is_stream = kind.is_socket() || kind.is_fifo() || kind.is_char_device();
+        let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
+        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct })
+    }
 }
 
 impl Files {
@@ -81,8 +100,12 @@ impl Files {
         &mut self,
         file: OwnedFd,
         submitter: &Submitter,
+        wakeup: &mut Wakeup,
     ) -> Result<FileId, FileError> {
         let mut open = OpenFile::new(file)?;
+        if open.is_nameless && is_event_fd(open.file.as_fd()) {
+            wakeup.note_event_fd();
+        }
         if let Some(key) = self.table.vacant_key() {
             open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
         }

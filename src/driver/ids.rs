@@ -89,6 +89,7 @@ const GENERATION_SHIFT: u32 = 32;
 enum Kind {
     Socket = 0,
     Transfer = 1,
+    Timer = 13,
     Wakeup = 14,
     Cancel = 15,
 }
@@ -102,6 +103,8 @@ pub(super) struct Tag(u64);
 pub(super) enum Target {
     Socket(Key),
     Transfer(Key),
+    /// The timer after which sockets that backed off try again.
+    Retry,
     Wakeup,
     /// The answer to a request to cancel: the operation's own completion says what became of it.
     Cancel,
@@ -115,6 +118,9 @@ impl Tag {
     /// The poll of the wakeup's descriptor. The entry is in no table, because it refers to no
     /// memory.
     pub(super) const WAKEUP: Tag = Tag((Kind::Wakeup as u64) << KIND_SHIFT);
+
+    /// The timer after which sockets that backed off try again.
+    pub(super) const RETRY: Tag = Tag((Kind::Timer as u64) << KIND_SHIFT);
 
     fn new(kind: Kind, key: Key) -> Tag {
         let low = (kind as u32) << KIND_SHIFT | key.index();
@@ -156,6 +162,7 @@ impl Tag {
         match low >> KIND_SHIFT {
             kind if kind == Kind::Socket as u32 => Target::Socket(key),
             kind if kind == Kind::Transfer as u32 => Target::Transfer(key),
+            kind if kind == Kind::Timer as u32 => Target::Retry,
             kind if kind == Kind::Wakeup as u32 => Target::Wakeup,
             kind if kind == Kind::Cancel as u32 => Target::Cancel,
             _ => Target::Unknown,
@@ -177,6 +184,7 @@ mod tests {
         assert_eq!(socket.cancel().target(), Target::Cancel);
         assert_eq!(transfer.cancel().target(), Target::Cancel);
         assert_eq!(Tag::WAKEUP.target(), Target::Wakeup);
+        assert_eq!(Tag::RETRY.target(), Target::Retry);
         assert_eq!(Tag::from_user_data(2 << KIND_SHIFT).target(), Target::Unknown);
     }
 
@@ -184,7 +192,7 @@ mod tests {
     fn only_a_sockets_tag_is_a_key_below_the_limit() {
         let key = Key::from_parts(7, 1);
         assert_eq!(Tag::socket(key).socket_key(), key);
-        for other in [Tag::transfer(key), Tag::socket(key).cancel(), Tag::WAKEUP] {
+        for other in [Tag::transfer(key), Tag::socket(key).cancel(), Tag::WAKEUP, Tag::RETRY] {
             assert!(other.socket_key().index() as usize >= Tag::INDICES);
         }
     }

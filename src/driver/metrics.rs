@@ -27,6 +27,9 @@ pub struct DriverMetrics {
     pub starved: u64,
     /// The sockets parked now, waiting for slots to come back.
     pub parked: usize,
+    /// The accepts and receives that failed for want of a descriptor or of memory, or by an error
+    /// of one connection, and were tried again.
+    pub retries: u64,
     /// The times that a waker, or a slot that was granted to a waiting ring, woke the driver.
     pub wakeups: u64,
     /// The reads, writes and sends pushed: first tries and further ones.

@@ -1,7 +1,8 @@
 //! The requests of a program: receive, accept, read, write, send, and no more of it.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::files::is_event_fd;
 use super::socket::Source;
 use super::transfer::{Action, Transfer};
 use super::{
@@ -85,7 +86,11 @@ impl Driver {
         ring: BufferRingId,
         pipe: impl Into<OwnedFd>,
     ) -> Result<SocketId, SocketError> {
-        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe.into())
+        let pipe = pipe.into();
+        if is_event_fd(pipe.as_fd()) {
+            self.wakeup.note_event_fd();
+        }
+        self.open(|driver| Ok(Source::Pipe(driver.rings.by_id(ring)?.0)), pipe)
     }
 
     /// Receives datagrams from `socket` into `ring`, each in a slot of its own, until the program
@@ -153,9 +158,10 @@ impl Driver {
     /// Accepts every connection on `listener` (multishot, Linux 5.19; one at a time on an older
     /// kernel): each is an [`Event::Accepted`](crate::Event::Accepted).
     ///
-    /// The driver owns the listener until the program [closes](Self::close) it or it fails, for
-    /// example for want of descriptors (`EMFILE`); then
-    /// [`Event::Closed`](crate::Event::Closed) says so.
+    /// The driver owns the listener until the program [closes](Self::close) it. An error of one
+    /// connection does not end it, and neither does a lack of descriptors or of memory: that is
+    /// told by [`Event::AcceptFailed`](crate::Event::AcceptFailed), and tried again. A descriptor
+    /// that is no listener is [`Event::Closed`](crate::Event::Closed) with an error.
     ///
     /// # Errors
     ///
@@ -327,7 +333,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn add_file(&mut self, file: impl Into<OwnedFd>) -> Result<FileId, FileError> {
-        self.files.add(file.into(), &self.submitter)
+        self.files.add(file.into(), &self.submitter, &mut self.wakeup)
     }
 
     /// Returns the file behind an id, for its length and the like.
@@ -358,7 +364,10 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)
+        self.files.close(id, &self.submitter)?;
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
     }
 
     /// Reads from `offset` of a file into the room of `buffer`, behind what it holds: a new buffer

@@ -196,6 +196,12 @@ impl Rings {
         self.table.iter_mut().map(|(_, ring)| ring)
     }
 
+    /// Returns whether each ring with starved sockets waits in its arena's queue: nothing is to be
+    /// done for it before it is woken.
+    pub(super) fn are_settled(&self) -> bool {
+        self.iter().all(|ring| ring.starved.count() == 0 || ring.waiting.is_some())
+    }
+
     /// Iterates over the slots of an arena that the rings own.
     pub(super) fn owned_slots(&self, arena: &Handle) -> impl Iterator<Item = u32> {
         self.iter()

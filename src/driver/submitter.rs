@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries, on the caller's word that their memory outlives them.
+//! Unsafe here: pushing entries, on the caller's word that their memory outlives them; and those of
+//! timers.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
@@ -11,6 +12,10 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
 use super::ids::Tag;
+
+/// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
+/// to wait for centuries.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +29,15 @@ impl Wait {
     /// Waits for `timeout` from now on: without end if the clock does not reach so far.
     pub(super) fn timeout(timeout: Duration) -> Wait {
         Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
+    }
+
+    /// Returns whether the time is over.
+    pub(super) fn is_over(self) -> bool {
+        match self {
+            Wait::Never => true,
+            Wait::Until(until) => Instant::now() >= until,
+            Wait::Forever => false,
+        }
     }
 }
 
@@ -68,22 +82,29 @@ impl Submitter {
         unsafe { self.push(tag.cancel(), opcode::AsyncCancel2::new(target).build()) }
     }
 
-    /// Submits what was pushed, and waits for a completion as long as `wait` allows.
-    pub(super) fn enter(&mut self, wait: Wait) -> Result<(), DriverError> {
+    /// Submits what was pushed, and waits for a completion as long as `wait` allows. Returns `true`
+    /// if the wait may have ended before its time without one.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, wait: Wait) -> Result<bool, DriverError> {
         let submitter = self.uring.submitter();
         self.enters += 1;
         let answer = match wait {
             Wait::Never => submitter.submit_and_wait(0),
             Wait::Forever => submitter.submit_and_wait(1),
             Wait::Until(until) => {
-                let left = types::Timespec::from(until.saturating_duration_since(Instant::now()));
+                let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+                let left = types::Timespec::from(left);
                 submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&left))
             }
         };
         match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
-            // A signal, the end of the time, or a completion queue that must be emptied first: the
-            // caller looks at the queue, and comes again.
-            Ok(_) | Err(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            Ok(0) => Ok(false),
+            // The number of entries that were submitted hides a signal after it. `ETIME` may be the
+            // end of the longest wait.
+            Ok(_) | Err(libc::EINTR | libc::ETIME) => Ok(true),
+            // A completion queue that must be emptied first, or no memory for requests: the caller
+            // looks at the queue, and comes again.
+            Err(libc::EBUSY | libc::EAGAIN) => Ok(false),
             Err(errno) => {
                 Err(DriverError::System { action: "entering the kernel (io_uring_enter)", errno })
             }
@@ -115,6 +136,45 @@ impl Submitter {
 
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
+    }
+}
+
+/// A timer of the ring: its completion comes once, some time after its start.
+//
+// Invariant: while `is_running` the kernel may still have to read `time`, so it stays as it is.
+pub(super) struct Timer {
+    tag: Tag,
+    time: Box<types::Timespec>,
+    is_running: bool,
+}
+
+impl Timer {
+    /// Creates a timer whose completion carries `tag`.
+    pub(super) fn new(tag: Tag) -> Timer {
+        Timer { tag, time: Box::new(types::Timespec::new()), is_running: false }
+    }
+
+    /// Starts the timer. A timer that is running goes on as it is.
+    pub(super) fn start(
+        &mut self,
+        after: Duration,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        if self.is_running {
+            return Ok(());
+        }
+        *self.time = types::Timespec::from(after);
+        let entry = opcode::Timeout::new(&raw const *self.time).build();
+        // SAFETY: the kernel reads the time when it takes the entry. Until the completion the time
+        // stays (invariant), and a ring that is dropped before takes no entry any more.
+        unsafe { submitter.push(self.tag, entry) }?;
+        self.is_running = true;
+        Ok(())
+    }
+
+    /// Notes that the completion came.
+    pub(super) fn on_completion(&mut self) {
+        self.is_running = false;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The turns of a driver: from what is to be done into the kernel, and from completions to events;
 //! and the end, when nothing is in flight any more.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -63,15 +63,41 @@ impl Driver {
     /// again. While every slot is in use the sockets wait with it, and it goes on when a slot is
     /// freed. A thread that itself holds all of the slots must not wait.
     ///
+    /// A signal whose handler runs meanwhile does not end the wait, with or without `SA_RESTART`. A
+    /// handler ends it by a [waker](Self::waker).
+    ///
     /// # Errors
     ///
     /// [`DriverError::System`] if the kernel refuses to go on.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let arena = FixedArena::new(8, 4096)?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut sender, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// # driver.receive(ring, socket)?;
+    /// # drop(sender);
+    /// 'receiving: loop {
+    ///     driver.wait()?;
+    ///     while let Some(event) = driver.next() {
+    ///         if let Event::Closed { .. } = event {
+    ///             break 'receiving;
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&mut self) -> Result<(), DriverError> {
         self.turn(Wait::Forever)
     }
 
     /// Waits as [`wait`](Self::wait) does, but not longer than `timeout` ([`Duration::ZERO`]: only
-    /// looks). Returns `true` if something happened.
+    /// looks; [`Duration::MAX`]: without end). Returns `true` if something happened, and `false`
+    /// only when the time is over.
     ///
     /// # Errors
     ///
@@ -115,7 +141,6 @@ impl Driver {
     /// # }
     /// ```
     pub fn poll_now(&mut self) -> Result<bool, DriverError> {
-        self.wakeup.poll_if_shared(&mut self.submitter)?;
         let is_unfinished = self.prepare()?;
         self.submitter.enter(Wait::Never)?;
         Ok(is_unfinished || self.has_events())
@@ -123,30 +148,89 @@ impl Driver {
 
     /// Has the kernel signal an event descriptor
     /// ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)) whenever
-    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop. One at a
-    /// time.
+    /// [`poll_now`](Self::poll_now) would find something: to be polled by another loop.
+    ///
+    /// A driver has one at a time: another one takes its place. It is signalled at once, because
+    /// the kernel does not tell of what happened before. The driver keeps a duplicate until it is
+    /// [unregistered](Self::unregister_eventfd).
+    ///
+    /// **Never poll the ring's own descriptor** in its place, be it with poll(2), epoll(7) or
+    /// another ring. The kernel defers completions until the driver enters it. It wakes no poller
+    /// of the ring for what it defers: the loop would sleep for ever.
+    ///
+    /// The driver may itself read event descriptors of the program. Their signals reach the
+    /// registered one some milliseconds later (Linux 6.18).
     ///
     /// # Errors
     ///
-    /// [`DriverError::System`] if it is not an event descriptor, or there is one already.
+    /// [`DriverError::System`] if it is not an event descriptor, or no descriptor is left for the
+    /// duplicate. The one before stays then.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+    ///
+    /// let event_fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    /// driver.register_eventfd(&event_fd)?;
+    /// let waker = driver.waker()?;
+    /// std::thread::spawn(move || waker.wake());
+    /// while driver.metrics().wakeups == 0 {
+    ///     // The loop of the program sleeps here. It clears the descriptor, then looks.
+    ///     poll(&mut [PollFd::new(&event_fd, PollFlags::IN)], None)?;
+    ///     rustix::io::read(&event_fd, &mut [0; 8])?;
+    ///     while driver.poll_now()? || !driver.is_idle() {
+    ///         while let Some(event) = driver.next() {
+    ///             println!("{event:?}");
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
-        let fd = event_fd.as_fd().as_raw_fd();
-        let answer = self.submitter.uring.submitter().register_eventfd(fd);
-        answer.map_err(|error| DriverError::system("registering an event descriptor", &error))
+        self.wakeup.register(event_fd.as_fd(), &self.submitter)
     }
 
-    /// Returns whether nothing is to be submitted and no event to be taken.
+    /// Has the kernel signal no event descriptor any more. Does nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::System`] if the kernel refuses.
+    ///
+    /// ```
+    /// # use uring_arena::Driver;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let event_fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    /// driver.register_eventfd(&event_fd)?;
+    /// // From here on this thread waits in the driver itself.
+    /// driver.unregister_eventfd()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unregister_eventfd(&mut self) -> Result<(), DriverError> {
+        self.wakeup.unregister(&self.submitter).map(drop)
+    }
+
+    /// Returns whether nothing is to be submitted, no event to be taken, and no starved socket to
+    /// be armed.
     ///
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
-        self.sockets.to_rearm.is_empty()
+        self.rings.are_settled()
+            && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
             && !self.has_events()
     }
 
     /// Returns a waker that makes [`wait`](Self::wait) return, from any thread.
+    ///
+    /// Each wake also signals the [registered](Self::register_eventfd) event descriptor. A signal
+    /// handler may call [`Waker::wake_by_ref`], which is one call of write(2).
     ///
     /// # Errors
     ///
@@ -167,22 +251,29 @@ impl Driver {
     }
 
     fn turn(&mut self, wait: Wait) -> Result<(), DriverError> {
-        self.wakeup.poll_if_shared(&mut self.submitter)?;
-        loop {
-            let is_unfinished = self.prepare()?;
-            // Sockets that could be armed and are not yet wait for no event: look, and go on
-            // arming.
-            let only_look = is_unfinished || self.has_events();
-            self.submitter.enter(if only_look { Wait::Never } else { wait })?;
-            if !is_unfinished || self.has_events() {
-                return Ok(());
-            }
-        }
+        while self.turn_once(wait)? && self.goes_on(wait) {}
+        Ok(())
+    }
+
+    /// Does one round. Returns `true` if another one may be needed before the wait is over.
+    fn turn_once(&mut self, wait: Wait) -> Result<bool, DriverError> {
+        let is_unfinished = self.prepare()?;
+        // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
+        let only_look = is_unfinished || self.has_events();
+        let may_be_early = self.submitter.enter(if only_look { Wait::Never } else { wait })?;
+        Ok(is_unfinished || may_be_early)
+    }
+
+    #[inline(never)]
+    fn goes_on(&mut self, wait: Wait) -> bool {
+        !self.has_events() && !wait.is_over()
     }
 
     /// Arms again what ended, publishes freed slots, and goes on with starved sockets. Returns
     /// `true` if more of these can be armed once the kernel was entered.
+    #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
+        self.wakeup.begin_turn(&mut self.submitter)?;
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
@@ -266,7 +357,7 @@ impl Driver {
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
         self.transfers
             .next_event(&mut self.files, &self.submitter)
-            .or_else(|| self.sockets.next_close(&mut self.rings))
+            .or_else(|| self.sockets.next_event(&mut self.rings))
     }
 
     /// Acts on a completion that is not a message like most.
@@ -283,6 +374,11 @@ impl Driver {
                 self.wakeup.on_completion();
                 None
             }
+            Target::Retry => {
+                self.sockets.back_off.timer.on_completion();
+                self.sockets.retry();
+                None
+            }
             Target::Cancel => None,
             Target::Socket(_) | Target::Transfer(_) | Target::Unknown => {
                 self.unknown_completions += 1;
@@ -294,7 +390,8 @@ impl Driver {
 
 /// The end.
 impl Driver {
-    /// Ends everything in good order, and not longer than `timeout`.
+    /// Ends everything in good order, and not longer than `timeout` ([`Duration::MAX`]: as long as
+    /// it takes).
     ///
     /// It cancels what is under way, waits until the kernel has let go of all of it, unregisters
     /// buffer rings and arenas, and closes the sockets. Events that were not taken are dropped.
@@ -366,6 +463,7 @@ impl Driver {
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
+                Event::AcceptFailed { .. } => {}
                 Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
             }
         }

@@ -1,11 +1,13 @@
-//! The descriptor that wakes a driver which waits in the kernel: for slots that were granted to its
-//! rings, and for the wakers that `Driver::waker` gave out.
+//! The pipe that wakes a driver which waits in the kernel, for slots that were granted to its rings
+//! and for the wakers that `Driver::waker` gave out; and the event descriptor that tells another
+//! loop of the driver's completions.
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing the poll of the descriptor.
+//! Unsafe here: pushing the poll of the pipe.
 #![allow(unsafe_code)]
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::task::Waker;
 
 use io_uring::{opcode, types};
@@ -14,34 +16,48 @@ use super::DriverError;
 use super::ids::Tag;
 use super::submitter::Submitter;
 use crate::sync::Arc;
-use crate::uring::EventFd;
+use crate::uring::{EventFd, WakePipe};
 
-/// An event descriptor, and the waker that signals it.
+/// A pipe with the waker that signals it, and the registered event descriptor.
 //
-// The waker keeps the descriptor open, so a wake after the driver's end writes to no other file.
+// The waker keeps the pipe open, so a wake after the driver's end writes to no other file.
 pub(super) struct Wakeup {
-    event_fd: Arc<EventFd>,
+    pipe: Arc<WakePipe>,
     waker: Waker,
-    /// The ring polls the descriptor.
+    /// The ring polls the pipe.
     polled: bool,
-    /// The program has the waker too, so the descriptor is polled always.
+    /// The program has the waker too, so the pipe is polled always.
     shared: bool,
+    /// A duplicate of the event descriptor that the kernel signals.
+    registered: Option<EventFd>,
+    /// The driver reads event descriptors of the program.
+    reads_event_fds: bool,
+    /// Each turn has something to do here. Beside `shared`, so that a turn asks one question.
+    acts_each_turn: bool,
     /// The wakes that arrived.
     pub(super) wakes: u64,
 }
 
 impl Wakeup {
-    /// Makes the descriptor of a driver whose ring has `entries`.
+    /// Makes the pipe of a driver whose ring has `entries`.
     pub(super) fn new(entries: u32) -> Result<Wakeup, DriverError> {
-        let event_fd = EventFd::new().map_err(|error| {
-            DriverError::no_room_or("making an event descriptor", &error, entries)
-        })?;
-        let event_fd = Arc::new(event_fd);
-        let waker = Waker::from(Arc::clone(&event_fd));
-        Ok(Wakeup { event_fd, waker, polled: false, shared: false, wakes: 0 })
+        let pipe = WakePipe::new()
+            .map_err(|error| DriverError::no_room_or("making a pipe", &error, entries))?;
+        let pipe = Arc::new(pipe);
+        let waker = Waker::from(Arc::clone(&pipe));
+        Ok(Wakeup {
+            pipe,
+            waker,
+            polled: false,
+            shared: false,
+            registered: None,
+            reads_event_fds: false,
+            acts_each_turn: false,
+            wakes: 0,
+        })
     }
 
-    /// Returns the waker for a wait of the driver's own, which polls the descriptor meanwhile.
+    /// Returns the waker for a wait of the driver's own, which polls the pipe meanwhile.
     pub(super) fn waker(&self) -> &Waker {
         &self.waker
     }
@@ -49,19 +65,49 @@ impl Wakeup {
     /// Returns a waker for the program, which may use it at any time.
     pub(super) fn share(&mut self) -> Waker {
         self.shared = true;
+        self.update();
         self.waker.clone()
     }
 
-    /// Has the ring poll the descriptor if the program has the waker.
+    /// Notes that the driver reads an event descriptor of the program.
+    pub(super) fn note_event_fd(&mut self) {
+        self.reads_event_fds = true;
+        self.update();
+    }
+
+    fn update(&mut self) {
+        self.acts_each_turn = self.shared || (self.reads_event_fds && self.registered.is_some());
+    }
+
+    /// Does what each turn has to do here, if anything.
     #[inline]
-    pub(super) fn poll_if_shared(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
+    pub(super) fn begin_turn(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
+        if self.acts_each_turn { self.act(submitter) } else { Ok(()) }
+    }
+
+    /// Has the ring poll the pipe if the program has the waker, and renews the registration.
+    ///
+    /// A write to an event descriptor that the ring reads completes the read within the write.
+    /// There the kernel signals the registered one once in the life of a registration only (Linux
+    /// 6.18). With one registration a turn that is enough: the loop that is told once looks.
+    #[inline(never)]
+    fn act(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
+        if self.reads_event_fds
+            && let Some(event_fd) = &self.registered
+        {
+            // Before the kernel is entered: what completes between the two calls is seen then.
+            let uring = submitter.uring.submitter();
+            // Fails only if a renewal failed before.
+            let _ = uring.unregister_eventfd();
+            uring.register_eventfd(event_fd.as_raw_fd()).map_err(not_registered)?;
+        }
         if self.shared { self.poll(submitter) } else { Ok(()) }
     }
 
-    /// Has the ring poll the descriptor.
+    /// Has the ring poll the pipe.
     pub(super) fn poll(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
         if !self.polled {
-            let fd = types::Fd(self.event_fd.raw());
+            let fd = types::Fd(self.pipe.reader());
             let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).build();
             // SAFETY: the entry refers to no memory, and the descriptor lives as long as the ring.
             unsafe { submitter.push(Tag::WAKEUP, entry) }?;
@@ -74,6 +120,57 @@ impl Wakeup {
     pub(super) fn on_completion(&mut self) {
         self.wakes += 1;
         self.polled = false;
-        self.event_fd.clear();
+        self.pipe.clear();
     }
+
+    /// Has the kernel signal `event_fd` from now on, in place of any other. If the kernel refuses
+    /// it, the one before stays.
+    pub(super) fn register(
+        &mut self,
+        event_fd: BorrowedFd<'_>,
+        submitter: &Submitter,
+    ) -> Result<(), DriverError> {
+        let new = event_fd
+            .try_clone_to_owned()
+            .map(EventFd::from)
+            .map_err(|error| DriverError::system("duplicating an event descriptor", &error))?;
+        let before = self.unregister(submitter)?;
+        let uring = submitter.uring.submitter();
+        let answer = uring.register_eventfd(new.as_raw_fd()).map_err(not_registered);
+        self.registered = match &answer {
+            Ok(()) => Some(new),
+            Err(_) => before,
+        };
+        self.update();
+        let Some(registered) = &self.registered else { return answer };
+        if answer.is_err() {
+            uring.register_eventfd(registered.as_raw_fd()).map_err(not_registered)?;
+        }
+        // The kernel tells of nothing that happened before.
+        registered.signal();
+        answer
+    }
+
+    /// Has the kernel signal no event descriptor any more. Returns the one that it signalled.
+    pub(super) fn unregister(
+        &mut self,
+        submitter: &Submitter,
+    ) -> Result<Option<EventFd>, DriverError> {
+        if self.registered.is_some() {
+            match submitter.uring.submitter().unregister_eventfd() {
+                // A renewal failed before.
+                Err(error) if error.raw_os_error() != Some(libc::ENXIO) => {
+                    return Err(DriverError::system("unregistering an event descriptor", &error));
+                }
+                _ => {}
+            }
+        }
+        let before = self.registered.take();
+        self.update();
+        Ok(before)
+    }
+}
+
+fn not_registered(error: std::io::Error) -> DriverError {
+    DriverError::system("registering an event descriptor", &error)
 }

@@ -13,6 +13,7 @@ use super::handle::Handle;
 use super::header::{Header, HeaderLine};
 use super::lease::Lease;
 use crate::region::scrub;
+use crate::slots::{Allocator, Search, SlotGroup};
 use crate::sync::Ordering;
 
 impl Handle {
@@ -21,27 +22,52 @@ impl Handle {
     /// Returns `None` only if there was an instant during the call at which no slot was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
-        let slot = self.allocator.slots().claim()?;
+        let slot = match self.allocator.slots().claim_hinted() {
+            Some(slot) => slot,
+            None => self.claim_slow(0)?,
+        };
+        // SAFETY: just claimed, so this is its only lease.
+        Some(unsafe { self.own_slot(slot) })
+    }
+
+    /// Claims a slot as [`claim_slot`](Self::claim_slot) does, for a caller that waits if there is
+    /// none: `None` proves nothing.
+    #[inline]
+    pub(crate) fn try_claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
+        let bitmap = self.allocator.slots();
+        let slot = bitmap.claim_hinted().or_else(|| bitmap.look(1).map(SlotGroup::lowest))?;
+        // SAFETY: just claimed, so this is its only lease.
+        Some(unsafe { self.own_slot(slot) })
+    }
+
+    /// Makes the lease of a claimed slot. Also returns its first byte.
+    ///
+    /// # Safety
+    ///
+    /// The slot is claimed, has no lease, and is the caller's.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn own_slot(&self, slot: u32) -> (Lease, NonNull<u8>) {
         // SAFETY: the core is live (invariant), and the allocator gives out only slots that exist.
         let header = unsafe { Core::slot_header_at(self.core, slot) };
-        // SAFETY: just claimed, so this is its only lease.
-        Some((unsafe { self.slot_lease(header, slot) }, self.slot_start(slot)))
+        // SAFETY: the caller's promise.
+        (unsafe { self.slot_lease(header, slot) }, self.slot_start(slot))
     }
 
     /// Claims up to `wanted` slots, and hands each to `each` with its first byte and its index.
     ///
-    /// Returns the number of slots.
+    /// Returns the number of slots. That it is less than `wanted` proves nothing.
     #[inline] // into its few callers, so that what `each` keeps stays in registers
     pub(crate) fn claim_slots(
         &self,
         wanted: usize,
         mut each: impl FnMut(Lease, NonNull<u8>, u32),
     ) -> usize {
+        let bitmap = self.allocator.slots();
         let mut claimed = 0;
         while claimed < wanted {
-            let Some((first, mask)) = self.allocator.slots().claim_many(wanted - claimed) else {
-                break;
-            };
+            let left = wanted - claimed;
+            let group = bitmap.claim_many_hinted(left).or_else(|| bitmap.look(left));
+            let Some(SlotGroup { first, mask }) = group else { break };
             claimed += mask.count_ones() as usize;
             let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
             for (lease, bit) in Claimed::new(self, first, mask) {
@@ -58,12 +84,57 @@ impl Handle {
     /// Returns `None` only if there was an instant during the call at which no such block was free.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
-        let first = self.allocator.blocks().claim(order)?;
-        // SAFETY: the core is live (invariant), and the block was just claimed.
-        let header = unsafe { Core::record_order(self.core, first, order) };
+        let first = match self.allocator.blocks().claim_hinted(order) {
+            Some(first) => first,
+            None => self.claim_slow(order)?,
+        };
         // SAFETY: just claimed, so this is its only lease.
-        let lease = unsafe { self.block_lease(header, first, order) };
-        Some((lease, self.slot_start(first)))
+        Some(unsafe { self.own_block(first, order) })
+    }
+
+    /// Claims a block as [`claim_block`](Self::claim_block) does, for a caller that waits if there
+    /// is none: `None` proves nothing.
+    #[inline]
+    pub(crate) fn try_claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
+        let buddy = self.allocator.blocks();
+        let first = buddy.claim_hinted(order).or_else(|| buddy.search_by_hints(order))?;
+        // SAFETY: just claimed, so this is its only lease.
+        Some(unsafe { self.own_block(first, order) })
+    }
+
+    /// Makes the lease of a claimed block of `order`. Also returns its first byte.
+    ///
+    /// # Safety
+    ///
+    /// The block at `first` is claimed, has no lease, and is the caller's.
+    #[inline(always)] // see `FixedArena::allocate`
+    unsafe fn own_block(&self, first: u32, order: u32) -> (Lease, NonNull<u8>) {
+        // SAFETY: the core is live (invariant), and the block is claimed (the caller's promise).
+        let header = unsafe { Core::record_order(self.core, first, order) };
+        // SAFETY: the caller's promise.
+        (unsafe { self.block_lease(header, first, order) }, self.slot_start(first))
+    }
+
+    /// Claims a slot, or a block of `order`, by a search. Returns its index, or that of its first
+    /// smallest block.
+    ///
+    /// At most three passes over the allocator, whatever others do: two that may prove that nothing
+    /// was free, and one while frees stand still. A fourth is made only if a block was seen in the
+    /// third and claimed by another thread.
+    #[cold]
+    #[inline(never)]
+    fn claim_slow(&self, order: u32) -> Option<u32> {
+        match self.allocator.search(order) {
+            Search::Found(first) => Some(first),
+            Search::Full => None,
+            Search::Unsettled => self.waiters.claim_still(&self.allocator, order),
+        }
+    }
+
+    /// Records the order of a block that the queue claimed, beside the block.
+    pub(super) fn record_order(&self, first: u32, order: u32) {
+        // SAFETY: the core is live (invariant), and the block is claimed.
+        unsafe { Core::record_order(self.core, first, order) };
     }
 
     /// Makes the lease of a claimed block of `order`.
@@ -99,23 +170,19 @@ impl Handle {
         }
     }
 
-    /// Makes the lease of a slot or block that the queue granted to the caller.
+    /// Makes the lease of a slot, or block of `order`, off the fast path.
     ///
     /// # Safety
     ///
     /// `slot` is claimed, has no lease, and is the caller's.
     pub(super) unsafe fn granted_lease(&self, slot: u32, order: u32) -> Lease {
-        if self.allocator.has_slots() {
-            // SAFETY: the core is live (invariant), and the allocator gives out only slots that
-            // exist.
-            let header = unsafe { Core::slot_header_at(self.core, slot) };
+        let (lease, _) = match &self.allocator {
             // SAFETY: the caller's promise.
-            return unsafe { self.slot_lease(header, slot) };
-        }
-        // SAFETY: the core is live (invariant), and the block is claimed (the caller's promise).
-        let header = unsafe { Core::record_order(self.core, slot, order) };
-        // SAFETY: the caller's promise.
-        unsafe { self.block_lease(header, slot, order) }
+            Allocator::Slots(_) => unsafe { self.own_slot(slot) },
+            // SAFETY: the caller's promise.
+            Allocator::Blocks(_) => unsafe { self.own_block(slot, order) },
+        };
+        lease
     }
 
     /// Makes the lease of a claimed slot.

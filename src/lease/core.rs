@@ -22,6 +22,8 @@ use super::registry::{self, Entry};
 use crate::region::BuildError;
 use crate::region::Region;
 use crate::slots::Allocator;
+#[cfg(not(uring_arena_loom))]
+use crate::slots::{BLOCK_ORDER_MAX, SLOTS_MAX};
 use crate::sync::{AtomicU64, AtomicUsize};
 use crate::wait::{OnFree, Waiters};
 
@@ -38,7 +40,7 @@ pub(crate) struct CoreOptions {
 
 /// An arena without its handles.
 ///
-/// A core lives until the last handle is dropped and every claim is freed: see `lifetime`.
+/// A core lives until the last handle is dropped and every claim is freed: see `handle`.
 pub(crate) struct Core {
     pub(crate) allocator: Allocator,
     pub(crate) region: Region,
@@ -74,13 +76,8 @@ impl Core {
         options: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<NonNull<Core>, BuildError> {
-        let count = options.allocator.index_count();
         let (layout, headers_offset) = layout(&options.allocator)?;
-        if layout.size() > header::CORE_OFFSET_MAX {
-            let stride = header_stride(&options.allocator);
-            let limit = (header::CORE_OFFSET_MAX - headers_offset) / stride;
-            return Err(BuildError::TooManySlots { requested: count, limit });
-        }
+        debug_assert!(layout.size() <= header::CORE_OFFSET_MAX, "the builder keeps the limits");
         // SAFETY: a core is not of size zero.
         let memory = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(core) = NonNull::new(memory.cast::<Core>()) else {
@@ -123,7 +120,8 @@ impl Core {
         #[cfg(not(uring_arena_loom))]
         registry::insert(start, Entry { len, core: core.cast() });
         #[cfg(uring_arena_loom)]
-        for index in 0..count {
+        // SAFETY: written above.
+        for index in 0..unsafe { core.as_ref() }.allocator.index_count() {
             // SAFETY: `index` is below the number of headers that the layout has room for.
             let header = unsafe { Core::header_at(core, index as u32) };
             // SAFETY: written above.
@@ -247,6 +245,16 @@ impl Core {
         }
     }
 }
+
+// A header carries its distance from the core: with the most slots, or smallest blocks, that the
+// builders allow, the last header is near enough.
+#[cfg(not(uring_arena_loom))]
+const _: () = {
+    const CORE_BYTES: usize = size_of::<Core>().next_multiple_of(align_of::<HeaderLine>());
+    let lines = CORE_BYTES + SLOTS_MAX * size_of::<HeaderLine>();
+    let blocks = CORE_BYTES + (1 << BLOCK_ORDER_MAX) * size_of::<Header>();
+    assert!(lines <= header::CORE_OFFSET_MAX && blocks <= header::CORE_OFFSET_MAX);
+};
 
 /// Returns the distance between two headers: slots have a line each, smallest blocks do not.
 #[inline]

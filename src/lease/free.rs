@@ -14,10 +14,9 @@
 use std::ptr::NonNull;
 
 use super::core::Core;
-use super::handle::Handle;
+use super::handle::{Handle, count_drained};
 use super::header::{Header, HeaderLine, LINE, ZERO, core_offset};
-use super::lifetime::count_drained;
-use crate::slots::FreeOutcome;
+use crate::slots::{Allocator, FreeOutcome};
 
 /// Frees the slot of `header` if there is nothing else to do.
 ///
@@ -99,23 +98,32 @@ unsafe fn after_free(core: NonNull<Core>, header: NonNull<Header>, freed: FreeOu
 #[cold]
 unsafe fn release_to_waiters(core: NonNull<Core>, header: NonNull<Header>) {
     // SAFETY: live while the claim lasts, and all atomics.
-    let header = unsafe { header.as_ref() };
+    let order = unsafe { header.as_ref() }.order().into();
+    // SAFETY: as above.
+    let offset = unsafe { header.as_ref() }.core_offset();
     // SAFETY: our claim keeps the core live.
-    let index = unsafe { core.as_ref() }.index_at(header.core_offset());
-    let order = header.order().into();
+    let index = unsafe { core.as_ref() }.index_at(offset);
     // SAFETY: our claim keeps the core live.
-    let handle = unsafe { Handle::upgrade(core) };
-    if let Some(handle) = handle {
+    if let Some(handle) = unsafe { Handle::upgrade(core) } {
         // Nobody has frozen a slot that is on its way to a waiter.
-        header.clear_frozen();
-        handle.waiters.release(&handle.allocator, index, order, &|first, order| {
-            // SAFETY: the handle keeps the core live, and the queue claimed the block for a waiter.
-            unsafe { Core::record_order(core, first, order) };
-        });
+        // SAFETY: live while the claim lasts, and all atomics.
+        unsafe { header.as_ref() }.clear_frozen();
+        let record_order = |first, order| handle.record_order(first, order);
+        handle.waiters.release(&handle.allocator, index, order, &record_order);
         return;
     }
+    // The free may end the core: from here on no reference to it is held but that to the word.
     // SAFETY: our claim keeps the core live until it is freed.
-    let freed = unsafe { core.as_ref() }.allocator.free_ignoring_waiters(index, order);
+    let freed = match &unsafe { core.as_ref() }.allocator {
+        Allocator::Slots(bitmap) => {
+            let (word, free) = bitmap.prepare_free(index);
+            free.free_ignoring_waiters(word)
+        }
+        Allocator::Blocks(buddy) => {
+            let (word, free) = buddy.prepare_free(index, order);
+            free.free_ignoring_waiters(word)
+        }
+    };
     if freed == FreeOutcome::ArenaDrained {
         // SAFETY: our free emptied the word; `pending` counted it until now.
         unsafe { count_drained(core, 1) };

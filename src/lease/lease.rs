@@ -185,16 +185,30 @@ impl Lease {
         unsafe { free::try_free_fast(self.header) }
     }
 
+    /// Zeroes what may have been written, if the arena asks for it, for a claim that goes on with
+    /// another owner. The lease is the only one of its slot.
+    #[cfg(not(uring_arena_loom))]
+    pub(crate) fn into_scrubbed(self) -> Lease {
+        debug_assert!(self.header().is_unique());
+        self.scrub_written();
+        self
+    }
+
+    /// Zeroes what may have been written, if the arena asks for it. Called by the only owner.
+    fn scrub_written(&self) {
+        if self.header().has(ZERO) {
+            let written = self.header().take_written(self.slot_bytes());
+            // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
+            unsafe { scrub(self.slot_start(), written) };
+        }
+    }
+
     /// Frees a slot or block, of which the first `len` bytes may have been written, in any case.
     #[inline(never)]
     fn free_slow(self, len: usize) {
         let lease = ManuallyDrop::new(self);
         lease.record_written(len);
-        if lease.header().has(ZERO) {
-            let written = lease.header().take_written(lease.slot_bytes());
-            // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
-            unsafe { scrub(lease.slot_start(), written) };
-        }
+        lease.scrub_written();
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
         unsafe { free::free(lease.header) }
     }

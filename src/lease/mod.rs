@@ -9,7 +9,6 @@ mod free;
 mod handle;
 mod header;
 mod lease;
-mod lifetime;
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see that the memory is given back
 mod models;

@@ -156,9 +156,9 @@ fn claim(arena: &FixedArena) -> Option<Lease> {
 
 /// Claims as a task does.
 fn claim_waiting(arena: &FixedArena) -> Lease {
-    claim(arena).unwrap_or_else(|| {
-        let wait = WaitForSlot::join(arena.handle(), 0);
-        claim(arena).unwrap_or_else(|| block_on(wait))
+    let free = arena.handle().try_claim_slot().map(|(lease, _)| lease);
+    free.unwrap_or_else(|| {
+        WaitForSlot::claim_or_join(arena.handle(), 0).unwrap_or_else(|wait| block_on(wait))
     })
 }
 

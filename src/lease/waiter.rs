@@ -2,8 +2,7 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: making the lease of a slot that the queue granted, and reaching the header of a
-//! block that it granted to another waiter.
+//! Unsafe here: making the lease of a slot that the queue granted, or that a search claimed.
 #![allow(unsafe_code)]
 
 use std::pin::Pin;
@@ -11,11 +10,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use super::core::Core;
 use super::handle::Handle;
 use super::lease::Lease;
 use crate::sync::Arc;
-use crate::wait::WaiterId;
+use crate::wait::{WaiterId, drop_waker};
 
 /// A wait for a slot, or a block, in the queue of an arena: a future that gives the lease.
 ///
@@ -36,13 +34,13 @@ impl WaitForSlot {
         WaitForSlot { handle: handle.clone(), id: Some(id) }
     }
 
-    /// Takes the slot that was granted to this wait, or has `waker` called when one is.
-    fn poll_slot(&mut self, waker: &Waker) -> Poll<(u32, u32)> {
-        let id = self.id.expect("polled again after it was served");
-        self.handle.waiters.poll(id, waker).map(|slot| {
-            self.id = None;
-            (slot, id.order)
-        })
+    /// Claims a slot, or a block of `order`, or joins the queue if none is free.
+    pub(crate) fn claim_or_join(handle: &Handle, order: u32) -> Result<Lease, WaitForSlot> {
+        match handle.waiters.claim_or_join(&handle.allocator, order) {
+            // SAFETY: just claimed, so this is its only lease.
+            Ok(first) => Ok(unsafe { handle.granted_lease(first, order) }),
+            Err(id) => Err(WaitForSlot { handle: handle.clone(), id: Some(id) }),
+        }
     }
 
     /// Blocks this thread until a slot was granted, or `deadline` has passed; `None` is no
@@ -70,22 +68,26 @@ impl Future for WaitForSlot {
     type Output = Lease;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Lease> {
-        self.poll_slot(context.waker()).map(|(slot, order)| {
+        let id = self.id.expect("polled again after it was served");
+        let (slot, unneeded) = self.handle.waiters.poll(id, context.waker());
+        let lease = slot.map(|slot| {
+            self.id = None;
             // SAFETY: granted to this waiter alone, claimed, and without a lease (invariant 2 of
             // the queue).
-            unsafe { self.handle.granted_lease(slot, order) }
-        })
+            unsafe { self.handle.granted_lease(slot, id.order) }
+        });
+        // When the lease is made: foreign code may panic.
+        drop_waker(unneeded);
+        lease
     }
 }
 
 impl Drop for WaitForSlot {
     fn drop(&mut self) {
-        let core = self.handle.core;
+        let handle = &self.handle;
         if let Some(id) = self.id {
-            self.handle.waiters.leave(&self.handle.allocator, id, &|first, order| {
-                // SAFETY: the handle keeps the core live, and the queue claimed the block.
-                unsafe { Core::record_order(core, first, order) };
-            });
+            let record_order = |first, order| handle.record_order(first, order);
+            handle.waiters.leave(&handle.allocator, id, &record_order);
         }
     }
 }

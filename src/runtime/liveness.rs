@@ -1,52 +1,69 @@
 //! The life of a runtime that borrows slots: how it is known, and what is on loan meanwhile.
 //!
-//! A runtime gives no notice of its end. A runtime of monoio or compio certainly exists while a
-//! `block_on` of ours borrows it. A runtime of compio or tokio-uring drops its tasks first, before
-//! its ring and before the buffers of abandoned operations. So the drop of a task that never
-//! finishes, the guard task, is the notice.
+//! A runtime gives no notice of its end. A runtime of compio or tokio-uring ends its tasks first,
+//! before its ring and before the buffers of abandoned operations. So the end of a task that never
+//! finishes, the guard task, is the notice. monoio's notice is in its own file.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::task::Waker;
-use std::thread::LocalKey;
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
 use std::{
-    future::Future,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    os::fd::RawFd,
     pin::Pin,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    thread::LocalKey,
 };
 
-/// A stretch of a runtime's life during which the runtime certainly exists.
+/// A proof that a runtime exists.
 ///
 /// | a buffer that the runtime drops | belongs to |
 /// |---|---|
-/// | while the stretch lasts | the program: a live runtime drops a buffer after its completion |
-/// | after [`end`](Self::end) | the kernel, maybe: a runtime that ends waits for no completion |
-#[derive(Debug)]
+/// | while the life lasts | the program: a live runtime drops a buffer after its completion |
+/// | after that | the kernel, maybe: a runtime that ends waits for no completion |
+pub(super) trait Life {
+    /// Returns `true` if the runtime certainly exists.
+    fn lasts(&self) -> bool;
+}
+
+/// The buffers that the kernel uses through one runtime, and what goes on there without an owner.
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 pub(super) struct RuntimeLiveness {
     alive: Cell<bool>,
     /// Buffers that the kernel may be using.
     open_loans: Cell<usize>,
-    /// The tasks that wait for the last of them.
-    draining: RefCell<Vec<Waker>>,
+    /// The loans among them, which are in operations of the runtime's own.
+    lent: Cell<usize>,
+    /// The waits for the last of them, by their numbers.
+    drains: RefCell<BTreeMap<u64, Waker>>,
+    next_drain: Cell<u64>,
+    abandoned: RefCell<Vec<Abandoned>>,
+    /// The waker of the guard task.
+    task: Cell<Option<Waker>>,
 }
 
+/// An operation that goes on without its future.
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+pub(super) struct Abandoned {
+    operation: Pin<Box<dyn Future<Output = ()>>>,
+    /// The descriptor to cancel it by, until it is cancelled.
+    #[cfg_attr(not(feature = "tokio-uring"), allow(dead_code, reason = "compio cancels by drop"))]
+    descriptor: Option<RawFd>,
+}
+
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 impl RuntimeLiveness {
     pub(super) fn new() -> Rc<RuntimeLiveness> {
         Rc::new(RuntimeLiveness {
             alive: Cell::new(true),
             open_loans: Cell::new(0),
-            draining: RefCell::default(),
+            lent: Cell::new(0),
+            drains: RefCell::default(),
+            next_drain: Cell::new(0),
+            abandoned: RefCell::default(),
+            task: Cell::default(),
         })
-    }
-
-    pub(super) fn is_alive(&self) -> bool {
-        self.alive.get()
-    }
-
-    /// Ends the stretch: from here on nothing is certain.
-    pub(super) fn end(&self) {
-        self.alive.set(false);
     }
 
     /// Counts a buffer that the kernel may use, until the value is dropped.
@@ -57,42 +74,141 @@ impl RuntimeLiveness {
         count
     }
 
-    #[inline]
-    fn end_loan(&self) {
+    /// Counts a loan in an operation of the runtime's own, until the value is dropped.
+    pub(super) fn begin_lent(self: Rc<Self>) -> LoanCount {
+        self.lent.set(self.lent.get() + 1);
+        let mut count = self.begin_loan();
+        count.is_lent = true;
+        count
+    }
+
+    fn end_loan(&self, is_lent: bool) {
+        self.lent.set(self.lent.get() - usize::from(is_lent));
         self.open_loans.set(self.open_loans.get() - 1);
-        if self.open_loans.get() == 0 && !self.draining.borrow().is_empty() {
-            // Taken first: a waker may run anything.
-            let draining = self.draining.take();
-            draining.into_iter().for_each(Waker::wake);
+        if self.open_loans.get() == 0 && self.is_draining() {
+            self.wake_task();
         }
     }
 
-    /// Waits until the kernel uses no buffer.
-    #[cfg(any(feature = "tokio-uring", feature = "compio"))]
-    pub(super) fn poll_drained(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.open_loans.get() == 0 {
+    /// Returns the number of loans in operations of the runtime's own.
+    #[cfg(feature = "tokio-uring")]
+    pub(super) fn lent(&self) -> usize {
+        self.lent.get()
+    }
+
+    /// Keeps an operation that lost its future: the guard task polls it to its end.
+    pub(super) fn adopt(&self, operation: Pin<Box<dyn Future<Output = ()>>>, descriptor: RawFd) {
+        let abandoned = Abandoned { operation, descriptor: Some(descriptor) };
+        self.abandoned.borrow_mut().push(abandoned);
+        self.wake_task();
+    }
+
+    /// Polls every abandoned operation once, and keeps the ones that are still running.
+    fn poll_abandoned(&self, context: &mut Context<'_>) {
+        // Taken out meanwhile: the drop of an operation's result may abandon another operation.
+        let mut running = self.abandoned.take();
+        running.retain_mut(|abandoned| abandoned.operation.as_mut().poll(context).is_pending());
+        self.abandoned.borrow_mut().append(&mut running);
+    }
+
+    /// Returns the descriptors of the abandoned operations that are not cancelled yet, and records
+    /// that they are.
+    #[cfg(feature = "tokio-uring")]
+    pub(super) fn to_cancel(&self) -> Vec<RawFd> {
+        let mut abandoned = self.abandoned.borrow_mut();
+        abandoned.iter_mut().filter_map(|abandoned| abandoned.descriptor.take()).collect()
+    }
+
+    /// Drops the abandoned operations.
+    pub(super) fn drop_abandoned(&self) {
+        // Taken first: the drop may run anything.
+        let abandoned = self.abandoned.take();
+        drop(abandoned);
+    }
+
+    /// Returns `true` if the kernel uses no buffer, and nothing goes on without an owner.
+    fn is_drained(&self) -> bool {
+        self.open_loans.get() == 0 && self.abandoned.borrow().is_empty()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        !self.drains.borrow().is_empty()
+    }
+
+    /// Returns the number of waits that have begun.
+    #[cfg(feature = "tokio-uring")]
+    pub(super) fn drain_count(&self) -> u64 {
+        self.next_drain.get()
+    }
+
+    /// Waits until the kernel uses no buffer. The guard task cancels what was abandoned, before
+    /// and meanwhile.
+    pub(super) async fn drained(&self) {
+        /// A guard that gives up the wait with its future.
+        struct Drain<'a>(&'a RuntimeLiveness, u64);
+
+        impl Drop for Drain<'_> {
+            fn drop(&mut self) {
+                let waker = self.0.drains.borrow_mut().remove(&self.1);
+                drop(waker);
+            }
+        }
+
+        let number = self.next_drain.get();
+        self.next_drain.set(number + 1);
+        let drain = Drain(self, number);
+        poll_fn(|context| drain.0.poll_drained(number, context)).await;
+    }
+
+    fn poll_drained(&self, number: u64, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_drained() || !self.alive.get() {
             return Poll::Ready(());
         }
-        let waker = context.waker();
-        let mut draining = self.draining.borrow_mut();
-        if !draining.iter().any(|known| known.will_wake(waker)) {
-            draining.push(waker.clone());
+        // Cloned before, and dropped after the cell is borrowed: a waker may run anything.
+        let waker = context.waker().clone();
+        let replaced = self.drains.borrow_mut().insert(number, waker);
+        if replaced.is_none() {
+            self.wake_task();
         }
+        drop(replaced);
         Poll::Pending
+    }
+
+    fn wake_drains(&self) {
+        let drains = self.drains.take();
+        drains.into_values().for_each(Waker::wake);
+    }
+
+    /// Wakes the guard task. A completion ends a loan while the runtime's driver is busy, so the
+    /// guard task wakes the waits of users.
+    fn wake_task(&self) {
+        if let Some(task) = self.task.take() {
+            task.wake_by_ref();
+            self.task.set(Some(task));
+        }
+    }
+}
+
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+impl Life for RuntimeLiveness {
+    fn lasts(&self) -> bool {
+        self.alive.get()
     }
 }
 
 /// A buffer that the kernel may use from `begin` to the drop, in the count of its runtime.
-#[derive(Debug)]
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 pub(super) struct LoanCount {
     liveness: Rc<RuntimeLiveness>,
     is_open: bool,
+    is_lent: bool,
 }
 
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 impl LoanCount {
     /// Makes a count that has not begun.
     pub(super) fn new(liveness: Rc<RuntimeLiveness>) -> LoanCount {
-        LoanCount { liveness, is_open: false }
+        LoanCount { liveness, is_open: false, is_lent: false }
     }
 
     /// Counts the buffer, once.
@@ -108,60 +224,16 @@ impl LoanCount {
     pub(super) fn is_open(&self) -> bool {
         self.is_open
     }
-
-    /// Returns `true` if the runtime certainly exists.
-    pub(super) fn is_alive(&self) -> bool {
-        self.liveness.is_alive()
-    }
 }
 
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 impl Drop for LoanCount {
     #[inline]
     fn drop(&mut self) {
         if self.is_open {
-            self.liveness.end_loan();
+            self.liveness.end_loan(self.is_lent);
         }
     }
-}
-
-/// A call of our `block_on`, which keeps its runtime alive by borrowing it.
-#[cfg(any(feature = "compio", feature = "monoio"))]
-pub(super) struct BlockOn {
-    pub(super) liveness: Rc<RuntimeLiveness>,
-    /// The address of the runtime: to be compared only.
-    #[cfg_attr(not(feature = "compio"), allow(dead_code, reason = "monoio shows no address"))]
-    pub(super) runtime: *const (),
-}
-
-/// The innermost `block_on` of a thread, for one kind of runtime.
-#[cfg(any(feature = "compio", feature = "monoio"))]
-pub(super) type CurrentBlockOn = RefCell<Option<BlockOn>>;
-
-/// Runs `run`, during which the caller's borrow keeps `runtime` alive.
-#[cfg(any(feature = "compio", feature = "monoio"))]
-pub(super) fn block_on<T>(
-    current: &'static LocalKey<CurrentBlockOn>,
-    runtime: *const (),
-    run: impl FnOnce() -> T,
-) -> T {
-    /// A guard that ends the liveness, however `block_on` is left.
-    struct Scope {
-        current: &'static LocalKey<CurrentBlockOn>,
-        liveness: Rc<RuntimeLiveness>,
-        outer: Option<BlockOn>,
-    }
-
-    impl Drop for Scope {
-        fn drop(&mut self) {
-            self.liveness.end();
-            self.current.set(self.outer.take());
-        }
-    }
-
-    let liveness = RuntimeLiveness::new();
-    let outer = current.replace(Some(BlockOn { liveness: Rc::clone(&liveness), runtime }));
-    let _scope = Scope { current, liveness, outer };
-    run()
 }
 
 /// The guards of one thread's runtimes, of one kind.
@@ -176,11 +248,8 @@ pub(super) trait Guard: Sized + 'static {
 
     fn liveness(&self) -> &Rc<RuntimeLiveness>;
 
-    /// Runs whenever the guard task is polled.
-    fn poll(&self, _: &mut Context<'_>) {}
-
-    /// Runs once the liveness has ended.
-    fn on_end(&self) {}
+    /// Cancels the operations that were abandoned, because a `drain` waits for their end.
+    fn cancel_abandoned(&self);
 
     /// Finds the guard of a runtime that exists.
     fn find(is_it: impl Fn(&Self) -> bool) -> Option<Rc<Self>> {
@@ -206,7 +275,15 @@ impl<G: Guard> Future for GuardTask<G> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.guard.poll(context);
+        let liveness = self.guard.liveness();
+        liveness.task.set(Some(context.waker().clone()));
+        liveness.poll_abandoned(context);
+        if liveness.is_draining() {
+            self.guard.cancel_abandoned();
+        }
+        if liveness.is_drained() {
+            liveness.wake_drains();
+        }
         Poll::Pending
     }
 }
@@ -214,11 +291,15 @@ impl<G: Guard> Future for GuardTask<G> {
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
 impl<G: Guard> Drop for GuardTask<G> {
     fn drop(&mut self) {
-        self.guard.liveness().end();
+        let liveness = self.guard.liveness();
+        liveness.alive.set(false);
         // The thread's list may be gone already when the thread ends.
         let _ = G::guards().try_with(|guards| {
             guards.borrow_mut().retain(|guard| !Rc::ptr_eq(guard, &self.guard));
         });
-        self.guard.on_end();
+        // Completions that are there already are proof, and give their memory back.
+        liveness.poll_abandoned(&mut Context::from_waker(Waker::noop()));
+        liveness.drop_abandoned();
+        liveness.wake_drains();
     }
 }

@@ -4,9 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Once;
 
 use bytes::Bytes;
 
+use super::liveness::Life;
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 use super::liveness::{LoanCount, RuntimeLiveness};
 use crate::buffer::{Buffer, IoMemory};
 
@@ -20,20 +23,54 @@ use crate::buffer::{Buffer, IoMemory};
 /// with them. A plain buffer would give its slot to the next claim while the kernel still writes
 /// there. A loan that is dropped while its runtime may be gone is quarantined instead. Its slot is
 /// lost and counted ([`quarantined`](crate::FixedArenaMetrics::quarantined)), and nothing is
-/// overwritten.
+/// overwritten. The first loss of a process is a warning in its log (`tracing`).
 pub struct Loan<B: IoMemory> {
     /// The buffer. `None` during `take_back` and `drop` only.
     item: Option<B>,
     /// Set while an operation may have the address, and no result has been seen.
     exposed: Cell<bool>,
-    /// The count of that operation, if the life of its runtime is known. Without it nothing proves
-    /// that the operation has ended.
-    open: RefCell<Option<LoanCount>>,
+    /// The runtime of that operation, if its life is known. Without it nothing proves that the
+    /// operation has ended.
+    exposure: RefCell<Option<Exposure>>,
+    /// The runtime that the loan was made in: a loan on compio cannot ask while an operation
+    /// begins.
+    #[cfg(feature = "compio")]
+    pub(super) home: Option<Rc<RuntimeLiveness>>,
+}
+
+/// The use of a loan by an operation of a runtime whose life is known.
+pub(super) struct Exposure {
+    life: Rc<dyn Life>,
+    #[cfg(any(feature = "tokio-uring", feature = "compio"))]
+    _count: Option<LoanCount>,
+}
+
+impl Exposure {
+    #[cfg(feature = "monoio")]
+    pub(super) fn new(life: Rc<dyn Life>) -> Exposure {
+        Exposure {
+            life,
+            #[cfg(any(feature = "tokio-uring", feature = "compio"))]
+            _count: None,
+        }
+    }
+
+    /// Makes an exposure that a runtime counts.
+    #[cfg(any(feature = "tokio-uring", feature = "compio"))]
+    pub(super) fn counted(life: Rc<dyn Life>, by: Option<Rc<RuntimeLiveness>>) -> Exposure {
+        Exposure { life, _count: by.map(RuntimeLiveness::begin_lent) }
+    }
 }
 
 impl<B: IoMemory> Loan<B> {
     pub(super) fn new(item: B) -> Loan<B> {
-        Loan { item: Some(item), exposed: Cell::new(false), open: RefCell::new(None) }
+        Loan {
+            item: Some(item),
+            exposed: Cell::new(false),
+            exposure: RefCell::new(None),
+            #[cfg(feature = "compio")]
+            home: None,
+        }
     }
 
     /// Returns the buffer or the bytes themselves, after the operation gave the loan back.
@@ -63,10 +100,11 @@ impl<B: IoMemory> Loan<B> {
         }
     }
 
-    /// Records that an operation gets the address, on the runtime of `liveness`.
-    pub(super) fn begin(&self, liveness: Option<Rc<RuntimeLiveness>>) {
+    /// Records that an operation gets the address. Without an `exposure` the life of its runtime is
+    /// not known.
+    pub(super) fn begin(&self, exposure: Option<Exposure>) {
         self.exposed.set(true);
-        let before = self.open.replace(liveness.map(RuntimeLiveness::begin_loan));
+        let before = self.exposure.replace(exposure);
         // Dropped here, with no cell borrowed: the end of the last loan wakes tasks.
         drop(before);
     }
@@ -74,13 +112,14 @@ impl<B: IoMemory> Loan<B> {
     /// Records that the operation has ended.
     pub(super) fn end(&self) {
         self.exposed.set(false);
-        let ended = self.open.take();
+        let ended = self.exposure.take();
         drop(ended);
     }
 
     /// Returns `true` if nothing can be using the memory any more.
     fn is_back(&self) -> bool {
-        !self.exposed.get() || self.open.borrow().as_ref().is_some_and(LoanCount::is_alive)
+        let is_proven = |exposure: &Exposure| exposure.life.lasts();
+        !self.exposed.get() || self.exposure.borrow().as_ref().is_some_and(is_proven)
     }
 }
 
@@ -116,8 +155,29 @@ impl<B: IoMemory> Drop for Loan<B> {
         let Some(item) = self.item.take() else { return };
         // The loan ends with its fields, after this.
         if !self.is_back() {
+            warn_of_loss(self.exposure.borrow().is_some());
             item.quarantine();
         }
+    }
+}
+
+/// Warns of the first slot that is lost for each of the two causes: a program that goes on like
+/// this loses one slot after the other.
+fn warn_of_loss(is_runtime_known: bool) {
+    static RUNTIME_OVER: Once = Once::new();
+    static RUNTIME_UNKNOWN: Once = Once::new();
+    if is_runtime_known {
+        RUNTIME_OVER.call_once(|| {
+            tracing::warn!(
+                "a runtime ended while the kernel might use a slot that was lent to it: the slot is lost; call `drain` before the end, or let the operations finish"
+            );
+        });
+    } else {
+        RUNTIME_UNKNOWN.call_once(|| {
+            tracing::warn!(
+                "a loan was dropped before its result was seen, in a runtime whose life is not known: its slot is lost, and so is that of each further timeout; run monoio by `uring_arena::monoio::block_on`, and call `lend` inside the runtime"
+            );
+        });
     }
 }
 

@@ -4,6 +4,8 @@
 mod liveness;
 #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
 mod loan;
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+mod transfer;
 
 #[cfg(feature = "compio")]
 pub mod compio;

@@ -1,7 +1,6 @@
 //! The allocator of an arena, of either kind.
 
-use super::bitmap::FreeOutcome;
-use super::bitmap::SlotBitmap;
+use super::bitmap::{FreeOutcome, Search, SlotBitmap, SlotGroup};
 use super::buddy::BuddyAllocator;
 
 /// An allocator of indices: of equal slots, or of blocks of variable size.
@@ -74,6 +73,23 @@ impl Allocator {
         match self {
             Allocator::Slots(_) => 1,
             Allocator::Blocks(buddy) => buddy.max_order() as usize + 1,
+        }
+    }
+
+    /// Claims a slot, or a block of `order`, in at most two passes. Returns its first index.
+    pub(crate) fn search(&self, order: u32) -> Search<u32> {
+        match self {
+            Allocator::Slots(bitmap) => bitmap.search(1).map(SlotGroup::lowest),
+            Allocator::Blocks(buddy) => buddy.search(order),
+        }
+    }
+
+    /// Claims a slot, or a block of `order`, while nobody frees: for a caller that holds the lock
+    /// of the wait queue, with the `WAITERS` flags set. `None` is exact.
+    pub(crate) fn claim_still(&self, order: u32) -> Option<u32> {
+        match self {
+            Allocator::Slots(bitmap) => bitmap.claim_still(),
+            Allocator::Blocks(buddy) => buddy.claim_still(order),
         }
     }
 

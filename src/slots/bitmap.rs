@@ -18,16 +18,20 @@
 //!
 //! A free that meets `WAITERS` frees nothing: the caller offers the slot to the wait queue.
 //! Equal numbers of frees in two reads of a word mean that nothing was freed in between. A claim
-//! that fails rests its answer on that (see [`SlotBitmap::claim`](super::SlotBitmap::claim)).
+//! that fails rests its answer on that (see [`SlotBitmap::search`]).
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, thread_index};
 use crossbeam_utils::CachePadded;
 
-/// The largest number of slots in one bitmap: slot numbers fit in 31 bits.
-pub(crate) const SLOTS_MAX: usize = 1 << 31;
+/// The largest number of slots in one bitmap: their headers fit in 2 GiB, with the core before them
+/// (see `lease::core`).
+pub(crate) const SLOTS_MAX: usize = (1 << 25) - 1024;
 
 /// The number of threads that have a preferred word of their own; further threads share.
 const HINTS: usize = 16;
+
+/// The number of exchanges that a search tries in one word before it goes on.
+const TRIES: usize = 40;
 
 /// The largest number of words that are spread out: two cache lines each, its own and the one that
 /// the prefetcher pairs with it. Above it the words stand side by side, so that a search is short.
@@ -35,6 +39,62 @@ const SPREAD_WORDS_MAX: usize = 1024;
 
 /// The logarithm of the distance between two spread words, in words: 16 × 8 bytes = 128 bytes.
 const SPREAD_SHIFT: u32 = 4;
+
+/// The outcome of a search for free memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Search<T> {
+    /// A claim was made.
+    Found(T),
+    /// There was an instant during the search at which nothing that serves was free.
+    Full,
+    /// Nothing was found, and others freed or claimed so much meanwhile that this proves nothing.
+    Unsettled,
+}
+
+impl<T> Search<T> {
+    /// Applies `change` to what was found.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Search<U> {
+        match self {
+            Search::Found(found) => Search::Found(change(found)),
+            Search::Full => Search::Full,
+            Search::Unsettled => Search::Unsettled,
+        }
+    }
+}
+
+/// Counts a pass over all words, in a build for tests.
+#[inline]
+pub(super) fn note_pass() {
+    #[cfg(all(test, not(uring_arena_loom)))]
+    PASSES.with(|passes| passes.set(passes.get() + 1));
+}
+
+#[cfg(all(test, not(uring_arena_loom)))]
+thread_local! {
+    static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Returns the passes that this thread made since the last call.
+#[cfg(all(test, not(uring_arena_loom)))]
+pub(crate) fn take_passes() -> usize {
+    PASSES.with(|passes| passes.replace(0))
+}
+
+/// A group of slots of one word: those whose bits are set in `mask`, counted from `first`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotGroup {
+    /// The first slot of the word.
+    pub(crate) first: u32,
+    pub(crate) mask: u32,
+}
+
+impl SlotGroup {
+    /// Returns the lowest slot of the group.
+    pub(crate) fn lowest(self) -> u32 {
+        self.first + self.mask.trailing_zeros()
+    }
+}
 
 /// A set of N slots that records which of them are claimed.
 // Invariants:
@@ -95,44 +155,45 @@ impl SlotBitmap {
         free.free_ignoring_waiters(word)
     }
 
-    /// Claims a slot.
+    /// Claims a slot in the word in which this thread found one last.
     ///
-    /// Returns `None` only if there was an instant during the call at which no slot was free.
+    /// Returns `None` if that word is full, or changes meanwhile: [`search`](Self::search) tells
+    /// more.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim(&self) -> Option<u32> {
-        let hint = &self.hints[thread_index() % HINTS];
+    pub(crate) fn claim_hinted(&self) -> Option<u32> {
         // Relaxed: a hint may be stale, it only chooses where the search begins.
-        let index = hint.load(Ordering::Relaxed) as usize;
+        let index = self.hint().load(Ordering::Relaxed) as usize;
         let word = self.word(index);
         let seen = SlotWord(word.load(Ordering::Relaxed));
-        if let Some(bit) = seen.lowest_free()
-            && exchange(word, seen, seen.with_claimed(1 << bit)).is_ok()
-        {
-            return Some(slot_number(index, bit));
-        }
-        self.search(hint, index, 1).map(|(index, mask)| slot_number(index, mask.trailing_zeros()))
+        let bit = seen.lowest_free()?;
+        exchange(word, seen, seen.with_claimed(1 << bit)).ok()?;
+        Some(slot_number(index, bit))
     }
 
-    /// Claims up to `wanted` slots of one word.
+    /// Claims up to `wanted` slots of the word in which this thread found some last.
     ///
-    /// Returns the first slot of the word and a mask of the claimed ones from there. Returns `None`
-    /// as [`claim`](Self::claim) does.
-    pub(crate) fn claim_many(&self, wanted: usize) -> Option<(u32, u32)> {
-        let hint = &self.hints[thread_index() % HINTS];
-        // Relaxed: as in `claim`.
-        let index = hint.load(Ordering::Relaxed) as usize;
+    /// Returns `None` as [`claim_hinted`](Self::claim_hinted) does.
+    #[inline]
+    pub(crate) fn claim_many_hinted(&self, wanted: usize) -> Option<SlotGroup> {
+        // Relaxed: as in `claim_hinted`.
+        let index = self.hint().load(Ordering::Relaxed) as usize;
         let word = self.word(index);
         let seen = SlotWord(word.load(Ordering::Relaxed));
         let mask = seen.lowest_free_many(wanted);
-        if mask != 0 && exchange(word, seen, seen.with_claimed(mask)).is_ok() {
-            return Some((slot_number(index, 0), mask));
+        if mask == 0 {
+            return None;
         }
-        self.search(hint, index, wanted).map(|(index, mask)| (slot_number(index, 0), mask))
+        exchange(word, seen, seen.with_claimed(mask)).ok()?;
+        Some(SlotGroup { first: slot_number(index, 0), mask })
     }
 
-    /// Claims up to `wanted` slots of the first word from `start` on that has any.
-    ///
-    /// Returns the index of the word and a mask of the slots.
+    /// Returns the hint of this thread.
+    #[inline(always)]
+    fn hint(&self) -> &AtomicU32 {
+        &self.hints[thread_index() % HINTS]
+    }
+
+    /// Claims up to `wanted` slots of one word, in at most two passes over all words.
     ///
     /// One pass over full words proves nothing: a slot behind the search may be freed while the
     /// last one before it is claimed. Two passes that find every word full and the same number of
@@ -140,60 +201,59 @@ impl SlotBitmap {
     /// when the first pass ended. Reads are Acquire and claims are Release: a search that sees the
     /// claim which filled a word also sees the earlier frees of that claim's thread.
     ///
-    /// Lock-free: a further pass is needed only if another thread has freed a slot.
+    /// Passes that differ prove nothing either, and others may free for ever: so there is no third.
     #[cold]
-    fn search(&self, hint: &AtomicU32, start: usize, wanted: usize) -> Option<(usize, u32)> {
-        let mut last = None;
-        loop {
-            match self.claim_from(start, wanted) {
-                Ok((index, mask)) => {
-                    if index != start {
-                        hint.store(index as u32, Ordering::Relaxed);
-                    }
-                    return Some((index, mask));
-                }
-                Err(frees) if last == Some(frees) => return None,
-                Err(frees) => last = Some(frees),
-            }
+    pub(crate) fn search(&self, wanted: usize) -> Search<SlotGroup> {
+        let first = match self.pass(wanted, TRIES) {
+            Ok(found) => return Search::Found(found),
+            Err(frees) => frees,
+        };
+        match self.pass(wanted, TRIES) {
+            Ok(found) => Search::Found(found),
+            Err(frees) if first.is_some() && frees == first => Search::Full,
+            Err(_) => Search::Unsettled,
         }
     }
 
-    /// Claims as [`search`](Self::search) does, in one pass. Returns the frees seen in all words if
-    /// nothing was free.
-    fn claim_from(&self, start: usize, wanted: usize) -> Result<(usize, u32), u64> {
-        let mut frees = 0;
-        let (before, from) = self.words.split_at(start << self.shift);
-        for (first, words) in [(start, from), (0, before)] {
-            if let Some((index, mask)) = self.claim_among(words, wanted, &mut frees) {
-                return Ok((first + index, mask));
-            }
-        }
-        Err(frees)
+    /// Claims up to `wanted` slots of one word, in one pass over all words. `None` proves nothing.
+    #[cold]
+    pub(crate) fn look(&self, wanted: usize) -> Option<SlotGroup> {
+        self.pass(wanted, TRIES).ok()
     }
 
-    /// Claims among `words`, whose first has index 0 here, and adds the frees seen to `frees`.
-    #[inline]
-    fn claim_among(
-        &self,
-        words: &[AtomicU64],
-        wanted: usize,
-        frees: &mut u64,
-    ) -> Option<(usize, u32)> {
-        let mut position = 0;
-        while position < words.len() {
-            let word = &words[position];
-            let mut seen = SlotWord(word.load(Ordering::Acquire));
-            while !seen.is_full() {
-                let mask = seen.lowest_free_many(wanted);
-                match exchange(word, seen, seen.with_claimed(mask)) {
-                    Ok(()) => return Some((position >> self.shift, mask)),
-                    Err(now) => seen = now,
-                }
-            }
-            *frees = frees.wrapping_add(seen.frees());
-            position += 1 << self.shift;
+    /// Claims a slot, in one pass over all words, while nobody frees: so `None` is exact.
+    ///
+    /// Each exchange that fails in a word is the claim of one of its 32 slots.
+    #[cold]
+    pub(super) fn claim_still(&self) -> Option<u32> {
+        self.pass(1, usize::MAX).ok().map(SlotGroup::lowest)
+    }
+
+    /// Claims up to `wanted` slots of the first word that has any, from the hint on.
+    ///
+    /// Returns the frees seen in all words if nothing was free, or `None` if a word changed in
+    /// `tries` exchanges and was left.
+    #[inline(always)] // twice into `search`
+    fn pass(&self, wanted: usize, tries: usize) -> Result<SlotGroup, Option<u64>> {
+        note_pass();
+        let (hint, shift) = (self.hint(), self.shift);
+        let start = hint.load(Ordering::Relaxed) as usize;
+        let (before, from) = self.words.split_at(start << shift);
+        let (mut found, mut frees, mut is_settled) = claim_among(from, shift, wanted, tries);
+        let mut first = start;
+        if found.is_none() && !before.is_empty() {
+            let (frees_before, is_settled_before);
+            (found, frees_before, is_settled_before) = claim_among(before, shift, wanted, tries);
+            frees = frees.wrapping_add(frees_before);
+            is_settled &= is_settled_before;
+            first = 0;
         }
-        None
+        let Some((index, mask)) = found else { return Err(is_settled.then_some(frees)) };
+        let index = first + index;
+        if index != start {
+            hint.store(index as u32, Ordering::Relaxed);
+        }
+        Ok(SlotGroup { first: slot_number(index, 0), mask })
     }
 
     /// Closes every word. Returns how many hold no claim and so are drained already.
@@ -237,6 +297,22 @@ impl SlotBitmap {
     /// Clears the `WAITERS` flag of every word.
     pub(crate) fn clear_waiters_flags(&self) {
         (0..self.word_count).for_each(|index| clear_waiters_flag(self.word(index)));
+    }
+}
+
+#[cfg(test)]
+impl SlotBitmap {
+    /// Claims a slot, by as many searches as it takes.
+    pub(crate) fn claim(&self) -> Option<u32> {
+        self.claim_hinted().or_else(|| {
+            loop {
+                match self.search(1) {
+                    Search::Found(found) => return Some(found.lowest()),
+                    Search::Full => return None,
+                    Search::Unsettled => {}
+                }
+            }
+        })
     }
 }
 
@@ -402,7 +478,7 @@ impl SlotFree {
     }
 
     /// Frees a slot of `word`, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
-    pub(super) fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+    pub(crate) fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
         self.free_unless(word, 0)
     }
 
@@ -432,6 +508,56 @@ pub(super) fn exchange(word: &AtomicU64, seen: SlotWord, new: SlotWord) -> Resul
     word.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Acquire)
         .map(drop)
         .map_err(SlotWord)
+}
+
+/// Claims up to `wanted` slots of the first of `words` that has any: its index and their mask.
+///
+/// Also returns the frees in the words that were full, and `false` if a word changed in `tries`
+/// exchanges and was left. All by value and in locals: a refused claim is this loop, twice.
+#[inline]
+fn claim_among(
+    words: &[AtomicU64],
+    shift: u32,
+    wanted: usize,
+    tries: usize,
+) -> (Option<(usize, u32)>, u64, bool) {
+    let (mut frees, mut is_settled, mut position) = (0u64, true, 0);
+    while let Some(word) = words.get(position) {
+        let mut seen = SlotWord(word.load(Ordering::Acquire));
+        if !seen.is_full() {
+            match claim_in(word, seen, wanted, tries) {
+                Ok(mask) => return (Some((position >> shift, mask)), frees, is_settled),
+                Err(Some(full)) => seen = full,
+                Err(None) => is_settled = false,
+            }
+        }
+        frees = frees.wrapping_add(seen.frees());
+        position += 1 << shift;
+    }
+    (None, frees, is_settled)
+}
+
+/// Claims up to `wanted` slots of a word that was seen with free ones. Returns their mask.
+///
+/// The error is the word if it is full, or `None` if it changed in `tries` exchanges.
+#[cold]
+fn claim_in(
+    word: &AtomicU64,
+    mut seen: SlotWord,
+    wanted: usize,
+    tries: usize,
+) -> Result<u32, Option<SlotWord>> {
+    for _ in 0..tries {
+        if seen.is_full() {
+            return Err(Some(seen));
+        }
+        let mask = seen.lowest_free_many(wanted);
+        match exchange(word, seen, seen.with_claimed(mask)) {
+            Ok(()) => return Ok(mask),
+            Err(now) => seen = now,
+        }
+    }
+    Err(None)
 }
 
 /// Closes a word whose slots are the lowest `slots`. Returns `true` if it holds no claim.
@@ -505,7 +631,8 @@ mod tests {
     fn claim_many_takes_what_one_word_has() {
         let bitmap = SlotBitmap::new(40).unwrap();
         let mut slots = Vec::new();
-        while let Some((first, mask)) = bitmap.claim_many(20) {
+        let claim = || bitmap.claim_many_hinted(20).or_else(|| bitmap.look(20));
+        while let Some(SlotGroup { first, mask }) = claim() {
             assert!(mask.count_ones() <= 20);
             slots.extend((0..32).filter(|bit| mask & 1 << bit != 0).map(|bit| first + bit));
         }

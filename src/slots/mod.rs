@@ -11,6 +11,7 @@ mod models;
 pub(crate) use allocator::Allocator;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use bitmap::SLOTS_PER_WORD;
-pub(crate) use bitmap::{FreeOutcome, SlotFree};
-pub(crate) use bitmap::{SLOTS_MAX, SlotBitmap};
+#[cfg(all(test, not(uring_arena_loom)))]
+pub(crate) use bitmap::take_passes;
+pub(crate) use bitmap::{FreeOutcome, SLOTS_MAX, Search, SlotBitmap, SlotFree, SlotGroup};
 pub(crate) use buddy::{BLOCK_ORDER_MAX, BuddyAllocator};

@@ -17,7 +17,9 @@ pub use buffer_ring::{
     Status,
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
-pub(crate) use kernel::{EventFd, descriptors_max, disabled_by_sysctl, room_remedy, who_forbids};
+pub(crate) use kernel::{
+    EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, room_remedy, who_forbids,
+};
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{
     Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,

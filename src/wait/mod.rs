@@ -9,6 +9,7 @@ mod reservation;
 #[cfg(all(test, not(uring_arena_loom)))]
 mod tests;
 mod waiters;
+mod wakes;
 
 pub(crate) use queue::WaiterId;
-pub(crate) use waiters::{OnFree, Waiters};
+pub(crate) use waiters::{OnFree, Waiters, drop_waker};

@@ -9,6 +9,7 @@ use loom::thread;
 
 use super::WaiterId;
 use super::waiters::pool::Pool;
+use crate::sync::set_thread_index;
 
 /// Runs `body` in every order of its threads, with a pool that `make` makes.
 fn model(make: fn() -> Pool, body: impl Fn(Arc<Pool>) + Send + Sync + 'static) {
@@ -37,18 +38,9 @@ fn take_grant(pool: &Pool, id: WaiterId) -> u32 {
     }))
 }
 
-/// Claims as a task does: it looks, joins, looks once more, and waits.
+/// Claims as a task does: it looks, joins if it found nothing, and waits.
 fn claim_waiting(pool: &Pool, order: u32) -> u32 {
-    pool.claim(order).unwrap_or_else(|| {
-        let id = pool.join(order);
-        match pool.claim(order) {
-            Some(first) => {
-                pool.leave(id);
-                first
-            }
-            None => take_grant(pool, id),
-        }
-    })
+    pool.claim_or_join(order).unwrap_or_else(|id| take_grant(pool, id))
 }
 
 #[test]
@@ -175,4 +167,92 @@ fn a_large_waiter_that_leaves_before_a_small_one() {
         pool.free(first, 0);
         assert!(pool.claim(1).is_some());
     });
+}
+
+/// Two slots in two words, one of them free at every instant, but not always the same. A claim
+/// while frees stand still finds it in one pass.
+#[test]
+fn a_refusal_against_a_slot_that_moves() {
+    model(
+        || Pool::of_slots(33),
+        |pool| {
+            let held: Vec<u32> = std::iter::from_fn(|| pool.claim(0)).collect();
+            assert_eq!(held.len(), 33);
+            // Free: slot 32, in the second word. Held and about to move: slot 0, in the first.
+            pool.free(32, 0);
+            let other = pool.clone();
+            let mover = thread::spawn(move || {
+                other.free(0, 0);
+                set_thread_index(1);
+                other.claim_still(0).expect("two slots, two threads")
+            });
+            set_thread_index(2);
+            pool.claim_still(0).expect("two slots, two threads");
+            mover.join().unwrap();
+        },
+    );
+}
+
+/// Half a row is free at every instant, but not always the same half.
+#[test]
+fn a_refusal_against_a_hole_that_moves() {
+    const HALF_ROW: u32 = 4;
+    model(
+        || Pool::of_blocks(6),
+        |pool| {
+            let held: Vec<u32> = (0..3).map(|_| pool.claim(HALF_ROW).unwrap()).collect();
+            let hole = (0..4).map(|half| half * 16).find(|half| !held.contains(half)).unwrap();
+            let moving = held.into_iter().find(|half| half / 32 != hole / 32).unwrap();
+            let other = pool.clone();
+            let mover = thread::spawn(move || {
+                other.free(moving, HALF_ROW);
+                let _ = other.allocator.blocks().claim_at(hole, HALF_ROW);
+            });
+            pool.claim_still(HALF_ROW).expect("there was a hole at every instant");
+            mover.join().unwrap();
+        },
+    );
+}
+
+/// A refusal leaves nothing behind that could keep a waiter from its slot.
+#[test]
+fn a_refusal_against_a_free_and_a_waiter() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let (freer, refused) = (pool.clone(), pool.clone());
+        let freeing = thread::spawn(move || freer.free(held, 0));
+        let claiming = thread::spawn(move || {
+            if let Some(slot) = refused.claim_still(0) {
+                refused.free(slot, 0);
+            }
+        });
+        let slot = claim_waiting(&pool, 0);
+        freeing.join().unwrap();
+        claiming.join().unwrap();
+        pool.free(slot, 0);
+        assert!(pool.claim(0).is_some(), "the slot is free for the next one");
+    });
+}
+
+/// Two claimants and two slots: neither waits, as neither is granted one beside that which it
+/// found.
+#[test]
+fn two_claims_that_might_wait_and_two_slots() {
+    model(
+        || Pool::of_slots(33),
+        |pool| {
+            let held: Vec<u32> = std::iter::from_fn(|| pool.claim(0)).collect();
+            assert_eq!(held.len(), 33);
+            pool.free(32, 0);
+            let other = pool.clone();
+            let thread = thread::spawn(move || {
+                other.free(0, 0);
+                set_thread_index(1);
+                other.claim_or_join(0).expect("two slots, two threads")
+            });
+            set_thread_index(2);
+            pool.claim_or_join(0).expect("two slots, two threads");
+            thread.join().unwrap();
+        },
+    );
 }

@@ -1,14 +1,15 @@
 //! Random histories of one thread against what a fair queue promises.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::WaiterId;
 use super::waiters::pool::Pool;
-use crate::slots::Allocator;
+use crate::slots::{Allocator, take_passes};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -137,6 +138,96 @@ fn frees_take_the_fast_path_again_when_nobody_waits() {
         let visits = held.into_iter().filter(|&slot| pool.free(slot, 0)).count();
         assert_eq!(visits, words.div_ceil(4), "{slots} slots");
     }
+}
+
+/// Runs `refuse` over and over while another thread runs `churn`, and returns the most passes of
+/// one call.
+fn most_passes(churn: impl Fn() + Sync, refuse: impl Fn()) -> usize {
+    let stop = AtomicBool::new(false);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) && Instant::now() < deadline {
+                churn();
+            }
+        });
+        let calls = if cfg!(miri) { 5 } else { 3000 };
+        let passes = (0..calls).map(|_| {
+            take_passes();
+            refuse();
+            take_passes()
+        });
+        let most = passes.max().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        most
+    })
+}
+
+/// One slot is freed and claimed without end, and may be found: a refusal is as short all the same.
+#[test]
+fn a_refusal_of_a_slot_takes_three_passes_whatever_others_do() {
+    let pool = Pool::of_slots(2048);
+    let held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
+    let moving = std::sync::Mutex::new(held[1500]);
+    let most = most_passes(
+        || {
+            let mut slot = moving.lock().unwrap();
+            pool.free(*slot, 0);
+            *slot = loop {
+                if let Some(slot) = pool.claim(0) {
+                    break slot;
+                }
+            };
+        },
+        || {
+            if let Some(slot) = pool.claim(0) {
+                pool.free(slot, 0);
+            }
+        },
+    );
+    assert!(most <= 3, "{most} passes");
+}
+
+/// One small block stays in each row, so that a whole row is never free, and another small block
+/// comes and goes.
+#[test]
+fn a_refusal_of_a_block_takes_three_passes_whatever_others_do() {
+    let pool = Pool::of_blocks(12);
+    let mut held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
+    held.retain(|first| first % 32 != 7);
+    held.into_iter().for_each(|first| _ = pool.free(first, 0));
+    let most = most_passes(
+        || {
+            let first = pool.claim(0).expect("there are many");
+            pool.free(first, 0);
+        },
+        || assert_eq!(pool.claim(5), None),
+    );
+    assert!(most <= 3, "{most} passes");
+}
+
+/// As many threads as there are slots, and then as blocks: none is ever refused, though memory is
+/// freed behind a search and claimed before it.
+#[test]
+fn nobody_is_refused_what_fits_at_every_instant() {
+    let rounds = if cfg!(miri) { 20 } else { 20_000 };
+    let (slots, blocks) = (Pool::of_slots(65), Pool::of_blocks(9));
+    let kept_slots: Vec<_> = (0..62).map(|_| slots.claim(0).unwrap()).collect();
+    let kept_blocks: Vec<_> = (0..29).map(|_| blocks.claim(4).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (pool, order) in [(&slots, 0), (&blocks, 4)].repeat(3) {
+            scope.spawn(move || {
+                for _ in 0..rounds {
+                    let first = pool.claim(order).expect("one for each thread");
+                    pool.free(first, order);
+                }
+            });
+        }
+    });
+    kept_slots.into_iter().for_each(|slot| _ = slots.free(slot, 0));
+    kept_blocks.into_iter().for_each(|first| _ = blocks.free(first, 4));
+    assert_eq!(slots.allocator.slots().live(), 0);
+    assert_eq!(blocks.claim(9), Some(0));
 }
 
 /// Claims and frees a slot of an arena. Returns `true` if the free took the fast path.

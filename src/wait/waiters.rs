@@ -1,26 +1,29 @@
 //! Waiting for memory: the queue behind its lock, and the wakes.
 //!
-//! | step | a claimant that found nothing                 | a free of a word with `WAITERS`  |
-//! |------|-----------------------------------------------|----------------------------------|
-//! | 1    | joins the queue; the first one sets the flags | opens a handle of the arena      |
-//! | 2    | looks for free memory once more               | releases its claim to the queue  |
-//! | 3    | polls for a grant, and waits                  | wakes the waiters that it served |
+//! | step | a claimant that found nothing          | a free of a word with `WAITERS`  |
+//! |------|----------------------------------------|----------------------------------|
+//! | 1    | takes the lock, and sets the flags     | opens a handle of the arena      |
+//! | 2    | looks once more, and joins the queue   | releases its claim to the queue  |
+//! | 3    | polls for a grant, and waits           | wakes the waiters that it served |
 //!
 //! While somebody waits, a slot that is freed does not become free: it is granted to the oldest
 //! waiter. So nobody overtakes a waiter, nobody is woken for nothing, and a waiter that leaves
 //! hands on the slot that it was granted.
 //!
-//! No wake is lost. The look of a claimant comes after its visit to the queue, and a free that
-//! meets the flag happens inside a visit. If the visit of the free came first, the look sees the
-//! slot, or the free of the slot's next owner comes later. If the visit of the claimant came first,
-//! the free sees the waiter. A free that did not meet the flag came before the flag in the order of
-//! the word, so the look sees it too.
+//! No wake is lost. The look of a claimant happens under the lock, and so does a free that meets
+//! the flag. If the free came first, the look sees the memory, or the free of its next owner comes
+//! later. If the claimant came first, the free sees the waiter. A free that did not meet the flag
+//! came before the flag in the order of the word, so the look sees it too.
+//!
+//! Frees stand still while a claimant looks. So one pass over the allocator is exact, and a refused
+//! claim (`claim_still`) needs no more, however often others claim and free.
 //!
 //! While nobody waits nothing here is touched.
 
 use std::task::{Poll, Waker};
 
-use super::queue::{RecordOrder, Visit, WaitQueue, WaiterId, WakeList};
+use super::queue::{Polled, RecordOrder, Visit, WaitQueue, WaiterId};
+use super::wakes::{Panicked, WakeList};
 use crate::slots::Allocator;
 use crate::sync::{Mutex, Ordering, fence};
 
@@ -68,11 +71,39 @@ impl Waiters {
     }
 
     /// Takes the slot that was granted to `id`, or has `waker` called when one is.
-    pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
-        let (slot, replaced) = self.queue.lock().poll(id, waker);
-        // Outside of the lock: the last waker of a task may take the task with it.
-        drop(replaced);
-        slot
+    ///
+    /// Also returns a waker that is not needed any more. The caller drops it when the slot has an
+    /// owner, because the drop may panic.
+    pub(crate) fn poll(&self, id: WaiterId, waker: &Waker) -> (Poll<u32>, Option<Waker>) {
+        let polled = self.queue.lock().poll(id, waker);
+        match polled {
+            Polled::Granted(slot) => (Poll::Ready(slot), None),
+            Polled::Waits => (Poll::Pending, None),
+            Polled::NeedsWaker => {
+                // Cloned, and dropped, outside of the lock: a waker may run anything.
+                let waker = waker.clone();
+                self.queue.lock().poll_with(id, waker)
+            }
+        }
+    }
+
+    /// Claims memory while frees stand still. `None` is exact, and takes one pass.
+    ///
+    /// The flags make every free visit the queue, and the lock keeps it there. So memory that is
+    /// claimed when the pass comes by stays claimed until its end.
+    pub(crate) fn claim_still(&self, allocator: &Allocator, order: u32) -> Option<u32> {
+        let mut queue = self.queue.lock();
+        queue.set_flags(allocator);
+        allocator.claim_still(order)
+    }
+
+    /// Claims memory while frees stand still, or adds a waiter if there is none.
+    ///
+    /// The claimant is never granted memory beside what it found, not even for a moment.
+    pub(crate) fn claim_or_join(&self, allocator: &Allocator, order: u32) -> Result<u32, WaiterId> {
+        let mut queue = self.queue.lock();
+        queue.set_flags(allocator);
+        allocator.claim_still(order).ok_or_else(|| queue.join(allocator, order))
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
@@ -97,24 +128,38 @@ impl Waiters {
 
     /// Changes the queue under its lock, and does the rest when the lock is released: wakes the
     /// waiters that were served, and calls the callback for memory that became free.
+    ///
+    /// Foreign code may panic. The panic goes on when all else is done.
     fn visit(
         &self,
         allocator: &Allocator,
         record_order: RecordOrder,
         change: impl FnOnce(&mut WaitQueue, &mut Visit),
     ) {
-        let (wakers, unneeded, freed_order) = (WakeList::default(), None, None);
-        let mut visit = Visit { allocator, record_order, wakers, unneeded, freed_order };
+        let mut visit = Visit::new(allocator, record_order, self.on_free.is_some());
         change(&mut self.queue.lock(), &mut visit);
-        visit.wakers.wake_all();
-        if let (Some(on_free), Some(order)) = (&self.on_free, visit.freed_order) {
+        let Visit { wakers, left, .. } = visit;
+        let mut panicked = Panicked::default();
+        wakers.run(&mut panicked);
+        if let Some(on_free) = &self.on_free
+            && !left.is_empty()
+        {
             // The owner of the callback looks at its waiters without our lock. The free comes
             // before that look, as a waiter's look comes after its registration
             // (`arena::wait_policy`).
             fence(Ordering::SeqCst);
-            (on_free.call)(order);
+            left.into_iter().for_each(|order| panicked.catch(|| (on_free.call)(order)));
         }
+        panicked.resume();
     }
+}
+
+/// Drops a waker that is not needed any more, and the task with it if it was the last one.
+pub(crate) fn drop_waker(waker: Option<Waker>) {
+    let (mut wakers, mut panicked) = (WakeList::default(), Panicked::default());
+    wakers.push_unneeded(waker);
+    wakers.run(&mut panicked);
+    panicked.resume();
 }
 
 /// An allocator with its waiters, used as the leases of an arena use them: for tests and models.
@@ -123,7 +168,7 @@ pub(super) mod pool {
     use std::task::{Poll, Waker};
 
     use super::{WaiterId, Waiters};
-    use crate::slots::{Allocator, BuddyAllocator, FreeOutcome, SlotBitmap};
+    use crate::slots::{Allocator, BuddyAllocator, FreeOutcome, Search, SlotBitmap};
 
     pub(in crate::wait) struct Pool {
         pub(in crate::wait) allocator: Allocator,
@@ -144,11 +189,27 @@ pub(super) mod pool {
             Pool { allocator, waiters }
         }
 
+        /// Claims as `Handle::claim_slot` and `Handle::claim_block` do.
         pub(in crate::wait) fn claim(&self, order: u32) -> Option<u32> {
-            match &self.allocator {
-                Allocator::Slots(bitmap) => bitmap.claim(),
-                Allocator::Blocks(buddy) => buddy.claim(order),
+            let hinted = match &self.allocator {
+                Allocator::Slots(bitmap) => bitmap.claim_hinted(),
+                Allocator::Blocks(buddy) => buddy.claim_hinted(order),
+            };
+            let searched = hinted.map_or_else(|| self.allocator.search(order), Search::Found);
+            match searched {
+                Search::Found(first) => Some(first),
+                Search::Full => None,
+                Search::Unsettled => self.claim_still(order),
             }
+        }
+
+        pub(in crate::wait) fn claim_still(&self, order: u32) -> Option<u32> {
+            self.waiters.claim_still(&self.allocator, order)
+        }
+
+        #[cfg(uring_arena_loom)]
+        pub(in crate::wait) fn claim_or_join(&self, order: u32) -> Result<u32, WaiterId> {
+            self.waiters.claim_or_join(&self.allocator, order)
         }
 
         /// Frees a claim. Returns `true` if that took the way past the waiters.
@@ -175,7 +236,9 @@ pub(super) mod pool {
         }
 
         pub(in crate::wait) fn poll(&self, id: WaiterId, waker: &Waker) -> Poll<u32> {
-            self.waiters.poll(id, waker)
+            let (polled, unneeded) = self.waiters.poll(id, waker);
+            super::drop_waker(unneeded);
+            polled
         }
 
         pub(in crate::wait) fn leave(&self, id: WaiterId) {

@@ -9,5 +9,8 @@ mod buddy;
 mod errors;
 mod fixed;
 mod prelude;
+#[cfg(target_os = "linux")]
+mod refusals;
 mod sizes;
 mod slot_states;
+mod timeouts;

@@ -11,6 +11,8 @@ mod receive;
 mod receive_forms;
 mod registration_clone;
 mod resources;
+mod signals;
 mod slot_states;
 mod starved;
 mod transfer;
+mod wakes;

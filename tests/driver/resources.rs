@@ -210,8 +210,8 @@ fn a_driver_with_memory_for_its_queues_alone_works() {
 fn helper_driver_with_the_last_descriptors() {
     let (socket, _peer) = tcp_pair();
     let arena = paged_arena(8, 65_536);
-    // For the ring and its wakeup, and none for a probe.
-    let before = leave_descriptors(2);
+    // For the ring and both ends of its pipe, and none for a probe.
+    let before = leave_descriptors(3);
     let mut driver = Driver::builder().build().unwrap();
     let refused = driver.register(&arena).unwrap_err();
     assert!(matches!(refused, RegisterError::System { .. }), "{refused}");

@@ -19,6 +19,8 @@ mod pool_sends;
 mod tokio;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod tokio_wakes;
 
 /// Shows up as ignored in a build without runtimes, where this binary has no other test.
 #[cfg(not(any(

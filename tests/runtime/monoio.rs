@@ -136,13 +136,13 @@ fn shutdown_with_operations_in_flight_quarantines_their_slots() -> Outcome {
     let arena = paged_arena(4, 4096);
     let mut runtime = runtime();
     let far = block_on(&mut runtime, async {
-        let (far, mut near) = pair();
-        poll_once(near.read(lend(arena.allocate()?)));
+        let ((far, mut near), (far_too, mut stream)) = (pair(), pair());
         // A task that waits keeps the driver of monoio alive for ever, and the slot with it.
         let loan = lend(arena.allocate()?);
-        monoio::spawn(async move { drop(near.read(loan).await) });
+        monoio::spawn(async move { drop(stream.read(loan).await) });
         monoio::time::sleep(Duration::from_millis(10)).await;
-        Ok::<_, Box<dyn std::error::Error>>(far)
+        poll_once(near.read(lend(arena.allocate()?)));
+        Ok::<_, Box<dyn std::error::Error>>((far, far_too))
     })?;
     assert_eq!(arena.metrics().quarantined, 0);
     drop(runtime);
@@ -182,7 +182,6 @@ fn another_runtime_dropped_inside_the_session_proves_nothing() -> Outcome {
     let _far = block_on(&mut first, async {
         let (far, mut near) = pair();
         poll_once(near.read(lend(arena.allocate().unwrap())));
-        monoio::time::sleep(Duration::from_millis(10)).await;
         far
     });
     block_on(&mut runtime(), async { drop(first) });

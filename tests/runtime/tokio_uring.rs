@@ -10,15 +10,15 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, check_elsewhere, poll_once};
-use crate::support::{TestFile, assert_all_free, paged_arena, pattern};
+use crate::support::{TestFile, assert_all_free, filled, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio_uring::buf::IoBuf;
 use tokio_uring::fs::File;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 use uring_arena::tokio_uring::{
-    AttachError, Registered, drain, lend, read, read_at, write, write_at,
+    AttachError, Registered, drain, lend, read, read_at, send_all, write, write_at,
 };
-use uring_arena::{IoMemory, Loan};
+use uring_arena::{FixedArena, IoMemory, Loan};
 
 fn pair() -> (StdStream, Rc<UnixStream>) {
     let (far, near) = StdStream::pair().unwrap();
@@ -124,11 +124,11 @@ fn a_file_is_read_and_written_by_every_road() -> Outcome {
         assert_eq!(read_back, expected);
         let (result, buffer) = read_at(&file, arena.allocate()?, 16384).await;
         assert_eq!((result?, &buffer[..]), (20_000 - 16384, &expected[16384..]));
-        // A buffer that was full reports only the bytes of the last read.
+        // A read appends to the content of its buffer, and the end of the file appends nothing.
         let (result, buffer) = registered.read_at(&file, buffer, 19_990).await;
-        assert_eq!((result?, &buffer[..]), (10, &expected[19_990..]));
+        assert_eq!((result?, &buffer[3616..]), (10, &expected[19_990..]));
         let (result, buffer) = registered.read_at(&file, buffer, 50_000).await;
-        assert_eq!((result?, buffer.len()), (0, 0));
+        assert_eq!((result?, buffer.len()), (0, 3626));
         registered.unregister()?;
         Ok::<(), Box<dyn std::error::Error>>(())
     })?;
@@ -405,24 +405,62 @@ fn a_registration_of_another_runtime_is_not_used() -> Outcome {
     })
 }
 
-#[test]
-fn outside_a_runtime_nothing_is_lost() {
-    let arena = paged_arena(1, 4096);
-    for attempt in 0..3 {
-        let buffer = arena.allocate().unwrap();
-        let (_far, near) = StdStream::pair().unwrap();
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let near = Rc::new(UnixStream::from_std(near));
-            let plain = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            match attempt {
-                0 => drop(read(&near, buffer)),
-                1 => drop(lend(buffer)),
-                _ => plain.block_on(async { drop(read(&near, buffer)) }),
-            }
-        }));
-        assert!(outcome.is_err());
-        assert_all_free(&arena);
+/// Checks that an error says where the call belongs, and that the memory came back.
+fn assert_refused<B: IoMemory>((result, memory): (std::io::Result<usize>, B), arena: &FixedArena) {
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("tokio_uring::start"), "{text}");
+    drop(memory);
+    assert_all_free(arena);
+}
+
+/// Calls everything where no tokio-uring runtime runs.
+fn use_outside(arena: &FixedArena, elsewhere: Option<&Registered>) -> Outcome {
+    use futures::executor::block_on;
+
+    let (_far, near) = pair();
+    let file = Rc::new(File::from_std(std::fs::File::open("Cargo.toml")?));
+    assert_refused(block_on(read(&near, arena.allocate()?)), arena);
+    assert_refused(block_on(read_at(&file, arena.allocate()?, 0)), arena);
+    assert_refused(block_on(write(&near, filled(arena, b"x"))), arena);
+    assert_refused(block_on(write_at(&file, filled(arena, b"x").freeze(), 0)), arena);
+    assert_refused(block_on(send_all(&near, filled(arena, b"x").freeze_in_place())), arena);
+    if let Some(elsewhere) = elsewhere {
+        assert_refused(block_on(elsewhere.read(&near, arena.allocate()?)), arena);
+        assert_refused(block_on(elsewhere.read_at(&file, arena.allocate()?, 0)), arena);
+        assert_refused(block_on(elsewhere.write(&near, filled(arena, b"x"))), arena);
     }
+    assert!(matches!(Registered::new(arena), Err(AttachError::NotInRuntime)));
+    drop(lend(arena.allocate()?));
+    block_on(drain());
+    assert_all_free(arena);
+    Ok(())
+}
+
+#[test]
+fn outside_its_runtime_everything_is_an_error_and_nothing_is_lost() -> Outcome {
+    let arena = paged_arena(1, 4096);
+    use_outside(&arena, None)?;
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
+    let (registered, inner) = runtime.block_on(async {
+        Ok::<_, AttachError>((Registered::new(&arena)?, tokio::runtime::Handle::current()))
+    })?;
+    // Between two calls of `block_on`, also with tokio's part of the runtime entered.
+    use_outside(&arena, Some(&registered))?;
+    let entered = inner.enter();
+    use_outside(&arena, Some(&registered))?;
+    drop(entered);
+    // In ordinary runtimes, and on another thread.
+    for plain in crate::support::tokio::runtimes() {
+        plain.block_on(async { use_outside(&arena, Some(&registered)) })?;
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| use_outside(&arena, None).unwrap());
+    });
+    // After its end.
+    drop(runtime);
+    use_outside(&arena, Some(&registered))?;
+    assert!(registered.unregister().is_err());
+    Ok(())
 }
 
 #[test]

@@ -63,3 +63,34 @@ pub fn leave_descriptors(count: usize) -> Rlimit {
 pub fn set_descriptors(limit: Rlimit) {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
+
+/// The descriptors of this process, of which there are few.
+pub struct FewDescriptors {
+    before: Rlimit,
+    taken: Vec<File>,
+}
+
+impl FewDescriptors {
+    /// Lowers the limit of the process, until the value is dropped.
+    pub fn new() -> FewDescriptors {
+        FewDescriptors { before: leave_descriptors(64), taken: Vec::new() }
+    }
+
+    /// Takes all descriptors that are left but for `left`.
+    pub fn take_all_but(&mut self, left: usize) {
+        while let Ok(file) = File::open("/dev/null") {
+            self.taken.push(file);
+        }
+        self.taken.truncate(self.taken.len() - left);
+    }
+
+    pub fn give_back(&mut self) {
+        self.taken.clear();
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        set_descriptors(self.before);
+    }
+}

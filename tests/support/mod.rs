@@ -10,6 +10,8 @@ pub mod ring;
 pub mod runtimes;
 #[cfg(target_os = "linux")]
 pub mod seccomp;
+#[cfg(target_os = "linux")]
+pub mod signals;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
@@ -28,6 +30,38 @@ use uring_arena::{BuddyArena, BuddyGeometry, Buffer, FixedArena, SlotStates};
 
 /// A time longer than a test takes: a hang becomes a failure that tells where it waited.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs `body` on a thread of its own.
+///
+/// Panics as `body` does, and after three times [`TIMEOUT`] without its end: a call that hangs is a
+/// failure, not a test that never ends.
+pub fn watched<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, end) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let _ = done.send(body());
+    });
+    match end.recv_timeout(3 * TIMEOUT) {
+        Ok(value) => value,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(_) => std::panic::resume_unwind(thread.join().expect_err("it sends or panics")),
+    }
+}
+
+/// Reads a number from the environment: how often, or for how long, a test shall go on.
+pub fn number_from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Durations without an end, and some that are too long to be added to a time.
+pub const ENDLESS: [Duration; 7] = [
+    Duration::MAX,
+    Duration::from_secs(u64::MAX),
+    Duration::from_secs(i64::MAX as u64),
+    Duration::from_secs(i64::MAX as u64 / 2),
+    Duration::from_nanos(u64::MAX),
+    Duration::from_nanos(i64::MAX as u64),
+    Duration::from_secs(1 << 32),
+];
 
 pub fn nz(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()

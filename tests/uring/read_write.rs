@@ -260,6 +260,33 @@ fn a_closed_descriptor_and_an_emptied_table_are_errors() {
 }
 
 #[test]
+fn entries_that_were_pushed_before_their_arena_goes_are_done() {
+    let Some(mut ring) = ring("pushed before") else { return };
+    let arena = paged_arena(32, 4096);
+    let file = TestFile::new("pushed", &pattern(0, 4096)).open();
+    for mode in [RegistrationMode::Slots, RegistrationMode::Regions] {
+        let registered = register(&ring, &arena, mode);
+        let mut operations: Vec<_> = (0..32)
+            .map(|number| {
+                let (entry, operation) = registered.read(&file, arena.allocate().unwrap(), 0);
+                push(&mut ring, &entry.user_data(number));
+                Some(operation)
+            })
+            .collect();
+        registered.unregister(&ring).unwrap();
+        ring.submit_and_wait(32).unwrap();
+        for completion in ring.completion() {
+            let operation = operations[completion.user_data() as usize].take().unwrap();
+            // SAFETY: the completion of this operation, by its number, handed in once.
+            let done = unsafe { operation.complete(&completion) };
+            let Progress::Done { result, buffer, .. } = done else { panic!("{done:?}") };
+            assert_eq!((result.unwrap(), &buffer[..]), (4096, &pattern(0, 4096)[..]));
+        }
+    }
+    assert_all_free(&arena);
+}
+
+#[test]
 fn full_and_empty_buffers_do_nothing() {
     let Some(mut ring) = ring("wrong lengths") else { return };
     let arena = paged_arena(4, 4096);

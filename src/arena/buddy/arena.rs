@@ -63,7 +63,10 @@ impl BuddyArena {
         &self.handle
     }
 
-    /// Claims the smallest block that holds `len` bytes; never blocks.
+    /// Claims the smallest block that holds `len` bytes; never waits for one.
+    ///
+    /// A refusal ends after few passes over the allocator, as that of
+    /// [`FixedArena::allocate`](crate::FixedArena::allocate) does.
     ///
     /// # Errors
     ///
@@ -115,16 +118,23 @@ impl BuddyArena {
         self.allocate(at_least_one(len))
     }
 
-    /// Claims a block of `order` for `len` bytes, for a caller that waits if there is none: that
-    /// counts as no failure.
+    /// Claims a block of `order` for `len` bytes. A refusal is exact, and counts as no failure.
     #[inline(always)] // see `FixedArena::allocate`
     pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_block(order)?;
         Some(Buffer::new(lease, start, self.capacity_of(len, order)))
     }
 
+    /// Claims a block as [`claim`](Self::claim) does, for a caller that waits if there is none:
+    /// `None` proves nothing.
+    #[inline]
+    pub(super) fn try_claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
+        let (lease, start) = self.handle.try_claim_block(order)?;
+        Some(Buffer::new(lease, start, self.capacity_of(len, order)))
+    }
+
     /// Claims the smallest block that holds `len` bytes, and blocks this thread for at most
-    /// `timeout` until one is free.
+    /// `timeout` until one is free ([`Duration::MAX`]: without end). Signals do not end the wait.
     ///
     /// A wait that ends in time does not count as a failed allocation.
     ///
@@ -154,14 +164,17 @@ impl BuddyArena {
         timeout: Duration,
     ) -> Result<Buffer, AllocError> {
         let order = self.order_of(len).ok_or_else(|| self.refuse(AllocError::RequestTooLarge))?;
-        if let Some(buffer) = self.claim(len, order) {
+        if let Some(buffer) = self.try_claim(len, order) {
             return Ok(buffer);
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let wait = WaitForSlot::join(&self.handle, order);
-        let waited = || wait.wait(deadline).map(|lease| self.buffer_of(lease, len, order));
-        self.claim(len, order).or_else(waited).ok_or_else(|| self.refuse(AllocError::ArenaFull))
+        let found = match WaitForSlot::claim_or_join(&self.handle, order) {
+            Ok(lease) => Some(lease),
+            Err(wait) => wait.wait(deadline),
+        };
+        let buffer = found.map(|lease| self.buffer_of(lease, len, order));
+        buffer.ok_or_else(|| self.refuse(AllocError::ArenaFull))
     }
 
     /// Claims a block, as [`allocate_timeout`](Self::allocate_timeout) does; a `len` of 0 counts as
@@ -188,7 +201,7 @@ impl BuddyArena {
         self.allocate_timeout(at_least_one(len), timeout)
     }
 
-    /// Returns the buffer of a block that was granted to the caller while it waited.
+    /// Returns the buffer of a block that the caller waited for.
     pub(super) fn buffer_of(&self, lease: Lease, len: NonZeroUsize, order: u32) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.capacity_of(len, order))

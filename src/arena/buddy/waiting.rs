@@ -112,7 +112,7 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
         let Some(order) = self.arena.order_of(len) else {
             return Err(self.arena.refuse(AllocError::RequestTooLarge));
         };
-        match self.arena.claim(len, order) {
+        match self.arena.try_claim(len, order) {
             Some(buffer) => Ok(buffer),
             None => Ok(self.wait(len, order).await),
         }
@@ -140,11 +140,11 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self, len: NonZeroUsize, order: u32) -> Buffer {
-        let wait = WaitForSlot::join(self.arena.handle(), order);
-        match self.arena.claim(len, order) {
-            Some(buffer) => buffer,
-            None => self.arena.buffer_of(wait.await, len, order),
-        }
+        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), order) {
+            Ok(lease) => lease,
+            Err(wait) => wait.await,
+        };
+        self.arena.buffer_of(lease, len, order)
     }
 }
 

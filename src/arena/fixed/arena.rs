@@ -51,7 +51,10 @@ impl FixedArena {
         &self.handle
     }
 
-    /// Claims a slot; never blocks.
+    /// Claims a slot; never waits for one.
+    ///
+    /// A refusal ends after at most three passes over the slots, however often others claim and
+    /// free. Frees of other threads wait for the third.
     ///
     /// # Errors
     ///
@@ -77,10 +80,17 @@ impl FixedArena {
         }
     }
 
-    /// Claims a slot, for a caller that waits if there is none: that counts as no failure.
+    /// Claims a slot. A refusal is exact, and counts as no failure.
     #[inline(always)] // see `allocate`
     pub(super) fn claim(&self) -> Option<Buffer> {
         let (lease, start) = self.handle.claim_slot()?;
+        Some(Buffer::new(lease, start, self.handle.slot_bytes))
+    }
+
+    /// Claims a slot, for a caller that waits if there is none: `None` proves nothing.
+    #[inline]
+    pub(super) fn try_claim(&self) -> Option<Buffer> {
+        let (lease, start) = self.handle.try_claim_slot()?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
 
@@ -98,12 +108,21 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn allocate_many(&self, count: usize, mut each: impl FnMut(Buffer)) -> usize {
-        self.handle.claim_slots(count, |lease, start, _| {
-            each(Buffer::new(lease, start, self.handle.slot_bytes))
-        })
+        let slot_bytes = self.handle.slot_bytes;
+        let mut claimed = self.handle.claim_slots(count, |lease, start, _| {
+            each(Buffer::new(lease, start, slot_bytes));
+        });
+        while claimed < count
+            && let Some(buffer) = self.claim()
+        {
+            each(buffer);
+            claimed += 1;
+        }
+        claimed
     }
 
-    /// Claims a slot, and blocks this thread for at most `timeout` until one comes back.
+    /// Claims a slot, and blocks this thread for at most `timeout` until one comes back
+    /// ([`Duration::MAX`]: without end). Signals do not end the wait.
     ///
     /// Waiting threads, tasks and rings are served in order of arrival, and no newcomer takes a
     /// slot while one of them waits. A wait that ends in time does not count as a failed
@@ -127,17 +146,19 @@ impl FixedArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn allocate_timeout(&self, timeout: Duration) -> Result<Buffer, AllocError> {
-        if let Some(buffer) = self.claim() {
+        if let Some(buffer) = self.try_claim() {
             return Ok(buffer);
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let wait = WaitForSlot::join(&self.handle, 0);
-        let found = self.claim().or_else(|| wait.wait(deadline).map(|lease| self.buffer_of(lease)));
-        found.ok_or_else(|| self.refuse())
+        let found = match WaitForSlot::claim_or_join(&self.handle, 0) {
+            Ok(lease) => Some(lease),
+            Err(wait) => wait.wait(deadline),
+        };
+        found.map(|lease| self.buffer_of(lease)).ok_or_else(|| self.refuse())
     }
 
-    /// Returns the buffer of a slot that was granted to the caller while it waited.
+    /// Returns the buffer of a slot that the caller waited for.
     pub(super) fn buffer_of(&self, lease: Lease) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.handle.slot_bytes)

@@ -103,7 +103,7 @@ impl<W: Waiter> AsyncFixedArena<W> {
     /// ```
     #[inline]
     pub async fn allocate_async(&self) -> Buffer {
-        match self.arena.claim() {
+        match self.arena.try_claim() {
             Some(buffer) => buffer,
             None => self.wait().await,
         }
@@ -119,11 +119,11 @@ impl<W: Waiter> AsyncFixedArena<W> {
 
     /// Waits in the arena's own queue.
     async fn wait_in_order(&self) -> Buffer {
-        let wait = WaitForSlot::join(self.arena.handle(), 0);
-        match self.arena.claim() {
-            Some(buffer) => buffer,
-            None => self.arena.buffer_of(wait.await),
-        }
+        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), 0) {
+            Ok(lease) => lease,
+            Err(wait) => wait.await,
+        };
+        self.arena.buffer_of(lease)
     }
 }
 

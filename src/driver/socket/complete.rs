@@ -11,7 +11,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::cqueue;
 
 use super::socket::{CurrentCompletion, Phase, Wanted};
-use super::sockets::Sockets;
+use super::sockets::{PendingEvent, Sockets};
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
 use crate::driver::{Event, SocketId};
@@ -93,6 +93,11 @@ impl Sockets {
             Status::Failed { errno } if is_wanted && socket.survives(errno) => {
                 return self.rearm_later(key);
             }
+            // The kernel had no memory for the receive itself: nothing is lost.
+            Status::Failed { errno: libc::ENOMEM } if is_wanted => {
+                self.delay(key);
+                return None;
+            }
             Status::Failed { errno } => Some(errno),
             Status::Ended if is_wanted => return self.rearm_later(key),
             Status::Starved if is_wanted => {
@@ -131,18 +136,206 @@ impl Sockets {
         if !cqueue::more(completion.flags()) {
             let was_paused = phase == Phase::Pausing && result == -libc::ECANCELED;
             if socket.wanted == Wanted::Closed {
-                self.pending_closes.push_back((key, None));
-            } else if result >= 0 || was_paused || socket.survives(-result) {
+                self.pending_events.push_back(PendingEvent::Closed(key, None));
+            } else if result >= 0 || was_paused {
                 self.to_rearm.push_back(key);
             } else {
-                self.pending_closes.push_back((key, Some(-result)));
+                self.accept_failed(key, -result);
             }
         }
         if result < 0 {
             return None;
         }
+        self.back_off.note_success(key);
         // SAFETY: the kernel opened it for us just now, and says so once.
         let socket = unsafe { OwnedFd::from_raw_fd(result) };
         Some(Event::Accepted { id: SocketId::new(self.driver, key), socket })
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use io_uring::IoUring;
+
+    use super::*;
+    use crate::FixedArena;
+    use crate::driver::socket::Source;
+    use crate::driver::submitter::{Submitter, Wait};
+    use crate::uring::{BufferRing, Probe};
+
+    /// Makes a completion as the kernel would.
+    fn completion(result: i32, flags: u32) -> cqueue::Entry {
+        #[repr(C)]
+        struct Raw {
+            user_data: u64,
+            result: i32,
+            flags: u32,
+        }
+        // SAFETY: both are `struct io_uring_cqe`, plain data of 16 bytes.
+        unsafe { std::mem::transmute(Raw { user_data: 0, result, flags }) }
+    }
+
+    /// The sockets of a driver on a ring that is never entered but for timers.
+    struct World {
+        submitter: Submitter,
+        rings: Rings,
+        sockets: Sockets,
+    }
+
+    impl World {
+        fn new() -> Option<World> {
+            let Ok(uring) = IoUring::new(64) else {
+                eprintln!("SKIPPED: no io_uring");
+                return None;
+            };
+            let (rings, sockets) = (Rings::new(0), Sockets::new(0, Probe::all(), true));
+            Some(World { submitter: Submitter::new(uring), rings, sockets })
+        }
+
+        fn open(&mut self, source: Source, fd: impl Into<OwnedFd>) -> Key {
+            self.sockets.open(fd.into(), source, &mut self.rings, &mut self.submitter).unwrap();
+            self.sockets.table.keys().pop().unwrap()
+        }
+
+        /// Completes the operation of a socket with an error, and takes the events.
+        fn fail(&mut self, key: Key, errno: i32) -> Vec<Event> {
+            let mut events = Vec::new();
+            let failure = completion(-errno, 0);
+            events.extend(self.sockets.complete(key, &mut self.rings, &failure));
+            while self.sockets.current_completion.is_some() {
+                events.extend(self.sockets.next_of_current(&mut self.rings));
+            }
+            while let Some(event) = self.sockets.next_event(&mut self.rings) {
+                events.push(event);
+            }
+            events
+        }
+
+        fn phase(&self, key: Key) -> Option<Phase> {
+            self.sockets.table.get(key).map(|socket| socket.phase)
+        }
+
+        fn rearm(&mut self) {
+            self.sockets.rearm(&mut self.rings, &mut self.submitter).unwrap();
+        }
+
+        /// Waits for the timer, and arms what waited for it.
+        fn wait_for_timer(&mut self) {
+            let is_retry = |completion: &cqueue::Entry| {
+                Tag::from_user_data(completion.user_data()) == Tag::RETRY
+            };
+            loop {
+                self.submitter.enter(Wait::timeout(Duration::from_secs(20))).unwrap();
+                let completion = self.submitter.next_completion().expect("the timer ends");
+                if is_retry(&completion) {
+                    break;
+                }
+            }
+            self.sockets.back_off.timer.on_completion();
+            self.sockets.retry();
+            self.rearm();
+        }
+    }
+
+    #[test]
+    fn a_listener_outlives_every_error_but_that_it_is_none() {
+        let Some(mut world) = World::new() else { return };
+        let listener = world.open(Source::Listener, TcpListener::bind("127.0.0.1:0").unwrap());
+        for errno in [
+            libc::ECONNABORTED,
+            libc::EINTR,
+            libc::EAGAIN,
+            libc::EPROTO,
+            libc::ENOPROTOOPT,
+            libc::EOPNOTSUPP,
+            libc::ENETDOWN,
+            libc::ENETUNREACH,
+            libc::EHOSTDOWN,
+            libc::EHOSTUNREACH,
+            libc::ENONET,
+        ] {
+            assert!(world.fail(listener, errno).is_empty(), "{errno}");
+            // Armed again with the next turn.
+            world.rearm();
+            assert_eq!(world.phase(listener), Some(Phase::InFlight), "{errno}");
+        }
+        for errno in
+            [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EPERM, libc::EIO]
+        {
+            let told = world.fail(listener, errno);
+            let [Event::AcceptFailed { error, .. }] = &told[..] else { panic!("{told:?}") };
+            assert_eq!(error.raw_os_error(), Some(errno));
+            // Armed again when the timer ends, and told once.
+            for _ in 0..2 {
+                world.rearm();
+                assert_eq!(world.phase(listener), Some(Phase::Delayed), "{errno}");
+                world.wait_for_timer();
+                assert_eq!(world.phase(listener), Some(Phase::InFlight), "{errno}");
+                assert!(world.fail(listener, errno).is_empty(), "{errno}");
+            }
+            world.rearm();
+            world.wait_for_timer();
+            world.sockets.back_off.note_success(listener);
+        }
+        for errno in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL] {
+            let listener = world.open(Source::Listener, TcpListener::bind("127.0.0.1:0").unwrap());
+            // The first EINVAL may be of a kernel without multishot accept.
+            if errno == libc::EINVAL {
+                assert!(world.fail(listener, errno).is_empty());
+                world.rearm();
+            }
+            let closed = world.fail(listener, errno);
+            let [Event::Closed { error: Some(error), .. }] = &closed[..] else {
+                panic!("{closed:?}")
+            };
+            assert_eq!((error.raw_os_error(), world.phase(listener)), (Some(errno), None));
+        }
+        let socket = world.open(Source::Listener, UnixDatagram::unbound().unwrap());
+        let closed = world.fail(socket, libc::EOPNOTSUPP);
+        assert!(matches!(closed[..], [Event::Closed { error: Some(_), .. }]), "{closed:?}");
+    }
+
+    #[test]
+    fn connections_that_are_aborted_for_ever_keep_nobody_busy() {
+        let Some(mut world) = World::new() else { return };
+        let listener = world.open(Source::Listener, TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut at_once = 0;
+        while world.phase(listener) == Some(Phase::InFlight) {
+            at_once += 1;
+            assert!(world.fail(listener, libc::ECONNABORTED).is_empty(), "nothing is told");
+            world.rearm();
+        }
+        assert_eq!((world.phase(listener), at_once), (Some(Phase::Delayed), 17));
+        world.wait_for_timer();
+        assert_eq!(world.phase(listener), Some(Phase::InFlight));
+    }
+
+    #[test]
+    fn a_receive_without_memory_is_tried_again() {
+        let Some(mut world) = World::new() else { return };
+        let arena = FixedArena::new(4, 64).unwrap();
+        let options = BufferRing::options().entries(2);
+        let World { rings, submitter, .. } = &mut world;
+        let Ok(ring) = rings.register(&arena, options, Probe::all(), submitter) else { return };
+        let (ring, _) = world.rings.by_id(ring).unwrap();
+        for source in [Source::Stream(ring), Source::Pipe(ring), Source::Datagrams(ring)] {
+            let (socket, _peer) = UnixStream::pair().unwrap();
+            let socket = world.open(source, socket);
+            assert!(world.fail(socket, libc::ENOMEM).is_empty());
+            world.rearm();
+            assert_eq!(world.phase(socket), Some(Phase::Delayed));
+            world.wait_for_timer();
+            assert_eq!(world.phase(socket), Some(Phase::InFlight));
+            let closed = world.fail(socket, libc::ECONNRESET);
+            assert!(matches!(closed[..], [Event::Closed { error: Some(_), .. }]), "{closed:?}");
+        }
+    }
+
+    /// The event is of whatever bytes.
+    type Event = crate::driver::Event<Bytes>;
 }

@@ -1,12 +1,12 @@
 //! One socket: what it is, and where its operation is.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
 use crate::driver::{Event, SocketId};
 use crate::slab::Key;
-use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status};
+use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status, is_listening};
 
 /// The kind of a socket, and the buffer ring that it receives into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +45,25 @@ impl Source {
 /// | `InFlight` | is with the kernel                                 | `Idle`, `Pausing`     |
 /// | `Pausing`  | is with the kernel, which was asked to cancel it   | `Idle`                |
 /// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
+/// | `Delayed`  | failed for a lack of the system's, and waits       | `Idle`                |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Idle,
     InFlight,
     Pausing,
     Starved,
+    Delayed,
+}
+
+/// The consequence of an accept that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterFailure {
+    /// The error was of one connection, or of a form that the kernel does not know: again.
+    Again,
+    /// The system lacked something for now: again, but later.
+    Later,
+    /// The descriptor is no listener.
+    End,
 }
 
 /// The wish of the program for a socket.
@@ -107,19 +120,47 @@ impl Socket {
         }
     }
 
-    /// Decides whether the socket goes on after an error.
+    /// Decides whether a listener goes on after an error.
     ///
-    /// Returns `true` if the error was of one datagram or one connection, or if there is an older
-    /// form of the operation for a kernel that does not know this one.
+    /// Only an error that says that the descriptor is no listener ends it. Any other is of one
+    /// connection, or passes ([accept(2)](https://man7.org/linux/man-pages/man2/accept.2.html)).
+    pub(super) fn after_failed_accept(&mut self, errno: i32) -> AfterFailure {
+        match errno {
+            libc::EINVAL if std::mem::take(&mut self.multishot) => AfterFailure::Again,
+            // The last is a cancellation that nobody asked for: the thread of the ring has ended.
+            libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT | libc::ECANCELED => {
+                AfterFailure::End
+            }
+            // A pending error of a connection, or a socket of a kind that accepts nothing.
+            libc::EOPNOTSUPP if !is_listening(self.fd.as_fd()) => AfterFailure::End,
+            libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EAGAIN
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EOPNOTSUPP
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENONET
+            | libc::ECONNRESET
+            | libc::ETIMEDOUT => AfterFailure::Again,
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM; EPERM of a firewall; and what this list lacks.
+            _ => AfterFailure::Later,
+        }
+    }
+
+    /// Decides whether the socket goes on after an error of a receive.
+    ///
+    /// Returns `true` if the error was of one datagram, or if there is an older form of the
+    /// operation for a kernel that does not know this one.
     pub(super) fn survives(&mut self, errno: i32) -> bool {
         match (self.source, errno) {
             (Source::Datagrams(_), libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {
                 true
             }
             (Source::Datagrams(_), _) => false,
-            (Source::Listener, libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => {
-                true
-            }
             (_, libc::EINVAL) => std::mem::take(&mut self.multishot),
             _ => false,
         }

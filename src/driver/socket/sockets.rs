@@ -6,10 +6,10 @@
 //! and the memory is the buffer ring's, which stays while it has sockets.
 #![allow(unsafe_code)]
 
-use super::socket::{CurrentCompletion, Phase, Socket, Source, Wanted};
+use super::socket::{AfterFailure, CurrentCompletion, Phase, Socket, Source, Wanted};
 use crate::driver::ids::Tag;
 use crate::driver::rings::{Ring, Rings};
-use crate::driver::submitter::Submitter;
+use crate::driver::submitter::{Submitter, Timer};
 use crate::driver::wakeup::Wakeup;
 use crate::driver::{DriverError, Event, SocketError, SocketId};
 use crate::slab::{Key, Slab};
@@ -17,6 +17,7 @@ use crate::uring::Probe;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// The sockets of one driver.
 //
@@ -30,8 +31,9 @@ pub(crate) struct Sockets {
     /// Sockets that are armed on the next turn, so that one whose operation ends at once cannot
     /// keep this turn from ending.
     pub(crate) to_rearm: VecDeque<Key>,
-    /// Sockets whose `Closed` event no completion brings, and the error number.
-    pub(super) pending_closes: VecDeque<(Key, Option<i32>)>,
+    /// Events that no completion brings.
+    pub(super) pending_events: VecDeque<PendingEvent>,
+    pub(crate) back_off: BackOff,
     /// The completion whose bytes are being handed out.
     pub(crate) current_completion: Option<CurrentCompletion>,
     /// The forms of operations that are tried. A form that the kernel then refuses gives way to an
@@ -43,6 +45,64 @@ pub(crate) struct Sockets {
     pub(crate) armed: u64,
 }
 
+/// An event that no completion brings.
+pub(super) enum PendingEvent {
+    /// The socket is closed, with an error number or without.
+    Closed(Key, Option<i32>),
+    /// A listener failed with an error number, and tries again.
+    AcceptFailed(Key, i32),
+}
+
+/// The least and the most time between two tries of sockets that failed for a lack of the system's.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+const DELAY_MAX: Duration = Duration::from_millis(100);
+
+/// The failures of accepts, one after the other, after which the next try is delayed whatever the
+/// error: connections that are aborted before they are accepted do not keep the driver busy.
+const FAILURES_AT_ONCE: u32 = 16;
+
+/// The sockets that failed for want of a descriptor or of memory, and try again after some time.
+pub(crate) struct BackOff {
+    /// Sockets in the phase `Delayed`, and some that are not any more.
+    waiting: Vec<Key>,
+    /// Listeners whose failure was told, and that have accepted nothing since.
+    told: Vec<Key>,
+    /// The failures of accepts since the last success.
+    failures: u32,
+    /// The time until the next try: twice as long after each in vain.
+    delay: Duration,
+    pub(crate) timer: Timer,
+    /// The failures that were followed by a try, or will be.
+    pub(crate) retries: u64,
+}
+
+impl BackOff {
+    fn new() -> BackOff {
+        BackOff {
+            waiting: Vec::new(),
+            told: Vec::new(),
+            failures: 0,
+            delay: DELAY_MIN,
+            timer: Timer::new(Tag::RETRY),
+            retries: 0,
+        }
+    }
+
+    /// Starts the timer for a socket.
+    fn wait(&mut self, key: Key, submitter: &mut Submitter) -> Result<(), DriverError> {
+        self.timer.start(self.delay, submitter)?;
+        self.waiting.push(key);
+        self.delay = (2 * self.delay).min(DELAY_MAX);
+        Ok(())
+    }
+
+    /// Notes that a listener accepted a connection.
+    pub(super) fn note_success(&mut self, key: Key) {
+        (self.failures, self.delay) = (0, DELAY_MIN);
+        self.told.retain(|&told| told != key);
+    }
+}
+
 impl Sockets {
     pub(crate) fn new(driver: u32, supported: Probe, multishot: bool) -> Sockets {
         Sockets {
@@ -50,7 +110,8 @@ impl Sockets {
             table: Slab::new(Tag::INDICES),
             in_flight: 0,
             to_rearm: VecDeque::new(),
-            pending_closes: VecDeque::new(),
+            pending_events: VecDeque::new(),
+            back_off: BackOff::new(),
             current_completion: None,
             supported,
             multishot,
@@ -123,14 +184,64 @@ impl Sockets {
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
         while let Some(&key) = self.to_rearm.front() {
-            if let Some(socket) = self.table.get(key)
-                && socket.phase == Phase::Idle
-            {
-                self.arm(key, rings.of_mut(socket.source.ring()).as_deref(), submitter)?;
+            match self.table.get(key) {
+                Some(socket) if socket.phase == Phase::Idle => {
+                    self.arm(key, rings.of_mut(socket.source.ring()).as_deref(), submitter)?;
+                }
+                Some(socket) if socket.phase == Phase::Delayed => {
+                    self.back_off.wait(key, submitter)?;
+                }
+                _ => {}
             }
             self.to_rearm.pop_front();
         }
         Ok(())
+    }
+
+    /// Has a socket that failed for a lack of the system's try again, after some time.
+    pub(super) fn delay(&mut self, key: Key) {
+        if let Some(socket) = self.table.get_mut(key) {
+            socket.phase = Phase::Delayed;
+            self.back_off.retries += 1;
+            // The next turn starts the timer.
+            self.to_rearm.push_back(key);
+        }
+    }
+
+    /// Has the sockets that wait for something of the system's try again with the next turn.
+    pub(crate) fn retry(&mut self) {
+        for key in std::mem::take(&mut self.back_off.waiting) {
+            if let Some(socket) = self.table.get_mut(key)
+                && socket.phase == Phase::Delayed
+            {
+                socket.phase = Phase::Idle;
+                self.to_rearm.push_back(key);
+            }
+        }
+    }
+
+    /// Acts on an accept that failed: the listener goes on, waits, or ends.
+    pub(super) fn accept_failed(&mut self, key: Key, errno: i32) {
+        let Some(socket) = self.table.get_mut(key) else { return };
+        self.back_off.failures += 1;
+        let is_one_of_many = self.back_off.failures > FAILURES_AT_ONCE;
+        match socket.after_failed_accept(errno) {
+            AfterFailure::End => {
+                self.pending_events.push_back(PendingEvent::Closed(key, Some(errno)));
+            }
+            AfterFailure::Again if !is_one_of_many => {
+                self.back_off.retries += 1;
+                self.to_rearm.push_back(key);
+            }
+            AfterFailure::Again => self.delay(key),
+            AfterFailure::Later => {
+                if !self.back_off.told.contains(&key) {
+                    self.back_off.told.push(key);
+                    self.pending_events.push_back(PendingEvent::AcceptFailed(key, errno));
+                }
+                self.delay(key);
+            }
+        }
     }
 
     /// Publishes the slots that came back, and arms starved sockets on them.
@@ -241,7 +352,7 @@ impl Sockets {
         // The end of the current completion closes the socket that it is of.
         if self.current_completion.as_ref().is_none_or(|current| current.key != key) {
             self.stop_waiting(key, rings);
-            self.pending_closes.push_back((key, None));
+            self.pending_events.push_back(PendingEvent::Closed(key, None));
         }
         Ok(())
     }
@@ -270,21 +381,33 @@ impl Sockets {
         if let Some(ring) = rings.of_mut(socket.source.ring()) {
             ring.sockets -= 1;
         }
+        self.back_off.told.retain(|&told| told != key);
+        // Its descriptor is free now, and may be what a listener waits for.
+        drop(socket);
+        self.retry();
         let error = errno.map(io::Error::from_raw_os_error);
         Some(Event::Closed { id: SocketId::new(self.driver, key), error })
     }
 
-    /// Returns whether a `Closed` event is due that no completion brings, or bytes of the current
+    /// Returns whether an event is due that no completion brings, or bytes of the current
     /// completion are to be handed out.
     pub(crate) fn has_events(&self) -> bool {
-        !self.pending_closes.is_empty() || self.current_completion.is_some()
+        !self.pending_events.is_empty() || self.current_completion.is_some()
     }
 
-    pub(crate) fn next_close<B>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
-        while let Some((key, errno)) = self.pending_closes.pop_front() {
-            let closed = self.remove(key, errno, rings);
-            if closed.is_some() {
-                return closed;
+    /// Takes the next event that no completion brings.
+    pub(crate) fn next_event<B>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
+        while let Some(event) = self.pending_events.pop_front() {
+            let event = match event {
+                PendingEvent::Closed(key, errno) => self.remove(key, errno, rings),
+                PendingEvent::AcceptFailed(key, errno) => self.table.get(key).map(|_| {
+                    let (id, error) =
+                        (SocketId::new(self.driver, key), io::Error::from_raw_os_error(errno));
+                    Event::AcceptFailed { id, error }
+                }),
+            };
+            if event.is_some() {
+                return event;
             }
         }
         None

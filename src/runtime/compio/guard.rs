@@ -1,14 +1,15 @@
 //! The guard of a compio runtime.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
+use std::cell::{OnceCell, RefCell};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::thread::LocalKey;
 
-use compio_runtime::Runtime;
+use compio_runtime::{JoinHandle, Runtime};
 
-use crate::runtime::liveness::{Guard, Guards, RuntimeLiveness};
+use crate::runtime::liveness::{Guard, Guards, Life, RuntimeLiveness};
+use crate::runtime::transfer::SendQueues;
 use crate::uring::{RegisterError, RingError};
 
 thread_local! {
@@ -19,9 +20,9 @@ thread_local! {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// No compio runtime runs on this thread.
+    /// No compio runtime runs on this thread, or another one than the arena is attached to.
     #[error(
-        "no compio runtime is running on this thread: call this inside `block_on`, on the runtime's thread"
+        "this thread is in no compio runtime, or not in the one that was attached to: call this inside `block_on`, on the runtime's thread"
     )]
     NotInRuntime,
     /// The runtime is driven by epoll.
@@ -39,13 +40,21 @@ pub enum AttachError {
 
 debug_is_display!(AttachError);
 
+impl From<AttachError> for io::Error {
+    fn from(error: AttachError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
 /// One runtime, by the descriptor of its ring.
 ///
-/// A descriptor's number may be given out again, so it names the runtime while the liveness lasts
-/// only.
+/// A descriptor's number may be given out again, so it names the runtime while its life lasts only.
 pub(super) struct RuntimeGuard {
     ring: RawFd,
     liveness: Rc<RuntimeLiveness>,
+    pub(super) sends: Rc<SendQueues>,
+    /// The guard task. A runtime that ends while its thread panics ends its tasks without a drop.
+    task: OnceCell<JoinHandle<()>>,
 }
 
 impl RuntimeGuard {
@@ -57,20 +66,34 @@ impl RuntimeGuard {
         if !is_uring {
             return Err(AttachError::NotOnUring);
         }
-        let known = RuntimeGuard::find(|guard| guard.ring == ring);
-        Ok(known.unwrap_or_else(|| {
-            let (guard, task) =
-                Guard::start(RuntimeGuard { ring, liveness: RuntimeLiveness::new() });
-            compio_runtime::spawn(task).detach();
-            guard
-        }))
+        let known = RuntimeGuard::find(|guard| guard.ring == ring && guard.lasts());
+        Ok(known.unwrap_or_else(|| RuntimeGuard::begin(ring)))
+    }
+
+    #[cold]
+    fn begin(ring: RawFd) -> Rc<RuntimeGuard> {
+        let (guard, task) = Guard::start(RuntimeGuard {
+            ring,
+            liveness: RuntimeLiveness::new(),
+            sends: Rc::default(),
+            task: OnceCell::new(),
+        });
+        let task = compio_runtime::spawn(task);
+        guard.task.get_or_init(|| task);
+        guard
     }
 
     /// Returns `true` if this thread is in the guard's runtime.
     pub(super) fn is_here(&self) -> bool {
-        self.liveness.is_alive()
+        self.lasts()
             && Runtime::try_with_current(|runtime| runtime.as_raw_fd())
                 .is_ok_and(|ring| ring == self.ring)
+    }
+}
+
+impl Life for RuntimeGuard {
+    fn lasts(&self) -> bool {
+        self.liveness.lasts() && self.task.get().is_some_and(|task| !task.is_finished())
     }
 }
 
@@ -82,6 +105,11 @@ impl Guard for RuntimeGuard {
     fn liveness(&self) -> &Rc<RuntimeLiveness> {
         &self.liveness
     }
+
+    fn cancel_abandoned(&self) {
+        // compio cancels what is dropped.
+        self.liveness.drop_abandoned();
+    }
 }
 
 impl AsRawFd for RuntimeGuard {
@@ -91,12 +119,14 @@ impl AsRawFd for RuntimeGuard {
 }
 
 /// Waits until the kernel uses no slot through this runtime any more: the last thing to do before
-/// the runtime ends.
+/// the runtime ends. Outside a compio runtime it does nothing.
 ///
 /// Drop every [`Registered`](super::Registered) and [`ReceiveRing`](super::ReceiveRing), with their
-/// operations and streams, first.
+/// operations and streams, first. A [`Loan`](crate::Loan) that was used and is still held counts
+/// too, until it is taken back or dropped.
 ///
-/// Dropped operations are cancelled, but the kernel's answer takes a turn of the runtime. Without
+/// Dropped operations are cancelled, but the kernel's answer takes a turn of the runtime. A
+/// [`send_all`](super::send_all) that goes on without its future is cancelled here. Without
 /// `drain`, slots of operations that are still running when the runtime ends are quarantined:
 /// nothing is overwritten, but the arena loses them.
 ///
@@ -120,6 +150,6 @@ impl AsRawFd for RuntimeGuard {
 /// ```
 pub async fn drain() {
     if let Ok(guard) = RuntimeGuard::current() {
-        poll_fn(|context| guard.liveness.poll_drained(context)).await;
+        guard.liveness.drained().await;
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! | | how |
 //! |---|---|
-//! | compio's own methods | [`lend`] a buffer inside [`block_on`]: `stream.read(lend(buffer))` |
+//! | compio's own methods | [`lend`] a buffer: `stream.read(lend(buffer))` |
 //! | `O_DIRECT` reads and writes, zero-copy sends on registered memory | [`Registered`] |
+//! | a send that goes out whole | [`send_all`], [`Registered::send_all`] |
 //! | multishot receives into the arena | [`ReceiveRing`] |
 //! | before the runtime ends | [`drain`] |
 //!
@@ -29,4 +30,4 @@ pub use lend::{block_on, lend};
 pub use receive_ring::ReceiveRing;
 pub use receive_stream::ReceiveStream;
 pub use registered::Registered;
-pub use submitted::Submitted;
+pub use submitted::{SendAll, Submitted, send_all};

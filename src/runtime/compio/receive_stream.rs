@@ -22,9 +22,10 @@ use compio_runtime::{Runtime, Submit};
 use futures_core::Stream;
 use io_uring::{cqueue, types};
 
+use super::guard::AttachError;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use super::ring_state::{RingState, Ticket};
-use crate::runtime::liveness::Guard;
+use crate::runtime::liveness::{Guard, Life};
 use crate::uring::{BufferRing, Status};
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
@@ -65,10 +66,8 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     /// # Errors
     ///
     /// The error of the socket. Nothing comes after it.
-    ///
-    /// # Panics
-    ///
-    /// Outside the runtime that the ring was made in.
+    /// [`AttachError::NotInRuntime`](super::AttachError::NotInRuntime) outside the runtime that the
+    /// ring was made in, once the bytes that had arrived are taken.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
         /// A guard that gives up the stream's place when the future is dropped.
         struct Next<'a, D: AsFd + Clone + Unpin + 'static>(&'a mut ReceiveStream<D>);
@@ -81,6 +80,12 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
 
         let next = Next(self);
         poll_fn(|context| Pin::new(&mut *next.0).poll_next(context)).await.transpose()
+    }
+
+    /// Returns the error outside the ring's runtime. A runtime that is over does not come back.
+    fn outside(&mut self) -> io::Error {
+        self.finished |= !self.state.guard.lasts();
+        AttachError::NotInRuntime.into()
     }
 
     fn leave(&mut self) {
@@ -104,13 +109,21 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
                 return Poll::Ready(None);
             }
             let Some(receive) = &mut this.receive else {
+                if !this.state.guard.is_here() {
+                    return Poll::Ready(Some(Err(this.outside())));
+                }
                 ready!(this.state.poll_receive(&mut this.ticket, this.was_served, context));
                 let receive = MultishotRecv::new(&this.state, &this.arrived, this.socket.clone());
                 let submit = Runtime::with_current(|runtime| runtime.submit(receive));
                 this.receive = Some(submit);
                 continue;
             };
-            let BufResult(answer, mut ended) = ready!(Pin::new(receive).poll(context));
+            let Poll::Ready(BufResult(answer, mut ended)) = Pin::new(receive).poll(context) else {
+                if !this.state.guard.lasts() {
+                    return Poll::Ready(Some(Err(this.outside())));
+                }
+                return Poll::Pending;
+            };
             this.receive = None;
             this.was_served = ended.state().was_served;
             match ended.state().status {
@@ -202,8 +215,7 @@ impl OpState for MultishotRecv {
         self.was_served |= result > 0;
         let mut ring = self.state.ring.borrow_mut();
         let status = self.take_bytes(&mut ring, result, completion.receive_flags());
-        self.state.refill_after_completion(&mut ring);
-        drop(ring);
+        self.state.refill_after_completion(ring);
         if completion.is_last() {
             self.status = Some(status);
         }

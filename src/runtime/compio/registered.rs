@@ -3,8 +3,8 @@
 //! # Safety
 //!
 //! Unsafe here: registering. compio's driver and [`Submitted`] keep its contract. Entries are
-//! submitted to the runtime that the arena was registered with (checked), their descriptors stay
-//! open, and completions come back to their operation.
+//! submitted to the runtime that the arena was registered with (checked when they are), their
+//! descriptors stay open, and completions come back to their operation.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -12,9 +12,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
 use super::guard::{AttachError, RuntimeGuard};
-use super::submitted::Submitted;
+use super::submitted::{SendAll, Submitted};
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::liveness::Guard;
+use crate::runtime::transfer::{check_offset, check_room};
 use crate::uring::{
     Descriptor, Feature, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     SendOptions,
@@ -42,7 +42,8 @@ use crate::uring::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Registered {
-    pieces: RegisteredArena,
+    /// Of one owner: sends that go on know it weakly.
+    pieces: Rc<RegisteredArena>,
     guard: Rc<RuntimeGuard>,
 }
 
@@ -87,7 +88,7 @@ impl Registered {
         let options = options.without(Feature::SendZcUsage)?;
         // SAFETY: see the head of this file.
         let pieces = unsafe { RegisteredArena::register(&*guard, arena, options)? };
-        Ok(Registered { pieces, guard })
+        Ok(Registered { pieces: Rc::new(pieces), guard })
     }
 
     /// Returns the way in which the arena is registered.
@@ -107,19 +108,26 @@ impl Registered {
         self.pieces.mode()
     }
 
-    /// Reads from `offset` of a file into the room behind the buffer's bytes. [`Registered`] has an
-    /// example.
+    /// Reads from `offset` of a file into the room behind the buffer's bytes. Returns the number of
+    /// bytes read, by which the buffer is longer. [`Registered`] has an example.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Outside the runtime that the arena was registered with.
+    /// The result is an error of kind [`InvalidInput`](std::io::ErrorKind::InvalidInput) if the
+    /// buffer is full, or if offset and room together are larger than `i64::MAX`. Outside the
+    /// runtime that the arena was registered with it is [`AttachError::NotInRuntime`]. The buffer
+    /// comes back.
     pub fn read_at<D: AsFd + Clone + 'static>(
         &self,
         file: &D,
         buffer: Buffer,
         offset: u64,
     ) -> Submitted<Buffer, D> {
-        self.submit(file, |file| self.pieces.read(file, buffer, offset))
+        let room = buffer.capacity() - buffer.len();
+        match check_room(&buffer).and_then(|()| check_offset(offset, room)) {
+            Ok(()) => self.submit(file, |file| self.pieces.read(file, buffer, offset)),
+            Err(error) => Submitted::refused(error, buffer),
+        }
     }
 
     /// Writes the bytes of `memory` to `offset` of a file. Returns their number, which may be less
@@ -145,24 +153,31 @@ impl Registered {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Outside the runtime that the arena was registered with.
+    /// As for [`read_at`](Self::read_at), but for a full buffer.
     pub fn write_at<M: IoMemory, D: AsFd + Clone + 'static>(
         &self,
         file: &D,
         memory: M,
         offset: u64,
     ) -> Submitted<M, D> {
-        self.submit(file, |file| self.pieces.write(file, memory, offset))
+        let mut len = 0;
+        memory.written(&mut |span| len += span.len);
+        match check_offset(offset, len) {
+            Ok(()) => self.submit(file, |file| self.pieces.write(file, memory, offset)),
+            Err(error) => Submitted::refused(error, memory),
+        }
     }
 
-    /// Sends the bytes of `memory` on a connected socket, zero-copy where that pays. The future is
-    /// ready when the kernel is done with the memory.
+    /// Sends the bytes of `memory` on a connected socket, zero-copy where that pays. Returns their
+    /// number, which may be less than there are. The future is ready when the kernel is done with
+    /// the memory.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Outside the runtime that the arena was registered with.
+    /// The result is the error of the socket, and [`AttachError::NotInRuntime`] outside the runtime
+    /// that the arena was registered with. The memory comes back.
     ///
     /// ```
     /// use bytes::BufMut;
@@ -192,6 +207,41 @@ impl Registered {
         self.submit(socket, |socket| self.pieces.send(socket, memory, options))
     }
 
+    /// Sends the bytes of `memory` on a connected socket, all of them, zero-copy where that pays.
+    /// Returns their number. [`SendAll`] says what happens if the future is dropped.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use uring_arena::{FixedArena, SendOptions, compio::Registered};
+    ///
+    /// let arena = FixedArena::new(8, 65536)?;
+    /// compio::runtime::Runtime::new()?.block_on(async {
+    ///     let registered = Registered::new(&arena)?;
+    ///     let listener = compio::net::TcpListener::bind("127.0.0.1:0").await?;
+    ///     let stream = compio::net::TcpStream::connect(listener.local_addr()?).await?;
+    ///     let mut buffer = arena.allocate()?;
+    ///     buffer.put_bytes(7, 65536);
+    ///     let sending = registered.send_all(&stream, buffer.freeze(), SendOptions::new());
+    ///     let (result, _) = sending.await.into();
+    ///     let sent: usize = result?;
+    ///     assert_eq!(sent, 65536);
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send). If a part was sent, the connection is reset.
+    pub fn send_all<M: IoMemory + AsRef<[u8]>, D: AsFd + Clone + Unpin + 'static>(
+        &self,
+        socket: &D,
+        memory: M,
+        options: SendOptions,
+    ) -> SendAll<M> {
+        SendAll::new(&self.guard, socket, memory, options, Rc::downgrade(&self.pieces))
+    }
+
     /// Unregisters the arena. [`with`](Self::with) has an example.
     ///
     /// # Errors
@@ -202,7 +252,10 @@ impl Registered {
         if !self.guard.is_here() {
             return Err(AttachError::NotInRuntime);
         }
-        Ok(self.pieces.unregister(&*self.guard)?)
+        let Some(pieces) = Rc::into_inner(self.pieces) else {
+            unreachable!("a send keeps it while it makes an operation only");
+        };
+        Ok(pieces.unregister(&*self.guard)?)
     }
 
     fn submit<M: IoMemory, D: AsFd + Clone + 'static>(
@@ -210,13 +263,9 @@ impl Registered {
         descriptor: &D,
         build: impl FnOnce(Descriptor) -> (io_uring::squeue::Entry, crate::uring::Operation<M>),
     ) -> Submitted<M, D> {
-        assert!(
-            self.guard.is_here(),
-            "not in the compio runtime that the arena was registered with"
-        );
         let descriptor = descriptor.clone();
         let number = Descriptor::Fd(descriptor.as_fd().as_raw_fd());
-        Submitted::new(self.guard.liveness(), descriptor, build(number))
+        Submitted::new(&self.guard, descriptor, build(number))
     }
 }
 

@@ -20,7 +20,7 @@
 //! dropped before its completion.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -33,7 +33,7 @@ use io_uring::opcode;
 use super::guard::RuntimeGuard;
 use super::op_adapter::{Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
-use crate::runtime::liveness::Guard;
+use crate::runtime::liveness::{Guard, Life};
 use crate::uring::BufferRing;
 
 /// The part of a ring that its receives and streams share.
@@ -78,14 +78,13 @@ impl RingState {
 
     /// Waits until a stream may receive. `ticket` is the stream's place while it waits.
     ///
-    /// Panics outside of the runtime that the ring was made in.
+    /// This thread is in the runtime that the ring was made in.
     pub(super) fn poll_receive(
         self: &Rc<Self>,
         ticket: &mut Option<Ticket>,
         was_served: bool,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        assert!(self.guard.is_here(), "not in the compio runtime that the ring was made in");
         if let Some(ticket) = *ticket
             && self.starved.borrow().contains_key(&ticket)
         {
@@ -126,11 +125,12 @@ impl RingState {
         // `left` is dropped here, with no cell borrowed: it may take a task with it.
     }
 
-    /// Publishes the slots that a completion left. `ring` is this state's.
-    pub(super) fn refill_after_completion(&self, ring: &mut BufferRing) {
+    /// Publishes the slots that a completion left, after `ring`, which is this state's, was let go.
+    pub(super) fn refill_after_completion(&self, mut ring: RefMut<'_, BufferRing>) {
         if self.starved.borrow().is_empty() {
             ring.refill_in_bulk();
         } else if ring.refill() > 0 {
+            drop(ring);
             // Short messages were copied, say, and their slots lie ready again.
             self.wake_task();
         }
@@ -182,7 +182,7 @@ impl RingState {
 
 impl Drop for RingState {
     fn drop(&mut self) {
-        if self.guard.liveness().is_alive() && !self.is_lost.get() {
+        if self.guard.lasts() && !self.is_lost.get() {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight (see
             // the head of this file).
             let result = unsafe { self.ring.get_mut().unregister(&*self.guard) };

@@ -7,36 +7,70 @@
 //! awaits then has no proof of completion, and its memory is quarantined.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::os::fd::RawFd;
-use std::pin::Pin;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::task::{Context, Waker};
 use std::thread::LocalKey;
 
-use ::tokio::runtime::{Handle, Id};
+use ::tokio::runtime::{Handle, Id, RuntimeFlavor};
 use ::tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
 use crate::runtime::liveness::{Guard, Guards, RuntimeLiveness};
+use crate::runtime::transfer::SendQueues;
 
 thread_local! {
     static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };
+}
+
+/// An arena that could not be attached to a tokio-uring runtime.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// No tokio-uring runtime runs on this thread.
+    #[error(
+        "no tokio-uring runtime is running on this thread: call this inside `tokio_uring::start` or `Runtime::block_on`"
+    )]
+    NotInRuntime,
+    /// The runtime, which has one table, has registered buffers already.
+    #[error("this tokio-uring runtime has registered buffers already: register one arena, once")]
+    TableTaken,
+    /// The arena is larger than 1024 entries of 1 GiB.
+    #[error(
+        "{bytes} bytes do not fit in the 1024 entries of 1 GiB that tokio-uring registers: use several runtimes"
+    )]
+    TooLarge {
+        /// The size of the arena, in bytes.
+        bytes: usize,
+    },
+    /// The kernel may not pin this much memory.
+    #[error(
+        "the kernel will not pin {bytes} bytes for this process: raise RLIMIT_MEMLOCK (`ulimit -l`), or go on unregistered"
+    )]
+    MemoryLocked {
+        /// The size of the arena, in bytes.
+        bytes: usize,
+    },
+    /// The kernel refused for another reason.
+    #[error("the kernel refused to register the arena ({0}): go on unregistered")]
+    Kernel(io::Error),
+}
+
+debug_is_display!(AttachError);
+
+impl From<AttachError> for io::Error {
+    fn from(error: AttachError) -> io::Error {
+        io::Error::other(error)
+    }
 }
 
 /// One runtime, and the operations that were abandoned on it.
 pub(super) struct RuntimeGuard {
     runtime: Id,
     liveness: Rc<RuntimeLiveness>,
-    abandoned: RefCell<Vec<Abandoned>>,
-    /// The waker of the guard's task.
-    waker: Cell<Option<Waker>>,
-}
-
-/// An operation that lost its future before its completion.
-struct Abandoned {
-    operation: Pin<Box<dyn Future<Output = ()>>>,
-    descriptor: RawFd,
+    pub(super) sends: Rc<SendQueues>,
+    /// The number of waits for the last loan that every operation was cancelled for.
+    drains_served: Cell<u64>,
 }
 
 impl RuntimeGuard {
@@ -47,54 +81,27 @@ impl RuntimeGuard {
         RuntimeGuard::find(|guard| guard.runtime == runtime)
     }
 
-    pub(super) fn known_liveness() -> Option<Rc<RuntimeLiveness>> {
-        RuntimeGuard::known().map(|guard| Rc::clone(&guard.liveness))
-    }
-
     /// Returns the guard of the runtime that this thread is in; starts it if need be.
-    ///
-    /// Panics outside a tokio-uring runtime.
-    pub(super) fn current() -> Rc<RuntimeGuard> {
-        RuntimeGuard::known().unwrap_or_else(RuntimeGuard::begin)
+    pub(super) fn current() -> Result<Rc<RuntimeGuard>, AttachError> {
+        RuntimeGuard::known().map_or_else(RuntimeGuard::begin, Ok)
     }
 
     #[cold]
-    fn begin() -> Rc<RuntimeGuard> {
-        let handle =
-            Handle::try_current().expect("a tokio-uring runtime must be running on this thread");
-        // Panics here, before anything is at stake, if this is another kind of runtime.
-        submit_and_forget(opcode::Nop::new().build());
+    fn begin() -> Result<Rc<RuntimeGuard>, AttachError> {
+        let handle = Handle::try_current().map_err(|_| AttachError::NotInRuntime)?;
+        if handle.runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return Err(AttachError::NotInRuntime);
+        }
+        // An ordinary runtime of one thread looks the same, but has no ring.
+        in_runtime(|| submit_and_forget(opcode::Nop::new().build()))?;
         let (guard, task) = Guard::start(RuntimeGuard {
             runtime: handle.id(),
             liveness: RuntimeLiveness::new(),
-            abandoned: RefCell::default(),
-            waker: Cell::default(),
+            sends: Rc::default(),
+            drains_served: Cell::new(0),
         });
         ::tokio_uring::spawn(task);
-        guard
-    }
-
-    /// Takes over an operation that loses its future.
-    pub(super) fn adopt(&self, operation: Pin<Box<dyn Future<Output = ()>>>, descriptor: RawFd) {
-        self.abandoned.borrow_mut().push(Abandoned { operation, descriptor });
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Polls every abandoned operation once, and keeps the ones that are still running.
-    fn poll_abandoned(&self, context: &mut Context<'_>) {
-        // Taken out meanwhile: the drop of an operation's result may abandon another operation.
-        let mut running = self.abandoned.take();
-        running.retain_mut(|abandoned| abandoned.operation.as_mut().poll(context).is_pending());
-        self.abandoned.borrow_mut().append(&mut running);
-    }
-
-    fn cancel_abandoned(&self) {
-        for abandoned in &*self.abandoned.borrow() {
-            let target = types::CancelBuilder::fd(types::Fd(abandoned.descriptor)).all();
-            submit_and_forget(opcode::AsyncCancel2::new(target).build());
-        }
+        Ok(guard)
     }
 }
 
@@ -107,16 +114,31 @@ impl Guard for RuntimeGuard {
         &self.liveness
     }
 
-    fn poll(&self, context: &mut Context<'_>) {
-        self.waker.set(Some(context.waker().clone()));
-        self.poll_abandoned(context);
+    fn cancel_abandoned(&self) {
+        let cancel = |target: types::CancelBuilder| {
+            submit_and_forget(opcode::AsyncCancel2::new(target).build());
+        };
+        for descriptor in self.liveness.to_cancel() {
+            cancel(types::CancelBuilder::fd(types::Fd(descriptor)).all());
+        }
+        // Which of tokio-uring's own operations lost their futures is not known.
+        let drains = self.liveness.drain_count();
+        if self.liveness.lent() > 0 && self.drains_served.replace(drains) < drains {
+            cancel(types::CancelBuilder::any());
+        }
     }
+}
 
-    fn on_end(&self) {
-        // Completions that are there already are proof, and give their memory back.
-        self.poll_abandoned(&mut Context::from_waker(Waker::noop()));
-        drop(self.abandoned.take());
-    }
+/// Calls a function of tokio-uring that panics where no runtime of it runs.
+pub(super) fn in_runtime<T>(call: impl FnOnce() -> T) -> Result<T, AttachError> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        if !text.is_some_and(|text| text.contains("runtime context")) {
+            resume_unwind(panic);
+        }
+        AttachError::NotInRuntime
+    })
 }
 
 /// Submits an entry that refers to no memory and has no result of use.
@@ -134,16 +156,21 @@ fn submit_and_forget(entry: squeue::Entry) {
 }
 
 /// Waits until the kernel uses no slot through this runtime any more: the last thing to do before
-/// the runtime ends.
+/// the runtime ends. Await your tasks before. Outside a tokio-uring runtime it does nothing.
 ///
-/// First cancels the abandoned operations of [`read`](super::read), [`write`](super::write()),
-/// [`read_at`](super::read_at), [`write_at`](super::write_at) and
-/// [`Registered`](super::Registered), with everything else that is running on their descriptors.
-/// Then waits for loans in tokio-uring's own methods as long as they take: shut their sockets down
-/// before. A [`Loan`](crate::Loan) that was used and is still held counts too.
+/// It cancels the operations of [`read`](super::read), [`write`](super::write()),
+/// [`read_at`](super::read_at), [`write_at`](super::write_at), [`send_all`](super::send_all) and
+/// [`Registered`](super::Registered) whose futures were dropped before or are dropped meanwhile,
+/// with everything else that is running on their descriptors. It waits for the others.
+///
+/// tokio-uring does not show whose futures were dropped among its own methods. So if a
+/// [`Loan`](crate::Loan) is in one of them, every operation of the runtime is cancelled. A loan
+/// that was used and is still held counts too, until it is taken back or dropped.
 ///
 /// Without `drain`, slots of operations that are still running when the runtime ends are
 /// quarantined: nothing is overwritten, but the arena loses them.
+///
+/// Cancelling needs Linux 5.19. An older kernel waits until each operation ends by itself.
 ///
 /// ```
 /// # use std::rc::Rc;
@@ -163,7 +190,7 @@ fn submit_and_forget(entry: squeue::Entry) {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn drain() {
-    let Some(guard) = RuntimeGuard::known() else { return };
-    guard.cancel_abandoned();
-    poll_fn(|context| guard.liveness.poll_drained(context)).await;
+    if let Some(guard) = RuntimeGuard::known() {
+        guard.liveness.drained().await;
+    }
 }

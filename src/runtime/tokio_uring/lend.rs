@@ -11,7 +11,8 @@ use ::tokio_uring::buf::{IoBuf, IoBufMut};
 
 use super::guard::RuntimeGuard;
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::loan::Loan;
+use crate::runtime::liveness::Guard;
+use crate::runtime::loan::{Exposure, Loan};
 
 /// Lends a buffer, or frozen bytes, to tokio-uring's own methods.
 ///
@@ -19,11 +20,8 @@ use crate::runtime::loan::Loan;
 /// read.
 ///
 /// A loan in an abandoned operation that still runs when the runtime ends is quarantined: call
-/// [`drain`](super::drain) first.
-///
-/// # Panics
-///
-/// Outside a tokio-uring runtime.
+/// [`drain`](super::drain) first. So is a loan that was made outside the runtime, if it is dropped
+/// before its result was seen.
 ///
 /// ```
 /// use uring_arena::{FixedArena, tokio_uring::lend};
@@ -39,16 +37,23 @@ use crate::runtime::loan::Loan;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {
-    // The guard must exist before the operation begins: later, the driver is busy.
-    RuntimeGuard::current();
+    // The guard must exist before the operation begins: later, the driver is busy. Outside a
+    // runtime there is none, and the method that takes the loan says so.
+    let _ = RuntimeGuard::current();
     Loan::new(item)
+}
+
+/// Returns the exposure on the runtime that this thread is in, if the runtime has a guard.
+fn exposure() -> Option<Exposure> {
+    let liveness = RuntimeGuard::known()?.liveness().clone();
+    Some(Exposure::counted(liveness.clone(), Some(liveness)))
 }
 
 // SAFETY: the address does not move with the loan (see the head of this file), and the first
 // `bytes_init` bytes are initialised.
 unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
     fn stable_ptr(&self) -> *const u8 {
-        self.begin(RuntimeGuard::known_liveness());
+        self.begin(exposure());
         self.as_ref().as_ptr()
     }
 
@@ -64,7 +69,7 @@ unsafe impl<B: IoMemory + AsRef<[u8]>> IoBuf for Loan<B> {
 // SAFETY: a buffer's whole capacity is its own to write.
 unsafe impl IoBufMut for Loan<Buffer> {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
-        self.begin(RuntimeGuard::known_liveness());
+        self.begin(exposure());
         self.as_mut_ptr()
     }
 

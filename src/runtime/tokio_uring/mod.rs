@@ -4,6 +4,7 @@
 //! |---|---|
 //! | tokio-uring's own methods | [`lend`] a buffer: `stream.read(lend(buffer)).await` |
 //! | reads and writes that may be dropped | [`read`], [`write()`], [`read_at`], [`write_at`] |
+//! | a send that goes out whole | [`send_all`] |
 //! | the same on registered memory | [`Registered`] |
 //! | before the runtime ends | [`drain`] |
 //!
@@ -33,7 +34,7 @@ mod lend;
 mod registered;
 mod submitted;
 
-pub use guard::drain;
+pub use guard::{AttachError, drain};
 pub use lend::lend;
-pub use registered::{AttachError, Registered};
-pub use submitted::{Descriptor, Submitted, read, read_at, write, write_at};
+pub use registered::Registered;
+pub use submitted::{Descriptor, SendAll, Submitted, read, read_at, send_all, write, write_at};

@@ -14,8 +14,8 @@ use ::tokio_uring::buf::fixed::FixedBufRegistry;
 use ::tokio_uring::buf::{IoBuf, IoBufMut};
 use ::tokio_uring::fs::File;
 
-use super::guard::RuntimeGuard;
-use super::submitted::{Descriptor, OWN_POSITION, Submitted, Target};
+use super::guard::{AttachError, RuntimeGuard, in_runtime};
+use super::submitted::{Descriptor, Submitted, Target};
 use crate::arena::FixedArena;
 use crate::buffer::{Buffer, IoMemory};
 
@@ -24,36 +24,6 @@ const ENTRIES_MAX: usize = 1024;
 
 /// The most bytes that the kernel takes in one entry.
 const ENTRY_BYTES_MAX: usize = 1 << 30;
-
-/// An arena that could not be attached to a tokio-uring runtime.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum AttachError {
-    /// The runtime, which has one table, has registered buffers already.
-    #[error("this tokio-uring runtime has registered buffers already: register one arena, once")]
-    TableTaken,
-    /// The arena is larger than 1024 entries of 1 GiB.
-    #[error(
-        "{bytes} bytes do not fit in the 1024 entries of 1 GiB that tokio-uring registers: use several runtimes"
-    )]
-    TooLarge {
-        /// The size of the arena, in bytes.
-        bytes: usize,
-    },
-    /// The kernel may not pin this much memory.
-    #[error(
-        "the kernel will not pin {bytes} bytes for this process: raise RLIMIT_MEMLOCK (`ulimit -l`), or go on unregistered"
-    )]
-    MemoryLocked {
-        /// The size of the arena, in bytes.
-        bytes: usize,
-    },
-    /// The kernel refused for another reason.
-    #[error("the kernel refused to register the arena ({0}): go on unregistered")]
-    Kernel(io::Error),
-}
-
-debug_is_display!(AttachError);
 
 /// An arena registered with the ring of the tokio-uring runtime that it was made in.
 ///
@@ -99,14 +69,10 @@ impl Registered {
     ///
     /// # Errors
     ///
-    /// [`AttachError`]: the runtime's table is taken, the arena is too large for it, or the kernel
-    /// will not pin the memory.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
+    /// [`AttachError`]: no runtime here, the runtime's table is taken, the arena is too large for
+    /// it, or the kernel will not pin the memory.
     pub fn new(arena: &FixedArena) -> Result<Registered, AttachError> {
-        let guard = RuntimeGuard::current();
+        let guard = RuntimeGuard::current()?;
         let bytes = arena.handle().region.len();
         let slots_per_entry = arena.slot_count().div_ceil(ENTRIES_MAX);
         if slots_per_entry > 1 && slots_per_entry * arena.slot_capacity() > ENTRY_BYTES_MAX
@@ -116,9 +82,9 @@ impl Registered {
         }
         let tokens = Token::cut(arena, slots_per_entry);
         // Not left to tokio-uring, which would register the first 1024 and say nothing.
-        assert!(tokens.len() <= ENTRIES_MAX, "{} entries, at most {ENTRIES_MAX}", tokens.len());
+        debug_assert!(tokens.len() <= ENTRIES_MAX, "{} entries", tokens.len());
         let registry = FixedBufRegistry::new(tokens);
-        registry.register().map_err(|error| match error.raw_os_error() {
+        in_runtime(|| registry.register())?.map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => AttachError::TableTaken,
             Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
             _ => AttachError::Kernel(error),
@@ -143,8 +109,9 @@ impl Registered {
         self.slots_per_entry
     }
 
-    /// Reads from a file at `offset` into the buffer. The buffer's length becomes the number of
-    /// bytes read.
+    /// Reads from a file at `offset` into the room behind the buffer's bytes.
+    ///
+    /// Results and errors are those of [`read_at`](super::read_at()).
     ///
     /// ```
     /// # use std::rc::Rc;
@@ -160,17 +127,15 @@ impl Registered {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
     pub fn read_at(&self, file: &Rc<File>, buffer: Buffer, offset: u64) -> Submitted<Buffer> {
         let target = self.target_of(&buffer);
-        Submitted::read(target, file, buffer, offset)
+        Submitted::read(target, file, buffer, Some(offset))
     }
 
-    /// Reads from a socket, or from a file at its own position, into the buffer. The buffer's
-    /// length becomes the number of bytes read.
+    /// Reads from a socket, or from a file at its own position, into the room behind the buffer's
+    /// bytes.
+    ///
+    /// Results and errors are those of [`read`](super::read()).
     ///
     /// ```
     /// # use std::rc::Rc;
@@ -188,21 +153,15 @@ impl Registered {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
     pub fn read<D: Descriptor>(&self, from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
         let target = self.target_of(&buffer);
-        Submitted::read(target, from, buffer, OWN_POSITION)
+        Submitted::read(target, from, buffer, None)
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a file at `offset`. Returns their number, which
     /// may be less than there are. [`Registered`] has an example.
     ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
+    /// Errors are those of [`write_at`](super::write_at()).
     pub fn write_at<B: IoMemory + AsRef<[u8]>>(
         &self,
         file: &Rc<File>,
@@ -210,11 +169,12 @@ impl Registered {
         offset: u64,
     ) -> Submitted<B> {
         let target = self.target_of(&item);
-        Submitted::write(target, file, item, offset)
+        Submitted::write(target, file, item, Some(offset))
     }
 
     /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position.
-    /// Returns their number, which may be less than there are.
+    /// Returns their number, which may be less than there are. To send all, call
+    /// [`send_all`](super::send_all).
     ///
     /// ```
     /// # use std::rc::Rc;
@@ -232,17 +192,13 @@ impl Registered {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
     pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(
         &self,
         to: &Rc<D>,
         item: B,
     ) -> Submitted<B> {
         let target = self.target_of(&item);
-        Submitted::write(target, to, item, OWN_POSITION)
+        Submitted::write(target, to, item, None)
     }
 
     /// Unregisters the arena. The kernel finishes the operations in flight on the registered memory
@@ -250,7 +206,8 @@ impl Registered {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`], if this thread is not in the runtime that the arena was registered with.
+    /// An [`io::Error`] if this thread is not in the runtime that the arena was registered with
+    /// ([`AttachError::NotInRuntime`] outside any), or if the kernel refuses.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio_uring::Registered};
@@ -263,12 +220,9 @@ impl Registered {
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio-uring runtime.
     pub fn unregister(self) -> io::Result<()> {
-        self.registry.unregister()
+        RuntimeGuard::current()?;
+        in_runtime(|| self.registry.unregister())?
     }
 
     /// Finds the runtime that this thread is in, and the entry of its table that holds `memory`.
@@ -277,7 +231,8 @@ impl Registered {
     /// another arena or has no byte at all.
     fn target_of<B: IoMemory + AsRef<[u8]>>(&self, memory: &B) -> Target {
         let guard = RuntimeGuard::current();
-        let is_here = Rc::ptr_eq(&guard, &self.guard) && memory.extent() > 0;
+        let is_ours = |guard: &Rc<RuntimeGuard>| Rc::ptr_eq(guard, &self.guard);
+        let is_here = guard.as_ref().is_ok_and(is_ours) && memory.extent() > 0;
         let address = memory.as_ref().as_ptr().addr();
         let slot = if is_here { self.arena.handle().index_of_address(address) } else { None };
         // At most `ENTRIES_MAX`: it fits.

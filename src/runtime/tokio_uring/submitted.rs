@@ -1,4 +1,4 @@
-//! Reads and writes that keep their slots until their completion has been seen.
+//! Reads, writes and sends that keep their slots until their completion has been seen.
 //!
 //! # Safety
 //!
@@ -8,10 +8,12 @@
 #![allow(unsafe_code)]
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,9 +21,10 @@ use std::task::{Context, Poll, ready};
 use ::tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 use io_uring_06::{cqueue, opcode, squeue, types};
 
-use super::guard::RuntimeGuard;
+use super::guard::{AttachError, RuntimeGuard, in_runtime};
 use crate::buffer::{Buffer, IoMemory};
-use crate::runtime::liveness::{Guard, LoanCount};
+use crate::runtime::liveness::{Guard, Life, LoanCount};
+use crate::runtime::transfer::{Attempt, WholeSend, check_offset, check_room};
 
 /// A descriptor that tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` or
 /// `UdpSocket`. The trait is sealed.
@@ -53,12 +56,13 @@ descriptors!(
     ::tokio_uring::net::UdpSocket
 );
 
-/// Reads from a socket, or from a file at its own position, into the buffer. The buffer's length
-/// becomes the number of bytes read.
+/// Reads from a socket, or from a file at its own position, into the room behind the buffer's
+/// bytes. Returns the number of bytes read, by which the buffer is longer.
 ///
-/// # Panics
+/// # Errors
 ///
-/// Outside a tokio-uring runtime.
+/// The result is an error of kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the buffer is
+/// full, and [`AttachError::NotInRuntime`] outside a tokio-uring runtime. The buffer comes back.
 ///
 /// ```
 /// # use std::rc::Rc;
@@ -81,15 +85,16 @@ descriptors!(
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
-    Submitted::read(Target::unregistered(), from, buffer, OWN_POSITION)
+    Submitted::read(Target::unregistered(), from, buffer, None)
 }
 
-/// Reads from a file at `offset` into the buffer. The buffer's length becomes the number of bytes
-/// read.
+/// Reads from a file at `offset` into the room behind the buffer's bytes. Returns the number of
+/// bytes read, by which the buffer is longer.
 ///
-/// # Panics
+/// # Errors
 ///
-/// Outside a tokio-uring runtime.
+/// As for [`read`]; also [`InvalidInput`](io::ErrorKind::InvalidInput) if offset and room together
+/// are larger than `i64::MAX`.
 ///
 /// ```
 /// # use std::rc::Rc;
@@ -109,25 +114,26 @@ pub fn read_at(
     buffer: Buffer,
     offset: u64,
 ) -> Submitted<Buffer> {
-    Submitted::read(Target::unregistered(), file, buffer, offset)
+    Submitted::read(Target::unregistered(), file, buffer, Some(offset))
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a socket, or to a file at its own position. Returns
 /// their number, which may be less than there are. [`read`] has an example.
 ///
-/// # Panics
+/// # Errors
 ///
-/// Outside a tokio-uring runtime.
+/// The result is [`AttachError::NotInRuntime`] outside a tokio-uring runtime. The item comes back.
 pub fn write<D: Descriptor, B: IoMemory + AsRef<[u8]>>(to: &Rc<D>, item: B) -> Submitted<B> {
-    Submitted::write(Target::unregistered(), to, item, OWN_POSITION)
+    Submitted::write(Target::unregistered(), to, item, None)
 }
 
 /// Writes a buffer's bytes, or frozen ones, to a file at `offset`. Returns their number, which may
 /// be less than there are.
 ///
-/// # Panics
+/// # Errors
 ///
-/// Outside a tokio-uring runtime.
+/// As for [`write()`]; also [`InvalidInput`](io::ErrorKind::InvalidInput) if offset and length
+/// together are larger than `i64::MAX`.
 ///
 /// ```
 /// # use std::rc::Rc;
@@ -152,17 +158,86 @@ pub fn write_at<B: IoMemory + AsRef<[u8]>>(
     item: B,
     offset: u64,
 ) -> Submitted<B> {
-    Submitted::write(Target::unregistered(), file, item, offset)
+    Submitted::write(Target::unregistered(), file, item, Some(offset))
+}
+
+/// Sends a buffer's bytes, or frozen ones, on a connected socket, all of them. Returns their
+/// number.
+///
+/// [`SendAll`] says what happens if the future is dropped.
+///
+/// # Errors
+///
+/// The result is [`AttachError::NotInRuntime`] outside a tokio-uring runtime. The error of the
+/// socket; if a part was sent, the connection is reset.
+///
+/// ```
+/// # use std::rc::Rc;
+/// use bytes::BufMut;
+/// use uring_arena::{FixedArena, tokio_uring as arena_io};
+///
+/// let arena = FixedArena::new(8, 4096)?;
+/// tokio_uring::start(async {
+///     let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+///     let near = Rc::new(tokio_uring::net::UnixStream::from_std(near));
+///     let mut buffer = arena.allocate()?;
+///     buffer.put_slice(b"hello");
+///     let (sent, _) = arena_io::send_all(&near, buffer.freeze()).await;
+///     assert_eq!(sent?, 5);
+///     std::io::Read::read_exact(&mut far, &mut [0; 5])?;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn send_all<D: Descriptor, B: IoMemory + AsRef<[u8]>>(socket: &Rc<D>, item: B) -> SendAll<B> {
+    let guard = match RuntimeGuard::current() {
+        Ok(guard) => guard,
+        Err(error) => return SendAll { send: WholeSend::refused(error.into(), item) },
+    };
+    let (len, descriptor) = (item.as_ref().len(), socket.as_raw_fd());
+    let (liveness, queues) = (guard.liveness().clone(), guard.sends.clone());
+    let socket = Rc::clone(socket);
+    let send = move |item: B, skip, attempt| {
+        let target = Target { guard: Ok(guard.clone()), buffer_index: None };
+        Submitted::send(target, &socket, item, skip, attempt)
+    };
+    SendAll { send: WholeSend::new(&liveness, &queues, descriptor, (item, len), send) }
+}
+
+/// A send that goes out whole: a future of its result and the memory.
+///
+/// It begins when it is first polled. Sends of one descriptor go out one after the other, in the
+/// order in which they began.
+///
+/// A send that is dropped before its turn sends nothing. Later it goes on without its future, and
+/// the next send waits for it. If the runtime ends meanwhile, or [`drain`](super::drain) cancels
+/// it, the connection is reset: no peer takes the part for the whole. A Unix socket has no reset;
+/// its peer sees the end of the stream.
+#[must_use = "futures do nothing unless polled"]
+pub struct SendAll<B: IoMemory> {
+    send: WholeSend<B>,
+}
+
+impl<B: IoMemory> Future for SendAll<B> {
+    type Output = (io::Result<usize>, B);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.send).poll(context)
+    }
+}
+
+impl<B: IoMemory> fmt::Debug for SendAll<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendAll").finish_non_exhaustive()
+    }
 }
 
 /// The offset that means the file's own position. Sockets take no other.
-pub(super) const OWN_POSITION: u64 = u64::MAX;
+const OWN_POSITION: u64 = u64::MAX;
 
 /// The runtime of an operation, and the registered memory that it uses.
-///
-/// Found before anything is in flight: outside a tokio-uring runtime that panics.
 pub(super) struct Target {
-    pub(super) guard: Rc<RuntimeGuard>,
+    pub(super) guard: Result<Rc<RuntimeGuard>, AttachError>,
     /// The entry of the ring's buffer table that holds the memory.
     pub(super) buffer_index: Option<u16>,
 }
@@ -180,9 +255,20 @@ impl Target {
 /// until [`drain`](super::drain) cancels it, and swallows the bytes that arrive first.
 #[must_use = "the memory comes back with the result"]
 pub struct Submitted<B: IoMemory> {
-    in_flight: Option<InFlightOneshot<PendingBuffer<B>, Complete<B>>>,
-    descriptor: RawFd,
-    guard: Rc<RuntimeGuard>,
+    state: State<B>,
+}
+
+/// The state of an operation.
+enum State<B: IoMemory> {
+    /// The kernel was not asked.
+    Refused(io::Error, B),
+    InFlight {
+        operation: InFlightOneshot<Rc<Pending<B>>, Complete<B>>,
+        descriptor: RawFd,
+        guard: Rc<RuntimeGuard>,
+    },
+    /// The result was handed out.
+    Done,
 }
 
 impl Submitted<Buffer> {
@@ -190,22 +276,26 @@ impl Submitted<Buffer> {
         target: Target,
         from: &Rc<D>,
         mut buffer: Buffer,
-        offset: u64,
+        offset: Option<u64>,
     ) -> Submitted<Buffer> {
         let descriptor = types::Fd(from.as_raw_fd());
-        let (start, len) = (buffer.as_mut_ptr(), entry_len(buffer.capacity()));
+        let room = buffer.spare_capacity_mut();
+        let (start, len) = (room.as_mut_ptr().cast(), entry_len(room.len()));
+        let checked = check_room(&buffer).and_then(|()| check(offset, len));
+        let offset = offset.unwrap_or(OWN_POSITION);
         let entry = match target.buffer_index {
             Some(index) => {
                 opcode::ReadFixed::new(descriptor, start, len, index).offset(offset).build()
             }
             None => opcode::Read::new(descriptor, start, len).offset(offset).build(),
         };
-        let set_len = |buffer: &mut Buffer, read| {
-            // SAFETY: the kernel wrote this many bytes from the start on, and no more than the
-            // capacity that it was given.
-            unsafe { buffer.set_len(read) };
+        let append = |buffer: &mut Buffer, read| {
+            let len = buffer.len() + read;
+            // SAFETY: the kernel wrote so many bytes behind the written ones, and no more than the
+            // room that it was given.
+            unsafe { buffer.set_len(len) };
         };
-        Submitted::new(target.guard, from, buffer, entry, set_len)
+        Submitted::new(target.guard, from, (buffer, checked), entry, append)
     }
 }
 
@@ -214,36 +304,79 @@ impl<B: IoMemory + AsRef<[u8]>> Submitted<B> {
         target: Target,
         to: &Rc<D>,
         memory: B,
-        offset: u64,
+        offset: Option<u64>,
     ) -> Submitted<B> {
         let descriptor = types::Fd(to.as_raw_fd());
         let (start, len) = (memory.as_ref().as_ptr(), entry_len(memory.as_ref().len()));
+        let checked = check(offset, len);
+        let offset = offset.unwrap_or(OWN_POSITION);
         let entry = match target.buffer_index {
             Some(index) => {
                 opcode::WriteFixed::new(descriptor, start, len, index).offset(offset).build()
             }
             None => opcode::Write::new(descriptor, start, len).offset(offset).build(),
         };
-        Submitted::new(target.guard, to, memory, entry, |_, _| {})
+        Submitted::new(target.guard, to, (memory, checked), entry, |_, _| {})
+    }
+
+    /// Sends what is behind the first `skip` bytes.
+    fn send<D: Descriptor>(
+        target: Target,
+        to: &Rc<D>,
+        memory: B,
+        skip: usize,
+        attempt: Attempt,
+    ) -> Submitted<B> {
+        let bytes = &memory.as_ref()[skip..];
+        let len = bytes.len().min(SEND_BYTES_MAX) as u32;
+        let whole = if attempt == Attempt::InParts { 0 } else { libc::MSG_WAITALL };
+        let entry = opcode::Send::new(types::Fd(to.as_raw_fd()), bytes.as_ptr(), len)
+            .flags(libc::MSG_NOSIGNAL | whole)
+            .build();
+        Submitted::new(target.guard, to, (memory, Ok(())), entry, |_, _| {})
     }
 }
 
 impl<B: IoMemory> Submitted<B> {
     fn new<D: Descriptor>(
-        guard: Rc<RuntimeGuard>,
+        guard: Result<Rc<RuntimeGuard>, AttachError>,
         descriptor: &Rc<D>,
-        memory: B,
+        (memory, checked): (B, io::Result<()>),
         entry: squeue::Entry,
         on_success: fn(&mut B, usize),
     ) -> Submitted<B> {
-        let pending = PendingBuffer {
-            memory: Some(memory),
-            _count: Rc::clone(guard.liveness()).begin_loan(),
-            _descriptor: Rc::clone(descriptor) as Rc<dyn Any>,
+        let guard = match (guard, checked) {
+            (Ok(guard), Ok(())) if guard.liveness().lasts() => guard,
+            (_, Err(error)) => return Submitted { state: State::Refused(error, memory) },
+            (Err(error), _) => return Submitted { state: State::Refused(error.into(), memory) },
+            _ => return Submitted { state: State::Refused(not_in_runtime(), memory) },
         };
-        let in_flight = UnsubmittedOneshot::new(pending, Complete { on_success }, entry).submit();
-        Submitted { in_flight: Some(in_flight), descriptor: descriptor.as_raw_fd(), guard }
+        let pending = Rc::new(Pending {
+            memory: Cell::new(Some(memory)),
+            is_submitted: Cell::new(false),
+            _count: guard.liveness().clone().begin_loan(),
+            _descriptor: Rc::clone(descriptor) as Rc<dyn Any>,
+        });
+        let operation = UnsubmittedOneshot::new(pending.clone(), Complete { on_success }, entry);
+        let state = match in_runtime(|| operation.submit()) {
+            Ok(operation) => {
+                pending.is_submitted.set(true);
+                State::InFlight { operation, descriptor: descriptor.as_raw_fd(), guard }
+            }
+            Err(error) => {
+                let memory = pending.memory.take().expect("nothing was submitted");
+                State::Refused(error.into(), memory)
+            }
+        };
+        Submitted { state }
     }
+}
+
+/// The most bytes that one operation sends: the kernel's `int` results have room for them.
+const SEND_BYTES_MAX: usize = 1 << 30;
+
+fn not_in_runtime() -> io::Error {
+    AttachError::NotInRuntime.into()
 }
 
 /// Returns the length for an entry. The kernel moves no more than `u32::MAX` in one go anyway.
@@ -251,22 +384,51 @@ fn entry_len(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+/// Checks the offset of an operation that has one.
+fn check(offset: Option<u64>, len: u32) -> io::Result<()> {
+    offset.map_or(Ok(()), |offset| check_offset(offset, len as usize))
+}
+
 impl<B: IoMemory> Future for Submitted<B> {
     type Output = (io::Result<usize>, B);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let in_flight = self.in_flight.as_mut().expect("polled after it was ready");
-        let output = ready!(Pin::new(in_flight).poll(context));
-        self.in_flight = None;
-        Poll::Ready(output)
+        if let State::InFlight { operation, guard, .. } = &mut self.state {
+            let polled = if guard.liveness().lasts() {
+                Pin::new(operation).poll(context)
+            } else {
+                poll_at_the_end(operation, context)
+            };
+            let output = ready!(polled);
+            self.state = State::Done;
+            return Poll::Ready(output);
+        }
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Refused(error, memory) => Poll::Ready((Err(error), memory)),
+            _ => panic!("polled after it was ready"),
+        }
     }
+}
+
+/// Polls an operation of a runtime that ends, or that has ended.
+#[cold]
+fn poll_at_the_end<B: IoMemory>(
+    operation: &mut InFlightOneshot<Rc<Pending<B>>, Complete<B>>,
+    context: &mut Context<'_>,
+) -> Poll<(io::Result<usize>, B)> {
+    let poll = AssertUnwindSafe(|| Pin::new(operation).poll(context));
+    catch_unwind(poll).unwrap_or_else(|_| {
+        panic!("polled after its tokio-uring runtime had ended: nothing tells what the kernel did")
+    })
 }
 
 impl<B: IoMemory> Drop for Submitted<B> {
     fn drop(&mut self) {
-        let Some(in_flight) = self.in_flight.take() else { return };
-        if self.guard.liveness().is_alive() {
-            self.guard.adopt(Box::pin(async move { drop(in_flight.await) }), self.descriptor);
+        let state = std::mem::replace(&mut self.state, State::Done);
+        if let State::InFlight { operation, descriptor, guard } = state
+            && guard.liveness().lasts()
+        {
+            guard.liveness().adopt(Box::pin(async move { drop(operation.await) }), descriptor);
         }
         // Otherwise nothing will see the completion: the memory is quarantined.
     }
@@ -274,22 +436,30 @@ impl<B: IoMemory> Drop for Submitted<B> {
 
 impl<B: IoMemory> fmt::Debug for Submitted<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitted").field("descriptor", &self.descriptor).finish_non_exhaustive()
+        let descriptor = match &self.state {
+            State::InFlight { descriptor, .. } => Some(descriptor),
+            _ => None,
+        };
+        f.debug_struct("Submitted").field("descriptor", &descriptor).finish_non_exhaustive()
     }
 }
 
 /// The memory that the kernel is using. Only its completion gives the memory back.
-struct PendingBuffer<B: IoMemory> {
+struct Pending<B: IoMemory> {
     /// Always there until the completion.
-    memory: Option<B>,
+    memory: Cell<Option<B>>,
+    /// The kernel may have the memory.
+    is_submitted: Cell<bool>,
     _count: LoanCount,
     /// Kept open, so that the number means the same until the end.
     _descriptor: Rc<dyn Any>,
 }
 
-impl<B: IoMemory> Drop for PendingBuffer<B> {
+impl<B: IoMemory> Drop for Pending<B> {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
+        if let Some(memory) = self.memory.take()
+            && self.is_submitted.get()
+        {
             memory.quarantine();
         }
     }
@@ -302,13 +472,9 @@ struct Complete<B> {
 
 impl<B: IoMemory> OneshotOutputTransform for Complete<B> {
     type Output = (io::Result<usize>, B);
-    type StoredData = PendingBuffer<B>;
+    type StoredData = Rc<Pending<B>>;
 
-    fn transform_oneshot_output(
-        self,
-        mut pending: PendingBuffer<B>,
-        cqe: cqueue::Entry,
-    ) -> Self::Output {
+    fn transform_oneshot_output(self, pending: Rc<Pending<B>>, cqe: cqueue::Entry) -> Self::Output {
         let mut memory = pending.memory.take().expect("there until the completion");
         match usize::try_from(cqe.result()) {
             Ok(transferred) => {

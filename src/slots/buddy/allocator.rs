@@ -1,11 +1,12 @@
 //! The claim and the free of a block.
 //!
-//! | a claim tries                                                      | in                    |
-//! |--------------------------------------------------------------------|-----------------------|
-//! | the words in which its thread freed such blocks, then the last one | `claim`               |
-//! | rows beside the last one; a thread's first claim, its own word     | `scan_nearby`         |
-//! | the parts of the tree that the hints promise, twice                | `search`              |
-//! | every word that could matter, until two passes prove a refusal     | `search_exhaustively` |
+//! | a claim tries                                                      | in             |
+//! |--------------------------------------------------------------------|----------------|
+//! | the words in which its thread freed such blocks, then the last one | `claim_hinted` |
+//! | rows beside the last one; a thread's first claim, its own word     | `scan_nearby`  |
+//! | the parts of the tree that the hints promise, twice                | `scan_hinted`  |
+//! | every word that could matter, at most twice                        | `search`       |
+//! | the same once, while frees stand still                             | `claim_still`  |
 //!
 //! Nobody counts the blocks in use. The last access of a free is its exchange on the block's word.
 //! The value that it replaces shows whether the tree is closed and the word has drained. So a free
@@ -17,11 +18,22 @@ use super::scan::Scan;
 use super::thread_cache::{ThreadCache, ThreadCaches};
 use super::tree::WordTree;
 use super::word::TreeWord;
-use crate::slots::bitmap::FreeOutcome;
+use crate::slots::bitmap::{FreeOutcome, Search, note_pass};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The largest order that a tree can have.
 pub(crate) const BLOCK_ORDER_MAX: u32 = levels::ORDER_MAX;
+
+/// The outcome of one pass over every word that could matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// A block was claimed.
+    Found(u32),
+    /// No block that serves was seen; with a fingerprint of the words and their versions.
+    Nothing { versions: u64 },
+    /// A block was seen, and was lost to another claim, or moved to another word meanwhile.
+    Raced,
+}
 
 /// An allocator of blocks of `1 << order` smallest blocks.
 pub(crate) struct BuddyAllocator {
@@ -51,34 +63,77 @@ impl BuddyAllocator {
         self.tree.levels.max_order()
     }
 
-    /// Claims a block of `1 << order` smallest blocks. Returns its first one.
+    /// Claims a block of `1 << order` smallest blocks where this thread freed or claimed such
+    /// blocks lately. Returns its first one.
     ///
-    /// Returns `None` only if there was an instant during the call at which no block of that order
-    /// was free.
+    /// Returns `None` if there is none: [`search`](Self::search) tells more.
     #[inline]
-    pub(crate) fn claim(&self, order: u32) -> Option<u32> {
+    pub(crate) fn claim_hinted(&self, order: u32) -> Option<u32> {
         if order > self.max_order() {
             return None;
         }
         let info = self.tree.levels.order(order);
-        let Some(cache) = self.caches.of(order) else {
-            return self.search(order);
-        };
+        let cache = self.caches.of(order)?;
         while let Some(index) = cache.take_freed() {
             let found = self.tree.claim_in(index, info);
             if found.is_some() {
                 return found;
             }
         }
-        self.tree.claim_in(cache.last_used(), info).or_else(|| self.claim_elsewhere(cache, order))
+        self.tree.claim_in(cache.last_used(), info)
     }
 
-    #[inline(never)]
-    fn claim_elsewhere(&self, cache: &ThreadCache, order: u32) -> Option<u32> {
+    /// Claims a block, in three scans by hints and at most two passes over every word that could
+    /// matter.
+    ///
+    /// `Full` if both passes found nothing, and the same versions in the same words. Then nothing
+    /// was freed, split or merged between them: at that instant no such block was free.
+    #[cold]
+    pub(crate) fn search(&self, order: u32) -> Search<u32> {
+        if order > self.max_order() {
+            return Search::Full;
+        }
+        if let Some(first) = self.search_by_hints(order) {
+            return Search::Found(first);
+        }
+        let versions = match self.pass(order) {
+            Pass::Found(first) => return Search::Found(first),
+            Pass::Nothing { versions } => versions,
+            Pass::Raced => return Search::Unsettled,
+        };
+        match self.pass(order) {
+            Pass::Found(first) => Search::Found(first),
+            Pass::Nothing { versions: again } if again == versions => Search::Full,
+            Pass::Nothing { .. } | Pass::Raced => Search::Unsettled,
+        }
+    }
+
+    /// Claims a block while nobody frees: for a caller that holds the lock of the wait queue.
+    ///
+    /// One pass is exact. A further one is made only if a claim of another thread took a block that
+    /// this one had seen. Nothing becomes free meanwhile, so there are no more of them than claims
+    /// under way.
+    #[cold]
+    pub(crate) fn claim_still(&self, order: u32) -> Option<u32> {
+        loop {
+            match self.pass(order) {
+                Pass::Found(first) => return Some(first),
+                Pass::Nothing { .. } => return None,
+                Pass::Raced => {}
+            }
+        }
+    }
+
+    /// Claims a block where blocks of that order were freed or claimed lately, or where the hints
+    /// promise one. `None` proves nothing.
+    #[cold]
+    pub(crate) fn search_by_hints(&self, order: u32) -> Option<u32> {
         let info = self.tree.levels.order(order);
-        let node = info.node(cache.last_used());
-        let found = self.scan_nearby(node, cache, info, order).or_else(|| self.search(order));
-        if let Some(first) = found {
+        let cache = self.caches.of(order);
+        let nearby = cache
+            .and_then(|cache| self.scan_nearby(info.node(cache.last_used()), cache, info, order));
+        let found = nearby.or_else(|| self.scan_hinted(order));
+        if let (Some(first), Some(cache)) = (found, cache) {
             cache.set_last_used(self.tree.levels.locate(first, order).0.index);
         }
         found
@@ -104,45 +159,59 @@ impl BuddyAllocator {
         Scan::new(&self.tree, node.level, order, false).visit(node.parent())
     }
 
-    /// Searches from the root, in the parts that promise the least that is enough: full parts fill
-    /// up, and empty ones stay whole for large blocks. Then searches everywhere.
-    fn search(&self, order: u32) -> Option<u32> {
+    /// Scans from the root, in the parts that promise the least that is enough: full parts fill up,
+    /// and empty ones stay whole for large blocks.
+    fn scan_hinted(&self, order: u32) -> Option<u32> {
         let (tree, level) = (&self.tree, self.tree.levels.level_of(order));
         let by_hints = || Scan::new(tree, level, order, false).visit(tree.levels.root());
-        by_hints()
-            .or_else(|| {
-                // Threads keep their latest frees to themselves until another claim misses them.
-                for (freed_order, index) in self.caches.all_freed() {
-                    tree.raise_hint(tree.levels.order(freed_order), index, 0);
-                }
-                by_hints()
-            })
-            .or_else(|| self.search_exhaustively(level, order))
+        by_hints().or_else(|| {
+            // Threads keep their latest frees to themselves until another claim misses them.
+            for (freed_order, index) in self.caches.all_freed() {
+                tree.raise_hint(tree.levels.order(freed_order), index, 0);
+            }
+            by_hints()
+        })
     }
 
-    /// Searches every word that could matter, until a block was found or two passes agree.
-    ///
-    /// Two passes agree if both find nothing, and the same versions in the same words. Then nothing
-    /// was freed, split or merged between them: at that instant no such block was free.
-    pub(super) fn search_exhaustively(&self, level: u32, order: u32) -> Option<u32> {
-        let tree = &self.tree;
-        let mut last = None;
-        loop {
-            let mut scan = Scan::new(tree, level, order, true);
-            if let Some(first) = scan.visit(tree.levels.root()) {
-                let (node, _) = tree.levels.locate(first, order);
-                // The hints had missed it.
-                if let Some(largest) = tree.estimate(node) {
-                    tree.hints.raise(&tree.levels, node, largest);
-                }
-                return Some(first);
+    /// Searches every word that could matter, once.
+    pub(super) fn pass(&self, order: u32) -> Pass {
+        note_pass();
+        let (tree, level) = (&self.tree, self.tree.levels.level_of(order));
+        let mut scan = Scan::new(tree, level, order, true);
+        if let Some(first) = scan.visit(tree.levels.root()) {
+            let (node, _) = tree.levels.locate(first, order);
+            // The hints had missed it.
+            if let Some(largest) = tree.estimate(node) {
+                tree.hints.raise(&tree.levels, node, largest);
             }
-            let proof = scan.proof();
-            if proof.is_some() && proof == last {
-                return None;
-            }
-            last = proof;
+            return Pass::Found(first);
         }
+        scan.versions().map_or(Pass::Raced, |versions| Pass::Nothing { versions })
+    }
+
+    /// Claims exactly the block of `order` at `first`.
+    ///
+    /// Returns `false` if a part of it is claimed, or was changed meanwhile.
+    #[cold]
+    pub(crate) fn claim_at(&self, first: u32, order: u32) -> bool {
+        let (node, bit) = self.tree.levels.locate(first, order);
+        self.tree.claim_range(node, self.tree.levels.order(order).mask_at(bit))
+    }
+
+    /// Returns the order of the largest free block around the block of `order` at `first`, which
+    /// is free: at least `order`, and not above `limit` unless that is.
+    ///
+    /// The answer is exact while nobody else claims or frees, and never too small while nobody
+    /// frees.
+    #[cold]
+    pub(crate) fn order_around(&self, first: u32, order: u32, limit: u32) -> u32 {
+        let is_free = |block: u32, order| {
+            let (node, bit) = self.tree.levels.locate(block << order, order);
+            self.tree.is_free(node, self.tree.levels.order(order).mask_at(bit))
+        };
+        (order..limit.min(self.max_order()))
+            .find(|&order| !is_free(first >> order ^ 1, order))
+            .unwrap_or(limit.min(self.max_order()).max(order))
     }
 
     /// Frees a block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
@@ -219,6 +288,22 @@ impl BuddyAllocator {
     }
 }
 
+#[cfg(test)]
+impl BuddyAllocator {
+    /// Claims a block, by as many searches as it takes.
+    pub(crate) fn claim(&self, order: u32) -> Option<u32> {
+        self.claim_hinted(order).or_else(|| {
+            loop {
+                match self.search(order) {
+                    Search::Found(first) => return Some(first),
+                    Search::Full => return None,
+                    Search::Unsettled => {}
+                }
+            }
+        })
+    }
+}
+
 impl std::fmt::Debug for BuddyAllocator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BuddyAllocator")
@@ -245,7 +330,7 @@ impl BlockFree {
 
     /// Frees the block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
     #[inline]
-    fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
+    pub(crate) fn free_ignoring_waiters(self, word: &AtomicU64) -> FreeOutcome {
         self.exchange(word, false)
     }
 

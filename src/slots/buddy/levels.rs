@@ -9,8 +9,9 @@ use super::word::{CHILDREN, field};
 
 /// The number of levels in the largest tree.
 pub(super) const LEVELS_MAX: usize = 7;
-/// The largest order of a tree: the headers of one more would not fit in 4 GiB.
-pub(super) const ORDER_MAX: u32 = 27;
+/// The largest order of a tree: the headers of twice as many blocks would not fit in 2 GiB (see
+/// `lease::core`).
+pub(super) const ORDER_MAX: u32 = 26;
 
 /// The identity of a word: its level, and its number within the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

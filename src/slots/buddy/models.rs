@@ -158,7 +158,7 @@ fn a_hole_that_moves_is_found() {
             let _ = free(&other, held[0], HALF_ROW);
             other.tree.claim_in(1 - full, other.tree.levels.order(HALF_ROW));
         });
-        buddy.search_exhaustively(0, HALF_ROW).expect("there was a hole at every instant");
+        buddy.claim(HALF_ROW).expect("there was a hole at every instant");
         thread.join().unwrap();
     });
 }

@@ -2,13 +2,20 @@
 //!
 //! A scan by hints visits the parts of the tree that promise enough. An exhaustive scan reads every
 //! word that could matter: only such a scan may be part of a refusal, see
-//! [`BuddyAllocator::claim`](super::BuddyAllocator::claim).
+//! [`BuddyAllocator::search`](super::BuddyAllocator::search).
+//!
+//! An exhaustive scan that found nothing and was not disturbed has seen no block that serves. It
+//! also has missed none that was free from its beginning to its end: such a block can only pass
+//! from a word to the one below or back, and the scan takes note of either.
 
 use super::levels::{NodeId, first_min_block, span_of};
 use super::runs::{find_run, longest_span, run_mask, set_bits};
 use super::split_merge::Activation;
 use super::tree::WordTree;
-use super::word::{TreeWord, field, field_whole};
+use super::word::{CHILDREN, TreeWord, field, field_whole};
+
+/// The number of children that a scan tries to split in one word before it goes on.
+const SPLITS_MAX: usize = 2 * CHILDREN;
 
 /// One pass over the tree for a block of one order.
 pub(super) struct Scan<'a> {
@@ -30,8 +37,9 @@ impl Scan<'_> {
         Scan { tree, level, order, exhaustive, fingerprint: 0, raced: false }
     }
 
-    /// Returns the fingerprint of all words that were read, or `None` if the pass proves nothing.
-    pub(super) fn proof(&self) -> Option<u64> {
+    /// Returns the fingerprint of all words that were read, or `None` if the scan missed a block
+    /// that others claimed or moved meanwhile.
+    pub(super) fn versions(&self) -> Option<u64> {
         (!self.raced).then_some(self.fingerprint)
     }
 
@@ -54,7 +62,8 @@ impl Scan<'_> {
             self.raced = true;
             return None;
         }
-        self.visit_split_children(node, word).or_else(|| self.visit_by_splitting(node))
+        self.visit_split_children(node, word)
+            .or_else(|| self.visit_by_splitting(node, word.split_children()))
     }
 
     /// Visits the children that are split, the fullest that may serve first.
@@ -107,9 +116,10 @@ impl Scan<'_> {
         }
     }
 
-    /// Splits children that are free as a whole, until one serves.
-    fn visit_by_splitting(&mut self, node: NodeId) -> Option<u32> {
-        loop {
+    /// Splits children that are free as a whole, until one serves. `visited` are those that were
+    /// split before, and visited.
+    fn visit_by_splitting(&mut self, node: NodeId, mut visited: u32) -> Option<u32> {
+        for _ in 0..SPLITS_MAX {
             let word = self.tree.load(node);
             self.observe(node, word);
             if word.is_inactive() {
@@ -117,8 +127,14 @@ impl Scan<'_> {
                 return None;
             }
             // A child is two bits.
-            let child = find_run(self.tree.occupied(node, word), 1)? / 2;
+            let Some(start) = find_run(self.tree.occupied(node, word), 1) else {
+                // What another claim has split since then was free, and nobody looked there.
+                self.raced |= word.split_children() & !visited != 0;
+                return None;
+            };
+            let child = start / 2;
             if self.tree.split(node, word, child) {
+                visited |= 1 << child;
                 let found = self.visit_child(node, child);
                 if found.is_some() {
                     return found;
@@ -126,6 +142,7 @@ impl Scan<'_> {
             }
             self.raced = true;
         }
+        None
     }
 
     fn visit_child(&mut self, node: NodeId, child: u32) -> Option<u32> {

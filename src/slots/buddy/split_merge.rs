@@ -64,6 +64,18 @@ impl WordTree {
         self.activate_child(parent, child, 0) != Activation::OwnedByParent
     }
 
+    /// Claims exactly the bits of `mask`: splits the words above, and merges the children under it.
+    ///
+    /// Returns `false` if a part is claimed, or was changed meanwhile.
+    pub(super) fn claim_range(&self, node: NodeId, mask: u32) -> bool {
+        let children = if node.level == 0 { 0 } else { CHILDREN as u32 };
+        self.split_down_to(node)
+            && (0..children)
+                .filter(|child| mask & (0b11 << (2 * child)) != 0)
+                .all(|child| self.merge(node, child))
+            && self.claim_exactly(node, mask)
+    }
+
     /// Makes a child of a split word ready for claims. If it was inactive, claims `claim` in the
     /// same step.
     pub(super) fn activate_child(&self, parent: NodeId, child: u32, claim: u32) -> Activation {

@@ -115,6 +115,32 @@ impl WordTree {
         false
     }
 
+    /// Returns `true` if nothing is claimed in the range of `mask`, bits of a word, or below it.
+    ///
+    /// A range that stays free is never taken for claimed, whatever others split and merge.
+    pub(super) fn is_free(&self, node: NodeId, mask: u32) -> bool {
+        let word = self.load(node);
+        if word.is_inactive() && node.level < self.levels.top() {
+            // It belongs to the parent, whose two bits may say `Claimed`.
+            return self.is_free(node.parent(), 0b11 << (2 * node.child_number()));
+        }
+        let split = if node.level == 0 { 0 } else { word.split_children() };
+        word.claimed(node.level) & mask == 0
+            && set_bits(split)
+                .filter(|child| mask & (0b11 << (2 * child)) != 0)
+                .all(|child| self.is_empty(node.child(child)))
+    }
+
+    /// Returns `true` if nothing is claimed in a word whose parent is split, or below it.
+    fn is_empty(&self, node: NodeId) -> bool {
+        let word = self.load(node);
+        if node.level == 0 {
+            return word.state() == 0;
+        }
+        word.claimed(node.level) == 0
+            && set_bits(word.split_children()).all(|child| self.is_empty(node.child(child)))
+    }
+
     /// Raises the hints to what is free in word number `index` of the level of `order`, `mask`
     /// included.
     pub(super) fn raise_hint(&self, order: &OrderInfo, index: u32, mask: u32) {

@@ -15,7 +15,7 @@ use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::received::RECEIVE_HEADER;
-use crate::lease::{Handle, Lease, ZERO};
+use crate::lease::{Handle, Lease};
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
 /// slot's index is its buffer id.
@@ -362,11 +362,10 @@ impl BufferRing {
         if !lease.header().is_unique() {
             // Users still hold earlier messages in the same slot.
             lease.dec_ref();
-        } else if lease.header().has(ZERO) {
-            // The next owner of the slot must not see the bytes in it, and only a free scrubs.
-            drop(lease);
         } else {
-            self.spare.push(lease);
+            // The next owner of the slot must not see the bytes in it. No free: a free may wake a
+            // waiter, which runs code of others while the ring handles a completion.
+            self.spare.push(lease.into_scrubbed());
         }
     }
 

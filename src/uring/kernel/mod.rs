@@ -12,4 +12,4 @@ pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
-pub(crate) use syscalls::EventFd;
+pub(crate) use syscalls::{EventFd, WakePipe, is_listening};

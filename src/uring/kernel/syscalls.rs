@@ -5,8 +5,9 @@
 //!
 //! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
 //! call.
-//! Unsafe here: making the descriptor
-//! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)).
+//! Unsafe here: making descriptors
+//! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html),
+//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)).
 #![allow(unsafe_code)]
 
 use crate::sync::Arc;
@@ -229,6 +230,51 @@ pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<
     Ok(status.head as u16)
 }
 
+/// Submits the entries that the owner of a ring has pushed and not submitted yet.
+///
+/// One call stops behind an entry that the kernel refuses at once, so further calls follow. They
+/// end when the kernel takes nothing more, whether or not all is taken.
+pub(in crate::uring) fn submit_pushed(ring: RawFd) {
+    // The kernel submits what there is, and a queue holds no more.
+    const ENTRIES_MAX: u32 = 1 << 15;
+    let mut submitted = 0;
+    while submitted < i64::from(ENTRIES_MAX) {
+        // SAFETY: waits for nothing, and passes no memory. The entries are the owner's, who pushed
+        // them to be submitted.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                ring,
+                ENTRIES_MAX,
+                0,
+                0,
+                std::ptr::null::<libc::sigset_t>(),
+                0,
+            )
+        };
+        if answer <= 0 {
+            return;
+        }
+        submitted += answer as i64;
+    }
+}
+
+/// Returns whether a descriptor is a socket that listens for connections.
+pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
+    let (mut answer, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: writes at most `len` bytes to `answer`; both are live during the call.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut answer).cast(),
+            &raw mut len,
+        )
+    };
+    failed == 0 && answer != 0
+}
+
 /// Calls `io_uring_register(2)`.
 ///
 /// # Safety
@@ -240,11 +286,23 @@ unsafe fn register<T>(
     argument: *const T,
     count: usize,
 ) -> io::Result<usize> {
-    // SAFETY: the caller's promise.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, ring, opcode, argument, count as libc::c_uint)
-    };
-    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+    loop {
+        // SAFETY: the caller's promise.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                ring,
+                opcode,
+                argument,
+                count as libc::c_uint,
+            )
+        };
+        match usize::try_from(answer).map_err(|_| io::Error::last_os_error()) {
+            // A signal, while a kernel before 5.13 waited for operations in flight.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// An event descriptor. Signalling it wakes every poller; it stays signalled until it is cleared,
@@ -255,6 +313,7 @@ pub(crate) struct EventFd {
 }
 
 impl EventFd {
+    #[cfg(feature = "tokio")]
     pub(crate) fn new() -> io::Result<EventFd> {
         // SAFETY: makes a new descriptor; takes no memory of ours.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
@@ -262,22 +321,18 @@ impl EventFd {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: made above, and owned by nothing else.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(EventFd { file: File::from(fd) })
+        Ok(EventFd::from(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     pub(crate) fn signal(&self) {
         // Fails only when the counter is full, and then the descriptor is signalled already.
         let _ = (&self.file).write(&1u64.to_ne_bytes());
     }
+}
 
-    pub(crate) fn clear(&self) {
-        // Fails only when the descriptor is clear already.
-        let _ = (&self.file).read(&mut [0; 8]);
-    }
-
-    pub(crate) fn raw(&self) -> RawFd {
-        self.file.as_raw_fd()
+impl From<OwnedFd> for EventFd {
+    fn from(fd: OwnedFd) -> EventFd {
+        EventFd { file: File::from(fd) }
     }
 }
 
@@ -293,7 +348,51 @@ impl AsFd for EventFd {
     }
 }
 
-impl Wake for EventFd {
+/// A pipe that wakes the ring which polls its reading end. It stays signalled until it is cleared,
+/// so no wake is lost.
+///
+/// An event descriptor would be smaller, but the kernel raises a ring's registered event descriptor
+/// from within the write to another one once in the ring's life only (Linux 6.18).
+//
+// Both ends live as long as the value: a write never finds the reading end closed (`SIGPIPE`).
+#[derive(Debug)]
+pub(crate) struct WakePipe {
+    reader: File,
+    writer: File,
+}
+
+impl WakePipe {
+    /// Makes the pipe; neither end blocks.
+    pub(crate) fn new() -> io::Result<WakePipe> {
+        let mut ends = [0; 2];
+        // SAFETY: writes two descriptors into `ends`, which is live.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: made above, and owned by nothing else.
+        let [reader, writer] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        Ok(WakePipe { reader, writer })
+    }
+
+    /// Signals the pipe by one call of write(2), which a signal handler may make too.
+    pub(crate) fn signal(&self) {
+        // Fails only when the pipe is full, and then it is signalled already.
+        let _ = (&self.writer).write(&[1]);
+    }
+
+    /// Takes the signals out, all but those beyond the first few hundred: they signal again.
+    pub(crate) fn clear(&self) {
+        // Fails only when the pipe is clear already.
+        let _ = (&self.reader).read(&mut [0; 512]);
+    }
+
+    /// Returns the end to poll.
+    pub(crate) fn reader(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+}
+
+impl Wake for WakePipe {
     fn wake(self: Arc<Self>) {
         self.signal();
     }

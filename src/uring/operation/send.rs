@@ -99,6 +99,13 @@ impl SendOptions {
         self
     }
 
+    /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
+    #[cfg(feature = "compio")]
+    pub(crate) fn in_parts(mut self) -> SendOptions {
+        self.wait_all = false;
+        self
+    }
+
     /// Returns the flags of the call. A broken connection is an error of the operation, never a
     /// signal.
     fn flags(self) -> i32 {

@@ -295,8 +295,10 @@ impl RegisteredArena {
     /// Takes the arena off the ring: its table entries are emptied, or the table is removed if it
     /// was made for the arena.
     ///
-    /// Operations in flight finish as usual; entries that were pushed but not issued yet fail with
-    /// `EFAULT`. An arena that is [`Unregistered`](RegistrationMode::Unregistered) stays as it is.
+    /// Operations in flight finish as usual, and entries that were pushed are submitted first.
+    /// Entries that are pushed later, or that a submission thread of the kernel (`SQPOLL`) has not
+    /// issued yet, fail with `EFAULT`. An arena that is
+    /// [`Unregistered`](RegistrationMode::Unregistered) stays as it is.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -316,11 +318,14 @@ impl RegisteredArena {
     ///
     /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread.
     pub fn unregister(self, ring: &impl AsRawFd) -> Result<(), RegisterError> {
+        if self.table.is_some() {
+            syscalls::submit_pushed(ring.as_raw_fd());
+        }
         self.unregister_in(ring, None)
     }
 
     /// Takes the arena off the ring as [`unregister`](Self::unregister) does, and frees its entries
-    /// in `ranges` if that succeeds.
+    /// in `ranges` if that succeeds. The caller has submitted what was pushed.
     pub(crate) fn unregister_in(
         self,
         ring: &impl AsRawFd,

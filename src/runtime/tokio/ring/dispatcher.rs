@@ -157,7 +157,7 @@ impl Dispatcher {
                     self.on_sent(driver, sender, number, result);
                 }
             }
-            Event::Accepted { .. } | Event::Datagram { .. } => {
+            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
         }
