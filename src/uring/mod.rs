@@ -21,6 +21,8 @@ pub(crate) use kernel::{
     EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, room_remedy, who_forbids,
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
+#[cfg(feature = "tokio")]
+pub(crate) use kernel::{limit_standstill, reset_connection};
 pub use operation::{
     Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
     Progress, SendOptions,

@@ -44,12 +44,10 @@ mod recv_stream;
 mod ring;
 mod send_half;
 mod send_queue;
-mod socket;
 mod user_code;
 
 pub use file::File;
-pub use pool::{Pool, PoolBuilder};
+pub use pool::{Pool, PoolBuilder, Socket};
 pub use recv_stream::RecvStream;
 pub use ring::PoolError;
 pub use send_half::{SendHalf, SendPermit};
-pub use socket::Socket;

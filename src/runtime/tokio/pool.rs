@@ -4,13 +4,13 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::file::File;
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
-use super::socket::Socket;
 use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
@@ -403,5 +403,43 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("arena", &self.arena).finish_non_exhaustive()
+    }
+}
+
+/// A socket of tokio that a pool receives from: [`TcpStream`] or [`UnixStream`]. The trait is
+/// sealed.
+///
+/// ```
+/// use uring_arena::tokio::Socket;
+///
+/// fn can_be_received_from<S: Socket>() {}
+/// can_be_received_from::<tokio::net::TcpStream>();
+/// can_be_received_from::<tokio::net::UnixStream>();
+/// ```
+pub trait Socket: sealed::IntoFd {}
+
+mod sealed {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    pub trait IntoFd {
+        /// Returns the descriptor, which tokio does not watch any more.
+        fn into_fd(self) -> io::Result<OwnedFd>;
+    }
+}
+
+impl Socket for TcpStream {}
+
+impl sealed::IntoFd for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+impl Socket for UnixStream {}
+
+impl sealed::IntoFd for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
     }
 }

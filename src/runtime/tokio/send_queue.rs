@@ -13,11 +13,10 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, Waker};
 
-use super::socket::{limit_standstill, reset};
 use super::user_code::{Wakers, drop_contained};
 use crate::buffer::Payload;
 use crate::sync::Mutex;
-use crate::uring::SendOptions;
+use crate::uring::{SendOptions, limit_standstill, reset_connection};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
 const COST_MIN: usize = 64;
@@ -416,7 +415,7 @@ impl SendQueue {
     pub(super) fn abort(&self) {
         let reason = "the connection was aborted by this side";
         self.fail(&io::Error::new(io::ErrorKind::ConnectionAborted, reason));
-        reset(self.socket.as_fd());
+        reset_connection(self.socket.as_fd());
     }
 }
 
@@ -473,7 +472,7 @@ impl SendQueue {
         }
         state.fail(error, &mut after);
         drop(state);
-        reset(self.socket.as_fd());
+        reset_connection(self.socket.as_fd());
     }
 
     /// Fails the queue if it has sends that are not over.
@@ -496,7 +495,7 @@ impl SendQueue {
             // There is nobody to tell an error.
             let _ = self.socket.shutdown(Shutdown::Write);
         } else {
-            reset(self.socket.as_fd());
+            reset_connection(self.socket.as_fd());
         }
     }
 

@@ -13,3 +13,5 @@ pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
 pub(crate) use syscalls::{EventFd, WakePipe, is_listening};
+#[cfg(feature = "tokio")]
+pub(crate) use syscalls::{limit_standstill, reset_connection};

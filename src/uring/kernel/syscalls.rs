@@ -1,5 +1,6 @@
 //! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
-//! such as the number of entries that an update placed.
+//! such as the number of entries that an update placed; and what the standard library does not
+//! offer: event descriptors, and resets of connections.
 //!
 //! # Safety
 //!
@@ -7,7 +8,8 @@
 //! call.
 //! Unsafe here: making descriptors
 //! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html),
-//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)).
+//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)), and asking for the end of a
+//! connection.
 #![allow(unsafe_code)]
 
 use crate::sync::Arc;
@@ -400,6 +402,60 @@ impl Wake for WakePipe {
     fn wake_by_ref(self: &Arc<Self>) {
         self.signal();
     }
+}
+
+/// The time after which a peer that takes nothing loses the rest of a connection that nobody
+/// watches any more, in milliseconds.
+#[cfg(feature = "tokio")]
+const STANDSTILL_MS: libc::c_uint = 60_000;
+
+/// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
+/// connection of another family is shut down in both directions: it knows no reset.
+#[cfg(feature = "tokio")]
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+    let len = size_of_val(&nowhere) as libc::socklen_t;
+    // SAFETY: reads `nowhere`, of that length.
+    let answer = unsafe { libc::connect(socket.as_raw_fd(), &nowhere, len) };
+    if answer == 0 {
+        return;
+    }
+    // Refused: by another family, or beside a call that waits on the socket. The last close resets.
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+    // SAFETY: refers to no memory.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
+/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
+#[cfg(feature = "tokio")]
+pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
+    let mut known: libc::c_uint = 0;
+    let mut len = size_of_val(&known) as libc::socklen_t;
+    // SAFETY: writes `known`, of that length, and its length.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw mut known).cast(),
+            &mut len,
+        )
+    };
+    if answer == 0 && known == 0 {
+        let _ = set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &STANDSTILL_MS);
+    }
+}
+
+#[cfg(feature = "tokio")]
+fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: reads `value`, of that length.
+    let answer = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), len)
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

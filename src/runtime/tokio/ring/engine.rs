@@ -352,15 +352,28 @@ fn keeps_wakers() -> bool {
 /// Returns whether tasks that this thread spawns stay with it. Those that come from a thread which
 /// turns another runtime, or none, go through a queue whose length tokio tells.
 fn keeps_tasks(runtime: &Handle) -> bool {
-    const TASKS: usize = 32;
+    // Other threads may put tasks in, and the one that turns the runtime may take some out: a few
+    // tries are told from these.
+    const KEPT: usize = 16;
+    const TRIES: usize = 1000;
+
+    let is_polled = Arc::new(AtomicU32::new(0));
     let metrics = runtime.metrics();
-    let goes_out = |_: &usize| {
+    let mut kept = 0;
+    for _ in 0..TRIES {
         let before = metrics.global_queue_depth();
-        drop(runtime.spawn(async {}));
-        metrics.global_queue_depth() > before
-    };
-    // Other threads may put a task in meanwhile, and the one that turns the runtime may take some.
-    (0..TASKS).filter(goes_out).count() < TASKS / 2
+        let poll = Arc::clone(&is_polled);
+        drop(runtime.spawn(async move { poll.store(1, Ordering::Relaxed) }));
+        kept += usize::from(metrics.global_queue_depth() <= before);
+        // Polled meanwhile: by another thread.
+        if is_polled.load(Ordering::Relaxed) == 1 {
+            return false;
+        }
+        if kept == KEPT {
+            return true;
+        }
+    }
+    false
 }
 
 /// Returns whether [`turns`] is right about a thread that does: what it looks at are habits of
