@@ -471,6 +471,43 @@ fn a_runtime_that_ends_waits_for_no_peer() -> Outcome {
     Ok(())
 }
 
+/// A program may end behind its last message: what the kernel takes at once arrives.
+#[test]
+fn the_last_message_arrives_though_its_runtime_ends_at_once() -> Outcome {
+    const TURNS: usize = 20;
+    for kind in 0..2 {
+        let mut arrived = 0;
+        for turn in 0..TURNS {
+            let [one, two] = runtimes();
+            let runtime = if kind == 0 { one } else { two };
+            let arena = arena();
+            let far = runtime.block_on(async {
+                let pool = Pool::new(arena.clone())?;
+                let (near, far) = tcp_pair().await;
+                let (_incoming, outgoing) = pool.split(near)?;
+                for _ in 0..turn {
+                    outgoing.send(Bytes::from_static(b"first ")).await?;
+                }
+                outgoing.send(Bytes::from_static(b"last")).await?;
+                Ok::<_, Box<dyn std::error::Error>>(far.into_std()?)
+            })?;
+            drop(runtime);
+            let other = one_thread();
+            let (received, was_reset) = other.block_on(async {
+                Ok::<_, std::io::Error>(read_to_the_end(TcpStream::from_std(far)?).await)
+            })?;
+            let expected = [b"first ".repeat(turn), b"last".to_vec()].concat();
+            assert!(expected.starts_with(&received));
+            assert!(was_reset || received == expected, "cut, and nobody is told");
+            arrived += usize::from(!was_reset);
+            other.block_on(until_all_free(&arena));
+        }
+        // An engine's thread may not get to run in time on a busy machine.
+        assert!(arrived >= TURNS / 2, "{arrived} of {TURNS}");
+    }
+    Ok(())
+}
+
 /// The memory of a write to a file is free, and written, when the last handle is gone.
 #[test]
 fn a_file_is_written_though_its_pool_is_dropped_at_once() -> Outcome {

@@ -377,7 +377,7 @@ impl Pool {
     ///
     /// The last clone, stream, file and half that is dropped ends the pool as well. Then it waits,
     /// without end, for all that is queued to be sent or written. If the runtime of the pool ends
-    /// before, connections with something left to send are reset.
+    /// before, or that of a connection, what is not sent within a fifth of a second is reset.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};

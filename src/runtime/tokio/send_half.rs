@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::unix::AsyncFd;
@@ -14,7 +15,7 @@ use ::tokio::runtime::Handle;
 use super::ring::{Command, EngineHandle, FileKey};
 use super::send_queue::{Place, SendQueue};
 use crate::buffer::Payload;
-use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::sync::Arc;
 use crate::uring::SendOptions;
 
 /// The writing side of a socket: sends of memory where it lies, zero-copy from the pool's arena;
@@ -60,7 +61,7 @@ pub struct SendHalf {
     engine: Arc<EngineHandle>,
     key: FileKey,
     /// Set once the engine has a clone of the socket, which it gets for the first send.
-    is_known_to_engine: AtomicU32,
+    introduced: OnceLock<()>,
     /// The place of the write, flush or shutdown that waits.
     place: Place,
 }
@@ -124,8 +125,7 @@ impl SendHalf {
         )]
         let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
         let key = engine.register(&queue, &Handle::current()).map_err(io::Error::other)?;
-        let is_known_to_engine = AtomicU32::new(0);
-        Ok(SendHalf { watched, queue, engine, key, is_known_to_engine, place: None })
+        Ok(SendHalf { watched, queue, engine, key, introduced: OnceLock::new(), place: None })
     }
 
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
@@ -308,13 +308,13 @@ impl SendHalf {
 
     /// Gives the engine a clone of the socket, unless it has one.
     fn introduce(&self) -> io::Result<()> {
-        // Relaxed: it says only who sends the command. A command that overtakes that one finds no
-        // sender, and the engine looks into the queue when it gets to know it.
-        if self.is_known_to_engine.load(Ordering::Relaxed) == 1 {
+        if self.introduced.get().is_some() {
             return Ok(());
         }
         let socket = self.queue.socket().try_clone()?.into();
-        if self.is_known_to_engine.swap(1, Ordering::Relaxed) == 0 {
+        // Another task's command may overtake this one: it finds no sender, and the engine looks
+        // into the queue when it gets to know it.
+        if self.introduced.set(()).is_ok() {
             let queue = Arc::clone(&self.queue);
             self.engine.post(Command::OpenSocket { key: self.key, socket, queue });
         }
@@ -430,8 +430,7 @@ impl Drop for SendHalf {
     fn drop(&mut self) {
         self.queue.stop_watching(&mut self.place);
         self.queue.release();
-        let is_known = self.is_known_to_engine.load(Ordering::Relaxed) == 1;
-        self.engine.release(self.key, is_known);
+        self.engine.release(self.key, self.introduced.get().is_some());
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Answer, Command, EndReason, FileKey, Mailbox, cancel_contained};
+use super::mailbox::{Answer, Command, EndReason, FileKey, LAST_MOMENT, Mailbox, cancel_contained};
 use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
 use crate::driver::{
@@ -411,6 +411,19 @@ impl Dispatcher {
             "the pool's driver cannot go on: its streams end, its operations fail"
         );
         self.end_connections(EndReason::Failed(error));
+    }
+
+    /// Gives what is left to send a last moment: a message or two go out, and a peer that does not
+    /// read is not waited for.
+    pub(super) fn send_last(&mut self, driver: &mut Driver) {
+        let began = Instant::now();
+        while began.elapsed() < LAST_MOMENT {
+            self.turn(driver);
+            let is_busy = self.senders.iter().any(|sender| !sender.queue.is_idle());
+            if self.is_ended || !is_busy || driver.wait_timeout(LAST_MOMENT / 20).is_err() {
+                return;
+            }
+        }
     }
 
     /// Lets the end of the pool wait no longer.

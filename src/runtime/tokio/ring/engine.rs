@@ -18,7 +18,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ use super::dispatcher::Dispatcher;
 use super::mailbox::{EndReason, EngineHandle};
 use crate::arena::FixedArena;
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
-use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::sync::Arc;
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
 /// An error of [`PoolBuilder::build`](crate::tokio::PoolBuilder::build).
@@ -204,6 +204,7 @@ impl TaskEngine {
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
         let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox));
+        dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());
         runtime.spawn(TaskEngine { dispatcher, driver, event, stage, report, alarm: None });
@@ -262,6 +263,14 @@ impl Future for TaskEngine {
                 // The runtime is ending.
                 Err(_) => return Poll::Ready(()),
             }
+        }
+    }
+}
+
+impl Drop for TaskEngine {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.get() {
+            self.dispatcher.send_last(driver);
         }
     }
 }
@@ -334,19 +343,19 @@ fn turns(runtime: &Handle) -> bool {
 /// Returns whether this thread is turning some runtime. tokio then keeps the waker of a task that
 /// yields until it has run others; on a thread that runs none it wakes it at once.
 fn keeps_wakers() -> bool {
-    struct Woken(AtomicU32);
+    struct Woken(OnceLock<()>);
 
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
-            self.0.store(1, Ordering::Relaxed);
+            self.0.get_or_init(|| ());
         }
     }
 
-    let woken = Arc::new(Woken(AtomicU32::new(0)));
+    let woken = Arc::new(Woken(OnceLock::new()));
     let waker = Waker::from(Arc::clone(&woken));
     let yielding = pin!(::tokio::task::yield_now());
     let polled = yielding.poll(&mut Context::from_waker(&waker));
-    polled.is_pending() && woken.0.load(Ordering::Relaxed) == 0
+    polled.is_pending() && woken.0.get().is_none()
 }
 
 /// Returns whether tasks that this thread spawns stay with it. Those that come from a thread which
@@ -357,16 +366,16 @@ fn keeps_tasks(runtime: &Handle) -> bool {
     const KEPT: usize = 16;
     const TRIES: usize = 1000;
 
-    let is_polled = Arc::new(AtomicU32::new(0));
+    let polled = Arc::new(OnceLock::new());
     let metrics = runtime.metrics();
     let mut kept = 0;
     for _ in 0..TRIES {
         let before = metrics.global_queue_depth();
-        let poll = Arc::clone(&is_polled);
-        drop(runtime.spawn(async move { poll.store(1, Ordering::Relaxed) }));
+        let poll = Arc::clone(&polled);
+        drop(runtime.spawn(async move { *poll.get_or_init(|| ()) }));
         kept += usize::from(metrics.global_queue_depth() <= before);
         // Polled meanwhile: by another thread.
-        if is_polled.load(Ordering::Relaxed) == 1 {
+        if polled.get().is_some() {
             return false;
         }
         if kept == KEPT {

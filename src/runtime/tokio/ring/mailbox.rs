@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
@@ -144,8 +145,10 @@ struct Names {
     table: Slab<Option<Connection>>,
     connections: usize,
     connections_max: usize,
-    /// The runtimes that connections were made in, and what ends their guard with the pool.
-    runtimes: Vec<(RuntimeId, oneshot::Sender<()>)>,
+    /// The runtime that the engine is a task of, which needs no guard.
+    of_engine: Option<RuntimeId>,
+    /// Other runtimes that connections were made in, and what ends their guard with the pool.
+    guarded: Vec<(RuntimeId, oneshot::Sender<()>)>,
 }
 
 /// The sending side of a connection.
@@ -173,7 +176,8 @@ impl Mailbox {
             table: Slab::new(Slab::<()>::LIMIT_MAX),
             connections: 0,
             connections_max,
-            runtimes: Vec::new(),
+            of_engine: None,
+            guarded: Vec::new(),
         };
         Mailbox { state: Mutex::new(state), names: Mutex::new(names) }
     }
@@ -239,9 +243,9 @@ impl Mailbox {
         self.close(reason);
         let error = reason.to_error();
         self.queues(|_| true).iter().for_each(|queue| queue.fail_if_busy(&error));
-        let runtimes = std::mem::take(&mut self.names.lock().runtimes);
+        let guarded = std::mem::take(&mut self.names.lock().guarded);
         // Wakes the guards.
-        drop(runtimes);
+        drop(guarded);
     }
 
     fn queues(&self, is_wanted: impl Fn(RuntimeId) -> bool) -> Vec<Arc<SendQueue>> {
@@ -254,6 +258,11 @@ impl Mailbox {
     /// Returns the error of everything that is asked after the end.
     fn end_error(&self) -> io::Error {
         self.state.lock().end.unwrap_or(EndReason::ShutDown).to_error()
+    }
+
+    /// Notes that the engine is a task of a runtime, and ends the connections itself.
+    pub(super) fn engine_is_of(&self, runtime: &Handle) {
+        self.names.lock().of_engine = Some(runtime.id());
     }
 
     /// Takes a name back, which may then be given to another file or connection.
@@ -337,11 +346,11 @@ impl EngineHandle {
     fn guard(&self, runtime: &Handle) {
         let id = runtime.id();
         let mut names = self.mailbox.names.lock();
-        if names.runtimes.iter().any(|(known, _)| *known == id) {
+        if names.of_engine == Some(id) || names.guarded.iter().any(|(known, _)| *known == id) {
             return;
         }
         let (sender, pool_end) = oneshot::channel();
-        names.runtimes.push((id, sender));
+        names.guarded.push((id, sender));
         drop(names);
         let mailbox = Arc::downgrade(&self.mailbox);
         runtime.spawn(RuntimeGuard { mailbox, runtime: id, pool_end });
@@ -353,6 +362,10 @@ impl Drop for EngineHandle {
         self.post(Command::Shutdown { answer: None });
     }
 }
+
+/// The time that a runtime's end gives to what its connections have left to send: a message or two
+/// go out meanwhile, and a peer that does not read is not waited for.
+pub(super) const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// A task that is dropped with its runtime. Connections that were made in the runtime and have
 /// something left to send are reset then: the process may be about to end.
@@ -374,10 +387,21 @@ impl Drop for RuntimeGuard {
     fn drop(&mut self) {
         let Some(mailbox) = self.mailbox.upgrade() else { return };
         let is_its = |runtime| runtime == self.runtime;
-        let known: Vec<_> =
-            mailbox.names.lock().runtimes.extract_if(.., |(id, _)| is_its(*id)).collect();
+        let its = |names: &mut Names| -> Vec<_> {
+            names.guarded.extract_if(.., |(id, _)| is_its(*id)).collect()
+        };
+        let known = its(&mut mailbox.names.lock());
         drop_contained(known);
+        let mut busy = mailbox.queues(is_its);
+        let began = Instant::now();
+        loop {
+            busy.retain(|queue| !queue.is_idle());
+            if busy.is_empty() || began.elapsed() > LAST_MOMENT {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let error = EndReason::RuntimeEnded.to_error();
-        mailbox.queues(is_its).iter().for_each(|queue| queue.fail_if_busy(&error));
+        busy.iter().for_each(|queue| queue.fail_if_busy(&error));
     }
 }
