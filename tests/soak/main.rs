@@ -6,4 +6,6 @@ mod support;
 
 #[cfg(feature = "async-alloc")]
 mod claims;
+#[cfg(feature = "tokio")]
+mod pool;
 mod streams;

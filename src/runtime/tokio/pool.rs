@@ -11,6 +11,7 @@ use super::file::File;
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
+use super::send_queue::Reset;
 use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
@@ -287,11 +288,11 @@ impl Pool {
     ///
     /// An [`io::Error`] of tokio's, if it does not let go of the socket.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
-        Ok(self.receive(socket.into_fd()?))
+        Ok(self.receive(socket.into_fd()?, Reset::default()))
     }
 
-    fn receive(&self, socket: OwnedFd) -> RecvStream {
-        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max)
+    fn receive(&self, socket: OwnedFd, reset: Reset) -> RecvStream {
+        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max, reset)
     }
 
     /// Receives from a socket, and writes to it.
@@ -327,7 +328,7 @@ impl Pool {
         let socket = socket.into_fd()?;
         let clone = socket.try_clone()?;
         let half = SendHalf::new(Arc::clone(&self.engine), clone, self.send_bytes_max)?;
-        Ok((self.receive(socket), half))
+        Ok((self.receive(socket, half.known_reset().clone()), half))
     }
 
     /// Takes over a file, to read and write it through the pool.

@@ -13,7 +13,7 @@ use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::runtime::Handle;
 
 use super::ring::{Command, EngineHandle, FileKey};
-use super::send_queue::{Place, SendQueue};
+use super::send_queue::{Place, Reset, SendQueue};
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::SendOptions;
@@ -126,6 +126,10 @@ impl SendHalf {
         let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
         let key = engine.register(&queue, &Handle::current()).map_err(io::Error::other)?;
         Ok(SendHalf { watched, queue, engine, key, introduced: OnceLock::new(), place: None })
+    }
+
+    pub(super) fn known_reset(&self) -> &Reset {
+        self.queue.known_reset()
     }
 
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
@@ -340,13 +344,26 @@ impl SendHalf {
         loop {
             let mut ready = ready!(self.watched.poll_write_ready(context))?;
             match ready.try_io(|watched| write(&mut watched.get_ref().0.socket())) {
-                // The end of the pool is the cause of a broken pipe.
-                Ok(Err(error)) => return Poll::Ready(Err(self.queue.refusal().unwrap_or(error))),
+                Ok(Err(error)) => {
+                    // The end of the pool may be the cause of a broken pipe.
+                    let refusal = self.queue.refusal();
+                    if refusal.is_none() && ends_connection(&error) {
+                        self.queue.fail(&error);
+                    }
+                    return Poll::Ready(Err(refusal.unwrap_or(error)));
+                }
                 Ok(result) => return Poll::Ready(result),
                 Err(_would_block) => {}
             }
         }
     }
+}
+
+/// Returns whether nothing can be sent any more after this error of a write.
+fn ends_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    let kind = error.kind();
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut)
 }
 
 impl SendPermit<'_> {

@@ -11,15 +11,38 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use super::user_code::{Wakers, drop_contained};
 use crate::buffer::Payload;
-use crate::sync::Mutex;
+use crate::sync::{Arc, Mutex};
 use crate::uring::{SendOptions, limit_standstill, reset_connection};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
 const COST_MIN: usize = 64;
+
+/// The reset of a connection, as its sending side and its stream know it: the kernel tells a reset
+/// once a socket, and then only the end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reset(Arc<OnceLock<i32>>);
+
+impl Reset {
+    /// Notes the error of a call on the socket.
+    pub(super) fn note(&self, error: &io::Error) {
+        // A broken pipe says that the reset was told before, or that this side was shut down.
+        if let Some(errno) = error.raw_os_error()
+            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut)
+        {
+            let _ = self.0.set(errno);
+        }
+    }
+
+    /// Returns the error of a stream that ended: the reset if there was one.
+    pub(super) fn error(&self) -> Option<io::Error> {
+        self.0.get().map(|&errno| io::Error::from_raw_os_error(errno))
+    }
+}
 
 /// The sends of one connection that are queued or under way, and the tasks that wait for them.
 pub(super) struct SendQueue {
@@ -28,6 +51,7 @@ pub(super) struct SendQueue {
     socket: TcpStream,
     /// The most bytes that are queued, under way and reserved together.
     bytes_max: usize,
+    reset: Reset,
     state: Mutex<State>,
 }
 
@@ -240,7 +264,19 @@ impl SendQueue {
             is_attended: false,
         };
         let socket = TcpStream::from(socket);
-        SendQueue { socket, bytes_max: bytes_max.max(1), state: Mutex::new(state) }
+        let reset = Reset::default();
+        SendQueue { socket, bytes_max: bytes_max.max(1), reset, state: Mutex::new(state) }
+    }
+
+    pub(super) fn known_reset(&self) -> &Reset {
+        &self.reset
+    }
+
+    /// Resets the connection.
+    fn reset_connection(&self) {
+        if reset_connection(self.socket.as_fd()) {
+            self.reset.note(&io::Error::from_raw_os_error(libc::ECONNRESET));
+        }
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
@@ -415,7 +451,7 @@ impl SendQueue {
     pub(super) fn abort(&self) {
         let reason = "the connection was aborted by this side";
         self.fail(&io::Error::new(io::ErrorKind::ConnectionAborted, reason));
-        reset_connection(self.socket.as_fd());
+        self.reset_connection();
     }
 }
 
@@ -472,7 +508,8 @@ impl SendQueue {
         }
         state.fail(error, &mut after);
         drop(state);
-        reset_connection(self.socket.as_fd());
+        self.reset.note(error);
+        self.reset_connection();
     }
 
     /// Fails the queue if it has sends that are not over.
@@ -495,7 +532,7 @@ impl SendQueue {
             // There is nobody to tell an error.
             let _ = self.socket.shutdown(Shutdown::Write);
         } else {
-            reset_connection(self.socket.as_fd());
+            self.reset_connection();
         }
     }
 
@@ -537,7 +574,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sync::{Arc, AtomicU32, Ordering};
+    use crate::sync::{AtomicU32, Ordering};
 
     /// A flag that a waker sets.
     struct Woken(AtomicU32);

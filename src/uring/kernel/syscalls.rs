@@ -411,20 +411,23 @@ const STANDSTILL_MS: libc::c_uint = 60_000;
 
 /// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
 /// connection of another family is shut down in both directions: it knows no reset.
+///
+/// Returns whether the peer sees a reset now.
 #[cfg(feature = "tokio")]
-pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) -> bool {
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
     let len = size_of_val(&nowhere) as libc::socklen_t;
     // SAFETY: reads `nowhere`, of that length.
     let answer = unsafe { libc::connect(socket.as_raw_fd(), &nowhere, len) };
     if answer == 0 {
-        return;
+        return true;
     }
     // Refused: by another family, or beside a call that waits on the socket. The last close resets.
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     // SAFETY: refers to no memory.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    false
 }
 
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program

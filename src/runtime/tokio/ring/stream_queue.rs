@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
+use crate::runtime::tokio::send_queue::Reset;
 use crate::runtime::tokio::user_code::{Wakers, drop_contained};
 use crate::sync::Mutex;
 
@@ -15,6 +16,8 @@ pub(crate) struct StreamQueue {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
+    /// What the sending side of the connection knows of a reset.
+    reset: Reset,
 }
 
 #[derive(Default)]
@@ -55,8 +58,8 @@ impl State {
 }
 
 impl StreamQueue {
-    pub(crate) fn new(messages_max: usize) -> StreamQueue {
-        StreamQueue { state: Mutex::new(State::default()), messages_max }
+    pub(crate) fn new(messages_max: usize, reset: Reset) -> StreamQueue {
+        StreamQueue { state: Mutex::new(State::default()), messages_max, reset }
     }
 
     /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
@@ -88,8 +91,10 @@ impl StreamQueue {
         if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
-    /// Records the end of the socket, and wakes the stream.
+    /// Records the end of the socket, and wakes the stream. It is no end in good order if a send
+    /// was told of a reset.
     pub(super) fn end(&self, end: io::Result<()>) {
+        let end = end.and_then(|()| self.reset.error().map_or(Ok(()), Err));
         let mut wakers = Wakers::default();
         let mut state = self.state.lock();
         state.socket = None;
