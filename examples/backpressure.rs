@@ -21,16 +21,24 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes};
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use support::{exact_bytes, help_or_mistake, nonzero, size_within};
+use support::{CommandLine, count, exact_bytes, mistake, nonzero, say};
 use uring_arena::{AsyncFixedArena, FixedArena};
 
-const HELP: &str = "\
+const LINE: CommandLine = CommandLine {
+    help: "\
 Lets many tasks share few slots of an arena, and draws how long they wait for one.
 
 Usage: backpressure [TASKS [SLOTS [MESSAGES]]]
   TASKS     tasks that send (1000)
   SLOTS     slots of 4 KiB that they share (16)
-  MESSAGES  messages that each task sends (20)";
+  MESSAGES  messages that each task sends (20)",
+    options: &[],
+    flags: &[],
+    operands: &["TASKS", "SLOTS", "MESSAGES"],
+};
+
+/// The most messages of all tasks together: each one's wait is kept in memory, and then drawn.
+const MESSAGES_MAX: usize = 10_000_000;
 
 const SLOT_BYTES: u64 = 4096;
 
@@ -50,27 +58,25 @@ struct Options {
 impl Options {
     /// Parses the command line. Returns `None` if only help was asked for.
     fn parse() -> Result<Option<Options>, Box<dyn Error>> {
-        use lexopt::prelude::*;
-
         let mut options = Options { tasks: 1000, slots: nonzero(16)?, messages: 20 };
-        let mut parser = lexopt::Parser::from_env();
-        let mut position = 0;
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Value(text) if position < 3 => {
-                    let name = ["TASKS", "SLOTS", "MESSAGES"][position];
-                    let value = size_within(name, text, 1 << 20, "use fewer")?;
-                    match position {
-                        0 => options.tasks = value as usize,
-                        1 => options.slots = nonzero(value)?,
-                        _ => options.messages = value as usize,
-                    }
-                    position += 1;
-                }
-                other => return help_or_mistake(other, HELP),
+        let given = LINE.parse(|name, value| {
+            let value = count(name, value, 1 << 20, "use fewer")?;
+            match name {
+                "TASKS" => options.tasks = value.get(),
+                "SLOTS" => options.slots = value,
+                _ => options.messages = value.get(),
             }
+            Ok(())
+        })?;
+        let messages = options.tasks * options.messages;
+        if messages > MESSAGES_MAX {
+            return Err(mistake(format!(
+                "TASKS times MESSAGES is {messages}: must be at most {MESSAGES_MAX}; use fewer"
+            )));
         }
-        Ok(Some(options))
+        let bytes = options.slots.get() as u64 * SLOT_BYTES;
+        support::check_memory("SLOTS times 4 KiB", bytes)?;
+        Ok(given.map(|_| options))
     }
 }
 
@@ -102,13 +108,15 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
     let mut waits: Vec<Duration> = measured.iter().collect();
     waits.sort_unstable();
-    println!("{tasks} tasks, {slots} slots of {SLOT_BYTES} bytes, {messages} messages each");
-    println!("sent {} in {}\n", exact_bytes(bytes), support::time(took));
+    say!("{tasks} tasks, {slots} slots of {SLOT_BYTES} bytes, {messages} messages each");
+    say!("sent {} in {}\n", exact_bytes(bytes), support::time(took));
     draw(&waits);
     let metrics = arena.metrics();
-    println!(
+    say!(
         "\n{} claims served, {} slots freed, {} claims refused",
-        metrics.allocations_ok, metrics.frees, metrics.allocations_failed
+        metrics.allocations_ok,
+        metrics.frees,
+        metrics.allocations_failed
     );
     Ok(())
 }
@@ -134,7 +142,7 @@ async fn connection(
 /// Draws percentiles of the sorted waits as bars.
 fn draw(waits: &[Duration]) {
     let Some(longest) = waits.last().map(Duration::as_secs_f64) else { return };
-    println!("wait for a slot");
+    say!("wait for a slot");
     for (name, share) in [
         ("p1", 0.01),
         ("p10", 0.1),
@@ -150,6 +158,6 @@ fn draw(waits: &[Duration]) {
         let eighths = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
         let tip =
             (cells % 8).checked_sub(1).map_or(String::new(), |eighth| eighths[eighth].to_string());
-        println!("{name:>6} {:>10} {}{tip}", support::time(wait), "█".repeat(cells / 8));
+        say!("{name:>6} {:>10} {}{tip}", support::time(wait), "█".repeat(cells / 8));
     }
 }

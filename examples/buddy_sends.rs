@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use bytes::BufMut;
-use support::{exact_bytes, mistake, nonzero};
+use support::{exact_bytes, mistake, nonzero, say};
 use uring_arena::{AllocError, ArenaBytes, BuddyArena, BuddyGeometry};
 
 const HELP: &str = "\
@@ -63,7 +63,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             arena.total_size()
         )));
     }
-    println!("verified {sent}; the arena is one free block again");
+    say!("verified {sent}; the arena is one free block again");
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn print_state(arena: &BuddyArena, frames: u32) {
     let metrics = arena.metrics();
     let free = metrics.bytes_reserved - metrics.bytes_live;
     let room = arena.free_blocks(NonZeroUsize::new(FRAME_BYTES_MAX).expect("not zero"));
-    println!(
+    say!(
         "{frames:5} frames: {:4} KiB in use, largest free block {:4} KiB, room for {room:3} frames of 64 KiB ({:3} without fragmentation)",
         metrics.bytes_live >> 10,
         metrics.largest_free_block >> 10,

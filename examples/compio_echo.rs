@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use compio::io::AsyncWriteExt;
 use compio::net::{TcpListener, TcpStream};
-use support::{check_all_free, exact_bytes, nonzero};
+use support::{check_all_free, exact_bytes, nonzero, say};
 use uring_arena::compio::{ReceiveRing, Registered};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
@@ -33,6 +33,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let arena =
         FixedArena::with_slot_capacity(nonzero(256)?, nonzero(4096)?).alignment(4096).build()?;
 
+    support::need_descriptors(4 * CLIENTS as u64 + 64)?;
     let runtime = compio::runtime::Runtime::new()?;
     let echoed = runtime.block_on(async {
         let registered = Rc::new(Registered::new(&arena)?);
@@ -62,14 +63,14 @@ fn run() -> Result<(), Box<dyn Error>> {
         for server in servers {
             server.await.expect("the server did not panic")?;
         }
-        println!("arena      {}", support::mode_name(registered.mode()));
+        say!("arena      {}", support::mode_name(registered.mode()));
         let metrics = ring.metrics();
-        println!("messages   {}, starved {} times", metrics.received, metrics.starved);
+        say!("messages   {}, starved {} times", metrics.received, metrics.starved);
         Ok::<u64, Box<dyn Error>>(echoed)
     })?;
 
     check_all_free(&arena, 0)?;
-    println!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
+    say!("verified {} on {CLIENTS} connections; every slot is free again", exact_bytes(echoed));
     Ok(())
 }
 

@@ -27,15 +27,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{check_all_free, exact_bytes, help_or_mistake, mistake, nonzero, size_within};
+use support::{CommandLine, check_all_free, count, exact_bytes, mistake, nonzero, say};
 use uring_arena::FixedArena;
 
-const HELP: &str = "\
+const LINE: CommandLine = CommandLine {
+    help: "\
 Echoes 4 KiB messages on a small runtime of its own, and compares the answers. 32 clients send;
 8 more connect and stay silent until the server's timeout of 2 s cancels their reads.
 
 Usage: custom_runtime [MESSAGES]
-  MESSAGES  messages of each client (2000)";
+  MESSAGES  messages of each client (2000)",
+    options: &[],
+    flags: &[],
+    operands: &["MESSAGES"],
+};
 
 /// The number of clients that send messages.
 const TALKING: usize = 32;
@@ -51,19 +56,12 @@ fn main() -> ExitCode {
 
 /// Parses the command line. Returns `None` if only help was asked for.
 fn parse_messages() -> Result<Option<u64>, Box<dyn Error>> {
-    use lexopt::prelude::*;
-
-    let mut messages = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Value(text) if messages.is_none() => {
-                messages = Some(size_within("MESSAGES", text, 1 << 30, "use fewer")?);
-            }
-            other => return help_or_mistake(other, HELP),
-        }
-    }
-    Ok(Some(messages.unwrap_or(2000)))
+    let mut messages = 2000;
+    let given = LINE.parse(|name, value| {
+        messages = count(name, value, 1 << 20, "more take hours, use fewer")?.get() as u64;
+        Ok(())
+    })?;
+    Ok(given.map(|_| messages))
 }
 
 /// The state that every task of the server shares.
@@ -75,6 +73,7 @@ struct Server {
 }
 
 fn serve(messages: u64) -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(2 * (TALKING + SILENT) as u64 + 64)?;
     let slots = nonzero((TALKING + SILENT) as u64)?;
     let arena = FixedArena::with_slot_capacity(slots, nonzero(MESSAGE_BYTES as u64)?).build()?;
     let server =
@@ -94,12 +93,9 @@ fn serve(messages: u64) -> Result<(), Box<dyn Error>> {
         client.join().map_err(|_| mistake("a client received other bytes than it sent"))??;
     }
     let ring = server.runtime.ring.0.borrow();
-    println!("echoed     {}", exact_bytes(echoed));
-    println!(
-        "rate       {:.2} GB/s, the timeout of the silent clients included",
-        support::gb_per_s(echoed, time)
-    );
-    println!("cancelled  {} reads", ring.cancelled);
+    say!("echoed     {}", exact_bytes(echoed));
+    say!("rate       {}, the timeout of the silent clients included", support::rate(echoed, time));
+    say!("cancelled  {} reads", ring.cancelled);
     check_all_free(&arena, ring.in_flight)?;
     if (echoed, ring.cancelled) != (sent, SILENT) {
         return Err(mistake(format!(
@@ -107,7 +103,7 @@ fn serve(messages: u64) -> Result<(), Box<dyn Error>> {
             exact_bytes(sent)
         )));
     }
-    println!("verified {} on {TALKING} connections", exact_bytes(echoed));
+    say!("verified {} on {TALKING} connections", exact_bytes(echoed));
     Ok(())
 }
 

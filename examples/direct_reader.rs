@@ -28,8 +28,7 @@ use bytes::Bytes;
 use consumer::Consumer;
 use indicatif::BinaryBytes;
 use options::Options;
-use support::{Checksum, check_all_free, mistake, nonzero};
-use test_file::TestFile;
+use support::{Checksum, check_all_free, mistake, nonzero, say};
 use uring_arena::{DirectFile, Driver, Event, FixedArena};
 
 fn main() -> ExitCode {
@@ -37,27 +36,31 @@ fn main() -> ExitCode {
 }
 
 fn read_and_verify(options: &Options) -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(32)?;
+    // What is made here has no name: it is opened by the path of its descriptor.
     let made = match &options.file {
         Some(_) => None,
-        None => Some(TestFile::make(options.bytes)?),
+        None => Some(test_file::make(options.bytes)?),
     };
-    let path =
-        options.file.as_deref().or(made.as_ref().map(TestFile::path)).unwrap_or(Path::new(""));
-    let (file, len) = open(path, options.buffered)?;
+    let path = match (&options.file, &made) {
+        (None, Some(made)) => made.path(),
+        (path, _) => path.clone().unwrap_or_default(),
+    };
+    let (file, len) = open(&path, options.buffered)?;
     let (checksum, effort) = Reader::new(options, file, len)?.run()?;
     effort.print(options, checksum.bytes);
     if !options.verify {
-        println!("read {checksum}; not verified");
+        say!("read {checksum}; not verified");
         return Ok(());
     }
-    let expected = support::read_checksum(path, len)?;
+    let expected = support::read_checksum(File::open(&path)?, len)?;
     if checksum != expected {
         return Err(mistake(format!(
             "{}: read {checksum}, but an ordinary read gives {expected}",
             path.display()
         )));
     }
-    println!("verified {checksum}");
+    say!("verified {checksum}");
     Ok(())
 }
 
@@ -66,7 +69,7 @@ fn open(path: &Path, buffered: bool) -> Result<(File, u64), Box<dyn Error>> {
     let with_path = |error: std::io::Error| mistake(format!("{}: {error}", path.display()));
     if !path.metadata().map_err(with_path)?.is_file() {
         return Err(mistake(format!(
-            "{}: not a regular file, so it has no length to read to",
+            "{}: not a regular file, so it has no length to read to; name another",
             path.display()
         )));
     }
@@ -74,7 +77,9 @@ fn open(path: &Path, buffered: bool) -> Result<(File, u64), Box<dyn Error>> {
         File::open(path).map_err(with_path)?
     } else {
         let direct = DirectFile::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::Unsupported => mistake(format!("{error}: add --buffered")),
+            std::io::ErrorKind::Unsupported => {
+                mistake("this file system refuses O_DIRECT: add --buffered, or name another FILE")
+            }
             _ => with_path(error),
         })?;
         direct.into_file()
@@ -94,21 +99,18 @@ struct Effort {
 impl Effort {
     fn print(&self, options: &Options, bytes: u64) {
         if bytes == 0 {
-            return println!("reads      none: the file is empty");
+            return say!("reads      none: the file is empty");
         }
         let reads_per_s = self.reads as f64 / self.time.as_secs_f64().max(1e-9);
-        println!("arena      {}", self.mode);
-        println!(
+        say!("arena      {}", self.mode);
+        say!(
             "reads      {} of {} each, {} at a time",
             self.reads,
             BinaryBytes(options.block as u64),
             options.depth
         );
-        println!(
-            "rate       {reads_per_s:.0} IOPS, {:.2} GB/s",
-            support::gb_per_s(bytes, self.time)
-        );
-        println!("CPU        {:.3} reader seconds per GB", support::cpu_per_gb(bytes, self.cpu));
+        say!("rate       {reads_per_s:.0} IOPS, {}", support::rate(bytes, self.time));
+        say!("CPU        {}", support::cpu_per_gb(bytes, self.cpu, "reader"));
     }
 }
 
@@ -126,7 +128,7 @@ impl Reader {
         // `depth` blocks in flight or waiting for an earlier block, up to `depth` in the consumer's
         // queue, and the block that the consumer works on.
         let slots = 2 * options.depth as u64 + 1;
-        support::check_memory("--depth times two times --block", slots * options.block as u64)?;
+        support::check_memory("two times --depth times --block", slots * options.block as u64)?;
         let arena = FixedArena::with_slot_capacity(nonzero(slots)?, nonzero(options.block as u64)?)
             .alignment(4096)
             .build()?;

@@ -11,19 +11,25 @@ mod support;
 
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
-use support::{help_or_mistake, mode_name, nonzero, size_within};
+use support::{CommandLine, UnnamedFile, count, mode_name, nonzero, say};
 use uring_arena::{DirectAlignment, Driver, Feature, FixedArena, Memlock, Probe, RegistrationMode};
 
-const HELP: &str = "\
+const LINE: CommandLine = CommandLine {
+    help: "\
 Reports what this kernel and this user can do with io_uring, and which settings to use.
 
 Usage: doctor [OPTIONS]
   --slots N         slots of the arena in question (512)
   --slot-bytes SIZE bytes of a slot (64K)
-Sizes take K, M, G: powers of 1024.";
+Sizes take K, M, G: powers of 1024.",
+    options: &["--slots", "--slot-bytes"],
+    flags: &[],
+    operands: &[],
+};
 
 fn main() -> ExitCode {
     support::run(Question::parse, examine)
@@ -38,23 +44,15 @@ struct Question {
 impl Question {
     /// Parses the command line. Returns `None` if only help was asked for.
     fn parse() -> Result<Option<Question>, Box<dyn Error>> {
-        use lexopt::prelude::*;
-
-        let (mut slots, mut slot_bytes) = (512, 64 << 10);
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("slots") => {
-                    slots = size_within("--slots", parser.value()?, 1 << 31, "use several arenas")?;
-                }
-                Long("slot-bytes") => {
-                    slot_bytes =
-                        size_within("--slot-bytes", parser.value()?, 1 << 40, "use more slots")?;
-                }
-                other => return help_or_mistake(other, HELP),
+        let mut question = Question { slots: nonzero(512)?, slot_bytes: nonzero(64 << 10)? };
+        let given = LINE.parse(|name, value| {
+            match name {
+                "--slots" => question.slots = count(name, value, 1 << 31, "use several arenas")?,
+                _ => question.slot_bytes = count(name, value, 1 << 40, "use more slots")?,
             }
-        }
-        Ok(Some(Question { slots: nonzero(slots)?, slot_bytes: nonzero(slot_bytes)? }))
+            Ok(())
+        })?;
+        Ok(given.map(|_| question))
     }
 
     fn bytes(&self) -> u64 {
@@ -63,11 +61,11 @@ impl Question {
 }
 
 fn row(what: &str, answer: impl std::fmt::Display) {
-    println!("{what:<32} {answer}");
+    say!("{what:<32} {answer}");
 }
 
 fn section(name: &str) {
-    println!("\n{name}");
+    say!("\n{name}");
 }
 
 fn examine(question: &Question) -> Result<(), Box<dyn Error>> {
@@ -128,8 +126,8 @@ fn report_memlock(question: &Question) -> Memlock {
 
 /// Reports `O_DIRECT` on the file system of the current directory.
 fn report_direct_io() {
-    let answer = match machine::unlinked_file() {
-        Ok(file) => match DirectAlignment::of(&file) {
+    let answer = match UnnamedFile::new_in(Path::new(".")) {
+        Ok(file) => match DirectAlignment::of(file.file()) {
             Ok(Some(alignment)) => format!(
                 "yes: memory aligned to {} bytes, offset and length to {} bytes",
                 alignment.memory, alignment.offset
@@ -156,7 +154,13 @@ fn register_arena(question: &Question) -> Result<RegistrationMode, Box<dyn Error
     let arena = FixedArena::with_slot_capacity(question.slots, question.slot_bytes)
         .alignment(4096)
         .build()?;
-    let mut driver = Driver::builder().build()?;
+    let mut driver = match Driver::builder().build() {
+        Ok(driver) => driver,
+        Err(error) => {
+            row("not tried", error);
+            return Ok(RegistrationMode::Unregistered);
+        }
+    };
     let id = driver.register(&arena)?;
     let registered = driver.arena(id)?;
     for &(mode, ref error) in registered.refused() {
@@ -174,30 +178,30 @@ fn recommend(question: &Question, probe: Option<Probe>, mode: RegistrationMode, 
     section("recommended");
     let huge = question.bytes() >= 2 << 20 && machine::allows_huge_pages();
     let backing = if huge { "TransparentHuge" } else { "Anonymous" };
-    println!("let slots = NonZeroUsize::new({}).unwrap();", question.slots);
-    println!("let slot_bytes = NonZeroUsize::new({}).unwrap();", question.slot_bytes);
-    println!("let arena = FixedArena::with_slot_capacity(slots, slot_bytes)");
-    println!("    .alignment(4096)");
-    println!("    .backing(Backing::{backing})");
-    println!("    .build()?;");
+    say!("let slots = NonZeroUsize::new({}).unwrap();", question.slots);
+    say!("let slot_bytes = NonZeroUsize::new({}).unwrap();", question.slot_bytes);
+    say!("let arena = FixedArena::with_slot_capacity(slots, slot_bytes)");
+    say!("    .alignment(4096)");
+    say!("    .backing(Backing::{backing})");
+    say!("    .build()?;");
     let Some(probe) = probe else {
-        println!("// no driver: io_uring is not available, see above");
+        say!("// no driver: io_uring is not available, see above");
         return;
     };
-    println!("let mut driver = Driver::builder().build()?;");
+    say!("let mut driver = Driver::builder().build()?;");
     match mode {
         RegistrationMode::Unregistered if !memlock.suffices() => {
-            println!("// registering gains nothing until the memlock limit is raised, see above");
+            say!("// registering gains nothing until the memlock limit is raised, see above");
         }
-        _ => println!("driver.register(&arena)?; // {}", mode_name(mode)),
+        _ => say!("driver.register(&arena)?; // {}", mode_name(mode)),
     }
     if !probe.has(Feature::BufferRing) || !probe.has(Feature::RecvMultishot) {
-        println!("// no multishot receive: it needs Linux 6.0");
+        say!("// no multishot receive: it needs Linux 6.0");
     } else if question.slots.get() > 1 << 16 {
-        println!("// no buffer ring: an arena for one has at most 65536 slots");
+        say!("// no buffer ring: an arena for one has at most 65536 slots");
     } else {
         let entries = (question.slots.get() / 2).clamp(1, 1 << 15);
         let entries = 1usize << entries.ilog2();
-        println!("driver.register_buffer_ring(&arena, BufferRing::options().entries({entries}))?;");
+        say!("driver.register_buffer_ring(&arena, BufferRing::options().entries({entries}))?;");
     }
 }

@@ -11,14 +11,15 @@ mod support;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use monoio::fs::File;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::UnixStream;
-use support::{check_all_free, exact_bytes, mistake, nonzero};
-use uring_arena::FixedArena;
+use support::{UnnamedFile, check_all_free, exact_bytes, mistake, nonzero, say};
 use uring_arena::monoio::{block_on, lend};
+use uring_arena::{Buffer, FixedArena};
 
 const HELP: &str = "\
 Reads a file of 300,000 bytes and a socket on monoio into the slots of an arena, and compares the
@@ -31,11 +32,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    support::need_descriptors(32)?;
     let arena =
         FixedArena::with_slot_capacity(nonzero(32)?, nonzero(16 << 10)?).alignment(4096).build()?;
     let expected = support::file_content(FILE_BYTES);
-    let path = support::temporary_path("monoio-read");
-    std::fs::write(&path, &expected)?;
+    let made = UnnamedFile::temporary(&expected)?;
 
     // The checker's drops free the slots, on another thread than the reads.
     let (parts, incoming) = std::sync::mpsc::channel::<Bytes>();
@@ -45,9 +46,10 @@ fn run() -> Result<(), Box<dyn Error>> {
         is_right.then_some(received.len())
     });
 
-    let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new().build()?;
+    let mut runtime =
+        monoio::RuntimeBuilder::<monoio::FusionDriver>::new().enable_timer().build()?;
     block_on(&mut runtime, async {
-        let file = File::open(&path).await?;
+        let file = File::open(made.path()).await?;
         let (mut near, mut far) = UnixStream::pair()?;
 
         // Each part of the file goes to the checker and, from the same slot, to the socket.
@@ -56,10 +58,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             async move {
                 let mut offset = 0;
                 loop {
-                    let Ok(buffer) = arena.allocate() else {
-                        std::thread::yield_now(); // the checker has every slot
-                        continue;
-                    };
+                    let buffer = claim(&arena).await;
                     let (result, loan) = file.read_at(lend(buffer), offset).await;
                     let read = result?;
                     if read == 0 {
@@ -76,11 +75,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         // The bytes of the socket are kept here until the checker has the whole file.
         let mut through_socket = Vec::new();
         loop {
-            let Ok(buffer) = arena.allocate() else {
-                std::thread::yield_now();
-                continue;
-            };
-            let (result, loan) = near.read(lend(buffer)).await;
+            let (result, loan) = near.read(lend(claim(&arena).await)).await;
             if result? == 0 {
                 break;
             }
@@ -96,11 +91,17 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let checked = checker.join().map_err(|_| mistake("the checker panicked"))?;
     let checked = checked.ok_or_else(|| mistake("read other bytes than the file, twice"))?;
-    std::fs::remove_file(&path)?;
     check_all_free(&arena, 0)?;
-    println!(
-        "verified {} on another thread; every slot is free again",
-        exact_bytes(checked as u64)
-    );
+    say!("verified {} on another thread; every slot is free again", exact_bytes(checked as u64));
     Ok(())
+}
+
+/// Claims a slot as soon as one is free. While none is, the checker has them all.
+async fn claim(arena: &FixedArena) -> Buffer {
+    loop {
+        match arena.allocate() {
+            Ok(buffer) => return buffer,
+            Err(_) => monoio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
 }

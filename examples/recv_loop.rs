@@ -15,10 +15,13 @@
 mod options;
 #[path = "recv_loop/senders.rs"]
 mod senders;
+#[path = "recv_loop/serve.rs"]
+mod serve;
 mod support;
 #[path = "recv_loop/worker.rs"]
 mod worker;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -26,21 +29,19 @@ use std::time::{Duration, Instant};
 
 use options::Options;
 use senders::Senders;
-use support::{Checksum, check_all_free, exact_bytes, mistake};
-use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
+use support::{Checksum, check_all_free, exact_bytes, mistake, say};
+use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena};
 use worker::{Work, Worker};
 
 fn main() -> ExitCode {
     support::run(Options::parse, |options| match &options.listen {
-        Some(address) => serve(options, address),
+        Some(address) => serve::serve(options, address),
         None => verify(options),
     })
 }
 
 /// Builds the arena, the driver and the buffer ring.
 fn set_up(options: &Options) -> Result<(FixedArena, Driver, BufferRingId), Box<dyn Error>> {
-    let bytes = (options.slots.get() as u64).saturating_mul(options.slot_bytes.get() as u64);
-    support::check_memory("--slots times --slot-bytes", bytes)?;
     let arena = FixedArena::with_slot_capacity(options.slots, options.slot_bytes)
         .alignment(4096)
         .build()?;
@@ -56,31 +57,28 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     support::need_descriptors(2 * connections as u64 + 64)?;
     let (arena, mut driver, ring) = set_up(options)?;
     let (outgoing, incoming) = connect_pairs(connections)?;
-    let mut streams: Vec<Option<usize>> = vec![None; connections + 1];
-    for (stream, socket) in incoming.into_iter().enumerate() {
-        let id = driver.receive(ring, socket)?;
-        streams[id.index()] = Some(stream);
+    let mut streams = HashMap::new();
+    for (stream, socket) in (0..).zip(incoming) {
+        streams.insert(driver.receive(ring, socket)?, stream);
     }
     let senders = Senders::start(outgoing, &options.file, options.bytes)?;
-    let (queue, worker) = Worker::start(connections);
+    let (queue, worker) = Worker::start();
 
     let bar = support::progress(options.bytes);
     let (started, cpu_before) = (Instant::now(), support::thread_cpu());
     let mut tally = Tally::default();
-    let mut open = connections;
     let mut failure = None;
-    while open > 0 {
+    while !streams.is_empty() {
         driver.wait()?;
         while let Some(event) = driver.next() {
             match event {
                 Event::Received { id, bytes } => {
-                    let Some(stream) = streams[id.index()] else { continue };
+                    let Some(&stream) = streams.get(&id) else { continue };
                     tally.record(bytes.len(), &worker);
                     queue.send(Work::Bytes { stream, bytes })?;
                 }
                 Event::Closed { id, error } => {
-                    open -= 1;
-                    streams[id.index()] = None;
+                    streams.remove(&id);
                     if let Some(error) = error {
                         failure = Some(mistake(format!("a connection failed: {error}")));
                     }
@@ -98,18 +96,18 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     let starved = driver.metrics().starved;
     let drained = driver.drain(Duration::from_secs(10))?;
 
-    println!("received   {}", exact_bytes(tally.bytes));
-    println!("messages   {}", tally.messages);
-    println!("rate       {:.2} GB/s", support::gb_per_s(tally.bytes, time));
-    println!("CPU        {:.3} receiver seconds per GB", support::cpu_per_gb(tally.bytes, cpu));
-    println!("slots      {} of {} in use at the peak", tally.in_use_peak, options.slots);
-    println!("starved    {starved} times: a connection had no slot to receive into");
+    say!("received   {}", exact_bytes(tally.bytes));
+    say!("messages   {}", tally.messages);
+    say!("rate       {}", support::rate(tally.bytes, time));
+    say!("CPU        {}", support::cpu_per_gb(tally.bytes, cpu, "receiver"));
+    say!("slots      {} of {} in use at the peak", tally.in_use_peak, options.slots);
+    say!("starved    {starved} times: a connection had no slot to receive into");
     if let Some(failure) = failure {
         return Err(failure);
     }
     compare(&sent, &received)?;
     check_all_free(&arena, drained.in_flight)?;
-    println!("verified {} on {connections} connections", exact_bytes(tally.bytes));
+    say!("verified {} on {connections} connections", exact_bytes(tally.bytes));
     Ok(())
 }
 
@@ -124,72 +122,16 @@ fn connect_pairs(count: usize) -> Result<(Vec<TcpStream>, Vec<TcpStream>), Box<d
     Ok(pairs)
 }
 
-fn compare(sent: &[Checksum], received: &[Checksum]) -> Result<(), Box<dyn Error>> {
-    for (stream, (sent, received)) in sent.iter().zip(received).enumerate() {
-        if sent != received {
+fn compare(sent: &[Checksum], received: &HashMap<u64, Checksum>) -> Result<(), Box<dyn Error>> {
+    for (stream, sent) in (0..).zip(sent) {
+        let received = received.get(&stream).copied().unwrap_or_default();
+        if *sent != received {
             return Err(mistake(format!(
                 "connection {stream}: sent {sent}, but received {received}"
             )));
         }
     }
     Ok(())
-}
-
-/// Serves clients of other programs, such as `nc`, and prints the checksum of each connection.
-fn serve(options: &Options, address: &str) -> Result<(), Box<dyn Error>> {
-    let connections_max = options.connections_max();
-    support::need_descriptors(connections_max as u64 + 64)?;
-    let listener = support::listen(address)?;
-    let (_arena, mut driver, ring) = set_up(options)?;
-    support::announce(format!("listening on {}", listener.local_addr()?))?;
-    let (queue, worker) = Worker::start(0);
-    driver.accept(listener)?;
-    let mut streams: Vec<Option<usize>> = vec![None; connections_max + 1];
-    let (mut accepted, mut closed) = (0, 0);
-    loop {
-        driver.wait()?;
-        while let Some(event) = driver.next() {
-            match event {
-                Event::Accepted { socket, .. } => {
-                    let name = TcpStream::from(socket.try_clone()?)
-                        .peer_addr()
-                        .map(|peer| peer.to_string());
-                    match driver.receive(ring, socket) {
-                        Ok(id) => {
-                            streams[id.index()] = Some(accepted);
-                            queue.send(Work::Opened {
-                                name: name.unwrap_or_else(|error| error.to_string()),
-                            })?;
-                            accepted += 1;
-                        }
-                        Err(error) => eprintln!("a connection was refused: {error}"),
-                    }
-                }
-                Event::Received { id, bytes } => {
-                    let Some(stream) = streams[id.index()] else { continue };
-                    queue.send(Work::Bytes { stream, bytes })?;
-                }
-                Event::Closed { id, error } => {
-                    let Some(stream) = take(&mut streams, id) else {
-                        let error = error.map_or("it was closed".into(), |error| error.to_string());
-                        return Err(mistake(format!("--listen {address}: {error}")));
-                    };
-                    queue.send(Work::Closed { stream, error })?;
-                    closed += 1;
-                }
-                _ => {}
-            }
-        }
-        if options.connections_given && closed >= options.connections.get() {
-            drop(queue);
-            worker.finish();
-            return Ok(());
-        }
-    }
-}
-
-fn take(streams: &mut [Option<usize>], id: SocketId) -> Option<usize> {
-    streams.get_mut(id.index())?.take()
 }
 
 /// The counts of the receiving thread.

@@ -14,6 +14,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::StreamBody;
@@ -21,7 +22,7 @@ use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use support::{check_all_free, exact_bytes, nonzero};
+use support::{UnnamedFile, Warning, check_all_free, exact_bytes, nonzero, say};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uring_arena::FixedArena;
@@ -35,10 +36,19 @@ const CLIENTS: usize = 16;
 const FILE_BYTES: usize = 3 << 20;
 const SLOT_BYTES: u64 = 64 << 10;
 
+/// The time until accepting is tried again after it failed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The time until a slot is claimed again after there was none.
+const SLOT_AGAIN: Duration = Duration::from_millis(1);
+
 fn main() -> ExitCode {
     support::run(
         || support::no_options(HELP),
-        |()| tokio::runtime::Runtime::new()?.block_on(serve_file()),
+        |()| {
+            support::need_descriptors(4 * CLIENTS as u64 + 64)?;
+            tokio::runtime::Runtime::new()?.block_on(serve_file())
+        },
     )
 }
 
@@ -49,20 +59,12 @@ async fn serve_file() -> Result<(), Box<dyn Error>> {
     let pool = Pool::new(arena.clone())?;
 
     let content = support::file_content(FILE_BYTES);
-    let path = support::temporary_path("tokio-http");
-    std::fs::write(&path, &content)?;
-    let file = Arc::new(pool.file(std::fs::File::open(&path)?)?);
+    let made = UnnamedFile::temporary(&content)?;
+    let file = Arc::new(pool.file(made.file().try_clone()?)?);
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let server = tokio::spawn({
-        let pool = pool.clone();
-        async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, pool.clone(), Arc::clone(&file)));
-            }
-        }
-    });
+    let server = tokio::spawn(accept(listener, pool.clone(), file));
 
     let content = Arc::new(content);
     let clients: Vec<_> =
@@ -72,15 +74,31 @@ async fn serve_file() -> Result<(), Box<dyn Error>> {
     }
     server.abort();
     let _ = server.await;
-    std::fs::remove_file(&path)?;
     let drained = pool.shutdown().await?;
     check_all_free(&arena, drained.in_flight)?;
-    println!(
+    say!(
         "verified {} in {CLIENTS} answers, {} slots frozen",
         exact_bytes((CLIENTS * FILE_BYTES) as u64),
         arena.metrics().frozen
     );
     Ok(())
+}
+
+/// Accepts clients for ever. Nothing that goes wrong with one ends it for the others.
+async fn accept(listener: TcpListener, pool: Pool, file: Arc<File>) {
+    let mut warning = Warning::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, pool.clone(), Arc::clone(&file)));
+            }
+            // No descriptor is left, say. That passes when a client goes.
+            Err(error) => {
+                warning.print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn serve(stream: TcpStream, pool: Pool, file: Arc<File>) {
@@ -112,7 +130,7 @@ async fn next_part(
         match pool.allocate() {
             Ok(buffer) => break buffer,
             // Every slot holds a part that hyper is still sending.
-            Err(_) => tokio::task::yield_now().await,
+            Err(_) => tokio::time::sleep(SLOT_AGAIN).await,
         }
     };
     match file.read_at(buffer, offset).await {

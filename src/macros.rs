@@ -11,3 +11,15 @@ macro_rules! debug_is_display {
         }
     )+};
 }
+
+/// Implements the conversion of errors into `io::Error`, of the kind that their `kind` gives.
+macro_rules! into_io_error {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for std::io::Error {
+            /// Makes an error of the kind that fits, which holds this one.
+            fn from(error: $error) -> std::io::Error {
+                std::io::Error::new(error.kind(), error)
+            }
+        }
+    )+};
+}

@@ -1,4 +1,5 @@
-//! The only way to atomics, locks and the numbers of threads.
+//! The only way to atomics, locks and the numbers of threads; and the way to run code of the user's
+//! in the middle of ours.
 //!
 //! An ordinary build gets the types of the standard library. A build with `--cfg uring_arena_loom`
 //! gets those of loom, so that the models check the code that ships. A test reads the sources for
@@ -100,6 +101,36 @@ mod inner {
 }
 
 pub(crate) use inner::*;
+
+/// Runs code of the user's, such as a waker or the drop of a payload, whose panic is to harm nobody
+/// else. Returns `false` if the code panicked.
+///
+/// The panic ends here, with an error in the log. No lock and no cell of ours is held meanwhile.
+#[cfg(not(uring_arena_loom))]
+pub(crate) fn contain(what: &'static str, code: impl FnOnce()) -> bool {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(code));
+    result.map_err(|panic| report(what, panic)).is_ok()
+}
+
+/// Runs the code of a model, whose panics are the model's failures.
+#[cfg(uring_arena_loom)]
+pub(crate) fn contain(_: &'static str, code: impl FnOnce()) -> bool {
+    code();
+    true
+}
+
+#[cfg(not(uring_arena_loom))]
+#[cold]
+fn report(what: &'static str, panic: Box<dyn std::any::Any + Send>) {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "a panic without a text",
+    };
+    tracing::error!(panic = text, "{what} panicked: nothing else is harmed");
+    // The drop of what it carries may panic too.
+    std::mem::forget(panic);
+}
 
 /// Returns the milliseconds since a fixed moment of this process, never zero.
 pub(crate) fn process_clock_ms() -> u64 {

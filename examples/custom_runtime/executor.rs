@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::ring::{Ring, SharedRing};
+use super::support::warn;
 use uring_arena::FixedArena;
 
 /// A future, or `None` once it has finished.
@@ -49,23 +50,29 @@ impl Runtime {
     pub fn run(&self) -> io::Result<()> {
         let (wake, ready) = mpsc::channel();
         let mut tasks: Vec<(Task, Waker)> = Vec::new();
-        let mut running = 0;
+        // The numbers of finished tasks. A late wake of one only polls its successor once more.
+        let mut free: Vec<usize> = Vec::new();
         loop {
             for task in self.spawned.take() {
-                let waker = Waker::from(Arc::new(TaskWaker(tasks.len(), wake.clone())));
+                let number = free.pop().unwrap_or(tasks.len());
+                let waker = Waker::from(Arc::new(TaskWaker(number, wake.clone())));
                 waker.wake_by_ref();
-                tasks.push((task, waker));
-                running += 1;
+                match tasks.get_mut(number) {
+                    Some(entry) => *entry = (task, waker),
+                    None => tasks.push((task, waker)),
+                }
             }
             if let Ok(number) = ready.try_recv() {
                 let (task, waker) = &mut tasks[number];
                 let Some(future) = task else { continue };
                 if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(waker)) {
-                    result.unwrap_or_else(|error| eprintln!("a task ended early: {error}"));
+                    if let Err(error) = result {
+                        warn(format_args!("a task ended early: {error}"));
+                    }
                     *task = None;
-                    running -= 1;
+                    free.push(number);
                 }
-            } else if running == 0 && self.ring.0.borrow().in_flight == 0 {
+            } else if free.len() == tasks.len() && self.ring.0.borrow().in_flight == 0 {
                 return Ok(());
             } else {
                 let timeout = self.fire_timers();

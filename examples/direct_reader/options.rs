@@ -3,19 +3,24 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use crate::support::{help_or_mistake, mistake, size, size_within};
+use crate::support::{CommandLine, count, mistake, size};
 
-const HELP: &str = "\
+const LINE: CommandLine = CommandLine {
+    help: "\
 Reads a file with O_DIRECT into the slots of a registered arena, and compares it with an ordinary read.
 
 Usage: direct_reader [OPTIONS] [FILE]
-  FILE              file to read (a file of random bytes, made here and removed at the end)
-  --bytes SIZE      size of the file that is made (256M)
+  FILE              file to read (without: one of random bytes, which goes with the program)
+  --bytes SIZE      without FILE: size of the file that is made (256M)
   --depth N         reads at a time (32)
   --block SIZE      bytes of a read, a multiple of 4096 (128K)
   --buffered        read through the page cache, for file systems that refuse O_DIRECT
   --no-verify       skip the ordinary read at the end
-Sizes take K, M, G: powers of 1024.";
+Sizes take K, M, G: powers of 1024.",
+    options: &["--bytes", "--depth", "--block"],
+    flags: &["--buffered", "--no-verify"],
+    operands: &["FILE"],
+};
 
 /// An alignment that every `O_DIRECT` device accepts.
 const BLOCK_STEP: usize = 4096;
@@ -32,8 +37,6 @@ pub struct Options {
 impl Options {
     /// Parses the command line. Returns `None` if only help was asked for.
     pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
-        use lexopt::prelude::*;
-
         let mut options = Options {
             file: None,
             bytes: 256 << 20,
@@ -42,26 +45,24 @@ impl Options {
             buffered: false,
             verify: true,
         };
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
-                Long("depth") => {
-                    let advice = "a deeper queue gains nothing";
-                    options.depth = size_within("--depth", parser.value()?, 4096, advice)? as usize;
+        let given = LINE.parse(|name, value| {
+            match name {
+                "--bytes" => options.bytes = size(name, value)?,
+                "--depth" => {
+                    options.depth = count(name, value, 4096, "a deeper queue gains nothing")?.get();
                 }
-                Long("block") => {
+                "--block" => {
                     let advice = "a larger one gains nothing, use more at a time";
-                    options.block =
-                        size_within("--block", parser.value()?, 1 << 30, advice)? as usize;
+                    options.block = count(name, value, 1 << 30, advice)?.get();
                 }
-                Long("buffered") => options.buffered = true,
-                Long("verify") => options.verify = true,
-                Long("no-verify") => options.verify = false,
-                Value(path) if options.file.is_none() => options.file = Some(path.into()),
-                other => return help_or_mistake(other, HELP),
+                _ => options.file = Some(value.into()),
             }
-        }
+            Ok(())
+        })?;
+        let Some(given) = given else { return Ok(None) };
+        options.buffered = given.has("--buffered");
+        options.verify = !given.has("--no-verify");
+        given.check_without("FILE", &["--bytes"], "FILE is read to its end")?;
         if !options.block.is_multiple_of(BLOCK_STEP) {
             return Err(mistake(format!(
                 "--block {}: O_DIRECT needs aligned reads, give a multiple of {BLOCK_STEP}",

@@ -1,7 +1,6 @@
 //! Facts about this machine from `/proc` and `/sys`.
 
 use std::fs;
-use std::io;
 
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
@@ -45,12 +44,4 @@ pub fn huge_pages(kib: u64) -> String {
         (Some(all), Some(free)) => format!("{free} free of {all} reserved"),
         _ => "NO: this machine has none".into(),
     }
-}
-
-/// Makes a file on the file system of the current directory, and removes its name.
-pub fn unlinked_file() -> io::Result<fs::File> {
-    let name = format!("doctor-{}.tmp", std::process::id());
-    let file = fs::File::create_new(&name)?;
-    fs::remove_file(&name)?;
-    Ok(file)
 }

@@ -8,48 +8,43 @@ use std::thread::JoinHandle;
 use crate::support::{Checksum, fill_random, mistake};
 
 pub struct Traffic {
-    server: String,
     clients: Vec<Client>,
 }
 
-/// The thread that sends and the thread that receives for one client.
-type Client = (JoinHandle<io::Result<Checksum>>, JoinHandle<io::Result<Checksum>>);
+/// The thread of a client. Returns what it sent and what it received.
+type Client = JoinHandle<io::Result<(Checksum, Checksum)>>;
 
 impl Traffic {
-    /// Starts the server, and clients that connect to `proxy` and send `bytes` bytes together.
+    /// Starts an echo server on `server`, and clients of `proxy` that send `bytes` bytes together.
     pub fn start(
+        server: TcpListener,
         proxy: SocketAddr,
         connections: usize,
         bytes: u64,
     ) -> Result<Traffic, Box<dyn Error>> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let server = listener.local_addr()?.to_string();
-        std::thread::spawn(move || serve(&listener, connections));
+        spawn(move || serve(&server, connections))?;
         let mut clients = Vec::new();
         for client in 0..connections as u64 {
             let part = bytes / connections as u64 + u64::from(client < bytes % connections as u64);
-            let socket = TcpStream::connect(proxy)?;
-            let reader = socket.try_clone()?;
-            let sends = std::thread::spawn(move || send(socket, client, part));
-            let receives = std::thread::spawn(move || receive(reader));
-            clients.push((sends, receives));
+            clients.push(spawn(move || talk(proxy, client, part))?);
         }
-        Ok(Traffic { server, clients })
+        Ok(Traffic { clients })
     }
 
-    pub fn server(&self) -> &str {
-        &self.server
+    /// Returns whether every client has ended.
+    pub fn is_over(&self) -> bool {
+        self.clients.iter().all(JoinHandle::is_finished)
     }
 
     /// Compares what each client sent and received. Returns the bytes that all clients sent.
     pub fn finish(self) -> Result<u64, Box<dyn Error>> {
         let mut all = 0;
-        for (client, (sends, receives)) in self.clients.into_iter().enumerate() {
-            let panicked = |_| mistake("a client panicked");
+        for (number, client) in self.clients.into_iter().enumerate() {
+            let ended = client.join().map_err(|_| mistake(format!("client {number} panicked")))?;
             let (sent, received) =
-                (sends.join().map_err(panicked)??, receives.join().map_err(panicked)??);
+                ended.map_err(|error| mistake(format!("client {number}: {error}")))?;
             if sent != received {
-                return Err(mistake(format!("client {client}: sent {sent}, received {received}")));
+                return Err(mistake(format!("client {number}: sent {sent}, received {received}")));
             }
             all += sent.bytes;
         }
@@ -57,20 +52,37 @@ impl Traffic {
     }
 }
 
+/// Starts a thread. Returns an error, and not a panic, if the system has no room for one more.
+fn spawn<T: Send + 'static>(
+    body: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<JoinHandle<io::Result<T>>> {
+    std::thread::Builder::new().stack_size(256 << 10).spawn(body)
+}
+
 fn serve(listener: &TcpListener, connections: usize) -> io::Result<()> {
     for _ in 0..connections {
         let (mut socket, _) = listener.accept()?;
-        std::thread::spawn(move || {
+        spawn(move || {
             let mut part = vec![0; 64 << 10];
             loop {
                 match socket.read(&mut part)? {
-                    0 => return Ok::<_, io::Error>(()),
+                    0 => return Ok(()),
                     read => socket.write_all(&part[..read])?,
                 }
             }
-        });
+        })?;
     }
     Ok(())
+}
+
+/// Sends on one thread and receives on another.
+fn talk(proxy: SocketAddr, client: u64, bytes: u64) -> io::Result<(Checksum, Checksum)> {
+    let socket = TcpStream::connect(proxy)?;
+    let reader = socket.try_clone()?;
+    let receives = spawn(move || receive(reader))?;
+    let sent = send(socket, client, bytes)?;
+    let received = receives.join().map_err(|_| io::Error::other("the receiver panicked"))??;
+    Ok((sent, received))
 }
 
 fn send(mut socket: TcpStream, client: u64, bytes: u64) -> io::Result<Checksum> {

@@ -4,19 +4,24 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::support::{help_or_mistake, nonzero, size, size_within};
+use crate::support::{CommandLine, check_slots, count, nonzero, ring_slots, size, slot_bytes};
 
-const HELP: &str = "\
+const LINE: CommandLine = CommandLine {
+    help: "\
 Receives many TCP connections into the slots of an arena, without a copy, and verifies every byte.
 
 Usage: recv_loop [OPTIONS]
   --connections N   connections to open (64); with --listen, stop after so many (never)
   --slots N         slots of the arena (512)
   --slot-bytes SIZE bytes of a slot (64K)
-  --bytes SIZE      bytes to send over all connections (2G)
-  --file PATH       file to send, over and over (this program)
-  --listen ADDR     serve clients of other programs instead, such as `nc -N 127.0.0.1 9000 < file`
-Sizes take K, M, G: powers of 1024.";
+  --bytes SIZE      without --listen: bytes to send over all connections (2G)
+  --file PATH       without --listen: file to send, over and over (this program)
+  --listen ADDR     serve clients of other programs, such as `nc -N 127.0.0.1 9000 < file`
+Sizes take K, M, G: powers of 1024.",
+    options: &["--connections", "--slots", "--slot-bytes", "--bytes", "--file", "--listen"],
+    flags: &[],
+    operands: &[],
+};
 
 /// The number of connections that `--listen` serves at the same time.
 const SERVED_MAX: usize = 16_384;
@@ -35,8 +40,6 @@ pub struct Options {
 impl Options {
     /// Parses the command line. Returns `None` if only help was asked for.
     pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
-        use lexopt::prelude::*;
-
         let mut options = Options {
             connections: nonzero(64)?,
             connections_given: false,
@@ -46,32 +49,28 @@ impl Options {
             file: PathBuf::new(),
             listen: None,
         };
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("connections") => {
-                    let advice = "use several processes";
-                    options.connections =
-                        nonzero(size_within("--connections", parser.value()?, 1 << 20, advice)?)?;
-                    options.connections_given = true;
+        let given = LINE.parse(|name, value| {
+            match name {
+                "--connections" => {
+                    options.connections = count(name, value, 1 << 20, "use several processes")?;
                 }
-                Long("slots") => {
-                    let advice = "a buffer id of the kernel has 16 bits, use larger slots";
-                    options.slots =
-                        nonzero(size_within("--slots", parser.value()?, 1 << 16, advice)?)?;
-                }
-                Long("slot-bytes") => {
-                    let advice = "a larger one gains nothing, use more slots";
-                    options.slot_bytes =
-                        nonzero(size_within("--slot-bytes", parser.value()?, 1 << 30, advice)?)?;
-                }
-                Long("bytes") => options.bytes = size("--bytes", parser.value()?)?,
-                Long("file") => options.file = parser.value()?.into(),
-                Long("listen") => options.listen = Some(parser.value()?.string()?),
-                other => return help_or_mistake(other, HELP),
+                "--slots" => options.slots = ring_slots(name, value)?,
+                "--slot-bytes" => options.slot_bytes = slot_bytes(name, value)?,
+                "--bytes" => options.bytes = size(name, value)?,
+                "--file" => options.file = value.into(),
+                _ => options.listen = Some(lexopt::ValueExt::string(value)?),
             }
-        }
-        if options.file.as_os_str().is_empty() {
+            Ok(())
+        })?;
+        let Some(given) = given else { return Ok(None) };
+        options.connections_given = given.has("--connections");
+        given.check_without(
+            "--listen",
+            &["--bytes", "--file"],
+            "the clients decide what is sent",
+        )?;
+        check_slots(options.slots, options.slot_bytes, 1)?;
+        if !given.has("--file") {
             options.file = std::env::current_exe()?;
         }
         Ok(Some(options))

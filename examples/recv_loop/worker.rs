@@ -1,5 +1,6 @@
 //! The worker thread, which computes checksums and drops the bytes.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,28 +9,26 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
-use crate::support::Checksum;
+use crate::support::{Checksum, say};
 
-/// A message from the receiving thread.
+/// A message from the receiving thread. Streams have numbers, which are not used again.
 pub enum Work {
-    Opened { name: String },
-    Bytes { stream: usize, bytes: Bytes },
-    Closed { stream: usize, error: Option<io::Error> },
+    Bytes { stream: u64, bytes: Bytes },
+    Closed { stream: u64, name: String, error: Option<io::Error> },
 }
 
 pub struct Worker {
-    thread: JoinHandle<Vec<Checksum>>,
+    thread: JoinHandle<HashMap<u64, Checksum>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Worker {
-    /// Starts the thread with `streams` open streams. [`Work::Opened`] adds one.
-    pub fn start(streams: usize) -> (Sender<Work>, Worker) {
+    /// Starts the thread.
+    pub fn start() -> (Sender<Work>, Worker) {
         let (sender, queue) = mpsc::channel();
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        let thread =
-            thread::spawn(move || work(&queue, vec![Checksum::default(); streams], &counter));
+        let thread = thread::spawn(move || work(&queue, &counter));
         (sender, Worker { thread, dropped })
     }
 
@@ -39,29 +38,26 @@ impl Worker {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until every sender of work is gone. Returns the checksum of each stream.
-    pub fn finish(self) -> Vec<Checksum> {
+    /// Waits until every sender of work is gone. Returns the checksums of the streams that are not
+    /// closed.
+    pub fn finish(self) -> HashMap<u64, Checksum> {
         self.thread.join().unwrap_or_default()
     }
 }
 
-fn work(queue: &Receiver<Work>, mut streams: Vec<Checksum>, dropped: &AtomicU64) -> Vec<Checksum> {
-    let mut names = Vec::new();
+fn work(queue: &Receiver<Work>, dropped: &AtomicU64) -> HashMap<u64, Checksum> {
+    let mut streams = HashMap::<u64, Checksum>::new();
     for work in queue {
         match work {
-            Work::Opened { name } => {
-                names.push(name);
-                streams.push(Checksum::default());
-            }
             Work::Bytes { stream, bytes } => {
-                streams[stream].append(&bytes);
+                streams.entry(stream).or_default().append(&bytes);
                 // Counted before the drop, because the slot may be in use again right after it.
                 dropped.fetch_add(1, Ordering::Relaxed);
                 drop(bytes);
             }
-            Work::Closed { stream, error } => {
+            Work::Closed { stream, name, error } => {
                 let end = error.map_or(String::new(), |error| format!(", then failed: {error}"));
-                println!("{}: {}{end}", names[stream], streams[stream]);
+                say!("{name}: {}{end}", streams.remove(&stream).unwrap_or_default());
             }
         }
     }

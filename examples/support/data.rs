@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 
 use super::exact_bytes;
 
@@ -29,9 +28,9 @@ impl fmt::Display for Checksum {
 }
 
 /// Reads the first `len` bytes of a file by ordinary reads, through the page cache.
-pub fn read_checksum(path: &Path, len: u64) -> io::Result<Checksum> {
+pub fn read_checksum(file: File, len: u64) -> io::Result<Checksum> {
     let mut checksum = Checksum::default();
-    let mut file = File::open(path)?.take(len);
+    let mut file = file.take(len);
     let mut block = vec![0; 1 << 20];
     loop {
         match file.read(&mut block)? {
@@ -59,9 +58,4 @@ pub fn file_content(len: usize) -> Vec<u8> {
 /// Makes the message number `number` of an echo client, at most 3000 bytes long.
 pub fn echo_message(client: usize, number: usize) -> Vec<u8> {
     (0..1 + number * 37 % 3000).map(|at| (at + number + client) as u8).collect()
-}
-
-/// Returns the path of a temporary file of this process.
-pub fn temporary_path(example: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("uring-arena-{example}-{}", std::process::id()))
 }

@@ -1,6 +1,7 @@
 //! Limits and clocks of this machine and this process.
 
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
@@ -18,6 +19,20 @@ pub fn check_memory(what: &str, bytes: u64) -> Result<(), Box<dyn Error>> {
         )));
     }
     Ok(())
+}
+
+/// Returns an error if so many slots of so many bytes do not fit into memory, `arenas` times.
+pub fn check_slots(
+    slots: NonZeroUsize,
+    slot_bytes: NonZeroUsize,
+    arenas: u64,
+) -> Result<(), Box<dyn Error>> {
+    let bytes = (slots.get() as u64).saturating_mul(slot_bytes.get() as u64);
+    let what = match arenas {
+        1 => "--slots times --slot-bytes".into(),
+        _ => format!("{arenas} times --slots times --slot-bytes"),
+    };
+    check_memory(&what, bytes.saturating_mul(arenas))
 }
 
 fn available_memory_bytes() -> Option<u64> {
@@ -39,20 +54,28 @@ pub fn thread_cpu() -> Duration {
 /// Returns an error with the remedy if the hard limit is lower.
 #[cfg(target_os = "linux")]
 pub fn need_descriptors(needed: u64) -> Result<(), Box<dyn Error>> {
+    let limit = raise_descriptors(needed);
+    if limit >= needed {
+        return Ok(());
+    }
+    Err(mistake(format!(
+        "{needed} file descriptors are needed and the hard limit is {limit}: use fewer connections, or raise it (`ulimit -Hn`)"
+    )))
+}
+
+/// Raises the limit of open files of this process to `wanted`, or as near as the hard limit allows.
+///
+/// Returns the limit that holds then. A higher one is left alone.
+#[cfg(target_os = "linux")]
+pub fn raise_descriptors(wanted: u64) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|soft| soft >= needed) {
-        return Ok(());
-    }
-    let hard = limit.maximum;
-    if hard.is_none_or(|hard| hard >= needed)
-        && setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: hard }).is_ok()
-    {
-        return Ok(());
-    }
-    let hard = hard.map_or("none".into(), |hard| hard.to_string());
-    Err(mistake(format!(
-        "{needed} file descriptors are needed and the hard limit is {hard}: use fewer connections, or raise it (`ulimit -Hn`)"
-    )))
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let raised = wanted.min(hard);
+    let change = Rlimit { current: Some(raised), maximum: limit.maximum };
+    if soft < raised && setrlimit(Resource::Nofile, change).is_ok() { raised } else { soft }
 }
+
+/// The remedy if no client can be accepted.
+pub const MORE_ROOM: &str = "more descriptors (`ulimit -n`) or fewer clients would help";

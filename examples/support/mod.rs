@@ -3,16 +3,24 @@
 
 mod arguments;
 mod data;
+#[cfg(target_os = "linux")]
+mod files;
 mod machine;
 mod output;
 
-pub use arguments::{help_or_mistake, listen, no_options, nonzero, size, size_within};
-pub use data::{Checksum, echo_message, file_content, fill_random, read_checksum, temporary_path};
-pub use machine::check_memory;
+pub use arguments::{
+    CommandLine, count, listen, no_options, nonzero, ring_slots, size, slot_bytes,
+};
+pub use data::{Checksum, echo_message, file_content, fill_random, read_checksum};
 #[cfg(target_os = "linux")]
-pub use machine::{need_descriptors, thread_cpu};
+pub use files::{UnnamedFile, path_of, reserve};
+pub use machine::{MORE_ROOM, check_memory, check_slots};
+#[cfg(target_os = "linux")]
+pub use machine::{need_descriptors, raise_descriptors, thread_cpu};
 #[cfg(feature = "io-uring")]
 pub use output::mode_name;
+pub(crate) use output::say;
 pub use output::{
-    announce, check_all_free, cpu_per_gb, exact_bytes, gb_per_s, mistake, progress, run, time,
+    Warning, check_all_free, cpu_per_gb, exact_bytes, mistake, print_line, progress, rate, run,
+    time, warn,
 };

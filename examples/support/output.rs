@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar, ProgressStyle};
 use uring_arena::FixedArena;
@@ -26,6 +26,51 @@ pub fn mistake(text: impl Into<String>) -> Box<dyn Error> {
     Box::new(Mistake(text.into()))
 }
 
+/// Prints a line to standard output, as `println!` does, and ends the program if that fails.
+///
+/// A full disk is told, and a pipe whose reader has gone is not: nobody is left to be told.
+macro_rules! say {
+    ($($line:tt)*) => { $crate::support::print_line(format_args!($($line)*)) };
+}
+pub(crate) use say;
+
+/// Prints a line for [`say`].
+pub fn print_line(line: fmt::Arguments<'_>) {
+    let mut output = io::stdout().lock();
+    let Err(error) = writeln!(output, "{line}").and_then(|()| output.flush()) else { return };
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        warn(format_args!("error: standard output: {error}"));
+    }
+    std::process::exit(1);
+}
+
+/// Prints a line to standard error, if anybody reads it.
+pub fn warn(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A warning that may have to be given very often, and is printed once a second.
+#[derive(Default)]
+pub struct Warning {
+    printed: Option<Instant>,
+    left_out: u64,
+}
+
+impl Warning {
+    /// Prints `line`, or counts it if another one was printed within the last second.
+    pub fn print(&mut self, line: impl Display) {
+        if self.printed.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            self.left_out += 1;
+            return;
+        }
+        match std::mem::take(&mut self.left_out) {
+            0 => warn(line),
+            left_out => warn(format_args!("{line} (and {left_out} such lines before)")),
+        }
+        self.printed = Some(Instant::now());
+    }
+}
+
 /// Runs an example: parses its options, then calls `main` with them.
 ///
 /// `parse` returns `None` if the command line asked for help only. An error goes to standard
@@ -37,16 +82,10 @@ pub fn run<O>(
     match parse().and_then(|options| options.as_ref().map_or(Ok(()), main)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            warn(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints a line at once, even if standard output is a pipe.
-pub fn announce(line: impl Display) -> io::Result<()> {
-    println!("{line}");
-    io::stdout().flush()
 }
 
 /// Returns an error unless every slot of the arena is free and no operation is in flight.
@@ -89,14 +128,26 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
-/// Returns the rate of `bytes` in `time`, in gigabytes (10⁹ bytes) a second.
-pub fn gb_per_s(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / 1e9 / time.as_secs_f64().max(1e-9)
+/// The number of bytes from which on a rate says something. Fewer take no time to speak of.
+const MEASURABLE_BYTES: u64 = 1_000_000;
+
+/// The text in the place of a rate of too few bytes.
+const NOT_MEASURED: &str = "not measured: fewer than 1 MB";
+
+/// Formats the rate of `bytes` in `time`, in gigabytes (10⁹ bytes) a second.
+pub fn rate(bytes: u64, time: Duration) -> String {
+    if bytes < MEASURABLE_BYTES {
+        return NOT_MEASURED.into();
+    }
+    format!("{:.2} GB/s", bytes as f64 / 1e9 / time.as_secs_f64().max(1e-9))
 }
 
-/// Returns the CPU time of `bytes`, in seconds per gigabyte (10⁹ bytes).
-pub fn cpu_per_gb(bytes: u64, cpu: Duration) -> f64 {
-    cpu.as_secs_f64() / (bytes as f64 / 1e9).max(1e-9)
+/// Formats the CPU time of `bytes`, in seconds of `whose` thread per gigabyte (10⁹ bytes).
+pub fn cpu_per_gb(bytes: u64, cpu: Duration, whose: &str) -> String {
+    if bytes < MEASURABLE_BYTES {
+        return NOT_MEASURED.into();
+    }
+    format!("{:.3} {whose} seconds per GB", cpu.as_secs_f64() / (bytes as f64 / 1e9))
 }
 
 /// Returns the name of a registration mode in the output.

@@ -10,6 +10,7 @@ use crate::region::{BuildError, Dealloc, PageSize, Region, RegionOptions};
 use crate::slots::Allocator;
 use crate::wait::OnFree;
 use std::fmt;
+use std::io;
 use std::ptr::NonNull;
 
 /// The contents of a slot or block that a new owner finds.
@@ -247,10 +248,15 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// Keeps the memory out of forked children (`MADV_DONTFORK`).
+            /// Keeps the memory out of forked children (`MADV_DONTFORK`): fork(2) copies none of
+            /// it, and a child that writes costs no page.
             ///
-            /// Registered pages would not be shared with a child anyway. Without effect on the heap
-            /// and on memory of the caller.
+            /// To be recommended for an arena that is registered, and on
+            /// [huge pages](crate::Backing#forked-children). Without effect on the heap and on
+            /// memory of the caller.
+            ///
+            /// A child may drop what it has of the arena: buffers, bytes and handles. It must not
+            /// read or write their memory, which is not there, and must not claim.
             ///
             /// ```
             /// use uring_arena::{BuddyArena, FixedArena};
@@ -261,7 +267,7 @@ macro_rules! shared_setters {
             /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn keep_from_children(mut self) -> $builder {
-                self.options.region.keep_from_children = true;
+                self.options.region.in_children = crate::region::InChildren::Absent;
                 self
             }
         }
@@ -306,3 +312,13 @@ pub enum AllocError {
 }
 
 debug_is_display!(AllocError);
+into_io_error!(AllocError);
+
+impl AllocError {
+    fn kind(self) -> io::ErrorKind {
+        match self {
+            AllocError::ArenaFull => io::ErrorKind::OutOfMemory,
+            AllocError::RequestTooLarge => io::ErrorKind::InvalidInput,
+        }
+    }
+}

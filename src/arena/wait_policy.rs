@@ -3,20 +3,20 @@
 use std::any::Any;
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-
-use event_listener::{Event, EventListener, IntoNotification};
+use std::task::{Context, Poll, Waker};
 
 use crate::lease::{Handle, WeakHandle};
 use crate::sync::{Arc, Mutex, Ordering, fence};
+use crate::wait::{Panicked, Polled, TicketQueue, WakeList};
 
 /// A wake policy for a fixed arena: the choice of the waiter to wake when a slot is freed.
 ///
 /// An arena built with one ([`build_async_with`](crate::FixedArenaBuilder::build_async_with)) calls
-/// [`wake`](Self::wake) after every free, on the thread that frees. Order and fairness are up to
-/// the policy. Threads in [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved
-/// rings wait in the arena's own queue, and are served first. A slot that is granted to them calls
-/// no policy. Without a policy of your own use
+/// [`wake`](Self::wake) after every free that leaves memory for others, on the thread that frees.
+/// Order and fairness are up to the policy. Threads in
+/// [`allocate_timeout`](crate::FixedArena::allocate_timeout) and starved rings wait in the arena's
+/// own queue, and are served first. A slot that is granted to them calls no policy. Without a
+/// policy of your own use
 /// [`build_async`](crate::FixedArenaBuilder::build_async).
 ///
 /// ```
@@ -172,8 +172,14 @@ pub struct NotifyWaiters {
 
 /// The waiters that the clones of a [`NotifyWaiters`] share.
 struct Shared {
-    orders: Box<[Event]>,
+    listeners: Mutex<Listeners>,
     arenas: Mutex<Arenas>,
+}
+
+/// The waiters of each order that have registered directly.
+struct Listeners {
+    next_ticket: u64,
+    orders: Box<[TicketQueue<()>]>,
 }
 
 /// The arenas that a policy was built into, until they call the policy on every free.
@@ -202,8 +208,10 @@ impl NotifyWaiters {
     /// ```
     pub fn new(orders: usize) -> NotifyWaiters {
         assert!(orders > 0, "a policy needs at least one order");
-        let orders = (0..orders).map(|_| Event::new()).collect();
-        NotifyWaiters { shared: Arc::new(Shared { orders, arenas: Mutex::new(Arenas::default()) }) }
+        let orders = (0..orders).map(|_| TicketQueue::new()).collect();
+        let listeners = Mutex::new(Listeners { next_ticket: 0, orders });
+        let arenas = Mutex::new(Arenas::default());
+        NotifyWaiters { shared: Arc::new(Shared { listeners, arenas }) }
     }
 
     /// Returns the policy if it is this built-in one.
@@ -224,9 +232,7 @@ impl NotifyWaiters {
     }
 
     fn registration(&self, order: usize) -> NotifyRegistration {
-        // Orders beyond the last one wait with it.
-        let order = order.min(self.shared.orders.len() - 1);
-        NotifyRegistration { waiters: self.clone(), order, listener: None }
+        NotifyRegistration { waiters: self.clone(), order, ticket: None }
     }
 }
 
@@ -238,7 +244,7 @@ impl Waiter for NotifyWaiters {
     }
 
     fn wake(&self) {
-        self.shared.orders[0].notify(1.additional());
+        self.shared.notify(|listeners, wakes| listeners.notify(0, 1, wakes));
     }
 }
 
@@ -250,25 +256,58 @@ impl BuddyWaiter for NotifyWaiters {
     }
 
     fn wake(&self, freed_order: usize) {
-        for (order, event) in self.shared.orders.iter().enumerate() {
-            let fit = 1usize << freed_order.saturating_sub(order).min(usize::BITS as usize - 1);
-            event.notify(fit.additional());
-        }
+        self.shared.notify(|listeners, wakes| {
+            for order in 0..listeners.orders.len() {
+                let fit = 1usize << freed_order.saturating_sub(order).min(usize::BITS as usize - 1);
+                listeners.notify(order, fit, wakes);
+            }
+        });
     }
 }
 
 impl fmt::Debug for NotifyWaiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NotifyWaiters")
-            .field("orders", &self.shared.orders.len())
+            .field("orders", &self.shared.listeners.lock().orders.len())
             .finish_non_exhaustive()
     }
 }
 
+impl Listeners {
+    /// Returns the waiters of an order; orders beyond the last one wait with it.
+    fn of_order(&mut self, order: usize) -> &mut TicketQueue<()> {
+        let last = self.orders.len() - 1;
+        &mut self.orders[order.min(last)]
+    }
+
+    /// Wakes up to `count` waiters of an order, the oldest first.
+    fn notify(&mut self, order: usize, count: usize, wakes: &mut WakeList) {
+        let queue = self.of_order(order);
+        for _ in 0..count {
+            if queue.first().is_none() {
+                return;
+            }
+            wakes.push_woken(queue.grant(()));
+        }
+    }
+}
+
 impl Shared {
-    /// Begins to listen for wakes of `order`.
-    fn listen(&self, order: usize) -> EventListener {
-        let listener = self.orders[order].listen();
+    /// Changes the listeners, and calls the wakers outside of the lock: they may run anything.
+    fn notify(&self, change: impl FnOnce(&mut Listeners, &mut WakeList)) {
+        let (mut wakes, mut panicked) = (WakeList::default(), Panicked::default());
+        change(&mut self.listeners.lock(), &mut wakes);
+        wakes.run(&mut panicked);
+        panicked.resume();
+    }
+
+    /// Begins to listen for wakes of `order`. Returns the ticket of the listener.
+    fn listen(&self, order: usize) -> u64 {
+        let mut listeners = self.listeners.lock();
+        let ticket = listeners.next_ticket;
+        listeners.next_ticket += 1;
+        listeners.of_order(order).join(ticket);
+        drop(listeners);
         let mut arenas = self.arenas.lock();
         arenas.is_listening = true;
         let handles: Vec<Handle> = std::mem::take(&mut arenas.silent)
@@ -280,7 +319,43 @@ impl Shared {
         drop(arenas);
         // Outside of the lock: the last handle of an arena gives its memory back.
         drop(handles);
-        listener
+        ticket
+    }
+
+    /// Tells whether a listener was woken, or keeps `waker` to be called when it is.
+    fn poll(&self, order: usize, ticket: u64, waker: &Waker) -> Poll<()> {
+        let polled = self.listeners.lock().of_order(order).poll(ticket, waker);
+        match polled {
+            Polled::Granted(()) => Poll::Ready(()),
+            Polled::Waits => Poll::Pending,
+            Polled::NeedsWaker => {
+                // Cloned, and dropped, outside of the lock: a waker may run anything.
+                let waker = waker.clone();
+                let mut listeners = self.listeners.lock();
+                let (polled, unneeded) = listeners.of_order(order).poll_with(ticket, waker);
+                drop(listeners);
+                let (mut wakes, mut panicked) = (WakeList::default(), Panicked::default());
+                wakes.push_unneeded(unneeded);
+                wakes.run(&mut panicked);
+                if polled.is_ready() && panicked.is_any() {
+                    // The caller gets the panic, and the next one the wake.
+                    self.notify(|listeners, wakes| listeners.notify(order, 1, wakes));
+                }
+                panicked.resume();
+                polled
+            }
+        }
+    }
+
+    /// Ends a listener. A wake that it did not use goes to the next one.
+    fn leave(&self, order: usize, ticket: u64) {
+        self.notify(|listeners, wakes| {
+            let (woken, waker) = listeners.of_order(order).leave(ticket);
+            wakes.push_unneeded(waker);
+            if woken.is_some() {
+                listeners.notify(order, 1, wakes);
+            }
+        });
     }
 }
 
@@ -291,22 +366,29 @@ impl Shared {
 pub struct NotifyRegistration {
     waiters: NotifyWaiters,
     order: usize,
-    listener: Option<EventListener>,
+    /// The ticket of the listener, while there is one.
+    ticket: Option<u64>,
 }
 
 impl NotifyRegistration {
-    fn listener(&mut self) -> &mut EventListener {
-        self.listener.get_or_insert_with(|| self.waiters.shared.listen(self.order))
+    fn listen(&mut self) -> u64 {
+        *self.ticket.get_or_insert_with(|| self.waiters.shared.listen(self.order))
+    }
+
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.waiters.shared.leave(self.order, ticket);
+        }
     }
 }
 
 impl WaitRegistration for NotifyRegistration {
     fn prepare(mut self: Pin<&mut Self>) {
-        self.listener();
+        self.listen();
     }
 
     fn revoke(mut self: Pin<&mut Self>) {
-        self.listener = None;
+        self.leave();
     }
 }
 
@@ -314,11 +396,18 @@ impl Future for NotifyRegistration {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let woken = Pin::new(self.listener()).poll(context);
+        let ticket = self.listen();
+        let woken = self.waiters.shared.poll(self.order, ticket, context.waker());
         if woken.is_ready() {
             // A listener is done after its wake; a further poll waits anew.
-            self.listener = None;
+            self.ticket = None;
         }
         woken
+    }
+}
+
+impl Drop for NotifyRegistration {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

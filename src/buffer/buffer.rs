@@ -197,6 +197,9 @@ impl Buffer {
     #[inline]
     pub unsafe fn set_len(&mut self, len: usize) {
         debug_assert!(len <= self.cap);
+        if len < self.len {
+            self.record_len();
+        }
         self.len = len;
     }
 
@@ -399,10 +402,11 @@ pub struct BufferFullError {
 
 debug_is_display!(BufferFullError);
 
-impl From<BufferFullError> for io::Error {
-    /// Makes an error of the kind [`WriteZero`](io::ErrorKind::WriteZero).
-    fn from(error: BufferFullError) -> io::Error {
-        io::Error::new(io::ErrorKind::WriteZero, error)
+into_io_error!(BufferFullError);
+
+impl BufferFullError {
+    fn kind(&self) -> io::ErrorKind {
+        io::ErrorKind::WriteZero
     }
 }
 
@@ -453,7 +457,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // The storage left in its place needs no drop of its own.
         match std::mem::replace(&mut self.storage, Storage::heap(0)).into_lease() {
-            Ok(lease) => lease.free_written(self.len),
+            Ok(lease) => lease.free_written(|| (self.ptr, self.len)),
             Err(headroom) => self.drop_heap(headroom),
         }
     }

@@ -50,6 +50,11 @@ impl Span {
         // SAFETY: at most one past the span.
         Span { start: unsafe { self.start.add(skip) }, len: self.len - skip }
     }
+
+    /// Returns the first `len_max` bytes, or all if there are fewer.
+    pub(crate) fn at_most(self, len_max: usize) -> Span {
+        Span { start: self.start, len: self.len.min(len_max) }
+    }
 }
 
 pub(crate) mod sealed {

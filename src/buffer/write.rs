@@ -9,8 +9,10 @@
 //! spilled buffer. The vector is taken apart into the buffer's fields and put together again.
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 
 use bytes::BufMut;
@@ -18,8 +20,11 @@ use bytes::buf::UninitSlice;
 
 use super::buffer::{Buffer, BufferFullError};
 use super::storage::Storage;
-use crate::lease::{Core, SPILL};
+use crate::lease::{Core, Lease, SPILL};
 use crate::sync::{Ordering, process_clock_ms};
+
+/// The room that a spilled buffer gets when it is asked for some, in bytes at least.
+const GROW_BYTES: usize = 64;
 
 /// The time between two warnings about spills of one arena, in milliseconds.
 const WARN_EVERY_MS: u64 = 1000;
@@ -30,7 +35,7 @@ impl Buffer {
     /// # Errors
     ///
     /// [`BufferFullError`] with the room left if `data` does not fit. A buffer that may spill takes
-    /// anything.
+    /// anything that the heap has memory for.
     ///
     /// ```
     /// let mut buffer = uring_arena::FixedArena::new(1, 4)?.allocate()?;
@@ -46,15 +51,18 @@ impl Buffer {
             self.put_fitting(data);
             return Ok(());
         }
-        let remaining = self.remaining_mut();
-        if data.len() > remaining {
+        if !self.grow(data.len()).finish() {
+            let remaining = self.cap - self.len;
             return Err(BufferFullError { remaining, requested: data.len() });
         }
-        self.put_slice(data);
+        self.put_fitting(data);
         Ok(())
     }
 
     /// Returns true if `len` more bytes can be written without a panic.
+    ///
+    /// A buffer that may spill has room for [`isize::MAX`] bytes, head room included. The heap may
+    /// have no memory for so many: then writing panics, and the buffer stays as it was.
     ///
     /// ```
     /// let buffer = uring_arena::FixedArena::new(1, 4)?.allocate()?;
@@ -78,30 +86,48 @@ impl Buffer {
         self.len += data.len();
     }
 
-    /// Makes room for `additional` more bytes on the heap, or panics as `BufMut` demands.
+    /// Makes room for `additional` more bytes on the heap, or panics as `BufMut` demands. The bytes
+    /// written so far stay in the buffer in any case.
     ///
     // The cold part takes the buffer by value: its address is never taken then, so a loop of puts
     // keeps the buffer in registers.
     #[inline(always)]
     fn make_room(&mut self, additional: usize) {
         let full = std::mem::replace(self, Buffer::dangling());
-        let (buffer, grown) = full.grown(additional);
+        let (buffer, failure) = full.grown(additional);
         std::mem::forget(std::mem::replace(self, buffer));
-        if !grown {
-            refuse(additional, self.cap - self.len);
+        if let Some(failure) = failure {
+            go_on(failure);
         }
     }
 
-    /// Returns the buffer with room for `additional` more bytes on the heap, and true. Returns it
-    /// as it was, and false, if it may not spill.
+    /// Returns the buffer with room for `additional` more bytes. Returns it as it was, with the
+    /// panic that tells why, if there is none.
     #[cold]
     #[inline(never)]
-    fn grown(mut self, additional: usize) -> (Buffer, bool) {
-        let grown = additional <= self.remaining_mut();
-        if grown {
-            self.grow_on_heap(additional);
+    fn grown(mut self, additional: usize) -> (Buffer, Option<Failure>) {
+        let grow = || self.grow_or_panic(additional);
+        let panic = catch_unwind(AssertUnwindSafe(grow)).err().map(Box::new);
+        (self, panic)
+    }
+
+    /// Gives the buffer room for `additional` more bytes on the heap. The bytes written so far stay
+    /// in the buffer, also if this panics.
+    #[inline(never)]
+    fn grow_or_panic(&mut self, additional: usize) {
+        if self.grow(additional).finish() {
+            return;
         }
-        (self, grown)
+        let (len, room) = (self.len, self.cap - self.len);
+        assert!(
+            !self.may_spill(),
+            "the heap has no memory for {additional} bytes behind the {len} bytes written; write \
+             less, or use larger slots"
+        );
+        panic!(
+            "buffer full: {additional} bytes to write, {room} bytes remaining; \
+             check with will_fit, or build the arena with auto_spill"
+        );
     }
 
     fn may_spill(&self) -> bool {
@@ -111,37 +137,44 @@ impl Buffer {
         }
     }
 
-    /// Gives the buffer room for `additional` more bytes, on the heap.
-    fn grow_on_heap(&mut self, additional: usize) {
+    /// Gives the buffer room for `additional` more bytes on the heap, if it may spill and there is
+    /// memory. Never panics, and runs no foreign code.
+    fn grow(&mut self, additional: usize) -> Growth {
+        if !self.may_spill() || additional > self.remaining_mut() {
+            return Growth::Refused;
+        }
         if !self.is_spilled() {
-            self.spill(additional);
-            return;
+            return self.spill(additional);
         }
         let headroom = self.storage.heap_headroom();
         let mut vector = self.take_vector();
-        vector.reserve(additional);
+        let reserved = vector.try_reserve(additional);
         self.put_vector(vector, headroom);
+        if reserved.is_ok() { Growth::Done } else { Growth::Refused }
     }
 
-    /// Moves the bytes from the slot to the heap, and frees the slot.
-    fn spill(&mut self, additional: usize) {
-        let headroom = self.headroom();
+    /// Moves the bytes from the slot to the heap.
+    fn spill(&mut self, additional: usize) -> Growth {
+        let (headroom, slot_bytes) = (self.headroom(), self.cap);
+        // At most `isize::MAX`, because the rest fits.
         let needed = headroom + self.len + additional;
         // At least twice the slot, so that growing is amortised from the first spill on.
-        let mut vector = Vec::with_capacity(needed.max(2 * (headroom + self.cap)));
+        let amortised = needed.max(2 * (headroom + slot_bytes));
+        let mut vector = Vec::new();
+        if vector.try_reserve_exact(amortised).is_err() && vector.try_reserve_exact(needed).is_err()
+        {
+            return Growth::Refused;
+        }
         // `prepend` turns head room into written bytes: so these bytes must be initialised.
         vector.resize(headroom, 0);
         vector.extend_from_slice(self);
         self.record_len();
-        if let Some(lease) = self.lease() {
-            let core = lease.core();
-            // Relaxed: a counter.
-            core.counters.spills.fetch_add(1, Ordering::Relaxed);
-            warn_of_spill(core, self.cap, needed - headroom);
-        }
         let slot = std::mem::replace(&mut self.storage, Storage::heap(headroom));
         self.put_vector(vector, headroom);
-        drop(slot);
+        match slot.into_lease() {
+            Ok(lease) => Growth::Spilled { lease, slot_bytes, needed_bytes: needed - headroom },
+            Err(_) => unreachable!("the caller has checked"),
+        }
     }
 
     /// Takes the vector out of a spilled buffer, which has no memory until `put_vector`.
@@ -187,13 +220,45 @@ impl Buffer {
     }
 }
 
+/// A panic that is kept until the buffer is in order again. Boxed twice, so that it is one word.
+type Failure = Box<Box<dyn Any + Send>>;
+
 #[cold]
 #[inline(never)]
-fn refuse(additional: usize, remaining: usize) -> ! {
-    panic!(
-        "buffer full: {additional} bytes to write, {remaining} bytes remaining; \
-         check with will_fit, or build the arena with auto_spill"
-    )
+#[allow(clippy::boxed_local)] // one word in the caller
+fn go_on(failure: Failure) -> ! {
+    resume_unwind(*failure)
+}
+
+/// The outcome of giving a buffer more room.
+#[must_use]
+enum Growth {
+    /// There is room.
+    Done,
+    /// There is room on the heap now. The slot is freed when the buffer is in order again, because
+    /// that may run foreign code: wakers, and a subscriber of the log.
+    Spilled { lease: Lease, slot_bytes: usize, needed_bytes: usize },
+    /// There is no room, and the buffer is as it was.
+    Refused,
+}
+
+impl Growth {
+    /// Frees the slot of a buffer that spilled. Returns `true` if there is room.
+    #[cold]
+    fn finish(self) -> bool {
+        match self {
+            Growth::Done => true,
+            Growth::Refused => false,
+            Growth::Spilled { lease, slot_bytes, needed_bytes } => {
+                let core = lease.core();
+                // Relaxed: a counter.
+                core.counters.spills.fetch_add(1, Ordering::Relaxed);
+                warn_of_spill(core, slot_bytes, needed_bytes);
+                drop(lease);
+                true
+            }
+        }
+    }
 }
 
 // SAFETY: `chunk_mut` gives room of the buffer's own behind the written bytes, and `advance_mut`
@@ -201,7 +266,11 @@ fn refuse(additional: usize, remaining: usize) -> ! {
 unsafe impl BufMut for Buffer {
     #[inline]
     fn remaining_mut(&self) -> usize {
-        if self.may_spill() { isize::MAX as usize - self.len } else { self.cap - self.len }
+        if !self.may_spill() {
+            return self.cap - self.len;
+        }
+        // A vector holds at most `isize::MAX` bytes, the head room among them.
+        isize::MAX as usize - self.headroom() - self.len
     }
 
     #[inline]
@@ -214,7 +283,7 @@ unsafe impl BufMut for Buffer {
     #[inline]
     fn chunk_mut(&mut self) -> &mut UninitSlice {
         if self.len == self.cap && self.may_spill() {
-            self.grow_on_heap(64);
+            self.grow_or_panic(GROW_BYTES);
         }
         UninitSlice::uninit(self.spare_capacity_mut())
     }
@@ -269,7 +338,7 @@ impl io::Write for Buffer {
     /// Appends the bytes that fit, and returns their number: 0 if the buffer is full.
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let len = data.len().min(self.remaining_mut());
-        self.put_slice(&data[..len]);
+        self.try_put_slice(&data[..len])?;
         Ok(len)
     }
 

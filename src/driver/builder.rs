@@ -4,7 +4,7 @@ use io_uring::IoUring;
 
 use super::DriverError;
 use super::ids::Tag;
-use crate::uring::{Feature, Memlock, Probe, disabled_by_sysctl};
+use crate::uring::{Feature, Memlock, Probe, disabled_by_sysctl, kernel_has_io_uring};
 
 /// The most entries of a submission queue: a limit of the kernel.
 const ENTRIES_MAX: usize = 1 << 15;
@@ -247,6 +247,7 @@ fn build_error(errno: i32, entries: u32, completion_entries: u32) -> DriverError
         libc::EPERM | libc::EACCES => {
             DriverError::Forbidden { errno, sysctl: disabled_by_sysctl() }
         }
+        libc::ENOSYS if kernel_has_io_uring() => DriverError::Forbidden { errno, sysctl: None },
         libc::ENOSYS => {
             DriverError::Unsupported { what: "io_uring", since: "5.1 (buffer rings: 5.19)" }
         }

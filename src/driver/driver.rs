@@ -31,6 +31,11 @@ use crate::uring::{
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
+/// A forked child has a copy of the driver, and no part in its ring. There the methods that need
+/// the ring return [`DriverError::OtherProcess`], no event comes, and a waker wakes nobody. The
+/// copy can be dropped: that closes the child's descriptors, and touches nothing of the parent's. A
+/// child builds a driver of its own.
+///
 /// Dropping it cancels what is under way and waits briefly; [`drain`](Self::drain) does so in good
 /// order.
 ///
@@ -86,6 +91,8 @@ pub struct Driver {
     operations_max: usize,
     pub(super) completions: u64,
     pub(super) unknown_completions: u64,
+    /// The payloads whose drop panicked.
+    pub(super) contained_panics: u64,
     pub(super) number: u32,
     /// The kernel runs completions for one thread only.
     _on_one_thread: PhantomData<*mut ()>,
@@ -131,6 +138,7 @@ impl DriverBuilder {
             operations_max: operations,
             completions: 0,
             unknown_completions: 0,
+            contained_panics: 0,
             number,
             _on_one_thread: PhantomData,
         })
@@ -158,8 +166,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::System`] if the kernel cannot be asked what it can do. Otherwise none: the
-    /// lowest mode always works.
+    /// [`RegisterError::Unavailable`] if the kernel cannot be asked what it can do. Otherwise none:
+    /// the lowest mode always works.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -211,6 +219,9 @@ impl Driver {
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<ArenaId, RegisterError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         self.arenas.register(arena, options, &self.submitter)
     }
 
@@ -249,6 +260,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.arenas.unregister(id, &mut self.submitter)
     }
 
@@ -279,6 +291,9 @@ impl Driver {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRingId, RingError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RingError::OtherProcess { of, to });
+        }
         self.rings.register(arena, options, self.supported, &self.submitter)
     }
 
@@ -323,6 +338,7 @@ impl Driver {
     /// if the ring was unregistered; [`DriverError::OtherDriver`]; [`DriverError::Ring`] if the
     /// kernel does not give the ring back: then its slots are quarantined.
     pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.rings.unregister(id, &self.submitter)
     }
 
@@ -332,6 +348,7 @@ impl Driver {
             enters: self.submitter.enters,
             completions: self.completions,
             unknown_completions: self.unknown_completions,
+            contained_panics: self.contained_panics,
             armed: self.sockets.armed,
             retries: self.sockets.back_off.retries,
             wakeups: self.wakeup.wakes,
@@ -392,8 +409,10 @@ impl Driver {
         self.sockets.in_flight + self.transfers.in_flight
     }
 
-    /// Returns an error if the driver has as many operations as it was built for.
+    /// Returns an error if the driver has as many operations as it was built for, or is not this
+    /// process's.
     pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         let limit = self.operations_max;
         if self.sockets.len() + self.transfers.len() < limit {
             return Ok(());

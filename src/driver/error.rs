@@ -15,8 +15,8 @@ pub enum DriverError {
     Forbidden {
         /// The error number.
         errno: i32,
-        /// The value of `kernel.io_uring_disabled`, where there is one (Linux 6.6). It is 1 or 2 if
-        /// the setting is what forbids.
+        /// The value of `kernel.io_uring_disabled`, where there is one (Linux 6.6) and it may be
+        /// the cause. It is 1 or 2 if the setting is what forbids.
         sysctl: Option<u32>,
     },
     /// The limit on locked memory is too low: the queues of a ring count against it.
@@ -84,6 +84,16 @@ pub enum DriverError {
         /// The number of the driver that gave the id out; `{:?}` of a driver shows it.
         of: u32,
         /// The number of the driver that was called.
+        to: u32,
+    },
+    /// The driver was built in another process, of which this one is a forked child.
+    #[error(
+        "this driver is of process {of}, and was used in its forked child {to}: the ring is not the child's; build a driver there"
+    )]
+    OtherProcess {
+        /// The process that built the driver.
+        of: u32,
+        /// This process.
         to: u32,
     },
     /// The buffer ring was unregistered.
@@ -168,6 +178,29 @@ pub enum TransferError {
         /// The bytes that the buffer holds.
         capacity: usize,
     },
+    /// The bytes would lie beyond the last offset that a file can have.
+    #[error(
+        "{len} bytes at offset {offset} reach beyond {limit}, the last offset of any file: give an offset in the file, or 0 for a pipe or socket"
+    )]
+    Offset {
+        /// The offset asked for, in bytes.
+        offset: u64,
+        /// The bytes to read or write.
+        len: usize,
+        /// The highest offset of any file, in bytes.
+        limit: u64,
+    },
+    /// An earlier write or send ended in the middle of its bytes, so later ones would be taken for
+    /// its rest. It comes as the error of an event.
+    #[error(
+        "an earlier write or send of this stream ended after {done} of its {len} bytes, and nothing may follow it: close the connection, or send the rest on a file added anew"
+    )]
+    Torn {
+        /// The bytes that went out.
+        done: usize,
+        /// The bytes that were to go out.
+        len: usize,
+    },
     /// The file is open with `O_DIRECT`, and offset or memory are not what it asks for.
     #[error(transparent)]
     Direct(#[from] DirectError),
@@ -251,6 +284,70 @@ pub struct FileError {
 }
 
 debug_is_display!(DriverError, TransferError, SocketError, FileError);
+into_io_error!(DriverError, TransferError);
+
+impl DriverError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match *self {
+            DriverError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
+            DriverError::Memlock { .. } => io::ErrorKind::OutOfMemory,
+            DriverError::NoRoom { errno, .. } | DriverError::System { errno, .. } => {
+                errno_text(errno).kind()
+            }
+            DriverError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            DriverError::TooManyOperations { .. } => io::ErrorKind::QuotaExceeded,
+            DriverError::UnknownRing
+            | DriverError::UnknownArena
+            | DriverError::UnknownFile
+            | DriverError::UnknownOperation
+            | DriverError::UnknownSocket => io::ErrorKind::NotFound,
+            DriverError::RingInUse { .. } => io::ErrorKind::ResourceBusy,
+            DriverError::Ring(error) => error.kind(),
+            DriverError::Entries { .. }
+            | DriverError::Operations { .. }
+            | DriverError::OtherDriver { .. }
+            | DriverError::OtherProcess { .. }
+            | DriverError::SlotTooSmall { .. }
+            | DriverError::RingIsIncremental => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+impl TransferError {
+    /// Returns the kind of the error as an `io::Error`.
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            TransferError::NoRoom { .. } | TransferError::Offset { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            TransferError::Torn { .. } => io::ErrorKind::BrokenPipe,
+            TransferError::Direct(error) => error.kind(),
+            TransferError::Driver(error) => error.kind(),
+        }
+    }
+}
+
+impl<M> From<SubmitError<M>> for io::Error {
+    /// Makes an error of the reason, and drops the memory.
+    fn from(refused: SubmitError<M>) -> io::Error {
+        refused.error.into()
+    }
+}
+
+impl From<SocketError> for io::Error {
+    /// Makes an error of the reason, and closes the descriptor.
+    fn from(refused: SocketError) -> io::Error {
+        refused.error.into()
+    }
+}
+
+impl From<FileError> for io::Error {
+    /// Returns the answer of the kernel, with its error number, and closes the descriptor.
+    fn from(error: FileError) -> io::Error {
+        error.reason
+    }
+}
 
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)

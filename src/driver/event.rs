@@ -80,8 +80,10 @@ pub enum Event<B = Bytes> {
         id: OperationId,
         /// The offset in the file where the write began, in bytes.
         offset: u64,
-        /// The number of bytes written, or an error.
+        /// The number of bytes written, which is all of them, or an error.
         result: io::Result<usize>,
+        /// The number of bytes that were written, also before an error.
+        written: usize,
         /// The memory.
         payload: Payload,
     },
@@ -89,8 +91,11 @@ pub enum Event<B = Bytes> {
     Sent {
         /// The id that [`Driver::send`](crate::Driver::send) returned.
         id: OperationId,
-        /// The number of bytes sent, or an error.
+        /// The number of bytes sent, which is all of them, or an error.
         result: io::Result<usize>,
+        /// The number of bytes that went out, also before an error. If they are a part only, the
+        /// later sends of the socket fail: the peer would take their bytes for the rest.
+        sent: usize,
         /// The memory.
         payload: Payload,
         /// Says that the kernel copied the bytes of a zero-copy send after all, as it does on

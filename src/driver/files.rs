@@ -1,8 +1,15 @@
 //! The files and sockets that a driver reads, writes and sends on. The driver owns them, so that a
 //! number is not given to another file while an operation that names it is under way.
+//!
+//! # Safety
+//!
+//! Unsafe here: asking for the flags of a descriptor, and for the type of a socket. The descriptor
+//! is open meanwhile, and the kernel writes to one number of ours.
+#![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, FileType};
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 
@@ -22,22 +29,92 @@ pub(super) fn is_event_fd(fd: BorrowedFd<'_>) -> bool {
 /// references. Further ones work too.
 const REGISTERED_MAX: u32 = 1024;
 
+/// The way in which a file takes what is written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Each write has an offset of its own: several may be under way.
+    AtOffsets,
+    /// Bytes stand behind one another, and a part of a write shifts what follows: a stream socket,
+    /// a pipe, a terminal, a file open to append.
+    Stream,
+    /// Messages stand behind one another, each whole or not there: a socket of another type.
+    Messages,
+}
+
+impl Writes {
+    fn of(file: &File, kind: FileType) -> io::Result<Writes> {
+        if kind.is_socket() {
+            let is_stream = socket_type(file)? == libc::SOCK_STREAM;
+            return Ok(if is_stream { Writes::Stream } else { Writes::Messages });
+        }
+        let cannot_seek = |mut file: &File| {
+            let position = file.stream_position();
+            position.is_err_and(|error| error.raw_os_error() == Some(libc::ESPIPE))
+        };
+        let is_stream = kind.is_fifo()
+            || kind.is_char_device() && cannot_seek(file)
+            || kind.is_file() && status_flags(file)? & libc::O_APPEND != 0;
+        Ok(if is_stream { Writes::Stream } else { Writes::AtOffsets })
+    }
+}
+
+/// Returns the status flags of an open file (`F_GETFL`).
+fn status_flags(file: &File) -> io::Result<i32> {
+    // SAFETY: reads flags only; the descriptor is open while it is borrowed.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(flags) }
+}
+
+/// Returns the type of a socket (`SO_TYPE`).
+fn socket_type(socket: &File) -> io::Result<i32> {
+    let (mut kind, mut bytes) = (0i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: the kernel writes one number of `bytes` bytes, and their count, both live.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            (&raw mut kind).cast(),
+            &raw mut bytes,
+        )
+    };
+    if answer == 0 { Ok(kind) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The place at which a stream was torn: a write or send of it ended part-way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Torn {
+    /// The bytes that went out.
+    pub(super) done: usize,
+    /// The bytes that were to go out.
+    pub(super) len: usize,
+}
+
 /// An open file or socket.
 pub(super) struct OpenFile {
     file: File,
     /// The file stands in the ring's table of files, at the index of its key.
     registered: bool,
-    /// Operations have an offset of their own in the file, and a short one goes on where it ended.
+    /// Operations have an offset of their own in the file, and a short read goes on where it ended.
     /// Streams have none.
     pub(super) has_offsets: bool,
     /// The file is of none of the kinds that a file system has: an event descriptor, say.
     is_nameless: bool,
     /// The alignment that the file demands, if it is open with `O_DIRECT`.
     pub(super) direct: Option<DirectAlignment>,
+    /// The way in which the file takes writes and sends.
+    pub(super) writes: Writes,
     /// The socket refused a zero-copy send.
     pub(super) refuses_zero_copy: bool,
-    /// Sends, in order. The first one is under way: two at a time could mix on a stream.
-    pub(super) sends: VecDeque<Key>,
+    /// The socket refused `MSG_WAITALL`, as one with kernel TLS does.
+    pub(super) refuses_wait_all: bool,
+    /// Sends, and writes to a stream, in order. The first one is under way: two at a time could mix
+    /// on a stream.
+    pub(super) queue: VecDeque<Key>,
+    /// The operations of the queue behind the first one that are over already.
+    pub(super) over_in_queue: usize,
+    /// The stream ended in the middle of what was written. What follows is refused.
+    pub(super) torn: Option<Torn>,
     /// The number of operations that name the file.
     operations: usize,
     /// The program has closed the file: it goes when its operations are over.
@@ -56,7 +133,7 @@ pub(super) struct Files {
 impl OpenFile {
     fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
         let file = File::from(file);
-        let FileKind { has_offsets, is_nameless, direct } = match FileKind::of(&file) {
+        let FileKind { has_offsets, is_nameless, direct, writes } = match FileKind::of(&file) {
             Ok(kind) => kind,
             Err(reason) => return Err(FileError { reason, file: file.into() }),
         };
@@ -66,8 +143,12 @@ impl OpenFile {
             has_offsets,
             is_nameless,
             direct,
+            writes,
             refuses_zero_copy: false,
-            sends: VecDeque::new(),
+            refuses_wait_all: false,
+            queue: VecDeque::new(),
+            over_in_queue: 0,
+            torn: None,
             operations: 0,
             closing: false,
         })
@@ -79,15 +160,17 @@ struct FileKind {
     has_offsets: bool,
     is_nameless: bool,
     direct: Option<DirectAlignment>,
+    writes: Writes,
 }
 
 impl FileKind {
-    fn of(file: &File) -> std::io::Result<FileKind> {
+    fn of(file: &File) -> io::Result<FileKind> {
         let kind = file.metadata()?.file_type();
         let has_offsets = kind.is_file() || kind.is_block_device();
         let is_stream = kind.is_socket() || kind.is_fifo() || kind.is_char_device();
         let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
-        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct })
+        let writes = Writes::of(file, kind)?;
+        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct, writes })
     }
 }
 
@@ -116,7 +199,7 @@ impl Files {
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
-        if key.index() >= self.ring_table_entries(submitter) {
+        if !submitter.is_ours() || key.index() >= self.ring_table_entries(submitter) {
             return false;
         }
         let updated = submitter.uring.submitter().register_files_update(key.index(), &[fd]);
@@ -183,14 +266,11 @@ impl Files {
         Ok(())
     }
 
-    /// Notes that an operation names the file; `send` is its key if it is a send.
-    ///
-    /// Returns `true` if the operation has to wait for another send.
-    pub(super) fn begin_operation(&mut self, key: Key, send: Option<Key>) -> bool {
-        let Some(open) = self.get_mut(key) else { return false };
+    /// Notes that an operation names the file. Returns the file.
+    pub(super) fn begin_operation(&mut self, key: Key) -> Option<&mut OpenFile> {
+        let open = self.get_mut(key)?;
         open.operations += 1;
-        open.sends.extend(send);
-        send.is_some() && open.sends.len() > 1
+        Some(open)
     }
 
     /// Notes that an operation on the file is over.

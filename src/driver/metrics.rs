@@ -21,6 +21,9 @@ pub struct DriverMetrics {
     pub completions: u64,
     /// The completions of nothing that was in flight; they were not acted on.
     pub unknown_completions: u64,
+    /// The payloads of the program whose drop panicked in [`drain`](crate::Driver::drain). The
+    /// panic ended there, with an error in the log.
+    pub contained_panics: u64,
     /// The receives and accepts armed: first ones and further ones.
     pub armed: u64,
     /// The times that a socket found no slot ready (`ENOBUFS`) and was parked.

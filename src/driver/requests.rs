@@ -266,6 +266,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.pause(id, &mut self.submitter)
     }
 
@@ -275,6 +276,7 @@ impl Driver {
     ///
     /// As for `pause`.
     pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.resume(id)
     }
 
@@ -306,6 +308,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.close(id, &mut self.rings, &mut self.submitter)
     }
 }
@@ -364,6 +367,7 @@ impl Driver {
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.files.close(id, &self.submitter)?;
         // A listener may have waited for a descriptor.
         self.sockets.retry();
@@ -379,8 +383,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset,
-    /// length or address that an `O_DIRECT` file does not take, too many operations.
+    /// The buffer back, and a [`TransferError`]: an unknown file, a buffer without room, an offset
+    /// that no file has, an offset, length or address that an `O_DIRECT` file does not take, too
+    /// many operations.
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -425,9 +430,20 @@ impl Driver {
         if buffer.len() == buffer.capacity() {
             return Err(TransferError::NoRoom { capacity: buffer.capacity() });
         }
+        check_end(offset, buffer.capacity() - buffer.len())?;
         match self.files.get(key).and_then(|open| open.direct) {
             Some(alignment) => Ok(alignment.check_read(buffer, offset)?),
             None => Ok(()),
+        }
+    }
+
+    fn check_write(&self, file: FileId, bytes: &[u8], offset: u64) -> Result<(), TransferError> {
+        let key = self.files.key(file)?;
+        check_end(offset, bytes.len())?;
+        match self.files.get(key).and_then(|open| open.direct) {
+            // Nothing is written from nowhere: there is no address to be aligned.
+            Some(alignment) if !bytes.is_empty() => Ok(alignment.check_write(bytes, offset)?),
+            _ => Ok(()),
         }
     }
 
@@ -435,8 +451,12 @@ impl Driver {
     /// a file, all of it.
     ///
     /// Memory of a registered arena, like bytes just received, is written from its slot, without a
-    /// copy. [`Event::Wrote`](crate::Event::Wrote) brings the memory back. Writes to pipes and
-    /// sockets may come short; for sockets there is [`send`](Self::send).
+    /// copy. [`Event::Wrote`](crate::Event::Wrote) brings the memory back, and tells how much was
+    /// written if that is not all.
+    ///
+    /// Writes to a file go on side by side. Writes to a stream go out one after another: to a pipe,
+    /// a terminal, a stream socket (`offset` 0), or a file that is open to append. One that ends
+    /// part-way lets none follow it, as [`send`](Self::send) says.
     ///
     /// # Errors
     ///
@@ -461,11 +481,8 @@ impl Driver {
         offset: u64,
     ) -> Result<OperationId, SubmitError<Payload>> {
         let memory = memory.into();
-        let open = self.files.key(file).ok().and_then(|key| self.files.get(key));
-        if let Some(alignment) = open.and_then(|open| open.direct)
-            && let Err(error) = alignment.check_write(memory.as_ref(), offset)
-        {
-            return Err(SubmitError::new(error, memory));
+        if let Err(error) = self.check_write(file, memory.as_ref(), offset) {
+            return Err(SubmitError { error, memory });
         }
         self.begin(file, Action::Write, memory, offset)
     }
@@ -476,6 +493,11 @@ impl Driver {
     /// Memory of a registered arena goes out from its slot, zero-copy from
     /// [`SendOptions::ZERO_COPY_FROM`] bytes on. [`Event::Sent`](crate::Event::Sent) comes when the
     /// kernel is done with the memory, and brings it back.
+    ///
+    /// A send that fails or is cancelled after a part of its bytes tears the stream: the peer would
+    /// take what follows for the rest. So all later sends of the socket fail, with the kind
+    /// [`BrokenPipe`](std::io::ErrorKind::BrokenPipe). A program that can send the rest adds a
+    /// clone of the socket anew. Datagrams go out whole or not at all.
     ///
     /// # Errors
     ///
@@ -531,7 +553,7 @@ impl Driver {
         memory: impl Into<Payload>,
         options: SendOptions,
     ) -> Result<OperationId, SubmitError<Payload>> {
-        self.begin(socket, Action::Send(options.wait_all()), memory.into(), 0)
+        self.begin(socket, Action::Send(options), memory.into(), 0)
     }
 
     fn begin(
@@ -552,7 +574,8 @@ impl Driver {
     /// Asks the kernel to give a read, write or send up. Its event says what came of it:
     /// `ECANCELED`, or that it was done already.
     ///
-    /// A disk that has begun an operation finishes it.
+    /// A disk that has begun an operation finishes it. A write or send that is half out stays half
+    /// out: its event tells the part, and [nothing may follow it](Self::send).
     ///
     /// # Errors
     ///
@@ -581,6 +604,18 @@ impl Driver {
     /// # }
     /// ```
     pub fn cancel_operation(&mut self, id: OperationId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.transfers.cancel(id, &mut self.files, &mut self.submitter)
+    }
+}
+
+/// Checks that `len` bytes from `offset` on can be in a file.
+///
+/// The kernel takes offsets as signed numbers, and -1 means the descriptor's own position.
+fn check_end(offset: u64, len: usize) -> Result<(), TransferError> {
+    let limit = i64::MAX as u64;
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= limit => Ok(()),
+        _ => Err(TransferError::Offset { offset, len, limit }),
     }
 }

@@ -18,6 +18,7 @@ use super::{BufferRingId, DriverError, DriverMetrics};
 use crate::arena::FixedArena;
 use crate::lease::{Handle, WaitForSlot};
 use crate::slab::{Key, Slab};
+use crate::sync::contain;
 use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe, RingError};
 
 /// The number of group ids.
@@ -43,8 +44,15 @@ impl Ring {
     /// Gives up the ring's place in the arena's queue if no socket waits for a slot.
     pub(super) fn stop_waiting_if_idle(&mut self) {
         if self.starved.count() == 0 {
-            self.waiting = None;
+            self.stop_waiting();
         }
+    }
+
+    /// Gives up the ring's place in the arena's queue. A slot that was granted to it goes to the
+    /// next claim, whose waker may panic: that is no matter of the driver's.
+    fn stop_waiting(&mut self) {
+        let waiting = self.waiting.take();
+        contain("the waker of a claim that waits", || drop(waiting));
     }
 
     /// Publishes the slots that came back. If none lies ready then, waits for one in the arena's
@@ -74,7 +82,7 @@ impl Ring {
         // The look after joining the queue: a slot that was freed before is in no wait.
         let ready = self.buffers.refill();
         if ready > 0 {
-            self.waiting = None;
+            self.stop_waiting();
         }
         Ok(ready)
     }
@@ -124,7 +132,7 @@ impl Rings {
             .bundles(options.wants_bundles() && can_bundle)
             .incremental(options.wants_incremental() && supported.has(Feature::IncrementalBuffers));
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let buffers = unsafe { BufferRing::register(uring, arena, options)? };
+        let buffers = unsafe { BufferRing::register(submitter, arena, options)? };
         let ring = Ring { buffers, starved: Starved::default(), sockets: 0, waiting: None };
         let key = self.table.insert(ring).ok().expect("each ring has a group of its own");
         Ok(BufferRingId::new(self.driver, key))
@@ -164,7 +172,7 @@ impl Rings {
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
         // the table.
-        let answer = unsafe { ring.buffers.unregister(&submitter.uring) };
+        let answer = unsafe { ring.buffers.unregister(submitter) };
         ring.add_counts_to(&mut self.past);
         answer
     }

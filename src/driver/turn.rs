@@ -1,14 +1,19 @@
 //! The turns of a driver: from what is to be done into the kernel, and from completions to events;
 //! and the end, when nothing is in flight any more.
 
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
+use super::arenas::Arenas;
 use super::ids::{Tag, Target};
+use super::rings::Rings;
 use super::submitter::Wait;
+use super::transfer::Transfers;
+use super::transfer::drop_memory;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::FromSlot;
@@ -190,6 +195,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.register(event_fd.as_fd(), &self.submitter)
     }
 
@@ -211,6 +217,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_eventfd(&mut self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.unregister(&self.submitter).map(drop)
     }
 
@@ -220,6 +227,9 @@ impl Driver {
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
+        if !self.submitter.is_ours() {
+            return true;
+        }
         self.rings.are_settled()
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
@@ -273,6 +283,7 @@ impl Driver {
     /// `true` if more of these can be armed once the kernel was entered.
     #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.begin_turn(&mut self.submitter)?;
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
@@ -330,11 +341,10 @@ impl Driver {
     fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
             if self.sockets.current_completion.is_some() {
-                let event = self.sockets.next_of_current(&mut self.rings);
-                if event.is_some() {
-                    return event;
+                match self.next_of_current() {
+                    ControlFlow::Break(event) => return event,
+                    ControlFlow::Continue(()) => continue,
                 }
-                continue;
             }
             let Some(completion) = self.submitter.next_completion() else {
                 return self.next_pending();
@@ -352,9 +362,24 @@ impl Driver {
         }
     }
 
+    /// Takes the next event of the completion whose bytes are being handed out.
+    #[inline(never)]
+    fn next_of_current<B: FromSlot>(&mut self) -> ControlFlow<Option<Event<B>>> {
+        if !self.submitter.is_ours() {
+            return ControlFlow::Break(None);
+        }
+        match self.sockets.next_of_current(&mut self.rings) {
+            None => ControlFlow::Continue(()),
+            event => ControlFlow::Break(event),
+        }
+    }
+
     /// Takes the next event that no completion brings.
     #[inline(never)]
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
+        if !self.submitter.is_ours() {
+            return None;
+        }
         self.transfers
             .next_event(&mut self.files, &self.submitter)
             .or_else(|| self.sockets.next_event(&mut self.rings))
@@ -414,6 +439,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn drain(&mut self, timeout: Duration) -> Result<DrainReport, DriverError> {
+        self.submitter.check_process()?;
         let mut report = DrainReport::default();
         let answer = self.end_operations(Wait::timeout(timeout), &mut report);
         report.in_flight = self.in_flight();
@@ -431,7 +457,7 @@ impl Driver {
 
     fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
         self.discard_events(report);
-        self.transfers.cancel_all(&mut self.files, &self.submitter);
+        self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
         let mut cancel_at = Instant::now();
         while self.in_flight() > 0 {
@@ -454,17 +480,35 @@ impl Driver {
         Ok(())
     }
 
+    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too.
+    ///
+    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// and its memory may be the program's to drop.
+    fn leave_to_parent(&mut self) {
+        let number = self.number;
+        std::mem::forget(std::mem::replace(&mut self.rings, Rings::new(number)));
+        std::mem::forget(std::mem::replace(&mut self.arenas, Arenas::new(number, None)));
+        std::mem::forget(std::mem::replace(&mut self.transfers, Transfers::new(number)));
+    }
+
     fn discard_events(&mut self, report: &mut DrainReport) {
         while let Some(event) = self.next_arena_bytes() {
             match event {
-                Event::Received { bytes, .. } => report.discarded_bytes += bytes.len() as u64,
+                Event::Received { bytes, .. } => {
+                    report.discarded_bytes += bytes.len() as u64;
+                    drop_memory(bytes);
+                }
                 Event::Datagram { datagram, .. } => {
-                    report.discarded_bytes += datagram.bytes.len() as u64
+                    report.discarded_bytes += datagram.bytes.len() as u64;
+                    drop_memory(datagram.bytes);
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
                 Event::AcceptFailed { .. } => {}
-                Event::Read { .. } | Event::Wrote { .. } | Event::Sent { .. } => {}
+                Event::Read { buffer, .. } => drop(drop_memory(buffer)),
+                Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
+                    self.contained_panics += u64::from(!drop_memory(payload));
+                }
             }
         }
     }
@@ -488,6 +532,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        if !self.submitter.is_ours() {
+            return self.leave_to_parent();
+        }
         match self.drain(DROP_TIMEOUT) {
             Ok(report) if report.in_flight == 0 => {}
             Ok(report) => tracing::error!(
@@ -500,5 +547,6 @@ impl Drop for Driver {
             }
         }
         // Rings and operations that are left quarantine their slots in their own drop.
+        self.transfers.discard_all();
     }
 }

@@ -23,7 +23,8 @@ const QUARANTINED: u8 = 1 << 1;
 const FROZEN: u8 = 1 << 7;
 const ORDER: u8 = 0x1F;
 
-/// The number of bytes in a grain of `written`: 2³² grains are more than any slot holds.
+/// The number of bytes in a grain of `written`. The largest count stands for the whole slot: slots
+/// of 64 GiB and more hold as many grains.
 const WRITTEN_GRAIN: usize = 16;
 
 /// The header of one slot, or of one smallest block: 20 bytes. All zero is a header never used.
@@ -177,6 +178,9 @@ impl Header {
     pub(crate) fn take_written(&self, slot_bytes: usize) -> usize {
         let grains = self.written.load(Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
+        if grains == u32::MAX {
+            return slot_bytes;
+        }
         (grains as usize).saturating_mul(WRITTEN_GRAIN).min(slot_bytes)
     }
 
@@ -285,5 +289,22 @@ mod tests {
         assert_eq!(line.header.take_written(100), 0);
         line.header.record_written(99);
         assert_eq!(line.header.take_written(100), 100);
+        line.header.record_written(usize::MAX);
+        assert_eq!(line.header.take_written(100), 100);
+    }
+
+    #[test]
+    fn written_is_never_less_than_the_end_in_slots_of_any_size() {
+        const GIB: usize = 1 << 30;
+        // SAFETY: all zero is a header never used, and made of atomics only.
+        let line: HeaderLine = unsafe { std::mem::zeroed() };
+        for slot_bytes in [64 * GIB, 64 * GIB + 1, 65 * GIB, 1 << 46] {
+            let ends = [1, GIB, 64 * GIB - 17, 64 * GIB - 16, 64 * GIB - 15, 64 * GIB, slot_bytes];
+            for end in ends.into_iter().chain([slot_bytes - 1]) {
+                line.header.record_written(end);
+                let written = line.header.take_written(slot_bytes);
+                assert!((end..=slot_bytes).contains(&written), "{end} of {slot_bytes}: {written}");
+            }
+        }
     }
 }

@@ -149,7 +149,7 @@ impl Lease {
 
     /// Overwrites the slot, so that a late reader stands out, unless it is about to be scrubbed.
     fn poison(&self) {
-        if !self.header().has(ZERO) {
+        if !self.header().has(ZERO) && self.core().region.is_here() {
             // SAFETY: the owner alone has these bytes.
             unsafe {
                 self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX))
@@ -157,13 +157,15 @@ impl Lease {
         }
     }
 
-    /// Frees a slot or block of which the first `len` bytes may have been written.
+    /// Frees a slot or block. `written` returns the range in it, start and length, that may have
+    /// been written; it is asked for only off the fast path.
     #[inline]
-    pub(crate) fn free_written(self, len: usize) {
+    pub(crate) fn free_written(self, written: impl FnOnce() -> (NonNull<u8>, usize)) {
         let lease = ManuallyDrop::new(self);
         // SAFETY: not used again if it was freed.
         if !unsafe { lease.try_free_fast() } {
-            ManuallyDrop::into_inner(lease).free_slow(len);
+            let (start, len) = written();
+            ManuallyDrop::into_inner(lease).free_slow(start.as_ptr(), len);
         }
     }
 
@@ -195,20 +197,27 @@ impl Lease {
     }
 
     /// Zeroes what may have been written, if the arena asks for it. Called by the only owner.
+    ///
+    /// Does nothing in a forked child that the memory was kept from.
     fn scrub_written(&self) {
-        if self.header().has(ZERO) {
+        if self.header().has(ZERO) && self.core().region.is_here() {
             let written = self.header().take_written(self.slot_bytes());
             // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
             unsafe { scrub(self.slot_start(), written) };
         }
     }
 
-    /// Frees a slot or block, of which the first `len` bytes may have been written, in any case.
+    /// Frees a slot or block, in any case. The `len` bytes at `start` in it may have been written.
     #[inline(never)]
-    fn free_slow(self, len: usize) {
+    fn free_slow(self, start: *const u8, len: usize) {
         let lease = ManuallyDrop::new(self);
-        lease.record_written(len);
-        lease.scrub_written();
+        if lease.header().has(ZERO) {
+            if len > 0 {
+                let before = start.addr() - lease.slot_start().addr().get();
+                lease.header().record_written(before + len);
+            }
+            lease.scrub_written();
+        }
         // SAFETY: the lease owns the claim (invariant 2) and ends here.
         unsafe { free::free(lease.header) }
     }
@@ -226,7 +235,7 @@ impl Drop for Lease {
         // SAFETY: the lease ends here if it was freed.
         if !unsafe { self.try_free_fast() } {
             // The claim goes on in a lease that ends otherwise.
-            Lease { header: self.header }.free_slow(0);
+            Lease { header: self.header }.free_slow(std::ptr::null(), 0);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The error of an arena that could not be built.
 
+use std::io;
+
 /// The reason why an arena could not be built.
 ///
 /// A variant without fields tells its numbers in an event of the `tracing` crate, at level `DEBUG`.
@@ -107,3 +109,17 @@ pub enum BuildError {
 }
 
 debug_is_display!(BuildError);
+into_io_error!(BuildError);
+
+impl BuildError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            BuildError::OutOfMemory { .. } | BuildError::HugePagesUnavailable { .. } => {
+                io::ErrorKind::OutOfMemory
+            }
+            BuildError::NumaNodeUnavailable { .. } => io::ErrorKind::NotFound,
+            BuildError::BackingUnsupported { .. } => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::InvalidInput,
+        }
+    }
+}

@@ -12,6 +12,7 @@ use super::liveness::Life;
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
 use super::liveness::{LoanCount, RuntimeLiveness};
 use crate::buffer::{Buffer, IoMemory};
+use crate::sync::contain;
 
 /// A buffer, or frozen bytes, in the form that a runtime's own operations take.
 ///
@@ -157,6 +158,9 @@ impl<B: IoMemory> Drop for Loan<B> {
         if !self.is_back() {
             warn_of_loss(self.exposure.borrow().is_some());
             item.quarantine();
+        } else if self.exposed.get() {
+            // By the runtime, among operations of others.
+            contain("the drop of a lent payload", || drop(item));
         }
     }
 }

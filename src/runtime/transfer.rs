@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::liveness::{Life, RuntimeLiveness};
 use crate::buffer::Buffer;
+use crate::sync::contain;
 
 /// The last offset of a file. The kernel takes larger ones for negative numbers, and -1 for the
 /// file's own position.
@@ -126,7 +127,7 @@ impl Drop for Turn {
         drop(queues);
         drop(left);
         if let Some(next) = next {
-            next.wake();
+            contain("the waker of a send", || next.wake());
         }
     }
 }

@@ -12,4 +12,8 @@ mod waiters;
 mod wakes;
 
 pub(crate) use queue::WaiterId;
+#[cfg(feature = "async-alloc")]
+pub(crate) use queue::{Polled, TicketQueue};
 pub(crate) use waiters::{OnFree, Waiters, drop_waker};
+#[cfg(any(feature = "async-alloc", feature = "tokio"))]
+pub(crate) use wakes::{Panicked, WakeList};

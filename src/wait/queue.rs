@@ -19,7 +19,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::{Poll, Waker};
 
-use super::reservation::{BYPASS_MAX, FreeParts, ORDERS_WITHOUT, Reservation};
+use super::reservation::{
+    BYPASS_MAX, FREES_IN_VAIN_PER_MIN_BLOCK, FreeParts, ORDERS_WITHOUT, Reservation,
+    WITHHELD_FROM_OTHERS_MAX, WITHHELD_MAX,
+};
 use super::wakes::WakeList;
 use crate::slots::{Allocator, FreeOutcome};
 
@@ -50,15 +53,14 @@ pub(super) struct WaitQueue {
     /// reservation was given up last, and before those that joined since the first was given up.
     turns: Range<u64>,
     next_ticket: u64,
-    orders: Box<[OrderQueue]>,
+    /// The waiters for blocks of each order, and the slots that were granted to them.
+    orders: Box<[TicketQueue<u32>]>,
 }
 
-/// The waiters for blocks of one order.
-#[derive(Default)]
-struct OrderQueue {
+/// A queue of waiters by their tickets, and what was granted to them.
+pub(crate) struct TicketQueue<T> {
     waiting: VecDeque<Waiter>,
-    /// Tickets, and the slots that were granted to them.
-    granted: VecDeque<(u64, u32)>,
+    granted: VecDeque<(u64, T)>,
 }
 
 struct Waiter {
@@ -85,14 +87,16 @@ pub(super) struct Visit<'a> {
     pub(super) wakers: WakeList,
     /// A callback of the user's hears of memory that is left for others.
     pub(super) has_callback: bool,
-    /// The orders of the blocks that became free, and of which a part is left.
-    pub(super) left: Vec<u32>,
+    /// The orders of the blocks that were freed, and of which a part may be left.
+    left: Vec<u32>,
+    /// The number of smallest blocks that were freed and not taken again.
+    balance: i64,
 }
 
 /// The answer to a waiter that polls.
-pub(super) enum Polled {
-    /// The slot that was granted.
-    Granted(u32),
+pub(crate) enum Polled<T> {
+    /// A grant, which the waiter takes with this answer.
+    Granted(T),
     /// Nothing was granted yet, and the waker is kept.
     Waits,
     /// Nothing was granted yet, and the waker is not the one that is kept.
@@ -110,7 +114,7 @@ impl WaitQueue {
             bypassed: (0, 0),
             turns: 0..0,
             next_ticket: 0,
-            orders: (0..allocator.order_count()).map(|_| OrderQueue::default()).collect(),
+            orders: (0..allocator.order_count()).map(|_| TicketQueue::new()).collect(),
         }
     }
 
@@ -135,42 +139,26 @@ impl WaitQueue {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.idle_frees = 0;
-        self.of_order(order).waiting.push_back(Waiter { ticket, waker: None });
+        self.of_order(order).join(ticket);
         WaiterId { order, ticket }
     }
 
     /// Takes the slot that was granted to `id`, or tells whether `waker` is the one to be called.
-    pub(super) fn poll(&mut self, id: WaiterId, waker: &Waker) -> Polled {
-        let queue = self.of_order(id.order);
-        if let Some(slot) = queue.take_granted(id.ticket) {
-            return Polled::Granted(slot);
-        }
-        let kept = &queue.waiting_mut(id.ticket).waker;
-        match kept {
-            Some(kept) if kept.will_wake(waker) => Polled::Waits,
-            _ => Polled::NeedsWaker,
-        }
+    pub(super) fn poll(&mut self, id: WaiterId, waker: &Waker) -> Polled<u32> {
+        self.of_order(id.order).poll(id.ticket, waker)
     }
 
     /// Takes the slot that was granted to `id`, or keeps `waker` to be called when one is.
     ///
     /// Also returns the waker that is not needed. The caller drops it outside of the lock.
     pub(super) fn poll_with(&mut self, id: WaiterId, waker: Waker) -> (Poll<u32>, Option<Waker>) {
-        let queue = self.of_order(id.order);
-        match queue.take_granted(id.ticket) {
-            Some(slot) => (Poll::Ready(slot), Some(waker)),
-            None => (Poll::Pending, queue.waiting_mut(id.ticket).waker.replace(waker)),
-        }
+        self.of_order(id.order).poll_with(id.ticket, waker)
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.
     pub(super) fn leave(&mut self, id: WaiterId, visit: &mut Visit) {
-        let queue = self.of_order(id.order);
-        let granted = queue.take_granted(id.ticket);
-        if granted.is_none() {
-            let waiter = queue.find(id.ticket).and_then(|index| queue.waiting.remove(index));
-            visit.wakers.push_unneeded(waiter.and_then(|waiter| waiter.waker));
-        }
+        let (granted, waker) = self.of_order(id.order).leave(id.ticket);
+        visit.wakers.push_unneeded(waker);
         self.end_unneeded_reservation(visit);
         if let Some(first) = granted {
             self.release(first, id.order, visit);
@@ -194,7 +182,7 @@ impl WaitQueue {
     /// Adds a block to the reservation, or frees it. A free block merges with its neighbours, and
     /// then serves every waiter that it can.
     fn release_block(&mut self, first: u32, order: u32, visit: &mut Visit) {
-        let min_blocks = 1 << visit.allocator.blocks().max_order();
+        let frees_max = FREES_IN_VAIN_PER_MIN_BLOCK << visit.allocator.blocks().max_order();
         match &mut self.reservation {
             Some(reservation) if reservation.covers(first, order) => {
                 reservation.add(first, order);
@@ -206,7 +194,7 @@ impl WaitQueue {
                 self.record_bypass(first);
             }
         }
-        let overdue = self.reservation.take_if(|it| it.record_free(first) > min_blocks);
+        let overdue = self.reservation.take_if(|it| it.record_free() > frees_max);
         if let Some(reservation) = overdue {
             let behind = reservation.ticket + 1;
             let has_turn = self.turns.contains(&reservation.ticket);
@@ -256,7 +244,10 @@ impl WaitQueue {
         let buddy = visit.allocator.blocks();
         let Some(reservation) = &mut self.reservation else { return };
         let (range, order) = (reservation.first, reservation.order);
-        if buddy.live_min_blocks_in(range, order) == reservation.min_blocks_in(range, order) {
+        let held = reservation.min_blocks_in(range, order);
+        let missing = buddy.live_min_blocks_in(range, order).saturating_sub(held);
+        reservation.record_missing(missing);
+        if missing == 0 {
             let blocks = reservation.take_blocks_in(range, order);
             visit.free(&blocks);
             if buddy.claim_at(range, order) {
@@ -269,13 +260,13 @@ impl WaitQueue {
             return;
         }
         let Some((range, wanted, is_older)) = self.find_borrower(visit.allocator) else {
-            if visit.has_callback {
+            if self.keeps_flags {
                 self.withhold_from_others(visit);
             }
             return;
         };
         let Some(reservation) = &mut self.reservation else { return };
-        if is_older || reservation.is_withheld_twice() {
+        if is_older || !reservation.withhold(WITHHELD_MAX) {
             self.lend(range, wanted, visit);
         }
     }
@@ -291,8 +282,8 @@ impl WaitQueue {
                 buddy.live_min_blocks_in(first, wanted) == reservation.min_blocks_in(first, wanted)
             };
             if let Some(first) = reservation.find(wanted, is_whole) {
-                let ticket = self.orders[wanted as usize].waiting[0].ticket;
-                return Some((first, wanted, ticket < reservation.ticket));
+                let is_older = self.orders[wanted as usize].first() < Some(reservation.ticket);
+                return Some((first, wanted, is_older));
             }
             below = wanted;
         }
@@ -317,7 +308,7 @@ impl WaitQueue {
             parts.take(wanted);
             for (part, order) in parts.iter() {
                 if buddy.claim_at(part, order) {
-                    (visit.record_order)(part, order);
+                    visit.take(part, order);
                     reservation.add(part, order);
                 } else {
                     lost.push((part, order));
@@ -328,11 +319,11 @@ impl WaitQueue {
         self.serve_around_all(&lost, visit);
     }
 
-    /// Frees what is reserved if the last free was withheld from the waiters of a policy too: the
-    /// policy alone knows them.
+    /// Withholds the last free from the waiters of a callback, which alone knows them, or frees the
+    /// block if many before it were withheld.
     fn withhold_from_others(&mut self, visit: &mut Visit) {
         let Some(reservation) = &mut self.reservation else { return };
-        if reservation.is_withheld_twice()
+        if !reservation.withhold(WITHHELD_FROM_OTHERS_MAX)
             && let Some((first, order)) = reservation.take_last()
         {
             visit.free(&[(first, order)]);
@@ -356,30 +347,24 @@ impl WaitQueue {
     /// Grants `slot` to the oldest waiter of its order.
     fn grant(&mut self, order: u32, slot: u32, visit: &mut Visit) {
         if !visit.allocator.has_slots() {
-            (visit.record_order)(slot, order);
+            visit.take(slot, order);
         }
-        let queue = self.of_order(order);
-        let waiter = queue.waiting.pop_front().expect("the caller has seen a waiter");
-        debug_assert!(queue.granted.back().is_none_or(|(last, _)| *last < waiter.ticket));
-        queue.granted.push_back((waiter.ticket, slot));
-        visit.wakers.push_woken(waiter.waker);
+        visit.wakers.push_woken(self.of_order(order).grant(slot));
     }
 
     fn is_nobody_waiting(&self) -> bool {
-        self.orders.iter().all(|queue| queue.waiting.is_empty())
+        self.orders.iter().all(|queue| queue.first().is_none())
     }
 
     /// Returns the order that the oldest waiter waits for, among orders below `below`.
     fn oldest_order(&self, below: u32) -> Option<u32> {
-        let heads = self.orders.iter().zip(0..below).filter_map(|(queue, order)| {
-            let head = queue.waiting.front()?;
-            Some((head.ticket, order))
-        });
+        let heads = self.orders.iter().zip(0..below);
+        let heads = heads.filter_map(|(queue, order)| Some((queue.first()?, order)));
         heads.min().map(|(_, order)| order)
     }
 
     fn largest_order_waited_for(&self) -> Option<u32> {
-        self.orders.iter().rposition(|queue| !queue.waiting.is_empty()).map(|order| order as u32)
+        self.orders.iter().rposition(|queue| queue.first().is_some()).map(|order| order as u32)
     }
 
     /// Records that the free of the block at `min_block` is done, and bypassed the oldest waiter
@@ -401,11 +386,8 @@ impl WaitQueue {
     /// for a large block whose turn it is, or else the oldest of all.
     fn next_to_reserve_for(&self) -> Option<(u64, u32)> {
         let orders = (self.orders.len() as u32).saturating_sub(ORDERS_WITHOUT);
-        let heads = || {
-            (1..orders).filter_map(|order| {
-                Some((self.orders[order as usize].waiting.front()?.ticket, order))
-            })
-        };
+        let heads =
+            || (1..orders).filter_map(|order| Some((self.orders[order as usize].first()?, order)));
         let in_turn = heads().filter(|(ticket, _)| self.turns.contains(ticket)).min();
         in_turn.or_else(|| heads().min())
     }
@@ -430,19 +412,70 @@ impl WaitQueue {
         }
     }
 
-    fn of_order(&mut self, order: u32) -> &mut OrderQueue {
+    fn of_order(&mut self, order: u32) -> &mut TicketQueue<u32> {
         &mut self.orders[order as usize]
     }
 }
 
-impl OrderQueue {
-    fn take_granted(&mut self, ticket: u64) -> Option<u32> {
+impl<T> TicketQueue<T> {
+    /// Makes an empty queue.
+    pub(crate) fn new() -> TicketQueue<T> {
+        TicketQueue { waiting: VecDeque::new(), granted: VecDeque::new() }
+    }
+
+    /// Adds a waiter behind all others. Its ticket is higher than theirs.
+    pub(crate) fn join(&mut self, ticket: u64) {
+        self.waiting.push_back(Waiter { ticket, waker: None });
+    }
+
+    /// Returns the ticket of the oldest waiter.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.waiting.front().map(|waiter| waiter.ticket)
+    }
+
+    /// Grants `value` to the oldest waiter. There is one. Returns its waker.
+    pub(crate) fn grant(&mut self, value: T) -> Option<Waker> {
+        let waiter = self.waiting.pop_front().expect("the caller has seen a waiter");
+        debug_assert!(self.granted.back().is_none_or(|(last, _)| *last < waiter.ticket));
+        self.granted.push_back((waiter.ticket, value));
+        waiter.waker
+    }
+
+    /// Takes what was granted to a waiter, or tells whether `waker` is the one to be called.
+    pub(crate) fn poll(&mut self, ticket: u64, waker: &Waker) -> Polled<T> {
+        if let Some(value) = self.take_granted(ticket) {
+            return Polled::Granted(value);
+        }
+        match &self.waiting_mut(ticket).waker {
+            Some(kept) if kept.will_wake(waker) => Polled::Waits,
+            _ => Polled::NeedsWaker,
+        }
+    }
+
+    /// Takes what was granted to a waiter, or keeps `waker` to be called when something is.
+    ///
+    /// Also returns the waker that is not needed. The caller drops it outside of the lock.
+    pub(crate) fn poll_with(&mut self, ticket: u64, waker: Waker) -> (Poll<T>, Option<Waker>) {
+        match self.take_granted(ticket) {
+            Some(value) => (Poll::Ready(value), Some(waker)),
+            None => (Poll::Pending, self.waiting_mut(ticket).waker.replace(waker)),
+        }
+    }
+
+    /// Removes a waiter. Returns what was granted to it, or else its waker.
+    pub(crate) fn leave(&mut self, ticket: u64) -> (Option<T>, Option<Waker>) {
+        let granted = self.take_granted(ticket);
+        let waiter = self.find(ticket).and_then(|index| self.waiting.remove(index));
+        (granted, waiter.and_then(|waiter| waiter.waker))
+    }
+
+    fn take_granted(&mut self, ticket: u64) -> Option<T> {
         let index = self.granted.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
-        self.granted.remove(index).map(|(_, slot)| slot)
+        self.granted.remove(index).map(|(_, value)| value)
     }
 
     fn waiting_mut(&mut self, ticket: u64) -> &mut Waiter {
-        let index = self.find(ticket).expect("a waiter waits until it is granted a slot");
+        let index = self.find(ticket).expect("a waiter waits until it is granted something");
         &mut self.waiting[index]
     }
 
@@ -458,12 +491,24 @@ impl<'a> Visit<'a> {
         has_callback: bool,
     ) -> Visit<'a> {
         let (wakers, left) = (WakeList::default(), Vec::new());
-        Visit { allocator, record_order, wakers, has_callback, left }
+        Visit { allocator, record_order, wakers, has_callback, left, balance: 0 }
+    }
+
+    /// Returns the orders of blocks that were freed and left for others, at least in part.
+    pub(super) fn take_left(&mut self) -> Vec<u32> {
+        if self.balance > 0 { std::mem::take(&mut self.left) } else { Vec::new() }
+    }
+
+    /// Takes note of a block that was claimed for a waiter, or for a reservation.
+    fn take(&mut self, first: u32, order: u32) {
+        (self.record_order)(first, order);
+        self.balance -= 1 << order;
     }
 
     /// Frees claims, without a word to the waiters.
-    fn free(&self, claims: &[(u32, u32)]) {
+    fn free(&mut self, claims: &[(u32, u32)]) {
         for &(first, order) in claims {
+            self.balance += 1 << order;
             let freed = self.allocator.free_ignoring_waiters(first, order);
             debug_assert!(freed == FreeOutcome::Done, "the visitor holds a handle");
         }

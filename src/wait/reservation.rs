@@ -9,11 +9,23 @@
 //!
 //! The large block may never come: one small block in its range may stay. So no more than one free
 //! in a row is withheld from a waiter that the held memory could serve; with the next one that
-//! waiter is lent a block. And after a number of frees the reservation is given up, for that of the
-//! next waiter.
+//! waiter is lent a block. And when many frees in a row have brought it no nearer to its end, the
+//! reservation is given up, for that of the next waiter.
 
 /// The number of frees that may bypass the oldest waiter before memory is reserved for it.
 pub(super) const BYPASS_MAX: u32 = 16;
+
+/// The number of frees in a row that are withheld from a waiter which the held memory could serve.
+pub(super) const WITHHELD_MAX: u32 = 1;
+
+/// The number of frees in a row that are withheld from those who wait under a callback of the
+/// user's. Whether there are any, or what they wait for, only the callback's owner knows.
+pub(super) const WITHHELD_FROM_OTHERS_MAX: u32 = 16;
+
+/// The number of frees in a row that may bring a reservation no nearer to its end, for each
+/// smallest block of the arena. If blocks live for random times, the last one of a range takes as
+/// many frees as there are blocks, on the average.
+pub(super) const FREES_IN_VAIN_PER_MIN_BLOCK: u64 = 4;
 
 /// The number of largest orders for which nothing is reserved.
 pub(super) const ORDERS_WITHOUT: u32 = 1;
@@ -27,17 +39,27 @@ pub(super) struct Reservation {
     /// The first smallest block of the range.
     pub(super) first: u32,
     blocks: Vec<(u32, u32)>,
-    /// `true` if the last free in the range was withheld from a waiter that it could serve.
-    is_withheld: bool,
-    /// The number of frees since the reservation was made; those outside of the range count twice.
-    frees: u64,
+    /// The number of frees in a row that were withheld from a waiter that they could serve.
+    withheld: u32,
+    /// The number of smallest blocks in the range that were neither held nor free, at the least.
+    missing_min: u64,
+    /// The number of frees since `missing_min` fell last.
+    frees_in_vain: u64,
 }
 
 impl Reservation {
     /// Reserves the range of `order` around `min_block` for the waiter with `ticket`.
     pub(super) fn around(min_block: u32, order: u32, ticket: u64) -> Reservation {
         let first = min_block >> order << order;
-        Reservation { ticket, order, first, blocks: Vec::new(), is_withheld: false, frees: 0 }
+        Reservation {
+            ticket,
+            order,
+            first,
+            blocks: Vec::new(),
+            withheld: 0,
+            missing_min: u64::MAX,
+            frees_in_vain: 0,
+        }
     }
 
     /// Returns `true` if the block is smaller than the range and lies in it.
@@ -79,18 +101,26 @@ impl Reservation {
         self.blocks.pop()
     }
 
-    /// Records that a free is withheld. Returns `true` if the one before it was too: then it is
-    /// not.
-    pub(super) fn is_withheld_twice(&mut self) -> bool {
-        self.is_withheld = !self.is_withheld;
-        !self.is_withheld
+    /// Records that a free is withheld, and returns `true`, unless `max` before it were.
+    pub(super) fn withhold(&mut self, max: u32) -> bool {
+        let is_withheld = self.withheld < max;
+        self.withheld = if is_withheld { self.withheld + 1 } else { 0 };
+        is_withheld
     }
 
-    /// Records a free of the block at `first`. Returns half the number of frees so far, where those
-    /// outside of the range count twice.
-    pub(super) fn record_free(&mut self, first: u32) -> u64 {
-        self.frees += if contains((self.first, self.order), first) { 1 } else { 2 };
-        self.frees / 2
+    /// Records that `missing` smallest blocks of the range are neither held nor free.
+    pub(super) fn record_missing(&mut self, missing: u64) {
+        if missing < self.missing_min {
+            self.missing_min = missing;
+            self.frees_in_vain = 0;
+        }
+    }
+
+    /// Records a free. Returns the number of frees in a row that brought the reservation no nearer
+    /// to its end.
+    pub(super) fn record_free(&mut self) -> u64 {
+        self.frees_in_vain += 1;
+        self.frees_in_vain
     }
 }
 

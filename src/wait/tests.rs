@@ -1,5 +1,6 @@
 //! Random histories of one thread against what a fair queue promises.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Wake, Waker};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::WaiterId;
+use super::reservation::BYPASS_MAX;
 use super::waiters::pool::Pool;
 use crate::slots::{Allocator, take_passes};
 
@@ -54,6 +56,11 @@ impl Waiting {
 /// Plays `steps`, and asserts after each: nobody waits for what is free; a waiter is woken once,
 /// exactly when it is served; of one order those that came first are served first.
 fn check_history(pool: &Pool, steps: &[Step]) {
+    play(pool, steps, |waiting| check(pool, waiting));
+}
+
+/// Plays `steps`, and calls `check` after each.
+fn play(pool: &Pool, steps: &[Step], check: impl Fn(&[Waiting])) {
     let mut held = Vec::new();
     let mut waiting: Vec<Waiting> = Vec::new();
     for step in steps {
@@ -84,7 +91,7 @@ fn check_history(pool: &Pool, steps: &[Step]) {
             }
             _ => {}
         }
-        check(pool, &waiting);
+        check(&waiting);
     }
     waiting.into_iter().for_each(|waiting| pool.leave(waiting.id));
     held.into_iter().for_each(|(first, order)| _ = pool.free(first, order));
@@ -123,6 +130,187 @@ proptest! {
         let steps: Vec<_> = steps.into_iter().filter(of_this_size).collect();
         check_history(&pool, &steps);
         prop_assert_eq!(pool.claim(max_order), Some(0), "a block is lost");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_callback_hears_of_all_memory_that_is_left(
+        max_order in 0u32..=6,
+        steps in steps(0..=6),
+    ) {
+        let heard = Arc::new(AtomicUsize::new(0));
+        let sum = heard.clone();
+        let pool = Pool::of_blocks(max_order).with_callback(move |order| {
+            sum.fetch_add(1 << order, Ordering::SeqCst);
+        });
+        let free = || (1 << max_order) - pool.allocator.blocks().live_min_blocks() as usize;
+        let of_this_size = |step: &Step| !matches!(step, Step::Claim(order) if *order > max_order);
+        let steps: Vec<_> = steps.into_iter().filter(of_this_size).collect();
+        let before = std::cell::Cell::new(free());
+        play(&pool, &steps, |_| {
+            let (heard, now) = (heard.swap(0, Ordering::SeqCst), free());
+            let became_free = now.saturating_sub(before.replace(now));
+            assert!(heard >= became_free, "{became_free} became free, heard of {heard}");
+            assert!(heard == 0 || became_free > 0, "heard of {heard} that others have");
+        });
+    }
+}
+
+/// A small tree on which every order of frees is played.
+const UNITS: u32 = 8;
+
+/// Sets up eight blocks that are held, and a waiter for four of them together, for which the half
+/// around block `around` is reserved.
+fn pool_with_a_reservation(around: u32) -> (Pool, WaiterId) {
+    let pool = Pool::of_blocks(3);
+    (0..UNITS).for_each(|_| _ = pool.claim(0).unwrap());
+    let large = pool.join(2);
+    for _ in 0..=BYPASS_MAX {
+        pool.free(around, 0);
+        assert_eq!(pool.claim(0), Some(around), "not yet reserved");
+    }
+    (pool, large)
+}
+
+/// Frees all blocks but those of `stay`, in every order. Calls `check` after each free, with the
+/// number of frees so far.
+fn for_every_order_of_frees(
+    stay: u32,
+    set_up: impl Fn() -> (Pool, Vec<Waiting>),
+    check: impl Fn(&Pool, &[Waiting], usize),
+) {
+    let frees = UNITS - stay.count_ones();
+    let orders: u64 = (1..=u64::from(frees)).product();
+    for number in 0..orders {
+        // The factorial digits of the number choose the next block among those that are left.
+        let mut digits = number;
+        let mut left: Vec<u32> = (0..UNITS).filter(|unit| stay & 1 << unit == 0).collect();
+        let (pool, waiting) = set_up();
+        for free in 0..frees as usize {
+            let block = left.remove((digits % left.len() as u64) as usize);
+            digits /= left.len() as u64 + 1;
+            pool.free(block, 0);
+            check(&pool, &waiting, free + 1);
+        }
+    }
+}
+
+fn wait_for(pool: &Pool, order: u32) -> Waiting {
+    let (id, woken) = (pool.join(order), Arc::<Woken>::default());
+    assert!(pool.poll(id, &Waker::from(woken.clone())).is_pending());
+    Waiting { id, woken }
+}
+
+/// The waiter for four blocks cannot be served: one block in each half stays.
+#[test]
+fn a_large_waiter_does_not_starve_small_ones_in_any_order_of_frees() {
+    for (around, stay) in [(0, 0b1000_1000), (0, 0b0001_0001), (5, 0b0001_0010)] {
+        for small in 1..=3 {
+            for_every_order_of_frees(
+                stay,
+                || {
+                    let (pool, large) = pool_with_a_reservation(around);
+                    let mut waiting: Vec<_> = (0..small).map(|_| wait_for(&pool, 0)).collect();
+                    waiting.push(Waiting { id: large, woken: Arc::default() });
+                    (pool, waiting)
+                },
+                |_, waiting, frees| {
+                    let served = waiting.iter().filter(|waiter| waiter.is_woken()).count();
+                    assert!(served >= (frees / 2).min(small), "{served} after {frees} frees");
+                },
+            );
+        }
+    }
+}
+
+/// All blocks come back at last: the large waiter is served too, and nobody waits for longer than
+/// told.
+#[test]
+fn everybody_is_served_in_any_order_of_frees() {
+    // One block in the range comes back last of all.
+    let last = 1;
+    for small in 0..=3 {
+        for_every_order_of_frees(
+            1 << last,
+            || {
+                let (pool, large) = pool_with_a_reservation(2);
+                let mut waiting: Vec<_> = (0..small).map(|_| wait_for(&pool, 0)).collect();
+                let woken = Arc::<Woken>::default();
+                assert!(pool.poll(large, &Waker::from(woken.clone())).is_pending());
+                waiting.push(Waiting { id: large, woken });
+                (pool, waiting)
+            },
+            |pool, waiting, frees| {
+                let (large, others) = waiting.split_last().unwrap();
+                let served = others.iter().filter(|waiter| waiter.is_woken()).count();
+                assert!(served >= (frees / 2).min(small), "{served} after {frees} frees");
+                if frees == UNITS as usize - 1 {
+                    assert_eq!(served, small, "somebody starves");
+                    pool.free(last, 0);
+                    others.iter().for_each(|waiter| pool.leave(waiter.id));
+                    assert!(large.is_woken(), "the large one starves");
+                }
+            },
+        );
+    }
+}
+
+/// Two large waiters: the older one cannot be served, and small blocks come and go. Memory is
+/// reserved for the younger one in its turn.
+#[test]
+fn a_reservation_that_fails_is_passed_on() {
+    let pool = Pool::of_blocks(4);
+    let mut held: VecDeque<u32> = std::iter::from_fn(|| pool.claim(0)).collect();
+    // One block in each half stays.
+    held.retain(|block| ![3, 12].contains(block));
+    let (half, pair) = (wait_for(&pool, 3), wait_for(&pool, 1));
+    let mut frees = 0;
+    while !pair.is_woken() {
+        let block = held.pop_front().expect("newcomers get what is not reserved");
+        pool.free(block, 0);
+        frees += 1;
+        // A newcomer is faster than the neighbour of the block.
+        held.extend(pool.claim(0));
+        assert!(frees <= 2 * (17 + 16) + 4 * 16, "starves");
+    }
+    assert!(!half.is_woken());
+}
+
+/// More tasks than blocks, so that somebody always waits for a small one: a large waiter is served
+/// all the same.
+#[test]
+fn small_waiters_without_end_do_not_starve_a_large_one() {
+    let pool = Pool::of_blocks(6);
+    let mut random = 88_172_645_463_325_252u64;
+    for large_order in 1..=5 {
+        let mut held: Vec<u32> = std::iter::from_fn(|| pool.claim(0)).collect();
+        let large = wait_for(&pool, large_order);
+        let mut small: VecDeque<Waiting> = (0..40).map(|_| wait_for(&pool, 0)).collect();
+        let mut frees = 0;
+        while !large.is_woken() {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            pool.free(held.swap_remove(random as usize % held.len()), 0);
+            frees += 1;
+            while small.front().is_some_and(Waiting::is_woken) {
+                let Poll::Ready(block) = pool.poll(small[0].id, Waker::noop()) else {
+                    panic!("woken for nothing")
+                };
+                small.pop_front();
+                held.push(block);
+                small.push_back(wait_for(&pool, 0));
+            }
+            assert!(frees < 4000, "{} blocks starve", 1 << large_order);
+        }
+        small.into_iter().for_each(|waiting| pool.leave(waiting.id));
+        pool.leave(large.id);
+        held.into_iter().for_each(|block| _ = pool.free(block, 0));
+        assert_eq!(pool.claim(6), Some(0), "a block is lost");
+        pool.free(0, 6);
     }
 }
 

@@ -138,9 +138,8 @@ impl Waiters {
     ) {
         let mut visit = Visit::new(allocator, record_order, self.on_free.is_some());
         change(&mut self.queue.lock(), &mut visit);
-        let Visit { wakers, left, .. } = visit;
-        let mut panicked = Panicked::default();
-        wakers.run(&mut panicked);
+        let (left, mut panicked) = (visit.take_left(), Panicked::default());
+        visit.wakers.run(&mut panicked);
         if let Some(on_free) = &self.on_free
             && !left.is_empty()
         {
@@ -187,6 +186,17 @@ pub(super) mod pool {
         fn new(allocator: Allocator) -> Pool {
             let waiters = Waiters::new(&allocator, None);
             Pool { allocator, waiters }
+        }
+
+        /// Calls `call` with the order of each block that is left for others.
+        #[cfg(not(uring_arena_loom))]
+        pub(in crate::wait) fn with_callback(
+            self,
+            call: impl Fn(u32) + Send + Sync + 'static,
+        ) -> Pool {
+            let on_free = super::OnFree { call: Box::new(call), is_on_demand: false };
+            let waiters = Waiters::new(&self.allocator, Some(on_free));
+            Pool { waiters, ..self }
         }
 
         /// Claims as `Handle::claim_slot` and `Handle::claim_block` do.

@@ -27,7 +27,7 @@ thread_local! {
 
 /// A list of wakers to call, or to drop, once a lock is released.
 #[derive(Default)]
-pub(super) struct WakeList {
+pub(crate) struct WakeList {
     first: Option<Entry>,
     others: Vec<Entry>,
 }
@@ -40,16 +40,16 @@ enum Entry {
 
 /// The first panic of foreign code, kept until everything else is done.
 #[derive(Default)]
-pub(super) struct Panicked(Option<Box<dyn Any + Send>>);
+pub(crate) struct Panicked(Option<Box<dyn Any + Send>>);
 
 impl WakeList {
     /// Adds a waker that is to be called.
-    pub(super) fn push_woken(&mut self, waker: Option<Waker>) {
+    pub(crate) fn push_woken(&mut self, waker: Option<Waker>) {
         self.push(waker.map(Entry::Woken));
     }
 
     /// Adds a waker that is to be dropped: the last waker of a task may take the task with it.
-    pub(super) fn push_unneeded(&mut self, waker: Option<Waker>) {
+    pub(crate) fn push_unneeded(&mut self, waker: Option<Waker>) {
         self.push(waker.map(Entry::Unneeded));
     }
 
@@ -63,7 +63,7 @@ impl WakeList {
     /// Calls all wakers, or puts that off if many lists run on this thread already.
     ///
     /// The caller holds no lock. `panicked` keeps the first panic of a waker.
-    pub(super) fn run(self, panicked: &mut Panicked) {
+    pub(crate) fn run(self, panicked: &mut Panicked) {
         let entries = self.first.into_iter().chain(self.others);
         // A thread that ends has no more locals, and nests as it may.
         let depth = DEPTH.try_with(|depth| depth.replace(depth.get() + 1)).unwrap_or(0);
@@ -93,7 +93,7 @@ impl Entry {
 
 impl Panicked {
     /// Calls foreign code, and keeps its panic unless there is one already.
-    pub(super) fn catch(&mut self, call: impl FnOnce()) {
+    pub(crate) fn catch(&mut self, call: impl FnOnce()) {
         // The caller goes on only with what it owns itself.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             match self.0 {
@@ -104,8 +104,14 @@ impl Panicked {
         }
     }
 
+    /// Returns `true` if there was a panic.
+    #[cfg(feature = "async-alloc")]
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Lets the panic go on, unless the thread panics already.
-    pub(super) fn resume(self) {
+    pub(crate) fn resume(self) {
         match self.0 {
             Some(panic) if !std::thread::panicking() => resume_unwind(panic),
             Some(panic) => std::mem::forget(panic),

@@ -2,6 +2,7 @@
 //!
 //! Each failure names its file and line, and how to mend it.
 
+mod errors;
 mod imports;
 mod lexer;
 mod pages;
@@ -146,6 +147,16 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 #[test]
 fn atomics_and_cells_go_through_sync() {
     assert_none(&safety::around_sync(src()));
+}
+
+#[test]
+fn texts_have_no_runs_of_blanks() {
+    assert_none(&errors::runs_of_blanks(src()));
+}
+
+#[test]
+fn errors_print_their_text_and_are_io_errors_of_a_kind() {
+    assert_none(&errors::lacking_forms(src()));
 }
 
 #[test]

@@ -8,9 +8,12 @@ mod auto_traits;
 mod buddy;
 mod errors;
 mod fixed;
+mod fork;
 mod prelude;
 #[cfg(target_os = "linux")]
 mod refusals;
 mod sizes;
 mod slot_states;
+mod spills;
 mod timeouts;
+mod zero;

@@ -4,9 +4,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
+mod empty;
+mod errors;
 mod faults;
+mod fork;
 mod ids;
 mod older_kernels;
+mod panics;
 mod receive;
 mod receive_forms;
 mod registration_clone;
@@ -14,5 +19,7 @@ mod resources;
 mod signals;
 mod slot_states;
 mod starved;
+mod torn;
 mod transfer;
 mod wakes;
+mod whole;

@@ -3,14 +3,26 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod adapters;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]
 mod cancel_safety;
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod cases;
 #[cfg(feature = "compio")]
 mod compio;
+mod empty;
+mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]
+mod panics;
+#[cfg(feature = "tokio")]
 mod pool_end;
+#[cfg(feature = "tokio")]
+mod pool_errors;
 #[cfg(feature = "tokio")]
 mod pool_panics;
 #[cfg(feature = "tokio")]

@@ -41,7 +41,7 @@ const HANG: Duration = Duration::from_secs(60);
 /// The number of connections of one pool.
 const CONNECTIONS: u64 = 20;
 
-/// What has happened so far: bytes that were verified, and tasks that ended.
+/// The count of what has happened: bytes that were verified, and tasks that ended.
 static PROGRESS: AtomicU64 = AtomicU64::new(0);
 
 /// The ticks of the runtime that a pool runs in.
@@ -359,7 +359,7 @@ impl Reading {
         false
     }
 
-    /// The stream ended as if it were whole: it is, or the connection knows no reset.
+    /// Fails unless a stream that ended in order is whole, or its connection knows no reset.
     fn at_the_end(&self) {
         let (at, given) = (self.at, self.from.given());
         if self.knows_resets && !self.from.is_told.load(Ordering::SeqCst) {

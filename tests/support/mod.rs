@@ -4,6 +4,10 @@
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod driver;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub mod examples;
+#[cfg(target_os = "linux")]
+pub mod fork;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
@@ -14,6 +18,7 @@ pub mod seccomp;
 pub mod signals;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+pub mod zero;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -138,6 +143,15 @@ impl Wakes {
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A waker that panics.
+pub struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of somebody else's");
     }
 }
 

@@ -5,6 +5,8 @@
 mod support;
 
 mod conformance_receive;
+mod forbidden;
+mod fork;
 mod operation_model;
 mod probe;
 mod read_write;
@@ -12,3 +14,4 @@ mod read_write_buddy;
 mod reconcile;
 mod registration;
 mod send_zc;
+mod zero;

@@ -524,3 +524,86 @@ fn the_older_way_reads_and_writes_the_same() {
     assert_eq!(run(&mut ring, sent).result.unwrap(), 300);
     assert_eq!(std::fs::read(&file).unwrap(), [pattern(0, 100), pattern(0, 200)].concat());
 }
+
+/// Offsets beyond the last one of any file: -1 would mean the descriptor's own position.
+#[test]
+fn an_offset_that_no_file_has_is_refused_and_touches_nothing() {
+    let Some(mut ring) = ring("offsets") else { return };
+    for mode in MODES {
+        let arena = paged_arena(4, 4096);
+        let registered = register(&ring, &arena, mode);
+        let path = TestFile::new("offsets", b"as it was");
+        let append = File::options().read(true).append(true).open(&path).unwrap();
+        for file in [path.open(), append] {
+            for offset in [u64::MAX, u64::MAX - 1, 1 << 63, i64::MAX as u64] {
+                let errno = |result: std::io::Result<usize>| result.unwrap_err().raw_os_error();
+                let read = registered.read(&file, arena.allocate().unwrap(), offset);
+                assert_eq!(errno(run(&mut ring, read).result), Some(libc::EINVAL), "{offset}");
+                let buffers = vec![arena.allocate().unwrap(), arena.allocate().unwrap()];
+                let read = registered.readv(&file, buffers, offset);
+                assert_eq!(errno(run(&mut ring, read).result), Some(libc::EINVAL), "{offset}");
+                let write = registered.write(&file, filled(&arena, b"not here"), offset);
+                assert_eq!(errno(run(&mut ring, write).result), Some(libc::EINVAL), "{offset}");
+                let pieces = vec![filled(&arena, b"nor"), filled(&arena, b"here")];
+                let write = registered.writev(&file, pieces, offset);
+                assert_eq!(errno(run(&mut ring, write).result), Some(libc::EINVAL), "{offset}");
+            }
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"as it was");
+        registered.unregister(&ring).unwrap();
+        assert_all_free(&arena);
+    }
+}
+
+/// Operations of no bytes complete with 0, in every mode: the kernel refuses an empty range of a
+/// registered buffer, so they name none.
+#[test]
+fn operations_of_no_bytes_complete_with_none() {
+    let Some(mut ring) = ring("empty") else { return };
+    for mode in MODES {
+        let arena = paged_arena(8, 4096);
+        let registered = register(&ring, &arena, mode);
+        let path = TestFile::new("empty", b"as it was");
+        let file = path.open();
+        let some = filled(&arena, b"some").freeze_in_place();
+        let empties = || -> Vec<Payload> {
+            vec![
+                arena.allocate().unwrap().into(),
+                some.slice(2..2).into(),
+                some.slice(4..).into(),
+                Bytes::new().into(),
+                Bytes::from(some.clone()).slice(1..1).into(),
+            ]
+        };
+        for payload in empties() {
+            let outcome = run(&mut ring, registered.write(&file, payload, 3));
+            assert_eq!(outcome.result.unwrap(), 0);
+        }
+        for pieces in [empties(), Vec::new()] {
+            let outcome = run(&mut ring, registered.writev(&file, pieces, 3));
+            assert_eq!(outcome.result.unwrap(), 0);
+        }
+        let full = || filled(&arena, &[7; 4096]);
+        for read in [
+            registered.read(&file, full(), 0),
+            registered.read_at_most(&file, full(), 0, 0),
+            registered.read_at_most(&file, arena.allocate().unwrap(), 0, 0),
+        ] {
+            let outcome = run(&mut ring, read);
+            assert_eq!((outcome.result.unwrap(), outcome.buffer.len() % 4096), (0, 0));
+        }
+        for buffers in [vec![], vec![full(), full()]] {
+            let outcome = run(&mut ring, registered.readv(&file, buffers, 0));
+            assert_eq!(outcome.result.unwrap(), 0);
+        }
+        // Among others an empty one takes no part.
+        let pieces = vec![Payload::from(Bytes::new()), Bytes::from_static(b"at").into()];
+        assert_eq!(run(&mut ring, registered.writev(&file, pieces, 0)).result.unwrap(), 2);
+        let buffers = vec![full(), arena.allocate().unwrap()];
+        let outcome = run(&mut ring, registered.readv(&file, buffers, 0));
+        assert_eq!((outcome.result.unwrap(), &outcome.buffer[1][..]), (9, &b"at it was"[..]));
+        drop((outcome.buffer, some));
+        registered.unregister(&ring).unwrap();
+        assert_all_free(&arena);
+    }
+}

@@ -2,14 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use crate::support::ring::{push, register, ring, run};
 use crate::support::{assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{
-    ArenaBytes, Feature, FixedArena, Probe, Progress, RegisterOptions, RegisteredArena,
+    ArenaBytes, Feature, FixedArena, Payload, Probe, Progress, RegisterOptions, RegisteredArena,
     RegistrationMode, RegistrationPolicy, SendOptions,
 };
 
@@ -247,4 +248,50 @@ fn a_send_dropped_at_either_point_quarantines_its_slot() {
     assert_eq!(receive(&mut peer, 40_000).len(), 40_000);
     let metrics = arena.metrics();
     assert_eq!((metrics.quarantined, metrics.bytes_live), (2, 2 * 65536));
+}
+
+/// A send of no bytes completes once, with 0, whatever the threshold. A datagram arrives all the
+/// same.
+#[test]
+fn a_send_of_no_bytes_is_an_ordinary_one() {
+    let Some(mut ring) = ring("empty sends") else { return };
+    for mode in [RegistrationMode::Slots, RegistrationMode::Regions, RegistrationMode::Unregistered]
+    {
+        let arena = paged_arena(8, 4096);
+        let registered = register(&ring, &arena, mode);
+        let some = frozen(&arena, b"some");
+        let empties = || -> Vec<Payload> {
+            vec![
+                arena.allocate().unwrap().into(),
+                some.slice(2..2).into(),
+                Bytes::new().into(),
+                Bytes::from(some.clone()).slice(4..).into(),
+            ]
+        };
+        let (tcp, mut tcp_peer) = tcp_pair();
+        let (unix, _unix_peer) = UnixStream::pair().unwrap();
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (udp, udp_peer) = (bind(), bind());
+        udp.connect(udp_peer.local_addr().unwrap()).unwrap();
+        let options = SendOptions::new().zero_copy_from(0).wait_all();
+        for socket in [tcp.as_fd(), unix.as_fd(), udp.as_fd()] {
+            for payload in empties() {
+                let outcome = run(&mut ring, registered.send(&socket, payload, options));
+                assert_eq!((outcome.result.unwrap(), outcome.completions), (0, 1));
+            }
+            for pieces in [empties(), Vec::new()] {
+                let outcome = run(&mut ring, registered.send(&socket, pieces, options));
+                assert_eq!((outcome.result.unwrap(), outcome.completions), (0, 1));
+            }
+        }
+        for _ in 0..6 {
+            assert_eq!(udp_peer.recv(&mut [0; 8]).unwrap(), 0);
+        }
+        let outcome = run(&mut ring, registered.send(&tcp, Bytes::from_static(b"end"), options));
+        assert_eq!(outcome.result.unwrap(), 3);
+        assert_eq!(receive(&mut tcp_peer, 3), b"end");
+        drop(some);
+        registered.unregister(&ring).unwrap();
+        assert_all_free(&arena);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::support::{Wakes, assert_all_free, nz};
+use crate::support::{Random, Wakes, assert_all_free, nz};
 use uring_arena::{AllocError, AsyncBuddyArena, BuddyArena, BuddyGeometry, Buffer};
 
 /// Builds an arena of `units` smallest blocks of 64 bytes.
@@ -93,6 +93,66 @@ fn a_large_one_that_cannot_be_served_does_not_stop_small_ones() {
     assert!(poll(&mut large).is_none());
     drop(for_ever);
     assert!(poll(&mut large).is_some());
+}
+
+/// One block stays in each range that could serve the large claim. In whatever order the others
+/// come back, a small claim is served by the second free at the latest.
+#[test]
+fn a_large_one_that_cannot_be_served_withholds_one_free_in_a_row_from_small_ones() {
+    let mut random = Random::new(5);
+    for large_units in [2, 4, 8, 16, 32] {
+        let arena = arena(64);
+        let (stay, mut held): (Vec<_>, Vec<_>) = fill(&arena, 64)
+            .into_iter()
+            .partition(|block| block.slot_index().unwrap() % large_units == large_units / 2);
+        let (mut large, _) = wait(&arena, 64 * large_units as usize);
+        for round in 0..1000 {
+            // Newcomers take what is not withheld.
+            held.extend(fill(&arena, 64));
+            let (mut small, _) = wait(&arena, 64);
+            let served = (1..=2).find_map(|_| {
+                // Also without chance: from the first place on, and from the last.
+                let place = match round % 3 {
+                    0 => random.below(held.len() as u64) as usize,
+                    1 => 0,
+                    _ => held.len() - 1,
+                };
+                drop(held.swap_remove(place));
+                poll(&mut small)
+            });
+            held.push(served.expect("served by one of two frees"));
+        }
+        assert!(poll(&mut large).is_none());
+        drop((held, stay));
+        assert_eq!(poll(&mut large).unwrap().capacity(), 64 * large_units as usize);
+        drop(large);
+        assert_all_free(&arena);
+    }
+}
+
+/// The oldest of the large claims cannot be served. The one behind it gets its turn: small blocks
+/// come and go, and its range is never empty by itself.
+#[test]
+fn a_large_one_that_cannot_be_served_does_not_starve_a_smaller_one_behind_it() {
+    let arena = arena(64);
+    let mut held: std::collections::VecDeque<_> = fill(&arena, 64).into();
+    let stay: Vec<_> = [7, 40].iter().map(|&place| held.remove(place).unwrap()).collect();
+    let (mut large, _) = wait(&arena, 64 * 32);
+    let (mut smaller, _) = wait(&arena, 64 * 2);
+    let mut frees = 0;
+    let served = loop {
+        drop(held.pop_front());
+        frees += 1;
+        if let Some(buffer) = poll(&mut smaller) {
+            break buffer;
+        }
+        // A newcomer takes the free block before its neighbour comes back.
+        held.extend(arena.allocate(nz(64)));
+        assert!(frees < 2000, "starves");
+    };
+    assert!(poll(&mut large).is_none());
+    drop((served, held, stay, smaller, large));
+    assert_all_free(&arena);
 }
 
 /// Small blocks come and go without end, and the room of a large one is never empty at once. The

@@ -6,4 +6,6 @@ mod support;
 mod buddy;
 mod executors;
 mod fixed;
+mod foreign_code;
+mod panics;
 mod wait_policies;

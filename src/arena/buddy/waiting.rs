@@ -24,6 +24,8 @@ use crate::wait::OnFree;
 /// * A waiter that cannot be served yet does not stop those behind it.
 /// * Small requests do not bypass a larger one for ever. After a few frees, memory that is freed in
 ///   one aligned range of its size is reserved for it, at most half of the arena.
+/// * A larger request that cannot be served does not starve small ones: of the frees that could
+///   serve a small waiter, at most one in a row is withheld from it.
 /// * A request for the whole arena waits until nothing is in use.
 /// * A wait that is dropped, also after its wake, hands its memory on.
 ///

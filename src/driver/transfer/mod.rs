@@ -4,5 +4,5 @@ mod complete;
 mod transfer;
 mod transfers;
 
-pub(super) use transfer::{Action, Transfer};
+pub(super) use transfer::{Action, Transfer, drop_memory};
 pub(super) use transfers::Transfers;

@@ -7,9 +7,8 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::io;
 
-use super::transfer::{Action, State, Transfer, poll_entry};
+use super::transfer::{Failure, State, Transfer, drop_memory, poll_entry};
 use crate::buffer::Payload;
 use crate::driver::arenas::Arenas;
 use crate::driver::files::Files;
@@ -23,15 +22,15 @@ use crate::slab::{Key, Slab};
 // Invariants: 1. Every entry of a transfer that the kernel has is of one in the table that is in
 // flight, which owns the entry's memory; `in_flight` counts them. 2. A transfer keeps its file open
 // until it leaves the table. 3. It leaves the table when its event is taken, not before, so that
-// its id is not given out again. 4. The first send of a file's queue is in the table and not
-// cancelled.
+// its id is not given out again. 4. The first transfer of a file's queue is in the table and not
+// over.
 pub(crate) struct Transfers {
     pub(super) driver: u32,
     pub(super) table: Slab<Transfer>,
     pub(crate) in_flight: usize,
     /// Transfers that are pushed on the next turn.
     pub(crate) to_rearm: VecDeque<Key>,
-    /// Cancelled transfers, whose events no completion brings.
+    /// Transfers that are over, whose events no completion brings.
     pending_events: VecDeque<Key>,
     /// The transfers pushed: first tries and further ones.
     pub(crate) pushed: u64,
@@ -65,7 +64,7 @@ impl Transfers {
         self.table.get(key).is_some_and(Transfer::is_in_flight)
     }
 
-    /// Takes a transfer in, and pushes it unless it is a send behind another one.
+    /// Takes a transfer in, and pushes it unless others of its file go before it.
     ///
     /// If the transfer cannot be taken its memory comes back with the reason.
     pub(crate) fn begin(
@@ -75,15 +74,36 @@ impl Transfers {
         arenas: &Arenas,
         submitter: &mut Submitter,
     ) -> Result<OperationId, SubmitError<Payload>> {
-        let (file, is_send) = (transfer.file, matches!(transfer.action, Action::Send(_)));
+        let file = transfer.file;
         let key = self.table.insert(transfer).ok().expect("the driver has room");
-        let waits = files.begin_operation(file, is_send.then_some(key));
-        if !waits && let Err(error) = self.arm(key, files, arenas, submitter) {
+        if self.may_go(key, file, files)
+            && let Err(error) = self.arm(key, files, arenas, submitter)
+        {
             // Nothing was pushed: it goes back as it came.
             let transfer = self.remove(key, files, submitter).expect("just inserted");
             return Err(SubmitError::new(error, transfer.into_memory()));
         }
         Ok(OperationId::new(self.driver, key))
+    }
+
+    /// Enters a transfer with its file. Returns `true` if it may be pushed at once.
+    ///
+    /// A transfer behind a tear is over: its event tells so.
+    fn may_go(&mut self, key: Key, file: Key, files: &mut Files) -> bool {
+        let (Some(transfer), Some(open)) = (self.table.get_mut(key), files.begin_operation(file))
+        else {
+            unreachable!("the caller has looked the file up")
+        };
+        if !transfer.takes_turns(open) {
+            return true;
+        }
+        if let Some(torn) = open.torn {
+            transfer.fail(Failure::Torn(torn));
+            self.pending_events.push_back(key);
+            return false;
+        }
+        open.queue.push_back(key);
+        open.queue.len() == 1
     }
 
     /// Pushes what is left of a transfer that the kernel does not have.
@@ -96,10 +116,10 @@ impl Transfers {
     ) -> Result<(), DriverError> {
         let Some(transfer) = self.table.get_mut(key) else { return Ok(()) };
         let Some(descriptor) = files.descriptor(transfer.file) else { return Ok(()) };
+        let Some(open) = files.get(transfer.file) else { return Ok(()) };
         match transfer.state.take() {
             State::Queued(memory) => {
-                let refuses = files.get(transfer.file).is_some_and(|open| open.refuses_zero_copy);
-                let (entry, operation) = transfer.build(descriptor, memory, refuses, arenas);
+                let (entry, operation) = transfer.build(descriptor, memory, open, arenas);
                 self.pushed += 1;
                 // SAFETY: the table owns the operation, which owns the memory; the driver owns the
                 // descriptor.
@@ -121,7 +141,7 @@ impl Transfers {
                 };
                 pushed?;
             }
-            // Pushed already, or cancelled meanwhile.
+            // Pushed already, or over.
             state => {
                 transfer.state = state;
                 return Ok(());
@@ -156,35 +176,78 @@ impl Transfers {
         let transfer = self.table.get_mut(key).ok_or(DriverError::UnknownOperation)?;
         if transfer.is_in_flight() {
             transfer.cancelled = true;
+            if transfer.moves_no_more() {
+                self.leave_queue(key, files);
+                return Ok(());
+            }
             return submitter.cancel(Tag::transfer(key));
         }
-        match transfer.state.take() {
-            State::Queued(memory) | State::Blocked(memory) => {
-                transfer.state = State::Cancelled(memory);
-                let file = transfer.file;
-                self.pending_events.push_back(key);
-                self.next_send(key, file, files);
+        if transfer.fail(Failure::CANCELLED) {
+            self.pending_events.push_back(key);
+            if !self.leave_queue(key, files) {
+                self.note_over_in_queue(key, files);
             }
-            state => transfer.state = state,
         }
         Ok(())
     }
 
-    /// Makes the next send the first of its file, to be armed, if `key` is the first.
-    pub(super) fn next_send(&mut self, key: Key, file: Key, files: &mut Files) {
-        let Some(open) = files.get_mut(file) else { return };
-        if open.sends.front() != Some(&key) {
+    /// Takes a transfer that is over out of the queue of its file, if it is the first. Returns
+    /// `true` if it was.
+    ///
+    /// If the transfer leaves a stream torn, all behind it fail: their bytes would be taken for the
+    /// rest of it.
+    pub(super) fn leave_queue(&mut self, key: Key, files: &mut Files) -> bool {
+        let Some(transfer) = self.table.get(key) else { return false };
+        let (file, Some(open)) = (transfer.file, files.get_mut(transfer.file)) else {
+            return false;
+        };
+        if open.queue.front() != Some(&key) {
+            return false;
+        }
+        let Some(torn) = transfer.tear(open) else {
+            self.next_in_queue(key, file, files);
+            return true;
+        };
+        open.torn = Some(torn);
+        open.over_in_queue = 0;
+        for behind in std::mem::take(&mut open.queue) {
+            let behind_it = self.table.get_mut(behind).filter(|_| behind != key);
+            if behind_it.is_some_and(|behind| behind.fail(Failure::Torn(torn))) {
+                self.pending_events.push_back(behind);
+            }
+        }
+        true
+    }
+
+    /// Notes that a transfer is over behind the first one of a queue, where it stays until it is
+    /// met, or until most of the queue is over.
+    fn note_over_in_queue(&mut self, key: Key, files: &mut Files) {
+        let Some(transfer) = self.table.get(key) else { return };
+        let Some(open) = files.get_mut(transfer.file) else { return };
+        if !transfer.takes_turns(open) {
             return;
         }
-        open.sends.pop_front();
-        // Sends that were cancelled behind the first one stand in the queue until they are met.
-        while let Some(&next) = open.sends.front() {
-            let transfer = self.table.get(next);
-            if transfer.is_some_and(|next| !matches!(next.state, State::Cancelled(_))) {
+        open.over_in_queue += 1;
+        if open.over_in_queue * 2 > open.queue.len() {
+            open.queue.retain(|&key| self.table.get(key).is_some_and(|it| !it.is_over()));
+            open.over_in_queue = 0;
+        }
+    }
+
+    /// Makes the next transfer the first one of its file, to be armed, if `key` is the first.
+    pub(super) fn next_in_queue(&mut self, key: Key, file: Key, files: &mut Files) {
+        let Some(open) = files.get_mut(file) else { return };
+        if open.queue.front() != Some(&key) {
+            return;
+        }
+        open.queue.pop_front();
+        while let Some(&next) = open.queue.front() {
+            if self.table.get(next).is_some_and(|next| !next.is_over()) {
                 self.to_rearm.push_back(next);
                 return;
             }
-            open.sends.pop_front();
+            open.queue.pop_front();
+            open.over_in_queue = open.over_in_queue.saturating_sub(1);
         }
     }
 
@@ -196,7 +259,7 @@ impl Transfers {
         submitter: &Submitter,
     ) -> Option<Transfer> {
         let transfer = self.table.remove(key)?;
-        self.next_send(key, transfer.file, files);
+        self.next_in_queue(key, transfer.file, files);
         files.end_operation(transfer.file, submitter);
         Some(transfer)
     }
@@ -213,23 +276,45 @@ impl Transfers {
     ) -> Option<Event<B>> {
         while let Some(key) = self.pending_events.pop_front() {
             if let Some(transfer) = self.remove(key, files, submitter) {
-                let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
-                return Some(transfer.into_event(OperationId::new(self.driver, key), result));
+                let id = OperationId::new(self.driver, key);
+                let failure = transfer.failure().unwrap_or(Failure::CANCELLED);
+                return Some(transfer.into_event(id, Err(failure)));
             }
         }
         None
     }
 
-    /// Gives every transfer up, and removes those that the kernel does not have.
-    pub(crate) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) {
+    /// Gives every transfer up, and removes those that the kernel does not have. Returns the number
+    /// of payloads whose drop panicked.
+    pub(crate) fn cancel_all(&mut self, files: &mut Files, submitter: &Submitter) -> u64 {
+        let mut panics = 0;
         for key in self.table.keys() {
             let Some(transfer) = self.table.get_mut(key) else { continue };
             transfer.cancelled = true;
-            if !transfer.is_in_flight() {
-                self.remove(key, files, submitter);
+            if !transfer.is_in_flight()
+                && let Some(transfer) = self.remove(key, files, submitter)
+            {
+                panics += u64::from(!drop_memory(transfer.into_memory()));
             }
         }
         self.to_rearm.clear();
+        panics
+    }
+
+    /// Removes every transfer, at the end of the driver. Memory that the kernel has is quarantined.
+    pub(crate) fn discard_all(&mut self) {
+        for key in self.table.keys() {
+            match self.table.remove(key).map(|transfer| transfer.state) {
+                Some(State::Running(operation)) => drop(operation),
+                Some(
+                    State::Queued(memory)
+                    | State::Blocked(memory)
+                    | State::Polling(memory)
+                    | State::Over(memory, _),
+                ) => drop(drop_memory(memory)),
+                Some(State::Moving) | None => {}
+            }
+        }
     }
 
     /// Collects the tags of the operations that the kernel has.

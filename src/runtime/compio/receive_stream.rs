@@ -18,12 +18,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use compio_buf::BufResult;
-use compio_runtime::{Runtime, Submit};
 use futures_core::Stream;
 use io_uring::{cqueue, types};
 
-use super::guard::AttachError;
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use super::ring_state::{RingState, Ticket};
 use crate::runtime::liveness::{Guard, Life};
 use crate::uring::{BufferRing, Status};
@@ -37,7 +35,7 @@ pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
     state: Rc<RingState>,
     socket: D,
     arrived: Rc<RefCell<VecDeque<Bytes>>>,
-    receive: Option<Submit<OpAdapter<MultishotRecv, D>>>,
+    receive: Option<Begun<MultishotRecv, D>>,
     /// The stream's place among the starved ones, while it waits for a slot.
     ticket: Option<Ticket>,
     /// Set if the receive before brought bytes.
@@ -85,7 +83,7 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     /// Returns the error outside the ring's runtime. A runtime that is over does not come back.
     fn outside(&mut self) -> io::Error {
         self.finished |= !self.state.guard.lasts();
-        AttachError::NotInRuntime.into()
+        self.state.guard.absence().into()
     }
 
     fn leave(&mut self) {
@@ -114,8 +112,7 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
                 }
                 ready!(this.state.poll_receive(&mut this.ticket, this.was_served, context));
                 let receive = MultishotRecv::new(&this.state, &this.arrived, this.socket.clone());
-                let submit = Runtime::with_current(|runtime| runtime.submit(receive));
-                this.receive = Some(submit);
+                this.receive = Some(Begun::submit(receive));
                 continue;
             };
             let Poll::Ready(BufResult(answer, mut ended)) = Pin::new(receive).poll(context) else {

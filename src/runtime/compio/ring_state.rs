@@ -27,14 +27,14 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use compio_runtime::Runtime;
 use io_uring::opcode;
 
 use super::guard::RuntimeGuard;
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
-use crate::uring::BufferRing;
+use crate::sync::contain;
+use crate::uring::{BufferRing, RingError};
 
 /// The part of a ring that its receives and streams share.
 pub(super) struct RingState {
@@ -138,7 +138,7 @@ impl RingState {
 
     fn wake_task(&self) {
         if let Some(task) = self.task.take() {
-            task.wake();
+            contain("the waker of a ring's task", || task.wake());
         }
     }
 
@@ -175,7 +175,7 @@ impl RingState {
         for _ in 0..count {
             let first = self.starved.borrow_mut().pop_first();
             let Some((_, waker)) = first else { return };
-            waker.wake();
+            contain("the waker of a stream", || waker.wake());
         }
     }
 }
@@ -186,8 +186,12 @@ impl Drop for RingState {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight (see
             // the head of this file).
             let result = unsafe { self.ring.get_mut().unregister(&*self.guard) };
-            if let Err(error) = result {
-                tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+            match result {
+                // It is the parent's.
+                Ok(()) | Err(RingError::OtherProcess { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+                }
             }
         }
     }
@@ -231,6 +235,6 @@ fn turn_of_driver(guard: &RuntimeGuard) -> impl Future<Output = ()> + use<> {
     }
 
     let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), Turn);
-    let nop = Runtime::with_current(|runtime| runtime.submit(nop));
+    let nop = Begun::submit(nop);
     async move { drop(nop.await) }
 }

@@ -16,14 +16,14 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use compio_buf::BufResult;
-use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
-use super::guard::{AttachError, RuntimeGuard};
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::guard::RuntimeGuard;
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use crate::buffer::IoMemory;
 use crate::runtime::liveness::{Guard, Life};
 use crate::runtime::transfer::{Attempt, WholeSend};
+use crate::sync::contain;
 use crate::uring::{Descriptor, Operation, Probe, Progress, RegisteredArena, SendOptions};
 
 /// An operation, until the program gets the memory back.
@@ -40,11 +40,15 @@ impl<M: IoMemory> OpState for TransferState<M> {
     }
 
     fn before_drop(&mut self, is_known: bool) {
-        if let Some(operation) = self.operation.take_if(|_| !is_known) {
-            // SAFETY: compio never asked for the entry, so the kernel has none.
-            drop(unsafe { operation.not_submitted() });
-        }
-        // Otherwise the operation quarantines its memory, unless its last completion is in.
+        let Some(operation) = self.operation.take() else { return };
+        // Among operations of others: a panic would end their runtime's turn.
+        contain("the drop of a payload", || {
+            if !is_known {
+                // SAFETY: compio never asked for the entry, so the kernel has none.
+                drop(unsafe { operation.not_submitted() });
+            }
+            // Otherwise the operation quarantines its memory, unless its last completion is in.
+        });
     }
 }
 
@@ -93,7 +97,7 @@ enum State<M: IoMemory, D: 'static> {
     },
     Begun {
         guard: Rc<RuntimeGuard>,
-        submit: Submit<OpAdapter<TransferState<M>, D>>,
+        submit: Begun<TransferState<M>, D>,
     },
     /// The result was handed out.
     Done,
@@ -142,11 +146,10 @@ impl<M: IoMemory, D: Unpin + 'static> Future for Submitted<M, D> {
                 State::Idle { guard, descriptor, entry, mut operation } if guard.is_here() => {
                     let state = TransferState { operation: operation.0.take() };
                     let adapter = OpAdapter::new(guard.liveness(), descriptor, entry, state);
-                    let submit = Runtime::with_current(|runtime| runtime.submit(adapter));
-                    self.state = State::Begun { guard, submit };
+                    self.state = State::Begun { guard, submit: Begun::submit(adapter) };
                 }
-                State::Idle { operation, .. } => {
-                    let error = AttachError::NotInRuntime.into();
+                State::Idle { guard, operation, .. } => {
+                    let error = guard.absence().into();
                     return Poll::Ready(BufResult(Err(error), operation.into_memory()));
                 }
                 State::Refused(error, memory) => {
@@ -179,9 +182,9 @@ impl<M: IoMemory, D: 'static> fmt::Debug for Submitted<M, D> {
 ///
 /// # Errors
 ///
-/// The result is [`AttachError::NotInRuntime`] outside a compio runtime, and
-/// [`AttachError::NotOnUring`] on epoll. The error of the socket; if a part was sent, the
-/// connection is reset.
+/// The result is [`AttachError::NotInRuntime`](super::AttachError::NotInRuntime) outside a compio
+/// runtime, and [`AttachError::NotOnUring`](super::AttachError::NotOnUring) on epoll. The error of
+/// the socket; if a part was sent, the connection is reset.
 ///
 /// ```
 /// use bytes::BufMut;

@@ -44,7 +44,6 @@ mod recv_stream;
 mod ring;
 mod send_half;
 mod send_queue;
-mod user_code;
 
 pub use file::File;
 pub use pool::{Pool, PoolBuilder, Socket};

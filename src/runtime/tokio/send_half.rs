@@ -124,7 +124,7 @@ impl SendHalf {
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
-        let key = engine.register(&queue, &Handle::current()).map_err(io::Error::other)?;
+        let key = engine.register(&queue, &Handle::current())?;
         Ok(SendHalf { watched, queue, engine, key, introduced: OnceLock::new(), place: None })
     }
 

@@ -14,10 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
-use super::user_code::{Wakers, drop_contained};
 use crate::buffer::Payload;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, contain};
 use crate::uring::{SendOptions, limit_standstill, reset_connection};
+use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
 const COST_MIN: usize = 64;
@@ -124,16 +124,25 @@ struct State {
 /// methods declare it before they lock the state, so that the lock is gone by then.
 #[derive(Default)]
 struct Aftermath {
-    wakers: Wakers,
-    discarded: Vec<Waker>,
+    wakers: WakeList,
     dropped: VecDeque<QueuedSend>,
 }
 
 impl Drop for Aftermath {
     fn drop(&mut self) {
         self.dropped.drain(..).for_each(drop_contained);
-        self.discarded.drain(..).for_each(drop_contained);
+        let wakers = std::mem::take(&mut self.wakers);
+        contain("a waker", || {
+            let mut panicked = Panicked::default();
+            wakers.run(&mut panicked);
+            panicked.resume();
+        });
     }
+}
+
+/// Drops what belongs to the user: its drop may panic, and harms nobody else.
+pub(super) fn drop_contained<T>(value: T) {
+    contain("a drop", || drop(value));
 }
 
 /// The place of a task in one of the queue's lists, from its first poll to its last.
@@ -205,7 +214,7 @@ impl State {
 
     fn leave_line(&mut self, place: &mut Place, after: &mut Aftermath) {
         if let Some(ticket) = place.take() {
-            after.discarded.extend(self.line.remove(&ticket).and_then(|waiting| waiting.waker));
+            after.wakers.push_unneeded(self.line.remove(&ticket).and_then(|waiting| waiting.waker));
         }
     }
 
@@ -214,8 +223,14 @@ impl State {
         if let Some(mut first) = self.line.first_entry()
             && self.charged + first.get().cost <= bytes_max
         {
-            after.wakers.extend(first.get_mut().waker.take());
+            after.wakers.push_woken(first.get_mut().waker.take());
         }
+    }
+
+    /// Wakes every task in line: each of them is refused.
+    fn wake_line(&mut self, after: &mut Aftermath) {
+        let line = self.line.values_mut();
+        line.for_each(|waiting| after.wakers.push_woken(waiting.waker.take()));
     }
 
     /// Wakes the tasks whose sends are over.
@@ -226,7 +241,7 @@ impl State {
         };
         // Later tasks wait for later sends, but for those that wait for the end of the stream.
         let over = self.watching.values_mut().filter(|watching| watching.until <= oldest);
-        after.wakers.extend(over.filter_map(|watching| watching.waker.take()));
+        over.for_each(|watching| after.wakers.push_woken(watching.waker.take()));
     }
 
     /// Returns how the sends before `until` ended, once they have.
@@ -245,7 +260,7 @@ impl State {
         self.outstanding.clear();
         self.charged = 0;
         after.dropped = std::mem::take(&mut self.queued);
-        after.wakers.extend(self.line.values_mut().filter_map(|waiting| waiting.waker.take()));
+        self.wake_line(after);
         self.wake_watching(after);
     }
 }
@@ -313,13 +328,13 @@ impl SendQueue {
         let mut state = self.state.lock();
         let polled = state.try_room(place, cost, self.bytes_max, &mut after);
         if polled.is_ready() {
-            after.discarded.push(waker);
+            after.wakers.push_unneeded(Some(waker));
             return polled;
         }
         let ticket = *place.get_or_insert_with(|| state.take_ticket());
         let waiting = Waiting { cost, waker: Some(waker) };
         let known = state.line.insert(ticket, waiting);
-        after.discarded.extend(known.and_then(|waiting| waiting.waker));
+        after.wakers.push_unneeded(known.and_then(|waiting| waiting.waker));
         polled
     }
 
@@ -392,9 +407,9 @@ impl SendQueue {
         let waker = context.waker().clone();
         let mut state = self.state.lock();
         let known = place.take().and_then(|ticket| state.watching.remove(&ticket));
-        after.discarded.extend(known.and_then(|known| known.waker));
+        after.wakers.push_unneeded(known.and_then(|known| known.waker));
         if let Some(result) = state.result_of(until) {
-            after.discarded.push(waker);
+            after.wakers.push_unneeded(Some(waker));
             return Poll::Ready(result);
         }
         let ticket = state.take_ticket();
@@ -431,7 +446,7 @@ impl SendQueue {
         let Phase::Open = state.phase else { return };
         state.phase = Phase::Closing;
         // The tasks in line are refused.
-        after.wakers.extend(state.line.values_mut().filter_map(|waiting| waiting.waker.take()));
+        state.wake_line(&mut after);
         if state.outstanding.is_empty() {
             drop(state);
             self.end_stream();

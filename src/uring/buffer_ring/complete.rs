@@ -225,7 +225,8 @@ impl BufferRing {
         remaining.bytes -= len;
         remaining.position = position.wrapping_add(1);
         let end = used as usize + len as usize;
-        lease.record_written(end);
+        // All of it: a receive that failed before it may have written behind these bytes.
+        lease.record_written(self.slot_bytes as usize);
         // SAFETY: `used + len` is at most the slot.
         let start = unsafe { start.add(used as usize) };
         // A slot that is used up never stays, whatever the kernel says.

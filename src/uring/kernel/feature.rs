@@ -1,6 +1,7 @@
 //! The features that a kernel may lack, by name, with the version that brought each.
 
 use std::fmt;
+use std::io;
 
 /// One feature of io_uring that a kernel may lack.
 ///
@@ -145,14 +146,49 @@ impl fmt::Display for Feature {
 /// assert!(error.to_string().contains("needs Linux 6.10"));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{} needs Linux {} or newer: this kernel does not offer it", feature.name(), feature.since())]
+#[error("{} {}", feature.name(), why_missing(*feature, *is_filtered))]
 #[non_exhaustive]
 pub struct MissingFeatureError {
     /// The feature that is missing.
     pub feature: Feature,
+    /// The kernel may have it: a filter of system calls answered in its place.
+    pub is_filtered: bool,
+}
+
+/// Returns what forbids a ring, and the remedy, by the value of `kernel.io_uring_disabled`.
+pub(crate) fn who_forbids(sysctl: Option<u32>) -> &'static str {
+    match sysctl {
+        Some(1) => {
+            "kernel.io_uring_disabled=1; run with CAP_SYS_ADMIN, or as a member of the group in \
+             `sysctl kernel.io_uring_group`, or `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(2..) => {
+            "kernel.io_uring_disabled=2; nobody may use it until `sysctl kernel.io_uring_disabled=0`"
+        }
+        Some(0) | None => {
+            "a seccomp filter or a security module forbids io_uring_setup, as container runtimes do by default; \
+             use a profile that allows io_uring_setup, io_uring_enter and io_uring_register \
+             (docker: --security-opt seccomp=PROFILE)"
+        }
+    }
+}
+
+fn why_missing(feature: Feature, is_filtered: bool) -> String {
+    if is_filtered {
+        return format!("was not found, because io_uring is filtered: {}", who_forbids(None));
+    }
+    format!("needs Linux {} or newer: this kernel does not offer it", feature.since())
 }
 
 debug_is_display!(MissingFeatureError);
+into_io_error!(MissingFeatureError);
+
+impl MissingFeatureError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(self) -> io::ErrorKind {
+        if self.is_filtered { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Unsupported }
+    }
+}
 
 #[cfg(test)]
 mod tests {

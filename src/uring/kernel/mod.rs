@@ -5,13 +5,14 @@ mod memlock;
 mod probe;
 pub(super) mod syscalls;
 
+pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
 pub(crate) use memlock::descriptors_max;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
-pub(crate) use probe::{disabled_by_sysctl, room_remedy, who_forbids};
+pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
 pub(crate) use syscalls::{EventFd, WakePipe, is_listening};
 #[cfg(feature = "tokio")]
 pub(crate) use syscalls::{limit_standstill, reset_connection};

@@ -5,12 +5,13 @@
 //! Unsafe here: pushing entries that name no memory.
 #![allow(unsafe_code)]
 
-use super::feature::{Feature, MissingFeatureError};
+use super::feature::{Feature, MissingFeatureError, who_forbids};
 use super::memlock::Memlock;
 use super::syscalls::{self, Cloned};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
@@ -20,6 +21,9 @@ const ENTRIES: u32 = 4;
 /// A descriptor that is never open. Entries that name it pass the kernel's check of their flags and
 /// then fail.
 const NO_FD: types::Fd = types::Fd(-1);
+
+/// The mark of a probe that a filter answered in the place of the kernel, beside the features.
+const FILTERED: u32 = 1 << 31;
 
 /// The flag `IOU_PBUF_RING_INC`.
 const RING_INC: u16 = 2;
@@ -87,11 +91,11 @@ impl Probe {
         if let Some(probe) = FIRST.get() {
             return Ok(*probe);
         }
-        let probing = Probing::run()?;
-        if probing.is_filtered {
-            return Ok(probing.probe);
+        let probe = Probe::new()?;
+        if probe.is_filtered() {
+            return Ok(probe);
         }
-        Ok(*FIRST.get_or_init(|| probing.probe))
+        Ok(*FIRST.get_or_init(|| probe))
     }
 
     /// Returns the probe of a kernel that offers nothing but io_uring itself, for tests.
@@ -138,7 +142,19 @@ impl Probe {
     /// );
     /// ```
     pub fn require(self, feature: Feature) -> Result<(), MissingFeatureError> {
-        if self.has(feature) { Ok(()) } else { Err(MissingFeatureError { feature }) }
+        if self.has(feature) {
+            return Ok(());
+        }
+        Err(MissingFeatureError { feature, is_filtered: self.is_filtered() })
+    }
+
+    /// Returns whether a filter answered in the place of the kernel.
+    fn is_filtered(self) -> bool {
+        self.features & FILTERED != 0
+    }
+
+    fn filtered(self) -> Probe {
+        Probe { features: self.features | FILTERED }
     }
 
     /// Returns the same probe without `feature`.
@@ -173,8 +189,6 @@ impl Probe {
 /// A probe that is being made.
 struct Probing {
     probe: Probe,
-    /// A filter answered in the place of the kernel.
-    is_filtered: bool,
 }
 
 impl Probing {
@@ -184,7 +198,7 @@ impl Probing {
             UnavailableError::explain(ENTRIES, error.raw_os_error().unwrap_or(libc::EIO))
         };
         let mut ring = IoUring::new(ENTRIES).map_err(unavailable)?;
-        let mut probing = Probing { probe: Probe::none(), is_filtered: false };
+        let mut probing = Probing { probe: Probe::none() };
         probing.try_all(&mut ring).map_err(unavailable)?;
         Ok(probing)
     }
@@ -220,7 +234,7 @@ impl Probing {
         let Err(error) = attempt else { return Ok(true) };
         match error.raw_os_error() {
             Some(errno) if is_passing(errno) => return Err(error),
-            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => self.is_filtered = true,
+            Some(errno) if is_refusal(errno) => self.probe = self.probe.filtered(),
             _ => {}
         }
         Ok(false)
@@ -382,7 +396,7 @@ impl fmt::Debug for Probe {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnavailableError {
-    /// The kernel has no io_uring (`ENOSYS`).
+    /// The kernel has no io_uring (`ENOSYS`), as far as can be told.
     #[error(
         "this kernel ({kernel}) has no io_uring: it needs Linux 5.1 or newer, built with CONFIG_IO_URING; \
          a container sandbox may also hide it"
@@ -400,9 +414,10 @@ pub enum UnavailableError {
         /// The value of the sysctl. 1: off for all but one group and CAP_SYS_ADMIN; 2: off for all.
         value: u32,
     },
-    /// A seccomp filter or a security module refuses the call, although the sysctl allows it.
+    /// A seccomp filter or a security module refuses a call (`EPERM`, `EACCES` or `ENOSYS`),
+    /// although the kernel has io_uring and the sysctl allows it.
     #[error(
-        "io_uring is refused (EPERM) though kernel.io_uring_disabled allows it: {}",
+        "io_uring is refused though the kernel has it and kernel.io_uring_disabled allows it: {}",
         who_forbids(None)
     )]
     Forbidden,
@@ -429,14 +444,30 @@ pub enum UnavailableError {
 }
 
 debug_is_display!(UnavailableError);
+into_io_error!(UnavailableError);
 
 impl UnavailableError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            UnavailableError::NotInKernel { .. } => io::ErrorKind::Unsupported,
+            UnavailableError::DisabledBySysctl { .. } | UnavailableError::Forbidden => {
+                io::ErrorKind::PermissionDenied
+            }
+            UnavailableError::Memlock { .. } => io::ErrorKind::OutOfMemory,
+            UnavailableError::Refused { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
+        }
+    }
+
     /// Explains the error of an `io_uring_setup(2)` for a ring of `entries` entries, and twice as
     /// many completions.
     pub(super) fn explain(entries: u32, errno: i32) -> UnavailableError {
         let memlock = Memlock::for_ring(entries, 2 * entries);
         if errno == libc::ENOMEM && memlock.is_in_force() {
             return UnavailableError::Memlock { entries, memlock };
+        }
+        if errno == libc::ENOSYS && kernel_has_io_uring() {
+            return UnavailableError::Forbidden;
         }
         let kernel = read("/proc/sys/kernel/osrelease");
         UnavailableError::new(entries, errno, disabled_by_sysctl(), kernel)
@@ -459,24 +490,6 @@ impl UnavailableError {
     }
 }
 
-/// Returns what forbids a ring, and the remedy, by the value of `kernel.io_uring_disabled`.
-pub(crate) fn who_forbids(sysctl: Option<u32>) -> &'static str {
-    match sysctl {
-        Some(1) => {
-            "kernel.io_uring_disabled=1; run with CAP_SYS_ADMIN, or as a member of the group in \
-             `sysctl kernel.io_uring_group`, or `sysctl kernel.io_uring_disabled=0`"
-        }
-        Some(2..) => {
-            "kernel.io_uring_disabled=2; nobody may use it until `sysctl kernel.io_uring_disabled=0`"
-        }
-        Some(0) | None => {
-            "a seccomp filter or a security module forbids io_uring_setup, as container runtimes do by default; \
-             use a profile that allows io_uring_setup, io_uring_enter and io_uring_register \
-             (docker: --security-opt seccomp=PROFILE)"
-        }
-    }
-}
-
 /// Returns the remedy if the system has no room for a ring.
 pub(crate) fn room_remedy(errno: i32) -> &'static str {
     match errno {
@@ -490,6 +503,53 @@ pub(crate) fn room_remedy(errno: i32) -> &'static str {
 /// sysctl.
 pub(crate) fn disabled_by_sysctl() -> Option<u32> {
     read("/proc/sys/kernel/io_uring_disabled")?.parse().ok()
+}
+
+/// Returns whether a call of io_uring was refused before its arguments were looked at: by a filter
+/// of system calls, or by a security module.
+pub(crate) fn is_refusal(errno: i32) -> bool {
+    matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS)
+}
+
+/// Returns whether the kernel has io_uring, although a call to it answered `ENOSYS`: then a filter
+/// gave that answer.
+pub(crate) fn kernel_has_io_uring() -> bool {
+    // Only a kernel with io_uring has the setting (6.6), and functions by such names.
+    if disabled_by_sysctl().is_some() {
+        return true;
+    }
+    match File::open("/proc/kallsyms") {
+        Ok(symbols) => names_io_uring(BufReader::new(symbols)),
+        Err(_) => {
+            is_filtered(&read("/proc/thread-self/status").unwrap_or_default())
+                && is_new_enough(&read("/proc/sys/kernel/osrelease").unwrap_or_default())
+        }
+    }
+}
+
+/// Returns whether a list of the kernel's symbols has functions of io_uring's.
+///
+/// The entry of the system call (`__x64_sys_io_uring_setup`) does not count: a kernel without
+/// io_uring has it too, and answers `ENOSYS` there.
+fn names_io_uring(symbols: impl BufRead) -> bool {
+    symbols.split(b'\n').map_while(Result::ok).any(|line| {
+        let name = line.split(|byte| byte.is_ascii_whitespace()).nth(2).unwrap_or_default();
+        name.starts_with(b"io_uring_") || name.starts_with(b"io_ring_")
+    })
+}
+
+/// Returns whether a filter of system calls is in force, by the text of `/proc/<thread>/status`.
+fn is_filtered(status: &str) -> bool {
+    const FILTER: &str = "2";
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() == FILTER)
+}
+
+/// Returns whether a kernel of this version can have io_uring (5.1).
+fn is_new_enough(release: &str) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (next(), next()) >= (5, 1)
 }
 
 fn read(path: &str) -> Option<String> {
@@ -515,5 +575,21 @@ mod tests {
         assert!(text(libc::ENOMEM, Some(0)).contains("fewer entries"));
         assert!(text(libc::EMFILE, Some(0)).contains("64 entries"));
         assert!(text(libc::EMFILE, Some(0)).contains("ulimit -n"));
+    }
+
+    #[test]
+    fn a_kernel_that_has_io_uring_is_known_by_its_symbols() {
+        let with = "0000 T __x64_sys_io_uring_setup\n0000 t io_uring_cancel_generic\n";
+        let without = "0000 W __x64_sys_io_uring_setup\n0000 t do_io_ring\nodd line\n";
+        assert!(names_io_uring(with.as_bytes()));
+        assert!(!names_io_uring(without.as_bytes()));
+    }
+
+    #[test]
+    fn a_filter_and_a_version_are_read() {
+        assert!(is_filtered("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("Seccomp:\t0\nSeccomp_filters:\t2\n"));
+        assert!(is_new_enough("5.1.0") && is_new_enough("6.18.44-fc") && is_new_enough("10.0"));
+        assert!(!is_new_enough("5.0.21") && !is_new_enough("4.4.0") && !is_new_enough(""));
     }
 }

@@ -12,6 +12,7 @@
 //! connection.
 #![allow(unsafe_code)]
 
+use crate::region::Process;
 use crate::sync::Arc;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -361,6 +362,8 @@ impl AsFd for EventFd {
 pub(crate) struct WakePipe {
     reader: File,
     writer: File,
+    /// A forked child has the descriptors too, and wakes nobody.
+    process: Process,
 }
 
 impl WakePipe {
@@ -373,13 +376,15 @@ impl WakePipe {
         }
         // SAFETY: made above, and owned by nothing else.
         let [reader, writer] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-        Ok(WakePipe { reader, writer })
+        Ok(WakePipe { reader, writer, process: Process::current() })
     }
 
     /// Signals the pipe by one call of write(2), which a signal handler may make too.
     pub(crate) fn signal(&self) {
-        // Fails only when the pipe is full, and then it is signalled already.
-        let _ = (&self.writer).write(&[1]);
+        if self.process.is_current() {
+            // Fails only when the pipe is full, and then it is signalled already.
+            let _ = (&self.writer).write(&[1]);
+        }
     }
 
     /// Takes the signals out, all but those beyond the first few hundred: they signal again.

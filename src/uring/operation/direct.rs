@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::read_write::TRANSFER_BYTES_MAX;
 use crate::buffer::Buffer;
 
 /// The flag `STATX_DIOALIGN` (Linux 6.1).
@@ -185,6 +186,13 @@ impl DirectAlignment {
         self.check_range(offset, bytes.len(), bytes.as_ptr().addr())
     }
 
+    /// Returns the most bytes of one operation after which another may go on: as many as the kernel
+    /// moves at once, in whole units of the alignment.
+    pub(crate) fn len_max(&self) -> usize {
+        let unit = self.offset.max(self.memory).max(1) as usize;
+        TRANSFER_BYTES_MAX / unit * unit
+    }
+
     /// Returns whether more bytes can follow a read that brought `read` bytes, fewer than asked
     /// for.
     ///
@@ -254,7 +262,7 @@ impl DirectFile {
         let path = path.as_ref();
         let unsupported = |reason: String| {
             let path = path.display().to_string();
-            io::Error::new(io::ErrorKind::Unsupported, DirectError::Unsupported { path, reason })
+            io::Error::from(DirectError::Unsupported { path, reason })
         };
         let opened = options.clone().custom_flags(libc::O_DIRECT).open(path);
         let file = opened.map_err(|error| match error.raw_os_error() {
@@ -355,6 +363,17 @@ pub enum DirectError {
 }
 
 debug_is_display!(DirectError);
+into_io_error!(DirectError);
+
+impl DirectError {
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            DirectError::Unsupported { .. } => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::InvalidInput,
+        }
+    }
+}
 
 /// For [`Driver::add_file`](crate::Driver::add_file).
 impl From<DirectFile> for OwnedFd {

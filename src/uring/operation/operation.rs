@@ -296,6 +296,11 @@ impl Operation<Payload> {
     pub(crate) fn address(&self) -> usize {
         self.memory.address()
     }
+
+    /// Returns the memory, for its length.
+    pub(crate) fn memory(&self) -> &Payload {
+        &self.memory
+    }
 }
 
 /// Turns a completion's result into that of a call of the C library.

@@ -11,7 +11,18 @@ use crate::uring::kernel::Feature;
 use crate::uring::registration::RegisteredArena;
 
 /// Bytes that the kernel moves in one operation at most (`MAX_RW_COUNT`): a page less than 2 GiB.
-const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
+pub(super) const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
+
+/// An offset that the kernel refuses (`EINVAL`).
+const NO_OFFSET: u64 = 1 << 63;
+
+/// Returns the offset for an entry.
+///
+/// The kernel takes offsets as signed numbers, and -1 means the descriptor's own position. A
+/// program that computed such an offset means neither that position nor the end of the file.
+fn entry_offset(offset: u64) -> u64 {
+    if offset > i64::MAX as u64 { NO_OFFSET } else { offset }
+}
 
 /// The number of ranges that one vectored operation can have (`IOV_MAX`).
 const RANGES_MAX: usize = 1024;
@@ -21,9 +32,9 @@ impl RegisteredArena {
     /// buffer is filled from its start.
     ///
     /// Returns the entry to push, with a `user_data` of zero until the caller sets one, and the
-    /// operation, which owns the buffer. Offset `u64::MAX` reads at the descriptor's own position;
-    /// for sockets and pipes the offset is 0. A buffer without room reads nothing and completes
-    /// with 0, as at the end of a file. See
+    /// operation, which owns the buffer. For sockets and pipes the offset is 0. An offset that no
+    /// file has, beyond 2⁶³ − 1, completes with `EINVAL`. A buffer without room reads nothing and
+    /// completes with 0, as at the end of a file. One entry moves 2 GiB − 4 KiB at most. See
     /// [io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html),
     /// `IORING_OP_READ_FIXED`.
     ///
@@ -83,8 +94,8 @@ impl RegisteredArena {
         offset: u64,
         len: usize,
     ) -> (squeue::Entry, Operation<M>) {
-        let len = len.min(TRANSFER_BYTES_MAX);
-        let span = one_span(|each| memory.room(len, each), len);
+        let (offset, len) = (entry_offset(offset), len.min(TRANSFER_BYTES_MAX));
+        let span = one_span(|each| memory.room(len, each)).at_most(len);
         let (start, len) = (span.start.as_ptr(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
@@ -99,7 +110,8 @@ impl RegisteredArena {
     /// Writes the written bytes of the memory to `offset` of a file.
     ///
     /// `Bytes` that lie in the arena are written from their slot, without a copy and without
-    /// pinning them again; others by an ordinary write. Otherwise as [`read`](Self::read).
+    /// pinning them again; others by an ordinary write. A pipe, or a full disk, may take a part:
+    /// the result is the number of bytes. Otherwise as [`read`](Self::read).
     ///
     /// ```
     /// # use std::num::NonZeroUsize;
@@ -133,21 +145,24 @@ impl RegisteredArena {
         memory: M,
         offset: u64,
     ) -> (squeue::Entry, Operation<M>) {
-        self.write_from(file.into(), memory, offset, 0)
+        self.write_from(file.into(), memory, offset, 0, usize::MAX)
     }
 
-    /// Writes the written bytes of the memory but for the first `skip`. A list is written whole.
+    /// Writes the written bytes of the memory behind the first `skip`, `len_max` of them at most. A
+    /// list is written whole.
     pub(crate) fn write_from<M: IoMemory>(
         &self,
         file: Descriptor,
         memory: M,
         offset: u64,
         skip: usize,
+        len_max: usize,
     ) -> (squeue::Entry, Operation<M>) {
         if M::IS_LIST {
             return self.write_list(file, memory, offset);
         }
-        let span = one_span(|each| memory.written(each), TRANSFER_BYTES_MAX).after(skip);
+        let (offset, len_max) = (entry_offset(offset), len_max.min(TRANSFER_BYTES_MAX));
+        let span = one_span(|each| memory.written(each)).after(skip).at_most(len_max);
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = self.index_of(start, span.len);
         let entry = match index {
@@ -195,7 +210,7 @@ impl RegisteredArena {
         mut buffers: Vec<Buffer>,
         offset: u64,
     ) -> (squeue::Entry, Operation<Vec<Buffer>>) {
-        let file = file.into();
+        let (file, offset) = (file.into(), entry_offset(offset));
         let mut spans = Spans::default();
         buffers.room(TRANSFER_BYTES_MAX, &mut |span| spans.add(span));
         let (index, ranges, requested) =
@@ -258,7 +273,7 @@ impl RegisteredArena {
         memory: M,
         offset: u64,
     ) -> (squeue::Entry, Operation<M>) {
-        let spans = Spans::written(&memory);
+        let (spans, offset) = (Spans::written(&memory), entry_offset(offset));
         let (index, ranges, requested) =
             (self.common_index(&spans), spans.iovecs(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
@@ -285,12 +300,11 @@ impl RegisteredArena {
     }
 }
 
-/// Returns the single range of memory that is no list, cut to `len_max` bytes.
+/// Returns the single range of memory that is no list.
 #[inline]
-pub(super) fn one_span(ranges: impl FnOnce(&mut dyn FnMut(Span)), len_max: usize) -> Span {
+pub(super) fn one_span(ranges: impl FnOnce(&mut dyn FnMut(Span))) -> Span {
     let mut only = Span { start: NonNull::dangling(), len: 0 };
     ranges(&mut |span: Span| only = span);
-    only.len = only.len.min(len_max);
     only
 }
 

@@ -76,6 +76,11 @@ impl SendOptions {
     /// Completes the send only when all bytes are sent, or the connection fails (`MSG_WAITALL`).
     /// Otherwise a send may be short.
     ///
+    /// A send that was cancelled, or that failed after a part, completes with the bytes that went
+    /// out, and no error. So a short one of a stream socket has torn the stream: its rest goes
+    /// next, or nothing does. One entry sends 1 GiB at most. Sockets with kernel TLS refuse the
+    /// flag (`EOPNOTSUPP`).
+    ///
     /// ```
     /// let options = uring_arena::SendOptions::new().wait_all();
     /// # let _ = options;
@@ -100,7 +105,6 @@ impl SendOptions {
     }
 
     /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
-    #[cfg(feature = "compio")]
     pub(crate) fn in_parts(mut self) -> SendOptions {
         self.wait_all = false;
         self
@@ -187,7 +191,7 @@ impl RegisteredArena {
         if M::IS_LIST {
             return self.send_list(socket, memory, options);
         }
-        let span = one_span(|each| memory.written(each), SEND_BYTES_MAX).after(skip);
+        let span = one_span(|each| memory.written(each)).after(skip).at_most(SEND_BYTES_MAX);
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = if span.len >= options.zero_copy_from && self.probe().has(Feature::SendZc) {
             self.index_of(start, span.len)

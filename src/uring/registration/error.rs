@@ -1,6 +1,10 @@
 //! The reasons why an arena cannot be registered.
 
-use crate::uring::kernel::{Memlock, MissingFeatureError, UnavailableError};
+use std::io;
+
+use crate::uring::kernel::{
+    Memlock, MissingFeatureError, UnavailableError, is_refusal, who_forbids,
+};
 
 /// An arena that could not be registered on a ring, or not in the mode that was demanded.
 ///
@@ -101,27 +105,81 @@ pub enum RegisterError {
         "the ring was set up for a single issuer, on another thread: register on the thread that submits"
     )]
     WrongThread,
+    /// The arena was registered in another process, of which this one is a forked child.
+    #[error(
+        "this registration is of process {of}, and was used in its forked child {to}: the kernel has it for the parent; register the arena there"
+    )]
+    OtherProcess {
+        /// The process that registered the arena.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The source of the clone has nothing to clone, or refuses it.
     #[error("{0}")]
     NoSource(&'static str),
     /// The kernel lacks a feature.
     #[error(transparent)]
     Missing(#[from] MissingFeatureError),
+    /// There is no io_uring to ask what it can do.
+    #[error(transparent)]
+    Unavailable(#[from] UnavailableError),
+    /// The call is forbidden, though the ring was made.
+    #[error(
+        "io_uring_register(2) is forbidden here ({}), at {step}: {}",
+        io::Error::from_raw_os_error(*errno),
+        who_forbids(None)
+    )]
+    Forbidden {
+        /// The step that was refused.
+        step: &'static str,
+        /// The error number.
+        errno: i32,
+    },
     /// The kernel answered another error.
-    #[error("io_uring_register(2) failed at {step}: {reason}")]
+    #[error("io_uring_register(2) failed at {step}: {}", io::Error::from_raw_os_error(*errno))]
     System {
         /// The step that failed.
         step: &'static str,
-        /// The text of the error.
-        reason: String,
+        /// The error number.
+        errno: i32,
     },
 }
 
+debug_is_display!(RegisterError);
+into_io_error!(RegisterError);
+
 impl RegisterError {
-    /// Wraps the reason why the kernel could not be asked for its features.
-    pub(super) fn no_probe(reason: &UnavailableError) -> RegisterError {
-        RegisterError::System { step: "probing the kernel", reason: reason.to_string() }
+    /// Wraps an error of `io_uring_register(2)` that says nothing of the arguments.
+    pub(crate) fn system(step: &'static str, error: &io::Error) -> RegisterError {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        if is_refusal(errno) {
+            RegisterError::Forbidden { step, errno }
+        } else {
+            RegisterError::System { step, errno }
+        }
+    }
+
+    /// Returns the kind of the error as an `io::Error`.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            RegisterError::Memlock(_) | RegisterError::OutOfMemory { .. } => {
+                io::ErrorKind::OutOfMemory
+            }
+            RegisterError::TableFull { .. } => io::ErrorKind::QuotaExceeded,
+            RegisterError::TableInUse => io::ErrorKind::ResourceBusy,
+            RegisterError::NoTable | RegisterError::NoSource(_) => io::ErrorKind::NotFound,
+            RegisterError::Forbidden { .. } => io::ErrorKind::PermissionDenied,
+            RegisterError::Missing(error) => error.kind(),
+            RegisterError::Unavailable(error) => error.kind(),
+            RegisterError::System { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
+            RegisterError::TooManyEntries { .. }
+            | RegisterError::SlotTooLarge { .. }
+            | RegisterError::NoSlots
+            | RegisterError::TableTooShort { .. }
+            | RegisterError::MemoryRefused { .. }
+            | RegisterError::OtherProcess { .. }
+            | RegisterError::WrongThread => io::ErrorKind::InvalidInput,
+        }
     }
 }
-
-debug_is_display!(RegisterError);

@@ -215,7 +215,8 @@ impl Attempt<'_> {
                     placed += more;
                     continue;
                 }
-                Ok(_) => io::Error::other("the kernel placed nothing"),
+                // The kernel placed nothing, and gave no reason.
+                Ok(_) => io::Error::from_raw_os_error(libc::EIO),
                 Err(error) => error,
             };
             self.remove_placed(at, placed);
@@ -270,7 +271,7 @@ impl Attempt<'_> {
                     RegisterError::Memlock(memlock)
                 }
             }
-            _ => RegisterError::System { step, reason: error.to_string() },
+            _ => RegisterError::system(step, &error),
         }
     }
 }

@@ -114,8 +114,7 @@ impl<'a> RegisterOptions<'a> {
     /// Uses the kernel's features, or those of the probe that was given, but for `feature`.
     #[cfg(feature = "compio")]
     pub(crate) fn without(mut self, feature: Feature) -> Result<Self, RegisterError> {
-        let probe = self.probe.map_or_else(Probe::shared, Ok);
-        let probe = probe.map_err(|reason| RegisterError::no_probe(&reason))?;
+        let probe = self.probe.map_or_else(Probe::shared, Ok)?;
         self.probe = Some(probe.without(feature));
         Ok(self)
     }

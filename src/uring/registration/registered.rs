@@ -17,6 +17,7 @@ use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
+use crate::region::Process;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
@@ -110,6 +111,8 @@ pub struct RegisteredArena {
     mode: RegistrationMode,
     refused: Vec<(RegistrationMode, RegisterError)>,
     probe: Probe,
+    /// The process whose memory the kernel knows.
+    process: Process,
 }
 
 impl RegisteredArena {
@@ -165,9 +168,9 @@ impl RegisteredArena {
             Err(error @ UnavailableError::Memlock { .. })
                 if options.policy == RegistrationPolicy::Best =>
             {
-                return Ok(RegisteredArena::unregistered(handle, RegisterError::no_probe(&error)));
+                return Ok(RegisteredArena::unregistered(handle, error.into()));
             }
-            Err(error) => return Err(RegisterError::no_probe(&error)),
+            Err(error) => return Err(error.into()),
         };
         let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
         for (mode, error) in &outcome.refused {
@@ -179,6 +182,7 @@ impl RegisteredArena {
             mode: outcome.mode,
             refused: outcome.refused,
             probe,
+            process: Process::current(),
         })
     }
 
@@ -201,6 +205,7 @@ impl RegisteredArena {
             mode: RegistrationMode::Unregistered,
             refused: Vec::new(),
             probe,
+            process: Process::current(),
         }
     }
 
@@ -316,7 +321,8 @@ impl RegisteredArena {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread.
+    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread;
+    /// [`RegisterError::OtherProcess`] in a forked child.
     pub fn unregister(self, ring: &impl AsRawFd) -> Result<(), RegisterError> {
         if self.table.is_some() {
             syscalls::submit_pushed(ring.as_raw_fd());
@@ -332,6 +338,9 @@ impl RegisteredArena {
         ranges: Option<&mut TableRanges>,
     ) -> Result<(), RegisterError> {
         let Some(table) = self.table else { return Ok(()) };
+        if let Some((of, to)) = self.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         let ring = ring.as_raw_fd();
         let answer = if table.is_whole {
             syscalls::unregister_buffers(ring)
@@ -341,7 +350,7 @@ impl RegisteredArena {
         answer.map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => RegisterError::NoTable,
             Some(libc::EEXIST) => RegisterError::WrongThread,
-            _ => RegisterError::System { step: "unregistering", reason: error.to_string() },
+            _ => RegisterError::system("unregistering", &error),
         })?;
         if let Some(ranges) = ranges {
             ranges.free(table.first, table.count);

@@ -4,16 +4,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Answer, Command, EndReason, FileKey, LAST_MOMENT, Mailbox, cancel_contained};
+use super::mailbox::{Answer, Command, EngineEnd, FileKey, LAST_MOMENT, Mailbox, cancel_contained};
 use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
     SubmitError, TransferError,
 };
-use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue};
-use crate::runtime::tokio::user_code::{contain, drop_contained};
-use crate::sync::Arc;
+use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
+use crate::sync::{Arc, contain};
 
 /// The time that a shutdown gives to what halves that are gone have left to send.
 const LINGER: Duration = Duration::from_secs(2);
@@ -32,7 +31,8 @@ pub(super) struct Dispatcher {
     ring: BufferRingId,
     pub(super) mailbox: Arc<Mailbox>,
     streams: IdMap<SocketId, Arc<StreamQueue>>,
-    files: IdMap<FileKey, FileId>,
+    /// The open files, and the errors of those that the driver refused.
+    files: IdMap<FileKey, Result<FileId, OpenError>>,
     senders: IdMap<FileKey, Sender>,
     answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox; empty between turns.
@@ -49,8 +49,25 @@ pub(super) struct Dispatcher {
     is_ended: bool,
     /// The streams that ended since.
     closed: usize,
-    /// The reason that is told to what is left when the dispatcher is dropped.
-    end_reason: EndReason,
+    /// The reason to give to tasks that wait when the engine ends.
+    pub(super) end: EngineEnd,
+}
+
+/// The error of a file that could not be opened: its number, if it is the system's, and its kind.
+#[derive(Clone, Copy)]
+struct OpenError {
+    errno: Option<i32>,
+    kind: io::ErrorKind,
+}
+
+impl OpenError {
+    fn new(error: &io::Error) -> OpenError {
+        OpenError { errno: error.raw_os_error(), kind: error.kind() }
+    }
+
+    fn to_io_error(self) -> io::Error {
+        self.errno.map_or_else(|| self.kind.into(), io::Error::from_raw_os_error)
+    }
 }
 
 /// The sending side of a connection.
@@ -96,13 +113,13 @@ impl Dispatcher {
             ending: None,
             is_ended: false,
             closed: 0,
-            end_reason: EndReason::Dropped,
+            end: EngineEnd::Runtime,
         }
     }
 
     /// Delivers all events of the driver, then carries out all commands. Returns `true` when a
     /// stage of the pool's end is over: first what was left behind has gone out, and after
-    /// [`end`](Self::end) all operations have come back.
+    /// [`begin_drain`](Self::begin_drain) all operations have come back.
     pub(super) fn turn(&mut self, driver: &mut Driver) -> bool {
         while let Some(event) = driver.next() {
             self.on_event(driver, event);
@@ -115,7 +132,7 @@ impl Dispatcher {
         for command in commands.drain(..) {
             match self.ending {
                 None => self.on_command(driver, command),
-                Some(_) => cancel_contained(command, EndReason::ShutDown),
+                Some(_) => cancel_contained(command, EngineEnd::ShutDown),
             }
         }
         self.commands = commands;
@@ -133,7 +150,7 @@ impl Dispatcher {
             Event::Closed { id, error } => {
                 let Some(queue) = self.streams.remove(id) else { return };
                 self.closed += 1;
-                let was_closed_by_us = self.is_ended.then(|| self.end_reason.to_error());
+                let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
                 queue.end(error.or(was_closed_by_us).map_or(Ok(()), Err));
             }
             Event::Read { id, result, buffer, .. } => {
@@ -176,13 +193,13 @@ impl Dispatcher {
                     log_refusal(driver.close(id));
                 }
             }
-            Command::Open { key, file } => match driver.add_file(file) {
-                Ok(id) => self.files.insert(key, id),
-                // Its operations will find no file.
-                Err(error) => tracing::warn!(%error, "a file could not be opened for the pool"),
-            },
+            Command::Open { key, file } => {
+                // Its operations get the error.
+                let opened = driver.add_file(file).map_err(|error| OpenError::new(&error.into()));
+                self.files.insert(key, opened);
+            }
             Command::CloseFile { key } => {
-                if let Some(id) = self.files.remove(key) {
+                if let Some(Ok(id)) = self.files.remove(key) {
                     log_refusal(driver.close_file(id));
                 }
             }
@@ -228,7 +245,7 @@ impl Dispatcher {
                     log_refusal(driver.close(id));
                 }
             }
-            Err(error) => queue.end(Err(io::Error::other(error))),
+            Err(error) => queue.end(Err(error.into())),
         }
     }
 
@@ -245,7 +262,7 @@ impl Dispatcher {
     /// why.
     fn cause(&self, error: io::Error) -> io::Error {
         match error.raw_os_error() {
-            Some(libc::ECANCELED) if self.is_ended => self.end_reason.to_error(),
+            Some(libc::ECANCELED) if self.is_ended => EngineEnd::ShutDown.error(),
             _ => error,
         }
     }
@@ -258,16 +275,14 @@ impl Dispatcher {
         submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
     ) -> Option<(OperationId, Answer<T>)> {
         let refused = match (self.files.get(key), self.check_room()) {
-            (None, _) => {
-                let why = "the pool has no such file open: its descriptor was refused";
-                io::Error::new(io::ErrorKind::NotFound, why)
-            }
-            (_, Err(error)) => io::Error::other(error),
-            (Some(&file), Ok(())) => match submit(file) {
+            (None, _) => io::ErrorKind::NotFound.into(),
+            (Some(Err(error)), _) => error.to_io_error(),
+            (_, Err(error)) => error.into(),
+            (Some(&Ok(file)), Ok(())) => match submit(file) {
                 Ok(id) => return Some((id, answer)),
-                Err(refused) => {
-                    drop_contained(refused.memory);
-                    io::Error::other(refused.error)
+                Err(SubmitError { error, memory, .. }) => {
+                    drop_contained(memory);
+                    error.into()
                 }
             },
         };
@@ -291,7 +306,7 @@ impl Dispatcher {
                 self.senders.insert(key, sender);
                 self.send_queued(driver, key);
             }
-            Err(error) => queue.fail(&error.reason),
+            Err(error) => queue.fail(&error.into()),
         }
     }
 
@@ -317,7 +332,7 @@ impl Dispatcher {
                     sender.queue.put_back(QueuedSend { number, payload, options });
                     match is_passing(&error) {
                         true => self.stalled.push(key),
-                        false => sender.queue.fail(&io::Error::other(error)),
+                        false => sender.queue.fail(&error.into()),
                     }
                     return;
                 }
@@ -355,7 +370,7 @@ impl Dispatcher {
     fn begin_end(&mut self, driver: &mut Driver, answer: Option<Answer<DrainReport>>) {
         let deadline = answer.as_ref().map(|_| Instant::now() + LINGER);
         self.ending = Some(Ending { answer, deadline });
-        self.mailbox.close(EndReason::ShutDown);
+        self.mailbox.close(EngineEnd::ShutDown);
         // A command that tells of sends may have been refused just now.
         for key in self.senders.ids() {
             self.send_queued(driver, key);
@@ -381,10 +396,10 @@ impl Dispatcher {
         self.ending.as_ref().and_then(|ending| ending.deadline)
     }
 
-    /// Ends every connection and cancels every operation. The turns until that is
-    /// over bring them back, so that what they hold is dropped here.
-    pub(super) fn end(&mut self, driver: &mut Driver) {
-        self.end_connections(EndReason::ShutDown);
+    /// Ends every connection and cancels every operation. The turns until that is over bring them
+    /// back, so that what they hold is dropped here.
+    pub(super) fn begin_drain(&mut self, driver: &mut Driver) {
+        self.mailbox.end(EngineEnd::ShutDown);
         self.is_ended = true;
         self.closed = 0;
         for id in self.streams.ids() {
@@ -396,21 +411,6 @@ impl Dispatcher {
         let none = || Ending { answer: None, deadline: None };
         let deadline = Some(Instant::now() + DRAIN_TIMEOUT);
         self.ending.get_or_insert_with(none).deadline = deadline;
-    }
-
-    /// Ends every connection, before the engine is dropped.
-    pub(super) fn end_connections(&mut self, reason: EndReason) {
-        self.end_reason = reason;
-        self.mailbox.end(reason);
-    }
-
-    /// Ends every connection, because the driver cannot go on.
-    pub(super) fn fail(&mut self, error: DriverError) {
-        tracing::error!(
-            %error,
-            "the pool's driver cannot go on: its streams end, its operations fail"
-        );
-        self.end_connections(EndReason::Failed(error));
     }
 
     /// Gives what is left to send a last moment: a message or two go out, and a peer that does not
@@ -442,7 +442,7 @@ impl Dispatcher {
             tracing::error!(%error, "the pool's driver could not be drained");
         }
         if let Some(answer) = self.ending.as_mut().and_then(|ending| ending.answer.take()) {
-            tell(answer, report.map_err(io::Error::other));
+            tell(answer, report.map_err(io::Error::from));
         }
     }
 }
@@ -450,9 +450,9 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         // However the engine ends, no task may wait for ever.
-        self.mailbox.end(self.end_reason);
+        self.mailbox.end(self.end);
         for queue in self.streams.drain() {
-            queue.end(Err(self.end_reason.to_error()));
+            queue.end(Err(self.end.error()));
         }
         self.answers.drain().for_each(drop_contained);
         self.ending.take().into_iter().for_each(drop_contained);

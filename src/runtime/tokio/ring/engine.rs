@@ -28,7 +28,7 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
-use super::mailbox::{EndReason, EngineHandle};
+use super::mailbox::{EngineEnd, EngineHandle};
 use crate::arena::FixedArena;
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::sync::Arc;
@@ -65,6 +65,19 @@ pub enum PoolError {
 }
 
 debug_is_display!(PoolError);
+into_io_error!(PoolError);
+
+impl PoolError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            PoolError::Driver(error) => error.kind(),
+            PoolError::Ring(error) => error.kind(),
+            PoolError::Register(error) => error.kind(),
+            PoolError::Event(error) | PoolError::Thread(error) => error.kind(),
+            PoolError::OtherThread => io::ErrorKind::Unsupported,
+        }
+    }
+}
 
 /// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
 /// and writes; one for a send of each connection; one for sends ahead of these.
@@ -132,13 +145,16 @@ impl ThreadEngine {
     }
 
     fn run(mut self) {
+        // Stays so if a turn panics.
+        self.dispatcher.end = EngineEnd::Panicked;
         let ended = self.turn_to_the_end().and_then(|()| {
-            self.dispatcher.end(&mut self.driver);
+            self.dispatcher.begin_drain(&mut self.driver);
             self.turn_to_the_end()
         });
-        if let Err(error) = ended {
-            return self.dispatcher.fail(error);
-        }
+        self.dispatcher.end = match ended {
+            Ok(()) => EngineEnd::ShutDown,
+            Err(error) => return self.dispatcher.end = failed(error),
+        };
         let left = self.dispatcher.deadline().map_or(Duration::ZERO, until);
         let report = self.driver.drain(left);
         self.dispatcher.finish(report);
@@ -154,6 +170,11 @@ impl ThreadEngine {
         }
         Ok(())
     }
+}
+
+fn failed(error: DriverError) -> EngineEnd {
+    tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
+    EngineEnd::Failed(error)
 }
 
 fn until(deadline: Instant) -> Duration {
@@ -216,35 +237,46 @@ impl Future for TaskEngine {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let TaskEngine { dispatcher, driver, event, stage, report, alarm } = &mut *self;
+        // Stays so if a turn panics.
+        self.dispatcher.end = EngineEnd::Panicked;
+        let polled = self.poll_turns(context);
+        self.dispatcher.end = match polled {
+            Poll::Ready(end) => end,
+            // If the runtime drops the task.
+            Poll::Pending => EngineEnd::Runtime,
+        };
+        polled.map(drop)
+    }
+}
+
+impl TaskEngine {
+    /// Turns the driver until there is nothing to do, or the engine ends.
+    fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<EngineEnd> {
+        let TaskEngine { dispatcher, driver, event, stage, report, alarm } = self;
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
             );
-            dispatcher.end_connections(EndReason::OtherThread);
-            return Poll::Ready(());
+            return Poll::Ready(EngineEnd::Moved);
         };
         loop {
             if stage != &Stage::Draining {
                 match turn_until_idle(dispatcher, driver, context.waker()) {
                     Ok(false) => {}
                     Ok(true) if stage == &Stage::Serving => {
-                        dispatcher.end(driver);
+                        dispatcher.begin_drain(driver);
                         *stage = Stage::Ending;
                         continue;
                     }
                     Ok(true) => *stage = Stage::Draining,
-                    Err(error) => {
-                        dispatcher.fail(error);
-                        return Poll::Ready(());
-                    }
+                    Err(error) => return Poll::Ready(failed(error)),
                 }
             }
             if stage == &Stage::Draining
                 && let Some(result) = drain_further(driver, report, dispatcher.deadline())
             {
                 dispatcher.finish(result);
-                return Poll::Ready(());
+                return Poll::Ready(EngineEnd::ShutDown);
             }
             if let Some(deadline) = dispatcher.deadline()
                 && alarm.as_ref().is_none_or(|alarm| alarm.at != deadline)
@@ -261,7 +293,7 @@ impl Future for TaskEngine {
             match ready!(event.poll_read_ready(context)) {
                 Ok(mut ready) => ready.clear_ready(),
                 // The runtime is ending.
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(EngineEnd::Runtime),
             }
         }
     }

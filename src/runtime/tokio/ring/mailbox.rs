@@ -14,10 +14,9 @@ use ::tokio::sync::oneshot;
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
-use crate::runtime::tokio::send_queue::SendQueue;
-use crate::runtime::tokio::user_code::{contain, drop_contained};
+use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, contain};
 
 /// The sender of a command's result.
 pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
@@ -86,12 +85,12 @@ pub(crate) enum Command {
 
 impl Command {
     /// Drops the command undone, so that its task learns of the end of the pool.
-    fn cancel(self, reason: EndReason) {
+    fn cancel(self, reason: EngineEnd) {
         match self {
-            Command::Receive { queue, .. } => queue.end(Err(reason.to_error())),
+            Command::Receive { queue, .. } => queue.end(Err(reason.error())),
             Command::OpenSocket { queue, .. } => {
-                queue.end_if_open(&reason.to_error());
-                queue.fail_if_busy(&reason.to_error());
+                queue.end_if_open(&reason.error());
+                queue.fail_if_busy(&reason.error());
             }
             // The other commands have an answer, and its drop wakes their task; or nobody waits.
             _ => {}
@@ -99,31 +98,39 @@ impl Command {
     }
 }
 
-/// The reason why a pool takes no further commands.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum EndReason {
+/// The reason why an engine does nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EngineEnd {
     ShutDown,
-    /// The engine was dropped with its runtime, or its thread panicked.
-    Dropped,
-    /// The runtime ended that a connection was made in.
-    RuntimeEnded,
-    /// The runtime of one thread went on on another thread.
-    OtherThread,
+    /// The driver could not go on.
     Failed(DriverError),
+    /// The runtime, of one thread, went on on another thread.
+    Moved,
+    /// The runtime ended that the engine is a task of, or that a connection was made in.
+    Runtime,
+    Panicked,
 }
 
-impl EndReason {
-    pub(super) fn to_error(self) -> io::Error {
-        let text = match self {
-            EndReason::ShutDown => "the pool was shut down",
-            EndReason::Dropped => "the pool ended with its runtime",
-            EndReason::RuntimeEnded => "the runtime ended first",
-            EndReason::OtherThread => {
-                "the pool ended, because its one-thread runtime went on on another thread: build it with `own_thread`"
+impl EngineEnd {
+    /// Returns the error of everything that is asked for after this end.
+    pub(super) fn error(self) -> io::Error {
+        let broken = |text| io::Error::new(io::ErrorKind::BrokenPipe, text);
+        match self {
+            EngineEnd::ShutDown => broken("the pool was shut down"),
+            EngineEnd::Failed(error) => {
+                let kind = io::Error::from(error).kind();
+                io::Error::new(kind, format!("the pool has failed, and ended: {error}"))
             }
-            EndReason::Failed(error) => return io::Error::other(error),
-        };
-        io::Error::new(io::ErrorKind::BrokenPipe, text)
+            EngineEnd::Moved => broken(
+                "the pool has ended, because its runtime of one thread went on on another thread: build it with `own_thread`",
+            ),
+            EngineEnd::Runtime => {
+                broken("the runtime of the pool, or of the connection, has ended")
+            }
+            EngineEnd::Panicked => {
+                broken("the pool has ended, because its engine panicked: the panic was told before")
+            }
+        }
     }
 }
 
@@ -136,7 +143,7 @@ pub(crate) struct Mailbox {
 struct State {
     commands: Vec<Command>,
     /// Set when the engine takes no further commands.
-    end: Option<EndReason>,
+    end: Option<EngineEnd>,
     waker: Option<Waker>,
 }
 
@@ -226,7 +233,7 @@ impl Mailbox {
 
     /// Refuses further commands, and cancels those that the engine has not taken. Connections that
     /// are still open end; those whose sender is gone go on to send what they have.
-    pub(super) fn close(&self, reason: EndReason) {
+    pub(super) fn close(&self, reason: EngineEnd) {
         let mut state = self.state.lock();
         state.end.get_or_insert(reason);
         let left = std::mem::take(&mut state.commands);
@@ -234,14 +241,14 @@ impl Mailbox {
         for command in left {
             cancel_contained(command, reason);
         }
-        let error = reason.to_error();
+        let error = reason.error();
         self.queues(|_| true).iter().for_each(|queue| queue.end_if_open(&error));
     }
 
     /// Ends every connection: those that are not done are reset.
-    pub(super) fn end(&self, reason: EndReason) {
+    pub(super) fn end(&self, reason: EngineEnd) {
         self.close(reason);
-        let error = reason.to_error();
+        let error = reason.error();
         self.queues(|_| true).iter().for_each(|queue| queue.fail_if_busy(&error));
         let guarded = std::mem::take(&mut self.names.lock().guarded);
         // Wakes the guards.
@@ -257,7 +264,7 @@ impl Mailbox {
 
     /// Returns the error of everything that is asked after the end.
     fn end_error(&self) -> io::Error {
-        self.state.lock().end.unwrap_or(EndReason::ShutDown).to_error()
+        self.state.lock().end.unwrap_or(EngineEnd::ShutDown).error()
     }
 
     /// Notes that the engine is a task of a runtime, and ends the connections itself.
@@ -275,7 +282,7 @@ impl Mailbox {
 }
 
 /// Cancels a command that another task has posted.
-pub(super) fn cancel_contained(command: Command, reason: EndReason) {
+pub(super) fn cancel_contained(command: Command, reason: EngineEnd) {
     contain("a cancelled command", || command.cancel(reason));
 }
 
@@ -329,7 +336,7 @@ impl EngineHandle {
         self.guard(runtime);
         let end = self.mailbox.state.lock().end;
         if let Some(reason) = end {
-            queue.end_if_open(&reason.to_error());
+            queue.end_if_open(&reason.error());
         }
         Ok(key)
     }
@@ -401,7 +408,7 @@ impl Drop for RuntimeGuard {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let error = EndReason::RuntimeEnded.to_error();
+        let error = EngineEnd::Runtime.error();
         busy.iter().for_each(|queue| queue.fail_if_busy(&error));
     }
 }

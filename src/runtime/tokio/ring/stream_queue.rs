@@ -7,16 +7,15 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
-use crate::runtime::tokio::send_queue::Reset;
-use crate::runtime::tokio::user_code::{Wakers, drop_contained};
-use crate::sync::Mutex;
+use crate::runtime::tokio::send_queue::{Reset, drop_contained};
+use crate::sync::{Mutex, contain};
 
 /// The messages that arrived on one socket and that its stream has not taken.
 pub(crate) struct StreamQueue {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
-    /// What the sending side of the connection knows of a reset.
+    /// The reset of the connection, if the sending side was told of one.
     reset: Reset,
 }
 
@@ -76,8 +75,6 @@ impl StreamQueue {
     /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
     /// full now.
     pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
-        // Woken outside of the lock: the stream takes it at once.
-        let mut wakers = Wakers::default();
         let mut state = self.state.lock();
         if state.is_abandoned {
             drop(state);
@@ -87,7 +84,10 @@ impl StreamQueue {
         state.arrived.push_back(bytes);
         let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
         state.is_paused |= is_full;
-        wakers.extend(state.waker.take());
+        let waker = state.waker.take();
+        drop(state);
+        // Outside of the lock: the stream takes it at once.
+        wake(waker);
         if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
@@ -95,11 +95,12 @@ impl StreamQueue {
     /// was told of a reset.
     pub(super) fn end(&self, end: io::Result<()>) {
         let end = end.and_then(|()| self.reset.error().map_or(Ok(()), Err));
-        let mut wakers = Wakers::default();
         let mut state = self.state.lock();
         state.socket = None;
         state.end.get_or_insert(end);
-        wakers.extend(state.waker.take());
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
     }
 
     /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
@@ -138,5 +139,12 @@ impl StreamQueue {
         drop(state);
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
+    }
+}
+
+/// Wakes the task of a stream. A waker that panics harms neither the engine nor other streams.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        contain("the waker of a stream", || waker.wake());
     }
 }
