@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::{BufMut, Bytes};
-use uring_arena::{ArenaBytes, FixedArena};
+use uring_arena::{ArenaBytes, BuddyArena, BuildError, FixedArena, PageSize};
 
 /// The system's allocator, with its calls counted.
 struct Counted;
@@ -180,4 +180,20 @@ fn the_tables_of_a_driver_cost_what_is_in_them() {
     assert!(used < 64 << 10, "{used} bytes for 64 operations");
     finish(driver);
     support::assert_all_free(&arena);
+}
+
+/// More slots than an arena can have are refused before any table for them is made.
+#[test]
+fn too_many_slots_are_refused_before_anything_is_made() {
+    let before = BYTES.get();
+    for count in [1 << 25, 1 << 31, 1 << 40] {
+        let built = FixedArena::with_sizes(count, 1).page_size(PageSize::Unknown).build();
+        assert!(
+            matches!(built.unwrap_err(), BuildError::TooManySlots { requested, .. } if requested == count)
+        );
+        let built = BuddyArena::with_sizes(4 * count, 1).page_size(PageSize::Unknown).build();
+        assert!(matches!(built.unwrap_err(), BuildError::TooManySlots { .. }));
+    }
+    let bytes = BYTES.get() - before;
+    assert!(bytes < 1 << 16, "{bytes} bytes allocated to refuse");
 }

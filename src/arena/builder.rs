@@ -11,6 +11,7 @@ use crate::slots::Allocator;
 use crate::wait::OnFree;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 /// The contents of a slot or block that a new owner finds.
@@ -65,6 +66,12 @@ impl BuilderOptions {
         Ok((handle, page_size))
     }
 }
+
+// The functions in them are called once, by `build`, which takes the builder.
+impl UnwindSafe for BuilderOptions {}
+impl RefUnwindSafe for BuilderOptions {}
+impl UnwindSafe for CallerMemory {}
+impl RefUnwindSafe for CallerMemory {}
 
 /// Returns `error`, after an event with the numbers that its variant does not carry.
 pub(super) fn refused(error: BuildError, request: impl fmt::Debug) -> BuildError {

@@ -264,8 +264,14 @@ impl Driver {
         self.arenas.unregister(id, &mut self.submitter)
     }
 
-    /// Registers a buffer ring fed from `arena`, for [`receive`](Self::receive). Several rings may
-    /// share an arena.
+    /// Registers a buffer ring fed from `arena`, for [`receive`](Self::receive).
+    ///
+    /// Several rings may share an arena, in one driver and in several. A ring takes half of the
+    /// free slots, or as many as its [entries](BufferRingOptions::entries) if these are asked for.
+    /// If no slot is free, [`Event::BufferRingEmpty`](crate::Event::BufferRingEmpty) says so, and
+    /// the ring gets slots as soon as some are free. A ring in which no bytes came for a
+    /// millisecond gives its slots back, with the next turn of its driver, if others wait for a
+    /// slot: rings, tasks, threads. It takes slots again when bytes come.
     ///
     /// # Errors
     ///
@@ -294,7 +300,12 @@ impl Driver {
         if let Some((of, to)) = self.submitter.process.other() {
             return Err(RingError::OtherProcess { of, to });
         }
-        self.rings.register(arena, options, self.supported, &self.submitter)
+        let Driver { rings, wakeup, submitter, supported, .. } = self;
+        let id = rings.register(arena, options, *supported, wakeup, submitter)?;
+        if rings.by_id(id).is_ok_and(|(_, ring)| ring.buffers.is_empty()) {
+            self.sockets.tell_of_empty_ring(id);
+        }
+        Ok(id)
     }
 
     /// Takes a snapshot of the counters of one ring.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
-use super::{OperationId, SocketId};
+use super::{BufferRingId, OperationId, SocketId};
 use crate::buffer::{Buffer, Payload};
 use crate::uring::Datagram;
 
@@ -61,6 +61,12 @@ pub enum Event<B = Bytes> {
         id: SocketId,
         /// The error: `EMFILE` if the process has no descriptor left, say.
         error: io::Error,
+    },
+    /// A buffer ring was registered while no slot of its arena was free. It receives nothing before
+    /// it has some, which it gets as soon as some are free. Comes once a ring.
+    BufferRingEmpty {
+        /// The ring.
+        ring: BufferRingId,
     },
     /// A read is over.
     Read {

@@ -108,6 +108,15 @@ impl Submitter {
         unsafe { self.push(tag.cancel(), opcode::AsyncCancel2::new(target).build()) }
     }
 
+    /// Asks the kernel to end an operation, as [`cancel`](Self::cancel) does. The request has a
+    /// completion of its own only if it fails (5.17).
+    pub(super) fn cancel_quietly(&mut self, tag: Tag) -> Result<(), DriverError> {
+        let target = types::CancelBuilder::user_data(tag.user_data());
+        let entry = opcode::AsyncCancel2::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the entry refers to no memory.
+        unsafe { self.push(tag.cancel(), entry) }
+    }
+
     /// Submits what was pushed, and waits for a completion as long as `wait` allows. Returns `true`
     /// if the wait may have ended before its time without one.
     #[inline(always)]

@@ -231,6 +231,7 @@ impl Driver {
             return true;
         }
         self.rings.are_settled()
+            && !self.wakeup.is_look_due()
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
@@ -284,7 +285,9 @@ impl Driver {
     #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
         self.submitter.check_process()?;
-        self.wakeup.begin_turn(&mut self.submitter)?;
+        if self.wakeup.acts() {
+            self.act_on_wakeup()?;
+        }
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
@@ -292,6 +295,16 @@ impl Driver {
             self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
         }
         self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
+    }
+
+    /// Does what a wake asks for: the pipe is polled again, and the rings are looked at.
+    #[inline(never)]
+    fn act_on_wakeup(&mut self) -> Result<(), DriverError> {
+        self.wakeup.act(&mut self.submitter)?;
+        if self.wakeup.take_look() {
+            self.sockets.look_at_rings(&mut self.rings, &mut self.submitter)?;
+        }
+        Ok(())
     }
 
     /// Returns whether `next` would find something.
@@ -399,6 +412,11 @@ impl Driver {
                 self.wakeup.on_completion();
                 None
             }
+            Target::LookSoon | Target::LookLater => {
+                self.sockets.looks.on_completion(tag);
+                self.wakeup.request_look();
+                None
+            }
             Target::Retry => {
                 self.sockets.back_off.timer.on_completion();
                 self.sockets.retry();
@@ -504,7 +522,7 @@ impl Driver {
                 }
                 Event::Accepted { socket, .. } => drop(socket),
                 Event::Closed { .. } => report.closed += 1,
-                Event::AcceptFailed { .. } => {}
+                Event::AcceptFailed { .. } | Event::BufferRingEmpty { .. } => {}
                 Event::Read { buffer, .. } => drop(drop_memory(buffer)),
                 Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
                     self.contained_panics += u64::from(!drop_memory(payload));

@@ -21,6 +21,7 @@
 #![allow(unsafe_code)]
 
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use super::core::{Core, CoreOptions};
@@ -88,6 +89,11 @@ pub(crate) struct Handle {
 unsafe impl Send for Handle {}
 // SAFETY: a shared handle gives a shared core.
 unsafe impl Sync for Handle {}
+
+// What handles share is whole after a panic: atomics, and a queue whose lock is never held while
+// foreign code runs.
+impl UnwindSafe for Handle {}
+impl RefUnwindSafe for Handle {}
 
 const _: () = {
     const fn shared_by_threads<T: Send + Sync>() {}

@@ -58,7 +58,8 @@ pub enum BuildError {
     /// `from_raw` was given a null pointer.
     #[error("the memory given to from_raw is a null pointer: was its allocation refused?")]
     NullPointer,
-    /// There are more slots or smallest blocks than one arena can number.
+    /// There are more slots or smallest blocks than one arena can number: 2²⁵ − 1024 slots, or 2²⁶
+    /// smallest blocks. Nothing was allocated.
     #[error(
         "{requested} slots are more than the {limit} that one arena can number: use larger slots or several arenas"
     )]

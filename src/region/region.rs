@@ -16,6 +16,7 @@ use super::mapping::{Backing, PageSize, RegionOptions};
 #[cfg(target_os = "linux")]
 use super::mapping::{Mapping, populate, system_page_bytes};
 use std::alloc::Layout;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 /// A run of memory that lives as long as this value.
@@ -50,6 +51,10 @@ unsafe impl Send for Region {}
 // SAFETY: as above: a shared reference gives only addresses and numbers.
 unsafe impl Sync for Region {}
 
+// The `Dealloc` of the caller is called once, when the region is dropped.
+impl UnwindSafe for Region {}
+impl RefUnwindSafe for Region {}
+
 impl Region {
     /// Gets `len` bytes from the system, starting on a multiple of `alignment`, a power of two.
     pub(crate) fn new(
@@ -58,7 +63,8 @@ impl Region {
         options: &RegionOptions,
     ) -> Result<Region, BuildError> {
         debug_assert!(len > 0 && alignment.is_power_of_two());
-        if options.backing == Backing::Heap {
+        // Miri knows no `madvise`: it gets the heap, and runs everything above this.
+        if options.backing == Backing::Heap || cfg!(miri) {
             return Region::from_heap(len, alignment);
         }
         #[cfg(target_os = "linux")]
@@ -153,7 +159,7 @@ impl Region {
             PageSize::Size(bytes) => bytes.get(),
         };
         #[cfg(target_os = "linux")]
-        if page_bytes <= system_bytes && populate(self.start, self.len) {
+        if page_bytes <= system_bytes && !cfg!(miri) && populate(self.start, self.len) {
             return;
         }
         let mut offset = 0;
@@ -220,7 +226,10 @@ pub(crate) unsafe fn scrub(start: NonNull<u8>, len: usize) {
 }
 
 /// Makes all writes before it observable: the compiler must assume that the block reads the memory.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"),
+    not(miri)
+))]
 fn keep_writes(start: NonNull<u8>) {
     // SAFETY: the block is empty; without `nomem` it counts as a read of all memory.
     unsafe {
@@ -228,7 +237,12 @@ fn keep_writes(start: NonNull<u8>) {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+/// Makes all writes before it observable, by the hint of the standard library: for other processors,
+/// and for Miri, which runs no assembly.
+#[cfg(any(
+    not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")),
+    miri
+))]
 fn keep_writes(start: NonNull<u8>) {
     std::hint::black_box(start);
 }

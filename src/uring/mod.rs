@@ -18,7 +18,7 @@ pub use buffer_ring::{
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 pub(crate) use kernel::{
-    EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, is_refusal,
+    EventFd, PressurePipe, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, is_refusal,
     kernel_has_io_uring, room_remedy, who_forbids,
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};

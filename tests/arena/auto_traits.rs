@@ -1,8 +1,12 @@
 //! The types that may move to another thread, or be shared with one, as the compiler checks.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::AtomicUsize;
 
-use uring_arena::{ArenaBytes, BuddyArena, Buffer, FixedArena, SlotStates};
+use uring_arena::{
+    AllocError, ArenaBytes, BuddyArena, BuddyArenaBuilder, Buffer, BuildError, FixedArena,
+    FixedArenaBuilder, FixedArenaMetrics, SlotStates, Unfaulted,
+};
 
 const fn may_move<T: Send>() {}
 const fn may_be_shared<T: Sync>() {}
@@ -35,6 +39,64 @@ fn memory_goes_anywhere() {
     // A type that certainly is not `Send`.
     stays!(std::rc::Rc<u8>: Send);
     may_move::<AtomicUsize>();
+}
+
+const fn may_be_used_after_a_panic<T: UnwindSafe + RefUnwindSafe>() {}
+
+#[test]
+fn memory_may_be_used_after_a_panic() {
+    may_be_used_after_a_panic::<FixedArena>();
+    may_be_used_after_a_panic::<BuddyArena>();
+    may_be_used_after_a_panic::<Unfaulted<FixedArena>>();
+    may_be_used_after_a_panic::<Unfaulted<BuddyArena>>();
+    may_be_used_after_a_panic::<FixedArenaBuilder>();
+    may_be_used_after_a_panic::<BuddyArenaBuilder>();
+    may_be_used_after_a_panic::<Buffer>();
+    may_be_used_after_a_panic::<ArenaBytes>();
+    may_be_used_after_a_panic::<SlotStates>();
+    may_be_used_after_a_panic::<FixedArenaMetrics>();
+    may_be_used_after_a_panic::<AllocError>();
+    may_be_used_after_a_panic::<BuildError>();
+}
+
+#[cfg(feature = "async-alloc")]
+#[test]
+fn arenas_whose_claims_wait_may_be_used_after_a_panic() {
+    use uring_arena::{AsyncBuddyArena, AsyncFixedArena, NotifyRegistration, NotifyWaiters};
+
+    may_be_used_after_a_panic::<AsyncFixedArena>();
+    may_be_used_after_a_panic::<AsyncBuddyArena>();
+    may_be_used_after_a_panic::<NotifyWaiters>();
+    may_be_used_after_a_panic::<NotifyRegistration>();
+}
+
+/// An arena whose use panicked serves as before.
+#[test]
+fn an_arena_serves_after_a_panic() {
+    let arena = FixedArena::new(2, 64).unwrap();
+    let died = std::panic::catch_unwind(|| {
+        let _held = arena.allocate().unwrap();
+        arena.allocate_many(1, |_| panic!("in the middle of a batch"));
+    });
+    assert!(died.is_err());
+    assert_eq!(arena.slot_states().free, 2);
+    assert!(arena.allocate().is_ok());
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn what_needs_a_ring_may_be_used_after_a_panic() {
+    use uring_arena::{
+        BufferRing, DriverBuilder, Operation, Payload, Probe, RegisterOptions, RegisteredArena,
+    };
+
+    may_be_used_after_a_panic::<RegisteredArena>();
+    may_be_used_after_a_panic::<RegisterOptions<'_>>();
+    may_be_used_after_a_panic::<BufferRing>();
+    may_be_used_after_a_panic::<Operation>();
+    may_be_used_after_a_panic::<Payload>();
+    may_be_used_after_a_panic::<DriverBuilder>();
+    may_be_used_after_a_panic::<Probe>();
 }
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use uring_arena::{AllocError, BuddyArena, BuddyGeometry, BuildError, FixedArena};
+use uring_arena::{AllocError, BuddyArena, BuddyGeometry, BuildError, FixedArena, PageSize};
 
 #[test]
 fn plain_sizes_build_the_same_arenas() {
@@ -72,4 +72,35 @@ fn an_arena_that_waits_serves_as_a_plain_one() {
     let plain = BuddyArena::from(buddy.clone());
     let buffer = futures::executor::block_on(buddy.allocate_bytes_async(100)).unwrap();
     assert_eq!((buffer.capacity(), plain.metrics().bytes_live), (100, 256));
+}
+
+/// Returns the limit that a refusal names.
+fn limit<A: std::fmt::Debug>(built: Result<A, BuildError>, too_many: usize) -> usize {
+    match built.unwrap_err() {
+        BuildError::TooManySlots { requested, limit } => {
+            assert_eq!(requested, too_many);
+            limit
+        }
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_number_of_slots_that_a_refusal_names_can_be_built() {
+    let build = |count| FixedArena::with_sizes(count, 1).page_size(PageSize::Unknown).build();
+    let most = limit(build(1 << 31), 1 << 31);
+    assert_eq!(limit(build(most + 1), most + 1), most);
+    let arena = build(most).unwrap();
+    let buffer = arena.allocate().unwrap();
+    assert_eq!((arena.slot_count(), buffer.capacity()), (most, 1));
+}
+
+#[test]
+fn the_number_of_smallest_blocks_that_a_refusal_names_can_be_built() {
+    let build = |count| BuddyArena::with_sizes(count, 1).page_size(PageSize::Unknown).build();
+    let most = limit(build(1 << 31), 1 << 31);
+    assert_eq!(limit(build(2 * most), 2 * most), most);
+    let arena = build(most).unwrap();
+    let buffer = arena.allocate_bytes(3).unwrap();
+    assert_eq!((arena.total_size(), buffer.capacity()), (most, 3));
 }

@@ -9,6 +9,7 @@ mod empty;
 mod errors;
 mod faults;
 mod fork;
+mod give_back;
 mod ids;
 mod older_kernels;
 mod panics;

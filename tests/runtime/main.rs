@@ -13,6 +13,8 @@ mod cancel_safety;
 mod cases;
 #[cfg(feature = "compio")]
 mod compio;
+#[cfg(feature = "compio")]
+mod compio_loans;
 mod empty;
 mod fork;
 #[cfg(feature = "monoio")]
@@ -29,6 +31,8 @@ mod pool_panics;
 mod pool_sends;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod tokio_resources;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]

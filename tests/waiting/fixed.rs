@@ -14,7 +14,7 @@ use crate::support::{Wakes, assert_all_free, nz};
 use futures::executor::{LocalPool, block_on};
 use futures::task::LocalSpawnExt;
 use uring_arena::{
-    AllocError, AsyncFixedArena, Buffer, FixedArena, FixedArenaBuilder, NotifyWaiters,
+    AllocError, AsyncFixedArena, BuddyArena, Buffer, FixedArena, FixedArenaBuilder, NotifyWaiters,
 };
 
 fn slots(count: usize) -> FixedArenaBuilder {
@@ -279,4 +279,35 @@ fn two_arenas_may_share_the_ordinary_policy() {
     assert!(poll_with(&mut wait_two, &Arc::default()).is_ready());
     drop(held_one);
     assert!(poll_with(&mut wait_one, &Arc::default()).is_ready());
+}
+
+/// The flag that sends frees to the queue is still set when the arena is closed, and its last
+/// buffers are dropped on two threads at once: each free may be the one that ends the arena.
+#[test]
+fn the_last_frees_end_an_arena_whose_flags_are_stale() {
+    let rounds = if cfg!(miri) { 3 } else { 300 };
+    for round in 0..rounds {
+        let (fixed, buddy) = (arena(2), BuddyArena::with_sizes(128, 64).build_async().unwrap());
+        let held = [
+            fixed.allocate().unwrap(),
+            fixed.allocate().unwrap(),
+            buddy.allocate_bytes(64).unwrap(),
+            buddy.allocate_bytes(64).unwrap(),
+        ];
+        let (mut slot, mut block) =
+            (Box::pin(fixed.allocate_async()), Box::pin(buddy.allocate_bytes_async(64)));
+        assert!(slot.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(block.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop((slot, block));
+        let [first, second, third, fourth] = held;
+        let other = std::thread::spawn(move || drop((second, fourth)));
+        if round % 2 == 0 {
+            drop((fixed, buddy));
+            drop((first, third));
+        } else {
+            drop((first, third));
+            drop((fixed, buddy));
+        }
+        other.join().unwrap();
+    }
 }

@@ -56,6 +56,9 @@ impl Sockets {
             self.in_flight -= 1;
         }
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };
+        if phase == Phase::Polling {
+            return self.polled(key, completion.result(), rings);
+        }
         let buffers = &mut rings.of_mut(Some(ring))?.buffers;
         // SAFETY: as in `take_fast`.
         let (remaining, status) =
@@ -78,6 +81,24 @@ impl Sockets {
         self.act_on(key, status, phase, rings)
     }
 
+    /// Acts on the end of a poll: the socket waits for a slot, because there is something to
+    /// receive, or an error that a receive tells.
+    fn polled<B>(&mut self, key: Key, result: i32, rings: &mut Rings) -> Option<Event<B>> {
+        let socket = self.table.get_mut(key)?;
+        match socket.wanted {
+            Wanted::Closed => return self.remove(key, None, rings),
+            Wanted::Paused => {}
+            Wanted::Open if result == -libc::ECANCELED => return self.rearm_later(key),
+            Wanted::Open => {
+                socket.phase = Phase::Starved;
+                if let Some(ring) = rings.of_mut(socket.source.ring()) {
+                    ring.starved.push(key, false);
+                }
+            }
+        }
+        None
+    }
+
     /// Arms, parks or closes the socket of a receive, by what its last completion says.
     fn act_on<B>(
         &mut self,
@@ -87,6 +108,11 @@ impl Sockets {
         rings: &mut Rings,
     ) -> Option<Event<B>> {
         let socket = self.table.get_mut(key)?;
+        if status != Status::Armed
+            && let Some(ring) = rings.of_mut(socket.source.ring())
+        {
+            ring.end_receive();
+        }
         let is_wanted = socket.wanted != Wanted::Closed;
         let errno = match status {
             Status::Armed => return None,
@@ -166,6 +192,7 @@ mod tests {
     use crate::FixedArena;
     use crate::driver::socket::Source;
     use crate::driver::submitter::{Submitter, Wait};
+    use crate::driver::wakeup::Wakeup;
     use crate::uring::{BufferRing, Probe};
 
     /// Makes a completion as the kernel would.
@@ -321,7 +348,9 @@ mod tests {
         let arena = FixedArena::new(4, 64).unwrap();
         let options = BufferRing::options().entries(2);
         let World { rings, submitter, .. } = &mut world;
-        let Ok(ring) = rings.register(&arena, options, Probe::all(), submitter) else { return };
+        let mut wakeup = Wakeup::new(1).unwrap();
+        let ring = rings.register(&arena, options, Probe::all(), &mut wakeup, submitter);
+        let Ok(ring) = ring else { return };
         let (ring, _) = world.rings.by_id(ring).unwrap();
         for source in [Source::Stream(ring), Source::Pipe(ring), Source::Datagrams(ring)] {
             let (socket, _peer) = UnixStream::pair().unwrap();

@@ -45,6 +45,7 @@ impl Source {
 /// | `InFlight` | is with the kernel                                 | `Idle`, `Pausing`     |
 /// | `Pausing`  | is with the kernel, which was asked to cancel it   | `Idle`                |
 /// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
+/// | `Polling`  | is a poll: the ring has given its slots back       | `Starved`, `Idle`     |
 /// | `Delayed`  | failed for a lack of the system's, and waits       | `Idle`                |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,6 +53,7 @@ pub(super) enum Phase {
     InFlight,
     Pausing,
     Starved,
+    Polling,
     Delayed,
 }
 
@@ -97,7 +99,12 @@ impl Socket {
 
     #[inline]
     pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight | Phase::Pausing)
+        matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling)
+    }
+
+    /// Builds the entry that waits until there is something to receive.
+    pub(super) fn poll_entry(&self) -> squeue::Entry {
+        opcode::PollAdd::new(types::Fd(self.fd.as_raw_fd()), libc::POLLIN as u32).build()
     }
 
     /// Builds the entry that accepts, or that receives into the socket's buffer ring.

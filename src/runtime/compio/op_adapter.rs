@@ -85,6 +85,14 @@ pub(super) trait OpState {
     fn before_drop(&mut self, is_known: bool);
 }
 
+/// The state of an operation that has no memory.
+pub(super) struct NoMemory;
+
+impl OpState for NoMemory {
+    fn complete(&mut self, _: Completion<'_>) {}
+    fn before_drop(&mut self, _: bool) {}
+}
+
 /// An operation in compio's hands.
 ///
 /// Boxed because compio moves what it carries some fifteen times on its way to the ring and back.

@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::opcode;
 
 use super::guard::RuntimeGuard;
-use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, NoMemory, OpAdapter};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
 use crate::sync::contain;
@@ -227,14 +227,7 @@ async fn serve_starved(state: Weak<RingState>) {
 
 /// Waits until the driver has submitted what was pushed before, and has seen the completions.
 fn turn_of_driver(guard: &RuntimeGuard) -> impl Future<Output = ()> + use<> {
-    struct Turn;
-
-    impl OpState for Turn {
-        fn complete(&mut self, _: Completion<'_>) {}
-        fn before_drop(&mut self, _: bool) {}
-    }
-
-    let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), Turn);
+    let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), NoMemory);
     let nop = Begun::submit(nop);
     async move { drop(nop.await) }
 }

@@ -103,7 +103,6 @@ impl BufferRing {
     /// # Safety
     ///
     /// `ring` is the io_uring that this was registered on.
-    #[allow(dead_code, reason = "for the driver, which follows")]
     pub(crate) unsafe fn begin_unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
         self.check_process()?;
         let ring = ring.as_raw_fd();
@@ -134,6 +133,7 @@ impl BufferRing {
         if u32::from(used) <= self.posted.span() {
             self.take_used(used);
         }
+        self.metrics.given_back += (self.posted.len() + self.spare.len()) as u64;
         self.release();
     }
 
@@ -147,7 +147,6 @@ impl BufferRing {
     /// # Safety
     ///
     /// As for [`register`](Self::register), and `ring` is the io_uring that this was registered on.
-    #[allow(dead_code, reason = "for the driver, which follows")]
     pub(crate) unsafe fn register_again(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
         self.check_process()?;
         self.attach()?;
@@ -169,8 +168,12 @@ impl BufferRing {
         Ok(())
     }
 
+    /// Returns whether the group was unregistered, and its slots are not free yet.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.is_some()
+    }
+
     /// Returns whether the kernel knows the group.
-    #[allow(dead_code, reason = "for the driver, which follows")]
     pub(crate) fn is_registered(&self) -> bool {
         self.registered
     }

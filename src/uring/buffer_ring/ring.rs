@@ -167,6 +167,8 @@ pub struct BufferRingMetrics {
     /// Slots that the kernel used up and named in no completion; they were [taken
     /// back](BufferRing::reconcile).
     pub unreported_slots: u64,
+    /// Slots that the ring of a driver gave back while it was idle, because others waited for them.
+    pub given_back: u64,
 }
 
 /// Writes the counters in one line.
@@ -434,6 +436,11 @@ impl BufferRing {
         if let Some(entries) = self.entries.take().or(detached) {
             entries.free();
         }
+    }
+
+    /// Returns a number that changes whenever bytes come.
+    pub(crate) fn activity(&self) -> u64 {
+        self.metrics.received + self.metrics.copied
     }
 
     pub(crate) fn arena(&self) -> &Handle {

@@ -13,6 +13,6 @@ pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
-pub(crate) use syscalls::{EventFd, WakePipe, is_listening};
+pub(crate) use syscalls::{EventFd, PressurePipe, WakePipe, is_listening};
 #[cfg(feature = "tokio")]
 pub(crate) use syscalls::{limit_standstill, reset_connection};

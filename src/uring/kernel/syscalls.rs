@@ -381,16 +381,29 @@ impl WakePipe {
 
     /// Signals the pipe by one call of write(2), which a signal handler may make too.
     pub(crate) fn signal(&self) {
+        self.write(WAKE);
+    }
+
+    fn write(&self, kind: u8) {
         if self.process.is_current() {
             // Fails only when the pipe is full, and then it is signalled already.
-            let _ = (&self.writer).write(&[1]);
+            let _ = (&self.writer).write(&[kind]);
         }
     }
 
     /// Takes the signals out, all but those beyond the first few hundred: they signal again.
-    pub(crate) fn clear(&self) {
+    /// Returns which kinds there were.
+    pub(crate) fn clear(&self) -> Signals {
+        let mut bytes = [0; 512];
         // Fails only when the pipe is clear already.
-        let _ = (&self.reader).read(&mut [0; 512]);
+        let count = (&self.reader).read(&mut bytes).unwrap_or(0);
+        let taken = &bytes[..count];
+        // A full pipe has taken no further signal, of whatever kind.
+        let may_miss_some = count == bytes.len();
+        Signals {
+            is_woken: taken.contains(&WAKE),
+            is_pressed: taken.contains(&PRESSURE) || may_miss_some,
+        }
     }
 
     /// Returns the end to poll.
@@ -406,6 +419,33 @@ impl Wake for WakePipe {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.signal();
+    }
+}
+
+/// The byte of a wake.
+const WAKE: u8 = 1;
+
+/// The byte that says that somebody waits for a slot.
+const PRESSURE: u8 = 2;
+
+/// The kinds of signals that a pipe had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signals {
+    pub(crate) is_woken: bool,
+    pub(crate) is_pressed: bool,
+}
+
+/// A pipe as those see it who tell that somebody waits for a slot.
+#[derive(Debug)]
+pub(crate) struct PressurePipe(pub(crate) Arc<WakePipe>);
+
+impl Wake for PressurePipe {
+    fn wake(self: Arc<Self>) {
+        self.0.write(PRESSURE);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.write(PRESSURE);
     }
 }
 

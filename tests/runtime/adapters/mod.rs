@@ -77,6 +77,8 @@ pub trait Adapter: Sized + 'static {
     /// The name of the column in docs/integrations.md.
     const COLUMN: &'static str;
     const LIMITS: &'static [Limit];
+    /// The pool of tokio has tests of its own for offsets, and for sends that its end cuts.
+    const IS_POOL: bool = false;
 
     fn runtime() -> Self::Runtime;
     fn block_on<F: Future>(runtime: &mut Self::Runtime, future: F) -> F::Output;

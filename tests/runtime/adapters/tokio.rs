@@ -23,7 +23,7 @@ macro_rules! tokio_adapter {
             type Session = Pool;
 
             const COLUMN: &'static str = "`tokio`";
-            // The end of a pool whose runtime went first has its own tests.
+            const IS_POOL: bool = true;
             const LIMITS: &'static [Limit] = &[];
 
             fn runtime() -> (LocalSet, Runtime) {

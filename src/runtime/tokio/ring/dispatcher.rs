@@ -174,6 +174,8 @@ impl Dispatcher {
                     self.on_sent(driver, sender, number, result);
                 }
             }
+            // Its streams get bytes as soon as slots are free.
+            Event::BufferRingEmpty { .. } => {}
             Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }
