@@ -184,6 +184,17 @@ impl DriverBuilder {
         self
     }
 
+    /// Makes room for `times` as many operations, as far as a driver can number them. Returns how
+    /// many were asked for.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn with_operations_times(self, times: usize) -> (DriverBuilder, usize) {
+        let operations = match self.checked_operations() {
+            Ok(asked) => asked.saturating_mul(times).min(Tag::INDICES),
+            Err(_) => self.operations,
+        };
+        (DriverBuilder { operations, ..self }, self.operations)
+    }
+
     /// Returns the most operations, if the driver can number so many.
     pub(super) fn checked_operations(&self) -> Result<usize, DriverError> {
         let (operations, limit) = (self.operations, Tag::INDICES);

@@ -23,6 +23,8 @@ pub(crate) use kernel::{
     socket_type, who_forbids,
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
+#[cfg(feature = "tokio")]
+pub(crate) use kernel::{limit_standstill, reset_or_shut_down};
 pub use operation::{
     Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
     Progress, SendOptions,

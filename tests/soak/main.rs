@@ -7,4 +7,6 @@ mod support;
 #[cfg(feature = "async-alloc")]
 mod claims;
 mod peers;
+#[cfg(feature = "tokio")]
+mod pool;
 mod streams;

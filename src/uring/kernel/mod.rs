@@ -17,3 +17,5 @@ pub(crate) use syscalls::{
     EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
     is_listening, reset_connection, socket_type,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use syscalls::{limit_standstill, reset_or_shut_down};

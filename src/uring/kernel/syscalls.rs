@@ -1,5 +1,6 @@
 //! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
-//! such as the number of entries that an update placed; and what the kernel says of a socket.
+//! such as the number of entries that an update placed; and what the kernel says of a socket, and
+//! does to one, that the standard library does not offer.
 //!
 //! # Safety
 //!
@@ -7,7 +8,8 @@
 //! the call.
 //! Unsafe here: making descriptors
 //! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html),
-//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)).
+//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)), and asking for the end of a
+//! connection.
 #![allow(unsafe_code)]
 
 use crate::region::Process;
@@ -503,13 +505,18 @@ pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
     let Some(kind) = socket_type(socket) else { return };
     set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
     if kind == libc::SOCK_STREAM {
-        // SAFETY: an address is plain numbers, and all zero is the family `AF_UNSPEC`.
-        let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
-        let bytes = size_of::<libc::sockaddr>() as libc::socklen_t;
-        // Disconnects (connect(2)). A protocol that cannot answers with an error.
-        // SAFETY: the address is live during the call.
-        unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) };
+        disconnect(socket);
     }
+}
+
+/// Disconnects a socket (connect(2) to `AF_UNSPEC`), which resets a TCP connection.
+///
+/// Returns `false` if its protocol does not know that, or a call waits on the socket.
+fn disconnect(socket: BorrowedFd<'_>) -> bool {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+    let bytes = size_of_val(&nowhere) as libc::socklen_t;
+    // SAFETY: the address is live during the call.
+    unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) == 0 }
 }
 
 /// Sees to it that closing the socket does not wait: a time to linger (`SO_LINGER`) is switched
@@ -536,11 +543,14 @@ fn socket_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, mut value: T)
 }
 
 fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
-    let (from, bytes) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
-    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
     // The option exists on every socket.
-    // SAFETY: the value is live during the call.
-    unsafe { libc::setsockopt(fd, level, libc::SO_LINGER, from, bytes) };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+}
+
+fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &T) {
+    let (from, bytes) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: reads `value`, of that length.
+    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, from, bytes) };
 }
 
 /// A descriptor whose close does not wait, whatever `SO_LINGER` says.
@@ -576,6 +586,48 @@ impl AsRawFd for QuickClose {
 impl Drop for QuickClose {
     fn drop(&mut self) {
         stop_lingering(self.as_fd());
+    }
+}
+
+/// The time after which a peer that takes nothing loses the rest of a connection that nobody
+/// watches any more, in milliseconds.
+#[cfg(feature = "tokio")]
+const STANDSTILL_MS: libc::c_uint = 60_000;
+
+/// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
+/// connection of another family is shut down in both directions: it knows no reset.
+///
+/// Returns whether the peer sees a reset now.
+#[cfg(feature = "tokio")]
+pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
+    if disconnect(socket) {
+        return true;
+    }
+    // Refused: by another family, or beside a call that waits on the socket. The last close resets.
+    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
+    // SAFETY: refers to no memory.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    false
+}
+
+/// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
+/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
+#[cfg(feature = "tokio")]
+pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
+    let mut known: libc::c_uint = 0;
+    let mut len = size_of_val(&known) as libc::socklen_t;
+    // SAFETY: writes `known`, of that length, and its length.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw mut known).cast(),
+            &mut len,
+        )
+    };
+    if answer == 0 && known == 0 {
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &STANDSTILL_MS);
     }
 }
 
