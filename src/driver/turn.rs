@@ -252,7 +252,7 @@ impl Driver {
             return true;
         }
         self.rings.are_settled()
-            && !self.wakeup.is_look_due()
+            && !self.wakeup.is_turn_due()
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()

@@ -89,9 +89,10 @@ impl Wakeup {
         self.update();
     }
 
-    /// Returns whether the rings are to be looked at with the next turn.
-    pub(super) fn is_look_due(&self) -> bool {
-        self.look_due
+    /// Returns whether the next turn is to come without a wake: the rings are to be looked at, or
+    /// nobody would learn of a wake before, because the pipe is not polled.
+    pub(super) fn is_turn_due(&self) -> bool {
+        self.look_due || (self.shared && !self.polled)
     }
 
     /// Returns whether the rings are to be looked at now.
@@ -108,9 +109,8 @@ impl Wakeup {
     }
 
     fn update(&mut self) {
-        let is_to_poll = self.shared && !self.polled;
         let renews = self.reads_event_fds && self.registered.is_some();
-        self.acts_each_turn = is_to_poll || self.look_due || renews;
+        self.acts_each_turn = self.is_turn_due() || renews;
     }
 
     /// Returns whether this turn has something to do here.

@@ -351,6 +351,24 @@ fn the_registered_event_descriptor_can_be_changed_and_taken_off() {
     assert!(take_signal(&alias));
 }
 
+#[test]
+fn a_driver_is_not_idle_before_it_can_be_woken_again() {
+    let Some(mut driver) = driver() else { return };
+    let waker = driver.waker().unwrap();
+    // The ring does not poll for wakes yet.
+    assert!(!driver.is_idle());
+    for _ in 0..10 {
+        while driver.poll_now().unwrap() || !driver.is_idle() {
+            assert!(driver.next().is_none());
+        }
+        waker.wake_by_ref();
+        assert!(driver.poll_now().unwrap());
+        // Takes the wake in, and with it the poll is over.
+        assert!(driver.next().is_none());
+        assert!(!driver.is_idle(), "nobody would learn of another wake");
+    }
+}
+
 /// Takes messages until all slots of the arena are held, and the sockets of the ring starve.
 fn hold_all(driver: &mut Driver, other: &OtherLoop, slots: usize) -> Vec<Bytes> {
     let mut held = Vec::new();
