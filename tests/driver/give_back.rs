@@ -295,8 +295,8 @@ fn press(driver: &mut Driver, arena: &FixedArena) {
     assert!(driver.metrics().given_back > before, "{:?}", driver.metrics());
 }
 
-/// Each kind of receive goes on after its ring gave its slots back: bytes that came before, while,
-/// and after are received once and in order.
+/// Checks that a kind of receive goes on after its ring gave its slots back. Bytes that came
+/// before, while, and after are received once and in order.
 fn receives_go_on(builder: DriverBuilder, options: BufferRingOptions, slot_bytes: usize) {
     let Some(mut driver) = build(builder) else { return };
     let arena = arena(8, slot_bytes);
