@@ -109,7 +109,8 @@ impl Arenas {
         })
     }
 
-    /// Unregisters every arena. Nothing may be in flight.
+    /// Unregisters every arena. Everything that was pushed is with the kernel: operations in flight
+    /// keep their memory, and its pages stay pinned for them.
     pub(super) fn unregister_all(&mut self, submitter: &Submitter) {
         for key in self.table.keys() {
             let Some(arena) = self.table.remove(key) else { continue };

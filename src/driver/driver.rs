@@ -79,12 +79,14 @@ use crate::uring::{
 // names; or it refers to no memory (the wakeup's poll, requests to cancel). Buffer rings own
 // theirs.
 pub struct Driver {
+    // Dropped before the ring: its end may close what an operation still names, and must find the
+    // sockets set not to linger.
+    pub(super) sockets: Sockets,
     pub(super) submitter: Submitter,
     pub(super) wakeup: Wakeup,
     pub(super) rings: Rings,
     pub(super) arenas: Arenas,
     pub(super) files: Files,
-    pub(super) sockets: Sockets,
     pub(super) transfers: Transfers,
     pub(super) supported: Probe,
     /// The most operations under way, of both tables together.
@@ -131,7 +133,7 @@ impl DriverBuilder {
             wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
-            files: Files::new(number),
+            files: Files::new(number, self.file_events),
             sockets: Sockets::new(number, supported, self.multishot),
             transfers: Transfers::new(number),
             supported,

@@ -75,7 +75,7 @@ id! {
 
 id! {
     /// A file or socket of a [`Driver`](crate::Driver), for reading, writing and sending.
-    FileId, "file", "after the file is closed and its operations are over"
+    FileId, "file", "after the file is closed, and after its [`Event::FileClosed`](crate::Event::FileClosed)"
 }
 
 const KIND_SHIFT: u32 = 28;

@@ -319,9 +319,14 @@ impl Rings {
         }
     }
 
-    /// Unregisters every ring. Nothing may be in flight.
-    pub(super) fn unregister_all(&mut self, submitter: &Submitter) {
-        for key in self.table.keys() {
+    /// Unregisters every ring that no socket receives into any more. The others stay.
+    ///
+    /// A receive that never ended may still write to the slot that it selected, and to no other
+    /// ring's.
+    pub(super) fn unregister_idle(&mut self, submitter: &Submitter) {
+        let idle = self.table.iter().filter(|(_, ring)| ring.sockets == 0);
+        let idle: Vec<Key> = idle.map(|(key, _)| key).collect();
+        for key in idle {
             if let Err(error) = self.take_down(key, submitter) {
                 tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
             }
@@ -336,6 +341,10 @@ impl Rings {
         let answer = unsafe { ring.buffers.unregister(submitter) };
         ring.add_counts_to(&mut self.past);
         answer
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// Finds the ring of an id, and its key.

@@ -15,5 +15,5 @@ mod wakes;
 pub(crate) use queue::{Polled, TicketQueue};
 pub(crate) use queue::{WaiterId, WatchId};
 pub(crate) use waiters::{OnFree, Pressure, Waiters, drop_waker};
-#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "async-alloc", feature = "tokio"))]
 pub(crate) use wakes::{Panicked, WakeList};

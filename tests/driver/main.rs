@@ -5,7 +5,9 @@
 mod support;
 
 mod cancel;
+mod datagrams;
 mod empty;
+mod ends;
 mod errors;
 mod faults;
 mod fork;

@@ -83,7 +83,7 @@ fn on_a_tokio_pool() -> Outcome {
             let refused = timeout(TIMEOUT, file.read_at(roomless(&arena), 0)).await?;
             assert!(refused.unwrap_err().to_string().contains("no room"));
             for (near, mut far) in [tcp_pair().await, tcp_pair().await] {
-                let (_incoming, mut outgoing) = pool.split(near)?;
+                let (_incoming, outgoing) = pool.split(near)?;
                 let options = SendOptions::new().zero_copy_from(0);
                 for_each_form!(&arena, memory => {
                     timeout(TIMEOUT, outgoing.send_with(memory, options)).await??

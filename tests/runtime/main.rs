@@ -22,7 +22,13 @@ mod monoio;
 #[cfg(feature = "tokio")]
 mod panics;
 #[cfg(feature = "tokio")]
+mod pool_end;
+#[cfg(feature = "tokio")]
 mod pool_errors;
+#[cfg(feature = "tokio")]
+mod pool_panics;
+#[cfg(feature = "tokio")]
+mod pool_sends;
 #[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]

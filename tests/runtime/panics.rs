@@ -85,7 +85,7 @@ where
 fn a_payload_that_panics_is_sent_and_written_and_harms_nobody() -> Outcome {
     on_each_engine(|pool, arena| async move {
         let (near, mut far) = tcp_pair().await;
-        let (_incoming, mut outgoing) = pool.split(near)?;
+        let (_incoming, outgoing) = pool.split(near)?;
         timeout(TIMEOUT, outgoing.send(bomb(10))).await??;
         let mut came = [0; 10];
         far.read_exact(&mut came).await?;
@@ -148,8 +148,9 @@ fn a_shutdown_with_payloads_and_wakers_that_panic_tells_everybody() -> Outcome {
             let pool = Pool::new(arena.clone())?;
             // A send that is stuck, with others behind it.
             let (near, far) = tcp_pair().await;
-            let (mut incoming, mut outgoing) = pool.split(near)?;
-            poll_with_bomb(outgoing.send(bomb(16 << 20)));
+            let (mut incoming, outgoing) = pool.split(near)?;
+            timeout(TIMEOUT, outgoing.send(bomb(16 << 20))).await??;
+            poll_with_bomb(outgoing.flush());
             poll_with_bomb(incoming.try_next());
             let mut streams = Vec::new();
             for number in 0..6 {

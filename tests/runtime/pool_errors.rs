@@ -92,7 +92,7 @@ fn a_pool_that_failed_tells_what_failed() -> Outcome {
                 let arena = FixedArena::new(8, 4096).unwrap();
                 let pool = Pool::new(arena).unwrap();
                 let (near, _far) = tcp_pair().await;
-                let (mut incoming, mut outgoing) = pool.split(near).unwrap();
+                let (mut incoming, outgoing) = pool.split(near).unwrap();
                 let file = pool.file(std::fs::File::open("/dev/zero").unwrap()).unwrap();
                 let error = timeout(TIMEOUT, incoming.try_next()).await.unwrap().unwrap_err();
                 assert_tells_of_the_failure(&error);
@@ -147,7 +147,7 @@ fn helper_half_without_a_descriptor() {
         runtime.block_on(async {
             let pool = Pool::new(paged_arena(8, 4096)).unwrap();
             let (near, far) = tcp_pair().await;
-            let (_incoming, mut outgoing) = pool.split(near).unwrap();
+            let (_incoming, outgoing) = pool.split(near).unwrap();
             let before = leave_descriptors(0);
             let answer = timeout(TIMEOUT, outgoing.send(Bytes::from_static(b"x"))).await.unwrap();
             let split = pool.split(far);

@@ -311,7 +311,7 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
         runtime.block_on(async {
             let (ending, pool) = (Pool::new(first.clone())?, Pool::new(second.clone())?);
             let (near, far) = UnixStream::pair()?;
-            let (other_stream, mut other_half) = ending.split(near)?;
+            let (other_stream, other_half) = ending.split(near)?;
             other_half.send(Bytes::from_static(b"first")).await?;
             let other_file = ending.file(std::fs::File::open("Cargo.toml")?)?;
             drop(other_file.read_at(ending.allocate()?, 0).await?);
@@ -324,7 +324,7 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
             drop(far_ended);
             sleep(Duration::from_millis(20)).await;
             let (near, mut far_live) = UnixStream::pair()?;
-            let (mut live, mut half) = pool.split(near)?;
+            let (mut live, half) = pool.split(near)?;
             let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
             half.send(Bytes::from_static(b"to far")).await?;
             // Streams and files of the ended pool are used and dropped beside live ones.
@@ -516,14 +516,13 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
             };
             let (near, far) = full_connection();
             let file = pool.file(near.try_clone()?)?;
-            let (incoming, mut outgoing) = pool.split(TcpStream::from_std(near)?)?;
+            let (incoming, outgoing) = pool.split(TcpStream::from_std(near)?)?;
             let short = Duration::from_millis(20);
             let before = arena.metrics().bytes_live;
             assert!(timeout(short, file.write_at(filled(), 0)).await.is_err());
             let zero_copy = SendOptions::new().zero_copy_from(1);
-            assert!(
-                timeout(short, outgoing.send_with(filled().freeze(), zero_copy)).await.is_err()
-            );
+            outgoing.send_with(filled().freeze(), zero_copy).await?;
+            assert!(timeout(short, outgoing.flush()).await.is_err());
             assert_eq!(
                 arena.metrics().bytes_live,
                 before + 2 * 4096,

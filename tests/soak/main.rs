@@ -6,4 +6,7 @@ mod support;
 
 #[cfg(feature = "async-alloc")]
 mod claims;
+mod peers;
+#[cfg(feature = "tokio")]
+mod pool;
 mod streams;

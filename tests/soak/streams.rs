@@ -224,15 +224,19 @@ fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Insta
     Some(verified)
 }
 
-#[test]
-fn soak() {
+/// Returns the random numbers of a soak, and the time at which it ends.
+pub(crate) fn settings() -> (Random, Instant) {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = number("URING_ARENA_SOAK_SECONDS").unwrap_or(2);
     let seed = number("URING_ARENA_SOAK_SEED")
         .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
     eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={seconds}");
-    let mut random = Random::new(seed);
-    let until = Instant::now() + Duration::from_secs(seconds);
+    (Random::new(seed), Instant::now() + Duration::from_secs(seconds))
+}
+
+#[test]
+fn soak() {
+    let (mut random, until) = settings();
     let (mut lives, mut verified, mut numbers) = (0, 0, 0);
     while Instant::now() < until {
         let arena = arena(1 + random.below(100) as usize, 1 << (7 + random.below(8)));

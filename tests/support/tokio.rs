@@ -1,8 +1,10 @@
 //! Helpers of the tests on tokio.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
@@ -35,4 +37,32 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub async fn until_all_free(arena: &impl Countable) {
     until("every slot is free", || arena.counts().bytes_live == 0).await;
     assert_all_free(arena);
+}
+
+/// Opens a connection that holds little in the kernel: a peer that does not read is felt soon.
+pub async fn narrow_pair() -> (TcpStream, TcpStream) {
+    let narrow = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket
+    };
+    let listening = narrow();
+    listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listening.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (accepted, connected) = tokio::join!(listener.accept(), narrow().connect(address));
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+/// Reads until the end, or a reset. Returns what came before it, and whether it was a reset.
+pub async fn read_to_the_end(mut from: TcpStream) -> (Vec<u8>, bool) {
+    let mut all = Vec::new();
+    let read = timeout(TIMEOUT, from.read_to_end(&mut all)).await.expect("an end, or a reset");
+    let was_reset = match read {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+        Err(error) => panic!("{error}"),
+    };
+    (all, was_reset)
 }

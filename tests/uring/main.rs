@@ -5,6 +5,7 @@
 mod support;
 
 mod conformance_receive;
+mod datagrams;
 mod forbidden;
 mod fork;
 mod operation_model;

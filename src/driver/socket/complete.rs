@@ -10,7 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
-use super::socket::{CurrentCompletion, Phase, Wanted};
+use super::socket::{CurrentCompletion, Phase, Source, Wanted};
 use super::sockets::{PendingEvent, Sockets};
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
@@ -74,7 +74,15 @@ impl Sockets {
         let id = SocketId::new(self.driver, current.key);
         let ring = rings.of_mut(current.source.ring());
         let event = ring.and_then(|ring| current.next_event(id, &mut ring.buffers));
-        if event.is_some() {
+        if let Some(Event::Datagram { datagram, .. }) = &event
+            && let Source::Messages(_) = current.source
+            && let Some(socket) = self.table.get(current.key)
+            && current.status != Status::Armed
+            && datagram.is_end_of(&socket.fd)
+        {
+            // No message: the kernel says so that the peer has finished.
+            current.status = Status::Finished;
+        } else if event.is_some() {
             return event;
         }
         let CurrentCompletion { key, status, phase, .. } = self.current_completion.take()?;
@@ -114,16 +122,21 @@ impl Sockets {
             ring.end_receive();
         }
         let is_wanted = socket.wanted != Wanted::Closed;
-        let errno = match status {
+        let mut errno = match status {
             Status::Armed => return None,
-            Status::Failed { errno } if is_wanted && socket.survives(errno) => {
-                return self.rearm_later(key);
-            }
             // The kernel had no memory for the receive itself: nothing is lost.
             Status::Failed { errno: libc::ENOMEM } if is_wanted => {
                 self.delay(key);
                 return None;
             }
+            Status::Failed { errno } if is_wanted && socket.survives(errno) => {
+                if let Source::Messages(_) = socket.source {
+                    // Messages that came before the error are still to be received.
+                    self.end_errors.insert(key, errno);
+                }
+                return self.rearm_later(key);
+            }
+            Status::Failed { .. } if !is_wanted && socket.has_pending_errors() => None,
             Status::Failed { errno } => Some(errno),
             Status::Ended if is_wanted => return self.rearm_later(key),
             Status::Starved if is_wanted => {
@@ -141,6 +154,9 @@ impl Sockets {
             Status::Cancelled if is_wanted => Some(libc::ECANCELED),
             Status::Ended | Status::Starved | Status::Cancelled | Status::Finished => None,
         };
+        if status == Status::Finished {
+            errno = self.end_errors.remove(&key);
+        }
         self.remove(key, errno, rings)
     }
 
@@ -360,7 +376,7 @@ mod tests {
             assert_eq!(world.phase(socket), Some(Phase::Delayed));
             world.wait_for_timer();
             assert_eq!(world.phase(socket), Some(Phase::InFlight));
-            let closed = world.fail(socket, libc::ECONNRESET);
+            let closed = world.fail(socket, libc::EBADF);
             assert!(matches!(closed[..], [Event::Closed { error: Some(_), .. }]), "{closed:?}");
         }
     }

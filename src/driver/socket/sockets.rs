@@ -14,7 +14,7 @@ use crate::driver::wakeup::Wakeup;
 use crate::driver::{BufferRingId, DriverError, Event, SocketError, SocketId};
 use crate::slab::{Key, Slab};
 use crate::uring::{Probe, Status};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(crate) struct Sockets {
     /// Sockets that are armed on the next turn, so that one whose operation ends at once cannot
     /// keep this turn from ending.
     pub(crate) to_rearm: VecDeque<Key>,
+    /// The errors of connections whose messages are still received: their ends tell them.
+    pub(super) end_errors: HashMap<Key, i32>,
     /// Events that no completion brings.
     pub(super) pending_events: VecDeque<PendingEvent>,
     pub(crate) back_off: BackOff,
@@ -143,6 +145,7 @@ impl Sockets {
             table: Slab::new(Tag::INDICES),
             in_flight: 0,
             to_rearm: VecDeque::new(),
+            end_errors: HashMap::new(),
             pending_events: VecDeque::new(),
             back_off: BackOff::new(),
             looks: Looks::new(),
@@ -178,7 +181,7 @@ impl Sockets {
         if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
             // Nothing was pushed: it goes back as it came.
             let socket = self.table.remove(key).expect("just inserted");
-            return Err(SocketError::new(error, socket.fd));
+            return Err(SocketError::new(error, socket.fd.into_inner()));
         }
         if let Some(ring) = &mut ring {
             ring.sockets += 1;
@@ -495,6 +498,9 @@ impl Sockets {
     ) -> Option<Event<B>> {
         self.stop_waiting(key, rings);
         let socket = self.table.remove(key)?;
+        if !self.end_errors.is_empty() {
+            self.end_errors.remove(&key);
+        }
         if let Some(ring) = rings.of_mut(socket.source.ring()) {
             ring.sockets -= 1;
         }

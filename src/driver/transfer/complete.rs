@@ -107,6 +107,11 @@ impl Transfers {
         files: &mut Files,
         submitter: &Submitter,
     ) -> Option<Event<B>> {
+        let transfer = self.table.get(key)?;
+        let open = files.get(transfer.file);
+        // The socket may have taken the bytes, but what it had to send was thrown away.
+        let was_thrown_away = open.is_some_and(|open| open.aborted && transfer.takes_turns(open));
+        let result = if was_thrown_away { Err(Failure::CANCELLED) } else { result };
         self.leave_queue(key, files);
         let transfer = self.remove(key, files, submitter)?;
         if was_zero_copy {
@@ -148,7 +153,7 @@ mod tests {
         /// Returns `None` where io_uring is not available.
         fn on(file: impl Into<OwnedFd>) -> Option<MadeUp> {
             let submitter = Submitter::new(IoUring::new(1024).ok()?);
-            let mut files = Files::new(0);
+            let mut files = Files::new(0, false);
             let mut wakeup = Wakeup::new(64).unwrap();
             let id = files.add(file.into(), &submitter, &mut wakeup).unwrap();
             let file = files.key(id).unwrap();

@@ -23,8 +23,9 @@ use io_uring::{cqueue, types};
 
 use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use super::ring_state::{RingState, Ticket};
+use crate::driver::DriverError;
 use crate::runtime::liveness::{Guard, Life};
-use crate::uring::{BufferRing, Status};
+use crate::uring::{BufferRing, Status, socket_type};
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
 /// `io::Result<Bytes>`.
@@ -40,14 +41,18 @@ pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
     ticket: Option<Ticket>,
     /// Set if the receive before brought bytes.
     was_served: bool,
+    /// The type of a socket that is no stream, until the refusal is told.
+    refused_type: Option<i32>,
     finished: bool,
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     pub(super) fn new(state: Rc<RingState>, socket: D) -> ReceiveStream<D> {
+        let socket_type = socket_type(socket.as_fd());
         ReceiveStream {
             state,
             socket,
+            refused_type: socket_type.filter(|&found| found != libc::SOCK_STREAM),
             arrived: Rc::default(),
             receive: None,
             ticket: None,
@@ -106,6 +111,10 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
             if this.finished {
                 return Poll::Ready(None);
             }
+            if let Some(socket_type) = this.refused_type.take() {
+                this.finished = true;
+                return Poll::Ready(Some(Err(no_stream(socket_type))));
+            }
             let Some(receive) = &mut this.receive else {
                 if !this.state.guard.is_here() {
                     return Poll::Ready(Some(Err(this.outside())));
@@ -139,6 +148,13 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
             }
         }
     }
+}
+
+/// Builds the refusal of a socket whose messages would lose their boundaries in a stream.
+fn no_stream(socket_type: i32) -> io::Error {
+    let call = "`ReceiveRing::receive`";
+    let instead = "compio's `recv`, or a `Driver` and its `receive_datagrams`";
+    DriverError::SocketType { call, socket_type, instead }.into()
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> Drop for ReceiveStream<D> {

@@ -43,11 +43,10 @@ mod pool;
 mod recv_stream;
 mod ring;
 mod send_half;
-mod socket;
+mod send_queue;
 
 pub use file::File;
-pub use pool::{Pool, PoolBuilder};
+pub use pool::{Pool, PoolBuilder, Socket};
 pub use recv_stream::RecvStream;
 pub use ring::PoolError;
-pub use send_half::SendHalf;
-pub use socket::Socket;
+pub use send_half::{SendHalf, SendPermit};

@@ -4,13 +4,14 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::file::File;
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
-use super::socket::Socket;
+use super::send_queue::Reset;
 use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
@@ -21,6 +22,9 @@ use crate::uring::{BufferRing, BufferRingOptions};
 /// large.
 const MESSAGES_MAX: usize = 64;
 
+/// The default of bytes that are queued to be sent on one connection.
+const SEND_BYTES_MAX: usize = 1 << 20;
+
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
 /// The [module](super) has an overview and an example. A pool ends by
@@ -30,6 +34,7 @@ const MESSAGES_MAX: usize = 64;
 pub struct Pool {
     engine: Arc<EngineHandle>,
     messages_max: usize,
+    send_bytes_max: usize,
     arena: FixedArena,
 }
 
@@ -54,6 +59,7 @@ pub struct PoolBuilder {
     ring: BufferRingOptions,
     driver: DriverBuilder,
     messages_max: usize,
+    send_bytes_max: usize,
     own_thread: bool,
     batch_scheduling: bool,
 }
@@ -114,6 +120,27 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets the number of bytes that are queued to be sent on one connection before
+    /// [`send`](SendHalf::send) waits. Default: 1 MiB.
+    ///
+    /// Bytes count until their memory is free, a zero-copy send until the peer has acknowledged it.
+    /// So a connection carries at most this many bytes in a round trip. A send of more bytes waits
+    /// until it is alone; one of fewer than 64 counts as 64.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).send_bytes_max(64 << 10).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_bytes_max(mut self, bytes: usize) -> PoolBuilder {
+        self.send_bytes_max = bytes.max(1);
+        self
+    }
+
     /// Gives the ring a thread of its own in any case, also inside a runtime of one thread.
     ///
     /// For a runtime with tasks that block for long, or one that changing threads drive.
@@ -155,8 +182,11 @@ impl PoolBuilder {
         self
     }
 
-    /// Builds the pool: on the one-thread runtime that this thread is in, or else with a thread of
+    /// Builds the pool: on the one-thread runtime that this thread turns, or else with a thread of
     /// its own.
+    ///
+    /// A thread turns a runtime inside `block_on`, and so in its tasks. The pool ends if another
+    /// thread turns that runtime later.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};
@@ -172,22 +202,24 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// [`PoolError`]: io_uring is forbidden or too old, or the system refuses memory or a thread.
+    /// [`PoolError::OtherThread`] on a thread that has entered a one-thread runtime and does not
+    /// turn it, as in `spawn_blocking`: [`own_thread`](Self::own_thread) serves there.
     ///
     /// # Panics
     ///
     /// Inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max, own_thread, batch_scheduling } = self;
+        let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
         let options = EngineOptions { arena: arena.clone(), ring, driver };
         let is_one_thread =
             |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let engine = match Handle::try_current() {
-            Ok(runtime) if is_one_thread(&runtime) && !own_thread => {
+            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
                 TaskEngine::start(options, &runtime)
             }
-            _ => ThreadEngine::start(options, batch_scheduling),
+            _ => ThreadEngine::start(options, self.batch_scheduling),
         }?;
-        Ok(Pool { engine: Arc::new(engine), messages_max, arena })
+        Ok(Pool { engine: Arc::new(engine), messages_max, send_bytes_max, arena })
     }
 }
 
@@ -224,6 +256,7 @@ impl Pool {
             ring: BufferRing::options(),
             driver: Driver::builder(),
             messages_max,
+            send_bytes_max: SEND_BYTES_MAX,
             own_thread: false,
             batch_scheduling: false,
         }
@@ -250,11 +283,11 @@ impl Pool {
     ///
     /// An [`io::Error`] of tokio's, if it does not let go of the socket.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
-        Ok(self.receive(socket.into_fd()?))
+        Ok(self.receive(socket.into_fd()?, Reset::default()))
     }
 
-    fn receive(&self, socket: OwnedFd) -> RecvStream {
-        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max)
+    fn receive(&self, socket: OwnedFd, reset: Reset) -> RecvStream {
+        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max, reset)
     }
 
     /// Receives from a socket, and writes to it.
@@ -280,15 +313,17 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`], if the system has no descriptor left.
+    /// An [`io::Error`], if the system has no descriptor left, or the pool has as many connections
+    /// as the [`operations`](crate::DriverBuilder::operations) that it was built for.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with its I/O enabled.
     pub fn split(&self, socket: impl Socket) -> io::Result<(RecvStream, SendHalf)> {
         let socket = socket.into_fd()?;
-        let half = SendHalf::new(Arc::clone(&self.engine), socket.try_clone()?)?;
-        Ok((self.receive(socket), half))
+        let clone = socket.try_clone()?;
+        let half = SendHalf::new(Arc::clone(&self.engine), clone, self.send_bytes_max)?;
+        Ok((self.receive(socket, half.known_reset().clone()), half))
     }
 
     /// Takes over a file, to read and write it through the pool.
@@ -328,11 +363,17 @@ impl Pool {
         &self.arena
     }
 
-    /// Closes the sockets, cancels the operations, and waits until the kernel has let go of all
-    /// memory.
+    /// Closes the connections, cancels the operations, and waits until the kernel has let go of all
+    /// memory: three seconds at most. Blocks no other task.
     ///
-    /// Streams and operations that are still there end with
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were handed out stay valid.
+    /// What halves that were dropped have queued is sent first. A half that is still there ends its
+    /// connection: in order if everything is sent, else by a reset. Streams, halves and operations
+    /// that are still there are told [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were
+    /// handed out stay valid.
+    ///
+    /// The last clone, stream, file and half that is dropped ends the pool as well. Then it waits,
+    /// without end, for all that is queued to be sent or written. If the runtime of the pool ends
+    /// before, or that of a connection, what is not sent within a fifth of a second is reset.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};
@@ -358,5 +399,43 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("arena", &self.arena).finish_non_exhaustive()
+    }
+}
+
+/// A socket of tokio that a pool receives from: [`TcpStream`] or [`UnixStream`]. The trait is
+/// sealed.
+///
+/// ```
+/// use uring_arena::tokio::Socket;
+///
+/// fn can_be_received_from<S: Socket>() {}
+/// can_be_received_from::<tokio::net::TcpStream>();
+/// can_be_received_from::<tokio::net::UnixStream>();
+/// ```
+pub trait Socket: sealed::IntoFd {}
+
+mod sealed {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    pub trait IntoFd {
+        /// Returns the descriptor, which tokio does not watch any more.
+        fn into_fd(self) -> io::Result<OwnedFd>;
+    }
+}
+
+impl Socket for TcpStream {}
+
+impl sealed::IntoFd for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+impl Socket for UnixStream {}
+
+impl sealed::IntoFd for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
     }
 }

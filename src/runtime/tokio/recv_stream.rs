@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use super::ring::{Backpressure, Command, EngineHandle, StreamQueue};
+use super::send_queue::Reset;
 use crate::sync::Arc;
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
@@ -35,8 +36,9 @@ impl RecvStream {
         engine: Arc<EngineHandle>,
         socket: OwnedFd,
         messages_max: usize,
+        reset: Reset,
     ) -> RecvStream {
-        let queue = Arc::new(StreamQueue::new(messages_max));
+        let queue = Arc::new(StreamQueue::new(messages_max, reset));
         engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
         RecvStream { queue, taken: VecDeque::new(), engine, finished: false }
     }

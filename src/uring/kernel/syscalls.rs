@@ -1,19 +1,22 @@
 //! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
-//! such as the number of entries that an update placed.
+//! such as the number of entries that an update placed; and what the kernel says of a socket, and
+//! does to one, that the standard library does not offer.
 //!
 //! # Safety
 //!
-//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
-//! call.
+//! Unsafe here: the system calls. Each function gives the kernel only memory that is live during
+//! the call.
 //! Unsafe here: making descriptors
 //! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html),
-//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)).
+//! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)), and asking for the end of a
+//! connection.
 #![allow(unsafe_code)]
 
 use crate::region::Process;
 use crate::sync::Arc;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -262,18 +265,8 @@ pub(in crate::uring) fn submit_pushed(ring: RawFd) {
 
 /// Returns whether a descriptor is a socket that listens for connections.
 pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
-    let (mut answer, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: writes at most `len` bytes to `answer`; both are live during the call.
-    let failed = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut answer).cast(),
-            &raw mut len,
-        )
-    };
-    failed == 0 && answer != 0
+    let no: libc::c_int = 0;
+    socket_option(socket, libc::SO_ACCEPTCONN, no).is_some_and(|yes| yes != no)
 }
 
 /// Calls `io_uring_register(2)`.
@@ -444,6 +437,197 @@ impl Wake for PressurePipe {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.0.write(PRESSURE);
+    }
+}
+
+/// Returns the type of a socket (`SO_TYPE`), such as `SOCK_STREAM`, or `None` of anything else.
+pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
+    socket_option(fd, libc::SO_TYPE, 0)
+}
+
+/// Returns whether a connection has ended: its peer sends no more, and no message waits.
+///
+/// An empty message that waits is not seen: nothing distinguishes it from the end.
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> bool {
+    let wanted = libc::POLLIN | libc::POLLRDHUP;
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: `poll` is live during the call, which does not wait.
+    let answer = unsafe { libc::poll(&mut poll, 1, 0) };
+    let hung_up = poll.revents & (libc::POLLRDHUP | libc::POLLHUP) != 0;
+    // A pending error is told by the next receive, and stands before the messages that wait.
+    if answer != 1 || !hung_up || poll.revents & libc::POLLERR != 0 {
+        return false;
+    }
+    let mut unread: libc::c_int = 0;
+    // SAFETY: `unread` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+    // Behind empty messages there may be others: the count has them all. Not every kind of socket
+    // counts.
+    (answer != 0 || unread == 0) && peek(socket).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Returns whether the error of a receive of datagrams was a pending one, which a receive takes
+/// away, and not an error of the socket for good.
+pub(crate) fn error_was_pending(socket: BorrowedFd<'_>) -> bool {
+    /// Errors may come faster than they are taken away, but not that many.
+    const TRIES: usize = 64;
+    (0..TRIES).any(|_| match peek(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    })
+}
+
+/// Looks at the first message that waits. Returns how much of its first byte there is.
+fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let (mut byte, flags) = ([0u8], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the byte is live during the call, and the kernel's to write then.
+    let answer = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Returns whether a TCP socket has bytes that it may not send yet, for example because the peer
+/// does not read. Of bytes that are sent, the peer's kernel answers within a moment.
+pub(crate) fn has_unsent_bytes(socket: BorrowedFd<'_>) -> bool {
+    /// The request `SIOCOUTQNSD` (tcp(7) has its sibling `SIOCOUTQ`).
+    const UNSENT_BYTES: libc::Ioctl = 0x894B;
+
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: `unsent` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT_BYTES, &raw mut unsent) };
+    answer == 0 && unsent > 0
+}
+
+/// Resets a connection: what is queued is thrown away, and the peer gets an error.
+///
+/// TCP is reset at once. Another socket is, if its protocol knows a reset, when the last descriptor
+/// of it is closed. Anything else stays as it is.
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
+    let Some(kind) = socket_type(socket) else { return };
+    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
+    if kind == libc::SOCK_STREAM {
+        disconnect(socket);
+    }
+}
+
+/// Disconnects a socket (connect(2) to `AF_UNSPEC`), which resets a TCP connection.
+///
+/// Returns `false` if its protocol does not know that, or a call waits on the socket.
+fn disconnect(socket: BorrowedFd<'_>) -> bool {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+    let bytes = size_of_val(&nowhere) as libc::socklen_t;
+    // SAFETY: the address is live during the call.
+    unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) == 0 }
+}
+
+/// Sees to it that closing the socket does not wait: a time to linger (`SO_LINGER`) is switched
+/// off. What is queued is sent all the same.
+///
+/// A time of zero stays, because such a close resets the connection and does not wait.
+pub(crate) fn stop_lingering(socket: BorrowedFd<'_>) {
+    let off = libc::linger { l_onoff: 0, l_linger: 0 };
+    let lingers = |it: &libc::linger| it.l_onoff != 0 && it.l_linger != 0;
+    if socket_option(socket, libc::SO_LINGER, off).as_ref().is_some_and(lingers) {
+        set_linger(socket, off);
+    }
+}
+
+/// Reads an option of any socket into `value`, or returns `None`.
+fn socket_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, mut value: T) -> Option<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    let to = (&raw mut value).cast();
+    // SAFETY: value and length are live during the call, and the options read here are of plain
+    // numbers of this size.
+    let answer =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, to, &raw mut bytes) };
+    (answer == 0).then_some(value)
+}
+
+fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
+    // The option exists on every socket.
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+}
+
+fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &T) {
+    let (from, bytes) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: reads `value`, of that length.
+    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, from, bytes) };
+}
+
+/// A descriptor whose close does not wait, whatever `SO_LINGER` says.
+#[derive(Debug)]
+pub(crate) struct QuickClose(OwnedFd);
+
+impl QuickClose {
+    pub(crate) fn new(fd: OwnedFd) -> QuickClose {
+        QuickClose(fd)
+    }
+
+    /// Gives the descriptor back as it is.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the descriptor has one owner.
+        unsafe { std::ptr::read(&raw const this.0) }
+    }
+}
+
+impl AsFd for QuickClose {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for QuickClose {
+    #[inline]
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for QuickClose {
+    fn drop(&mut self) {
+        stop_lingering(self.as_fd());
+    }
+}
+
+/// The time after which a peer that takes nothing loses the rest of a connection that nobody
+/// watches any more, in milliseconds.
+#[cfg(feature = "tokio")]
+const STANDSTILL_MS: libc::c_uint = 60_000;
+
+/// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
+/// connection of another family is shut down in both directions: it knows no reset.
+///
+/// Returns whether the peer sees a reset now.
+#[cfg(feature = "tokio")]
+pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
+    if disconnect(socket) {
+        return true;
+    }
+    // Refused: by another family, or beside a call that waits on the socket. The last close resets.
+    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
+    // SAFETY: refers to no memory.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    false
+}
+
+/// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
+/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
+#[cfg(feature = "tokio")]
+pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
+    let mut known: libc::c_uint = 0;
+    let mut len = size_of_val(&known) as libc::socklen_t;
+    // SAFETY: writes `known`, of that length, and its length.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw mut known).cast(),
+            &mut len,
+        )
+    };
+    if answer == 0 && known == 0 {
+        set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &STANDSTILL_MS);
     }
 }
 

@@ -6,12 +6,22 @@
 //! On a runtime of many threads a task may change its thread, which a ring of one thread may not.
 //! The kernel also cancels the requests of a thread that ends. The engine has a thread of its own
 //! there.
+//!
+//! # Safety
+//!
+//! Unsafe here: promising that a driver is used on its own thread only, and asking the C library
+//! for a scheduling policy. [`ThreadBound`] reaches its driver on the thread that made it only. On
+//! another it drops it, which is sound: the driver's parts may move, and it is `!Send` because the
+//! kernel refuses the calls of other threads.
+#![allow(unsafe_code)]
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::sync::mpsc;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::{OnceLock, mpsc};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
@@ -19,9 +29,8 @@ use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
 use super::mailbox::{EngineEnd, EngineHandle};
-use super::thread::{ThreadBound, run_as_batch};
 use crate::arena::FixedArena;
-use crate::driver::{Driver, DriverBuilder, DriverError};
+use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::sync::Arc;
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
@@ -48,6 +57,11 @@ pub enum PoolError {
         "the pool's thread did not start ({0}): raise the limit of threads (`ulimit -u`), or build the pool inside a one-thread runtime"
     )]
     Thread(io::Error),
+    /// The one-thread runtime that this thread has entered is not turned by this thread.
+    #[error(
+        "this thread has entered a one-thread runtime that it does not turn, as in `spawn_blocking` or beside `Handle::enter`: build the pool in a task of the runtime or inside its `block_on`, or with `own_thread`"
+    )]
+    OtherThread,
 }
 
 debug_is_display!(PoolError);
@@ -60,9 +74,18 @@ impl PoolError {
             PoolError::Ring(error) => error.kind(),
             PoolError::Register(error) => error.kind(),
             PoolError::Event(error) | PoolError::Thread(error) => error.kind(),
+            PoolError::OtherThread => io::ErrorKind::Unsupported,
         }
     }
 }
+
+/// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
+/// and writes; one for a send of each connection; one for sends ahead of these.
+const OPERATION_SHARES: usize = 3;
+
+/// The time that the kernel is given at a time to let go of what was cancelled, on a runtime's own
+/// thread.
+const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 /// The arena and the options that an engine makes its driver of.
 pub(crate) struct EngineOptions {
@@ -74,17 +97,18 @@ pub(crate) struct EngineOptions {
 impl EngineOptions {
     /// Makes the driver, on the thread that will turn it.
     fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
-        let mut driver = self.driver.build()?;
+        let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
+        let mut driver = builder.build()?;
         let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
         driver.register(&self.arena)?;
-        Ok((driver, Dispatcher::new(ring)))
+        Ok((driver, Dispatcher::new(ring, operations)))
     }
 }
 
 /// A driver that a thread of its own turns.
 pub(crate) struct ThreadEngine {
-    driver: Driver,
     dispatcher: Dispatcher,
+    driver: Driver,
 }
 
 impl ThreadEngine {
@@ -123,24 +147,62 @@ impl ThreadEngine {
     fn run(mut self) {
         // Stays so if a turn panics.
         self.dispatcher.end = EngineEnd::Panicked;
-        self.dispatcher.end = loop {
-            if let Err(error) = self.driver.wait() {
-                break failed(error);
-            }
-            if self.dispatcher.turn(&mut self.driver).is_break() {
-                break EngineEnd::ShutDown;
-            }
+        let ended = self.turn_to_the_end().and_then(|()| {
+            self.dispatcher.begin_drain(&mut self.driver);
+            self.turn_to_the_end()
+        });
+        self.dispatcher.end = match ended {
+            Ok(()) => EngineEnd::ShutDown,
+            Err(error) => return self.dispatcher.end = failed(error),
         };
+        let left = self.dispatcher.deadline().map_or(Duration::ZERO, until);
+        let report = self.driver.drain(left);
+        self.dispatcher.finish(report);
     }
+
+    /// Turns the driver until a stage of the pool's end is over.
+    fn turn_to_the_end(&mut self) -> Result<(), DriverError> {
+        while !self.dispatcher.turn(&mut self.driver) {
+            match self.dispatcher.deadline() {
+                Some(deadline) => self.driver.wait_timeout(until(deadline)).map(drop),
+                None => self.driver.wait(),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: DriverError) -> EngineEnd {
+    tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
+    EngineEnd::Failed(error)
+}
+
+fn until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// A driver that a task of a one-thread runtime turns.
 pub(crate) struct TaskEngine {
     dispatcher: Dispatcher,
-    driver: ThreadBound<Driver>,
+    driver: ThreadBound,
     /// Signalled by the kernel when completions wait. Never cleared: the runtime learns of each
     /// signal.
     event: AsyncFd<EventFd>,
+    stage: Stage,
+    /// The report so far, while the driver is drained.
+    report: DrainReport,
+    alarm: Option<Alarm>,
+}
+
+/// A stage in the life of a task engine.
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Serves, and lets go out what is left behind.
+    Serving,
+    /// Everything is cancelled: operations come back.
+    Ending,
+    /// The kernel is to let go of the rest.
+    Draining,
 }
 
 impl TaskEngine {
@@ -151,6 +213,9 @@ impl TaskEngine {
         options: EngineOptions,
         runtime: &Handle,
     ) -> Result<EngineHandle, PoolError> {
+        if !turns(runtime) && can_tell_who_turns() {
+            return Err(PoolError::OtherThread);
+        }
         let (mut driver, dispatcher) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
@@ -160,7 +225,10 @@ impl TaskEngine {
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
         let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox));
-        runtime.spawn(TaskEngine { dispatcher, driver: ThreadBound::new(driver), event });
+        dispatcher.mailbox.engine_is_of(runtime);
+        let driver = ThreadBound::new(driver);
+        let (stage, report) = (Stage::Serving, DrainReport::default());
+        runtime.spawn(TaskEngine { dispatcher, driver, event, stage, report, alarm: None });
         Ok(handle)
     }
 }
@@ -175,7 +243,7 @@ impl Future for TaskEngine {
         self.dispatcher.end = match polled {
             Poll::Ready(end) => end,
             // If the runtime drops the task.
-            Poll::Pending => EngineEnd::ShutDown,
+            Poll::Pending => EngineEnd::Runtime,
         };
         polled.map(drop)
     }
@@ -184,7 +252,7 @@ impl Future for TaskEngine {
 impl TaskEngine {
     /// Turns the driver until there is nothing to do, or the engine ends.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<EngineEnd> {
-        let TaskEngine { dispatcher, driver, event } = self;
+        let TaskEngine { dispatcher, driver, event, stage, report, alarm } = self;
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
@@ -192,16 +260,32 @@ impl TaskEngine {
             return Poll::Ready(EngineEnd::Moved);
         };
         loop {
-            // The entries that a turn leaves to be submitted go out before the task sleeps.
-            loop {
-                if let Err(error) = driver.poll_now() {
-                    return Poll::Ready(failed(error));
+            if stage != &Stage::Draining {
+                match turn_until_idle(dispatcher, driver, context.waker()) {
+                    Ok(false) => {}
+                    Ok(true) if stage == &Stage::Serving => {
+                        dispatcher.begin_drain(driver);
+                        *stage = Stage::Ending;
+                        continue;
+                    }
+                    Ok(true) => *stage = Stage::Draining,
+                    Err(error) => return Poll::Ready(failed(error)),
                 }
-                if dispatcher.turn(driver).is_break() {
-                    return Poll::Ready(EngineEnd::ShutDown);
-                }
-                if driver.is_idle() && dispatcher.mailbox.wait(context.waker()) {
-                    break;
+            }
+            if stage == &Stage::Draining
+                && let Some(result) = drain_further(driver, report, dispatcher.deadline())
+            {
+                dispatcher.finish(result);
+                return Poll::Ready(EngineEnd::ShutDown);
+            }
+            if let Some(deadline) = dispatcher.deadline()
+                && alarm.as_ref().is_none_or(|alarm| alarm.at != deadline)
+            {
+                *alarm = Alarm::set(deadline, context.waker().clone()).ok();
+                if alarm.is_none() {
+                    // Nothing would wake the task in time.
+                    dispatcher.stop_waiting();
+                    continue;
                 }
             }
             // Cleared before the next turn: a signal from here on is seen by that turn, or wakes
@@ -209,13 +293,200 @@ impl TaskEngine {
             match ready!(event.poll_read_ready(context)) {
                 Ok(mut ready) => ready.clear_ready(),
                 // The runtime is ending.
-                Err(_) => return Poll::Ready(EngineEnd::ShutDown),
+                Err(_) => return Poll::Ready(EngineEnd::Runtime),
             }
         }
     }
 }
 
-fn failed(error: DriverError) -> EngineEnd {
-    tracing::error!(%error, "the pool's driver cannot go on: its streams end, its operations fail");
-    EngineEnd::Failed(error)
+impl Drop for TaskEngine {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.get() {
+            self.dispatcher.send_last(driver);
+        }
+    }
+}
+
+/// Turns the driver until nothing is left to do for now. Returns `true` when the pool is to end.
+fn turn_until_idle(
+    dispatcher: &mut Dispatcher,
+    driver: &mut Driver,
+    waker: &Waker,
+) -> Result<bool, DriverError> {
+    // The entries that a turn leaves to be submitted go out before the task sleeps.
+    loop {
+        driver.poll_now()?;
+        if dispatcher.turn(driver) {
+            return Ok(true);
+        }
+        if driver.is_idle() && dispatcher.mailbox.wait(waker) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Cancels what the driver has under way. Returns the whole report once nothing is left, or the
+/// time is over.
+fn drain_further(
+    driver: &mut Driver,
+    report: &mut DrainReport,
+    deadline: Option<Instant>,
+) -> Option<Result<DrainReport, DriverError>> {
+    let further = match driver.drain(DRAIN_STEP) {
+        Ok(further) => further,
+        Err(error) => return Some(Err(error)),
+    };
+    report.closed += further.closed;
+    report.discarded_bytes += further.discarded_bytes;
+    report.unreported_slots += further.unreported_slots;
+    report.in_flight = further.in_flight;
+    report.quarantined = further.quarantined;
+    let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    (report.in_flight == 0 || is_late).then_some(Ok(*report))
+}
+
+/// A thread that wakes a task at a moment, unless it is dropped before: a runtime need not have a
+/// clock.
+struct Alarm {
+    at: Instant,
+    /// Closing it ends the thread.
+    _set: mpsc::Sender<()>,
+}
+
+impl Alarm {
+    fn set(at: Instant, waker: Waker) -> io::Result<Alarm> {
+        let (set, is_set) = mpsc::channel::<()>();
+        let body = move || {
+            if is_set.recv_timeout(until(at)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                waker.wake();
+            }
+        };
+        thread::Builder::new().name("uring-arena-alarm".into()).spawn(body)?;
+        Ok(Alarm { at, _set: set })
+    }
+}
+
+/// Returns whether this thread is turning a one-thread runtime: it is inside its `block_on`, or in
+/// one of its tasks.
+fn turns(runtime: &Handle) -> bool {
+    keeps_wakers() && keeps_tasks(runtime)
+}
+
+/// Returns whether this thread is turning some runtime. tokio then keeps the waker of a task that
+/// yields until it has run others; on a thread that runs none it wakes it at once.
+fn keeps_wakers() -> bool {
+    struct Woken(OnceLock<()>);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.get_or_init(|| ());
+        }
+    }
+
+    let woken = Arc::new(Woken(OnceLock::new()));
+    let waker = Waker::from(Arc::clone(&woken));
+    let yielding = pin!(::tokio::task::yield_now());
+    let polled = yielding.poll(&mut Context::from_waker(&waker));
+    polled.is_pending() && woken.0.get().is_none()
+}
+
+/// Returns whether tasks that this thread spawns stay with it. Those that come from a thread which
+/// turns another runtime, or none, go through a queue whose length tokio tells.
+fn keeps_tasks(runtime: &Handle) -> bool {
+    // Other threads may put tasks in, and the one that turns the runtime may take some out: a few
+    // tries are told from these.
+    const KEPT: usize = 16;
+    const TRIES: usize = 1000;
+
+    let polled = Arc::new(OnceLock::new());
+    let metrics = runtime.metrics();
+    let mut kept = 0;
+    for _ in 0..TRIES {
+        let before = metrics.global_queue_depth();
+        let poll = Arc::clone(&polled);
+        drop(runtime.spawn(async move { *poll.get_or_init(|| ()) }));
+        kept += usize::from(metrics.global_queue_depth() <= before);
+        // Polled meanwhile: by another thread.
+        if polled.get().is_some() {
+            return false;
+        }
+        if kept == KEPT {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns whether [`turns`] is right about a thread that does: what it looks at are habits of
+/// tokio's, not promises.
+fn can_tell_who_turns() -> bool {
+    let turning = || {
+        let runtime = ::tokio::runtime::Builder::new_current_thread().build().ok()?;
+        Some(runtime.block_on(async { turns(&Handle::current()) }))
+    };
+    // On a thread of its own: no runtime may begin inside another.
+    thread::spawn(turning).join().ok().flatten() == Some(true)
+}
+
+/// A driver that is reached on one thread only, inside a task that may move and be dropped
+/// anywhere.
+struct ThreadBound {
+    driver: Driver,
+    thread: ThreadId,
+}
+
+// SAFETY: the driver is reached on its own thread alone, whose id is never given to another, but
+// for its drop. That one touches memory which moved with it. The kernel refuses the system calls of
+// another thread, or serves them; in either case the driver frees only what no completion is due
+// for, and quarantines the rest.
+unsafe impl Send for ThreadBound {}
+
+impl ThreadBound {
+    fn new(driver: Driver) -> ThreadBound {
+        ThreadBound { driver, thread: thread::current().id() }
+    }
+
+    /// Returns the driver. Returns `None` on any thread but its own.
+    fn get(&mut self) -> Option<&mut Driver> {
+        (thread::current().id() == self.thread).then_some(&mut self.driver)
+    }
+}
+
+impl Drop for ThreadBound {
+    fn drop(&mut self) {
+        if thread::current().id() != self.thread {
+            tracing::error!(
+                "the pool's driver is dropped on a thread that is not its own: slots that the kernel may still use are quarantined"
+            );
+        }
+    }
+}
+
+/// Makes this thread a batch job, which interrupts no other thread when it wakes up
+/// ([sched(7)](https://man7.org/linux/man-pages/man7/sched.7.html)). Needs no privilege.
+///
+/// On a core that others keep busy, an ordinary thread interrupts what runs there for each message:
+/// two context switches a message. A batch job runs when the other thread sleeps, and takes the
+/// messages together.
+fn run_as_batch() -> io::Result<()> {
+    const THIS_THREAD: libc::pid_t = 0;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads `parameters`, which is ours.
+    let answer = unsafe { libc::sched_setscheduler(THIS_THREAD, libc::SCHED_BATCH, &parameters) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_as_batch;
+
+    #[test]
+    fn the_thread_that_asks_is_a_batch_job_and_no_other() {
+        // SAFETY: asks only.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let before = policy();
+        let batch = std::thread::spawn(move || run_as_batch().map(|()| policy())).join().unwrap();
+        assert_eq!(batch.unwrap(), libc::SCHED_BATCH);
+        assert_eq!(policy(), before);
+    }
 }

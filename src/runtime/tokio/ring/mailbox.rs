@@ -1,17 +1,22 @@
 //! The commands of tasks to the engine, and the handle that tasks post them by.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::task::Waker;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
+use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
+use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::SendOptions;
 
 /// The sender of a command's result.
 pub(crate) type Answer<T> = oneshot::Sender<io::Result<T>>;
@@ -28,24 +33,67 @@ impl FileKey {
 
 /// One request of a task to the engine.
 pub(crate) enum Command {
-    Receive { socket: OwnedFd, queue: Arc<StreamQueue> },
-    Resume { queue: Arc<StreamQueue> },
-    Close { queue: Arc<StreamQueue> },
-    Open { key: FileKey, file: OwnedFd },
-    CloseFile { key: FileKey },
-    Read { key: FileKey, buffer: Buffer, offset: u64, answer: Answer<Buffer> },
-    Write { key: FileKey, payload: Payload, offset: u64, answer: Answer<()> },
-    Send { key: FileKey, payload: Payload, options: SendOptions, answer: Answer<()> },
-    Shutdown { answer: Option<Answer<DrainReport>> },
+    Receive {
+        socket: OwnedFd,
+        queue: Arc<StreamQueue>,
+    },
+    Resume {
+        queue: Arc<StreamQueue>,
+    },
+    Close {
+        queue: Arc<StreamQueue>,
+    },
+    Open {
+        key: FileKey,
+        file: OwnedFd,
+    },
+    CloseFile {
+        key: FileKey,
+    },
+    Read {
+        key: FileKey,
+        buffer: Buffer,
+        offset: u64,
+        answer: Answer<Buffer>,
+    },
+    Write {
+        key: FileKey,
+        payload: Payload,
+        offset: u64,
+        answer: Answer<()>,
+    },
+    /// Gives a connection's sending side to the engine.
+    OpenSocket {
+        key: FileKey,
+        socket: OwnedFd,
+        queue: Arc<SendQueue>,
+    },
+    /// Tells that a queue has sends.
+    Send {
+        key: FileKey,
+    },
+    /// Tells that the sender is gone: the socket is closed when its queue is empty.
+    ReleaseSocket {
+        key: FileKey,
+    },
+    /// Ends the pool. Without an answer the last handle is gone: what was given to the pool to send
+    /// and to write goes out first.
+    Shutdown {
+        answer: Option<Answer<DrainReport>>,
+    },
 }
 
 impl Command {
     /// Drops the command undone, so that its task learns of the end of the pool.
-    pub(super) fn cancel(self, end: EngineEnd) {
+    fn cancel(self, reason: EngineEnd) {
         match self {
-            Command::Receive { queue, .. } => queue.end(Err(end.error())),
-            // The other commands have an answer, and its drop wakes their task.
-            other => drop(contain("the drop of a command", || drop(other))),
+            Command::Receive { queue, .. } => queue.end(Err(reason.error())),
+            Command::OpenSocket { queue, .. } => {
+                queue.end_if_open(&reason.error());
+                queue.fail_if_busy(&reason.error());
+            }
+            // The other commands have an answer, and its drop wakes their task; or nobody waits.
+            _ => {}
         }
     }
 }
@@ -58,6 +106,8 @@ pub(super) enum EngineEnd {
     Failed(DriverError),
     /// The runtime, of one thread, went on on another thread.
     Moved,
+    /// The runtime ended that the engine is a task of, or that a connection was made in.
+    Runtime,
     Panicked,
 }
 
@@ -74,6 +124,9 @@ impl EngineEnd {
             EngineEnd::Moved => broken(
                 "the pool has ended, because its runtime of one thread went on on another thread: build it with `own_thread`",
             ),
+            EngineEnd::Runtime => {
+                broken("the runtime of the pool, or of the connection, has ended")
+            }
             EngineEnd::Panicked => {
                 broken("the pool has ended, because its engine panicked: the panic was told before")
             }
@@ -81,33 +134,77 @@ impl EngineEnd {
     }
 }
 
-/// The commands that the engine has not taken yet.
+/// The commands that the engine has not taken yet, and the names of what tasks have open.
 pub(crate) struct Mailbox {
     state: Mutex<State>,
+    names: Mutex<Names>,
 }
 
 struct State {
     commands: Vec<Command>,
-    /// The end of the engine, once it has ended.
+    /// Set when the engine takes no further commands.
     end: Option<EngineEnd>,
     waker: Option<Waker>,
 }
 
+/// The files and connections that have a name.
+struct Names {
+    table: Slab<Option<Connection>>,
+    connections: usize,
+    connections_max: usize,
+    /// The runtime that the engine is a task of, which needs no guard.
+    of_engine: Option<RuntimeId>,
+    /// Other runtimes that connections were made in, and what ends their guard with the pool.
+    guarded: Vec<(RuntimeId, oneshot::Sender<()>)>,
+}
+
+/// The sending side of a connection.
+struct Connection {
+    queue: Weak<SendQueue>,
+    runtime: RuntimeId,
+}
+
+impl Names {
+    fn insert(&mut self, connection: Option<Connection>) -> Result<FileKey, DriverError> {
+        let limit = self.connections_max;
+        if connection.is_some() && self.connections >= limit {
+            return Err(DriverError::TooManyOperations { limit });
+        }
+        self.connections += usize::from(connection.is_some());
+        let key = self.table.insert(connection).ok();
+        Ok(FileKey(key.expect("more names than the system has descriptors")))
+    }
+}
+
 impl Mailbox {
-    pub(super) fn new() -> Mailbox {
+    pub(super) fn new(connections_max: usize) -> Mailbox {
         let state = State { commands: Vec::new(), end: None, waker: None };
-        Mailbox { state: Mutex::new(state) }
+        let names = Names {
+            table: Slab::new(Slab::<()>::LIMIT_MAX),
+            connections: 0,
+            connections_max,
+            of_engine: None,
+            guarded: Vec::new(),
+        };
+        Mailbox { state: Mutex::new(state), names: Mutex::new(names) }
     }
 
     /// Registers the engine's waker for the next command. Returns `false` if a command is there
     /// already.
     pub(super) fn wait(&self, waker: &Waker) -> bool {
+        let is_known = |state: &State| {
+            let known = state.waker.as_ref();
+            known.is_some_and(|known| known.will_wake(waker)).then_some(state.commands.is_empty())
+        };
+        if let Some(is_empty) = is_known(&self.state.lock()) {
+            return is_empty;
+        }
+        // Cloned and dropped outside of the lock: the last waker of a task may take it with it.
+        let waker = waker.clone();
         let mut state = self.state.lock();
-        let is_known = state.waker.as_ref().is_some_and(|known| known.will_wake(waker));
-        let replaced = if is_known { None } else { state.waker.replace(waker.clone()) };
+        let replaced = state.waker.replace(waker);
         let is_empty = state.commands.is_empty();
         drop(state);
-        // Outside of the lock: the last waker of a task may take the task with it.
         drop(replaced);
         is_empty
     }
@@ -115,12 +212,13 @@ impl Mailbox {
     /// Puts a command in, and wakes the engine. Cancels the command if the engine has ended.
     fn post(&self, command: Command) {
         let mut state = self.state.lock();
-        if let Some(end) = state.end {
+        if let Some(reason) = state.end {
             drop(state);
-            return command.cancel(end);
+            return command.cancel(reason);
         }
         state.commands.push(command);
         // The task that put the first command in has woken the engine, which has not looked yet.
+        // The waker is the engine's own: cloning it runs no code of the user's.
         let waker = if state.commands.len() == 1 { state.waker.clone() } else { None };
         drop(state);
         if let Some(waker) = waker {
@@ -133,33 +231,70 @@ impl Mailbox {
         std::mem::swap(&mut self.state.lock().commands, taken);
     }
 
-    /// Refuses further commands, and cancels the commands that the engine has not taken.
-    pub(super) fn close(&self, end: EngineEnd) {
+    /// Refuses further commands, and cancels those that the engine has not taken. Connections that
+    /// are still open end; those whose sender is gone go on to send what they have.
+    pub(super) fn close(&self, reason: EngineEnd) {
         let mut state = self.state.lock();
-        state.end.get_or_insert(end);
+        state.end.get_or_insert(reason);
         let left = std::mem::take(&mut state.commands);
         drop(state);
-        left.into_iter().for_each(|command| command.cancel(end));
+        for command in left {
+            cancel_contained(command, reason);
+        }
+        let error = reason.error();
+        self.queues(|_| true).iter().for_each(|queue| queue.end_if_open(&error));
     }
 
-    /// Returns the error of an engine that has ended, or is about to.
-    fn end_error(&self) -> io::Error {
-        let end = self.state.lock().end;
-        end.unwrap_or(EngineEnd::ShutDown).error()
+    /// Ends every connection: those that are not done are reset.
+    pub(super) fn end(&self, reason: EngineEnd) {
+        self.close(reason);
+        let error = reason.error();
+        self.queues(|_| true).iter().for_each(|queue| queue.fail_if_busy(&error));
+        let guarded = std::mem::take(&mut self.names.lock().guarded);
+        // Wakes the guards.
+        drop(guarded);
     }
+
+    fn queues(&self, is_wanted: impl Fn(RuntimeId) -> bool) -> Vec<Arc<SendQueue>> {
+        let names = self.names.lock();
+        let connections = names.table.iter().filter_map(|(_, name)| name.as_ref());
+        let wanted = connections.filter(|connection| is_wanted(connection.runtime));
+        wanted.filter_map(|connection| connection.queue.upgrade()).collect()
+    }
+
+    /// Returns the error of everything that is asked after the end.
+    fn end_error(&self) -> io::Error {
+        self.state.lock().end.unwrap_or(EngineEnd::ShutDown).error()
+    }
+
+    /// Notes that the engine is a task of a runtime, and ends the connections itself.
+    pub(super) fn engine_is_of(&self, runtime: &Handle) {
+        self.names.lock().of_engine = Some(runtime.id());
+    }
+
+    /// Takes a name back, which may then be given to another file or connection.
+    pub(super) fn forget(&self, key: FileKey) {
+        let mut names = self.names.lock();
+        if let Some(Some(_)) = names.table.remove(key.0) {
+            names.connections -= 1;
+        }
+    }
+}
+
+/// Cancels a command that another task has posted.
+pub(super) fn cancel_contained(command: Command, reason: EngineEnd) {
+    contain("a cancelled command", || command.cancel(reason));
 }
 
 /// The engine as a pool, its streams and its files share it: the engine ends when the last of them
 /// drops the handle.
 pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
-    /// The files that tasks have open.
-    files: Mutex<Slab<()>>,
 }
 
 impl EngineHandle {
     pub(crate) fn new(mailbox: Arc<Mailbox>) -> EngineHandle {
-        EngineHandle { mailbox, files: Mutex::new(Slab::new(Slab::<()>::LIMIT_MAX)) }
+        EngineHandle { mailbox }
     }
 
     /// Puts a command into the engine's mailbox.
@@ -171,31 +306,109 @@ impl EngineHandle {
     pub(crate) async fn ask<T>(&self, build: impl FnOnce(Answer<T>) -> Command) -> io::Result<T> {
         let (answer, answered) = oneshot::channel();
         self.post(build(answer));
-        answered.await.unwrap_or_else(|_| Err(self.end_error()))
+        answered.await.unwrap_or_else(|_| Err(self.mailbox.end_error()))
     }
 
-    /// Returns the error of an answer that never comes, because the engine has ended.
-    pub(crate) fn end_error(&self) -> io::Error {
-        self.mailbox.end_error()
-    }
-
-    /// Gives a file or socket to the driver. Returns the key that later commands name it by.
+    /// Gives a file to the driver. Returns the key that later commands name it by.
     pub(crate) fn open(&self, file: OwnedFd) -> FileKey {
-        let key = self.files.lock().insert(()).expect("more keys than the system has descriptors");
-        self.post(Command::Open { key: FileKey(key), file });
-        FileKey(key)
+        let key = self.mailbox.names.lock().insert(None);
+        let key = key.expect("files have no limit of their own");
+        self.post(Command::Open { key, file });
+        key
     }
 
-    /// Takes a file or socket from the driver.
+    /// Takes a file from the driver.
     pub(crate) fn close(&self, key: FileKey) {
         self.post(Command::CloseFile { key });
         // Posted before: a new file with the same index opens after this one is closed.
-        self.files.lock().remove(key.0);
+        self.mailbox.forget(key);
+    }
+
+    /// Gives the sending side of a connection a name. The engine gets to know it with its first
+    /// send, but ends it with the pool, and when this runtime ends.
+    pub(crate) fn register(
+        &self,
+        queue: &Arc<SendQueue>,
+        runtime: &Handle,
+    ) -> Result<FileKey, DriverError> {
+        let connection = Connection { queue: Arc::downgrade(queue), runtime: runtime.id() };
+        let key = self.mailbox.names.lock().insert(Some(connection))?;
+        self.guard(runtime);
+        let end = self.mailbox.state.lock().end;
+        if let Some(reason) = end {
+            queue.end_if_open(&reason.error());
+        }
+        Ok(key)
+    }
+
+    /// Tells the engine that the sender of a connection is gone.
+    pub(crate) fn release(&self, key: FileKey, is_known_to_engine: bool) {
+        match is_known_to_engine {
+            true => self.post(Command::ReleaseSocket { key }),
+            false => self.mailbox.forget(key),
+        }
+    }
+
+    /// Has a task of the runtime watch for its end, once.
+    fn guard(&self, runtime: &Handle) {
+        let id = runtime.id();
+        let mut names = self.mailbox.names.lock();
+        if names.of_engine == Some(id) || names.guarded.iter().any(|(known, _)| *known == id) {
+            return;
+        }
+        let (sender, pool_end) = oneshot::channel();
+        names.guarded.push((id, sender));
+        drop(names);
+        let mailbox = Arc::downgrade(&self.mailbox);
+        runtime.spawn(RuntimeGuard { mailbox, runtime: id, pool_end });
     }
 }
 
 impl Drop for EngineHandle {
     fn drop(&mut self) {
         self.post(Command::Shutdown { answer: None });
+    }
+}
+
+/// The time that a runtime's end gives to what its connections have left to send: a message or two
+/// go out meanwhile, and a peer that does not read is not waited for.
+pub(super) const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// A task that is dropped with its runtime. Connections that were made in the runtime and have
+/// something left to send are reset then: the process may be about to end.
+struct RuntimeGuard {
+    mailbox: Weak<Mailbox>,
+    runtime: RuntimeId,
+    pool_end: oneshot::Receiver<()>,
+}
+
+impl Future for RuntimeGuard {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.pool_end).poll(context).map(drop)
+    }
+}
+
+impl Drop for RuntimeGuard {
+    fn drop(&mut self) {
+        let Some(mailbox) = self.mailbox.upgrade() else { return };
+        let is_its = |runtime| runtime == self.runtime;
+        let its = |names: &mut Names| -> Vec<_> {
+            names.guarded.extract_if(.., |(id, _)| is_its(*id)).collect()
+        };
+        let known = its(&mut mailbox.names.lock());
+        drop_contained(known);
+        let mut busy = mailbox.queues(is_its);
+        let began = Instant::now();
+        loop {
+            busy.retain(|queue| !queue.is_idle());
+            if busy.is_empty() || began.elapsed() > LAST_MOMENT {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let error = EngineEnd::Runtime.error();
+        busy.iter().for_each(|queue| queue.fail_if_busy(&error));
     }
 }

@@ -4,7 +4,6 @@ mod dispatcher;
 mod engine;
 mod mailbox;
 mod stream_queue;
-mod thread;
 
 pub use engine::PoolError;
 pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
+use crate::runtime::tokio::send_queue::{Reset, drop_contained};
 use crate::sync::{Mutex, contain};
 
 /// The messages that arrived on one socket and that its stream has not taken.
@@ -14,6 +15,8 @@ pub(crate) struct StreamQueue {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
+    /// The reset of the connection, if the sending side was told of one.
+    reset: Reset,
 }
 
 #[derive(Default)]
@@ -36,9 +39,26 @@ pub(crate) enum Backpressure {
     Resume,
 }
 
+impl State {
+    /// Moves all messages into `taken`, or takes the end. Returns `None` if neither has come.
+    fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Backpressure>> {
+        std::mem::swap(&mut self.arrived, taken);
+        if !taken.is_empty() {
+            let was_paused = std::mem::take(&mut self.is_paused);
+            return Some(Ok(if was_paused {
+                Backpressure::Resume
+            } else {
+                Backpressure::Unchanged
+            }));
+        }
+        let end = std::mem::replace(self.end.as_mut()?, Ok(()));
+        Some(end.map(|()| Backpressure::Unchanged))
+    }
+}
+
 impl StreamQueue {
-    pub(crate) fn new(messages_max: usize) -> StreamQueue {
-        StreamQueue { state: Mutex::new(State::default()), messages_max }
+    pub(crate) fn new(messages_max: usize, reset: Reset) -> StreamQueue {
+        StreamQueue { state: Mutex::new(State::default()), messages_max, reset }
     }
 
     /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
@@ -55,31 +75,31 @@ impl StreamQueue {
     /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
     /// full now.
     pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
-        let (is_full, waker) = {
-            let mut state = self.state.lock();
-            if state.is_abandoned {
-                drop(state);
-                drop_contained(bytes);
-                return Backpressure::Unchanged;
-            }
-            state.arrived.push_back(bytes);
-            let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
-            state.is_paused |= is_full;
-            (is_full, state.waker.take())
-        };
+        let mut state = self.state.lock();
+        if state.is_abandoned {
+            drop(state);
+            drop_contained(bytes);
+            return Backpressure::Unchanged;
+        }
+        state.arrived.push_back(bytes);
+        let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
+        state.is_paused |= is_full;
+        let waker = state.waker.take();
+        drop(state);
         // Outside of the lock: the stream takes it at once.
         wake(waker);
         if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
-    /// Records the end of the socket, and wakes the stream.
+    /// Records the end of the socket, and wakes the stream. It is no end in good order if a send
+    /// was told of a reset.
     pub(super) fn end(&self, end: io::Result<()>) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.socket = None;
-            state.end.get_or_insert(end);
-            state.waker.take()
-        };
+        let end = end.and_then(|()| self.reset.error().map_or(Ok(()), Err));
+        let mut state = self.state.lock();
+        state.socket = None;
+        state.end.get_or_insert(end);
+        let waker = state.waker.take();
+        drop(state);
         wake(waker);
     }
 
@@ -93,31 +113,22 @@ impl StreamQueue {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Backpressure>> {
         let mut state = self.state.lock();
-        std::mem::swap(&mut state.arrived, taken);
-        if !taken.is_empty() {
-            let was_paused = std::mem::take(&mut state.is_paused);
-            let change = if was_paused { Backpressure::Resume } else { Backpressure::Unchanged };
-            return Poll::Ready(Ok(change));
+        if let Some(result) = state.take(taken) {
+            return Poll::Ready(result);
         }
-        if let Some(end) = &mut state.end {
-            let end = std::mem::replace(end, Ok(()));
-            return Poll::Ready(end.map(|()| Backpressure::Unchanged));
-        }
-        let waker = context.waker();
-        if state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        let known = state.waker.as_ref();
+        if known.is_some_and(|known| known.will_wake(context.waker())) {
             return Poll::Pending;
         }
         drop(state);
-        // Cloned and dropped outside of the lock: a waker may run anything, and the last one of a
-        // task may take the task with it.
-        let new = waker.clone();
+        // Outside of the lock: cloning and dropping a waker runs code of the user's.
+        let waker = context.waker().clone();
         let mut state = self.state.lock();
-        let replaced = state.waker.replace(new);
-        // What came meanwhile woke nobody.
-        let has_news = !state.arrived.is_empty() || state.end.is_some();
+        let result = state.take(taken);
+        let replaced = if result.is_none() { state.waker.replace(waker) } else { Some(waker) };
         drop(state);
         drop(replaced);
-        if has_news { self.poll_take(taken, context) } else { Poll::Pending }
+        result.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Drops the messages, because the stream is gone.
@@ -129,12 +140,6 @@ impl StreamQueue {
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
     }
-}
-
-/// Drops memory of the program's. Its owner may panic, or the waker of a claim that got its slot:
-/// that harms neither the engine nor other streams.
-pub(super) fn drop_contained<M>(memory: M) {
-    contain("the drop of a payload", || drop(memory));
 }
 
 /// Wakes the task of a stream. A waker that panics harms neither the engine nor other streams.
