@@ -132,6 +132,18 @@ impl Senders {
         }
     }
 
+    /// Refuses those that came too late to be noticed, and ends the driver.
+    fn finish(&mut self) -> Result<(), Box<dyn Error>> {
+        self.driver.poll_now()?;
+        while let Some(event) = self.driver.next() {
+            if let Event::Accepted { socket, .. } = event {
+                self.refuse(socket.into());
+            }
+        }
+        self.driver.drain(Duration::from_secs(10))?;
+        Ok(())
+    }
+
     /// Resets a further sender, and says so.
     fn refuse(&mut self, socket: TcpStream) {
         let name = |peer: Option<SocketAddr>| peer.map_or("?".into(), |peer| peer.to_string());
@@ -212,7 +224,7 @@ impl Ingest {
             }
             report(self.len);
         }
-        self.senders.driver.drain(Duration::from_secs(10))?;
+        self.senders.finish()?;
         self.failure.take().map_or(Ok(()), |failure| Err(mistake(failure)))
     }
 

@@ -133,6 +133,25 @@ fn a_second_sender_is_refused_aloud() {
     assert_eq!(fs::read(&file).unwrap(), b"the first goes on");
 }
 
+#[test]
+fn a_second_sender_is_refused_aloud_even_if_the_first_is_done_at_once() {
+    let file = TestFile::path("ingest");
+    let Some((mut program, address)) = listening(&file, &[], "") else { return };
+    program.stop();
+    let first = connect(&address);
+    let mut second = connect(&address);
+    let name = second.local_addr().unwrap().to_string();
+    (&first).write_all(b"all of it").unwrap();
+    drop(first);
+    program.go_on();
+    let error = second.read_exact(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    let line = program.error_line("refused a second sender, ");
+    assert!(line.starts_with(&name), "{line}");
+    assert_eq!(program.wait().code, Some(0));
+    assert_eq!(fs::read(&file).unwrap(), b"all of it");
+}
+
 /// Waits until the file is there, which is when the first sender was taken.
 fn until_len_is_known(file: &TestFile) {
     let until = std::time::Instant::now() + TIMEOUT;

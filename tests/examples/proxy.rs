@@ -435,14 +435,14 @@ fn past_connections_leave_nothing_behind() {
     let idle = program.descriptors();
     come_and_go(1, idle + 2);
     let idle = program.descriptors();
-    come_and_go(1500, idle);
+    come_and_go(1000, idle);
     if keeps_freed_memory() {
         return;
     }
     let before = program.memory_kib();
-    come_and_go(4000, idle);
+    come_and_go(3000, idle);
     let grown = program.memory_kib().saturating_sub(before);
-    assert!(grown < 160, "{grown} KiB for 4,000 connections that are over");
+    assert!(grown < 128, "{grown} KiB for 3,000 connections that are over");
 }
 
 #[test]

@@ -61,14 +61,14 @@ fn past_connections_leave_nothing_behind() {
         }
         program.until_descriptors(idle);
     };
-    come_and_go(1500);
+    come_and_go(1000);
     if keeps_freed_memory() {
         return;
     }
     let before = program.memory_kib();
-    come_and_go(4000);
+    come_and_go(3000);
     let grown = program.memory_kib().saturating_sub(before);
-    assert!(grown < 160, "{grown} KiB for 4,000 connections that are over");
+    assert!(grown < 128, "{grown} KiB for 3,000 connections that are over");
 }
 
 #[test]
