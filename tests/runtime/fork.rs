@@ -118,3 +118,85 @@ mod on_tokio_uring {
         futures::FutureExt::now_or_never(future).expect("ready at once")
     }
 }
+
+#[cfg(feature = "tokio")]
+mod on_a_pool {
+    use std::io::Write;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+    use uring_arena::tokio::Pool;
+
+    use crate::support::fork::in_child;
+    use crate::support::runtimes::Outcome;
+    use crate::support::tokio::{narrow_pair, runtimes, until_all_free};
+    use crate::support::{TIMEOUT, paged_arena};
+
+    /// Polls a future that is ready at once, and fails in a forked child.
+    fn assert_refused<T>(future: impl Future<Output = std::io::Result<T>>) {
+        let result = futures::FutureExt::now_or_never(future).expect("ready at once");
+        let Err(error) = result else { panic!("it works in the child") };
+        assert!(error.to_string().contains("forked child"), "{error}");
+    }
+
+    /// A child that uses and drops its copies neither ends a connection of the parent's nor takes
+    /// its descriptors from tokio.
+    #[test]
+    fn a_child_leaves_the_parents_connections_alone() -> Outcome {
+        for runtime in runtimes() {
+            let arena = paged_arena(16, 4096);
+            runtime.block_on(async {
+                let pool = Pool::new(arena.clone())?;
+                let (near, mut far) = narrow_pair().await;
+                let (incoming, outgoing) = pool.split(near)?;
+                let (idle_near, mut idle_far) = narrow_pair().await;
+                let (idle_incoming, idle_outgoing) = pool.split(idle_near)?;
+                // Under way at the fork.
+                outgoing.send(Bytes::from(vec![1; 600_000])).await?;
+                let (silent, mut peer) = std::os::unix::net::UnixStream::pair()?;
+                let file = pool.file(silent)?;
+                let mut copies =
+                    Some((pool, incoming, outgoing, idle_incoming, idle_outgoing, file));
+                in_child(|| {
+                    let (pool, mut incoming, mut outgoing, idle_incoming, idle_outgoing, file) =
+                        copies.take().unwrap();
+                    assert_refused(incoming.try_next());
+                    assert_refused(outgoing.send(Bytes::from_static(b"child")));
+                    assert_refused(outgoing.reserve(1));
+                    assert_refused(outgoing.flush());
+                    assert_refused(outgoing.write(b"child"));
+                    assert_refused(outgoing.shutdown());
+                    assert_refused(file.write_at(Bytes::from_static(b"child"), 0));
+                    outgoing.abort();
+                    assert_refused(pool.clone().shutdown());
+                    drop((incoming, outgoing, idle_incoming, idle_outgoing, file, pool));
+                });
+                let (pool, mut incoming, mut outgoing, idle_incoming, mut idle_outgoing, file) =
+                    copies.unwrap();
+                // The parent's connections go on, in both directions and by tokio's own watch.
+                let mut received = vec![0; 600_000];
+                timeout(TIMEOUT, far.read_exact(&mut received)).await??;
+                let writing = async { outgoing.write_all(&[2; 300_000]).await };
+                let mut received = vec![0; 300_000];
+                let reading = async { far.read_exact(&mut received).await };
+                let (wrote, read) =
+                    tokio::join!(timeout(TIMEOUT, writing), timeout(TIMEOUT, reading));
+                wrote??;
+                read??;
+                far.write_all(b"hello").await?;
+                assert_eq!(timeout(TIMEOUT, incoming.try_next()).await??.unwrap(), "hello");
+                idle_outgoing.write_all(b"idle").await?;
+                timeout(TIMEOUT, idle_far.read_exact(&mut received[..4])).await??;
+                peer.write_all(b"read")?;
+                let read = timeout(TIMEOUT, file.read_at(pool.allocate()?, 0)).await??;
+                assert_eq!(read[..], *b"read");
+                drop((incoming, outgoing, idle_incoming, idle_outgoing, file));
+                timeout(TIMEOUT, pool.shutdown()).await??;
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+            runtime.block_on(until_all_free(&arena));
+        }
+        Ok(())
+    }
+}

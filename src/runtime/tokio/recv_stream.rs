@@ -85,7 +85,11 @@ impl Stream for RecvStream {
         if this.finished {
             return Poll::Ready(None);
         }
-        match ready!(this.queue.poll_take(&mut this.taken, context)) {
+        let polled = match this.engine.here() {
+            Ok(()) => ready!(this.queue.poll_take(&mut this.taken, context)),
+            Err(error) => Err(error.into()),
+        };
+        match polled {
             Ok(change) => {
                 if change == Backpressure::Resume {
                     this.engine.post(Command::Resume { queue: Arc::clone(&this.queue) });
@@ -104,6 +108,9 @@ impl Stream for RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
+        if self.engine.here().is_err() {
+            return std::mem::forget(Arc::clone(&self.queue));
+        }
         self.queue.abandon();
         if !self.finished {
             self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });

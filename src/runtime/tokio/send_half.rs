@@ -55,8 +55,9 @@ use crate::uring::SendOptions;
 /// # }
 /// ```
 pub struct SendHalf {
-    /// The queue's descriptor, watched for writing only: arriving bytes wake no task.
-    watched: AsyncFd<Watched>,
+    /// The queue's descriptor, watched for writing only: arriving bytes wake no task. `None` once
+    /// the half is dropped.
+    watched: Option<AsyncFd<Watched>>,
     queue: Arc<SendQueue>,
     engine: Arc<EngineHandle>,
     key: FileKey,
@@ -108,7 +109,9 @@ struct InLine<'a> {
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        (self.leave)(self.queue, &mut self.place);
+        if self.place.is_some() {
+            (self.leave)(self.queue, &mut self.place);
+        }
     }
 }
 
@@ -125,7 +128,14 @@ impl SendHalf {
         )]
         let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
         let key = engine.register(&queue, &Handle::current())?;
-        Ok(SendHalf { watched, queue, engine, key, introduced: OnceLock::new(), place: None })
+        Ok(SendHalf {
+            watched: Some(watched),
+            queue,
+            engine,
+            key,
+            introduced: OnceLock::new(),
+            place: None,
+        })
     }
 
     pub(super) fn known_reset(&self) -> &Reset {
@@ -234,6 +244,7 @@ impl SendHalf {
     /// # }
     /// ```
     pub async fn reserve(&self, bytes: usize) -> io::Result<SendPermit<'_>> {
+        self.engine.here()?;
         let cost = self.queue.cost(bytes);
         let mut line = InLine {
             queue: &self.queue,
@@ -270,6 +281,7 @@ impl SendHalf {
     /// # }
     /// ```
     pub async fn flush(&self) -> io::Result<()> {
+        self.engine.here()?;
         let until = self.queue.end();
         let mut line = InLine {
             queue: &self.queue,
@@ -307,7 +319,10 @@ impl SendHalf {
     /// # }
     /// ```
     pub fn abort(&self) {
-        self.queue.abort();
+        // In a forked child the connection is the parent's.
+        if self.engine.here().is_ok() {
+            self.queue.abort();
+        }
     }
 
     /// Gives the engine a clone of the socket, unless it has one.
@@ -327,6 +342,7 @@ impl SendHalf {
 
     /// Waits until a write may follow what is queued.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.engine.here()?;
         if let Some(refusal) = self.queue.refusal() {
             return Poll::Ready(Err(refusal));
         }
@@ -341,8 +357,9 @@ impl SendHalf {
         mut write: impl FnMut(&mut &std::net::TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_turn(context))?;
+        let watched = self.watched.as_ref().expect("there until the drop");
         loop {
-            let mut ready = ready!(self.watched.poll_write_ready(context))?;
+            let mut ready = ready!(watched.poll_write_ready(context))?;
             match ready.try_io(|watched| write(&mut watched.get_ref().0.socket())) {
                 Ok(Err(error)) => {
                     // The end of the pool may be the cause of a broken pipe.
@@ -391,6 +408,7 @@ impl SendPermit<'_> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let half = self.half;
+        half.engine.here()?;
         if len > 0 {
             half.introduce()?;
         }
@@ -404,7 +422,7 @@ impl SendPermit<'_> {
 
 impl Drop for SendPermit<'_> {
     fn drop(&mut self) {
-        if self.cost > 0 {
+        if self.cost > 0 && self.half.engine.here().is_ok() {
             self.half.queue.give_back(self.cost);
         }
     }
@@ -433,11 +451,13 @@ impl AsyncWrite for SendHalf {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.engine.here()?;
         this.queue.poll_over(&mut this.place, this.queue.end(), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.engine.here()?;
         this.queue.close();
         this.queue.poll_closed(&mut this.place, context)
     }
@@ -445,6 +465,11 @@ impl AsyncWrite for SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
+        if self.engine.here().is_err() {
+            // tokio's watch and the connection are the parent's, and so are the locks.
+            std::mem::forget((self.watched.take(), Arc::clone(&self.queue)));
+            return;
+        }
         self.queue.stop_watching(&mut self.place);
         self.queue.release();
         self.engine.release(self.key, self.introduced.get().is_some());

@@ -31,6 +31,7 @@ use super::dispatcher::Dispatcher;
 use super::mailbox::{EngineEnd, EngineHandle};
 use crate::arena::FixedArena;
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
+use crate::region::Process;
 use crate::sync::Arc;
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
@@ -186,8 +187,9 @@ pub(crate) struct TaskEngine {
     dispatcher: Dispatcher,
     driver: ThreadBound,
     /// Signalled by the kernel when completions wait. Never cleared: the runtime learns of each
-    /// signal.
-    event: AsyncFd<EventFd>,
+    /// signal. `None` once the task is dropped.
+    event: Option<AsyncFd<EventFd>>,
+    process: Process,
     stage: Stage,
     /// The report so far, while the driver is drained.
     report: DrainReport,
@@ -228,7 +230,9 @@ impl TaskEngine {
         dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());
-        runtime.spawn(TaskEngine { dispatcher, driver, event, stage, report, alarm: None });
+        let (event, process) = (Some(event), Process::current());
+        let alarm = None;
+        runtime.spawn(TaskEngine { dispatcher, driver, event, process, stage, report, alarm });
         Ok(handle)
     }
 }
@@ -252,7 +256,8 @@ impl Future for TaskEngine {
 impl TaskEngine {
     /// Turns the driver until there is nothing to do, or the engine ends.
     fn poll_turns(&mut self, context: &mut Context<'_>) -> Poll<EngineEnd> {
-        let TaskEngine { dispatcher, driver, event, stage, report, alarm } = self;
+        let TaskEngine { dispatcher, driver, event, stage, report, alarm, .. } = self;
+        let event = event.as_ref().expect("there until the drop");
         let Some(driver) = driver.get() else {
             tracing::error!(
                 "a runtime of one thread went on on another: its pool ends; build it with `own_thread`"
@@ -301,7 +306,10 @@ impl TaskEngine {
 
 impl Drop for TaskEngine {
     fn drop(&mut self) {
-        if let Some(driver) = self.driver.get() {
+        if !self.process.is_current() {
+            // tokio's watch is the parent's.
+            std::mem::forget(self.event.take());
+        } else if let Some(driver) = self.driver.get() {
             self.dispatcher.send_last(driver);
         }
     }

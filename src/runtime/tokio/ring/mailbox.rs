@@ -14,6 +14,7 @@ use ::tokio::sync::oneshot;
 use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
+use crate::region::Process;
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -136,6 +137,8 @@ impl EngineEnd {
 
 /// The commands that the engine has not taken yet, and the names of what tasks have open.
 pub(crate) struct Mailbox {
+    /// The process of the engine. A forked child has a copy of the locks, maybe taken.
+    process: Process,
     state: Mutex<State>,
     names: Mutex<Names>,
 }
@@ -186,7 +189,8 @@ impl Mailbox {
             of_engine: None,
             guarded: Vec::new(),
         };
-        Mailbox { state: Mutex::new(state), names: Mutex::new(names) }
+        let process = Process::current();
+        Mailbox { process, state: Mutex::new(state), names: Mutex::new(names) }
     }
 
     /// Registers the engine's waker for the next command. Returns `false` if a command is there
@@ -209,8 +213,20 @@ impl Mailbox {
         is_empty
     }
 
+    /// Fails in a forked child of the engine's process.
+    fn here(&self) -> Result<(), DriverError> {
+        match self.process.other() {
+            None => Ok(()),
+            Some((of, to)) => Err(DriverError::OtherProcess { of, to }),
+        }
+    }
+
     /// Puts a command in, and wakes the engine. Cancels the command if the engine has ended.
     fn post(&self, command: Command) {
+        if self.here().is_err() {
+            // What it holds is of the parent's connections.
+            return std::mem::forget(command);
+        }
         let mut state = self.state.lock();
         if let Some(reason) = state.end {
             drop(state);
@@ -247,6 +263,9 @@ impl Mailbox {
 
     /// Ends every connection: those that are not done are reset.
     pub(super) fn end(&self, reason: EngineEnd) {
+        if self.here().is_err() {
+            return;
+        }
         self.close(reason);
         let error = reason.error();
         self.queues(|_| true).iter().for_each(|queue| queue.fail_if_busy(&error));
@@ -274,6 +293,9 @@ impl Mailbox {
 
     /// Takes a name back, which may then be given to another file or connection.
     pub(super) fn forget(&self, key: FileKey) {
+        if self.here().is_err() {
+            return;
+        }
         let mut names = self.names.lock();
         if let Some(Some(_)) = names.table.remove(key.0) {
             names.connections -= 1;
@@ -297,6 +319,11 @@ impl EngineHandle {
         EngineHandle { mailbox }
     }
 
+    /// Fails in a forked child of the engine's process.
+    pub(crate) fn here(&self) -> Result<(), DriverError> {
+        self.mailbox.here()
+    }
+
     /// Puts a command into the engine's mailbox.
     pub(crate) fn post(&self, command: Command) {
         self.mailbox.post(command);
@@ -304,6 +331,7 @@ impl EngineHandle {
 
     /// Posts the command that `build` makes, and waits for its answer.
     pub(crate) async fn ask<T>(&self, build: impl FnOnce(Answer<T>) -> Command) -> io::Result<T> {
+        self.here()?;
         let (answer, answered) = oneshot::channel();
         self.post(build(answer));
         answered.await.unwrap_or_else(|_| Err(self.mailbox.end_error()))
@@ -343,6 +371,9 @@ impl EngineHandle {
 
     /// Tells the engine that the sender of a connection is gone.
     pub(crate) fn release(&self, key: FileKey, is_known_to_engine: bool) {
+        if self.here().is_err() {
+            return;
+        }
         match is_known_to_engine {
             true => self.post(Command::ReleaseSocket { key }),
             false => self.mailbox.forget(key),
@@ -393,6 +424,9 @@ impl Future for RuntimeGuard {
 impl Drop for RuntimeGuard {
     fn drop(&mut self) {
         let Some(mailbox) = self.mailbox.upgrade() else { return };
+        if mailbox.here().is_err() {
+            return;
+        }
         let is_its = |runtime| runtime == self.runtime;
         let its = |names: &mut Names| -> Vec<_> {
             names.guarded.extract_if(.., |(id, _)| is_its(*id)).collect()
