@@ -229,8 +229,8 @@ fn keep_writes(start: NonNull<u8>) {
     }
 }
 
-/// Makes all writes before it observable, by the hint of the standard library: for other processors,
-/// and for Miri, which runs no assembly.
+/// Makes all writes before it observable, by the hint of the standard library: for other
+/// processors, and for Miri, which runs no assembly.
 #[cfg(any(
     not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")),
     miri
