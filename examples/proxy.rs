@@ -23,7 +23,7 @@ mod support;
 mod traffic;
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ fn clients_max(wanted: usize) -> Result<usize, Box<dyn Error>> {
 /// Proxies clients of its own to an echo server of its own, and compares every byte.
 fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     support::need_descriptors(8 * options.connections as u64 + 64)?;
-    let (listener, server) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    let (listener, server) = (support::listen("127.0.0.1:0")?, support::listen("127.0.0.1:0")?);
     let (address, to) = (listener.local_addr()?, server.local_addr()?);
     let mut relay = Relay::new(options, listener, to, options.connections)?;
     let traffic = Traffic::start(server, address, options.connections, options.bytes)?;

@@ -188,7 +188,9 @@ fn too_many_slots_are_refused_before_anything_is_made() {
     let before = BYTES.get();
     for count in [1 << 25, 1 << 31, 1 << 40] {
         let built = FixedArena::with_sizes(count, 1).page_size(PageSize::Unknown).build();
-        let Err(BuildError::TooManySlots { requested, .. }) = built else { panic!("built") };
+        let BuildError::TooManySlots { requested, .. } = built.unwrap_err() else {
+            panic!("{count} slots are no error of their number");
+        };
         assert_eq!(requested, count);
         let built = BuddyArena::with_sizes(4 * count, 1).page_size(PageSize::Unknown).build();
         assert!(matches!(built.unwrap_err(), BuildError::TooManySlots { .. }));

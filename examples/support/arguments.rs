@@ -178,9 +178,14 @@ pub fn nonzero(value: u64) -> Result<NonZeroUsize, Box<dyn Error>> {
 
 /// Binds a listener to the address that `--listen` gave.
 pub fn listen(address: &str) -> Result<TcpListener, Box<dyn Error>> {
-    TcpListener::bind(address).map_err(|error| {
+    let listener = TcpListener::bind(address).map_err(|error| {
         mistake(format!(
             "--listen {address}: {error}; give a free ADDRESS:PORT of this machine, for example 127.0.0.1:9000"
         ))
-    })
+    })?;
+    // The queue of the standard library has 128 places. A client that finds it full waits a second
+    // before it knocks again.
+    #[cfg(target_os = "linux")]
+    rustix::net::listen(&listener, 4096)?;
+    Ok(listener)
 }

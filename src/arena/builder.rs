@@ -255,10 +255,15 @@ macro_rules! shared_setters {
                 self
             }
 
-            /// Keeps the memory out of forked children (`MADV_DONTFORK`).
+            /// Keeps the memory out of forked children (`MADV_DONTFORK`): fork(2) copies none of
+            /// it, and a child that writes costs no page.
             ///
-            /// Registered pages would not be shared with a child anyway. Without effect on the heap
-            /// and on memory of the caller.
+            /// To be recommended for an arena that is registered, and on
+            /// [huge pages](crate::Backing#forked-children). Without effect on the heap and on
+            /// memory of the caller.
+            ///
+            /// A child may drop what it has of the arena: buffers, bytes and handles. It must not
+            /// read or write their memory, which is not there, and must not claim.
             ///
             /// ```
             /// use uring_arena::{BuddyArena, FixedArena};
@@ -269,7 +274,7 @@ macro_rules! shared_setters {
             /// # Ok::<(), uring_arena::BuildError>(())
             /// ```
             pub fn keep_from_children(mut self) -> $builder {
-                self.options.region.keep_from_children = true;
+                self.options.region.in_children = crate::region::InChildren::Absent;
                 self
             }
         }

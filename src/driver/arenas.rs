@@ -61,8 +61,9 @@ impl Arenas {
         let uring = &submitter.uring;
         self.make_table(uring)?;
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let registered =
-            unsafe { RegisteredArena::register_in(uring, arena, options, self.ranges.as_mut())? };
+        let registered = unsafe {
+            RegisteredArena::register_in(submitter, arena, options, self.ranges.as_mut())?
+        };
         let key = self.table.insert(registered).expect("an arena has memory of its own");
         Ok(ArenaId::new(self.driver, key))
     }
@@ -102,17 +103,18 @@ impl Arenas {
         // operation. What is not pushed yet is built anew, as an ordinary operation.
         submitter.flush()?;
         let registered = self.table.remove(key).ok_or(DriverError::UnknownArena)?;
-        registered.unregister_in(&submitter.uring, self.ranges.as_mut()).map_err(|error| {
+        registered.unregister_in(submitter, self.ranges.as_mut()).map_err(|error| {
             tracing::error!(%error, "an arena could not be unregistered");
             DriverError::System { action: "unregistering an arena", errno: libc::EIO }
         })
     }
 
-    /// Unregisters every arena. Nothing may be in flight.
+    /// Unregisters every arena. Everything that was pushed is with the kernel: operations in flight
+    /// keep their memory, and its pages stay pinned for them.
     pub(super) fn unregister_all(&mut self, submitter: &Submitter) {
         for key in self.table.keys() {
             let Some(arena) = self.table.remove(key) else { continue };
-            if let Err(error) = arena.unregister_in(&submitter.uring, self.ranges.as_mut()) {
+            if let Err(error) = arena.unregister_in(submitter, self.ranges.as_mut()) {
                 tracing::error!(%error, "an arena stays registered, and pinned, until the ring ends");
             }
         }

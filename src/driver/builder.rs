@@ -34,6 +34,7 @@ pub struct DriverBuilder {
     operations: usize,
     single_issuer: bool,
     pub(super) multishot: bool,
+    pub(super) file_events: bool,
     pub(super) probe: Option<Probe>,
 }
 
@@ -45,6 +46,7 @@ impl Default for DriverBuilder {
             operations: 16_384,
             single_issuer: true,
             multishot: true,
+            file_events: false,
             probe: None,
         }
     }
@@ -136,6 +138,31 @@ impl DriverBuilder {
     /// ```
     pub fn multishot(mut self, yes: bool) -> DriverBuilder {
         self.multishot = yes;
+        self
+    }
+
+    /// Sets whether an [`Event::FileClosed`](crate::Event::FileClosed) tells of every file when it
+    /// is closed. Default: no, so that a loop which closes files has no further events to take.
+    ///
+    /// Files that are [aborted](crate::Driver::abort_file) have the event in any case.
+    ///
+    /// ```
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # if Driver::builder().build().is_err() { return Ok(()) }
+    /// let mut driver = Driver::builder().file_events(true).build()?;
+    /// let (ours, _theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let socket = driver.add_file(ours)?;
+    /// driver.send(socket, bytes::Bytes::from_static(b"the last words"))?;
+    /// driver.close_file(socket)?;
+    /// driver.wait()?;
+    /// assert!(matches!(driver.next(), Some(Event::Sent { .. })));
+    /// assert!(matches!(driver.next(), Some(Event::FileClosed { id }) if id == socket));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn file_events(mut self, yes: bool) -> DriverBuilder {
+        self.file_events = yes;
         self
     }
 

@@ -31,6 +31,11 @@ use crate::uring::{
 /// A driver stays on the thread that built it: it is neither `Send` nor `Sync`, because the kernel
 /// runs its completions for that thread alone. The bytes that it hands out may go anywhere.
 ///
+/// A forked child has a copy of the driver, and no part in its ring. There the methods that need
+/// the ring return [`DriverError::OtherProcess`], no event comes, and a waker wakes nobody. The
+/// copy can be dropped: that closes the child's descriptors, and touches nothing of the parent's. A
+/// child builds a driver of its own.
+///
 /// Dropping it cancels what is under way and waits briefly; [`drain`](Self::drain) does so in good
 /// order.
 ///
@@ -74,12 +79,14 @@ use crate::uring::{
 // names; or it refers to no memory (the wakeup's poll, requests to cancel). Buffer rings own
 // theirs.
 pub struct Driver {
+    // Dropped before the ring: its end may close what an operation still names, and must find the
+    // sockets set not to linger.
+    pub(super) sockets: Sockets,
     pub(super) submitter: Submitter,
     pub(super) wakeup: Wakeup,
     pub(super) rings: Rings,
     pub(super) arenas: Arenas,
     pub(super) files: Files,
-    pub(super) sockets: Sockets,
     pub(super) transfers: Transfers,
     pub(super) supported: Probe,
     /// The most operations under way, of both tables together.
@@ -126,7 +133,7 @@ impl DriverBuilder {
             wakeup,
             rings: Rings::new(number),
             arenas: Arenas::new(number, probe),
-            files: Files::new(number),
+            files: Files::new(number, self.file_events),
             sockets: Sockets::new(number, supported, self.multishot),
             transfers: Transfers::new(number),
             supported,
@@ -214,6 +221,9 @@ impl Driver {
         arena: &impl Registrable,
         options: RegisterOptions<'_>,
     ) -> Result<ArenaId, RegisterError> {
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         self.arenas.register(arena, options, &self.submitter)
     }
 
@@ -252,11 +262,18 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_arena(&mut self, id: ArenaId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.arenas.unregister(id, &mut self.submitter)
     }
 
-    /// Registers a buffer ring fed from `arena`, for [`receive`](Self::receive). Several rings may
-    /// share an arena.
+    /// Registers a buffer ring fed from `arena`, for [`receive`](Self::receive).
+    ///
+    /// Several rings may share an arena, in one driver and in several. A ring takes half of the
+    /// free slots, or as many as its [entries](BufferRingOptions::entries) if these are asked for.
+    /// If no slot is free, [`Event::BufferRingEmpty`](crate::Event::BufferRingEmpty) says so, and
+    /// the ring gets slots as soon as some are free. A ring in which no bytes came for a
+    /// millisecond gives its slots back, with the next turn of its driver, if others wait for a
+    /// slot: rings, tasks, threads. It takes slots again when bytes come.
     ///
     /// # Errors
     ///
@@ -282,7 +299,15 @@ impl Driver {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRingId, RingError> {
-        self.rings.register(arena, options, self.supported, &self.submitter)
+        if let Some((of, to)) = self.submitter.process.other() {
+            return Err(RingError::OtherProcess { of, to });
+        }
+        let Driver { rings, wakeup, submitter, supported, .. } = self;
+        let id = rings.register(arena, options, *supported, wakeup, submitter)?;
+        if rings.by_id(id).is_ok_and(|(_, ring)| ring.buffers.is_empty()) {
+            self.sockets.tell_of_empty_ring(id);
+        }
+        Ok(id)
     }
 
     /// Takes a snapshot of the counters of one ring.
@@ -326,6 +351,7 @@ impl Driver {
     /// if the ring was unregistered; [`DriverError::OtherDriver`]; [`DriverError::Ring`] if the
     /// kernel does not give the ring back: then its slots are quarantined.
     pub fn unregister_buffer_ring(&mut self, id: BufferRingId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.rings.unregister(id, &self.submitter)
     }
 
@@ -396,8 +422,10 @@ impl Driver {
         self.sockets.in_flight + self.transfers.in_flight
     }
 
-    /// Returns an error if the driver has as many operations as it was built for.
+    /// Returns an error if the driver has as many operations as it was built for, or is not this
+    /// process's.
     pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         let limit = self.operations_max;
         if self.sockets.len() + self.transfers.len() < limit {
             return Ok(());

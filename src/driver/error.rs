@@ -86,6 +86,16 @@ pub enum DriverError {
         /// The number of the driver that was called.
         to: u32,
     },
+    /// The driver was built in another process, of which this one is a forked child.
+    #[error(
+        "this driver is of process {of}, and was used in its forked child {to}: the ring is not the child's; build a driver there"
+    )]
+    OtherProcess {
+        /// The process that built the driver.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The buffer ring was unregistered.
     #[error("this driver has no such buffer ring any more: it was unregistered")]
     UnknownRing,
@@ -121,6 +131,16 @@ pub enum DriverError {
         bytes: usize,
         /// The bytes that a slot needs.
         needed: usize,
+    },
+    /// The call does not receive from a socket of this type.
+    #[error("{call} does not take a {}: use {instead}", type_text(*socket_type))]
+    SocketType {
+        /// The name of the call.
+        call: &'static str,
+        /// The type of the socket (`SO_TYPE`), such as `SOCK_DGRAM`.
+        socket_type: i32,
+        /// The call that takes it.
+        instead: &'static str,
     },
     /// Several messages share a slot in this ring.
     #[error(
@@ -297,6 +317,8 @@ impl DriverError {
             DriverError::Entries { .. }
             | DriverError::Operations { .. }
             | DriverError::OtherDriver { .. }
+            | DriverError::OtherProcess { .. }
+            | DriverError::SocketType { .. }
             | DriverError::SlotTooSmall { .. }
             | DriverError::RingIsIncremental => io::ErrorKind::InvalidInput,
         }
@@ -335,6 +357,16 @@ impl From<FileError> for io::Error {
     /// Returns the answer of the kernel, with its error number, and closes the descriptor.
     fn from(error: FileError) -> io::Error {
         error.reason
+    }
+}
+
+fn type_text(socket_type: i32) -> String {
+    match socket_type {
+        libc::SOCK_STREAM => "stream socket (SOCK_STREAM)".into(),
+        libc::SOCK_DGRAM => "datagram socket (SOCK_DGRAM)".into(),
+        libc::SOCK_SEQPACKET => "socket of messages (SOCK_SEQPACKET)".into(),
+        libc::SOCK_RAW => "raw socket (SOCK_RAW)".into(),
+        other => format!("socket of type {other}"),
     }
 }
 

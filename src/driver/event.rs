@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 
-use super::{OperationId, SocketId};
+use super::{BufferRingId, FileId, OperationId, SocketId};
 use crate::buffer::{Buffer, Payload};
 use crate::uring::Datagram;
 
@@ -36,7 +36,7 @@ pub enum Event<B = Bytes> {
         /// The bytes, exactly as many as were received. Never empty.
         bytes: B,
     },
-    /// A datagram came in.
+    /// A datagram came in, or a message of a connection that keeps boundaries (`SOCK_SEQPACKET`).
     Datagram {
         /// The socket.
         id: SocketId,
@@ -61,6 +61,12 @@ pub enum Event<B = Bytes> {
         id: SocketId,
         /// The error: `EMFILE` if the process has no descriptor left, say.
         error: io::Error,
+    },
+    /// A buffer ring was registered while no slot of its arena was free. It receives nothing before
+    /// it has some, which it gets as soon as some are free. Comes once a ring.
+    BufferRingEmpty {
+        /// The ring.
+        ring: BufferRingId,
     },
     /// A read is over.
     Read {
@@ -101,6 +107,15 @@ pub enum Event<B = Bytes> {
         /// Says that the kernel copied the bytes of a zero-copy send after all, as it does on
         /// loopback. `None` for ordinary sends, and where the kernel does not say (before 6.2).
         copied: Option<bool>,
+    },
+    /// A file is closed: its operations are over, their events were taken, and the driver's
+    /// descriptor is closed. Comes once a file: after
+    /// [`abort_file`](crate::Driver::abort_file), and with
+    /// [`file_events`](crate::DriverBuilder::file_events) after
+    /// [`close_file`](crate::Driver::close_file) too.
+    FileClosed {
+        /// The id, which names nothing from here on.
+        id: FileId,
     },
     /// The socket is closed: no further event is of it. Comes once a socket.
     Closed {

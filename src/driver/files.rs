@@ -3,8 +3,7 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: asking for the flags of a descriptor, and for the type of a socket. The descriptor
-//! is open meanwhile, and the kernel writes to one number of ours.
+//! Unsafe here: asking for the flags of a descriptor, which is open meanwhile.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -17,7 +16,10 @@ use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
-use crate::uring::{Descriptor, DirectAlignment, descriptors_max};
+use crate::uring::{
+    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, reset_connection,
+    socket_type,
+};
 
 /// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
 pub(super) fn is_event_fd(fd: BorrowedFd<'_>) -> bool {
@@ -44,7 +46,7 @@ pub(super) enum Writes {
 impl Writes {
     fn of(file: &File, kind: FileType) -> io::Result<Writes> {
         if kind.is_socket() {
-            let is_stream = socket_type(file)? == libc::SOCK_STREAM;
+            let is_stream = socket_type(file.as_fd()) == Some(libc::SOCK_STREAM);
             return Ok(if is_stream { Writes::Stream } else { Writes::Messages });
         }
         let cannot_seek = |mut file: &File| {
@@ -65,22 +67,6 @@ fn status_flags(file: &File) -> io::Result<i32> {
     if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(flags) }
 }
 
-/// Returns the type of a socket (`SO_TYPE`).
-fn socket_type(socket: &File) -> io::Result<i32> {
-    let (mut kind, mut bytes) = (0i32, size_of::<i32>() as libc::socklen_t);
-    // SAFETY: the kernel writes one number of `bytes` bytes, and their count, both live.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_TYPE,
-            (&raw mut kind).cast(),
-            &raw mut bytes,
-        )
-    };
-    if answer == 0 { Ok(kind) } else { Err(io::Error::last_os_error()) }
-}
-
 /// The place at which a stream was torn: a write or send of it ended part-way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Torn {
@@ -90,9 +76,10 @@ pub(super) struct Torn {
     pub(super) len: usize,
 }
 
-/// An open file or socket.
+/// An open file or socket; or a closed one, until the event that says so was taken.
 pub(super) struct OpenFile {
-    file: File,
+    /// The descriptor, until the file is closed.
+    fd: Option<QuickClose>,
     /// The file stands in the ring's table of files, at the index of its key.
     registered: bool,
     /// Operations have an offset of their own in the file, and a short read goes on where it ended.
@@ -106,6 +93,8 @@ pub(super) struct OpenFile {
     pub(super) writes: Writes,
     /// The socket refused a zero-copy send.
     pub(super) refuses_zero_copy: bool,
+    /// The operations that name the file. Each has its position in here.
+    pub(super) operations: Vec<Key>,
     /// The socket refused `MSG_WAITALL`, as one with kernel TLS does.
     pub(super) refuses_wait_all: bool,
     /// Sends, and writes to a stream, in order. The first one is under way: two at a time could mix
@@ -115,16 +104,18 @@ pub(super) struct OpenFile {
     pub(super) over_in_queue: usize,
     /// The stream ended in the middle of what was written. What follows is refused.
     pub(super) torn: Option<Torn>,
-    /// The number of operations that name the file.
-    operations: usize,
     /// The program has closed the file: it goes when its operations are over.
     closing: bool,
+    /// The program has thrown away what was to be sent.
+    pub(super) aborted: bool,
 }
 
 /// The files of one driver.
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
+    /// Each file that is closed has an event, not aborted ones alone.
+    has_events_of_all: bool,
     /// The entries of the ring's table of files: none if the kernel has no such table. `None` until
     /// the kernel has made one, or refused it for good.
     ring_table: Option<u32>,
@@ -138,7 +129,7 @@ impl OpenFile {
             Err(reason) => return Err(FileError { reason, file: file.into() }),
         };
         Ok(OpenFile {
-            file,
+            fd: Some(QuickClose::new(file.into())),
             registered: false,
             has_offsets,
             is_nameless,
@@ -149,9 +140,15 @@ impl OpenFile {
             queue: VecDeque::new(),
             over_in_queue: 0,
             torn: None,
-            operations: 0,
+            operations: Vec::new(),
             closing: false,
+            aborted: false,
         })
+    }
+
+    /// Returns whether the socket has bytes that it may not send yet.
+    pub(super) fn has_unsent_bytes(&self) -> bool {
+        self.fd.as_ref().is_some_and(|fd| has_unsent_bytes(fd.as_fd()))
     }
 }
 
@@ -175,8 +172,8 @@ impl FileKind {
 }
 
 impl Files {
-    pub(super) fn new(driver: u32) -> Files {
-        Files { driver, table: Slab::new(usize::MAX), ring_table: None }
+    pub(super) fn new(driver: u32, has_events_of_all: bool) -> Files {
+        Files { driver, table: Slab::new(usize::MAX), has_events_of_all, ring_table: None }
     }
 
     pub(super) fn add(
@@ -186,11 +183,16 @@ impl Files {
         wakeup: &mut Wakeup,
     ) -> Result<FileId, FileError> {
         let mut open = OpenFile::new(file)?;
-        if open.is_nameless && is_event_fd(open.file.as_fd()) {
+        if let Some(fd) = &open.fd
+            && open.is_nameless
+            && is_event_fd(fd.as_fd())
+        {
             wakeup.note_event_fd();
         }
-        if let Some(key) = self.table.vacant_key() {
-            open.registered = self.set_in_ring_table(key, open.file.as_raw_fd(), submitter);
+        if let Some(key) = self.table.vacant_key()
+            && let Some(fd) = &open.fd
+        {
+            open.registered = self.set_in_ring_table(key, fd.as_raw_fd(), submitter);
         }
         let key = self.table.insert(open).ok().expect("a file has a descriptor of its own");
         Ok(FileId::new(self.driver, key))
@@ -199,7 +201,7 @@ impl Files {
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
-        if key.index() >= self.ring_table_entries(submitter) {
+        if !submitter.is_ours() || key.index() >= self.ring_table_entries(submitter) {
             return false;
         }
         let updated = submitter.uring.submitter().register_files_update(key.index(), &[fd]);
@@ -232,7 +234,8 @@ impl Files {
 
     pub(super) fn by_id(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
         let key = self.key(id)?;
-        self.get(key).map(|open| open.file.as_fd()).ok_or(DriverError::UnknownFile)
+        let fd = self.get(key).and_then(|open| open.fd.as_ref());
+        fd.map(AsFd::as_fd).ok_or(DriverError::UnknownFile)
     }
 
     #[inline]
@@ -249,48 +252,86 @@ impl Files {
     #[inline]
     pub(super) fn descriptor(&self, key: Key) -> Option<Descriptor> {
         let open = self.get(key)?;
-        Some(if open.registered {
-            Descriptor::Fixed(key.index())
-        } else {
-            Descriptor::from(&open.file)
-        })
+        match open.registered {
+            true => Some(Descriptor::Fixed(key.index())),
+            false => open.fd.as_ref().map(Descriptor::from),
+        }
     }
 
-    /// Closes a file once no operation names it any more. Its id names nothing from here on.
-    pub(super) fn close(&mut self, id: FileId, submitter: &Submitter) -> Result<(), DriverError> {
+    /// Notes that a file is to be closed. Its id names nothing from here on. Returns its key.
+    pub(super) fn begin_close(&mut self, id: FileId) -> Result<Key, DriverError> {
         let key = self.key(id)?;
         if let Some(open) = self.get_mut(key) {
             open.closing = true;
         }
-        self.close_if_idle(key, submitter);
-        Ok(())
+        Ok(key)
     }
 
-    /// Notes that an operation names the file. Returns the file.
-    pub(super) fn begin_operation(&mut self, key: Key) -> Option<&mut OpenFile> {
+    /// Resets the connection of a file that is not closed yet, whether or not it is to be closed,
+    /// and sees to it that no operation begins on it any more. Returns its key.
+    pub(super) fn abort(&mut self, id: FileId) -> Result<Key, DriverError> {
+        let key = id.key_in(self.driver)?;
+        let open = self.get_mut(key).ok_or(DriverError::UnknownFile)?;
+        let fd = open.fd.as_ref().ok_or(DriverError::UnknownFile)?;
+        reset_connection(fd.as_fd());
+        (open.closing, open.aborted) = (true, true);
+        Ok(key)
+    }
+
+    /// Notes that the operation at a position is over. Returns the operation that has this position
+    /// from now on.
+    #[inline]
+    pub(super) fn end_operation(&mut self, key: Key, position: usize) -> Option<Key> {
         let open = self.get_mut(key)?;
-        open.operations += 1;
-        Some(open)
+        open.operations.swap_remove(position);
+        open.operations.get(position).copied()
     }
 
-    /// Notes that an operation on the file is over.
-    pub(super) fn end_operation(&mut self, key: Key, submitter: &Submitter) {
-        if let Some(open) = self.get_mut(key) {
-            open.operations -= 1;
-        }
-        self.close_if_idle(key, submitter);
+    /// Closes a file that the program has closed if no operation names it.
+    ///
+    /// Returns `true` if an event is to say so. The file stays in the table until that is taken, so
+    /// that its id and index are not given out again.
+    #[inline]
+    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) -> bool {
+        self.get(key).is_some_and(|open| open.closing && open.operations.is_empty())
+            && self.close_now(key, submitter)
     }
 
-    fn close_if_idle(&mut self, key: Key, submitter: &Submitter) {
-        let Some(open) = self.get(key) else { return };
-        if !open.closing || open.operations > 0 {
-            return;
-        }
-        if open.registered && !self.set_in_ring_table(key, -1, submitter) {
+    #[cold]
+    fn close_now(&mut self, key: Key, submitter: &Submitter) -> bool {
+        let is_registered = self.get(key).is_some_and(|open| open.registered);
+        if is_registered && !self.set_in_ring_table(key, -1, submitter) {
             // The ring's table keeps the file open. So does ours, and no other file gets its index.
             tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
-            return;
+            return false;
         }
+        let has_events_of_all = self.has_events_of_all;
+        let Some(open) = self.get_mut(key) else { return false };
+        let (was_open, has_event) = (open.fd.is_some(), has_events_of_all || open.aborted);
+        // Closed here, so that the event finds it closed.
+        (open.fd, open.registered) = (None, false);
+        if !has_event {
+            self.table.remove(key);
+        }
+        was_open && has_event
+    }
+
+    /// Closes every file, at the end of the driver.
+    ///
+    /// The ring's table would keep them open until the last operation of the ring is over, however
+    /// long the peer of one connection takes.
+    pub(super) fn close_all(&mut self, submitter: &Submitter) {
+        self.table = Slab::new(usize::MAX);
+        if self.ring_table.take().is_some_and(|entries| entries > 0)
+            && let Err(error) = submitter.uring.submitter().unregister_files()
+        {
+            tracing::debug!(%error, "the ring's table of files stays until the ring ends");
+        }
+    }
+
+    /// Removes a file that was closed. Returns its id, which names nothing from here on.
+    pub(super) fn remove_closed(&mut self, key: Key) -> FileId {
         self.table.remove(key);
+        FileId::new(self.driver, key)
     }
 }

@@ -75,7 +75,7 @@ id! {
 
 id! {
     /// A file or socket of a [`Driver`](crate::Driver), for reading, writing and sending.
-    FileId, "file", "after the file is closed and its operations are over"
+    FileId, "file", "after the file is closed, and after its [`Event::FileClosed`](crate::Event::FileClosed)"
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -105,6 +105,9 @@ pub(super) enum Target {
     Transfer(Key),
     /// The timer after which sockets that backed off try again.
     Retry,
+    /// A timer after which the rings are looked at: the short one, or the long one.
+    LookSoon,
+    LookLater,
     Wakeup,
     /// The answer to a request to cancel: the operation's own completion says what became of it.
     Cancel,
@@ -121,6 +124,10 @@ impl Tag {
 
     /// The timer after which sockets that backed off try again.
     pub(super) const RETRY: Tag = Tag((Kind::Timer as u64) << KIND_SHIFT);
+    /// The short timer after which the rings are looked at.
+    pub(super) const LOOK_SOON: Tag = Tag(Tag::RETRY.0 + 1);
+    /// The long one.
+    pub(super) const LOOK_LATER: Tag = Tag(Tag::RETRY.0 + 2);
 
     fn new(kind: Kind, key: Key) -> Tag {
         let low = (kind as u32) << KIND_SHIFT | key.index();
@@ -162,7 +169,11 @@ impl Tag {
         match low >> KIND_SHIFT {
             kind if kind == Kind::Socket as u32 => Target::Socket(key),
             kind if kind == Kind::Transfer as u32 => Target::Transfer(key),
-            kind if kind == Kind::Timer as u32 => Target::Retry,
+            kind if kind == Kind::Timer as u32 => match key.index() {
+                0 => Target::Retry,
+                1 => Target::LookSoon,
+                _ => Target::LookLater,
+            },
             kind if kind == Kind::Wakeup as u32 => Target::Wakeup,
             kind if kind == Kind::Cancel as u32 => Target::Cancel,
             _ => Target::Unknown,
@@ -185,6 +196,8 @@ mod tests {
         assert_eq!(transfer.cancel().target(), Target::Cancel);
         assert_eq!(Tag::WAKEUP.target(), Target::Wakeup);
         assert_eq!(Tag::RETRY.target(), Target::Retry);
+        assert_eq!(Tag::LOOK_SOON.target(), Target::LookSoon);
+        assert_eq!(Tag::LOOK_LATER.target(), Target::LookLater);
         assert_eq!(Tag::from_user_data(2 << KIND_SHIFT).target(), Target::Unknown);
     }
 

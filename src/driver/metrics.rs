@@ -46,10 +46,14 @@ pub struct DriverMetrics {
     /// The slots that the kernel used up and reported in no completion: found, and taken back, when
     /// their ring was unregistered.
     pub unreported_slots: u64,
+    /// The slots that idle rings gave back, because others waited for slots of the arena.
+    pub given_back: u64,
     /// The messages copied to the heap because they were short.
     pub copied: u64,
     /// The operations that the kernel has now.
     pub in_flight: usize,
     /// The slots that lie ready in the driver's buffer rings now.
     pub published: usize,
+    /// The buffer rings in which no slot lies ready now.
+    pub empty_rings: usize,
 }

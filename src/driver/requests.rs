@@ -20,12 +20,14 @@ impl Driver {
     ///
     /// The driver owns the socket, so that its number is not given to another file while the kernel
     /// uses it; a clone (`try_clone`) writes to it. Streams (TCP, Unix); multishot (Linux 6.0),
-    /// armed again when it ends; an older kernel receives one message at a time.
+    /// armed again when it ends; an older kernel receives one message at a time. Sockets of
+    /// messages are for [`receive_datagrams`](Self::receive_datagrams).
     ///
     /// # Errors
     ///
     /// The socket back, and a [`DriverError`]: [`UnknownRing`](DriverError::UnknownRing) if the
     /// ring was unregistered; [`OtherDriver`](DriverError::OtherDriver);
+    /// [`SocketType`](DriverError::SocketType) for a socket that is no stream;
     /// [`TooManyOperations`](DriverError::TooManyOperations) if the driver has as many operations
     /// as it was built for.
     ///
@@ -97,14 +99,25 @@ impl Driver {
     /// [closes](Self::close) it (Linux 6.0).
     ///
     /// They come as [`Event::Datagram`](crate::Event::Datagram), with the sender's address. A slot
-    /// holds a header of 44 bytes and the datagram.
+    /// holds a header of 44 bytes and the datagram; one that is longer is cut and marked.
+    ///
+    /// The pending errors of a datagram socket (ICMP: port or host unreachable, message too long,
+    /// and so on) do not end it. It is closed only if its descriptor is not what it seems.
+    ///
+    /// A connection that keeps the boundaries of messages (`SOCK_SEQPACKET`) is received from in
+    /// this way too. Each message is a datagram, also an empty one. When the peer has finished,
+    /// [`Event::Closed`](crate::Event::Closed) comes once, with the error of a reset after the
+    /// messages before it. An empty message of a peer without an address cannot be told from the
+    /// end if nothing follows it, and is taken for the end
+    /// ([`Datagram::is_end_of`](crate::Datagram::is_end_of)).
     ///
     /// # Errors
     ///
-    /// The socket back, and a [`DriverError`]: [`SlotTooSmall`](DriverError::SlotTooSmall) if a
-    /// slot has no room behind the header; [`RingIsIncremental`](DriverError::RingIsIncremental)
-    /// for a ring that lets several messages share a slot, which the kernel's datagram receive does
-    /// not work well with; [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
+    /// The socket back, and a [`DriverError`]: [`SocketType`](DriverError::SocketType) for a
+    /// stream; [`SlotTooSmall`](DriverError::SlotTooSmall) if a slot has no room behind the header;
+    /// [`RingIsIncremental`](DriverError::RingIsIncremental) for a ring that lets several messages
+    /// share a slot, which the kernel's datagram receive does not work well with;
+    /// [`Unsupported`](DriverError::Unsupported) before Linux 6.0; and as for
     /// [`receive`](Self::receive).
     ///
     /// ```
@@ -199,7 +212,11 @@ impl Driver {
         source: impl FnOnce(&Driver) -> Result<Source, DriverError>,
         fd: OwnedFd,
     ) -> Result<SocketId, SocketError> {
-        let source = match source(self).and_then(|source| self.check_room().map(|()| source)) {
+        let checked = source(self).and_then(|source| {
+            self.check_room()?;
+            source.of_type(fd.as_fd())
+        });
+        let source = match checked {
             Ok(source) => source,
             Err(error) => return Err(SocketError::new(error, fd)),
         };
@@ -266,6 +283,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn pause(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.pause(id, &mut self.submitter)
     }
 
@@ -275,6 +293,7 @@ impl Driver {
     ///
     /// As for `pause`.
     pub fn resume(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.resume(id)
     }
 
@@ -306,6 +325,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn close(&mut self, id: SocketId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.sockets.close(id, &mut self.rings, &mut self.submitter)
     }
 }
@@ -358,13 +378,73 @@ impl Driver {
     }
 
     /// Closes a file. Operations on it that are under way finish first, and sends that wait their
-    /// turn are sent.
+    /// turn are sent. With [`file_events`](crate::DriverBuilder::file_events) an event tells when
+    /// it is closed.
+    ///
+    /// A peer that stops reading keeps a send, and so the file, for as long as it likes:
+    /// [`abort_file`](Self::abort_file) ends that, also after this call. The close itself never
+    /// waits: a time to linger (`SO_LINGER`) is switched off before it, which a clone of the socket
+    /// sees.
     ///
     /// # Errors
     ///
     /// [`DriverError::UnknownFile`] if the file was closed; [`DriverError::OtherDriver`].
     pub fn close_file(&mut self, id: FileId) -> Result<(), DriverError> {
-        self.files.close(id, &self.submitter)?;
+        self.submitter.check_process()?;
+        let key = self.files.begin_close(id)?;
+        self.transfers.close_if_idle(key, &mut self.files, &self.submitter);
+        // A listener may have waited for a descriptor.
+        self.sockets.retry();
+        Ok(())
+    }
+
+    /// Closes a file at once, and throws away what is to be sent on it: for a peer that does not
+    /// read. Works on a file that [`close_file`](Self::close_file) is closing, too.
+    ///
+    /// * Every operation on the file is cancelled, and its event comes. Each send ends with
+    ///   `ECANCELED`, even if the socket had taken its bytes.
+    /// * A TCP connection is reset: the peer gets `ECONNRESET`, and what the socket had queued is
+    ///   thrown away. **Every duplicate of the socket is affected** (`try_clone`, a forked child,
+    ///   a [`receive`](Self::receive) on a clone): it is not connected any more.
+    /// * A Unix socket has no queue of its own: what was sent is with the peer, which reads it, and
+    ///   then the end. A clone of it stays connected.
+    /// * The slot of a zero-copy send is free when the kernel says that it is done with it, as
+    ///   always; the reset makes it say so.
+    ///
+    /// [`Event::FileClosed`](crate::Event::FileClosed) comes after the last of these events. The
+    /// call costs what is under way on the file, whatever else the driver has.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError::UnknownFile`] if the file is closed already; [`DriverError::OtherDriver`];
+    /// [`DriverError::System`] if the kernel refuses to go on.
+    ///
+    /// ```
+    /// # use std::net::{TcpListener, TcpStream};
+    /// # use uring_arena::{Driver, Event};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let ours = TcpStream::connect(listener.local_addr()?)?;
+    /// let (_never_read, _) = listener.accept()?;
+    /// let socket = driver.add_file(ours)?;
+    /// driver.send(socket, bytes::Bytes::from(vec![0; 64 << 20]))?;
+    /// driver.abort_file(socket)?;
+    /// loop {
+    ///     driver.wait()?;
+    ///     match driver.next() {
+    ///         Some(Event::Sent { result, .. }) => assert!(result.is_err()),
+    ///         Some(Event::FileClosed { id }) if id == socket => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort_file(&mut self, id: FileId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
+        let key = self.files.abort(id)?;
+        self.transfers.abort(key, &mut self.files, &mut self.submitter)?;
         // A listener may have waited for a descriptor.
         self.sockets.retry();
         Ok(())
@@ -600,6 +680,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn cancel_operation(&mut self, id: OperationId) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.transfers.cancel(id, &mut self.files, &mut self.submitter)
     }
 }

@@ -10,13 +10,14 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{BufferRingId, DriverError, DriverMetrics};
 use crate::arena::FixedArena;
-use crate::lease::{Handle, WaitForSlot};
+use crate::lease::{Handle, WaitForSlot, Watch};
 use crate::slab::{Key, Slab};
 use crate::sync::contain;
 use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe, RingError};
@@ -32,20 +33,169 @@ pub(super) struct Ring {
     pub(super) sockets: usize,
     /// The ring's place in the arena's queue of waiters, while it has starved sockets and no slot.
     waiting: Option<WaitForSlot>,
+    /// Tells when somebody waits for a slot of the arena. Renewed while the ring is not starved.
+    watch: Watch,
+    watch_waker: Waker,
+    /// The activity of the ring, and the time at which it was seen first.
+    seen: (u64, Instant),
+    /// The refused claims that were seen, and the last time at which there were more.
+    refusals: u64,
+    refused_at: Option<Instant>,
+    /// The receives without a final completion since the group was unregistered.
+    receives_left: usize,
+    /// The kernel did not take the group again just now: it is tried again later.
+    pub(super) is_delayed: bool,
+}
+
+/// The time without a message after which a ring is idle.
+pub(super) const IDLE_AFTER: Duration = Duration::from_millis(1);
+
+/// The time between two looks that refused claims cause: those who are refused do not wait.
+pub(super) const REFUSALS_APART: Duration = Duration::from_millis(100);
+
+/// The consequence of a look at a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nobody wants its slots: its watch tells when somebody does.
+    Calm,
+    /// It is to be looked at again, soon or later.
+    Soon,
+    Later,
+    /// Its slots are wanted, and it does not use them.
+    Idle,
 }
 
 impl Ring {
+    fn new(buffers: BufferRing, watch_waker: Waker) -> Ring {
+        let watch = Watch::new(buffers.arena());
+        let refusals = watch.renew(&watch_waker, true).refusals;
+        Ring {
+            buffers,
+            starved: Starved::default(),
+            sockets: 0,
+            waiting: None,
+            watch,
+            watch_waker,
+            seen: (0, Instant::now()),
+            refusals,
+            refused_at: None,
+            receives_left: 0,
+            is_delayed: false,
+        }
+    }
+
+    /// Looks whether somebody wants slots of the ring, and whether it uses them. `renews` the watch
+    /// too, which a wake has used up.
+    pub(super) fn look(&mut self, renews: bool) -> Look {
+        // A starved ring waits itself, and one that is not registered has nothing.
+        if self.starved.count() > 0 || !self.buffers.is_registered() {
+            return Look::Calm;
+        }
+        let now = Instant::now();
+        let activity = self.buffers.activity();
+        if activity != self.seen.0 {
+            self.seen = (activity, now);
+        }
+        let hears = self.refused_at.is_none_or(|at| now.duration_since(at) >= REFUSALS_APART);
+        let pressure = match renews {
+            true => self.watch.renew(&self.watch_waker, hears),
+            false => self.watch.pressure(),
+        };
+        let is_refused = hears && pressure.refusals != self.refusals;
+        if is_refused {
+            self.refused_at = Some(now);
+        }
+        if hears {
+            self.refusals = pressure.refusals;
+        }
+        let is_wanted = pressure.is_waited_for || is_refused;
+        match is_wanted && !self.buffers.is_empty() {
+            true if now.duration_since(self.seen.1) >= IDLE_AFTER => Look::Idle,
+            true => Look::Soon,
+            false if !renews => Look::Soon,
+            false if !hears => Look::Later,
+            false => Look::Calm,
+        }
+    }
+
+    /// Takes the group of an idle ring off the kernel. The slots are free when `receives`, which
+    /// are in flight, have had their final completions.
+    ///
+    /// Returns `false` if the kernel refuses: then the ring stays as it is.
+    pub(super) fn begin_to_give_back(&mut self, receives: usize, submitter: &Submitter) -> bool {
+        self.watch.stop();
+        // SAFETY: registered on this ring. The table counts the receives in flight.
+        let answer = unsafe { self.buffers.begin_unregister(submitter) };
+        if let Err(error) = answer {
+            tracing::warn!(%error, "an idle buffer ring keeps its slots, for which others wait");
+            return false;
+        }
+        self.receives_left = receives;
+        self.free_if_unused();
+        true
+    }
+
+    /// Notes the final completion of a receive, whose bytes were handed out.
+    #[inline]
+    pub(super) fn end_receive(&mut self) {
+        if self.buffers.is_detached() {
+            self.receives_left -= 1;
+            self.free_if_unused();
+        }
+    }
+
+    fn free_if_unused(&mut self) {
+        if self.receives_left == 0 {
+            // SAFETY: each receive that was in flight when the group was unregistered has had its
+            // final completion, and its bytes were handed out (see `Sockets::give_back`).
+            unsafe { self.buffers.finish_unregister() };
+        }
+    }
+
+    /// Returns whether the next thing that is done for its starved sockets waits for an event.
+    fn is_settled(&self) -> bool {
+        self.starved.count() == 0
+            || self.waiting.is_some()
+            || self.is_delayed
+            || self.buffers.is_detached()
+    }
+
+    /// Registers the group of a ring that had given its slots back. Returns `false` if that is not
+    /// possible now: its slots are not free yet, or the kernel refuses.
+    fn register_again(&mut self, submitter: &Submitter) -> bool {
+        if self.buffers.is_detached() || self.is_delayed {
+            return false;
+        }
+        // SAFETY: the io_uring of the driver, as before; the contract is kept as before.
+        match unsafe { self.buffers.register_again(submitter) } {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "an idle buffer ring cannot be registered again yet");
+                self.is_delayed = true;
+                false
+            }
+        }
+    }
+
     /// Notes that a socket in the starved queues waits no more.
     pub(super) fn forget_starved(&mut self) {
         self.starved.forget_one();
-        self.stop_waiting_if_idle();
+        if self.stop_waiting_if_idle() != Look::Calm {
+            // The next turn looks again.
+            self.watch_waker.wake_by_ref();
+        }
     }
 
-    /// Gives up the ring's place in the arena's queue if no socket waits for a slot.
-    pub(super) fn stop_waiting_if_idle(&mut self) {
-        if self.starved.count() == 0 {
-            self.stop_waiting();
+    /// Gives up the ring's place in the arena's queue if no socket waits for a slot. Returns when
+    /// to look at the ring.
+    pub(super) fn stop_waiting_if_idle(&mut self) -> Look {
+        if self.starved.count() > 0 {
+            return Look::Calm;
         }
+        self.stop_waiting();
+        // What it has got is for the sockets that waited.
+        self.seen = (self.buffers.activity(), Instant::now());
+        self.look(true)
     }
 
     /// Gives up the ring's place in the arena's queue. A slot that was granted to it goes to the
@@ -64,11 +214,16 @@ impl Ring {
         wakeup: &mut Wakeup,
         submitter: &mut Submitter,
     ) -> Result<usize, DriverError> {
+        if !self.buffers.is_registered() && !self.register_again(submitter) {
+            return Ok(0);
+        }
         if self.waiting.is_none() {
             let ready = self.buffers.refill();
             if ready > 0 {
                 return Ok(ready);
             }
+            // The ring is not to hear of itself.
+            self.watch.stop();
         }
         wakeup.poll(submitter)?;
         let arena = self.buffers.arena();
@@ -92,6 +247,7 @@ impl Ring {
         metrics.starved += ring.starved;
         metrics.copied += ring.copied;
         metrics.unreported_slots += ring.unreported_slots;
+        metrics.given_back += ring.given_back;
     }
 }
 
@@ -113,6 +269,7 @@ impl Rings {
         arena: &FixedArena,
         options: BufferRingOptions,
         supported: Probe,
+        wakeup: &mut Wakeup,
         submitter: &Submitter,
     ) -> Result<BufferRingId, RingError> {
         if !supported.has(Feature::BufferRing) {
@@ -122,6 +279,10 @@ impl Rings {
             });
         }
         let options = match options.group_id() {
+            // The kernel does not know the group of a ring that gave its slots back.
+            Some(group) if self.iter().any(|ring| ring.buffers.group() == group) => {
+                return Err(RingError::GroupTaken { group });
+            }
             Some(_) => options,
             None => options.group(self.free_group()?),
         };
@@ -132,8 +293,8 @@ impl Rings {
             .bundles(options.wants_bundles() && can_bundle)
             .incremental(options.wants_incremental() && supported.has(Feature::IncrementalBuffers));
         // SAFETY: the driver keeps the contract (see the head of this file).
-        let buffers = unsafe { BufferRing::register(uring, arena, options)? };
-        let ring = Ring { buffers, starved: Starved::default(), sockets: 0, waiting: None };
+        let buffers = unsafe { BufferRing::register(submitter, arena, options)? };
+        let ring = Ring::new(buffers, wakeup.share_with_watch().clone());
         let key = self.table.insert(ring).ok().expect("each ring has a group of its own");
         Ok(BufferRingId::new(self.driver, key))
     }
@@ -158,9 +319,14 @@ impl Rings {
         }
     }
 
-    /// Unregisters every ring. Nothing may be in flight.
-    pub(super) fn unregister_all(&mut self, submitter: &Submitter) {
-        for key in self.table.keys() {
+    /// Unregisters every ring that no socket receives into any more. The others stay.
+    ///
+    /// A receive that never ended may still write to the slot that it selected, and to no other
+    /// ring's.
+    pub(super) fn unregister_idle(&mut self, submitter: &Submitter) {
+        let idle = self.table.iter().filter(|(_, ring)| ring.sockets == 0);
+        let idle: Vec<Key> = idle.map(|(key, _)| key).collect();
+        for key in idle {
             if let Err(error) = self.take_down(key, submitter) {
                 tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
             }
@@ -172,9 +338,13 @@ impl Rings {
         debug_assert_eq!(ring.sockets, 0);
         // SAFETY: registered on this ring, and no receive is in flight on it: each has a socket in
         // the table.
-        let answer = unsafe { ring.buffers.unregister(&submitter.uring) };
+        let answer = unsafe { ring.buffers.unregister(submitter) };
         ring.add_counts_to(&mut self.past);
         answer
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// Finds the ring of an id, and its key.
@@ -199,6 +369,10 @@ impl Rings {
         self.table.iter().map(|(_, ring)| ring)
     }
 
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.table.keys()
+    }
+
     #[inline]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Ring> {
         self.table.iter_mut().map(|(_, ring)| ring)
@@ -207,7 +381,7 @@ impl Rings {
     /// Returns whether each ring with starved sockets waits in its arena's queue: nothing is to be
     /// done for it before it is woken.
     pub(super) fn are_settled(&self) -> bool {
-        self.iter().all(|ring| ring.starved.count() == 0 || ring.waiting.is_some())
+        self.iter().all(Ring::is_settled)
     }
 
     /// Iterates over the slots of an arena that the rings own.
@@ -221,9 +395,11 @@ impl Rings {
         metrics.starved += self.past.starved;
         metrics.copied += self.past.copied;
         metrics.unreported_slots += self.past.unreported_slots;
+        metrics.given_back += self.past.given_back;
         for ring in self.iter() {
             ring.add_counts_to(metrics);
             metrics.published += ring.buffers.metrics().published;
+            metrics.empty_rings += usize::from(ring.buffers.is_empty());
             metrics.parked += ring.starved.count();
         }
     }

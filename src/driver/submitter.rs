@@ -2,16 +2,19 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: pushing entries, on the caller's word that their memory outlives them; and those of
-//! timers.
+//! Unsafe here: pushing entries, on the caller's word that their memory outlives them; those of
+//! timers; and ending the ring, or a forked child's copy of it, once.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::DriverError;
 use super::ids::Tag;
+use crate::region::Process;
 use crate::uring::is_refusal;
 
 /// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
@@ -43,14 +46,36 @@ impl Wait {
 }
 
 /// An io_uring, and the count of the system calls to it.
+///
+/// A forked child has the ring's descriptor, and not its queues: the addresses are free there, or
+/// anything else's. The child neither reads the queues nor calls the kernel.
 pub(super) struct Submitter {
-    pub(super) uring: IoUring,
+    pub(super) uring: ManuallyDrop<IoUring>,
+    pub(super) process: Process,
     pub(super) enters: u64,
 }
 
 impl Submitter {
     pub(super) fn new(uring: IoUring) -> Submitter {
-        Submitter { uring, enters: 0 }
+        Submitter { uring: ManuallyDrop::new(uring), process: Process::current(), enters: 0 }
+    }
+
+    /// Returns whether this process has built the ring.
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Returns an error if this process is a forked child of the one that has built the ring.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<(), DriverError> {
+        if self.is_ours() { Ok(()) } else { Err(self.other_process()) }
+    }
+
+    #[cold]
+    fn other_process(&self) -> DriverError {
+        let (of, to) = self.process.other().unwrap_or_default();
+        DriverError::OtherProcess { of, to }
     }
 
     /// Pushes an entry that carries `tag`. Submits the entries before it if the queue is full.
@@ -81,6 +106,15 @@ impl Submitter {
         let target = types::CancelBuilder::user_data(tag.user_data());
         // SAFETY: the entry refers to no memory.
         unsafe { self.push(tag.cancel(), opcode::AsyncCancel2::new(target).build()) }
+    }
+
+    /// Asks the kernel to end an operation, as [`cancel`](Self::cancel) does. The request has a
+    /// completion of its own only if it fails (5.17).
+    pub(super) fn cancel_quietly(&mut self, tag: Tag) -> Result<(), DriverError> {
+        let target = types::CancelBuilder::user_data(tag.user_data());
+        let entry = opcode::AsyncCancel2::new(target).build().flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the entry refers to no memory.
+        unsafe { self.push(tag.cancel(), entry) }
     }
 
     /// Submits what was pushed, and waits for a completion as long as `wait` allows. Returns `true`
@@ -131,13 +165,36 @@ impl Submitter {
         Ok(())
     }
 
+    /// Takes the next completion. A forked child finds none.
     #[inline]
     pub(super) fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        if !self.is_ours() {
+            return None;
+        }
         self.uring.completion().next()
     }
 
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
+    }
+}
+
+impl AsRawFd for Submitter {
+    fn as_raw_fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+}
+
+impl Drop for Submitter {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.uring) };
+        } else {
+            // SAFETY: the child's own copy of the descriptor. The ring, which is not dropped, would
+            // unmap its queues, and what may lie at their addresses now.
+            drop(unsafe { OwnedFd::from_raw_fd(self.uring.as_raw_fd()) });
+        }
     }
 }
 

@@ -1,28 +1,45 @@
 //! The turns of a driver: from what is to be done into the kernel, and from completions to events;
 //! and the end, when nothing is in flight any more.
 
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
+use super::arenas::Arenas;
 use super::ids::{Tag, Target};
+use super::rings::Rings;
 use super::submitter::Wait;
+use super::transfer::Transfers;
 use super::transfer::drop_memory;
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
-use crate::uring::FromSlot;
+use crate::uring::{FromSlot, QuickClose};
 
 /// The time that dropping a driver waits for the kernel. Cancelled sockets take microseconds; only
 /// a device that does not answer takes longer, and then its slots are quarantined.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The time that dropping a driver waits for the notifications of zero-copy sends, when nothing
+/// else is in flight. The kernel of a peer acknowledges within 40 ms, at most 200.
+const DROP_NOTIFICATION_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The cancellations pushed before their completions are taken, so that these fit in their queue.
 const CANCELS_AT_ONCE: usize = 64;
 
-/// The time after which draining cancels anew, for operations that a cancellation overtook.
-const ROUND: Duration = Duration::from_millis(50);
+/// The times after which draining cancels anew, for operations that a cancellation overtook: the
+/// first one, from which on they double, and the longest one.
+const ROUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// The end of a drain's waiting.
+#[derive(Clone, Copy)]
+enum Limit {
+    At(Wait),
+    /// The driver is being dropped since this moment.
+    Drop(Instant),
+}
 
 /// The report of [`Driver::drain`].
 ///
@@ -35,6 +52,7 @@ const ROUND: Duration = Duration::from_millis(50);
 /// if report.in_flight > 0 {
 ///     eprintln!("the kernel keeps {} operations", report.in_flight);
 /// }
+/// assert_eq!((report.receives_in_flight, report.transfers_in_flight), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -46,12 +64,19 @@ pub struct DrainReport {
     /// The bytes that came in and were not taken.
     pub discarded_bytes: u64,
     /// The slots that the kernel used up and reported in no completion. They are free again, now
-    /// that nothing is in flight.
+    /// that no receive of their ring is in flight.
     pub unreported_slots: u64,
     /// The operations that the kernel still has: none if all is well.
     pub in_flight: usize,
-    /// The slots that are lost with these operations: they and their arena's memory are never
-    /// freed.
+    /// The receives and accepts among them.
+    pub receives_in_flight: usize,
+    /// The reads, writes and sends among them.
+    pub transfers_in_flight: usize,
+    /// The buffer rings that are still registered, because such a receive may write to their
+    /// slots. The slots of every other ring are free.
+    pub rings_left: usize,
+    /// The slots that are lost if these operations never end: those of the rings left, and one for
+    /// each read, write or send. They and their arena's memory are then never freed.
     pub quarantined: usize,
 }
 
@@ -191,6 +216,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn register_eventfd(&mut self, event_fd: impl AsFd) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.register(event_fd.as_fd(), &self.submitter)
     }
 
@@ -212,6 +238,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn unregister_eventfd(&mut self) -> Result<(), DriverError> {
+        self.submitter.check_process()?;
         self.wakeup.unregister(&self.submitter).map(drop)
     }
 
@@ -221,7 +248,11 @@ impl Driver {
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
     pub fn is_idle(&mut self) -> bool {
+        if !self.submitter.is_ours() {
+            return true;
+        }
         self.rings.are_settled()
+            && !self.wakeup.is_look_due()
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
@@ -274,7 +305,10 @@ impl Driver {
     /// `true` if more of these can be armed once the kernel was entered.
     #[inline(always)]
     fn prepare(&mut self) -> Result<bool, DriverError> {
-        self.wakeup.begin_turn(&mut self.submitter)?;
+        self.submitter.check_process()?;
+        if self.wakeup.acts() {
+            self.act_on_wakeup()?;
+        }
         if !self.sockets.to_rearm.is_empty() {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
@@ -282,6 +316,16 @@ impl Driver {
             self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
         }
         self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
+    }
+
+    /// Does what a wake asks for: the pipe is polled again, and the rings are looked at.
+    #[inline(never)]
+    fn act_on_wakeup(&mut self) -> Result<(), DriverError> {
+        self.wakeup.act(&mut self.submitter)?;
+        if self.wakeup.take_look() {
+            self.sockets.look_at_rings(&mut self.rings, &mut self.submitter)?;
+        }
+        Ok(())
     }
 
     /// Returns whether `next` would find something.
@@ -331,11 +375,10 @@ impl Driver {
     fn next_as<B: FromSlot>(&mut self) -> Option<Event<B>> {
         loop {
             if self.sockets.current_completion.is_some() {
-                let event = self.sockets.next_of_current(&mut self.rings);
-                if event.is_some() {
-                    return event;
+                match self.next_of_current() {
+                    ControlFlow::Break(event) => return event,
+                    ControlFlow::Continue(()) => continue,
                 }
-                continue;
             }
             let Some(completion) = self.submitter.next_completion() else {
                 return self.next_pending();
@@ -353,9 +396,24 @@ impl Driver {
         }
     }
 
+    /// Takes the next event of the completion whose bytes are being handed out.
+    #[inline(never)]
+    fn next_of_current<B: FromSlot>(&mut self) -> ControlFlow<Option<Event<B>>> {
+        if !self.submitter.is_ours() {
+            return ControlFlow::Break(None);
+        }
+        match self.sockets.next_of_current(&mut self.rings) {
+            None => ControlFlow::Continue(()),
+            event => ControlFlow::Break(event),
+        }
+    }
+
     /// Takes the next event that no completion brings.
     #[inline(never)]
     fn next_pending<B>(&mut self) -> Option<Event<B>> {
+        if !self.submitter.is_ours() {
+            return None;
+        }
         self.transfers
             .next_event(&mut self.files, &self.submitter)
             .or_else(|| self.sockets.next_event(&mut self.rings))
@@ -375,6 +433,11 @@ impl Driver {
                 self.wakeup.on_completion();
                 None
             }
+            Target::LookSoon | Target::LookLater => {
+                self.sockets.looks.on_completion(tag);
+                self.wakeup.request_look();
+                None
+            }
             Target::Retry => {
                 self.sockets.back_off.timer.on_completion();
                 self.sockets.retry();
@@ -391,14 +454,18 @@ impl Driver {
 
 /// The end.
 impl Driver {
-    /// Ends everything in good order, and not longer than `timeout` ([`Duration::MAX`]: as long as
-    /// it takes).
+    /// Ends everything in good order, and waits for the kernel not longer than `timeout`.
     ///
-    /// It cancels what is under way, waits until the kernel has let go of all of it, unregisters
-    /// buffer rings and arenas, and closes the sockets. Events that were not taken are dropped.
+    /// It cancels what is under way and waits until the kernel has let go of all of it. Then it
+    /// unregisters buffer rings and arenas, and closes the sockets. Events that were not taken are
+    /// dropped. Files stay open. [`Duration::ZERO`] cancels everything once and waits for nothing;
+    /// with [`Duration::MAX`] there is no end to the waiting.
     ///
-    /// Operations that the kernel still has by then stay: the program drains again, or drops the
-    /// driver, which quarantines them.
+    /// Operations that the kernel still has by then stay, with their own memory and the buffer
+    /// rings that they receive into; the report counts them. The program drains again, or drops the
+    /// driver, which quarantines that memory and no other. What stays is a device that does not
+    /// answer, or a zero-copy send whose peer does not read: [`abort_file`](Self::abort_file) ends
+    /// the latter.
     ///
     /// # Errors
     ///
@@ -415,44 +482,102 @@ impl Driver {
     /// # }
     /// ```
     pub fn drain(&mut self, timeout: Duration) -> Result<DrainReport, DriverError> {
+        self.submitter.check_process()?;
         let mut report = DrainReport::default();
-        let answer = self.end_operations(Wait::timeout(timeout), &mut report);
-        report.in_flight = self.in_flight();
-        if report.in_flight == 0 {
-            let before = self.metrics().unreported_slots;
-            self.rings.unregister_all(&self.submitter);
-            report.unreported_slots = self.metrics().unreported_slots - before;
-            self.arenas.unregister_all(&self.submitter);
-        } else {
-            report.quarantined =
-                self.metrics().published + self.transfers.addresses_running().count();
-        }
+        let answer = self.end_operations(Limit::At(Wait::timeout(timeout)), &mut report);
+        self.unregister_idle(&mut report);
         answer.map(|()| report)
     }
 
-    fn end_operations(&mut self, wait: Wait, report: &mut DrainReport) -> Result<(), DriverError> {
+    /// Unregisters what no operation needs, and reports what is left.
+    fn unregister_idle(&mut self, report: &mut DrainReport) {
+        let before = self.metrics().unreported_slots;
+        self.rings.unregister_idle(&self.submitter);
+        self.arenas.unregister_all(&self.submitter);
+        let metrics = self.metrics();
+        report.unreported_slots = metrics.unreported_slots - before;
+        report.receives_in_flight = self.sockets.in_flight;
+        report.transfers_in_flight = self.transfers.in_flight;
+        report.in_flight = metrics.in_flight;
+        report.rings_left = self.rings.len();
+        report.quarantined = metrics.published + self.transfers.addresses_running().count();
+    }
+
+    fn end_operations(
+        &mut self,
+        limit: Limit,
+        report: &mut DrainReport,
+    ) -> Result<(), DriverError> {
         self.discard_events(report);
         self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
-        let mut cancel_at = Instant::now();
+        let (mut round, longest) = ROUNDS;
         while self.in_flight() > 0 {
-            let now = Instant::now();
-            if matches!(wait, Wait::Until(until) if now >= until) {
+            self.cancel_in_flight(report)?;
+            if self.reap_until(Instant::now() + round, limit, report)? {
                 return Ok(());
             }
-            if now >= cancel_at {
-                self.cancel_in_flight(report)?;
-                cancel_at = Instant::now() + ROUND;
-                continue;
-            }
-            let until = match wait {
-                Wait::Until(until) => until.min(cancel_at),
-                Wait::Never | Wait::Forever => cancel_at,
-            };
-            self.submitter.enter(Wait::Until(until))?;
-            self.discard_events(report);
+            round = longest.min(round * 2);
         }
         Ok(())
+    }
+
+    /// Takes completions until nothing is in flight, or until it is time to cancel anew. Returns
+    /// `true` if there is no more time.
+    fn reap_until(
+        &mut self,
+        cancel_at: Instant,
+        limit: Limit,
+        report: &mut DrainReport,
+    ) -> Result<bool, DriverError> {
+        while self.in_flight() > 0 {
+            let before = self.completions;
+            let limit = self.limit(limit);
+            let until = match limit {
+                Wait::Until(limit) => limit.min(cancel_at),
+                Wait::Never | Wait::Forever => cancel_at,
+            };
+            // Looks even if the time is over.
+            self.submitter.enter(Wait::Until(until))?;
+            self.discard_events(report);
+            let now = Instant::now();
+            // What ends at once is taken in any case: each operation was cancelled.
+            if now < until || self.completions != before {
+                continue;
+            }
+            return Ok(matches!(limit, Wait::Until(limit) if now >= limit));
+        }
+        Ok(false)
+    }
+
+    /// Returns how long a drain may wait from now on.
+    fn limit(&self, limit: Limit) -> Wait {
+        match limit {
+            Limit::At(wait) => wait,
+            Limit::Drop(since) => {
+                let can_end =
+                    self.sockets.in_flight > 0 || self.transfers.tags_to_cancel().next().is_some();
+                // A peer that does not read is not waited for.
+                Wait::Until(match can_end {
+                    true => since + DROP_TIMEOUT,
+                    false if self.transfers.await_notifications(&self.files) => {
+                        since + DROP_NOTIFICATION_TIMEOUT
+                    }
+                    false => since,
+                })
+            }
+        }
+    }
+
+    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too.
+    ///
+    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// and its memory may be the program's to drop.
+    fn leave_to_parent(&mut self) {
+        let number = self.number;
+        std::mem::forget(std::mem::replace(&mut self.rings, Rings::new(number)));
+        std::mem::forget(std::mem::replace(&mut self.arenas, Arenas::new(number, None)));
+        std::mem::forget(std::mem::replace(&mut self.transfers, Transfers::new(number)));
     }
 
     fn discard_events(&mut self, report: &mut DrainReport) {
@@ -466,9 +591,11 @@ impl Driver {
                     report.discarded_bytes += datagram.bytes.len() as u64;
                     drop_memory(datagram.bytes);
                 }
-                Event::Accepted { socket, .. } => drop(socket),
+                Event::Accepted { socket, .. } => drop(QuickClose::new(socket)),
                 Event::Closed { .. } => report.closed += 1,
-                Event::AcceptFailed { .. } => {}
+                Event::FileClosed { .. }
+                | Event::AcceptFailed { .. }
+                | Event::BufferRingEmpty { .. } => {}
                 Event::Read { buffer, .. } => drop(drop_memory(buffer)),
                 Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
                     self.contained_panics += u64::from(!drop_memory(payload));
@@ -481,7 +608,7 @@ impl Driver {
     /// kernel then looks for its targets one after another from the start: ten thousand sockets
     /// take it seconds.
     fn cancel_in_flight(&mut self, report: &mut DrainReport) -> Result<(), DriverError> {
-        let tags = self.sockets.tags_in_flight().chain(self.transfers.tags_in_flight());
+        let tags = self.sockets.tags_in_flight().chain(self.transfers.tags_to_cancel());
         let tags: Vec<Tag> = tags.collect();
         for tags in tags.chunks(CANCELS_AT_ONCE) {
             for &tag in tags {
@@ -496,9 +623,15 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        match self.drain(DROP_TIMEOUT) {
-            Ok(report) if report.in_flight == 0 => {}
-            Ok(report) => tracing::error!(
+        if !self.submitter.is_ours() {
+            return self.leave_to_parent();
+        }
+        let mut report = DrainReport::default();
+        let answer = self.end_operations(Limit::Drop(Instant::now()), &mut report);
+        self.unregister_idle(&mut report);
+        match answer {
+            Ok(()) if report.in_flight == 0 => {}
+            Ok(()) => tracing::error!(
                 in_flight = report.in_flight,
                 quarantined = report.quarantined,
                 "the driver was dropped before the kernel let go: its slots are quarantined, their memory is leaked"
@@ -507,6 +640,7 @@ impl Drop for Driver {
                 tracing::error!(%error, "the driver could not be drained: its slots are quarantined")
             }
         }
+        self.files.close_all(&self.submitter);
         // Rings and operations that are left quarantine their slots in their own drop.
         self.transfers.discard_all();
     }

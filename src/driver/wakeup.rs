@@ -16,7 +16,7 @@ use super::DriverError;
 use super::ids::Tag;
 use super::submitter::Submitter;
 use crate::sync::Arc;
-use crate::uring::{EventFd, WakePipe};
+use crate::uring::{EventFd, PressurePipe, WakePipe};
 
 /// A pipe with the waker that signals it, and the registered event descriptor.
 //
@@ -24,15 +24,19 @@ use crate::uring::{EventFd, WakePipe};
 pub(super) struct Wakeup {
     pipe: Arc<WakePipe>,
     waker: Waker,
+    /// The waker that tells that somebody waits for a slot.
+    pressure_waker: Waker,
     /// The ring polls the pipe.
     polled: bool,
-    /// The program has the waker too, so the pipe is polled always.
+    /// The program, or a watch on an arena, has a waker, so the pipe is polled always.
     shared: bool,
+    /// Rings are to be looked at: somebody may wait for the slots of one that is idle.
+    look_due: bool,
     /// A duplicate of the event descriptor that the kernel signals.
     registered: Option<EventFd>,
     /// The driver reads event descriptors of the program.
     reads_event_fds: bool,
-    /// Each turn has something to do here. Beside `shared`, so that a turn asks one question.
+    /// The next turn has something to do here. Beside the others, so that a turn asks one question.
     acts_each_turn: bool,
     /// The wakes that arrived.
     pub(super) wakes: u64,
@@ -45,11 +49,14 @@ impl Wakeup {
             .map_err(|error| DriverError::no_room_or("making a pipe", &error, entries))?;
         let pipe = Arc::new(pipe);
         let waker = Waker::from(Arc::clone(&pipe));
+        let pressure_waker = Waker::from(Arc::new(PressurePipe(Arc::clone(&pipe))));
         Ok(Wakeup {
             pipe,
             waker,
+            pressure_waker,
             polled: false,
             shared: false,
+            look_due: false,
             registered: None,
             reads_event_fds: false,
             acts_each_turn: false,
@@ -69,6 +76,31 @@ impl Wakeup {
         self.waker.clone()
     }
 
+    /// Returns a waker for watches on arenas: it has the rings looked at.
+    pub(super) fn share_with_watch(&mut self) -> &Waker {
+        self.shared = true;
+        self.update();
+        &self.pressure_waker
+    }
+
+    /// Has the rings looked at with the next turn.
+    pub(super) fn request_look(&mut self) {
+        self.look_due = true;
+        self.update();
+    }
+
+    /// Returns whether the rings are to be looked at with the next turn.
+    pub(super) fn is_look_due(&self) -> bool {
+        self.look_due
+    }
+
+    /// Returns whether the rings are to be looked at now.
+    pub(super) fn take_look(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.look_due);
+        self.update();
+        is_due
+    }
+
     /// Notes that the driver reads an event descriptor of the program.
     pub(super) fn note_event_fd(&mut self) {
         self.reads_event_fds = true;
@@ -76,13 +108,15 @@ impl Wakeup {
     }
 
     fn update(&mut self) {
-        self.acts_each_turn = self.shared || (self.reads_event_fds && self.registered.is_some());
+        let is_to_poll = self.shared && !self.polled;
+        let renews = self.reads_event_fds && self.registered.is_some();
+        self.acts_each_turn = is_to_poll || self.look_due || renews;
     }
 
-    /// Does what each turn has to do here, if anything.
+    /// Returns whether this turn has something to do here.
     #[inline]
-    pub(super) fn begin_turn(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
-        if self.acts_each_turn { self.act(submitter) } else { Ok(()) }
+    pub(super) fn acts(&self) -> bool {
+        self.acts_each_turn
     }
 
     /// Has the ring poll the pipe if the program has the waker, and renews the registration.
@@ -90,8 +124,7 @@ impl Wakeup {
     /// A write to an event descriptor that the ring reads completes the read within the write.
     /// There the kernel signals the registered one once in the life of a registration only (Linux
     /// 6.18). With one registration a turn that is enough: the loop that is told once looks.
-    #[inline(never)]
-    fn act(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
+    pub(super) fn act(&mut self, submitter: &mut Submitter) -> Result<(), DriverError> {
         if self.reads_event_fds
             && let Some(event_fd) = &self.registered
         {
@@ -112,15 +145,18 @@ impl Wakeup {
             // SAFETY: the entry refers to no memory, and the descriptor lives as long as the ring.
             unsafe { submitter.push(Tag::WAKEUP, entry) }?;
             self.polled = true;
+            self.update();
         }
         Ok(())
     }
 
     /// Notes that the poll completed.
     pub(super) fn on_completion(&mut self) {
-        self.wakes += 1;
+        let signals = self.pipe.clear();
+        self.wakes += u64::from(signals.is_woken);
+        self.look_due |= signals.is_pressed;
         self.polled = false;
-        self.pipe.clear();
+        self.update();
     }
 
     /// Has the kernel signal `event_fd` from now on, in place of any other. If the kernel refuses

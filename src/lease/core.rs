@@ -58,8 +58,6 @@ pub(crate) struct Counters {
     pub(super) handles: AtomicUsize,
     /// The number of words that are not drained yet, and one for the closing itself.
     pub(super) pending: AtomicUsize,
-    /// The number of claims refused.
-    pub(crate) failed: AtomicU64,
     pub(crate) spills: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
@@ -101,7 +99,6 @@ impl Core {
             counters: CachePadded::new(Counters {
                 handles: AtomicUsize::new(1),
                 pending: AtomicUsize::new(options.allocator.word_count() + 1),
-                failed: AtomicU64::new(0),
                 spills: AtomicU64::new(0),
                 quarantined: AtomicU64::new(0),
                 claims_carried: AtomicU64::new(0),

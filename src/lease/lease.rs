@@ -149,7 +149,7 @@ impl Lease {
 
     /// Overwrites the slot, so that a late reader stands out, unless it is about to be scrubbed.
     fn poison(&self) {
-        if !self.header().has(ZERO) {
+        if !self.header().has(ZERO) && self.core().region.is_here() {
             // SAFETY: the owner alone has these bytes.
             unsafe {
                 self.slot_start().as_ptr().write_bytes(POISON, self.slot_bytes().min(POISONED_MAX))
@@ -197,8 +197,10 @@ impl Lease {
     }
 
     /// Zeroes what may have been written, if the arena asks for it. Called by the only owner.
+    ///
+    /// Does nothing in a forked child that the memory was kept from.
     fn scrub_written(&self) {
-        if self.header().has(ZERO) {
+        if self.header().has(ZERO) && self.core().region.is_here() {
             let written = self.header().take_written(self.slot_bytes());
             // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
             unsafe { scrub(self.slot_start(), written) };

@@ -28,4 +28,6 @@ pub(crate) use lease::SlotPtr;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
-pub(crate) use waiter::WaitForSlot;
+#[cfg(feature = "async-alloc")]
+pub(crate) use waiter::WaitElsewhere;
+pub(crate) use waiter::{WaitForSlot, Watch};

@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::handle::Handle;
 use super::lease::Lease;
 use crate::sync::Arc;
-use crate::wait::{WaiterId, drop_waker};
+use crate::wait::{Pressure, WaiterId, WatchId, drop_waker};
 
 /// A wait for a slot, or a block, in the queue of an arena: a future that gives the lease.
 ///
@@ -89,6 +89,63 @@ impl Drop for WaitForSlot {
             let record_order = |first, order| handle.record_order(first, order);
             handle.waiters.leave(&handle.allocator, id, &record_order);
         }
+    }
+}
+
+/// The watch of a ring that may have slots to spare: it is told when somebody begins to wait for
+/// one.
+///
+/// A watch calls once, and is then renewed. Dropping it ends it.
+pub(crate) struct Watch {
+    handle: Handle,
+    id: WatchId,
+}
+
+impl Watch {
+    /// Creates a watch that does not call yet.
+    pub(crate) fn new(handle: &Handle) -> Watch {
+        Watch { handle: handle.clone(), id: handle.waiters.new_watch_id() }
+    }
+
+    /// Has `waker` called once, when somebody begins to wait, or when a claim is refused if
+    /// `hears_refusals`. Returns the pressure now.
+    pub(crate) fn renew(&self, waker: &Waker, hears_refusals: bool) -> Pressure {
+        self.handle.waiters.watch(self.id, waker, hears_refusals)
+    }
+
+    /// Ends the watch until it is renewed.
+    pub(crate) fn stop(&self) {
+        self.handle.waiters.unwatch(self.id);
+    }
+
+    /// Returns the pressure now.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.handle.waiters.pressure()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A claimant that waits under a policy of the user's, for as long as the value exists.
+#[cfg(feature = "async-alloc")]
+pub(crate) struct WaitElsewhere(Handle);
+
+#[cfg(feature = "async-alloc")]
+impl WaitElsewhere {
+    pub(crate) fn begin(handle: &Handle) -> WaitElsewhere {
+        handle.waiters.wait_elsewhere(true);
+        WaitElsewhere(handle.clone())
+    }
+}
+
+#[cfg(feature = "async-alloc")]
+impl Drop for WaitElsewhere {
+    fn drop(&mut self) {
+        self.0.waiters.wait_elsewhere(false);
     }
 }
 

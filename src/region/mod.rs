@@ -8,9 +8,11 @@ mod mapping;
 mod region;
 
 pub use build_error::BuildError;
-pub(crate) use mapping::RegionOptions;
+#[cfg(any(feature = "io-uring", feature = "tokio-uring"))]
+pub(crate) use mapping::Process;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use mapping::system_page_bytes;
 pub use mapping::{Backing, PageSize};
+pub(crate) use mapping::{InChildren, RegionOptions};
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -10,6 +10,8 @@
 #![allow(unsafe_code)]
 
 use super::build_error::BuildError;
+#[cfg(not(target_os = "linux"))]
+use super::mapping::InChildren;
 use super::mapping::{Backing, PageSize, RegionOptions};
 #[cfg(target_os = "linux")]
 use super::mapping::{Mapping, populate, system_page_bytes};
@@ -19,7 +21,7 @@ use std::ptr::NonNull;
 
 /// A run of memory that lives as long as this value.
 // Invariants:
-// 1. `start..start + len` is readable and writable until `drop`.
+// 1. `start..start + len` is readable and writable until `drop`, where it `is_here`.
 // 2. Nothing but the arena uses that memory meanwhile.
 // 3. If `known_zero` is set, every byte was zero when the region was made.
 pub(crate) struct Region {
@@ -32,9 +34,7 @@ pub(crate) struct Region {
 /// The origin of a region's memory, with the means to give it back.
 enum Source {
     #[cfg(target_os = "linux")]
-    Mapped {
-        _mapping: Mapping,
-    },
+    Mapped(Mapping),
     Heap(Layout),
     Caller {
         give_back: Option<GiveBack>,
@@ -71,15 +71,14 @@ impl Region {
         {
             let mapping = Mapping::new(len, alignment, options)?;
             let start = mapping.start();
-            let source = Source::Mapped { _mapping: mapping };
-            Ok(Region { start, len, known_zero: true, source })
+            Ok(Region { start, len, known_zero: true, source: Source::Mapped(mapping) })
         }
         #[cfg(not(target_os = "linux"))]
         match options {
             RegionOptions {
                 backing: Backing::Anonymous,
                 numa_node: None,
-                keep_from_children: false,
+                in_children: InChildren::Copied,
                 ..
             } => Region::from_heap(len, alignment),
             _ => Err(BuildError::BackingUnsupported { needs: "Linux" }),
@@ -135,6 +134,15 @@ impl Region {
         address.wrapping_sub(self.start.addr().get()) < self.len
     }
 
+    /// Returns true if this process has the memory: it is not a forked child that it was kept from.
+    pub(crate) fn is_here(&self) -> bool {
+        match &self.source {
+            #[cfg(target_os = "linux")]
+            Source::Mapped(mapping) => mapping.is_here(),
+            Source::Heap(_) | Source::Caller { .. } => true,
+        }
+    }
+
     /// Returns true if every byte was zero when the region was made.
     pub(crate) fn known_zero(&self) -> bool {
         self.known_zero
@@ -179,7 +187,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         match &mut self.source {
             #[cfg(target_os = "linux")]
-            Source::Mapped { .. } => {}
+            Source::Mapped(_) => {}
             // SAFETY: allocated with this layout, and given back only here.
             Source::Heap(layout) => unsafe { std::alloc::dealloc(self.start.as_ptr(), *layout) },
             Source::Caller { give_back, len } => {

@@ -5,6 +5,8 @@
 //! finishes, the guard task, is the notice. monoio's notice is in its own file.
 
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
+use crate::region::Process;
+#[cfg(any(feature = "tokio-uring", feature = "compio"))]
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -34,6 +36,8 @@ pub(super) trait Life {
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
 pub(super) struct RuntimeLiveness {
     alive: Cell<bool>,
+    /// The process whose ring the runtime has: a forked child's copy of the runtime has none.
+    process: Process,
     /// Buffers that the kernel may be using.
     open_loans: Cell<usize>,
     /// The loans among them, which are in operations of the runtime's own.
@@ -60,6 +64,7 @@ impl RuntimeLiveness {
     pub(super) fn new() -> Rc<RuntimeLiveness> {
         Rc::new(RuntimeLiveness {
             alive: Cell::new(true),
+            process: Process::current(),
             open_loans: Cell::new(0),
             lent: Cell::new(0),
             drains: RefCell::default(),
@@ -67,6 +72,11 @@ impl RuntimeLiveness {
             abandoned: RefCell::default(),
             task: Cell::default(),
         })
+    }
+
+    /// Returns whether this process built the runtime, and is not a forked child.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process.is_current()
     }
 
     /// Counts a buffer that the kernel may use, until the value is dropped.
@@ -107,7 +117,7 @@ impl RuntimeLiveness {
     }
 
     /// Polls every abandoned operation once, and keeps the ones that are still running.
-    fn poll_abandoned(&self, context: &mut Context<'_>) {
+    pub(super) fn poll_abandoned(&self, context: &mut Context<'_>) {
         // Taken out meanwhile: the drop of an operation's result may abandon another operation.
         let mut running = self.abandoned.take();
         running.retain_mut(|abandoned| {
@@ -171,7 +181,7 @@ impl RuntimeLiveness {
     }
 
     fn poll_drained(&self, number: u64, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_drained() || !self.alive.get() {
+        if self.is_drained() || !self.lasts() {
             return Poll::Ready(());
         }
         // Cloned before, and dropped after the cell is borrowed: a waker may run anything.
@@ -204,7 +214,7 @@ impl RuntimeLiveness {
 #[cfg(any(feature = "tokio-uring", feature = "compio"))]
 impl Life for RuntimeLiveness {
     fn lasts(&self) -> bool {
-        self.alive.get()
+        self.alive.get() && self.is_ours()
     }
 }
 
@@ -263,6 +273,9 @@ pub(super) trait Guard: Sized + 'static {
     /// Cancels the operations that were abandoned, because a `drain` waits for their end.
     fn cancel_abandoned(&self);
 
+    /// Runs when the runtime ends its tasks, before it drops the operations that were abandoned.
+    fn on_end(&self) {}
+
     /// Finds the guard of a runtime that exists.
     fn find(is_it: impl Fn(&Self) -> bool) -> Option<Rc<Self>> {
         Self::guards().with_borrow(|guards| guards.iter().find(|guard| is_it(guard)).cloned())
@@ -309,8 +322,7 @@ impl<G: Guard> Drop for GuardTask<G> {
         let _ = G::guards().try_with(|guards| {
             guards.borrow_mut().retain(|guard| !Rc::ptr_eq(guard, &self.guard));
         });
-        // Completions that are there already are proof, and give their memory back.
-        liveness.poll_abandoned(&mut Context::from_waker(Waker::noop()));
+        self.guard.on_end();
         liveness.drop_abandoned();
         liveness.wake_drains();
     }

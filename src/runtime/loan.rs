@@ -165,7 +165,7 @@ impl<B: IoMemory> Drop for Loan<B> {
     }
 }
 
-/// Warns of the first slot that is lost for each of the two causes: a program that goes on like
+/// Warns of the first slot that is lost for each of the two causes. A program that goes on like
 /// this loses one slot after the other.
 fn warn_of_loss(is_runtime_known: bool) {
     static RUNTIME_OVER: Once = Once::new();

@@ -137,20 +137,36 @@ impl Drop for Turn {
 pub(super) enum Attempt {
     /// As the program asked for it.
     AsAsked,
-    /// With a copy of the bytes, for sockets without zero-copy sends.
+    /// With a copy of the bytes, for sockets without zero-copy sends, and without room for them.
     Copied,
     /// In as many operations as it takes, for sockets that refuse `MSG_WAITALL`.
     InParts,
 }
 
 impl Attempt {
-    fn next(self) -> Option<Attempt> {
-        match self {
-            Attempt::AsAsked => Some(Attempt::Copied),
-            Attempt::Copied => Some(Attempt::InParts),
-            Attempt::InParts => None,
+    /// Returns the try after one that was refused.
+    fn after(self, error: &io::Error) -> Option<Attempt> {
+        match (self, error.raw_os_error()?) {
+            (Attempt::AsAsked, libc::ENOMEM | libc::ENOBUFS) => Some(Attempt::Copied),
+            (Attempt::AsAsked, libc::EOPNOTSUPP | libc::EINVAL) => Some(Attempt::Copied),
+            (Attempt::Copied, libc::EOPNOTSUPP | libc::EINVAL) => Some(Attempt::InParts),
+            _ => None,
         }
     }
+}
+
+/// A socket on a runtime, which it keeps open.
+pub(super) trait SendOn<M>: 'static {
+    /// Sends what is behind the first `skip` bytes.
+    fn send(
+        &self,
+        memory: M,
+        skip: usize,
+        attempt: Attempt,
+    ) -> impl Future<Output = (io::Result<usize>, M)>;
+
+    /// Waits until the socket, which is set not to block, takes bytes.
+    fn writable(&self) -> impl Future<Output = io::Result<()>>;
 }
 
 /// The state of a send that its future and its operations share.
@@ -174,14 +190,13 @@ pub(super) struct WholeSend<M: 'static> {
 }
 
 impl<M> WholeSend<M> {
-    /// Makes a send of `len` bytes. `send` makes the operation that sends the bytes behind the
-    /// first ones, as many as it is told, and keeps the descriptor open.
-    pub(super) fn new<F: Future<Output = (io::Result<usize>, M)> + 'static>(
+    /// Makes a send of `len` bytes on a socket, whose number is `descriptor`.
+    pub(super) fn new(
         liveness: &Rc<RuntimeLiveness>,
         queues: &Rc<SendQueues>,
         descriptor: RawFd,
         (memory, len): (M, usize),
-        send: impl FnMut(M, usize, Attempt) -> F + 'static,
+        socket: impl SendOn<M>,
     ) -> WholeSend<M> {
         let sending = Rc::new(Sending::default());
         let operations = Operations {
@@ -192,7 +207,7 @@ impl<M> WholeSend<M> {
             len,
         };
         WholeSend {
-            operations: Some(Box::pin(operations.run(memory, send))),
+            operations: Some(Box::pin(operations.run(memory, socket))),
             sending,
             liveness: Some(Rc::clone(liveness)),
             descriptor,
@@ -247,36 +262,41 @@ struct Operations {
 }
 
 impl Operations {
-    async fn run<M, F: Future<Output = (io::Result<usize>, M)>>(
-        self,
-        mut memory: M,
-        mut send: impl FnMut(M, usize, Attempt) -> F,
-    ) -> (io::Result<usize>, M) {
+    async fn run<M>(self, mut memory: M, socket: impl SendOn<M>) -> (io::Result<usize>, M) {
         let turn = Turn::join(Rc::clone(&self.queues), self.descriptor);
         poll_fn(|context| turn.poll(context)).await;
         self.sending.has_begun.set(true);
         // Dropped before the turn: the next send meets the connection as this one left it.
-        let mut part = SentPart { descriptor: self.descriptor, is_torn: true };
+        let (descriptor, liveness) = (self.descriptor, Rc::clone(&self.liveness));
+        let mut part = SentPart { descriptor, liveness, is_torn: true };
         let (mut sent, mut attempt) = (0, Attempt::AsAsked);
         let result = loop {
             if sent == self.len {
                 break Ok(sent);
             }
-            let (result, given_back) = send(memory, sent, attempt).await;
+            let (result, given_back) = socket.send(memory, sent, attempt).await;
             memory = given_back;
-            match result {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(more) => sent += more,
-                Err(error) if sent == 0 && error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                    match attempt.next() {
-                        Some(next) => attempt = next,
-                        None => break Err(error),
-                    }
+            let next = match result {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => {
+                    sent += more;
+                    Ok(())
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await,
+                Err(error) => match attempt.after(&error) {
+                    Some(next) => {
+                        attempt = next;
+                        Ok(())
+                    }
+                    None => Err(error),
+                },
+            };
+            match next {
                 Err(error) => break Err(error),
-            }
-            if sent < self.len && self.is_cancelled() {
-                break Err(io::Error::from_raw_os_error(libc::ECANCELED));
+                Ok(()) if sent < self.len && self.is_cancelled() => {
+                    break Err(io::Error::from_raw_os_error(libc::ECANCELED));
+                }
+                Ok(()) => {}
             }
         };
         part.is_torn = sent > 0 && sent < self.len;
@@ -301,12 +321,15 @@ impl Operations {
 /// part for the whole: the connection is reset.
 struct SentPart {
     descriptor: RawFd,
+    liveness: Rc<RuntimeLiveness>,
     is_torn: bool,
 }
 
 impl Drop for SentPart {
     fn drop(&mut self) {
-        if self.is_torn && is_stream(self.descriptor) && !reset(self.descriptor) {
+        // The connection of a forked child's copy is the parent's.
+        let is_torn = self.is_torn && self.liveness.is_ours();
+        if is_torn && is_stream(self.descriptor) && !reset(self.descriptor) {
             // Not TCP. The later sends fail, and the peer sees the end of the stream.
             // SAFETY: takes numbers.
             unsafe { libc::shutdown(self.descriptor, libc::SHUT_RDWR) };

@@ -18,8 +18,9 @@ pub use buffer_ring::{
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 pub(crate) use kernel::{
-    EventFd, WakePipe, descriptors_max, disabled_by_sysctl, is_listening, is_refusal,
-    kernel_has_io_uring, room_remedy, who_forbids,
+    EventFd, PressurePipe, QuickClose, WakePipe, descriptors_max, disabled_by_sysctl,
+    has_unsent_bytes, is_listening, is_refusal, kernel_has_io_uring, reset_connection, room_remedy,
+    socket_type, who_forbids,
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 pub use operation::{

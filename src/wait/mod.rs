@@ -11,9 +11,9 @@ mod tests;
 mod waiters;
 mod wakes;
 
-pub(crate) use queue::WaiterId;
 #[cfg(feature = "async-alloc")]
 pub(crate) use queue::{Polled, TicketQueue};
-pub(crate) use waiters::{OnFree, Waiters, drop_waker};
+pub(crate) use queue::{WaiterId, WatchId};
+pub(crate) use waiters::{OnFree, Pressure, Waiters, drop_waker};
 #[cfg(feature = "async-alloc")]
 pub(crate) use wakes::{Panicked, WakeList};

@@ -256,3 +256,61 @@ fn two_claims_that_might_wait_and_two_slots() {
         },
     );
 }
+
+/// An idle ring has the only slot, and begins to watch while somebody begins to wait. Either it
+/// sees the waiter, or it is called.
+#[test]
+fn a_ring_that_begins_to_watch_against_a_waiter() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let other = pool.clone();
+        let waiting = thread::spawn(move || claim_waiting(&other, 0));
+        let watch = pool.waiters.new_watch_id();
+        until(|waker| pool.waiters.watch(watch, waker, false).is_waited_for);
+        pool.free(held, 0);
+        waiting.join().unwrap();
+    });
+}
+
+/// An idle ring has the only slot, and begins to watch while a claim is refused.
+#[test]
+fn a_ring_that_begins_to_watch_against_a_refusal() {
+    model(one_slot, |pool| {
+        let _held = pool.claim(0).unwrap();
+        let other = pool.clone();
+        let refused = thread::spawn(move || {
+            assert!(other.claim(0).is_none());
+            other.waiters.record_refusal();
+        });
+        let watch = pool.waiters.new_watch_id();
+        until(|waker| pool.waiters.watch(watch, waker, true).refusals == 1);
+        refused.join().unwrap();
+        // A watch that was told does not hear of the next one before it is renewed.
+        pool.waiters.record_refusal();
+        assert_eq!(pool.waiters.refusals(), 2);
+    });
+}
+
+/// Two rings watch, and one of them stops while somebody begins to wait: the other is called.
+#[test]
+fn a_watch_that_ends_against_a_waiter() {
+    model(one_slot, |pool| {
+        let held = pool.claim(0).unwrap();
+        let (waiter, stopper) = (pool.clone(), pool.clone());
+        let (ends, stays) = (pool.waiters.new_watch_id(), pool.waiters.new_watch_id());
+        pool.waiters.watch(ends, std::task::Waker::noop(), true);
+        let waiting = thread::spawn(move || claim_waiting(&waiter, 0));
+        let stopping = thread::spawn(move || stopper.waiters.unwatch(ends));
+        until(|waker| pool.waiters.watch(stays, waker, true).is_waited_for);
+        pool.free(held, 0);
+        stopping.join().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+/// Waits until `is_so`, which is asked again whenever its waker was called.
+fn until(mut is_so: impl FnMut(&std::task::Waker) -> bool) {
+    block_on(std::future::poll_fn(|context: &mut Context<'_>| {
+        if is_so(context.waker()) { Poll::Ready(()) } else { Poll::Pending }
+    }));
+}

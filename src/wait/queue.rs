@@ -53,9 +53,25 @@ pub(super) struct WaitQueue {
     /// reservation was given up last, and before those that joined since the first was given up.
     turns: Range<u64>,
     next_ticket: u64,
+    /// The watches that wait to be called.
+    watches: Vec<Watch>,
+    /// The number of claimants that wait under a policy of the user's.
+    waiting_elsewhere: usize,
     /// The waiters for blocks of each order, and the slots that were granted to them.
     orders: Box<[TicketQueue<u32>]>,
 }
+
+/// The wish of a ring to be told, once, that somebody begins to wait.
+struct Watch {
+    id: WatchId,
+    waker: Waker,
+    /// A claim that is refused is told too, once.
+    hears_refusals: bool,
+}
+
+/// The identity of a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WatchId(u64);
 
 /// A queue of waiters by their tickets, and what was granted to them.
 pub(crate) struct TicketQueue<T> {
@@ -114,6 +130,8 @@ impl WaitQueue {
             bypassed: (0, 0),
             turns: 0..0,
             next_ticket: 0,
+            watches: Vec::new(),
+            waiting_elsewhere: 0,
             orders: (0..allocator.order_count()).map(|_| TicketQueue::new()).collect(),
         }
     }
@@ -153,6 +171,61 @@ impl WaitQueue {
     /// Also returns the waker that is not needed. The caller drops it outside of the lock.
     pub(super) fn poll_with(&mut self, id: WaiterId, waker: Waker) -> (Poll<u32>, Option<Waker>) {
         self.of_order(id.order).poll_with(id.ticket, waker)
+    }
+
+    /// Returns whether somebody waits, in this queue or under a policy of the user's.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting_elsewhere > 0 || !self.is_nobody_waiting()
+    }
+
+    /// Notes that a claimant begins to wait under a policy of the user's, or ends.
+    pub(super) fn wait_elsewhere(&mut self, begins: bool) {
+        if begins { self.waiting_elsewhere += 1 } else { self.waiting_elsewhere -= 1 }
+    }
+
+    /// Returns an identity for watches.
+    pub(super) fn new_watch_id(&mut self) -> WatchId {
+        self.next_ticket += 1;
+        WatchId(self.next_ticket)
+    }
+
+    /// Adds a watch, in the place of the one with the same identity. Returns the waker that is not
+    /// needed any more.
+    pub(super) fn watch(
+        &mut self,
+        id: WatchId,
+        waker: Waker,
+        hears_refusals: bool,
+    ) -> Option<Waker> {
+        let before = self.unwatch(id);
+        self.watches.push(Watch { id, waker, hears_refusals });
+        before
+    }
+
+    /// Removes a watch. Returns its waker.
+    pub(super) fn unwatch(&mut self, id: WatchId) -> Option<Waker> {
+        let index = self.watches.iter().position(|watch| watch.id == id)?;
+        Some(self.watches.swap_remove(index).waker)
+    }
+
+    pub(super) fn has_watches(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
+    /// Takes all watches out, to be called.
+    pub(super) fn take_watches(&mut self, wakers: &mut WakeList) {
+        for watch in self.watches.drain(..) {
+            wakers.push_woken(Some(watch.waker));
+        }
+    }
+
+    /// Collects the wakers that hear of a refusal. They hear of no other.
+    pub(super) fn tell_of_refusal(&mut self, wakers: &mut WakeList) {
+        for watch in &mut self.watches {
+            if std::mem::take(&mut watch.hears_refusals) {
+                wakers.push_woken(Some(watch.waker.clone()));
+            }
+        }
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.

@@ -22,10 +22,12 @@
 
 use std::task::{Poll, Waker};
 
-use super::queue::{Polled, RecordOrder, Visit, WaitQueue, WaiterId};
+use crossbeam_utils::CachePadded;
+
+use super::queue::{Polled, RecordOrder, Visit, WaitQueue, WaiterId, WatchId};
 use super::wakes::{Panicked, WakeList};
 use crate::slots::Allocator;
-use crate::sync::{Mutex, Ordering, fence};
+use crate::sync::{AtomicU64, Mutex, Ordering, fence};
 
 /// A callback after frees that make memory free: the wake policy of a user.
 pub(crate) struct OnFree {
@@ -43,6 +45,24 @@ pub(crate) struct OnFree {
 pub(crate) struct Waiters {
     queue: Mutex<WaitQueue>,
     on_free: Option<OnFree>,
+    /// The number of claims that were refused, and [`HEARD`]. On a line of its own: refusals write
+    /// it.
+    refusals: CachePadded<AtomicU64>,
+}
+
+/// The flag beside the count of refusals: a watch hears of the next one.
+//
+// Count and flag are one word. A refusal that comes after the flag was set sees it; one that came
+// before is in the count that the watcher reads with the same access.
+const HEARD: u64 = 1 << 63;
+
+/// The signs that claimants find too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pressure {
+    /// Somebody waits now.
+    pub(crate) is_waited_for: bool,
+    /// The number of claims that were refused so far.
+    pub(crate) refusals: u64,
 }
 
 impl Waiters {
@@ -51,7 +71,9 @@ impl Waiters {
     /// With `on_free` every free of the arena visits the queue, as nobody knows when the owner of
     /// the callback has waiters. A callback on demand does so later.
     pub(crate) fn new(allocator: &Allocator, on_free: Option<OnFree>) -> Waiters {
-        let waiters = Waiters { queue: Mutex::new(WaitQueue::new(allocator)), on_free };
+        let queue = Mutex::new(WaitQueue::new(allocator));
+        let refusals = CachePadded::new(AtomicU64::new(0));
+        let waiters = Waiters { queue, on_free, refusals };
         if waiters.on_free.as_ref().is_some_and(|on_free| !on_free.is_on_demand) {
             waiters.call_on_every_free(allocator);
         }
@@ -82,9 +104,99 @@ impl Waiters {
             Polled::NeedsWaker => {
                 // Cloned, and dropped, outside of the lock: a waker may run anything.
                 let waker = waker.clone();
-                self.queue.lock().poll_with(id, waker)
+                let mut queue = self.queue.lock();
+                let polled = queue.poll_with(id, waker);
+                let has_watches = queue.has_watches();
+                drop(queue);
+                // The first time that it waits.
+                if let (Poll::Pending, None) = polled
+                    && has_watches
+                {
+                    self.call_watches();
+                }
+                polled
             }
         }
+    }
+
+    /// Notes that a claimant begins to wait under a policy of the user's, or ends.
+    #[cfg_attr(not(feature = "async-alloc"), allow(dead_code, reason = "has the policies"))]
+    pub(crate) fn wait_elsewhere(&self, begins: bool) {
+        self.queue.lock().wait_elsewhere(begins);
+        if begins {
+            self.call_watches();
+        }
+    }
+
+    /// Calls all watches, because somebody waits.
+    #[cold]
+    fn call_watches(&self) {
+        let mut wakers = WakeList::default();
+        {
+            let mut queue = self.queue.lock();
+            queue.take_watches(&mut wakers);
+            // Under the lock, as where it is set. Relaxed: see `HEARD`.
+            self.refusals.fetch_and(!HEARD, Ordering::Relaxed);
+        }
+        run_all(wakers);
+    }
+
+    /// Counts a claim that was refused, and tells the watches that hear of it.
+    #[inline]
+    pub(crate) fn record_refusal(&self) {
+        // Relaxed: a counter with a flag (see `HEARD`).
+        if self.refusals.fetch_add(1, Ordering::Relaxed) & HEARD != 0 {
+            self.tell_of_refusal();
+        }
+    }
+
+    #[cold]
+    fn tell_of_refusal(&self) {
+        let mut wakers = WakeList::default();
+        {
+            let mut queue = self.queue.lock();
+            queue.tell_of_refusal(&mut wakers);
+            self.refusals.fetch_and(!HEARD, Ordering::Relaxed);
+        }
+        run_all(wakers);
+    }
+
+    /// Returns the number of claims that were refused.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed) & !HEARD
+    }
+
+    /// Returns an identity for watches.
+    pub(crate) fn new_watch_id(&self) -> WatchId {
+        self.queue.lock().new_watch_id()
+    }
+
+    /// Has `waker` called once, when somebody begins to wait, or when a claim is refused if
+    /// `hears_refusals`. Returns the pressure now: whatever it does not show is called for.
+    pub(crate) fn watch(&self, id: WatchId, waker: &Waker, hears_refusals: bool) -> Pressure {
+        let waker = waker.clone();
+        let mut queue = self.queue.lock();
+        let replaced = queue.watch(id, waker, hears_refusals);
+        let seen = match hears_refusals {
+            true => self.refusals.fetch_or(HEARD, Ordering::Relaxed),
+            false => self.refusals.load(Ordering::Relaxed),
+        };
+        let is_waited_for = queue.is_waited_for();
+        drop(queue);
+        drop(replaced);
+        Pressure { is_waited_for, refusals: seen & !HEARD }
+    }
+
+    /// Ends a watch, if it was not called.
+    pub(crate) fn unwatch(&self, id: WatchId) {
+        let removed = self.queue.lock().unwatch(id);
+        drop(removed);
+    }
+
+    /// Returns the pressure now.
+    pub(crate) fn pressure(&self) -> Pressure {
+        let is_waited_for = self.queue.lock().is_waited_for();
+        Pressure { is_waited_for, refusals: self.refusals() }
     }
 
     /// Claims memory while frees stand still. `None` is exact, and takes one pass.
@@ -153,6 +265,13 @@ impl Waiters {
     }
 }
 
+/// Calls wakers outside of the lock.
+fn run_all(wakers: WakeList) {
+    let mut panicked = Panicked::default();
+    wakers.run(&mut panicked);
+    panicked.resume();
+}
+
 /// Drops a waker that is not needed any more, and the task with it if it was the last one.
 pub(crate) fn drop_waker(waker: Option<Waker>) {
     let (mut wakers, mut panicked) = (WakeList::default(), Panicked::default());
@@ -171,7 +290,7 @@ pub(super) mod pool {
 
     pub(in crate::wait) struct Pool {
         pub(in crate::wait) allocator: Allocator,
-        waiters: Waiters,
+        pub(in crate::wait) waiters: Waiters,
     }
 
     impl Pool {

@@ -8,6 +8,7 @@ mod auto_traits;
 mod buddy;
 mod errors;
 mod fixed;
+mod fork;
 mod prelude;
 #[cfg(target_os = "linux")]
 mod refusals;

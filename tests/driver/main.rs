@@ -5,9 +5,13 @@
 mod support;
 
 mod cancel;
+mod datagrams;
 mod empty;
+mod ends;
 mod errors;
 mod faults;
+mod fork;
+mod give_back;
 mod ids;
 mod older_kernels;
 mod panics;

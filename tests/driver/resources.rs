@@ -14,8 +14,8 @@ use crate::support::limits::{as_user_with_memlock, leave_descriptors, run_alone,
 use crate::support::{TestFile, arena, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{
-    BufferRing, Driver, DriverError, Event, Feature, Probe, RegisterError, RegistrationMode,
-    RingError, SendOptions, SocketError, SocketId, ring_info,
+    BufferRing, BufferRingId, Driver, DriverError, Event, Feature, Probe, RegisterError,
+    RegistrationMode, RingError, SendOptions, SocketError, SocketId, ring_info,
 };
 
 /// Runs a helper of this module in a process of its own, as another user who may lock so much.
@@ -397,6 +397,69 @@ fn what_is_queued_when_its_arena_goes_is_done_all_the_same() {
         theirs.read_exact(&mut sent).unwrap();
         assert_eq!(sent, pattern(3, 4096).repeat(20));
     }
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// Slots that lie ready in a ring.
+fn published(driver: &Driver, ring: BufferRingId) -> usize {
+    driver.ring_metrics(ring).unwrap().published
+}
+
+/// Receives a message into a ring, on a socket of its own that stays.
+fn receive_hello(driver: &mut Driver, ring: BufferRingId) -> UnixStream {
+    let (mut peer, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    peer.write_all(b"hello").unwrap();
+    run(driver, |event| matches!(event, Event::Received { bytes, .. } if bytes == "hello"));
+    peer
+}
+
+#[test]
+fn default_rings_share_an_arena_by_halves() {
+    let (Some(mut first), Some(mut second)) = (driver(), driver()) else { return };
+    let arena = arena(64, 64);
+    let options = BufferRing::options;
+    // Two in one driver, and one in another.
+    let rings = [
+        first.register_buffer_ring(&arena, options()).unwrap(),
+        first.register_buffer_ring(&arena, options()).unwrap(),
+    ];
+    let third = second.register_buffer_ring(&arena, options()).unwrap();
+    assert_eq!(rings.map(|ring| published(&first, ring)), [32, 16]);
+    assert_eq!((published(&second, third), arena.slot_states().free), (8, 8));
+    let held: Vec<_> = (0..8).map(|_| arena.allocate().unwrap()).collect();
+    // Each receives, the last one as the first, though no slot is free.
+    let mut peers: Vec<_> = rings.map(|ring| receive_hello(&mut first, ring)).into();
+    peers.push(receive_hello(&mut second, third));
+    drop(held);
+    finish(first);
+    finish(second);
+    assert_all_free(&arena);
+}
+
+/// A default ring that was made in a full arena grows when it runs dry and slots are free.
+#[test]
+fn a_default_ring_grows_with_what_is_free() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(64, 64);
+    let mut held: Vec<_> = (0..63).map(|_| arena.allocate().unwrap()).collect();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    assert_eq!(published(&driver, ring), 1, "one at least");
+    held.clear();
+    let (mut peer, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    for _ in 0..8 {
+        peer.write_all(&[7; 64 * 8]).unwrap();
+        let mut received = 0;
+        run(&mut driver, |event| {
+            let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+            received += bytes.len();
+            received == 64 * 8
+        });
+    }
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    assert_eq!(published(&driver, ring), 32);
     finish(driver);
     assert_all_free(&arena);
 }

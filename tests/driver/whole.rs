@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use crate::support::driver::{driver, finish, run};
-use crate::support::{TIMEOUT, TestFile, assert_all_free, paged_arena, pattern, tcp_pair};
+use crate::support::{TIMEOUT, TestFile, assert_all_free, filled, paged_arena, pattern, tcp_pair};
 use bytes::Bytes;
 use uring_arena::{DirectFile, Driver, Event, SendOptions, TransferError};
 
@@ -283,6 +283,95 @@ fn a_socket_with_kernel_tls_is_sent_to_like_any_other() {
         sent == content.len()
     });
     reader.join().unwrap();
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// Makes both ends of a connection of multipath TCP, which refuses zero-copy.
+fn multipath_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, ipproto, listen};
+    let make =
+        || rustix::net::socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
+    let (listener, near) = (make()?, make()?);
+    bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    listen(&listener, 1)?;
+    connect(&near, &getsockname(&listener)?)?;
+    Ok((near, rustix::net::accept(&listener)?))
+}
+
+/// Makes both ends of a connection of Unix sockets.
+fn unix_pair(kind: rustix::net::SocketType) -> (OwnedFd, OwnedFd) {
+    use rustix::net::{AddressFamily, SocketFlags, socketpair};
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// Each type of socket is sent to in the best form that it takes: registered memory or not, with
+/// zero-copy asked for from the first byte on.
+#[test]
+fn sockets_of_every_type_are_sent_to() {
+    use rustix::net::SocketType;
+    let Some(mut driver) = driver() else { return };
+    let arena = paged_arena(8, 65_536);
+    driver.register(&arena).unwrap();
+    let udp = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (near, far) = (udp(), udp());
+    near.connect(far.local_addr().unwrap()).unwrap();
+    let (tcp, tcp_peer) = tcp_pair();
+    let mut pairs = vec![
+        ("udp", OwnedFd::from(near), OwnedFd::from(far)),
+        ("tcp", tcp.into(), tcp_peer.into()),
+    ];
+    for (name, kind) in [
+        ("unix stream", SocketType::STREAM),
+        ("unix datagram", SocketType::DGRAM),
+        ("unix seqpacket", SocketType::SEQPACKET),
+    ] {
+        let (near, far) = unix_pair(kind);
+        pairs.push((name, near, far));
+    }
+    match multipath_pair() {
+        Ok((near, far)) => pairs.push(("multipath tcp", near, far)),
+        Err(error) => eprintln!("SKIPPED multipath TCP: {error}"),
+    }
+    let options = SendOptions::new().zero_copy_from(1);
+    for (name, near, far) in pairs {
+        let socket = driver.add_file(near).unwrap();
+        let content = pattern(3, 60_000);
+        for round in 0..2 {
+            driver.send_with(socket, filled(&arena, &content), options).unwrap();
+            let rest = Bytes::from(content.clone());
+            driver.send_with(socket, rest, options).unwrap();
+            let mut came = Vec::new();
+            let mut part = vec![0; 65_536];
+            let mut ended = 0;
+            let mut far = File::from(far.try_clone().unwrap());
+            while came.len() < 2 * content.len() {
+                // The queue of a Unix socket takes one of these, and no more.
+                driver.wait_timeout(Duration::from_millis(1)).unwrap();
+                while let Some(event) = driver.next() {
+                    let Event::Sent { result, .. } = event else { panic!("{event:?}") };
+                    assert_eq!(result.unwrap(), content.len(), "{name}, round {round}");
+                    ended += 1;
+                }
+                let mut ready =
+                    [libc::pollfd { fd: far.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+                // SAFETY: writes to the list, which is live, and of the length that is given.
+                if unsafe { libc::poll(ready.as_mut_ptr(), 1, 0) } == 1 {
+                    let read = io::Read::read(&mut far, &mut part).unwrap();
+                    came.extend_from_slice(&part[..read]);
+                }
+            }
+            assert!(came == [&content[..], &content].concat(), "{name}: mixed or lost");
+            while ended < 2 {
+                run(&mut driver, |event| {
+                    assert!(matches!(event, Event::Sent { result: Ok(60_000), .. }), "{event:?}");
+                    ended += 1;
+                    true
+                });
+            }
+        }
+        driver.close_file(socket).unwrap();
+    }
     finish(driver);
     assert_all_free(&arena);
 }

@@ -2,14 +2,16 @@
 //! flight, bad input.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, check_elsewhere, full_connection, poll_once, read_empty};
-use crate::support::{TIMEOUT, TestFile, assert_all_free, paged_arena, pattern};
+use crate::support::{TIMEOUT, TestFile, assert_all_free, message_pair, paged_arena, pattern};
 use bytes::BufMut;
 use compio::fs::File;
 use compio::io::{AsyncRead, AsyncReadAt, AsyncWriteExt};
@@ -509,6 +511,26 @@ fn attaching_says_what_is_wrong() -> Outcome {
         let _second = ReceiveRing::new(&first, options.entries(2))?;
         let _third = ReceiveRing::new(&first, options.entries(2))?;
         Ok::<_, Box<dyn std::error::Error>>(())
+    })
+}
+
+/// Messages would lose their boundaries in a stream, and an empty one would end it.
+#[test]
+fn a_socket_of_messages_is_refused_by_a_stream() -> Outcome {
+    let arena = paged_arena(8, 4096);
+    Runtime::new()?.block_on(async {
+        let ring = ReceiveRing::new(&arena, BufferRing::options().entries(4))?;
+        let datagrams: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0")?.into();
+        for socket in [datagrams, message_pair().0] {
+            let mut incoming = ring.receive(&Rc::new(socket));
+            let error = timeout(TIMEOUT, incoming.try_next()).await?.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("receive_datagrams"), "{error}");
+            assert!(incoming.try_next().await?.is_none());
+        }
+        drop(ring);
+        assert_all_free(&arena);
+        Ok(())
     })
 }
 

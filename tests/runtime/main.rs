@@ -3,11 +3,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod adapters;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]
 mod cancel_safety;
+#[cfg(feature = "async-alloc")]
+#[cfg(any(feature = "compio", feature = "monoio", feature = "tokio", feature = "tokio-uring"))]
+mod cases;
 #[cfg(feature = "compio")]
 mod compio;
+#[cfg(feature = "compio")]
+mod compio_loans;
 mod empty;
+mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
 #[cfg(feature = "tokio")]
@@ -16,6 +25,8 @@ mod panics;
 mod pool_errors;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(all(feature = "tokio", feature = "async-alloc"))]
+mod tokio_resources;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]

@@ -209,3 +209,135 @@ fn a_dropped_write_keeps_its_bytes_until_the_kernel_is_done() -> Outcome {
     assert_all_free(&arena);
     Ok(())
 }
+
+#[test]
+fn a_loan_comes_back_in_a_later_call_for_the_same_runtime() -> Outcome {
+    let arena = paged_arena(8, 4096);
+    let mut runtime = runtime();
+    let lose_a_read = |runtime: &mut Runtime<TimeDriver<IoUringDriver>>| {
+        block_on(runtime, async {
+            let (far, mut near) = pair();
+            poll_once(near.read(lend(arena.allocate().unwrap())));
+            far
+        })
+    };
+    // Many calls, each of which leaves an operation behind or nothing.
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        kept.push(lose_a_read(&mut runtime));
+        block_on(&mut runtime, async {});
+    }
+    block_on(&mut runtime, async {
+        while arena.metrics().bytes_live > 0 {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_all_free(&arena);
+    // The end of the runtime ends the proof, also for operations of an earlier call.
+    kept.push(lose_a_read(&mut runtime));
+    drop(runtime);
+    assert_eq!((arena.metrics().quarantined, arena.metrics().bytes_live), (1, 4096));
+    Ok(())
+}
+
+#[test]
+fn a_call_of_the_runtimes_own_block_on_ends_the_proof() -> Outcome {
+    let arena = paged_arena(2, 4096);
+    let mut runtime = runtime();
+    let _far = block_on(&mut runtime, async {
+        let (far, mut near) = pair();
+        poll_once(near.read(lend(arena.allocate().unwrap())));
+        far
+    });
+    // The runtime could end after this, and nothing would tell.
+    runtime.block_on(async { monoio::time::sleep(Duration::from_millis(10)).await });
+    block_on(&mut runtime, async { monoio::time::sleep(Duration::from_millis(10)).await });
+    assert_eq!((arena.metrics().quarantined, arena.metrics().bytes_live), (1, 4096));
+    Ok(())
+}
+
+#[test]
+fn a_panic_out_of_block_on_ends_the_proof() -> Outcome {
+    let arena = paged_arena(2, 4096);
+    let mut runtime = runtime();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        block_on(&mut runtime, async {
+            let (far, mut near) = pair();
+            poll_once(near.read(lend(arena.allocate().unwrap())));
+            std::mem::forget(far);
+            panic!("on purpose");
+        })
+    }));
+    assert!(panic.is_err());
+    drop(runtime);
+    assert_eq!((arena.metrics().quarantined, arena.metrics().bytes_live), (1, 4096));
+    Ok(())
+}
+
+/// A log of what the library warns of.
+struct Warnings(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("uring_arena")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{value:?}");
+            }
+        }
+
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().unwrap().push(message.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_slot_that_is_lost_to_the_runtimes_own_block_on_is_told_once() {
+    let helper = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(helper)
+        .args(["--ignored", "--exact", "monoio::helper_that_loses_slots", "--nocapture"])
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && out.contains("helper finished"), "{out}");
+}
+
+/// Loses slots to timeouts, and finds one warning of them.
+#[test]
+#[ignore = "sets the log of its process: run by another test"]
+fn helper_that_loses_slots() {
+    let warnings = std::sync::Arc::default();
+    let log = Warnings(std::sync::Arc::clone(&warnings));
+    tracing::dispatcher::set_global_default(tracing::Dispatch::new(log)).unwrap();
+    let arena = paged_arena(4, 4096);
+    runtime().block_on(async {
+        let (_far, mut near) = pair();
+        for _ in 0..3 {
+            poll_once(near.read(lend(arena.allocate().unwrap())));
+            monoio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert_eq!(arena.metrics().quarantined, 3);
+    let warnings = warnings.lock().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("uring_arena::monoio::block_on"), "{warnings:?}");
+    println!("helper finished");
+}

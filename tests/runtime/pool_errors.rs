@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use crate::support::limits::{leave_descriptors, run_alone, set_descriptors};
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{runtimes, tcp_pair};
 use crate::support::{TIMEOUT, paged_arena, seccomp};
@@ -136,4 +137,35 @@ fn a_pool_that_a_filter_forbids_says_so() {
         });
         test.join().unwrap();
     }
+}
+
+/// Run by [`a_half_without_a_descriptor_tells_its_number`]: no other test is in this process.
+#[test]
+#[ignore = "lowers a limit of the process: run by another test"]
+fn helper_half_without_a_descriptor() {
+    for runtime in runtimes() {
+        runtime.block_on(async {
+            let pool = Pool::new(paged_arena(8, 4096)).unwrap();
+            let (near, far) = tcp_pair().await;
+            let (_incoming, mut outgoing) = pool.split(near).unwrap();
+            let before = leave_descriptors(0);
+            let answer = timeout(TIMEOUT, outgoing.send(Bytes::from_static(b"x"))).await.unwrap();
+            let split = pool.split(far);
+            set_descriptors(before);
+            // A half may have its clone beforehand; if not, it tells why it got none.
+            if let Err(error) = answer {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            }
+            assert_eq!(split.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+            // With descriptors it goes on.
+            timeout(TIMEOUT, outgoing.send(Bytes::from_static(b"y"))).await.unwrap().unwrap();
+            pool.shutdown().await.unwrap();
+        });
+    }
+    println!("helper finished");
+}
+
+#[test]
+fn a_half_without_a_descriptor_tells_its_number() {
+    run_alone("pool_errors::helper_half_without_a_descriptor", &[]);
 }

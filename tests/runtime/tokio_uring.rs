@@ -6,11 +6,12 @@ use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, check_elsewhere, poll_once};
-use crate::support::{TestFile, assert_all_free, filled, paged_arena, pattern};
+use crate::support::{TIMEOUT, TestFile, Wakes, assert_all_free, filled, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio_uring::buf::IoBuf;
 use tokio_uring::fs::File;
@@ -259,6 +260,92 @@ fn drain_cancels_what_was_abandoned() -> Outcome {
         Ok::<(), Box<dyn std::error::Error>>(())
     })?;
     assert_eq!(arena.metrics().quarantined, 0);
+    Ok(())
+}
+
+/// Runs `abandon` in a task that is aborted, and drains at once or a turn later.
+fn drain_after_abort<F: Future<Output = ()> + 'static>(
+    arena: &FixedArena,
+    mut abandon: impl FnMut(Rc<UnixStream>) -> F,
+) -> Outcome {
+    for turns in 0..3 {
+        let (far, near) = pair();
+        tokio_uring::start(async {
+            let task = tokio_uring::spawn(abandon(near));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            task.abort();
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::timeout(TIMEOUT, drain()).await?;
+            Ok::<(), Box<dyn std::error::Error>>(())
+        })?;
+        drop(far);
+        assert_all_free(arena);
+    }
+    Ok(())
+}
+
+#[test]
+fn drain_ends_what_is_abandoned_before_and_while_it_waits() -> Outcome {
+    let arena = paged_arena(8, 1 << 20);
+    let claim = {
+        let arena = arena.clone();
+        move || filled(&arena, &[7; 1 << 20])
+    };
+    let read_arena = arena.clone();
+    drain_after_abort(&arena, move |near| {
+        let buffer = read_arena.allocate().unwrap();
+        async move { drop(read(&near, buffer).await) }
+    })?;
+    // A loan in a method of tokio-uring, which cancels nothing itself.
+    let loan_arena = arena.clone();
+    drain_after_abort(&arena, move |near| {
+        let buffer = loan_arena.allocate().unwrap();
+        async move { drop(near.read(lend(buffer)).await) }
+    })?;
+    // Sends to a peer that does not read: the first is under way, the second waits for its turn.
+    let sent = claim.clone();
+    drain_after_abort(&arena, move |near| {
+        let (first, second) = (sent(), sent().freeze());
+        async move {
+            let _ = tokio::join!(send_all(&near, first), send_all(&near, second));
+        }
+    })?;
+    drain_after_abort(&arena, move |near| {
+        let lent = claim().freeze();
+        async move { drop(near.write_all(lend(lent)).await) }
+    })
+}
+
+#[test]
+fn drain_keeps_one_waker_and_waits_for_futures_that_live() -> Outcome {
+    let arena = paged_arena(1, 4096);
+    tokio_uring::start(async {
+        let (mut far, near) = pair();
+        let reading = tokio_uring::spawn(read(&near, arena.allocate()?));
+        let mut draining = Box::pin(drain());
+        let mut wakers = Vec::new();
+        for _ in 0..100 {
+            let wakes = Arc::new(Wakes::default());
+            let waker = Waker::from(Arc::clone(&wakes));
+            assert!(draining.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            wakers.push(wakes);
+        }
+        assert_eq!(wakers.iter().filter(|wakes| Arc::strong_count(wakes) > 1).count(), 1);
+        // A wait that is given up leaves nothing.
+        drop(draining);
+        assert!(wakers.iter().all(|wakes| Arc::strong_count(wakes) == 1));
+        let short = tokio::time::timeout(Duration::from_millis(10), drain()).await;
+        assert!(short.is_err(), "the read lives");
+        far.write_all(b"hello")?;
+        let (read, buffer) = reading.await?;
+        assert_eq!((read?, &buffer[..]), (5, &b"hello"[..]));
+        drop(buffer);
+        tokio::time::timeout(TIMEOUT, drain()).await?;
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })?;
+    assert_all_free(&arena);
     Ok(())
 }
 

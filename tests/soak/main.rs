@@ -6,4 +6,5 @@ mod support;
 
 #[cfg(feature = "async-alloc")]
 mod claims;
+mod peers;
 mod streams;

@@ -1,4 +1,5 @@
-//! Random streams, resets, cancellations, slow holders, rings of every kind, dropped drivers.
+//! Random streams, resets, cancellations, slow holders, rings of every kind, dropped drivers,
+//! signals, forked children.
 //!
 //! The content is verified; no slot may leak and none may be quarantined.
 //! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers. See
@@ -12,6 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::driver::driver;
+use crate::support::fork::in_child;
+use crate::support::signals::{Signals, Target};
 use crate::support::{Random, TIMEOUT, arena, assert_all_free};
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
@@ -157,6 +160,17 @@ impl Life<'_> {
         }
         any
     }
+
+    /// Forks a child that uses and drops its copy of the driver, beside one of its own.
+    fn fork(&mut self) {
+        in_child(|| {
+            assert!(self.driver.next().is_none());
+            assert!(self.driver.wait().is_err());
+            let own = driver().unwrap();
+            drop(std::mem::replace(&mut self.driver, own));
+            assert!(!self.driver.wait_timeout(Duration::ZERO).unwrap());
+        });
+    }
 }
 
 fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Instant) -> Option<u64> {
@@ -173,6 +187,8 @@ fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Insta
     let streams_max = 1 + random.below(STREAMS as u64) as usize;
     let mut left = random.below(150);
     let dropped_early = random.one_in(3);
+    let signals = random.one_in(3).then(|| Signals::to(vec![Target::this_thread()]));
+    let forks = random.one_in(4);
     let (streams, senders) = (HashMap::new(), Vec::new());
     let mut life = Life { driver, ring, random, streams, senders, holders, verified: 0 };
     // One slot of 128 bytes, held a millisecond each time, takes long for 150 streams. So a driver
@@ -183,6 +199,9 @@ fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Insta
             *numbers += 1;
             left -= 1;
             life.open(&listener, *numbers);
+        }
+        if forks && life.random.one_in(100) {
+            life.fork();
         }
         life.driver.wait_timeout(TIMEOUT).unwrap();
         if life.take() {
@@ -198,22 +217,26 @@ fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Insta
         let drained = driver.drain(TIMEOUT).unwrap();
         assert_eq!((drained.in_flight, drained.quarantined), (0, 0), "{drained:?}");
     }
-    drop((driver, holders, listener));
+    drop((driver, holders, listener, signals));
     for thread in senders.into_iter().chain(threads) {
         thread.join().expect("verified");
     }
     Some(verified)
 }
 
-#[test]
-fn soak() {
+/// Returns the random numbers of a soak, and the time at which it ends.
+pub(crate) fn settings() -> (Random, Instant) {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let seconds = number("URING_ARENA_SOAK_SECONDS").unwrap_or(2);
     let seed = number("URING_ARENA_SOAK_SEED")
         .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
     eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={seconds}");
-    let mut random = Random::new(seed);
-    let until = Instant::now() + Duration::from_secs(seconds);
+    (Random::new(seed), Instant::now() + Duration::from_secs(seconds))
+}
+
+#[test]
+fn soak() {
+    let (mut random, until) = settings();
     let (mut lives, mut verified, mut numbers) = (0, 0, 0);
     while Instant::now() < until {
         let arena = arena(1 + random.below(100) as usize, 1 << (7 + random.below(8)));

@@ -1,6 +1,5 @@
 //! Helpers of the tests of the examples: programs are built, started, watched and killed.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,32 +25,39 @@ const FEATURES: &[(&str, bool)] = &[
 
 /// Builds the examples, once, as this binary was built. Returns the folder that they are in.
 fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        // TARGET[/TRIPLE]/PROFILE/deps/BINARY
-        let binary = std::env::current_exe().unwrap();
-        let profile = binary.parent().and_then(Path::parent).unwrap();
-        let above = profile.parent().unwrap();
-        let has_tag = |folder: &Path| folder.join("CACHEDIR.TAG").exists();
-        let triple = (!has_tag(above)).then(|| above.file_name().unwrap().to_owned());
-        let target = if triple.is_some() { above.parent().unwrap() } else { above };
-        let name = profile.file_name().unwrap();
-        let features: Vec<&str> =
-            FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match BUILT.get_or_init(build) {
+        Ok(folder) => folder,
+        Err(error) => panic!("{error}"),
+    }
+}
 
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args(["build", "--quiet", "--locked", "--offline", "--examples"]);
-        cargo.args(["--no-default-features", "--features", &features.join(",")]);
-        cargo.arg("--target-dir").arg(target);
-        cargo.arg("--profile").arg(if name == "debug" { OsStr::new("dev") } else { name });
-        if let Some(triple) = triple {
-            cargo.arg("--target").arg(triple);
-        }
-        let built = cargo.output().unwrap();
-        assert!(built.status.success(), "{cargo:?}\n{}", text(&built.stderr));
-        profile.join("examples")
-    })
+fn build() -> Result<PathBuf, String> {
+    // TARGET[/TRIPLE]/PROFILE/deps/BINARY
+    let binary = std::env::current_exe().unwrap();
+    let profile = binary.parent().and_then(Path::parent).unwrap();
+    let above = profile.parent().unwrap();
+    let name_of = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let triple = Some(name_of(above)).filter(|name| name.matches('-').count() >= 2);
+    let target = if triple.is_some() { above.parent().unwrap() } else { above };
+    let name = name_of(profile);
+    let features: Vec<&str> =
+        FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--locked", "--offline", "--examples"]);
+    cargo.args(["--no-default-features", "--features", &features.join(",")]);
+    cargo.arg("--target-dir").arg(target);
+    cargo.args(["--profile", if name == "debug" { "dev" } else { &name }]);
+    if let Some(triple) = triple {
+        cargo.args(["--target", &triple]);
+    }
+    let built = cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?;
+    match built.status.success() {
+        true => Ok(profile.join("examples")),
+        false => Err(format!("{cargo:?}\n{}", text(&built.stderr))),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -141,6 +147,15 @@ impl Program {
         let _ = kill_process(self.pid(), Signal::INT);
     }
 
+    /// Stops the program until [`go_on`](Self::go_on), as if it had much else to do.
+    pub fn stop(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    pub fn go_on(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -223,6 +238,15 @@ fn line_of(lines: &Receiver<String>, start: &str) -> Option<String> {
             return Some(rest.to_owned());
         }
     }
+}
+
+/// Returns whether memory that is freed stays with the programs, as the address sanitizer has it.
+pub fn keeps_freed_memory() -> bool {
+    let keeps = std::env::var_os("ASAN_OPTIONS").is_some();
+    if keeps {
+        eprintln!("SKIPPED: under the address sanitizer freed memory is not given back");
+    }
+    keeps
 }
 
 /// Runs an example to its end.

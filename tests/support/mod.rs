@@ -5,8 +5,14 @@
 pub mod driver;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod examples;
+#[cfg(target_os = "linux")]
+pub mod fork;
+#[cfg(target_os = "linux")]
+pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
+#[cfg(target_os = "linux")]
+pub mod network;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;
 pub mod runtimes;
@@ -22,6 +28,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -158,6 +166,28 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (near, listener.accept().unwrap().0)
+}
+
+/// Opens a TCP connection whose far end has little room, answers window probes, and never reads.
+#[cfg(target_os = "linux")]
+pub fn stuck_pair() -> (TcpStream, TcpStream) {
+    use rustix::net::sockopt;
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // Room enough that the socket takes whole sends, which then wait for the far end.
+    sockopt::set_socket_send_buffer_size(&near, 1 << 22).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// Opens a Unix connection that keeps the boundaries of messages (`SOCK_SEQPACKET`).
+#[cfg(target_os = "linux")]
+pub fn message_pair() -> (OwnedFd, OwnedFd) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    socketpair(AddressFamily::UNIX, kind, flags, None).unwrap()
 }
 
 pub fn read_all(mut from: impl Read) -> Vec<u8> {

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -33,4 +35,18 @@ pub fn full_connection() -> (std::net::TcpStream, std::net::TcpStream) {
 /// joined, because the close may take a turn of the runtime.
 pub fn read_empty(mut far: std::net::TcpStream) {
     std::thread::spawn(move || std::io::copy(&mut far, &mut std::io::sink()));
+}
+
+/// A count of the steps of a test: a watchdog tells a hang from slowness by it.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    pub fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }

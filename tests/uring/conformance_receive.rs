@@ -87,7 +87,7 @@ fn text(bytes: &[Bytes]) -> Vec<u8> {
 
 #[test]
 fn enobufs_carries_no_buffer_and_ends_the_receive() {
-    let Some(mut bench) = Bench::new(1, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().entries(1)) else { return };
     let (mut sender, _receiver, fd) = pair();
     sender.write_all(&[1; 128]).unwrap();
     bench.push(&bench.ring.receive_multi(Fd(fd)));
@@ -113,7 +113,7 @@ fn enobufs_carries_no_buffer_and_ends_the_receive() {
 
 #[test]
 fn an_empty_group_starves_a_receive_even_without_data() {
-    let Some(mut bench) = Bench::new(1, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().entries(1)) else { return };
     let (mut sender, _receiver, fd) = pair();
     sender.write_all(&[1; 64]).unwrap();
     bench.push(&bench.ring.receive_once(Fd(fd)));
@@ -129,7 +129,7 @@ fn an_empty_group_starves_a_receive_even_without_data() {
 
 #[test]
 fn a_bundle_that_drains_the_ring_may_end_without_enobufs() {
-    let options = BufferRing::options().bundles(true);
+    let options = BufferRing::options().bundles(true).entries(4);
     let Some(mut bench) = Bench::new(4, 64, options) else { return };
     let (mut sender, _receiver, fd) = pair();
     sender.write_all(&[1; 1000]).unwrap();
@@ -151,7 +151,7 @@ fn a_bundle_that_drains_the_ring_may_end_without_enobufs() {
 
 #[test]
 fn the_end_of_a_stream_carries_no_buffer() {
-    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().entries(2)) else { return };
     let (sender, _receiver, fd) = pair();
     bench.push(&bench.ring.receive_multi(Fd(fd)));
     drop(sender);
@@ -164,7 +164,7 @@ fn the_end_of_a_stream_carries_no_buffer() {
 
 #[test]
 fn the_end_of_a_file_uses_a_buffer_up_which_is_recycled() {
-    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().entries(2)) else { return };
     let file = File::open("/dev/null").unwrap();
     let regular = tempfile();
     for fd in [file.as_raw_fd(), regular.as_raw_fd()] {
@@ -222,7 +222,8 @@ fn a_bundle_takes_its_slots_in_ring_order_not_in_order_of_id() {
 
 #[test]
 fn more_of_an_incremental_buffer_follows_behind_the_bytes_before() {
-    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().incremental(true)) else {
+    let Some(mut bench) = Bench::new(1, 64, BufferRing::options().entries(1).incremental(true))
+    else {
         return;
     };
     if !bench.ring.is_incremental() {
@@ -252,7 +253,7 @@ fn more_of_an_incremental_buffer_follows_behind_the_bytes_before() {
 
 #[test]
 fn in_an_incremental_bundle_more_refers_to_the_last_buffer() {
-    let options = BufferRing::options().incremental(true).bundles(true);
+    let options = BufferRing::options().incremental(true).bundles(true).entries(8);
     let Some(mut bench) = Bench::new(8, 64, options) else { return };
     if !bench.ring.is_incremental() {
         eprintln!("SKIPPED: no incremental consumption (6.12)");
@@ -281,7 +282,7 @@ fn in_an_incremental_bundle_more_refers_to_the_last_buffer() {
 
 #[test]
 fn a_cancelled_receive_uses_no_buffer() {
-    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().entries(2)) else { return };
     let (mut sender, _receiver, fd) = pair();
     bench.push(&bench.ring.receive_multi(Fd(fd)).user_data(7));
     let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(7)).build().user_data(8);
@@ -309,7 +310,7 @@ fn a_cancelled_receive_uses_no_buffer() {
 
 #[test]
 fn data_and_end_that_arrive_together_are_told_in_order() {
-    let Some(mut bench) = Bench::new(4, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(4, 64, BufferRing::options().entries(4)) else { return };
     for _ in 0..50 {
         let (mut sender, receiver, fd) = pair();
         bench.push(&bench.ring.receive_multi(Fd(fd)));
@@ -333,7 +334,7 @@ fn data_and_end_that_arrive_together_are_told_in_order() {
 
 #[test]
 fn an_empty_datagram_ends_a_plain_multishot_receive() {
-    let Some(mut bench) = Bench::new(4, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(4, 64, BufferRing::options().entries(4)) else { return };
     let (ours, theirs) =
         (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     bench.push(&bench.ring.receive_multi(Fd(ours.as_raw_fd())));
@@ -348,7 +349,7 @@ fn an_empty_datagram_ends_a_plain_multishot_receive() {
 
 #[test]
 fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
-    let Some(mut bench) = Bench::new(4, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(4, 64, BufferRing::options().entries(4)) else { return };
     let (ours, theirs) =
         (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     bench.push(&bench.ring.receive_datagrams(Fd(ours.as_raw_fd())));
@@ -365,7 +366,7 @@ fn an_empty_datagram_received_with_its_header_asks_to_be_armed_again() {
 
 #[test]
 fn the_ring_is_not_borrowed_by_the_result_of_a_completion() {
-    let Some(mut bench) = Bench::new(2, 64, BufferRing::options()) else { return };
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().entries(2)) else { return };
     let (mut sender, _receiver, fd) = pair();
     sender.write_all(b"hello").unwrap();
     bench.push(&bench.ring.receive_once(Fd(fd)));
@@ -385,7 +386,9 @@ fn the_ring_is_not_borrowed_by_the_result_of_a_completion() {
 
 #[test]
 fn what_is_not_taken_out_of_a_completion_is_not_lost() {
-    let Some(mut bench) = Bench::new(4, 64, BufferRing::options().bundles(true)) else { return };
+    let Some(mut bench) = Bench::new(4, 64, BufferRing::options().entries(4).bundles(true)) else {
+        return;
+    };
     let (mut sender, _receiver, fd) = pair();
     for _ in 0..20 {
         sender.write_all(&[1; 130]).unwrap();
@@ -411,7 +414,9 @@ fn a_ring_dropped_while_registered_quarantines_what_the_kernel_has() {
 
 #[test]
 fn a_group_id_can_be_used_again_after_it_was_taken_down() {
-    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().group(65535)) else { return };
+    let Some(mut bench) = Bench::new(2, 64, BufferRing::options().entries(2).group(65535)) else {
+        return;
+    };
     for _ in 0..3 {
         // SAFETY: nothing is in flight.
         unsafe { bench.ring.unregister(&bench.uring) }.unwrap();

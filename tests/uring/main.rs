@@ -5,7 +5,9 @@
 mod support;
 
 mod conformance_receive;
+mod datagrams;
 mod forbidden;
+mod fork;
 mod operation_model;
 mod probe;
 mod read_write;

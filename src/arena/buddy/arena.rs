@@ -8,7 +8,6 @@ use super::geometry::BuddyGeometry;
 use crate::arena::builder::AllocError;
 use crate::buffer::Buffer;
 use crate::lease::{Handle, Lease, WaitForSlot};
-use crate::sync::Ordering;
 
 /// The most bytes that the kernel registers as one buffer
 /// ([io_uring_register_buffers(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buffers.3.html)).
@@ -223,8 +222,7 @@ impl BuddyArena {
 
     #[cold]
     pub(super) fn refuse(&self, error: AllocError) -> AllocError {
-        // Relaxed: a counter.
-        self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
+        self.handle.waiters.record_refusal();
         error
     }
 

@@ -64,7 +64,7 @@ impl BuddyArena {
         // Relaxed: counters.
         BuddyArenaMetrics {
             allocations_ok,
-            allocations_failed: handle.counters.failed.load(Ordering::Relaxed),
+            allocations_failed: handle.waiters.refusals(),
             frees: allocations_ok.saturating_sub(live_blocks),
             frozen: handle.frozen(),
             spills: handle.counters.spills.load(Ordering::Relaxed),

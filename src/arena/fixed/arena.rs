@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::arena::builder::AllocError;
 use crate::buffer::Buffer;
 use crate::lease::{Handle, Lease, WaitForSlot};
-use crate::sync::Ordering;
 
 /// An arena of equal slots; clones share the memory.
 ///
@@ -166,8 +165,7 @@ impl FixedArena {
 
     #[cold]
     fn refuse(&self) -> AllocError {
-        // Relaxed: a counter.
-        self.handle.counters.failed.fetch_add(1, Ordering::Relaxed);
+        self.handle.waiters.record_refusal();
         AllocError::ArenaFull
     }
 

@@ -50,7 +50,7 @@ impl FixedArena {
         // Relaxed: counters.
         FixedArenaMetrics {
             allocations_ok,
-            allocations_failed: handle.counters.failed.load(Ordering::Relaxed),
+            allocations_failed: handle.waiters.refusals(),
             frees: allocations_ok.saturating_sub(live as u64),
             frozen: handle.frozen(),
             spills: handle.counters.spills.load(Ordering::Relaxed),

@@ -7,7 +7,7 @@ use super::arena::FixedArena;
 use super::builder::FixedArenaBuilder;
 use crate::arena::wait_policy::{NotifyWaiters, Waiter, wait_under};
 use crate::buffer::Buffer;
-use crate::lease::WaitForSlot;
+use crate::lease::{WaitElsewhere, WaitForSlot};
 use crate::region::BuildError;
 use crate::sync::Arc;
 use crate::wait::OnFree;
@@ -113,7 +113,10 @@ impl<W: Waiter> AsyncFixedArena<W> {
     async fn wait(&self) -> Buffer {
         match &self.policy {
             None => self.wait_in_order().await,
-            Some(policy) => wait_under(|| policy.register(), || self.arena.claim()).await,
+            Some(policy) => {
+                let _waits = WaitElsewhere::begin(self.arena.handle());
+                wait_under(|| policy.register(), || self.arena.claim()).await
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
-use super::socket::{CurrentCompletion, Phase, Wanted};
+use super::socket::{CurrentCompletion, Phase, Source, Wanted};
 use super::sockets::{PendingEvent, Sockets};
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
@@ -56,6 +56,9 @@ impl Sockets {
             self.in_flight -= 1;
         }
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };
+        if phase == Phase::Polling {
+            return self.polled(key, completion.result(), rings);
+        }
         let buffers = &mut rings.of_mut(Some(ring))?.buffers;
         // SAFETY: as in `take_fast`.
         let (remaining, status) =
@@ -71,11 +74,37 @@ impl Sockets {
         let id = SocketId::new(self.driver, current.key);
         let ring = rings.of_mut(current.source.ring());
         let event = ring.and_then(|ring| current.next_event(id, &mut ring.buffers));
-        if event.is_some() {
+        if let Some(Event::Datagram { datagram, .. }) = &event
+            && let Source::Messages(_) = current.source
+            && let Some(socket) = self.table.get(current.key)
+            && current.status != Status::Armed
+            && datagram.is_end_of(&socket.fd)
+        {
+            // No message: the kernel says so that the peer has finished.
+            current.status = Status::Finished;
+        } else if event.is_some() {
             return event;
         }
         let CurrentCompletion { key, status, phase, .. } = self.current_completion.take()?;
         self.act_on(key, status, phase, rings)
+    }
+
+    /// Acts on the end of a poll: the socket waits for a slot, because there is something to
+    /// receive, or an error that a receive tells.
+    fn polled<B>(&mut self, key: Key, result: i32, rings: &mut Rings) -> Option<Event<B>> {
+        let socket = self.table.get_mut(key)?;
+        match socket.wanted {
+            Wanted::Closed => return self.remove(key, None, rings),
+            Wanted::Paused => {}
+            Wanted::Open if result == -libc::ECANCELED => return self.rearm_later(key),
+            Wanted::Open => {
+                socket.phase = Phase::Starved;
+                if let Some(ring) = rings.of_mut(socket.source.ring()) {
+                    ring.starved.push(key, false);
+                }
+            }
+        }
+        None
     }
 
     /// Arms, parks or closes the socket of a receive, by what its last completion says.
@@ -87,17 +116,27 @@ impl Sockets {
         rings: &mut Rings,
     ) -> Option<Event<B>> {
         let socket = self.table.get_mut(key)?;
+        if status != Status::Armed
+            && let Some(ring) = rings.of_mut(socket.source.ring())
+        {
+            ring.end_receive();
+        }
         let is_wanted = socket.wanted != Wanted::Closed;
-        let errno = match status {
+        let mut errno = match status {
             Status::Armed => return None,
-            Status::Failed { errno } if is_wanted && socket.survives(errno) => {
-                return self.rearm_later(key);
-            }
             // The kernel had no memory for the receive itself: nothing is lost.
             Status::Failed { errno: libc::ENOMEM } if is_wanted => {
                 self.delay(key);
                 return None;
             }
+            Status::Failed { errno } if is_wanted && socket.survives(errno) => {
+                if let Source::Messages(_) = socket.source {
+                    // Messages that came before the error are still to be received.
+                    self.end_errors.insert(key, errno);
+                }
+                return self.rearm_later(key);
+            }
+            Status::Failed { .. } if !is_wanted && socket.has_pending_errors() => None,
             Status::Failed { errno } => Some(errno),
             Status::Ended if is_wanted => return self.rearm_later(key),
             Status::Starved if is_wanted => {
@@ -115,6 +154,9 @@ impl Sockets {
             Status::Cancelled if is_wanted => Some(libc::ECANCELED),
             Status::Ended | Status::Starved | Status::Cancelled | Status::Finished => None,
         };
+        if status == Status::Finished {
+            errno = self.end_errors.remove(&key);
+        }
         self.remove(key, errno, rings)
     }
 
@@ -166,6 +208,7 @@ mod tests {
     use crate::FixedArena;
     use crate::driver::socket::Source;
     use crate::driver::submitter::{Submitter, Wait};
+    use crate::driver::wakeup::Wakeup;
     use crate::uring::{BufferRing, Probe};
 
     /// Makes a completion as the kernel would.
@@ -321,7 +364,9 @@ mod tests {
         let arena = FixedArena::new(4, 64).unwrap();
         let options = BufferRing::options().entries(2);
         let World { rings, submitter, .. } = &mut world;
-        let Ok(ring) = rings.register(&arena, options, Probe::all(), submitter) else { return };
+        let mut wakeup = Wakeup::new(1).unwrap();
+        let ring = rings.register(&arena, options, Probe::all(), &mut wakeup, submitter);
+        let Ok(ring) = ring else { return };
         let (ring, _) = world.rings.by_id(ring).unwrap();
         for source in [Source::Stream(ring), Source::Pipe(ring), Source::Datagrams(ring)] {
             let (socket, _peer) = UnixStream::pair().unwrap();
@@ -331,7 +376,7 @@ mod tests {
             assert_eq!(world.phase(socket), Some(Phase::Delayed));
             world.wait_for_timer();
             assert_eq!(world.phase(socket), Some(Phase::InFlight));
-            let closed = world.fail(socket, libc::ECONNRESET);
+            let closed = world.fail(socket, libc::EBADF);
             assert!(matches!(closed[..], [Event::Closed { error: Some(_), .. }]), "{closed:?}");
         }
     }

@@ -1,12 +1,14 @@
 //! One socket: what it is, and where its operation is.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
-use crate::driver::{Event, SocketId};
+use crate::driver::{DriverError, Event, SocketId};
 use crate::slab::Key;
-use crate::uring::{BufferRing, Feature, FromSlot, Remaining, Status, is_listening};
+use crate::uring::{
+    BufferRing, Feature, FromSlot, QuickClose, Remaining, Status, is_listening, socket_type,
+};
 
 /// The kind of a socket, and the buffer ring that it receives into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +16,9 @@ pub(crate) enum Source {
     Stream(Key),
     Pipe(Key),
     Datagrams(Key),
+    /// A connection that keeps the boundaries of messages (`SOCK_SEQPACKET`): received from like a
+    /// datagram socket, and ended like a stream.
+    Messages(Key),
     Listener,
 }
 
@@ -22,7 +27,10 @@ impl Source {
     #[inline]
     pub(super) fn ring(self) -> Option<Key> {
         match self {
-            Source::Stream(ring) | Source::Pipe(ring) | Source::Datagrams(ring) => Some(ring),
+            Source::Stream(ring)
+            | Source::Pipe(ring)
+            | Source::Datagrams(ring)
+            | Source::Messages(ring) => Some(ring),
             Source::Listener => None,
         }
     }
@@ -30,9 +38,30 @@ impl Source {
     /// Returns what lets one operation of this kind bring many completions.
     pub(super) fn multishot(self) -> Feature {
         match self {
-            Source::Stream(_) | Source::Datagrams(_) => Feature::RecvMultishot,
+            Source::Stream(_) | Source::Datagrams(_) | Source::Messages(_) => {
+                Feature::RecvMultishot
+            }
             Source::Pipe(_) => Feature::ReadMultishot,
             Source::Listener => Feature::AcceptMultishot,
+        }
+    }
+
+    /// Returns the source that suits the type of a descriptor, or an error if the call that asked
+    /// for this one does not take the type.
+    ///
+    /// What is no socket is left to the kernel, whose error ends it.
+    pub(crate) fn of_type(self, fd: BorrowedFd<'_>) -> Result<Source, DriverError> {
+        let Some(socket_type) = socket_type(fd) else { return Ok(self) };
+        let refused = |call, instead| Err(DriverError::SocketType { call, socket_type, instead });
+        match (self, socket_type) {
+            (Source::Datagrams(ring), libc::SOCK_SEQPACKET) => Ok(Source::Messages(ring)),
+            (Source::Datagrams(_), libc::SOCK_STREAM) => {
+                refused("`receive_datagrams`", "`receive`")
+            }
+            (Source::Stream(_) | Source::Pipe(_), libc::SOCK_STREAM) => Ok(self),
+            (Source::Stream(_), _) => refused("`receive`", "`receive_datagrams`"),
+            (Source::Pipe(_), _) => refused("`read_pipe`", "`receive_datagrams`"),
+            _ => Ok(self),
         }
     }
 }
@@ -45,6 +74,7 @@ impl Source {
 /// | `InFlight` | is with the kernel                                 | `Idle`, `Pausing`     |
 /// | `Pausing`  | is with the kernel, which was asked to cancel it   | `Idle`                |
 /// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
+/// | `Polling`  | is a poll: the ring has given its slots back       | `Starved`, `Idle`     |
 /// | `Delayed`  | failed for a lack of the system's, and waits       | `Idle`                |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -52,6 +82,7 @@ pub(super) enum Phase {
     InFlight,
     Pausing,
     Starved,
+    Polling,
     Delayed,
 }
 
@@ -76,7 +107,7 @@ pub(super) enum Wanted {
 
 /// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
 pub(super) struct Socket {
-    pub(super) fd: OwnedFd,
+    pub(super) fd: QuickClose,
     /// The generation of the socket's key while a receive of a stream is in flight, else 0. One
     /// comparison with it says whether a completion may take the fast path.
     pub(super) fast_generation: u32,
@@ -92,12 +123,18 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
         let (phase, wanted) = (Phase::Idle, Wanted::Open);
+        let fd = QuickClose::new(fd);
         Socket { fd, fast_generation: 0, source, phase, wanted, multishot, served: false }
     }
 
     #[inline]
     pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight | Phase::Pausing)
+        matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling)
+    }
+
+    /// Builds the entry that waits until there is something to receive.
+    pub(super) fn poll_entry(&self) -> squeue::Entry {
+        opcode::PollAdd::new(types::Fd(self.fd.as_raw_fd()), libc::POLLIN as u32).build()
     }
 
     /// Builds the entry that accepts, or that receives into the socket's buffer ring.
@@ -109,7 +146,9 @@ impl Socket {
             (Source::Stream(_), false, Some(ring)) => ring.receive_once(fd),
             (Source::Pipe(_), true, Some(ring)) => ring.read_multi(fd),
             (Source::Pipe(_), false, Some(ring)) => ring.read_once(fd),
-            (Source::Datagrams(_), _, Some(ring)) => ring.receive_datagrams(fd),
+            (Source::Datagrams(_) | Source::Messages(_), _, Some(ring)) => {
+                ring.receive_datagrams(fd)
+            }
             (Source::Listener, true, _) => {
                 opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
             }
@@ -118,6 +157,11 @@ impl Socket {
             }
             (_, _, None) => unreachable!("a buffer ring stays while it has sockets"),
         }
+    }
+
+    /// Returns whether a receive may fail by an error that is not of the socket.
+    pub(super) fn has_pending_errors(&self) -> bool {
+        matches!(self.source, Source::Datagrams(_) | Source::Messages(_))
     }
 
     /// Decides whether a listener goes on after an error.
@@ -157,10 +201,9 @@ impl Socket {
     /// operation for a kernel that does not know this one.
     pub(super) fn survives(&mut self, errno: i32) -> bool {
         match (self.source, errno) {
-            (Source::Datagrams(_), libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => {
-                true
+            (Source::Datagrams(_) | Source::Messages(_), errno) => {
+                Status::Failed { errno }.is_pending_error_of(&self.fd)
             }
-            (Source::Datagrams(_), _) => false,
             (_, libc::EINVAL) => std::mem::take(&mut self.multishot),
             _ => false,
         }
@@ -185,7 +228,7 @@ impl CurrentCompletion {
         ring: &mut BufferRing,
     ) -> Option<Event<B>> {
         match self.source {
-            Source::Datagrams(_) => ring
+            Source::Datagrams(_) | Source::Messages(_) => ring
                 .take_datagram(&mut self.remaining)
                 .map(|datagram| Event::Datagram { id, datagram }),
             _ => ring.take(&mut self.remaining).map(|bytes| Event::Received { id, bytes }),

@@ -8,13 +8,13 @@
 
 use super::socket::{AfterFailure, CurrentCompletion, Phase, Socket, Source, Wanted};
 use crate::driver::ids::Tag;
-use crate::driver::rings::{Ring, Rings};
+use crate::driver::rings::{IDLE_AFTER, Look, REFUSALS_APART, Ring, Rings};
 use crate::driver::submitter::{Submitter, Timer};
 use crate::driver::wakeup::Wakeup;
-use crate::driver::{DriverError, Event, SocketError, SocketId};
+use crate::driver::{BufferRingId, DriverError, Event, SocketError, SocketId};
 use crate::slab::{Key, Slab};
-use crate::uring::Probe;
-use std::collections::VecDeque;
+use crate::uring::{Probe, Status};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -31,9 +31,12 @@ pub(crate) struct Sockets {
     /// Sockets that are armed on the next turn, so that one whose operation ends at once cannot
     /// keep this turn from ending.
     pub(crate) to_rearm: VecDeque<Key>,
+    /// The errors of connections whose messages are still received: their ends tell them.
+    pub(super) end_errors: HashMap<Key, i32>,
     /// Events that no completion brings.
     pub(super) pending_events: VecDeque<PendingEvent>,
     pub(crate) back_off: BackOff,
+    pub(crate) looks: Looks,
     /// The completion whose bytes are being handed out.
     pub(crate) current_completion: Option<CurrentCompletion>,
     /// The forms of operations that are tried. A form that the kernel then refuses gives way to an
@@ -51,6 +54,38 @@ pub(super) enum PendingEvent {
     Closed(Key, Option<i32>),
     /// A listener failed with an error number, and tries again.
     AcceptFailed(Key, i32),
+    /// A buffer ring has no slot.
+    BufferRingEmpty(BufferRingId),
+}
+
+/// The timers after which the rings are looked at.
+pub(crate) struct Looks {
+    soon: Timer,
+    later: Timer,
+    /// The next look renews the watches that wakes have used up.
+    renews: bool,
+}
+
+impl Looks {
+    fn new() -> Looks {
+        let (soon, later) = (Timer::new(Tag::LOOK_SOON), Timer::new(Tag::LOOK_LATER));
+        Looks { soon, later, renews: false }
+    }
+
+    /// Notes the completion of a timer.
+    pub(crate) fn on_completion(&mut self, tag: Tag) {
+        if tag == Tag::LOOK_SOON { &mut self.soon } else { &mut self.later }.on_completion();
+        self.renews = true;
+    }
+
+    /// Has the rings looked at again.
+    fn request(&mut self, look: Look, submitter: &mut Submitter) -> Result<(), DriverError> {
+        match look {
+            Look::Calm => Ok(()),
+            Look::Soon | Look::Idle => self.soon.start(IDLE_AFTER, submitter),
+            Look::Later => self.later.start(REFUSALS_APART, submitter),
+        }
+    }
 }
 
 /// The least and the most time between two tries of sockets that failed for a lack of the system's.
@@ -110,8 +145,10 @@ impl Sockets {
             table: Slab::new(Tag::INDICES),
             in_flight: 0,
             to_rearm: VecDeque::new(),
+            end_errors: HashMap::new(),
             pending_events: VecDeque::new(),
             back_off: BackOff::new(),
+            looks: Looks::new(),
             current_completion: None,
             supported,
             multishot,
@@ -144,7 +181,7 @@ impl Sockets {
         if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
             // Nothing was pushed: it goes back as it came.
             let socket = self.table.remove(key).expect("just inserted");
-            return Err(SocketError::new(error, socket.fd));
+            return Err(SocketError::new(error, socket.fd.into_inner()));
         }
         if let Some(ring) = &mut ring {
             ring.sockets += 1;
@@ -163,6 +200,13 @@ impl Sockets {
         socket.served = false;
         socket.phase = Phase::Idle;
         if socket.wanted != Wanted::Open {
+            return Ok(());
+        }
+        if ring.is_some_and(|ring| !ring.buffers.is_registered()) {
+            // SAFETY: the table owns the descriptor; the entry names no memory.
+            unsafe { submitter.push(Tag::socket(key), socket.poll_entry()) }?;
+            socket.phase = Phase::Polling;
+            self.in_flight += 1;
             return Ok(());
         }
         let entry = socket.entry(ring.map(|ring| &ring.buffers));
@@ -287,8 +331,84 @@ impl Sockets {
                 return Err(error);
             }
         }
-        ring.stop_waiting_if_idle();
+        let mut look = ring.stop_waiting_if_idle();
+        if ring.is_delayed {
+            look = Look::Later;
+        }
+        self.looks.request(look, submitter)?;
         Ok(ready > 0 && ring.starved.count() > 0)
+    }
+
+    /// Looks at each ring: one that is idle gives its slots back if others wait for slots.
+    pub(crate) fn look_at_rings(
+        &mut self,
+        rings: &mut Rings,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let renews = std::mem::take(&mut self.looks.renews);
+        for key in rings.keys() {
+            let Some(ring) = rings.of_mut(Some(key)) else { continue };
+            ring.is_delayed = false;
+            let look = if ring.buffers.is_detached() {
+                // A cancellation may have met a receive just before it went on.
+                self.cancel_receives(key, submitter)?;
+                Look::Later
+            } else {
+                ring.look(renews)
+            };
+            if look == Look::Idle {
+                self.give_back(key, rings, submitter)?;
+            }
+            let look = if look == Look::Idle { Look::Later } else { look };
+            self.looks.request(look, submitter)?;
+        }
+        Ok(())
+    }
+
+    /// Has an idle ring give its slots back: its group is unregistered, and its receives are
+    /// cancelled. Their sockets are polled from then on, and receive when there is something.
+    fn give_back(
+        &mut self,
+        key: Key,
+        rings: &mut Rings,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let Some(ring) = rings.of_mut(Some(key)) else { return Ok(()) };
+        // Bytes of a receive that has ended may still be on their way to the program.
+        let is_of_ring = |current: &CurrentCompletion| current.source.ring() == Some(key);
+        let current = self.current_completion.as_ref().filter(|current| is_of_ring(current));
+        let is_ended = current.is_some_and(|current| current.status != Status::Armed);
+        let receives = self.receives_of(key).count() + usize::from(is_ended);
+        if ring.begin_to_give_back(receives, submitter) {
+            self.cancel_receives(key, submitter)?;
+        }
+        Ok(())
+    }
+
+    /// Iterates over the sockets whose receives into a ring are with the kernel.
+    fn receives_of(&self, ring: Key) -> impl Iterator<Item = Key> {
+        let of_ring = move |(_, socket): &(Key, &Socket)| {
+            socket.source.ring() == Some(ring)
+                && matches!(socket.phase, Phase::InFlight | Phase::Pausing)
+        };
+        self.table.iter().filter(of_ring).map(|(key, _)| key)
+    }
+
+    /// Cancels the receives into a ring. Their sockets go on.
+    fn cancel_receives(&mut self, ring: Key, submitter: &mut Submitter) -> Result<(), DriverError> {
+        let receives: Vec<Key> = self.receives_of(ring).collect();
+        for key in receives {
+            submitter.cancel_quietly(Tag::socket(key))?;
+            if let Some(socket) = self.table.get_mut(key) {
+                socket.phase = Phase::Pausing;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the program that a ring has no slot.
+    pub(crate) fn tell_of_empty_ring(&mut self, ring: BufferRingId) {
+        self.pending_events.push_back(PendingEvent::BufferRingEmpty(ring));
     }
 
     /// Returns the descriptor of a socket that is not closed.
@@ -378,6 +498,9 @@ impl Sockets {
     ) -> Option<Event<B>> {
         self.stop_waiting(key, rings);
         let socket = self.table.remove(key)?;
+        if !self.end_errors.is_empty() {
+            self.end_errors.remove(&key);
+        }
         if let Some(ring) = rings.of_mut(socket.source.ring()) {
             ring.sockets -= 1;
         }
@@ -400,6 +523,9 @@ impl Sockets {
         while let Some(event) = self.pending_events.pop_front() {
             let event = match event {
                 PendingEvent::Closed(key, errno) => self.remove(key, errno, rings),
+                PendingEvent::BufferRingEmpty(ring) => {
+                    rings.by_id(ring).is_ok().then_some(Event::BufferRingEmpty { ring })
+                }
                 PendingEvent::AcceptFailed(key, errno) => self.table.get(key).map(|_| {
                     let (id, error) =
                         (SocketId::new(self.driver, key), io::Error::from_raw_os_error(errno));

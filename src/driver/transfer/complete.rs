@@ -107,6 +107,11 @@ impl Transfers {
         files: &mut Files,
         submitter: &Submitter,
     ) -> Option<Event<B>> {
+        let transfer = self.table.get(key)?;
+        let open = files.get(transfer.file);
+        // The socket may have taken the bytes, but what it had to send was thrown away.
+        let was_thrown_away = open.is_some_and(|open| open.aborted && transfer.takes_turns(open));
+        let result = if was_thrown_away { Err(Failure::CANCELLED) } else { result };
         self.leave_queue(key, files);
         let transfer = self.remove(key, files, submitter)?;
         if was_zero_copy {
@@ -148,7 +153,7 @@ mod tests {
         /// Returns `None` where io_uring is not available.
         fn on(file: impl Into<OwnedFd>) -> Option<MadeUp> {
             let submitter = Submitter::new(IoUring::new(1024).ok()?);
-            let mut files = Files::new(0);
+            let mut files = Files::new(0, false);
             let mut wakeup = Wakeup::new(64).unwrap();
             let id = files.add(file.into(), &submitter, &mut wakeup).unwrap();
             let file = files.key(id).unwrap();
@@ -276,6 +281,35 @@ mod tests {
             panic!("it went on")
         };
         assert_eq!((result.unwrap_err().kind(), written), (io::ErrorKind::WriteZero, 70));
+    }
+
+    #[test]
+    fn a_read_that_ends_after_a_part_says_so_and_keeps_the_part() {
+        // The last answer of the kernel, the wish of the program, and the end that is told.
+        let ends = [(-libc::EIO, false, libc::EIO), (200, true, libc::ECANCELED)];
+        for (last, is_cancelled, errno) in ends {
+            let Some(mut made_up) = MadeUp::on(File::open("/proc/self/exe").unwrap()) else {
+                return;
+            };
+            let arena = FixedArena::new(1, 4096).unwrap();
+            let memory = Payload::Buffer(arena.allocate().unwrap());
+            let transfer = Transfer::new(made_up.file, Action::Read, memory, 0);
+            let MadeUp { files, arenas, transfers, submitter, file } = &mut made_up;
+            assert!(files.get(*file).unwrap().has_offsets);
+            let id = transfers.begin(transfer, files, arenas, submitter).unwrap();
+            let key = id.key_in(0).unwrap();
+            assert!(made_up.complete(key, 100, 0).is_none());
+            if is_cancelled {
+                let MadeUp { files, transfers, submitter, .. } = &mut made_up;
+                transfers.cancel(id, files, submitter).unwrap();
+            }
+            let Some(Event::Read { result, buffer, .. }) = made_up.complete(key, last, 0) else {
+                panic!("it went on")
+            };
+            // A short read that says `Ok` would be the end of the file.
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
+            assert_eq!(buffer.len(), 100 + usize::try_from(last).unwrap_or(0));
+        }
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub(super) enum Next {
 pub(crate) struct Transfer {
     /// The key of its file.
     pub(super) file: Key,
+    /// The position among the operations of its file.
+    pub(super) position: usize,
     pub(super) action: Action,
     pub(super) state: State,
     /// The offset in the file where it began, in bytes.
@@ -97,12 +99,28 @@ impl Transfer {
     pub(crate) fn new(file: Key, action: Action, memory: Payload, offset: u64) -> Transfer {
         let state = State::Queued(memory);
         let (done, copied) = (0, None);
-        Transfer { file, action, state, offset, done, copied, cancelled: false, copies: false }
+        Transfer {
+            file,
+            position: 0,
+            action,
+            state,
+            offset,
+            done,
+            copied,
+            cancelled: false,
+            copies: false,
+        }
     }
 
     #[inline]
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self.state, State::Polling(_) | State::Running(_))
+    }
+
+    /// Returns whether the kernel has only to say that it is done with the memory: nothing hastens
+    /// that but the end of the connection.
+    pub(super) fn awaits_notification(&self) -> bool {
+        self.result_so_far().is_some()
     }
 
     /// Ends a transfer, unless the kernel has it or it is over. Returns `true` if it did.

@@ -30,14 +30,22 @@ pub(crate) struct Transfers {
     pub(crate) in_flight: usize,
     /// Transfers that are pushed on the next turn.
     pub(crate) to_rearm: VecDeque<Key>,
-    /// Transfers that are over, whose events no completion brings.
-    pending_events: VecDeque<Key>,
+    /// Events that no completion brings.
+    pending_events: VecDeque<PendingEvent>,
     /// The transfers pushed: first tries and further ones.
     pub(crate) pushed: u64,
     /// The transfers that went on after a short or vain try.
     pub(crate) resumed: u64,
     pub(crate) zero_copy_sends: u64,
     pub(crate) zero_copy_sends_copied: u64,
+}
+
+/// An event that no completion brings.
+enum PendingEvent {
+    /// The transfer is over.
+    Over(Key),
+    /// The file is closed.
+    FileClosed(Key),
 }
 
 impl Transfers {
@@ -90,16 +98,17 @@ impl Transfers {
     ///
     /// A transfer behind a tear is over: its event tells so.
     fn may_go(&mut self, key: Key, file: Key, files: &mut Files) -> bool {
-        let (Some(transfer), Some(open)) = (self.table.get_mut(key), files.begin_operation(file))
-        else {
+        let (Some(transfer), Some(open)) = (self.table.get_mut(key), files.get_mut(file)) else {
             unreachable!("the caller has looked the file up")
         };
+        transfer.position = open.operations.len();
+        open.operations.push(key);
         if !transfer.takes_turns(open) {
             return true;
         }
         if let Some(torn) = open.torn {
             transfer.fail(Failure::Torn(torn));
-            self.pending_events.push_back(key);
+            self.pending_events.push_back(PendingEvent::Over(key));
             return false;
         }
         open.queue.push_back(key);
@@ -183,12 +192,48 @@ impl Transfers {
             return submitter.cancel(Tag::transfer(key));
         }
         if transfer.fail(Failure::CANCELLED) {
-            self.pending_events.push_back(key);
+            self.pending_events.push_back(PendingEvent::Over(key));
             if !self.leave_queue(key, files) {
                 self.note_over_in_queue(key, files);
             }
         }
         Ok(())
+    }
+
+    /// Gives up every transfer of a file that was aborted, whatever it has moved.
+    pub(crate) fn abort(
+        &mut self,
+        file: Key,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let Some(open) = files.get_mut(file) else { return Ok(()) };
+        // Nothing follows in the queue.
+        (open.queue, open.over_in_queue) = (VecDeque::new(), 0);
+        for &key in &open.operations {
+            let Some(transfer) = self.table.get_mut(key) else { continue };
+            if transfer.fail(Failure::CANCELLED) {
+                self.pending_events.push_back(PendingEvent::Over(key));
+            }
+        }
+        for &key in &open.operations {
+            let Some(transfer) = self.table.get_mut(key) else { continue };
+            if transfer.is_in_flight() {
+                transfer.cancelled = true;
+                if !transfer.awaits_notification() {
+                    submitter.cancel(Tag::transfer(key))?;
+                }
+            }
+        }
+        self.close_if_idle(file, files, submitter);
+        Ok(())
+    }
+
+    /// Closes a file that is to be closed if nothing names it.
+    pub(crate) fn close_if_idle(&mut self, file: Key, files: &mut Files, submitter: &Submitter) {
+        if files.close_if_idle(file, submitter) {
+            self.pending_events.push_back(PendingEvent::FileClosed(file));
+        }
     }
 
     /// Takes a transfer that is over out of the queue of its file, if it is the first. Returns
@@ -213,7 +258,7 @@ impl Transfers {
         for behind in std::mem::take(&mut open.queue) {
             let behind_it = self.table.get_mut(behind).filter(|_| behind != key);
             if behind_it.is_some_and(|behind| behind.fail(Failure::Torn(torn))) {
-                self.pending_events.push_back(behind);
+                self.pending_events.push_back(PendingEvent::Over(behind));
             }
         }
         true
@@ -260,7 +305,12 @@ impl Transfers {
     ) -> Option<Transfer> {
         let transfer = self.table.remove(key)?;
         self.next_in_queue(key, transfer.file, files);
-        files.end_operation(transfer.file, submitter);
+        if let Some(moved) = files.end_operation(transfer.file, transfer.position)
+            && let Some(moved) = self.table.get_mut(moved)
+        {
+            moved.position = transfer.position;
+        }
+        self.close_if_idle(transfer.file, files, submitter);
         Some(transfer)
     }
 
@@ -274,7 +324,13 @@ impl Transfers {
         files: &mut Files,
         submitter: &Submitter,
     ) -> Option<Event<B>> {
-        while let Some(key) = self.pending_events.pop_front() {
+        while let Some(event) = self.pending_events.pop_front() {
+            let key = match event {
+                PendingEvent::Over(key) => key,
+                PendingEvent::FileClosed(key) => {
+                    return Some(Event::FileClosed { id: files.remove_closed(key) });
+                }
+            };
             if let Some(transfer) = self.remove(key, files, submitter) {
                 let id = OperationId::new(self.driver, key);
                 let failure = transfer.failure().unwrap_or(Failure::CANCELLED);
@@ -317,10 +373,19 @@ impl Transfers {
         }
     }
 
-    /// Collects the tags of the operations that the kernel has.
-    pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
-        let in_flight = self.table.iter().filter(|(_, transfer)| transfer.is_in_flight());
-        in_flight.map(|(key, _)| Tag::transfer(key))
+    /// Collects the tags of the operations that the kernel has, and can end.
+    pub(crate) fn tags_to_cancel(&self) -> impl Iterator<Item = Tag> {
+        let is_wanted =
+            |transfer: &Transfer| transfer.is_in_flight() && !transfer.awaits_notification();
+        let wanted = self.table.iter().filter(move |(_, transfer)| is_wanted(transfer));
+        wanted.map(|(key, _)| Tag::transfer(key))
+    }
+
+    /// Returns whether the notification of a send is to be expected within a moment. That of a send
+    /// whose bytes the peer does not let out of the socket is not.
+    pub(crate) fn await_notifications(&self, files: &Files) -> bool {
+        let mut waiting = self.table.iter().filter(|(_, transfer)| transfer.awaits_notification());
+        waiting.any(|(_, send)| files.get(send.file).is_none_or(|open| !open.has_unsent_bytes()))
     }
 
     /// Iterates over the addresses of the memory that the kernel has.

@@ -25,6 +25,11 @@ pub enum AttachError {
         "this thread is in no compio runtime, or not in the one that was attached to: call this inside `block_on`, on the runtime's thread"
     )]
     NotInRuntime,
+    /// The runtime of this thread was built in a process of which this one is a forked child.
+    #[error(
+        "this compio runtime is of a parent of this process: a forked child has no part in its ring; build a runtime there"
+    )]
+    OtherProcess,
     /// The runtime is driven by epoll.
     #[error(
         "this compio runtime is not on io_uring: build compio without its `polling` feature, or ask for DriverType::IoUring"
@@ -44,7 +49,7 @@ into_io_error!(AttachError);
 impl AttachError {
     fn kind(&self) -> io::ErrorKind {
         match self {
-            AttachError::NotInRuntime => io::ErrorKind::InvalidInput,
+            AttachError::NotInRuntime | AttachError::OtherProcess => io::ErrorKind::InvalidInput,
             AttachError::NotOnUring => io::ErrorKind::Unsupported,
             AttachError::Register(error) => error.kind(),
             AttachError::Ring(error) => error.kind(),
@@ -72,8 +77,14 @@ impl RuntimeGuard {
         if !is_uring {
             return Err(AttachError::NotOnUring);
         }
-        let known = RuntimeGuard::find(|guard| guard.ring == ring && guard.lasts());
-        Ok(known.unwrap_or_else(|| RuntimeGuard::begin(ring)))
+        let is_it = |guard: &RuntimeGuard| guard.ring == ring && guard.liveness.is_ours();
+        if let Some(guard) = RuntimeGuard::find(|guard| is_it(guard) && guard.lasts()) {
+            return Ok(guard);
+        }
+        if RuntimeGuard::find(|guard| guard.ring == ring && !guard.liveness.is_ours()).is_some() {
+            return Err(AttachError::OtherProcess);
+        }
+        Ok(RuntimeGuard::begin(ring))
     }
 
     #[cold]
@@ -87,6 +98,11 @@ impl RuntimeGuard {
         let task = compio_runtime::spawn(task);
         guard.task.get_or_init(|| task);
         guard
+    }
+
+    /// Returns the reason why this thread is not in the guard's runtime.
+    pub(super) fn absence(&self) -> AttachError {
+        if self.liveness.is_ours() { AttachError::NotInRuntime } else { AttachError::OtherProcess }
     }
 
     /// Returns `true` if this thread is in the guard's runtime.

@@ -8,14 +8,19 @@
 //! `push_multishot` the others.
 #![allow(unsafe_code)]
 
+use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::rc::Rc;
-#[cfg(feature = "compio-polling")]
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use compio_buf::BufResult;
 use compio_driver::{Extra, IourOpCode, OpEntry};
+use compio_runtime::{Runtime, Submit};
 use io_uring::squeue;
 
+use crate::region::Process;
 use crate::runtime::liveness::{LoanCount, RuntimeLiveness};
 
 /// `IORING_CQE_F_BUFFER`.
@@ -80,6 +85,14 @@ pub(super) trait OpState {
     fn before_drop(&mut self, is_known: bool);
 }
 
+/// The state of an operation that has no memory.
+pub(super) struct NoMemory;
+
+impl OpState for NoMemory {
+    fn complete(&mut self, _: Completion<'_>) {}
+    fn before_drop(&mut self, _: bool) {}
+}
+
 /// An operation in compio's hands.
 ///
 /// Boxed because compio moves what it carries some fifteen times on its way to the ring and back.
@@ -111,6 +124,39 @@ impl<S: OpState, D> OpAdapter<S, D> {
 
     pub(super) fn state(&mut self) -> &mut S {
         &mut self.op.state
+    }
+}
+
+/// An operation that was submitted to the runtime of this thread: a future of its result.
+///
+/// Dropping it cancels the operation, but not in a forked child: compio would push the request into
+/// queues that the child does not have.
+pub(super) struct Begun<S: OpState + 'static, D: 'static> {
+    submit: ManuallyDrop<Submit<OpAdapter<S, D>>>,
+    process: Process,
+}
+
+impl<S: OpState + 'static, D: 'static> Begun<S, D> {
+    pub(super) fn submit(operation: OpAdapter<S, D>) -> Begun<S, D> {
+        let submit = Runtime::with_current(|runtime| runtime.submit(operation));
+        Begun { submit: ManuallyDrop::new(submit), process: Process::current() }
+    }
+}
+
+impl<S: OpState + 'static, D: 'static> Future for Begun<S, D> {
+    type Output = BufResult<usize, OpAdapter<S, D>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut *self.submit).poll(context)
+    }
+}
+
+impl<S: OpState + 'static, D: 'static> Drop for Begun<S, D> {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.submit) };
+        }
     }
 }
 

@@ -85,8 +85,8 @@ impl ReceiveRing {
         Ok(ReceiveRing { state: RingState::new(ring, guard) })
     }
 
-    /// Receives from a connected socket until the peer finishes. The stream begins when it is first
-    /// polled.
+    /// Receives from a connected stream socket until the peer finishes. The stream begins when it
+    /// is first polled. A socket of messages is refused: the stream's only item is the error then.
     ///
     /// While no slot is free, the ring waits in the arena's queue. Its starved streams go on in the
     /// order in which they came, as slots come back.

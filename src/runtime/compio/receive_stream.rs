@@ -18,15 +18,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use compio_buf::BufResult;
-use compio_runtime::{Runtime, Submit};
 use futures_core::Stream;
 use io_uring::{cqueue, types};
 
-use super::guard::AttachError;
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use super::ring_state::{RingState, Ticket};
+use crate::driver::DriverError;
 use crate::runtime::liveness::{Guard, Life};
-use crate::uring::{BufferRing, Status};
+use crate::uring::{BufferRing, Status, socket_type};
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
 /// `io::Result<Bytes>`.
@@ -37,19 +36,23 @@ pub struct ReceiveStream<D: AsFd + Clone + Unpin + 'static> {
     state: Rc<RingState>,
     socket: D,
     arrived: Rc<RefCell<VecDeque<Bytes>>>,
-    receive: Option<Submit<OpAdapter<MultishotRecv, D>>>,
+    receive: Option<Begun<MultishotRecv, D>>,
     /// The stream's place among the starved ones, while it waits for a slot.
     ticket: Option<Ticket>,
     /// Set if the receive before brought bytes.
     was_served: bool,
+    /// The type of a socket that is no stream, until the refusal is told.
+    refused_type: Option<i32>,
     finished: bool,
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     pub(super) fn new(state: Rc<RingState>, socket: D) -> ReceiveStream<D> {
+        let socket_type = socket_type(socket.as_fd());
         ReceiveStream {
             state,
             socket,
+            refused_type: socket_type.filter(|&found| found != libc::SOCK_STREAM),
             arrived: Rc::default(),
             receive: None,
             ticket: None,
@@ -85,7 +88,7 @@ impl<D: AsFd + Clone + Unpin + 'static> ReceiveStream<D> {
     /// Returns the error outside the ring's runtime. A runtime that is over does not come back.
     fn outside(&mut self) -> io::Error {
         self.finished |= !self.state.guard.lasts();
-        AttachError::NotInRuntime.into()
+        self.state.guard.absence().into()
     }
 
     fn leave(&mut self) {
@@ -108,14 +111,17 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
             if this.finished {
                 return Poll::Ready(None);
             }
+            if let Some(socket_type) = this.refused_type.take() {
+                this.finished = true;
+                return Poll::Ready(Some(Err(no_stream(socket_type))));
+            }
             let Some(receive) = &mut this.receive else {
                 if !this.state.guard.is_here() {
                     return Poll::Ready(Some(Err(this.outside())));
                 }
                 ready!(this.state.poll_receive(&mut this.ticket, this.was_served, context));
                 let receive = MultishotRecv::new(&this.state, &this.arrived, this.socket.clone());
-                let submit = Runtime::with_current(|runtime| runtime.submit(receive));
-                this.receive = Some(submit);
+                this.receive = Some(Begun::submit(receive));
                 continue;
             };
             let Poll::Ready(BufResult(answer, mut ended)) = Pin::new(receive).poll(context) else {
@@ -142,6 +148,13 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
             }
         }
     }
+}
+
+/// Builds the refusal of a socket whose messages would lose their boundaries in a stream.
+fn no_stream(socket_type: i32) -> io::Error {
+    let call = "`ReceiveRing::receive`";
+    let instead = "compio's `recv`, or a `Driver` and its `receive_datagrams`";
+    DriverError::SocketType { call, socket_type, instead }.into()
 }
 
 impl<D: AsFd + Clone + Unpin + 'static> Drop for ReceiveStream<D> {

@@ -250,7 +250,7 @@ impl Registered {
     /// [`AttachError::Register`] if the kernel refuses.
     pub fn unregister(self) -> Result<(), AttachError> {
         if !self.guard.is_here() {
-            return Err(AttachError::NotInRuntime);
+            return Err(self.guard.absence());
         }
         let Some(pieces) = Rc::into_inner(self.pieces) else {
             unreachable!("a send keeps it while it makes an operation only");

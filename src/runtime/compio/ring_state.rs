@@ -27,15 +27,14 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use compio_runtime::Runtime;
 use io_uring::opcode;
 
 use super::guard::RuntimeGuard;
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::op_adapter::{Begun, NoMemory, OpAdapter};
 use crate::lease::WaitForSlot;
 use crate::runtime::liveness::{Guard, Life};
 use crate::sync::contain;
-use crate::uring::BufferRing;
+use crate::uring::{BufferRing, RingError};
 
 /// The part of a ring that its receives and streams share.
 pub(super) struct RingState {
@@ -187,8 +186,12 @@ impl Drop for RingState {
             // SAFETY: the ring that it was registered on, which lives; no receive is in flight (see
             // the head of this file).
             let result = unsafe { self.ring.get_mut().unregister(&*self.guard) };
-            if let Err(error) = result {
-                tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+            match result {
+                // It is the parent's.
+                Ok(()) | Err(RingError::OtherProcess { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
+                }
             }
         }
     }
@@ -224,14 +227,7 @@ async fn serve_starved(state: Weak<RingState>) {
 
 /// Waits until the driver has submitted what was pushed before, and has seen the completions.
 fn turn_of_driver(guard: &RuntimeGuard) -> impl Future<Output = ()> + use<> {
-    struct Turn;
-
-    impl OpState for Turn {
-        fn complete(&mut self, _: Completion<'_>) {}
-        fn before_drop(&mut self, _: bool) {}
-    }
-
-    let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), Turn);
-    let nop = Runtime::with_current(|runtime| runtime.submit(nop));
+    let nop = OpAdapter::new(guard.liveness(), (), opcode::Nop::new().build(), NoMemory);
+    let nop = Begun::submit(nop);
     async move { drop(nop.await) }
 }

@@ -16,14 +16,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use compio_buf::BufResult;
-use compio_runtime::{Runtime, Submit};
-use io_uring::squeue;
+use io_uring::{opcode, squeue, types};
 
-use super::guard::{AttachError, RuntimeGuard};
-use super::op_adapter::{Completion, OpAdapter, OpState};
+use super::guard::RuntimeGuard;
+use super::op_adapter::{Begun, Completion, NoMemory, OpAdapter, OpState};
 use crate::buffer::IoMemory;
 use crate::runtime::liveness::{Guard, Life};
-use crate::runtime::transfer::{Attempt, WholeSend};
+use crate::runtime::transfer::{Attempt, SendOn, WholeSend};
 use crate::sync::contain;
 use crate::uring::{Descriptor, Operation, Probe, Progress, RegisteredArena, SendOptions};
 
@@ -98,7 +97,7 @@ enum State<M: IoMemory, D: 'static> {
     },
     Begun {
         guard: Rc<RuntimeGuard>,
-        submit: Submit<OpAdapter<TransferState<M>, D>>,
+        submit: Begun<TransferState<M>, D>,
     },
     /// The result was handed out.
     Done,
@@ -147,11 +146,10 @@ impl<M: IoMemory, D: Unpin + 'static> Future for Submitted<M, D> {
                 State::Idle { guard, descriptor, entry, mut operation } if guard.is_here() => {
                     let state = TransferState { operation: operation.0.take() };
                     let adapter = OpAdapter::new(guard.liveness(), descriptor, entry, state);
-                    let submit = Runtime::with_current(|runtime| runtime.submit(adapter));
-                    self.state = State::Begun { guard, submit };
+                    self.state = State::Begun { guard, submit: Begun::submit(adapter) };
                 }
-                State::Idle { operation, .. } => {
-                    let error = AttachError::NotInRuntime.into();
+                State::Idle { guard, operation, .. } => {
+                    let error = guard.absence().into();
                     return Poll::Ready(BufResult(Err(error), operation.into_memory()));
                 }
                 State::Refused(error, memory) => {
@@ -184,9 +182,9 @@ impl<M: IoMemory, D: 'static> fmt::Debug for Submitted<M, D> {
 ///
 /// # Errors
 ///
-/// The result is [`AttachError::NotInRuntime`] outside a compio runtime, and
-/// [`AttachError::NotOnUring`] on epoll. The error of the socket; if a part was sent, the
-/// connection is reset.
+/// The result is [`AttachError::NotInRuntime`](super::AttachError::NotInRuntime) outside a compio
+/// runtime, and [`AttachError::NotOnUring`](super::AttachError::NotOnUring) on epoll. The error of
+/// the socket; if a part was sent, the connection is reset.
 ///
 /// ```
 /// use bytes::BufMut;
@@ -240,21 +238,44 @@ impl<M: IoMemory + AsRef<[u8]>> SendAll<M> {
         pieces: Weak<RegisteredArena>,
     ) -> SendAll<M> {
         let (len, number) = (memory.as_ref().len(), socket.as_fd().as_raw_fd());
-        let (of_send, socket) = (Rc::clone(guard), socket.clone());
-        let send = move |memory, skip, attempt| {
-            let options = match attempt {
-                Attempt::AsAsked => options.wait_all(),
-                Attempt::Copied => options.zero_copy_from(usize::MAX).wait_all(),
-                Attempt::InParts => options.zero_copy_from(usize::MAX).in_parts(),
-            };
-            let pieces = pieces.upgrade();
-            let pieces = pieces.unwrap_or_else(|| Rc::new(RegisteredArena::nothing(Probe::none())));
-            let operation = pieces.send_from(Descriptor::Fd(number), memory, options, skip);
-            let submitted = Submitted::new(&of_send, socket.clone(), operation);
-            async move { submitted.await.into() }
+        let (guard, socket) = (Rc::clone(guard), socket.clone());
+        let (liveness, queues) = (guard.liveness().clone(), Rc::clone(&guard.sends));
+        let socket = OnSocket { guard, socket, options, pieces };
+        SendAll { send: WholeSend::new(&liveness, &queues, number, (memory, len), socket) }
+    }
+}
+
+/// A socket on a runtime.
+struct OnSocket<D> {
+    guard: Rc<RuntimeGuard>,
+    socket: D,
+    options: SendOptions,
+    pieces: Weak<RegisteredArena>,
+}
+
+impl<M: IoMemory, D: AsFd + Clone + Unpin + 'static> SendOn<M> for OnSocket<D> {
+    async fn send(&self, memory: M, skip: usize, attempt: Attempt) -> (io::Result<usize>, M) {
+        let options = match attempt {
+            Attempt::AsAsked => self.options.wait_all(),
+            Attempt::Copied => self.options.zero_copy_from(usize::MAX).wait_all(),
+            Attempt::InParts => self.options.zero_copy_from(usize::MAX).in_parts(),
         };
-        let (liveness, queues) = (guard.liveness(), &guard.sends);
-        SendAll { send: WholeSend::new(liveness, queues, number, (memory, len), send) }
+        let pieces = self.pieces.upgrade();
+        let pieces = pieces.unwrap_or_else(|| Rc::new(RegisteredArena::nothing(Probe::none())));
+        let number = Descriptor::Fd(self.socket.as_fd().as_raw_fd());
+        let operation = pieces.send_from(number, memory, options, skip);
+        drop(pieces);
+        Submitted::new(&self.guard, self.socket.clone(), operation).await.into()
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        if !self.guard.is_here() {
+            return Err(self.guard.absence().into());
+        }
+        let number = types::Fd(self.socket.as_fd().as_raw_fd());
+        let entry = opcode::PollAdd::new(number, libc::POLLOUT as u32).build();
+        let poll = OpAdapter::new(self.guard.liveness(), self.socket.clone(), entry, NoMemory);
+        Begun::submit(poll).await.0.map(drop)
     }
 }
 

@@ -21,9 +21,6 @@ use crate::uring::{BufferRing, BufferRingOptions};
 /// large.
 const MESSAGES_MAX: usize = 64;
 
-/// The default of slots that lie ready for the kernel, if the arena is large.
-const ENTRIES_MAX: usize = 1024;
-
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
 /// The [module](super) has an overview and an example. A pool ends by
@@ -63,7 +60,7 @@ pub struct PoolBuilder {
 
 impl PoolBuilder {
     /// Sets the options of the buffer ring that sockets receive into. Default: half of the arena's
-    /// slots, 1024 at most, lie ready for the kernel.
+    /// free slots, 1024 at most, lie ready for the kernel.
     ///
     /// ```
     /// use uring_arena::{BufferRing, FixedArena, tokio::Pool};
@@ -221,12 +218,10 @@ impl Pool {
     /// Returns the options of a pool over `arena`: [`PoolBuilder`] has an example.
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
-        // The other half is for files, sends, and the bytes that streams hold.
-        let entries = 1 << (arena.slot_count() / 2).clamp(1, ENTRIES_MAX).ilog2();
-        let ring = BufferRing::options().entries(entries);
         PoolBuilder {
             arena,
-            ring,
+            // Half of the slots: the others are for files, sends, and bytes that streams hold.
+            ring: BufferRing::options(),
             driver: Driver::builder(),
             messages_max,
             own_thread: false,

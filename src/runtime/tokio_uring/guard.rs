@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::thread::LocalKey;
 
 use ::tokio::runtime::{Handle, Id, RuntimeFlavor};
@@ -32,6 +33,11 @@ pub enum AttachError {
         "no tokio-uring runtime is running on this thread: call this inside `tokio_uring::start` or `Runtime::block_on`"
     )]
     NotInRuntime,
+    /// The runtime of this thread was built in a process of which this one is a forked child.
+    #[error(
+        "this tokio-uring runtime is of a parent of this process: a forked child has no part in its ring; build a runtime there"
+    )]
+    OtherProcess,
     /// The runtime, which has one table, has registered buffers already.
     #[error("this tokio-uring runtime has registered buffers already: register one arena, once")]
     TableTaken,
@@ -62,7 +68,7 @@ into_io_error!(AttachError);
 impl AttachError {
     fn kind(&self) -> io::ErrorKind {
         match self {
-            AttachError::NotInRuntime => io::ErrorKind::InvalidInput,
+            AttachError::NotInRuntime | AttachError::OtherProcess => io::ErrorKind::InvalidInput,
             AttachError::TableTaken => io::ErrorKind::ResourceBusy,
             AttachError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             AttachError::MemoryLocked { .. } => io::ErrorKind::OutOfMemory,
@@ -90,7 +96,11 @@ impl RuntimeGuard {
 
     /// Returns the guard of the runtime that this thread is in; starts it if need be.
     pub(super) fn current() -> Result<Rc<RuntimeGuard>, AttachError> {
-        RuntimeGuard::known().map_or_else(RuntimeGuard::begin, Ok)
+        match RuntimeGuard::known() {
+            Some(guard) if guard.liveness.is_ours() => Ok(guard),
+            Some(_) => Err(AttachError::OtherProcess),
+            None => RuntimeGuard::begin(),
+        }
     }
 
     #[cold]
@@ -133,6 +143,11 @@ impl Guard for RuntimeGuard {
         if self.liveness.lent() > 0 && self.drains_served.replace(drains) < drains {
             cancel(types::CancelBuilder::any());
         }
+    }
+
+    fn on_end(&self) {
+        // Completions that are there already are proof, and give their memory back.
+        self.liveness.poll_abandoned(&mut Context::from_waker(Waker::noop()));
     }
 }
 

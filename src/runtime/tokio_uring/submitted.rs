@@ -24,7 +24,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 use super::guard::{AttachError, RuntimeGuard, in_runtime};
 use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::liveness::{Guard, Life, LoanCount};
-use crate::runtime::transfer::{Attempt, WholeSend, check_offset, check_room};
+use crate::runtime::transfer::{Attempt, SendOn, WholeSend, check_offset, check_room};
 
 /// A descriptor that tokio-uring reads from and writes to: its `File`, `TcpStream`, `UnixStream` or
 /// `UdpSocket`. The trait is sealed.
@@ -196,12 +196,50 @@ pub fn send_all<D: Descriptor, B: IoMemory + AsRef<[u8]>>(socket: &Rc<D>, item: 
     };
     let (len, descriptor) = (item.as_ref().len(), socket.as_raw_fd());
     let (liveness, queues) = (guard.liveness().clone(), guard.sends.clone());
-    let socket = Rc::clone(socket);
-    let send = move |item: B, skip, attempt| {
-        let target = Target { guard: Ok(guard.clone()), buffer_index: None };
-        Submitted::send(target, &socket, item, skip, attempt)
-    };
-    SendAll { send: WholeSend::new(&liveness, &queues, descriptor, (item, len), send) }
+    let socket = OnSocket { guard, socket: Rc::clone(socket) };
+    SendAll { send: WholeSend::new(&liveness, &queues, descriptor, (item, len), socket) }
+}
+
+/// A socket on a runtime.
+struct OnSocket<D> {
+    guard: Rc<RuntimeGuard>,
+    socket: Rc<D>,
+}
+
+impl<D: Descriptor, B: IoMemory + AsRef<[u8]>> SendOn<B> for OnSocket<D> {
+    fn send(
+        &self,
+        item: B,
+        skip: usize,
+        attempt: Attempt,
+    ) -> impl Future<Output = (io::Result<usize>, B)> {
+        let target = Target { guard: Ok(Rc::clone(&self.guard)), buffer_index: None };
+        Submitted::send(target, &self.socket, item, skip, attempt)
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        if !self.guard.liveness().lasts() {
+            return Err(not_in_runtime());
+        }
+        let descriptor = types::Fd(self.socket.as_raw_fd());
+        let entry = opcode::PollAdd::new(descriptor, libc::POLLOUT as u32).build();
+        let count = self.guard.liveness().clone().begin_loan();
+        let kept: Rc<dyn Any> = self.socket.clone();
+        let poll = UnsubmittedOneshot::new((count, kept), Writable, entry);
+        in_runtime(|| poll.submit())?.await
+    }
+}
+
+/// The result of a poll.
+struct Writable;
+
+impl OneshotOutputTransform for Writable {
+    type Output = io::Result<()>;
+    type StoredData = (LoanCount, Rc<dyn Any>);
+
+    fn transform_oneshot_output(self, _: Self::StoredData, cqe: cqueue::Entry) -> io::Result<()> {
+        if cqe.result() < 0 { Err(io::Error::from_raw_os_error(-cqe.result())) } else { Ok(()) }
+    }
 }
 
 /// A send that goes out whole: a future of its result and the memory.

@@ -196,7 +196,7 @@ impl BufferRing {
         remaining: &mut Remaining,
     ) -> Option<Datagram<B>> {
         let part = self.next_part(remaining)?;
-        let Some(Parsed { from, payload, is_truncated }) =
+        let Some(Parsed { from, payload, is_truncated, is_void }) =
             self.hand_out(part).and_then(Parsed::new)
         else {
             self.metrics.unmatched_completions += 1;
@@ -209,7 +209,7 @@ impl BufferRing {
             self.metrics.received += 1;
             B::in_slot(payload)
         };
-        Some(Datagram { from, bytes, is_truncated })
+        Some(Datagram { from, bytes, is_truncated, is_void })
     }
 
     #[inline]

@@ -10,7 +10,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use crate::region::{Backing, BuildError, PageSize, Region, RegionOptions};
+use crate::region::{Backing, BuildError, InChildren, PageSize, Region, RegionOptions};
 use crate::sync::{AtomicU16, Ordering};
 
 /// One entry in the kernel's layout (`struct io_uring_buf`).
@@ -46,8 +46,8 @@ impl RingEntries {
         let request = RegionOptions {
             backing: Backing::Anonymous,
             page_size: PageSize::Unknown,
-            // A child process that inherits the ring's descriptor must not see its entries.
-            keep_from_children: true,
+            // A forked child must not see the entries. It may write over them all the same.
+            in_children: InChildren::Zeroed,
             ..RegionOptions::default()
         };
         let region = Region::new(usize::from(count) * size_of::<RingEntry>(), ALIGNMENT, &request)?;

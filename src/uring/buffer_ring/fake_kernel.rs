@@ -45,6 +45,15 @@ enum Step {
         result: i32,
     },
     Refill,
+    /// The group is unregistered, and `selects` receives select a slot between the question how far
+    /// the kernel came and the end of the group.
+    Detach {
+        selects: usize,
+    },
+    /// The slots of the group are freed, once every receive that might have one has ended.
+    Release,
+    /// The group is registered again.
+    Attach,
     Drop {
         which: usize,
     },
@@ -74,6 +83,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => errno.prop_map(|errno| Step::Error { errno }),
         1 => (any::<u16>(), result).prop_map(|(id, result)| Step::Foreign { id, result }),
         4 => Just(Step::Refill),
+        1 => (0..3usize).prop_map(|selects| Step::Detach { selects }),
+        2 => Just(Step::Release),
+        2 => Just(Step::Attach),
         5 => any::<usize>().prop_map(|which| Step::Drop { which }),
         2 => any::<usize>().prop_map(|which| Step::Share { which }),
     ]
@@ -135,6 +147,14 @@ impl World {
             Step::Refill => {
                 self.ring.refill();
             }
+            Step::Detach { selects } => self.detach(selects),
+            Step::Release if self.ring.detached.is_some() && self.kernel.selected.is_empty() => {
+                self.release();
+            }
+            Step::Attach if self.ring.entries.is_none() && self.ring.detached.is_none() => {
+                self.attach();
+            }
+            Step::Release | Step::Attach => {}
             Step::Drop { which } if !self.held.is_empty() => {
                 drop(self.held.swap_remove(which % self.held.len()));
             }
@@ -147,6 +167,35 @@ impl World {
             Step::Drop { .. } | Step::Share { .. } => {}
         }
         self.check();
+    }
+
+    fn detach(&mut self, selects: usize) {
+        if self.ring.entries.is_none() {
+            return;
+        }
+        let head = self.kernel.head;
+        (0..selects).for_each(|_| self.kernel.select());
+        self.kernel.is_detached = true;
+        self.ring.detach(Some(head));
+    }
+
+    /// Frees what no completion named: then nobody has a slot but the user.
+    fn release(&mut self) {
+        // SAFETY: the fake kernel has completed each receive that selected a slot.
+        unsafe { self.ring.finish_unregister() };
+        assert_eq!((self.ring.slot_count(), self.ring.count()), (0, 0));
+        // Those that were selected in the last moment, and lost, are freed without being counted.
+        let unreported = self.ring.metrics().unreported_slots;
+        assert!(unreported <= self.kernel.lost, "{unreported} of {}", self.kernel.lost);
+        self.kernel.lost = unreported;
+    }
+
+    fn attach(&mut self) {
+        self.ring.attach().unwrap();
+        self.kernel.attach(&self.ring);
+        self.ring.refill();
+        let free = self.arena.slot_states().free;
+        assert!(self.ring.posted.len() > 0 || free == 0, "a ring without a slot beside free ones");
     }
 
     fn complete(&mut self, result: i32, flags: u32, expected: Vec<u8>) -> Status {
@@ -193,9 +242,16 @@ impl World {
         {
             self.complete(result, flags, bytes);
         }
+        if self.ring.entries.is_none() {
+            if self.ring.detached.is_some() {
+                self.release();
+            }
+            return;
+        }
         let before = self.ring.posted.len();
+        let reported = self.ring.metrics().unreported_slots;
         let taken = self.ring.take_unreported(self.kernel.head);
-        assert_eq!(taken as u64, self.kernel.lost);
+        assert_eq!(reported + taken as u64, self.kernel.lost);
         assert_eq!(self.ring.metrics().unreported_slots, self.kernel.lost);
         assert_eq!(self.ring.posted.len(), before - taken);
         assert_eq!(
@@ -204,9 +260,10 @@ impl World {
             "both count the same"
         );
         self.check();
-        // Every position can be posted to again.
+        // Every position can be posted to again, up to the limit.
         self.ring.refill();
-        assert!(self.kernel.posted() == self.kernel.count || self.arena.slot_states().free == 0);
+        let limit = self.ring.limit as u16;
+        assert!(self.kernel.posted() == limit || self.arena.slot_states().free == 0);
         self.check();
     }
 
@@ -219,7 +276,7 @@ impl World {
             self.reconcile();
         }
         let posted = self.ring.posted.len();
-        if !unregistered {
+        if !unregistered && self.ring.entries.is_some() {
             self.ring.registered = true;
         }
         drop(self.ring);
@@ -271,6 +328,8 @@ pub(super) struct FakeKernel {
     selected: Vec<Selected>,
     /// The number of buffers that were selected and named in no completion.
     pub(super) lost: u64,
+    /// The group was unregistered: nothing more is selected.
+    is_detached: bool,
     /// The byte that was written last.
     next: u8,
 }
@@ -289,8 +348,16 @@ impl FakeKernel {
             incremental: ring.incremental,
             selected: Vec::new(),
             lost: 0,
+            is_detached: false,
             next: 0,
         }
+    }
+
+    /// Registers the group again: the kernel counts from 0.
+    fn attach(&mut self, ring: &BufferRing) {
+        assert!(self.selected.is_empty());
+        self.entries = ring.address() as *mut RingEntry;
+        (self.head, self.is_detached) = (0, false);
     }
 
     fn entry(&self, position: u16) -> *mut RingEntry {
@@ -320,7 +387,7 @@ impl FakeKernel {
     /// Receives up to `len` bytes into one buffer, or into several. Returns the completion and the
     /// bytes.
     pub(super) fn receive(&mut self, len: usize, bundle: bool) -> (i32, u32, Vec<u8>) {
-        if self.posted() == 0 {
+        if self.is_detached || self.posted() == 0 {
             return (-libc::ENOBUFS, 0, Vec::new());
         }
         // SAFETY: posted, so written by the ring before its tail.
@@ -351,7 +418,7 @@ impl FakeKernel {
 
     /// Selects a buffer as a worker thread does, before there are bytes to put there.
     pub(super) fn select(&mut self) {
-        if self.posted() > 0 && !self.incremental {
+        if !self.is_detached && self.posted() > 0 && !self.incremental {
             let entry = self.entry(self.head);
             // SAFETY: posted, so written by the ring before its tail.
             let RingEntry { address, id, .. } = unsafe { entry.read() };

@@ -10,7 +10,7 @@ const ENTRIES_MAX: usize = 1 << 15;
 /// The number of slots that a buffer id can number: it has 16 bits.
 const SLOTS_MAX: usize = 1 << 16;
 
-/// The default number of entries, if the arena has as many slots.
+/// The default number of entries, if the arena has twice as many slots.
 const ENTRIES_DEFAULT: usize = 1024;
 
 /// The options of a [`BufferRing`](crate::BufferRing).
@@ -35,7 +35,8 @@ impl BufferRingOptions {
     /// Sets the number of slots that lie ready for the kernel at most: a power of two up to 32,768.
     ///
     /// The number is independent of the number of slots in the arena, because slots that users hold
-    /// do not count. Default: 1024, or as many as the arena has slots.
+    /// do not count. Default: half of the slots that are free, one at least and 1024 at most. A
+    /// default ring that ran dry takes half of what is free then, up to half of the arena.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().entries(4096);
@@ -114,13 +115,18 @@ impl BufferRingOptions {
         self.group
     }
 
+    /// Returns whether the number of entries was asked for.
+    pub(super) fn has_entries(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// Returns the number of entries, if the kernel takes it.
     pub(super) fn entries_for(&self, slot_count: usize) -> Result<u16, RingError> {
         if slot_count > SLOTS_MAX {
             return Err(RingError::TooManySlots { slots: slot_count, limit: SLOTS_MAX });
         }
         match self.entries {
-            None => Ok(prev_power_of_two(slot_count.min(ENTRIES_DEFAULT)) as u16),
+            None => Ok(prev_power_of_two((slot_count / 2).clamp(1, ENTRIES_DEFAULT)) as u16),
             Some(entries) if entries.is_power_of_two() && entries <= ENTRIES_MAX => {
                 Ok(entries as u16)
             }
@@ -187,6 +193,16 @@ pub enum RingError {
         /// The number of groups that one driver can have.
         limit: usize,
     },
+    /// The ring was registered in another process, of which this one is a forked child.
+    #[error(
+        "this buffer ring is of process {of}, and was used in its forked child {to}: the kernel has it for the parent; register one there"
+    )]
+    OtherProcess {
+        /// The process that registered the ring.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The kernel lacks a feature.
     #[error("this kernel has no {what}: it came with Linux {since}")]
     Unsupported {
@@ -247,7 +263,8 @@ impl RingError {
             RingError::Refused { errno, .. } => io::Error::from_raw_os_error(errno).kind(),
             RingError::Entries { .. }
             | RingError::TooManySlots { .. }
-            | RingError::SlotTooLarge { .. } => io::ErrorKind::InvalidInput,
+            | RingError::SlotTooLarge { .. }
+            | RingError::OtherProcess { .. } => io::ErrorKind::InvalidInput,
         }
     }
 }
@@ -267,10 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn entries_default_to_what_the_arena_can_fill() {
+    fn entries_default_to_half_of_the_arena() {
         let default = |slots| BufferRingOptions::default().entries_for(slots);
         assert_eq!(default(1), Ok(1));
-        assert_eq!(default(100), Ok(64));
+        assert_eq!(default(2), Ok(1));
+        assert_eq!(default(100), Ok(32));
+        assert_eq!(default(2048), Ok(1024));
         assert_eq!(default(1 << 16), Ok(1024));
         assert_eq!(
             default((1 << 16) + 1),

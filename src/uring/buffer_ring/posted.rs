@@ -71,7 +71,19 @@ impl PostedQueue {
     /// Returns the number of slots that can be posted now.
     #[inline]
     pub(super) fn room(&self) -> u32 {
-        self.slots.len() as u32 - self.span()
+        self.capacity() - self.span()
+    }
+
+    /// Returns the number of positions.
+    #[inline]
+    pub(super) fn capacity(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Counts positions from 0 again. No slot may be posted.
+    pub(super) fn restart(&mut self) {
+        assert!(self.span() == 0);
+        (self.head, self.tail) = (0, 0);
     }
 
     /// Returns the position of the oldest posted slot.

@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 use crate::buffer::ArenaBytes;
+use crate::uring::kernel::{error_was_pending, is_at_end, socket_type};
 use bytes::Buf;
 use bytes::Bytes;
 use io_uring::cqueue;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsFd;
 use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
@@ -99,6 +101,38 @@ pub enum Status {
 }
 
 impl Status {
+    /// Returns whether a receive of datagrams from `socket` failed by a pending error, which is
+    /// gone now: arm the receive again.
+    ///
+    /// An ICMP message that says that one datagram did not arrive fails the next receive of a
+    /// connected socket, and nothing else. Anybody who knows the ports can send it. The kernel is
+    /// asked for the next datagram to tell such an error from one that stays.
+    ///
+    /// ```no_run
+    /// # use io_uring::cqueue::Entry;
+    /// # use std::net::UdpSocket;
+    /// # use uring_arena::{ArenaBytes, BufferRing, Status};
+    /// # fn on_completion(ring: &mut BufferRing, socket: &UdpSocket, completion: &Entry) {
+    /// // SAFETY: a completion of a receive of this ring, handed in once.
+    /// let received = unsafe { ring.complete_datagram::<ArenaBytes>(completion) };
+    /// match received.status() {
+    ///     Status::Armed => {}
+    ///     Status::Ended | Status::Starved => println!("arm it again"),
+    ///     status if status.is_pending_error_of(socket) => println!("arm it again"),
+    ///     status => println!("{status}"),
+    /// }
+    /// # }
+    /// ```
+    pub fn is_pending_error_of(self, socket: &impl AsFd) -> bool {
+        match self {
+            Status::Failed {
+                errno: libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EFAULT,
+            } => false,
+            Status::Failed { .. } => error_was_pending(socket.as_fd()),
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(super) fn new(result: i32, flags: u32) -> Status {
         match result {
@@ -220,6 +254,41 @@ pub struct Datagram<B> {
     pub bytes: B,
     /// True if the datagram was longer than the slot has room for: its end is lost.
     pub is_truncated: bool,
+    /// The kernel has written no byte and no sender, nor said that a message ends here (`MSG_EOR`).
+    pub(super) is_void: bool,
+}
+
+impl<B> Datagram<B> {
+    /// Returns whether this is no message but the end of `socket`, from which it came: a connection
+    /// (`SOCK_SEQPACKET`, `SOCK_STREAM`) whose peer sends no more.
+    ///
+    /// The kernel completes a receive at such an end as if an empty datagram had come. Do not arm
+    /// the receive again then: it would complete at once, for ever. A
+    /// [`Driver`](crate::Driver) does this by itself.
+    ///
+    /// An empty message that nothing follows before the end looks the same and is taken for the
+    /// end. It is told from it if its sender has an address, or if this kind of socket marks the
+    /// ends of messages (`MSG_EOR`; Unix sockets do not). Each other empty message is told from the
+    /// end by what the socket says when this is called.
+    ///
+    /// ```no_run
+    /// # use io_uring::cqueue::Entry;
+    /// # use std::os::fd::OwnedFd;
+    /// # use uring_arena::{ArenaBytes, BufferRing};
+    /// # fn on_completion(ring: &mut BufferRing, socket: &OwnedFd, completion: &Entry) {
+    /// // SAFETY: a completion of a receive of this ring, handed in once.
+    /// for datagram in unsafe { ring.complete_datagram::<ArenaBytes>(completion) } {
+    ///     if datagram.is_end_of(socket) {
+    ///         println!("the peer has finished");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn is_end_of(&self, socket: &impl AsFd) -> bool {
+        let socket = socket.as_fd();
+        let has_end = |kind| matches!(kind, Some(libc::SOCK_STREAM | libc::SOCK_SEQPACKET));
+        self.is_void && has_end(socket_type(socket)) && is_at_end(socket)
+    }
 }
 
 /// The message header of every datagram receive: it asks for the sender's address, nothing else.
@@ -240,6 +309,7 @@ pub(super) struct Parsed {
     pub(super) from: Option<SocketAddr>,
     pub(super) payload: ArenaBytes,
     pub(super) is_truncated: bool,
+    pub(super) is_void: bool,
 }
 
 impl Parsed {
@@ -254,7 +324,9 @@ impl Parsed {
         let from = address(name);
         whole.advance(DATAGRAM_HEADER_BYTES);
         whole.truncate(payload_bytes);
-        Some(Parsed { from, payload: whole, is_truncated: flags & libc::MSG_TRUNC as u32 != 0 })
+        let has = |flag: libc::c_int| flags & flag as u32 != 0;
+        let is_void = payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR);
+        Some(Parsed { from, payload: whole, is_truncated: has(libc::MSG_TRUNC), is_void })
     }
 }
 

@@ -14,7 +14,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use io_uring::types;
 
@@ -22,9 +22,9 @@ use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::options::RingError;
 use super::posted::PostedQueue;
-use super::ring::{BufferRing, BufferRingMetrics, FastPathRange};
+use super::ring::{BufferRing, BufferRingMetrics, Detached, FastPathRange};
 use crate::arena::FixedArena;
-use crate::slots::SLOTS_PER_WORD;
+use crate::region::Process;
 use crate::uring::kernel::{Memlock, is_refusal, syscalls};
 
 impl BufferRing {
@@ -50,29 +50,132 @@ impl BufferRing {
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
-        let ring = ring.as_raw_fd();
         let mut buffers = BufferRing::unregistered(arena, options)?;
-        let (address, count, group) = (buffers.address(), buffers.count(), buffers.group);
+        // SAFETY: the caller's promise.
+        unsafe { buffers.register_entries(ring.as_raw_fd()) }?;
+        if buffers.incremental != options.wants_incremental() {
+            // Before 6.12: each message takes a slot of its own.
+            buffers.fast_path = fast_path(arena, &options.incremental(false), buffers.slot_bytes);
+        }
+        buffers.refill();
+        if buffers.is_empty() {
+            tracing::warn!(group = buffers.group, "no slot is free for a buffer ring: it is empty");
+        }
+        Ok(buffers)
+    }
+
+    /// Registers the array of entries. An incremental ring is an ordinary one if the kernel knows
+    /// no other.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register`](Self::register).
+    unsafe fn register_entries(&mut self, ring: RawFd) -> Result<(), RingError> {
+        let (address, count, group) = (self.address(), self.count(), self.group);
         let register = |flags| {
             // SAFETY: the array is page-aligned, has `count` entries, and stays until it is
             // unregistered, or for ever.
             unsafe { syscalls::register_buffer_ring(ring, address, count, group, flags) }
         };
         let mut answer =
-            register(if buffers.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
-        if buffers.incremental && is_errno(&answer, libc::EINVAL) {
-            // Before 6.12: each message takes a slot of its own.
-            buffers.incremental = false;
-            buffers.fast_path = fast_path(arena, &options.incremental(false), buffers.slot_bytes);
+            register(if self.incremental { types::IOU_PBUF_RING_INC as u16 } else { 0 });
+        if self.incremental && is_errno(&answer, libc::EINVAL) {
+            self.incremental = false;
             answer = register(0);
         }
-        if let Err(error) = answer {
-            let bytes = usize::from(count) * size_of::<types::BufRingEntry>();
-            return Err(register_error(&error, group, bytes));
+        let bytes = usize::from(count) * size_of::<types::BufRingEntry>();
+        answer.map_err(|error| register_error(&error, group, bytes))?;
+        self.registered = true;
+        Ok(())
+    }
+
+    /// Takes the group off the kernel while receives that name it may be in flight. No receive
+    /// selects a slot from here on, and one that is tried again ends with `ENOBUFS`.
+    ///
+    /// Slots that were selected before are filled, and their completions are handed in as usual.
+    /// The ring owns every slot until [`finish_unregister`](Self::finish_unregister). A ring that
+    /// is dropped before quarantines them.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Refused`] with the kernel's error; the ring stays as it was.
+    ///
+    /// # Safety
+    ///
+    /// `ring` is the io_uring that this was registered on.
+    pub(crate) unsafe fn begin_unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
+        let ring = ring.as_raw_fd();
+        // Linux 6.8. Only a count is missing without it.
+        let head = syscalls::buffer_ring_head(ring, self.group).ok();
+        syscalls::unregister_buffer_ring(ring, self.group)
+            .map_err(|error| refused(&error, "unregister a buffer ring"))?;
+        self.detach(head);
+        Ok(())
+    }
+
+    /// Notes that the kernel does not know the group any more, and how far it had come.
+    pub(super) fn detach(&mut self, head: Option<u16>) {
+        self.registered = false;
+        self.detached = self.entries.take().map(|entries| Detached { entries, head });
+    }
+
+    /// Frees the slots of a group that was unregistered, but for those that completions named.
+    ///
+    /// # Safety
+    ///
+    /// Each receive that was in flight when the group was unregistered has had its final
+    /// completion, which was handed in and taken to its end.
+    pub(crate) unsafe fn finish_unregister(&mut self) {
+        let head = self.detached.as_ref().and_then(|detached| detached.head);
+        // A receive may have selected a slot after the kernel was asked: then more were named.
+        let used = head.map_or(0, |head| head.wrapping_sub(self.posted.head() as u16));
+        if u32::from(used) <= self.posted.span() {
+            self.take_used(used);
         }
-        buffers.registered = true;
-        buffers.refill();
-        Ok(buffers)
+        self.metrics.given_back += (self.posted.len() + self.spare.len()) as u64;
+        self.release();
+    }
+
+    /// Registers a ring again whose unregistration is finished, and publishes its share of the free
+    /// slots.
+    ///
+    /// # Errors
+    ///
+    /// As for [`register`](Self::register); the ring stays unregistered.
+    ///
+    /// # Safety
+    ///
+    /// As for [`register`](Self::register), and `ring` is the io_uring that this was registered on.
+    pub(crate) unsafe fn register_again(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
+        self.attach()?;
+        // SAFETY: the caller's promise.
+        let answer = unsafe { self.register_entries(ring.as_raw_fd()) };
+        match answer {
+            Ok(()) => drop(self.refill()),
+            Err(_) => self.release(),
+        }
+        answer
+    }
+
+    /// Makes the array of a ring that has none, and counts from 0 as the kernel will.
+    pub(super) fn attach(&mut self) -> Result<(), RingError> {
+        debug_assert!(!self.registered && self.entries.is_none() && self.detached.is_none());
+        self.entries = Some(new_entries(self.posted.capacity() as u16)?);
+        self.posted.restart();
+        self.set_limit(self.share());
+        Ok(())
+    }
+
+    /// Returns whether the group was unregistered, and its slots are not free yet.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.is_some()
+    }
+
+    /// Returns whether the kernel knows the group.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered
     }
 
     /// Creates a ring that the kernel does not know yet.
@@ -85,24 +188,27 @@ impl BufferRing {
         let slot_bytes = i32::try_from(bytes)
             .map_err(|_| RingError::SlotTooLarge { bytes, limit: i32::MAX as usize })?
             as u32;
-        let entries = RingEntries::new(count).map_err(|_| RingError::OutOfMemory {
-            bytes: usize::from(count) * size_of::<types::BufRingEntry>(),
-        })?;
-        Ok(BufferRing {
+        let mut buffers = BufferRing {
             arena: arena.handle().clone(),
             posted: PostedQueue::new(count.into()),
-            entries: Some(entries),
+            entries: Some(new_entries(count)?),
+            detached: None,
             spare: Vec::new(),
             group: options.group_id().unwrap_or(0),
             incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
             copy_below: options.copy_below_bytes(),
             slot_bytes,
-            bulk: (u32::from(count) / 8).clamp(1, SLOTS_PER_WORD as u32),
+            limit: 0,
+            bulk: 0,
             fast_path: fast_path(arena, &options, slot_bytes),
             registered: false,
+            process: Process::current(),
             metrics: BufferRingMetrics::default(),
-        })
+        };
+        let limit = if options.has_entries() { count.into() } else { buffers.share() };
+        buffers.set_limit(limit);
+        Ok(buffers)
     }
 
     /// Takes the ring off the kernel: its slots are free again, and nothing can be received into it
@@ -113,13 +219,20 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error; the ring stays as it was.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child. The ring stays as it was.
     ///
     /// # Safety
     ///
     /// `ring` is the io_uring that this was registered on. No receive that names this group is in
     /// flight: the final completion of each was seen.
     pub unsafe fn unregister(&mut self, ring: &impl AsRawFd) -> Result<(), RingError> {
+        self.check_process()?;
+        if !self.registered {
+            // SAFETY: the caller's promise.
+            unsafe { self.finish_unregister() };
+            return Ok(());
+        }
         // SAFETY: the caller's promise.
         match unsafe { self.reconcile(ring) } {
             Ok(0) => {}
@@ -150,7 +263,8 @@ impl BufferRing {
     ///
     /// # Errors
     ///
-    /// [`RingError::Refused`] with the kernel's error.
+    /// [`RingError::Refused`] with the kernel's error; [`RingError::OtherProcess`] in a forked
+    /// child.
     ///
     /// # Safety
     ///
@@ -182,11 +296,21 @@ impl BufferRing {
         if !self.registered {
             return Ok(0);
         }
+        self.check_process()?;
         match syscalls::buffer_ring_head(ring.as_raw_fd(), self.group) {
             Ok(head) => Ok(self.take_unreported(head)),
             // Before 6.8: no such request.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(0),
             Err(error) => Err(refused(&error, "ask how far a buffer ring was used")),
+        }
+    }
+
+    /// Returns an error if the kernel knows the memory of another process, of which this one is a
+    /// forked child.
+    fn check_process(&self) -> Result<(), RingError> {
+        match self.process.other() {
+            None => Ok(()),
+            Some((of, to)) => Err(RingError::OtherProcess { of, to }),
         }
     }
 
@@ -202,6 +326,12 @@ impl BufferRing {
             self.metrics.unmatched_completions += 1;
             return 0;
         }
+        self.take_used(used)
+    }
+
+    /// Takes back those of the first `used` slots that no completion named. Returns their number.
+    fn take_used(&mut self, used: u16) -> usize {
+        let first = self.posted.head();
         let mut taken = 0;
         for step in 0..u32::from(used) {
             if let Some(lease) = self.posted.take(first.wrapping_add(step)) {
@@ -214,6 +344,11 @@ impl BufferRing {
         self.metrics.unreported_slots += taken as u64;
         taken
     }
+}
+
+fn new_entries(count: u16) -> Result<RingEntries, RingError> {
+    let bytes = usize::from(count) * size_of::<types::BufRingEntry>();
+    RingEntries::new(count).map_err(|_| RingError::OutOfMemory { bytes })
 }
 
 fn fast_path(arena: &FixedArena, options: &BufferRingOptions, slot_bytes: u32) -> FastPathRange {

@@ -16,6 +16,8 @@ use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::received::RECEIVE_HEADER;
 use crate::lease::{Handle, Lease};
+use crate::region::Process;
+use crate::slots::SLOTS_PER_WORD;
 use crate::sync::contain;
 
 /// A provided-buffer ring whose buffers are the slots of a [`FixedArena`](crate::FixedArena): a
@@ -85,9 +87,14 @@ use crate::sync::contain;
 // Invariants: 1. The entries before the queue's tail are those of the slots in `posted`, whose
 // leases the ring owns. The kernel may write to a slot until the completion that names it. 2. The
 // kernel does not have the leases in `spare`. 3. While `registered`, the kernel reads `entries`.
+// 4. At most one of `entries` and `detached` is there. While neither is, `posted` is empty.
+// 5. `posted` spans at most `limit` positions, which is at most its capacity.
 pub struct BufferRing {
     pub(super) arena: Handle,
     pub(super) entries: Option<RingEntries>,
+    /// The array of a group that the kernel does not know any more, while receives that named it
+    /// may still fill slots.
+    pub(super) detached: Option<Detached>,
     pub(super) posted: PostedQueue,
     pub(super) spare: Vec<Lease>,
     pub(super) group: u16,
@@ -95,11 +102,22 @@ pub struct BufferRing {
     pub(super) bundles: bool,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
+    /// The number of slots that lie ready for the kernel at most.
+    pub(super) limit: u32,
     /// The number of empty positions from which a bulk refill is worth its cost.
     pub(super) bulk: u32,
     pub(super) fast_path: FastPathRange,
     pub(super) registered: bool,
+    /// The process whose memory the kernel knows.
+    pub(super) process: Process,
     pub(super) metrics: BufferRingMetrics,
+}
+
+/// The array of a group that was unregistered while receives were in flight.
+pub(super) struct Detached {
+    pub(super) entries: RingEntries,
+    /// The number of entries that the kernel had used up by then, modulo 2¹⁶, if it says so.
+    pub(super) head: Option<u16>,
 }
 
 /// The lengths of messages that are handed out in a slot of their own. One comparison separates the
@@ -149,6 +167,8 @@ pub struct BufferRingMetrics {
     /// Slots that the kernel used up and named in no completion; they were [taken
     /// back](BufferRing::reconcile).
     pub unreported_slots: u64,
+    /// Slots that the ring of a driver gave back while it was idle, because others waited for them.
+    pub given_back: u64,
 }
 
 /// Writes the counters in one line.
@@ -309,11 +329,43 @@ impl BufferRing {
     /// ```
     #[inline]
     pub fn refill(&mut self) -> usize {
-        let room = self.posted.room();
+        if self.is_empty() {
+            self.raise_limit();
+        }
+        let room = self.room();
         if room > 0 {
             self.post_up_to(room);
         }
         self.posted.span() as usize
+    }
+
+    /// Returns the number of slots that can be posted now.
+    #[inline]
+    fn room(&self) -> u32 {
+        self.limit - self.posted.span()
+    }
+
+    /// Raises the limit of a ring that ran dry to its share of what is free now.
+    #[cold]
+    fn raise_limit(&mut self) {
+        if self.limit < self.posted.capacity() {
+            self.set_limit(self.limit.max(self.share()));
+        }
+    }
+
+    /// Returns the number of slots that a ring may take without being told to: half of those that
+    /// are free, and one at least.
+    pub(super) fn share(&self) -> u32 {
+        let slots = self.arena.allocator.slots();
+        let free = slots.slot_count() - slots.live();
+        u32::try_from(free / 2).unwrap_or(u32::MAX).clamp(1, self.posted.capacity())
+    }
+
+    /// Sets the number of slots that lie ready for the kernel at most.
+    pub(super) fn set_limit(&mut self, limit: u32) {
+        debug_assert!(self.posted.span() <= limit && limit <= self.posted.capacity());
+        self.limit = limit;
+        self.bulk = (limit / 8).clamp(1, SLOTS_PER_WORD as u32);
     }
 
     /// Publishes free slots only if enough positions are empty: an eighth of the ring, and at most
@@ -321,7 +373,7 @@ impl BufferRing {
     /// of the turn.
     #[inline]
     pub(crate) fn refill_in_bulk(&mut self) {
-        let room = self.posted.room();
+        let room = self.room();
         if room >= self.bulk {
             self.post_up_to(room);
         }
@@ -380,9 +432,15 @@ impl BufferRing {
             free_share(lease);
         });
         self.spare.drain(..).for_each(free_share);
-        if let Some(entries) = self.entries.take() {
+        let detached = self.detached.take().map(|detached| detached.entries);
+        if let Some(entries) = self.entries.take().or(detached) {
             entries.free();
         }
+    }
+
+    /// Returns a number that changes whenever bytes come.
+    pub(crate) fn activity(&self) -> u64 {
+        self.metrics.received + self.metrics.copied
     }
 
     pub(crate) fn arena(&self) -> &Handle {
@@ -418,7 +476,7 @@ fn free_share(lease: Lease) {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        if self.registered {
+        if self.registered || self.detached.is_some() {
             // The kernel may still use the slots and the array (see `RingEntries`): closing a ring
             // proves nothing.
             self.posted.drain(Lease::quarantine);

@@ -1,18 +1,20 @@
 //! The calls of `io_uring_register(2)` whose result the io-uring crate hides or does not offer,
-//! such as the number of entries that an update placed.
+//! such as the number of entries that an update placed; and what the kernel says of a socket.
 //!
 //! # Safety
 //!
-//! Unsafe here: the system call. Each function gives the kernel only memory that is live during the
-//! call.
+//! Unsafe here: the system calls. Each function gives the kernel only memory that is live during
+//! the call.
 //! Unsafe here: making descriptors
 //! ([eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html),
 //! [pipe(2)](https://man7.org/linux/man-pages/man2/pipe.2.html)).
 #![allow(unsafe_code)]
 
+use crate::region::Process;
 use crate::sync::Arc;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -261,18 +263,8 @@ pub(in crate::uring) fn submit_pushed(ring: RawFd) {
 
 /// Returns whether a descriptor is a socket that listens for connections.
 pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
-    let (mut answer, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: writes at most `len` bytes to `answer`; both are live during the call.
-    let failed = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut answer).cast(),
-            &raw mut len,
-        )
-    };
-    failed == 0 && answer != 0
+    let no: libc::c_int = 0;
+    socket_option(socket, libc::SO_ACCEPTCONN, no).is_some_and(|yes| yes != no)
 }
 
 /// Calls `io_uring_register(2)`.
@@ -359,6 +351,8 @@ impl AsFd for EventFd {
 pub(crate) struct WakePipe {
     reader: File,
     writer: File,
+    /// A forked child has the descriptors too, and wakes nobody.
+    process: Process,
 }
 
 impl WakePipe {
@@ -371,19 +365,34 @@ impl WakePipe {
         }
         // SAFETY: made above, and owned by nothing else.
         let [reader, writer] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-        Ok(WakePipe { reader, writer })
+        Ok(WakePipe { reader, writer, process: Process::current() })
     }
 
     /// Signals the pipe by one call of write(2), which a signal handler may make too.
     pub(crate) fn signal(&self) {
-        // Fails only when the pipe is full, and then it is signalled already.
-        let _ = (&self.writer).write(&[1]);
+        self.write(WAKE);
+    }
+
+    fn write(&self, kind: u8) {
+        if self.process.is_current() {
+            // Fails only when the pipe is full, and then it is signalled already.
+            let _ = (&self.writer).write(&[kind]);
+        }
     }
 
     /// Takes the signals out, all but those beyond the first few hundred: they signal again.
-    pub(crate) fn clear(&self) {
+    /// Returns which kinds there were.
+    pub(crate) fn clear(&self) -> Signals {
+        let mut bytes = [0; 512];
         // Fails only when the pipe is clear already.
-        let _ = (&self.reader).read(&mut [0; 512]);
+        let count = (&self.reader).read(&mut bytes).unwrap_or(0);
+        let taken = &bytes[..count];
+        // A full pipe has taken no further signal, of whatever kind.
+        let may_miss_some = count == bytes.len();
+        Signals {
+            is_woken: taken.contains(&WAKE),
+            is_pressed: taken.contains(&PRESSURE) || may_miss_some,
+        }
     }
 
     /// Returns the end to poll.
@@ -399,6 +408,174 @@ impl Wake for WakePipe {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.signal();
+    }
+}
+
+/// The byte of a wake.
+const WAKE: u8 = 1;
+
+/// The byte that says that somebody waits for a slot.
+const PRESSURE: u8 = 2;
+
+/// The kinds of signals that a pipe had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signals {
+    pub(crate) is_woken: bool,
+    pub(crate) is_pressed: bool,
+}
+
+/// A pipe as those see it who tell that somebody waits for a slot.
+#[derive(Debug)]
+pub(crate) struct PressurePipe(pub(crate) Arc<WakePipe>);
+
+impl Wake for PressurePipe {
+    fn wake(self: Arc<Self>) {
+        self.0.write(PRESSURE);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.write(PRESSURE);
+    }
+}
+
+/// Returns the type of a socket (`SO_TYPE`), such as `SOCK_STREAM`, or `None` of anything else.
+pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
+    socket_option(fd, libc::SO_TYPE, 0)
+}
+
+/// Returns whether a connection has ended: its peer sends no more, and no message waits.
+///
+/// An empty message that waits is not seen: nothing distinguishes it from the end.
+pub(crate) fn is_at_end(socket: BorrowedFd<'_>) -> bool {
+    let wanted = libc::POLLIN | libc::POLLRDHUP;
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: `poll` is live during the call, which does not wait.
+    let answer = unsafe { libc::poll(&mut poll, 1, 0) };
+    let hung_up = poll.revents & (libc::POLLRDHUP | libc::POLLHUP) != 0;
+    // A pending error is told by the next receive, and stands before the messages that wait.
+    if answer != 1 || !hung_up || poll.revents & libc::POLLERR != 0 {
+        return false;
+    }
+    let mut unread: libc::c_int = 0;
+    // SAFETY: `unread` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+    // Behind empty messages there may be others: the count has them all. Not every kind of socket
+    // counts.
+    (answer != 0 || unread == 0) && peek(socket).is_ok_and(|bytes| bytes == 0)
+}
+
+/// Returns whether the error of a receive of datagrams was a pending one, which a receive takes
+/// away, and not an error of the socket for good.
+pub(crate) fn error_was_pending(socket: BorrowedFd<'_>) -> bool {
+    /// Errors may come faster than they are taken away, but not that many.
+    const TRIES: usize = 64;
+    (0..TRIES).any(|_| match peek(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    })
+}
+
+/// Looks at the first message that waits. Returns how much of its first byte there is.
+fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let (mut byte, flags) = ([0u8], libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: the byte is live during the call, and the kernel's to write then.
+    let answer = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Returns whether a TCP socket has bytes that it may not send yet, for example because the peer
+/// does not read. Of bytes that are sent, the peer's kernel answers within a moment.
+pub(crate) fn has_unsent_bytes(socket: BorrowedFd<'_>) -> bool {
+    /// The request `SIOCOUTQNSD` (tcp(7) has its sibling `SIOCOUTQ`).
+    const UNSENT_BYTES: libc::Ioctl = 0x894B;
+
+    let mut unsent: libc::c_int = 0;
+    // SAFETY: `unsent` is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT_BYTES, &raw mut unsent) };
+    answer == 0 && unsent > 0
+}
+
+/// Resets a connection: what is queued is thrown away, and the peer gets an error.
+///
+/// TCP is reset at once. Another socket is, if its protocol knows a reset, when the last descriptor
+/// of it is closed. Anything else stays as it is.
+pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
+    let Some(kind) = socket_type(socket) else { return };
+    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
+    if kind == libc::SOCK_STREAM {
+        // SAFETY: an address is plain numbers, and all zero is the family `AF_UNSPEC`.
+        let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+        let bytes = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // Disconnects (connect(2)). A protocol that cannot answers with an error.
+        // SAFETY: the address is live during the call.
+        unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) };
+    }
+}
+
+/// Sees to it that closing the socket does not wait: a time to linger (`SO_LINGER`) is switched
+/// off. What is queued is sent all the same.
+///
+/// A time of zero stays, because such a close resets the connection and does not wait.
+pub(crate) fn stop_lingering(socket: BorrowedFd<'_>) {
+    let off = libc::linger { l_onoff: 0, l_linger: 0 };
+    let lingers = |it: &libc::linger| it.l_onoff != 0 && it.l_linger != 0;
+    if socket_option(socket, libc::SO_LINGER, off).as_ref().is_some_and(lingers) {
+        set_linger(socket, off);
+    }
+}
+
+/// Reads an option of any socket into `value`, or returns `None`.
+fn socket_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, mut value: T) -> Option<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    let to = (&raw mut value).cast();
+    // SAFETY: value and length are live during the call, and the options read here are of plain
+    // numbers of this size.
+    let answer =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, to, &raw mut bytes) };
+    (answer == 0).then_some(value)
+}
+
+fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
+    let (from, bytes) = ((&raw const linger).cast(), size_of::<libc::linger>() as libc::socklen_t);
+    let (fd, level) = (socket.as_raw_fd(), libc::SOL_SOCKET);
+    // The option exists on every socket.
+    // SAFETY: the value is live during the call.
+    unsafe { libc::setsockopt(fd, level, libc::SO_LINGER, from, bytes) };
+}
+
+/// A descriptor whose close does not wait, whatever `SO_LINGER` says.
+#[derive(Debug)]
+pub(crate) struct QuickClose(OwnedFd);
+
+impl QuickClose {
+    pub(crate) fn new(fd: OwnedFd) -> QuickClose {
+        QuickClose(fd)
+    }
+
+    /// Gives the descriptor back as it is.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the descriptor has one owner.
+        unsafe { std::ptr::read(&raw const this.0) }
+    }
+}
+
+impl AsFd for QuickClose {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for QuickClose {
+    #[inline]
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for QuickClose {
+    fn drop(&mut self) {
+        stop_lingering(self.as_fd());
     }
 }
 

@@ -105,6 +105,16 @@ pub enum RegisterError {
         "the ring was set up for a single issuer, on another thread: register on the thread that submits"
     )]
     WrongThread,
+    /// The arena was registered in another process, of which this one is a forked child.
+    #[error(
+        "this registration is of process {of}, and was used in its forked child {to}: the kernel has it for the parent; register the arena there"
+    )]
+    OtherProcess {
+        /// The process that registered the arena.
+        of: u32,
+        /// This process.
+        to: u32,
+    },
     /// The source of the clone has nothing to clone, or refuses it.
     #[error("{0}")]
     NoSource(&'static str),
@@ -168,6 +178,7 @@ impl RegisterError {
             | RegisterError::NoSlots
             | RegisterError::TableTooShort { .. }
             | RegisterError::MemoryRefused { .. }
+            | RegisterError::OtherProcess { .. }
             | RegisterError::WrongThread => io::ErrorKind::InvalidInput,
         }
     }

@@ -17,6 +17,7 @@ use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::lease::Handle;
+use crate::region::Process;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
 mod sealed {
@@ -110,6 +111,8 @@ pub struct RegisteredArena {
     mode: RegistrationMode,
     refused: Vec<(RegistrationMode, RegisterError)>,
     probe: Probe,
+    /// The process whose memory the kernel knows.
+    process: Process,
 }
 
 impl RegisteredArena {
@@ -179,6 +182,7 @@ impl RegisteredArena {
             mode: outcome.mode,
             refused: outcome.refused,
             probe,
+            process: Process::current(),
         })
     }
 
@@ -201,6 +205,7 @@ impl RegisteredArena {
             mode: RegistrationMode::Unregistered,
             refused: Vec::new(),
             probe,
+            process: Process::current(),
         }
     }
 
@@ -316,7 +321,8 @@ impl RegisteredArena {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread.
+    /// [`RegisterError`]: `ring` is not the ring, or belongs to another thread;
+    /// [`RegisterError::OtherProcess`] in a forked child.
     pub fn unregister(self, ring: &impl AsRawFd) -> Result<(), RegisterError> {
         if self.table.is_some() {
             syscalls::submit_pushed(ring.as_raw_fd());
@@ -332,6 +338,9 @@ impl RegisteredArena {
         ranges: Option<&mut TableRanges>,
     ) -> Result<(), RegisterError> {
         let Some(table) = self.table else { return Ok(()) };
+        if let Some((of, to)) = self.process.other() {
+            return Err(RegisterError::OtherProcess { of, to });
+        }
         let ring = ring.as_raw_fd();
         let answer = if table.is_whole {
             syscalls::unregister_buffers(ring)

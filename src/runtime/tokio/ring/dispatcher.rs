@@ -115,6 +115,9 @@ impl Dispatcher {
                 self.finish(id, whole(result, payload.as_ref()));
                 drop_contained(payload);
             }
+            // Its streams get bytes as soon as slots are free.
+            Event::BufferRingEmpty { .. } => {}
+            Event::FileClosed { .. } => {}
             Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
                 unreachable!("a pool has neither listeners nor datagram sockets")
             }

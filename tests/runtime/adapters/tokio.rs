@@ -1,0 +1,92 @@
+//! Ordinary tokio: the pool as a task of a one-thread runtime, and on a thread of its own.
+
+use std::future::Future;
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::{Adapter, Arena, Limit};
+use bytes::Bytes;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
+use uring_arena::tokio::{File, Pool, RecvStream, SendHalf};
+use uring_arena::{Buffer, BufferRing};
+
+macro_rules! tokio_adapter {
+    ($name:ident, $builder:expr) => {
+        pub struct $name;
+
+        impl Adapter for $name {
+            type Connection = (RecvStream, SendHalf);
+            type File = File;
+            type Runtime = (LocalSet, Runtime);
+            type Session = Pool;
+
+            const COLUMN: &'static str = "`tokio`";
+            const IS_POOL: bool = true;
+            const LIMITS: &'static [Limit] = &[];
+
+            fn runtime() -> (LocalSet, Runtime) {
+                (LocalSet::new(), $builder.enable_all().build().unwrap())
+            }
+
+            fn block_on<F: Future>((tasks, runtime): &mut (LocalSet, Runtime), f: F) -> F::Output {
+                tasks.block_on(runtime, f)
+            }
+
+            fn attach(arena: &Arena) -> Pool {
+                let ring = BufferRing::options().entries(2);
+                Pool::builder((**arena).clone()).ring(ring).build().unwrap()
+            }
+
+            fn connection(pool: &Pool, near: TcpStream) -> (RecvStream, SendHalf) {
+                near.set_nonblocking(true).unwrap();
+                pool.split(tokio::net::TcpStream::from_std(near).unwrap()).unwrap()
+            }
+
+            fn file(pool: &Pool, file: std::fs::File) -> File {
+                pool.file(file).unwrap()
+            }
+
+            async fn receive(
+                (incoming, _): &mut (RecvStream, SendHalf),
+            ) -> io::Result<Option<Bytes>> {
+                incoming.try_next().await
+            }
+
+            async fn send_all(
+                (_, outgoing): &mut (RecvStream, SendHalf),
+                bytes: Bytes,
+            ) -> io::Result<()> {
+                outgoing.send(bytes).await
+            }
+
+            async fn read_at(file: &File, buffer: Buffer, offset: u64) -> io::Result<Buffer> {
+                file.read_at(buffer, offset).await
+            }
+
+            async fn write_at(file: &File, bytes: Bytes, offset: u64) -> io::Result<()> {
+                file.write_at(bytes, offset).await
+            }
+
+            async fn sleep(time: Duration) {
+                tokio::time::sleep(time).await;
+            }
+
+            fn spawn<F: Future<Output = ()> + 'static>(
+                task: F,
+            ) -> impl Future<Output = bool> + 'static {
+                let task = tokio::task::spawn_local(task);
+                async move { task.await.is_ok() }
+            }
+
+            async fn drain(pool: Pool) {
+                let drained = pool.shutdown().await.unwrap();
+                assert_eq!((drained.in_flight, drained.quarantined), (0, 0));
+            }
+        }
+    };
+}
+
+tokio_adapter!(TokioTask, Builder::new_current_thread());
+tokio_adapter!(TokioThread, Builder::new_multi_thread().worker_threads(2));
