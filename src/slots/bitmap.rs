@@ -605,7 +605,8 @@ mod tests {
 
     #[test]
     fn every_slot_count_serves_exactly_that_many_claims() {
-        for slot_count in [1, 2, 31, 32, 33, 63, 64, 65, 1000, 1024, 40_000] {
+        let large: &[usize] = if cfg!(miri) { &[65] } else { &[65, 1000, 1024, 40_000] };
+        for &slot_count in [1, 2, 31, 32, 33, 63, 64].iter().chain(large) {
             let bitmap = SlotBitmap::new(slot_count).unwrap();
             let claimed: BTreeSet<u32> = std::iter::from_fn(|| bitmap.claim()).collect();
             assert_eq!(claimed.len(), slot_count);
@@ -668,6 +669,7 @@ mod tests {
     /// fail, though slots are freed behind a search and claimed before it.
     #[test]
     fn as_many_threads_as_slots_never_see_a_full_bitmap() {
+        let rounds = if cfg!(miri) { 20 } else { 20_000 };
         for slot_count in [1usize, 3, 33, 65] {
             let threads = slot_count.min(4);
             let bitmap = SlotBitmap::new(slot_count).unwrap();
@@ -675,7 +677,7 @@ mod tests {
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
-                        for _ in 0..20_000 {
+                        for _ in 0..rounds {
                             let slot = bitmap.claim().expect("one slot for each thread");
                             assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
                         }

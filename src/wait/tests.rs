@@ -30,7 +30,7 @@ fn steps(orders: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Vec<Ste
         2 => index().prop_map(Step::Poll),
         1 => index().prop_map(Step::Leave),
     ];
-    prop::collection::vec(step, 1..300)
+    prop::collection::vec(step, 1..if cfg!(miri) { 20 } else { 300 })
 }
 
 #[derive(Default)]
@@ -113,8 +113,17 @@ fn check(pool: &Pool, waiting: &[Waiting]) {
     }
 }
 
+/// Returns how many histories are played: under Miri each takes a second.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 96 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn slots_are_served_in_order_of_arrival(slots in 1usize..4, steps in steps(0..=0)) {
@@ -134,7 +143,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_callback_hears_of_all_memory_that_is_left(
@@ -184,7 +193,7 @@ fn for_every_order_of_frees(
 ) {
     let frees = UNITS - stay.count_ones();
     let orders: u64 = (1..=u64::from(frees)).product();
-    for number in 0..orders {
+    for number in (0..orders).step_by(if cfg!(miri) { 1009 } else { 1 }) {
         // The factorial digits of the number choose the next block among those that are left.
         let mut digits = number;
         let mut left: Vec<u32> = (0..UNITS).filter(|unit| stay & 1 << unit == 0).collect();
@@ -283,12 +292,13 @@ fn a_reservation_that_fails_is_passed_on() {
 /// all the same.
 #[test]
 fn small_waiters_without_end_do_not_starve_a_large_one() {
-    let pool = Pool::of_blocks(6);
+    let pool = Pool::of_blocks(if cfg!(miri) { 3 } else { 6 });
+    let (max_order, waiters) = if cfg!(miri) { (3, 5) } else { (6, 40) };
     let mut random = 88_172_645_463_325_252u64;
-    for large_order in 1..=5 {
+    for large_order in 1..max_order {
         let mut held: Vec<u32> = std::iter::from_fn(|| pool.claim(0)).collect();
         let large = wait_for(&pool, large_order);
-        let mut small: VecDeque<Waiting> = (0..40).map(|_| wait_for(&pool, 0)).collect();
+        let mut small: VecDeque<Waiting> = (0..waiters).map(|_| wait_for(&pool, 0)).collect();
         let mut frees = 0;
         while !large.is_woken() {
             random ^= random << 13;
@@ -309,15 +319,15 @@ fn small_waiters_without_end_do_not_starve_a_large_one() {
         small.into_iter().for_each(|waiting| pool.leave(waiting.id));
         pool.leave(large.id);
         held.into_iter().for_each(|block| _ = pool.free(block, 0));
-        assert_eq!(pool.claim(6), Some(0), "a block is lost");
-        pool.free(0, 6);
+        assert_eq!(pool.claim(max_order), Some(0), "a block is lost");
+        pool.free(0, max_order);
     }
 }
 
 /// The flags cost every free a visit to the queue: they are cleared once nobody waits any more.
 #[test]
 fn frees_take_the_fast_path_again_when_nobody_waits() {
-    for slots in [1, 64, 1024] {
+    for slots in [1, 64, if cfg!(miri) { 96 } else { 1024 }] {
         let pool = Pool::of_slots(slots);
         let held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
         let id = pool.join(0);
@@ -354,9 +364,9 @@ fn most_passes(churn: impl Fn() + Sync, refuse: impl Fn()) -> usize {
 /// One slot is freed and claimed without end, and may be found: a refusal is as short all the same.
 #[test]
 fn a_refusal_of_a_slot_takes_three_passes_whatever_others_do() {
-    let pool = Pool::of_slots(2048);
+    let pool = Pool::of_slots(if cfg!(miri) { 65 } else { 2048 });
     let held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
-    let moving = std::sync::Mutex::new(held[1500]);
+    let moving = std::sync::Mutex::new(held[held.len() / 2]);
     let most = most_passes(
         || {
             let mut slot = moving.lock().unwrap();
@@ -380,7 +390,7 @@ fn a_refusal_of_a_slot_takes_three_passes_whatever_others_do() {
 /// comes and goes.
 #[test]
 fn a_refusal_of_a_block_takes_three_passes_whatever_others_do() {
-    let pool = Pool::of_blocks(12);
+    let pool = Pool::of_blocks(if cfg!(miri) { 7 } else { 12 });
     let mut held: Vec<_> = std::iter::from_fn(|| pool.claim(0)).collect();
     held.retain(|first| first % 32 != 7);
     held.into_iter().for_each(|first| _ = pool.free(first, 0));
