@@ -30,4 +30,6 @@ pub(crate) use lease::quarantine_at;
 pub(crate) use stats::ClaimedSlot;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
-pub(crate) use waiter::{WaitForSlot, Watch};
+pub(crate) use waiter::WaitForSlot;
+#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use waiter::Watch;
