@@ -329,6 +329,14 @@ impl Files {
         }
     }
 
+    /// Closes a forked child's copy of each descriptor. The file stays as the parent has it.
+    pub(super) fn close_copies(&mut self) {
+        for key in self.table.keys() {
+            let open = self.table.remove(key);
+            drop(open.and_then(|open| open.fd).map(QuickClose::into_inner));
+        }
+    }
+
     /// Removes a file that was closed. Returns its id, which names nothing from here on.
     pub(super) fn remove_closed(&mut self, key: Key) -> FileId {
         self.table.remove(key);

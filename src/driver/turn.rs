@@ -569,12 +569,15 @@ impl Driver {
         }
     }
 
-    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too.
+    /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too,
+    /// and changes nothing of what they stand for.
     ///
     /// What else it has is leaked. Its locks may be held by threads that the child does not have,
     /// and its memory may be the program's to drop.
     fn leave_to_parent(&mut self) {
         let number = self.number;
+        self.sockets.close_copies();
+        self.files.close_copies();
         std::mem::forget(std::mem::replace(&mut self.rings, Rings::new(number)));
         std::mem::forget(std::mem::replace(&mut self.arenas, Arenas::new(number, None)));
         std::mem::forget(std::mem::replace(&mut self.transfers, Transfers::new(number)));

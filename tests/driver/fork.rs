@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::sockopt::{set_socket_linger, socket_linger};
 use uring_arena::{
     ArenaId, BufferRing, BufferRingId, Driver, DriverError, Event, FileId, FixedArena, OperationId,
     RegisterError, RingError, SocketId, TransferError,
@@ -15,7 +16,7 @@ use uring_arena::{
 
 use crate::support::driver::{driver, finish, run};
 use crate::support::fork::{Settler, in_child, mappings};
-use crate::support::{arena, assert_all_free, paged_arena};
+use crate::support::{arena, assert_all_free, paged_arena, tcp_pair};
 
 /// A driver with something of every kind under way.
 struct Busy {
@@ -202,6 +203,31 @@ fn a_child_that_drops_its_copy_unmaps_nothing_else() {
         settlers.iter().for_each(Settler::check);
     });
     finish(copy.unwrap());
+}
+
+#[test]
+fn a_child_that_drops_its_copy_changes_no_socket() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(4, 64);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(2)).unwrap();
+    let time = Some(Duration::from_secs(5));
+    let lingering = |socket: TcpStream| {
+        set_socket_linger(&socket, time).unwrap();
+        socket
+    };
+    let ((received, mut peer), (sent, _other)) = (tcp_pair(), tcp_pair());
+    let id = driver.receive(ring, lingering(received)).unwrap();
+    let file = driver.add_file(lingering(sent)).unwrap();
+    driver.wait_timeout(Duration::ZERO).unwrap();
+    let mut copy = Some(driver);
+    in_child(|| drop(copy.take()));
+    let mut driver = copy.unwrap();
+    assert_eq!(socket_linger(driver.socket(id).unwrap()).unwrap(), time);
+    assert_eq!(socket_linger(driver.file(file).unwrap()).unwrap(), time);
+    peer.write_all(b"hello").unwrap();
+    run(&mut driver, |event| matches!(event, Event::Received { bytes, .. } if bytes == "hello"));
+    finish(driver);
+    assert_all_free(&arena);
 }
 
 #[test]

@@ -555,6 +555,13 @@ impl Sockets {
         closed
     }
 
+    /// Closes a forked child's copy of each descriptor. The socket stays as the parent has it.
+    pub(crate) fn close_copies(&mut self) {
+        for key in self.table.keys() {
+            drop(self.table.remove(key).map(|socket| socket.fd.into_inner()));
+        }
+    }
+
     /// Collects the tags of the operations that the kernel has.
     pub(crate) fn tags_in_flight(&self) -> impl Iterator<Item = Tag> {
         let in_flight = self.table.iter().filter(|(_, socket)| socket.is_in_flight());
