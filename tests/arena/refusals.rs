@@ -13,7 +13,7 @@ use crate::support::nz;
 const TIME_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 20 });
 
 /// The time for which a test asks. A refusal that does not end is one of the first.
-const ASKING: Duration = Duration::from_secs(2);
+const ASKING: Duration = Duration::from_secs(1);
 
 fn processor_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
@@ -105,7 +105,7 @@ fn who_may_claim_is_never_refused() {
     let arena = FixedArena::new(65, 16).unwrap();
     let held: Vec<Buffer> = (0..63).map(|_| arena.allocate().unwrap()).collect();
     let churn = || {
-        for _ in 0..30_000 {
+        for _ in 0..10_000 {
             drop(arena.allocate().expect("a slot for each of two threads"));
         }
     };
@@ -125,7 +125,7 @@ fn what_fits_at_every_instant_is_never_refused() {
     let churn = |len: usize| {
         let arena = &arena;
         move || {
-            for _ in 0..20_000 {
+            for _ in 0..5_000 {
                 // At most a quarter of the arena each: a quarter is free at every instant.
                 drop(arena.allocate(nz(len)));
             }
@@ -134,7 +134,7 @@ fn what_fits_at_every_instant_is_never_refused() {
     std::thread::scope(|scope| {
         scope.spawn(churn(1 << 16));
         scope.spawn(churn(1 << 13));
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             drop(arena.allocate(nz(256)).expect("fits at every instant"));
         }
     });

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::support::zero::{Arena, check, life};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn no_owner_finds_a_byte_of_an_earlier_one((steps, end) in life(), spill in any::<bool>()) {
