@@ -103,6 +103,12 @@ impl RuntimeLiveness {
         }
     }
 
+    /// Returns `true` if an operation of ours is in the runtime's hands, or a loan.
+    #[cfg(feature = "compio")]
+    pub(super) fn is_in_use(&self) -> bool {
+        self.open_loans.get() > 0
+    }
+
     /// Returns the number of loans in operations of the runtime's own.
     #[cfg(feature = "tokio-uring")]
     pub(super) fn lent(&self) -> usize {

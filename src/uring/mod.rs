@@ -17,6 +17,8 @@ pub use buffer_ring::{
     Status,
 };
 pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
+#[cfg(feature = "compio")]
+pub(crate) use kernel::cancel_opcode;
 pub(crate) use kernel::{
     EventFd, PressurePipe, QuickClose, WakePipe, descriptors_max, disabled_by_sysctl,
     has_unsent_bytes, is_listening, is_refusal, kernel_has_io_uring, reset_connection, room_remedy,

@@ -146,6 +146,7 @@ fn feed(mut to: TcpStream, bytes: Vec<u8>) -> JoinHandle<()> {
 /// Sends the bytes that it receives back, and returns them.
 async fn echo<A: Adapter>(connection: &mut A::Connection, progress: &Progress) -> Vec<Bytes> {
     let mut parts = Vec::new();
+    A::send_all(connection, Bytes::new()).await.unwrap();
     while let Some(bytes) = A::receive(connection).await.unwrap() {
         progress.step();
         A::send_all(connection, bytes.clone()).await.unwrap();

@@ -289,12 +289,26 @@ fn streams_that_stopped_waiting_give_up_the_place_of_their_ring() -> Outcome {
     Runtime::new()?.block_on(async {
         let (arena, ring, mut held) = starving_ring(2)?;
         let mut kept = Vec::new();
-        for _ in 0..5 {
+        for turn in 0..6 {
             let (far, near) = pair_with_data();
             let mut incoming = ring.receive(&near);
-            assert!(timeout(A_FEW_TURNS, incoming.try_next()).await.is_err());
+            match turn % 3 {
+                0 => assert!(timeout(A_FEW_TURNS, incoming.try_next()).await.is_err()),
+                1 => {
+                    let (next, sleep) = (pin!(incoming.try_next()), pin!(sleep(A_FEW_TURNS)));
+                    let first = futures_util::future::select(next, sleep).await;
+                    assert!(matches!(first, futures_util::future::Either::Right(_)));
+                }
+                _ => poll_once(incoming.try_next()),
+            }
             kept.push((far, incoming));
         }
+        // As a stream it waits until it is dropped.
+        let (_far, near) = pair_with_data();
+        let mut incoming = ring.receive(&near);
+        let next = pin!(futures_util::StreamExt::next(&mut incoming));
+        assert!(timeout(A_FEW_TURNS, next).await.is_err());
+        drop(incoming);
         // No claim waits, so a slot that comes back is free for everybody.
         held.clear();
         held.extend([arena.allocate()?, arena.allocate()?]);

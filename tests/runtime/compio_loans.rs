@@ -336,3 +336,45 @@ fn a_stream_that_is_under_way_when_its_runtime_ends_says_so() -> Outcome {
     assert_outside(futures::executor::block_on(incoming.try_next()));
     Ok(())
 }
+
+/// Ends runtimes while several completions of one operation lie in the queue. compio 0.12 frees an
+/// operation once for each of them.
+#[test]
+fn a_runtime_ends_with_many_completions_of_one_receive() -> Outcome {
+    for is_kept in [false, true] {
+        let arena = paged_arena(64, 4096);
+        let runtime = Runtime::new()?;
+        let mut pairs = Vec::new();
+        let streams = runtime.block_on(async {
+            let ring = ReceiveRing::new(&arena, BufferRing::options().entries(32))?;
+            let mut streams = Vec::new();
+            for _ in 0..4 {
+                let (mut far, near) = pair();
+                let mut incoming = ring.receive(&near);
+                far.write_all(b"first")?;
+                assert_eq!(timeout(TIMEOUT, incoming.try_next()).await??.unwrap(), "first");
+                poll_once(incoming.try_next());
+                pairs.push(far);
+                streams.push(incoming);
+            }
+            Ok::<_, Box<dyn std::error::Error>>(streams)
+        })?;
+        // The kernel goes on, and nobody looks.
+        for _ in 0..4 {
+            pairs.iter_mut().try_for_each(|far| far.write_all(b"more"))?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if is_kept {
+            drop(runtime);
+            pairs.iter_mut().try_for_each(|far| far.write_all(b"late"))?;
+            std::thread::sleep(Duration::from_millis(1));
+            drop(streams);
+        } else {
+            drop(streams);
+            drop(runtime);
+        }
+        let states = arena.slot_states();
+        assert_eq!(states.free + states.quarantined, 64, "{states:?}");
+    }
+    Ok(())
+}

@@ -5,12 +5,15 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::thread::LocalKey;
+use std::time::Duration;
 
 use compio_runtime::{JoinHandle, Runtime};
+use io_uring::opcode;
 
 use crate::runtime::liveness::{Guard, Guards, Life, RuntimeLiveness};
 use crate::runtime::transfer::SendQueues;
-use crate::uring::{RegisterError, RingError};
+use crate::sync::contain;
+use crate::uring::{RegisterError, RingError, cancel_opcode};
 
 thread_local! {
     static GUARDS: Guards<RuntimeGuard> = const { RefCell::new(Vec::new()) };
@@ -132,7 +135,40 @@ impl Guard for RuntimeGuard {
         // compio cancels what is dropped.
         self.liveness.drop_abandoned();
     }
+
+    /// Ends the operations that have several completions, and hands these in.
+    ///
+    /// A driver of compio 0.12 that ends takes an operation for finished with each completion that
+    /// lies in its queue, and frees it as often.
+    fn on_end(&self) {
+        if !self.liveness.is_in_use() || !self.liveness.is_ours() {
+            return;
+        }
+        let end = |runtime: &Runtime| {
+            if runtime.as_raw_fd() != self.ring {
+                return;
+            }
+            let turn = || runtime.poll_with(Some(Duration::ZERO));
+            // What is pushed is submitted, and can be cancelled.
+            turn();
+            for opcode in SEVERAL_COMPLETIONS {
+                cancel_opcode(self.ring, opcode);
+            }
+            (0..TURNS_AT_END).for_each(|_| turn());
+        };
+        contain("the end of a compio runtime", || {
+            let _ = Runtime::try_with_current(end);
+        });
+    }
 }
+
+/// The opcodes of ours that have several completions.
+const SEVERAL_COMPLETIONS: [u8; 3] =
+    [opcode::RecvMulti::CODE, opcode::SendZc::CODE, opcode::SendMsgZc::CODE];
+
+/// The turns in which the completions of cancelled operations come. A turn of compio may see to its
+/// threads alone.
+const TURNS_AT_END: usize = 4;
 
 impl AsRawFd for RuntimeGuard {
     fn as_raw_fd(&self) -> RawFd {

@@ -115,21 +115,17 @@ impl<D: AsFd + Clone + Unpin + 'static> Stream for ReceiveStream<D> {
                 this.finished = true;
                 return Poll::Ready(Some(Err(no_stream(socket_type))));
             }
+            let is_away = this.receive.is_none() && !this.state.guard.is_here();
+            if is_away || !this.state.guard.lasts() {
+                return Poll::Ready(Some(Err(this.outside())));
+            }
             let Some(receive) = &mut this.receive else {
-                if !this.state.guard.is_here() {
-                    return Poll::Ready(Some(Err(this.outside())));
-                }
                 ready!(this.state.poll_receive(&mut this.ticket, this.was_served, context));
                 let receive = MultishotRecv::new(&this.state, &this.arrived, this.socket.clone());
                 this.receive = Some(Begun::submit(receive));
                 continue;
             };
-            let Poll::Ready(BufResult(answer, mut ended)) = Pin::new(receive).poll(context) else {
-                if !this.state.guard.lasts() {
-                    return Poll::Ready(Some(Err(this.outside())));
-                }
-                return Poll::Pending;
-            };
+            let BufResult(answer, mut ended) = ready!(Pin::new(receive).poll(context));
             this.receive = None;
             this.was_served = ended.state().was_served;
             match ended.state().status {

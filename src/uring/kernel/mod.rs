@@ -13,6 +13,8 @@ pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
+#[cfg(feature = "compio")]
+pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
     EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
     is_listening, reset_connection, socket_type,

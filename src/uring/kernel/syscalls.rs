@@ -26,11 +26,33 @@ const REGISTER_BUFFERS2: libc::c_uint = 15;
 const REGISTER_BUFFERS_UPDATE: libc::c_uint = 16;
 const REGISTER_PBUF_RING: libc::c_uint = 22;
 const UNREGISTER_PBUF_RING: libc::c_uint = 23;
+#[cfg(feature = "compio")]
+const REGISTER_SYNC_CANCEL: libc::c_uint = 24;
 const REGISTER_PBUF_STATUS: libc::c_uint = 26;
 const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
 
 const RSRC_REGISTER_SPARSE: u32 = 1;
 const DST_REPLACE: u32 = 2;
+
+#[cfg(feature = "compio")]
+const ASYNC_CANCEL_ALL: u32 = 1 << 0;
+#[cfg(feature = "compio")]
+const ASYNC_CANCEL_ANY: u32 = 1 << 2;
+#[cfg(feature = "compio")]
+const ASYNC_CANCEL_OP: u32 = 1 << 5;
+
+/// The kernel's `struct io_uring_sync_cancel_reg`.
+#[cfg(feature = "compio")]
+#[repr(C)]
+struct SyncCancel {
+    address: u64,
+    fd: i32,
+    flags: u32,
+    timeout: [i64; 2],
+    opcode: u8,
+    reserved: [u8; 7],
+    reserved2: [u64; 3],
+}
 
 /// The kernel's `struct io_uring_rsrc_register`.
 #[repr(C)]
@@ -232,6 +254,23 @@ pub(in crate::uring) fn buffer_ring_head(ring: RawFd, group: u16) -> io::Result<
     // SAFETY: live during the call, and the kernel's to write then.
     unsafe { register(ring, REGISTER_PBUF_STATUS, &raw mut status, 1) }?;
     Ok(status.head as u16)
+}
+
+/// Cancels the requests of one opcode, without waiting for their ends (Linux 6.6). An older kernel
+/// cancels all requests of the ring (Linux 6.0).
+#[cfg(feature = "compio")]
+pub(crate) fn cancel_opcode(ring: RawFd, opcode: u8) {
+    let cancel = |flags, opcode| {
+        let (address, fd, timeout) = (0, -1, [0; 2]);
+        let (reserved, reserved2) = ([0; 7], [0; 3]);
+        let cancel = SyncCancel { address, fd, flags, timeout, opcode, reserved, reserved2 };
+        // SAFETY: live during the call.
+        unsafe { register(ring, REGISTER_SYNC_CANCEL, &raw const cancel, 1) }
+    };
+    let answer = cancel(ASYNC_CANCEL_ALL | ASYNC_CANCEL_OP, opcode);
+    if answer.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+        let _ = cancel(ASYNC_CANCEL_ANY, 0);
+    }
 }
 
 /// Submits the entries that the owner of a ring has pushed and not submitted yet.
@@ -637,6 +676,10 @@ mod tests {
 
     #[test]
     fn arguments_have_the_kernels_layout() {
+        #[cfg(feature = "compio")]
+        assert_eq!(size_of::<SyncCancel>(), 64);
+        #[cfg(feature = "compio")]
+        assert_eq!(std::mem::offset_of!(SyncCancel, opcode), 32);
         assert_eq!(size_of::<RsrcRegister>(), 32);
         assert_eq!(size_of::<RsrcUpdate>(), 32);
         assert_eq!(std::mem::offset_of!(RsrcUpdate, nr), 24);
