@@ -1,5 +1,6 @@
 //! compio: how long loans and rings are proven, what waits, and what waits keep.
 
+#[cfg(feature = "async-alloc")]
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::Write;
@@ -10,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "async-alloc")]
+use crate::support::nz;
 use crate::support::runtimes::{Outcome, poll_once};
-use crate::support::{TIMEOUT, assert_all_free, filled, nz, paged_arena};
+use crate::support::{TIMEOUT, assert_all_free, filled, paged_arena};
 use compio::fs::File;
 use compio::io::{AsyncRead, AsyncReadAt};
 use compio::net::UnixStream;

@@ -5,8 +5,10 @@
     allow(unused)
 )]
 
+#[cfg(any(feature = "compio", feature = "tokio-uring", feature = "monoio"))]
+use crate::support::assert_all_free;
 use crate::support::runtimes::Outcome;
-use crate::support::{TestFile, assert_all_free, filled, paged_arena};
+use crate::support::{TestFile, filled, paged_arena};
 use bytes::Bytes;
 use uring_arena::{ArenaBytes, Buffer, FixedArena};
 
