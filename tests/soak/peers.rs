@@ -248,7 +248,11 @@ fn read_all(mut far: TcpStream) {
     while far.read(&mut part).is_ok_and(|bytes| bytes > 0) {}
 }
 
-fn live(arena: &FixedArena, random: &mut Random) -> Option<u64> {
+/// The drivers that may be dropped with sends that nobody lets go of. Each leaks its arena, as a
+/// driver has to, and a soak is to end with the memory that it has.
+const LOSSES_MAX: usize = 100;
+
+fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<u64> {
     let builder = Driver::builder().file_events(true).single_issuer(!random.one_in(3));
     let mut driver = build(builder)?;
     driver.register(arena).unwrap();
@@ -272,7 +276,7 @@ fn live(arena: &FixedArena, random: &mut Random) -> Option<u64> {
             }
         }
     }
-    let ends_in_order = life.random.one_in(2);
+    let ends_in_order = life.random.one_in(2) || !may_lose;
     if ends_in_order {
         life.end_all();
     }
@@ -297,12 +301,14 @@ fn live(arena: &FixedArena, random: &mut Random) -> Option<u64> {
 #[test]
 fn soak() {
     let (mut random, until) = settings();
-    let (mut lives, mut events) = (0, 0);
+    let (mut lives, mut events, mut losses) = (0, 0, 0);
     while Instant::now() < until {
         let arena = paged_arena(48, SLOT);
-        let Some(more) = live(&arena, &mut random) else { return };
+        let Some(more) = live(&arena, &mut random, losses < LOSSES_MAX) else { return };
         if arena.metrics().quarantined == 0 {
             assert_all_free(&arena);
+        } else {
+            losses += 1;
         }
         (lives, events) = (lives + 1, events + more);
     }
