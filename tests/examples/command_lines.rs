@@ -157,7 +157,7 @@ fn output_that_cannot_be_written_is_told() {
         };
         for (to, is_told) in [("> /dev/full", true), ("| head -c 0", false)] {
             let mut command = command(example, "", small);
-            let program = command.get_args().nth(2).unwrap().to_owned();
+            let program = command.get_args().nth(4).unwrap().to_owned();
             command = std::process::Command::new("sh");
             command.args(["-c", &format!("\"$0\" \"$@\" {to}")]).arg(program).args(small);
             command.stdin(Stdio::null());

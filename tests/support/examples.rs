@@ -82,10 +82,12 @@ pub struct Ended {
 
 /// Makes a command that runs an example.
 ///
-/// `limits` are set by the shell first, as in `ulimit -n 64`.
+/// `limits` are set by the shell first, as in `ulimit -n 64`. An interrupt ends the program, also
+/// if it is ignored here, as in a job that a shell has put into the background.
 pub fn command(name: &str, limits: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("{limits}\nexec \"$0\" \"$@\"")).arg(folder().join(name));
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "sh", "-c"]);
+    command.arg(format!("{limits}\nexec \"$0\" \"$@\"")).arg(folder().join(name));
     command.args(arguments).stdin(Stdio::null());
     command
 }
