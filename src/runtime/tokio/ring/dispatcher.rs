@@ -35,7 +35,7 @@ pub(super) struct Dispatcher {
     files: IdMap<FileKey, Result<FileId, OpenError>>,
     senders: IdMap<FileKey, Sender>,
     answers: IdMap<OperationId, OperationAnswer>,
-    /// Commands taken out of the mailbox; empty between turns.
+    /// Commands taken out of the mailbox, the first one last; empty between turns.
     commands: Vec<Command>,
     /// The most streams, reads and writes together, and the most senders: as the user asked.
     operations_max: usize,
@@ -94,6 +94,7 @@ enum OperationAnswer {
     Written(Answer<()>),
     Sent { sender: FileKey, number: u64 },
 }
+
 impl Dispatcher {
     /// Makes the dispatcher of a driver that has room for three times `operations_max` operations.
     pub(super) fn new(ring: BufferRingId, operations_max: usize) -> Dispatcher {
@@ -126,16 +127,16 @@ impl Dispatcher {
         }
         for key in std::mem::take(&mut self.stalled) {
             self.send_queued(driver, key);
+            self.close_if_done(driver, key);
         }
-        let mut commands = std::mem::take(&mut self.commands);
-        self.mailbox.take(&mut commands);
-        for command in commands.drain(..) {
+        self.mailbox.take(&mut self.commands);
+        self.commands.reverse();
+        while let Some(command) = self.commands.pop() {
             match self.ending {
                 None => self.on_command(driver, command),
                 Some(_) => cancel_contained(command, EngineEnd::ShutDown),
             }
         }
-        self.commands = commands;
         self.is_over()
     }
 
@@ -453,7 +454,9 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         // However the engine ends, no task may wait for ever.
-        self.mailbox.end(self.end);
+        let end = self.end;
+        self.mailbox.end(end);
+        self.commands.drain(..).rev().for_each(|command| cancel_contained(command, end));
         for queue in self.streams.drain() {
             queue.end(Err(self.end.error()));
         }
