@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{Shutdown, connect_unspec, shutdown, sockopt};
+use rustix::net::{Shutdown, shutdown, sockopt};
 use uring_arena::{
     BufferRing, BufferRingId, Driver, Event, Feature, FixedArena, OperationId, Probe, SendOptions,
     SocketId,
@@ -369,18 +369,10 @@ impl Relay {
     /// Resets both sockets of a connection.
     fn abort(&mut self, number: u64) {
         let Some(connection) = self.connections.remove(&number) else { return };
-        for lane in &connection.lanes {
-            if let Ok(socket) = self.driver.file(lane.to) {
-                // Ends the sends that are under way too, whatever the peer does. An error means
-                // that the connection is gone already.
-                let _ = reset_on_close(&socket);
-                let _ = connect_unspec(socket);
-            }
-        }
         for lane in connection.lanes {
             self.receiving.remove(&lane.from);
             let _ = self.driver.close(lane.from);
-            let _ = self.driver.close_file(lane.to);
+            let _ = self.driver.abort_file(lane.to);
         }
         self.tally.over += 1;
     }
