@@ -319,15 +319,17 @@ impl Rings {
         }
     }
 
-    /// Unregisters every ring that no socket receives into any more. The others stay.
-    ///
-    /// A receive that never ended may still write to the slot that it selected, and to no other
-    /// ring's.
-    pub(super) fn unregister_idle(&mut self, submitter: &Submitter) {
-        let idle = self.table.iter().filter(|(_, ring)| ring.sockets == 0);
-        let idle: Vec<Key> = idle.map(|(key, _)| key).collect();
-        for key in idle {
-            if let Err(error) = self.take_down(key, submitter) {
+    /// Unregisters every ring. One whose sockets are all in flight stays in the table: a receive
+    /// that has not ended may write to the slot that it selected. The last of them frees the slots.
+    pub(super) fn unregister_all(&mut self, submitter: &Submitter) {
+        for key in self.table.keys() {
+            if let Some(ring) = self.table.get_mut(key)
+                && ring.sockets > 0
+            {
+                if ring.buffers.is_registered() {
+                    ring.begin_to_give_back(ring.sockets, submitter);
+                }
+            } else if let Err(error) = self.take_down(key, submitter) {
                 tracing::error!(%error, "a buffer ring stays registered: its slots are quarantined");
             }
         }

@@ -72,8 +72,8 @@ pub struct DrainReport {
     pub receives_in_flight: usize,
     /// The reads, writes and sends among them.
     pub transfers_in_flight: usize,
-    /// The buffer rings that are still registered, because such a receive may write to their
-    /// slots. The slots of every other ring are free.
+    /// The buffer rings whose slots are not free, because such a receive may write to them. They
+    /// are free with its last completion. The slots of every other ring are free.
     pub rings_left: usize,
     /// The slots that are lost if these operations never end: those of the rings left, and one for
     /// each read, write or send. They and their arena's memory are then never freed.
@@ -485,14 +485,14 @@ impl Driver {
         self.submitter.check_process()?;
         let mut report = DrainReport::default();
         let answer = self.end_operations(Limit::At(Wait::timeout(timeout)), &mut report);
-        self.unregister_idle(&mut report);
+        self.unregister_all(&mut report);
         answer.map(|()| report)
     }
 
-    /// Unregisters what no operation needs, and reports what is left.
-    fn unregister_idle(&mut self, report: &mut DrainReport) {
+    /// Unregisters buffer rings and arenas, and reports what is left.
+    fn unregister_all(&mut self, report: &mut DrainReport) {
         let before = self.metrics().unreported_slots;
-        self.rings.unregister_idle(&self.submitter);
+        self.rings.unregister_all(&self.submitter);
         self.arenas.unregister_all(&self.submitter);
         let metrics = self.metrics();
         report.unreported_slots = metrics.unreported_slots - before;
@@ -631,7 +631,7 @@ impl Drop for Driver {
         }
         let mut report = DrainReport::default();
         let answer = self.end_operations(Limit::Drop(Instant::now()), &mut report);
-        self.unregister_idle(&mut report);
+        self.unregister_all(&mut report);
         match answer {
             Ok(()) if report.in_flight == 0 => {}
             Ok(()) => tracing::error!(

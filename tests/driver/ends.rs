@@ -558,11 +558,14 @@ fn a_receive_that_ends_late_gives_its_ring_back() {
     let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
     driver.read_pipe(ring, stuck.open()).unwrap();
     until_stuck(&mut driver, 1);
-    assert_eq!(driver.drain(Duration::ZERO).unwrap().rings_left, 1);
+    let report = driver.drain(Duration::ZERO).unwrap();
+    assert_eq!((report.rings_left, report.quarantined), (1, 4), "{report:?}");
     stuck.answer(0xAA);
+    // The last completion frees the slots of a group that is unregistered: no drain is needed.
+    run(&mut driver, |event| matches!(event, Event::Closed { .. }));
+    assert_all_free(&arena);
     let report = driver.drain(TIMEOUT).unwrap();
     assert_eq!((report.in_flight, report.rings_left, report.quarantined), (0, 0, 0), "{report:?}");
-    assert_all_free(&arena);
     drop(driver);
 }
 
