@@ -372,6 +372,45 @@ fn a_peer_that_resets_is_told_by_every_later_call() -> Outcome {
     Ok(())
 }
 
+/// The kernel tells a reset once: here to a write, while the stream is paused. What the stream has
+/// is not the whole.
+#[test]
+fn a_stream_whose_connection_was_reset_does_not_end_in_order() -> Outcome {
+    for runtime in runtimes() {
+        let arena = arena();
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).messages_max(1).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let (mut incoming, mut outgoing) = pool.split(near)?;
+            // The first message pauses the stream, and the others stay in the socket.
+            far.write_all(b"a part").await?;
+            sleep(SHORT).await;
+            far.write_all(b", and a part").await?;
+            far.set_zero_linger()?;
+            drop(far);
+            let told = loop {
+                match outgoing.write(b"x").await {
+                    Ok(_) => sleep(Duration::from_millis(1)).await,
+                    Err(error) => break error.kind(),
+                }
+            };
+            assert_eq!(told, ErrorKind::ConnectionReset);
+            assert_failed(&mut outgoing, told).await;
+            let end = loop {
+                match timeout(TIMEOUT, incoming.try_next()).await? {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("a part for the whole"),
+                    Err(error) => break error.kind(),
+                }
+            };
+            assert!(matches!(end, ErrorKind::ConnectionReset | ErrorKind::NotConnected), "{end:?}");
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
 /// Tasks wait in order for a queue that holds one send. Some give up, before or after it is their
 /// turn.
 #[test]

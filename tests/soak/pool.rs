@@ -32,11 +32,13 @@ use uring_arena::tokio::{Pool, RecvStream, SendHalf};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 use crate::support::limits::leave_descriptors;
-use crate::support::tokio::until;
 use crate::support::{Random, assert_all_free, number_from_env, paged_arena};
 
 /// The time without any progress after which something hangs.
 const HANG: Duration = Duration::from_secs(60);
+
+/// The time between two looks of the watchdog.
+const ROUND: Duration = Duration::from_millis(500);
 
 /// The number of connections of one pool.
 const CONNECTIONS: u64 = 20;
@@ -69,15 +71,17 @@ fn stage(text: impl Into<String>) {
 /// Ends the process if nothing happens for long.
 fn watch_for_hangs() {
     std::thread::spawn(|| {
-        let mut last = (u64::MAX, Instant::now(), 0);
+        // A process that is stopped for a while does not hang: rounds are counted, not the time.
+        let (mut last, mut rounds) = ((u64::MAX, 0), 0);
         loop {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(ROUND);
             let now = PROGRESS.load(Ordering::Relaxed);
             let ticks = TICKS.load(Ordering::Relaxed);
+            rounds += 1;
             if now != last.0 {
-                last = (now, Instant::now(), ticks);
-            } else if last.1.elapsed() > HANG {
-                let what = if ticks == last.2 { "the runtime stands still" } else { "tasks wait" };
+                (last, rounds) = ((now, ticks), 0);
+            } else if rounds * ROUND > HANG {
+                let what = if ticks == last.1 { "the runtime stands still" } else { "tasks wait" };
                 eprintln!("HANG for {HANG:?}, {what}: {}", STAGE.lock().unwrap());
                 eprintln!("{:#?}", PEERS.lock().unwrap());
                 std::process::exit(101);
@@ -159,10 +163,8 @@ impl NearSender {
         let max = if self.random.one_in(20) { 400_000 } else { 20_000 };
         let len = 1 + self.random.below(max);
         let options = SendOptions::new().zero_copy_from(1 << self.random.below(20));
-        let patience = match self.random.below(4) {
-            0 => Duration::from_micros(self.random.below(3000)),
-            _ => HANG,
-        };
+        let patience =
+            self.random.one_in(4).then(|| Duration::from_micros(self.random.below(3000)));
         let payload = self.payload(len);
         let half = &mut self.half;
         let step = async {
@@ -175,11 +177,7 @@ impl NearSender {
                 _ => half.send_with(payload, options).await.map(|()| len),
             }
         };
-        match timeout(patience, step).await {
-            Ok(result) => result,
-            Err(_) if patience == HANG => panic!("a send hangs"),
-            Err(_) => Ok(0),
-        }
+        within(patience, step).await.unwrap_or(Ok(0))
     }
 
     async fn run(mut self, kept: Arc<Mutex<Vec<SendHalf>>>) {
@@ -238,8 +236,8 @@ async fn read_near(mut stream: RecvStream, from: Arc<Direction>, mut random: Ran
     while at < gives_up_at {
         // Who holds slots does not wait for more of them.
         let is_short = !held.is_empty() || random.one_in(3);
-        let patience = if is_short { Duration::from_micros(random.below(2000)) } else { HANG };
-        let Ok(next) = timeout(patience, stream.try_next()).await else {
+        let patience = is_short.then(|| Duration::from_micros(random.below(2000)));
+        let Some(next) = within(patience, stream.try_next()).await else {
             held.clear();
             continue;
         };
@@ -393,13 +391,26 @@ async fn write_far(
 
 /// Tries until it works: the descriptors are few at times.
 fn insist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
-    let began = Instant::now();
     loop {
-        match attempt() {
-            Ok(value) => return value,
-            Err(error) => assert!(began.elapsed() < HANG, "{error}"),
+        if let Ok(value) = attempt() {
+            return value;
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for a future, or drops it after a time. Without one the watchdog ends what hangs.
+async fn within<T>(patience: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => timeout(patience, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Waits until every slot is free.
+async fn all_free(arena: &FixedArena) {
+    while arena.metrics().bytes_live > 0 {
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -523,8 +534,7 @@ impl Life<'_> {
                 drop(pool);
                 stage("a pool without handles");
                 self.go_on.send_replace(true);
-                let arena = self.arena.clone();
-                hang_or(until("the pool has ended", || arena.metrics().bytes_live == 0)).await;
+                all_free(&self.arena).await;
             }
             End::Runtime => {}
             End::Finished => {
@@ -555,11 +565,6 @@ impl Life<'_> {
     }
 }
 
-/// Waits without end: the watchdog ends what hangs.
-async fn hang_or(future: impl Future<Output = ()>) {
-    future.await;
-}
-
 fn live(random: &mut Random, peers: &Runtime, numbers: &mut u64) -> End {
     let arena = paged_arena(4 + random.below(60) as usize, 4096 << random.below(5));
     let runtime = insist(|| match random.one_in(2) {
@@ -585,7 +590,7 @@ fn live(random: &mut Random, peers: &Runtime, numbers: &mut u64) -> End {
             }
         }
         stage(format!("{end:?}: slots"));
-        until("every slot is free", || arena.metrics().bytes_live == 0).await;
+        all_free(&arena).await;
     });
     assert_all_free(&arena);
     end
@@ -613,20 +618,23 @@ fn seconds() -> u64 {
 /// The soak, in a process of its own for its limit of descriptors and its watchdog.
 #[test]
 fn soak() {
+    const LOOK: Duration = Duration::from_millis(50);
+
     let program = std::env::current_exe().unwrap();
     let arguments = ["--ignored", "--exact", "pool::helper_soak", "--nocapture"];
     let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn().unwrap();
     // The watchdog of the process itself comes first.
-    let until = Instant::now() + Duration::from_secs(seconds()) + 5 * HANG;
+    let mut left = (Duration::from_secs(seconds()) + 5 * HANG).as_millis() / LOOK.as_millis();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if Instant::now() > until {
+        if left == 0 {
             child.kill().unwrap();
             panic!("the process hangs, and its watchdog as well");
         }
-        std::thread::sleep(Duration::from_millis(50));
+        left -= 1;
+        std::thread::sleep(LOOK);
     };
     assert!(status.success(), "{status}");
 }

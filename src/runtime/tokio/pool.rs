@@ -85,6 +85,9 @@ impl PoolBuilder {
 
     /// Sets the options of the driver. Default: [`Driver::builder`].
     ///
+    /// Its [`operations`](DriverBuilder::operations) are the most streams, reads and writes
+    /// together, and the most halves. Sends have room of their own.
+    ///
     /// ```
     /// use uring_arena::{Driver, FixedArena, tokio::Pool};
     ///
