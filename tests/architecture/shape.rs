@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::lexer::Token;
 use crate::tree::{Def, File, Tree, without_tests};
 
-/// Files of `src`, tests and models among them.
-const FILES_MAX: usize = 145;
+/// Files of `src`, tests and models among them: 145 of the parts, and room for each engine and each
+/// kind of operation that has a file of its own.
+const FILES_MAX: usize = 160;
 
 /// Lines below which a file is short.
 const SHORT_FILE: usize = 60;
