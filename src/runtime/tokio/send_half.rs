@@ -359,7 +359,12 @@ impl SendHalf {
         ready!(self.poll_turn(context))?;
         let watched = self.watched.as_ref().expect("there until the drop");
         loop {
-            let mut ready = ready!(watched.poll_write_ready(context))?;
+            let Poll::Ready(ready) = watched.poll_write_ready(context) else {
+                // The end of the pool makes no Unix socket writable whose peer does not read.
+                ready!(self.queue.poll_over(&mut self.place, u64::MAX, context))?;
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            };
+            let mut ready = ready?;
             match ready.try_io(|watched| write(&mut watched.get_ref().0.socket())) {
                 Ok(Err(error)) => {
                     // The end of the pool may be the cause of a broken pipe.
