@@ -92,8 +92,8 @@ fn a_shutdown_blocks_no_other_task_and_frees_all() -> Outcome {
     Ok(())
 }
 
-/// A task writes to a peer that does not read. No socket tells it of the end: a Unix socket that was
-/// shut down is not writable.
+/// A task writes to a peer that does not read. A Unix socket that was shut down is not writable, so
+/// that it tells nothing of the end.
 #[test]
 fn a_write_that_waits_is_told_of_the_end() -> Outcome {
     for runtime in runtimes() {
