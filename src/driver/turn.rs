@@ -139,7 +139,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool, DriverError> {
-        self.turn(Wait::timeout(timeout))?;
+        self.turn(if timeout.is_zero() { Wait::Never } else { Wait::timeout(timeout) })?;
         Ok(self.has_events())
     }
 
