@@ -127,7 +127,7 @@ async fn next_part(
     offset: u64,
 ) -> Option<(io::Result<Frame<Bytes>>, u64)> {
     let buffer = loop {
-        match pool.allocate() {
+        match pool.try_allocate() {
             Ok(buffer) => break buffer,
             // Every slot holds a part that hyper is still sending.
             Err(_) => tokio::time::sleep(SLOT_AGAIN).await,

@@ -189,7 +189,7 @@ mod on_a_pool {
                 idle_outgoing.write_all(b"idle").await?;
                 timeout(TIMEOUT, idle_far.read_exact(&mut received[..4])).await??;
                 peer.write_all(b"read")?;
-                let read = timeout(TIMEOUT, file.read_at(pool.allocate()?, 0)).await??;
+                let read = timeout(TIMEOUT, file.read_at(pool.try_allocate()?, 0)).await??;
                 assert_eq!(read[..], *b"read");
                 drop((incoming, outgoing, idle_incoming, idle_outgoing, file));
                 timeout(TIMEOUT, pool.shutdown()).await??;

@@ -38,15 +38,22 @@
 //! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`. `tokio_util::io::StreamReader` makes an
 //! `AsyncRead` of it, and `tokio_util::codec` works on top.
 
+mod engine;
 mod file;
 mod pool;
+mod readiness;
 mod recv_stream;
 mod ring;
 mod send_half;
 mod send_queue;
+mod socket;
+mod stream;
 
+pub use engine::{Engine, EngineChoice};
 pub use file::File;
-pub use pool::{Pool, PoolBuilder, Socket};
+pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use ring::PoolError;
 pub use send_half::{SendHalf, SendPermit};
+pub use socket::{Socket, StreamError};
+pub use stream::{ReuniteError, Stream};

@@ -28,10 +28,11 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
-use super::mailbox::{EngineEnd, EngineHandle};
+use super::mailbox::EngineHandle;
 use crate::arena::FixedArena;
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
+use crate::runtime::tokio::engine::EngineEnd;
 use crate::sync::Arc;
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
@@ -89,6 +90,7 @@ const OPERATION_SHARES: usize = 3;
 const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 /// The arena and the options that an engine makes its driver of.
+#[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
     pub(crate) arena: FixedArena,
     pub(crate) ring: BufferRingOptions,

@@ -61,6 +61,10 @@ impl StreamQueue {
         StreamQueue { state: Mutex::new(State::default()), messages_max, reset }
     }
 
+    pub(crate) fn known_reset(&self) -> &Reset {
+        &self.reset
+    }
+
     /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
     pub(super) fn attach(&self, socket: SocketId) -> bool {
         let mut state = self.state.lock();

@@ -1,0 +1,200 @@
+//! One connection: its socket, and what is queued to be sent.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use ::tokio::io::ReadBuf;
+use ::tokio::runtime::Handle;
+
+use super::flushing::Flushing;
+use super::pool::Readiness;
+use super::starved::Ticket;
+use crate::buffer::{Buffer, Payload};
+use crate::runtime::tokio::engine::EngineEnd;
+use crate::runtime::tokio::send_queue::SendQueue;
+use crate::runtime::tokio::socket::{Link, Watched};
+use crate::slab::Key;
+use crate::sync::Arc;
+use crate::uring::SendOptions;
+
+/// A connection that tokio's reactor watches: one descriptor for both directions.
+///
+/// Its stream and its half share it, and so does the task that sends what is queued, while there is
+/// something.
+pub(crate) struct Connection {
+    queue: SendQueue,
+    entry: Entry,
+    /// The runtime whose reactor watches the socket.
+    runtime: Handle,
+}
+
+/// The entry of a connection in the table of its pool.
+struct Entry {
+    pool: Arc<Readiness>,
+    key: Key,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.pool.forget(self.key);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: Link,
+        send_bytes_max: usize,
+        pool: Arc<Readiness>,
+        runtime: Handle,
+        key: Key,
+    ) -> Connection {
+        let queue = SendQueue::new(socket, send_bytes_max);
+        Connection { queue, entry: Entry { pool, key }, runtime }
+    }
+
+    #[inline]
+    pub(crate) fn queue(&self) -> &SendQueue {
+        &self.queue
+    }
+
+    #[inline]
+    pub(crate) fn pool(&self) -> &Arc<Readiness> {
+        &self.entry.pool
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    #[inline]
+    pub(crate) fn socket(&self) -> &Watched {
+        match self.queue.socket() {
+            Link::Watched(socket) => socket,
+            Link::Own(_) => unreachable!("a connection of this engine is watched"),
+        }
+    }
+
+    /// Queues a send, for which room of `reserved` was taken, and sends what the socket takes. A
+    /// task goes on with the rest.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        payload: Payload,
+        options: SendOptions,
+        reserved: usize,
+    ) -> io::Result<()> {
+        if self.queue.push(payload, options, reserved)? {
+            Flushing::begin(self);
+        }
+        Ok(())
+    }
+
+    /// Takes the socket, if nobody else shares the connection.
+    pub(crate) fn into_socket(self: Arc<Self>) -> Option<Watched> {
+        match Arc::into_inner(self)?.queue.into_socket() {
+            Link::Watched(socket) => Some(socket),
+            Link::Own(_) => None,
+        }
+    }
+}
+
+/// The receiving side of a connection.
+pub(crate) struct Reading {
+    connection: Arc<Connection>,
+    /// The stream's place in the line of those that found no slot.
+    ticket: Ticket,
+}
+
+impl Reading {
+    pub(crate) fn new(connection: Arc<Connection>) -> Reading {
+        Reading { connection, ticket: None }
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Waits until the socket may have bytes.
+    #[inline]
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.pool().check_open()?;
+        let polled = ready!(self.connection.socket().poll_read_ready(context));
+        // tokio's only error is that of a runtime that ends.
+        Poll::Ready(polled.map_err(|_| EngineEnd::Runtime.error()))
+    }
+
+    /// Receives into a slot. Returns `None` when the peer has finished.
+    ///
+    /// The slot is taken when the socket has bytes. The budget of the task bounds the attempts.
+    pub(crate) fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Buffer>>> {
+        loop {
+            ready!(self.poll_ready(context))?;
+            let mut slot = match self.connection.pool().try_claim() {
+                Some(slot) => slot,
+                None => ready!(self.poll_slot(context)),
+            };
+            match self.connection.socket().read_into(&mut slot) {
+                Ok(0) => return Poll::Ready(self.end().map(|()| None)),
+                Ok(_) => return Poll::Ready(Ok(Some(slot))),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Poll::Ready(Err(self.failed(error))),
+            }
+        }
+    }
+
+    /// Receives into memory of the caller's, without a slot. Nothing is received at the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_ready(context))?;
+            match self.connection.socket().read_into(room) {
+                Ok(0) if room.remaining() > 0 => return Poll::Ready(self.end()),
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Poll::Ready(Err(self.failed(error))),
+            }
+        }
+    }
+
+    #[cold]
+    fn poll_slot(&mut self, context: &mut Context<'_>) -> Poll<Buffer> {
+        let (pool, runtime) = (self.connection.pool(), &self.connection.runtime);
+        pool.starved().poll_slot(pool, runtime, &mut self.ticket, context)
+    }
+
+    /// Returns how a connection ended whose peer sends no more: the reset, if a send was told of
+    /// one; the end of the pool, if that is why.
+    fn end(&self) -> io::Result<()> {
+        self.connection.pool().check_open()?;
+        self.connection.queue.known_reset().error().map_or(Ok(()), Err)
+    }
+
+    fn failed(&self, error: io::Error) -> io::Error {
+        self.connection.queue.known_reset().note(&error);
+        match self.connection.pool().check_open() {
+            Ok(()) => error,
+            Err(end) => end,
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.connection.pool().is_here() {
+            self.connection.pool().starved().leave(&mut self.ticket);
+        } else {
+            // tokio's watch and the connection are the parent's.
+            std::mem::forget(Arc::clone(&self.connection));
+        }
+    }
+}
+
+/// Returns whether an attempt is made again, once the socket is ready.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
