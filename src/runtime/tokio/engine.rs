@@ -31,8 +31,9 @@ pub(super) const LAST_MOMENT: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Engine {
-    /// What is measured to cost least, as far as it is allowed: [`Readiness`](Self::Readiness) for
-    /// connections, and [`Ring`](Self::Ring) for files where io_uring is allowed.
+    /// The engine that is measured to cost least, as far as it is allowed:
+    /// [`Readiness`](Self::Readiness) for connections, and [`Ring`](Self::Ring) for files where
+    /// io_uring is allowed.
     #[default]
     Auto,
     /// A ring (io_uring, Linux 5.19) of the pool's own: a task of a one-thread runtime, or a thread
@@ -83,6 +84,21 @@ impl fmt::Display for EngineChoice {
         let EngineChoice { connections, files, reason } = self;
         write!(f, "connections by {connections}, files by {files}: {reason}")
     }
+}
+
+/// The state of a pool at a moment: see [`Pool::metrics`](super::Pool::metrics).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PoolMetrics {
+    /// The connections that the pool has, on either engine. Streams of
+    /// [`recv_stream`](super::Pool::recv_stream) on a ring are not counted.
+    pub connections: usize,
+    /// The streams of [`Engine::Readiness`] that wait for a slot.
+    pub streams_starved: usize,
+    /// The number of times that such a stream had to wait.
+    pub starvations: u64,
+    /// The bytes that are queued to be sent, under way, or reserved for sends.
+    pub send_bytes: usize,
 }
 
 /// The reason why an engine does nothing any more.

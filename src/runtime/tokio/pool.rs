@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::engine::{Engine, EngineChoice};
+use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
 use super::readiness::{BlockingFile, Readiness};
 use super::recv_stream::RecvStream;
@@ -21,7 +21,7 @@ use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
 use crate::lease::WaitForSlot;
 use crate::sync::{Arc, Mutex};
-use crate::uring::{BufferRing, BufferRingOptions, Probe};
+use crate::uring::{BufferRing, BufferRingOptions, check_calls};
 
 /// The default of messages that wait for one stream before its socket is paused, if the arena is
 /// large.
@@ -46,10 +46,10 @@ pub struct Pool {
 /// The engines of a pool. That of readiness costs nothing until it is used.
 struct Engines {
     choice: EngineChoice,
-    readiness: Arc<Readiness>,
+    readiness: Readiness,
     /// The ring, once something needs it; `None` if it cannot be.
     ring: OnceLock<Option<Arc<EngineHandle>>>,
-    /// What the ring is made of when something needs it first.
+    /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
 }
 
@@ -307,7 +307,7 @@ impl PoolBuilder {
         let options = RingOptions { engine, own_thread, batch_scheduling };
         let engines = Engines {
             choice: choose(self.engine),
-            readiness: Arc::new(Readiness::new(arena.clone(), send_bytes_max)),
+            readiness: Readiness::new(arena.clone(), send_bytes_max),
             ring: OnceLock::new(),
             later: Mutex::new(None),
         };
@@ -331,8 +331,8 @@ fn choose(asked: Engine) -> EngineChoice {
     }
     const MEASURED: &str = "a whole server costs least so (docs/design/runtimes.md)";
     let (connections, files) = (Engine::Readiness, Engine::Ring);
-    match Probe::shared() {
-        Ok(_) => EngineChoice { connections, files, reason: MEASURED.into() },
+    match check_calls() {
+        Ok(()) => EngineChoice { connections, files, reason: MEASURED.into() },
         Err(error) => {
             let cause = error.to_string();
             step_down(&cause);
@@ -398,6 +398,35 @@ impl Pool {
     /// ```
     pub fn engine(&self) -> &EngineChoice {
         &self.engines.choice
+    }
+
+    /// Returns the counts of the pool: connections, streams that wait for slots, bytes to send.
+    ///
+    /// The counts are of slightly different moments. Each connection is looked at.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, _far) = tokio::net::UnixStream::pair()?;
+    /// let stream = pool.stream(near)?;
+    /// assert_eq!(pool.metrics().connections, 1);
+    /// drop(stream);
+    /// assert_eq!(pool.metrics().connections, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn metrics(&self) -> PoolMetrics {
+        let mut metrics = PoolMetrics::default();
+        if self.engines.readiness.shared().here().is_ok() {
+            self.engines.readiness.count(&mut metrics);
+        }
+        if let Some(Some(ring)) = self.engines.ring.get() {
+            ring.count(&mut metrics);
+        }
+        metrics
     }
 
     /// Takes a connection: reads it into slots, and writes to it.
@@ -548,12 +577,12 @@ impl Pool {
     pub fn file(&self, file: impl Into<OwnedFd>) -> io::Result<File> {
         let readiness = &self.engines.readiness;
         if self.engines.choice.files == Engine::Ring
-            && readiness.check_open().is_ok()
+            && readiness.shared().check_open().is_ok()
             && let Some(ring) = self.engines.ring()
         {
             return Ok(File::on_ring(Arc::clone(ring), file.into()));
         }
-        Ok(File::blocking(BlockingFile::new(file.into(), Arc::clone(readiness))))
+        Ok(File::blocking(BlockingFile::new(file.into(), Arc::clone(readiness.shared()))))
     }
 
     /// Claims a slot of the arena, and waits for one if none is free.

@@ -27,8 +27,8 @@ use crate::sync::Arc;
 /// of tokio do.
 ///
 /// It is an `AsyncRead` as well, and an `AsyncBufRead` whose slices lie in the slot. A codec of
-/// `tokio_util` works on it as on a socket. The ways of reading mix: each goes on where the last one
-/// ended.
+/// `tokio_util` works on it as on a socket. The ways of reading mix: each goes on where the last
+/// one ended.
 pub struct RecvStream {
     source: Source,
     /// Bytes that were received, and not handed out yet. None of them is empty.
@@ -36,7 +36,7 @@ pub struct RecvStream {
     finished: bool,
 }
 
-/// Where the bytes come from.
+/// The engine that receives.
 enum Source {
     Ring(RingSource),
     Readiness(Reading),

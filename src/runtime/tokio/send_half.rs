@@ -14,7 +14,7 @@ use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::runtime::Handle;
 
 use super::engine::EngineEnd;
-use super::readiness::Connection;
+use super::readiness::{Connection, send};
 use super::ring::{Command, EngineHandle, FileKey};
 use super::send_queue::{Place, Reset, SendQueue};
 use super::socket::Link;
@@ -176,7 +176,7 @@ impl Sender {
     fn here(&self) -> Result<(), DriverError> {
         match self {
             Sender::Ring(ring) => ring.engine.here(),
-            Sender::Readiness(connection) => connection.pool().here(),
+            Sender::Readiness(connection) => connection.shared().here(),
         }
     }
 
@@ -192,7 +192,7 @@ impl Sender {
     fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
         match self {
             Sender::Ring(ring) => ring.push(payload, options, reserved),
-            Sender::Readiness(connection) => connection.push(payload, options, reserved),
+            Sender::Readiness(connection) => send(connection, payload, options, reserved),
         }
     }
 

@@ -219,6 +219,7 @@ mod sealed {
     }
 
     /// A watched socket, under a name that a public trait may have.
+    #[allow(missing_debug_implementations, reason = "no program can name it")]
     pub struct WatchedSocket(pub(in crate::runtime::tokio) Watched);
 }
 

@@ -84,6 +84,13 @@ pub struct ReuniteError {
 }
 
 debug_is_display!(ReuniteError);
+into_io_error!(ReuniteError);
+
+impl ReuniteError {
+    fn kind(&self) -> io::ErrorKind {
+        io::ErrorKind::InvalidInput
+    }
+}
 
 impl Stream {
     pub(super) fn new(read: RecvStream, write: SendHalf) -> Stream {

@@ -11,6 +11,8 @@ pub use memlock::Memlock;
 pub(crate) use memlock::descriptors_max;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
+#[cfg(feature = "tokio")]
+pub(crate) use probe::check_calls;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
 #[cfg(feature = "compio")]

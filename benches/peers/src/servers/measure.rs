@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// What `redis-benchmark` is told beside the number of its clients.
+/// The options of `redis-benchmark` beside the number of its clients.
 struct Load {
     name: &'static str,
     words: &'static [&'static str],

@@ -1,21 +1,20 @@
 //! One connection: its socket, and what is queued to be sent.
 
 use std::io;
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::ReadBuf;
 use ::tokio::runtime::Handle;
 
-use super::flushing::Flushing;
-use super::pool::Readiness;
+use super::shared::Shared;
 use super::starved::Ticket;
-use crate::buffer::{Buffer, Payload};
+use crate::buffer::Buffer;
 use crate::runtime::tokio::engine::EngineEnd;
 use crate::runtime::tokio::send_queue::SendQueue;
 use crate::runtime::tokio::socket::{Link, Watched};
-use crate::slab::Key;
-use crate::sync::Arc;
-use crate::uring::SendOptions;
+use crate::slab::{Key, Slab};
+use crate::sync::{Arc, Mutex};
 
 /// A connection that tokio's reactor watches: one descriptor for both directions.
 ///
@@ -23,33 +22,56 @@ use crate::uring::SendOptions;
 /// something.
 pub(crate) struct Connection {
     queue: SendQueue,
-    entry: Entry,
+    shared: Arc<Shared>,
     /// The runtime whose reactor watches the socket.
     runtime: Handle,
+    _entry: Entry,
 }
+
+/// The connections of a pool.
+pub(super) struct Table(Mutex<Slab<Weak<Connection>>>);
 
 /// The entry of a connection in the table of its pool.
 struct Entry {
-    pool: Arc<Readiness>,
+    table: Arc<Table>,
     key: Key,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.pool.forget(self.key);
+        self.table.0.lock().remove(self.key);
+    }
+}
+
+impl Table {
+    pub(super) fn new() -> Table {
+        Table(Mutex::new(Slab::new(Slab::<()>::LIMIT_MAX)))
+    }
+
+    /// Returns the connections that are there.
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        let table = self.0.lock();
+        table.iter().filter_map(|(_, connection)| connection.upgrade()).collect()
     }
 }
 
 impl Connection {
-    pub(super) fn new(
-        socket: Link,
+    /// Makes a connection with an entry in the table.
+    pub(super) fn insert(
+        table: &Arc<Table>,
+        socket: Watched,
         send_bytes_max: usize,
-        pool: Arc<Readiness>,
+        shared: Arc<Shared>,
         runtime: Handle,
-        key: Key,
-    ) -> Connection {
-        let queue = SendQueue::new(socket, send_bytes_max);
-        Connection { queue, entry: Entry { pool, key }, runtime }
+    ) -> Arc<Connection> {
+        let mut connections = table.0.lock();
+        let key = connections.vacant_key().expect("more connections than the system has sockets");
+        let queue = SendQueue::new(Link::Watched(socket), send_bytes_max);
+        let entry = Entry { table: Arc::clone(table), key };
+        let connection = Arc::new(Connection { queue, shared, runtime, _entry: entry });
+        let inserted = connections.insert(Arc::downgrade(&connection));
+        debug_assert!(inserted.is_ok());
+        connection
     }
 
     #[inline]
@@ -58,8 +80,8 @@ impl Connection {
     }
 
     #[inline]
-    pub(crate) fn pool(&self) -> &Arc<Readiness> {
-        &self.entry.pool
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -72,20 +94,6 @@ impl Connection {
             Link::Watched(socket) => socket,
             Link::Own(_) => unreachable!("a connection of this engine is watched"),
         }
-    }
-
-    /// Queues a send, for which room of `reserved` was taken, and sends what the socket takes. A
-    /// task goes on with the rest.
-    pub(crate) fn push(
-        self: &Arc<Self>,
-        payload: Payload,
-        options: SendOptions,
-        reserved: usize,
-    ) -> io::Result<()> {
-        if self.queue.push(payload, options, reserved)? {
-            Flushing::begin(self);
-        }
-        Ok(())
     }
 
     /// Takes the socket, if nobody else shares the connection.
@@ -116,7 +124,7 @@ impl Reading {
     /// Waits until the socket may have bytes.
     #[inline]
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.pool().check_open()?;
+        self.connection.shared.check_open()?;
         let polled = ready!(self.connection.socket().poll_read_ready(context));
         // tokio's only error is that of a runtime that ends.
         Poll::Ready(polled.map_err(|_| EngineEnd::Runtime.error()))
@@ -131,7 +139,7 @@ impl Reading {
     ) -> Poll<io::Result<Option<Buffer>>> {
         loop {
             ready!(self.poll_ready(context))?;
-            let mut slot = match self.connection.pool().try_claim() {
+            let mut slot = match self.connection.shared.try_claim() {
                 Some(slot) => slot,
                 None => ready!(self.poll_slot(context)),
             };
@@ -163,20 +171,20 @@ impl Reading {
 
     #[cold]
     fn poll_slot(&mut self, context: &mut Context<'_>) -> Poll<Buffer> {
-        let (pool, runtime) = (self.connection.pool(), &self.connection.runtime);
-        pool.starved().poll_slot(pool, runtime, &mut self.ticket, context)
+        let Connection { shared, runtime, .. } = &*self.connection;
+        shared.line().poll_slot(runtime, &mut self.ticket, context)
     }
 
     /// Returns how a connection ended whose peer sends no more: the reset, if a send was told of
     /// one; the end of the pool, if that is why.
     fn end(&self) -> io::Result<()> {
-        self.connection.pool().check_open()?;
+        self.connection.shared.check_open()?;
         self.connection.queue.known_reset().error().map_or(Ok(()), Err)
     }
 
     fn failed(&self, error: io::Error) -> io::Error {
         self.connection.queue.known_reset().note(&error);
-        match self.connection.pool().check_open() {
+        match self.connection.shared.check_open() {
             Ok(()) => error,
             Err(end) => end,
         }
@@ -185,8 +193,8 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        if self.connection.pool().is_here() {
-            self.connection.pool().starved().leave(&mut self.ticket);
+        if self.connection.shared.is_here() {
+            self.connection.shared.line().leave(&mut self.ticket);
         } else {
             // tokio's watch and the connection are the parent's.
             std::mem::forget(Arc::clone(&self.connection));

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 
 use ::tokio::runtime::Handle;
 
-use super::pool::Readiness;
+use super::shared::Shared;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::TransferError;
 use crate::runtime::tokio::engine::EngineEnd;
@@ -23,12 +23,12 @@ use crate::uring::DirectAlignment;
 /// A file whose reads and writes block threads that tokio has for that.
 pub(crate) struct BlockingFile {
     file: Arc<File>,
-    pool: Arc<Readiness>,
+    shared: Arc<Shared>,
 }
 
 impl BlockingFile {
-    pub(crate) fn new(file: OwnedFd, pool: Arc<Readiness>) -> BlockingFile {
-        BlockingFile { file: Arc::new(file.into()), pool }
+    pub(crate) fn new(file: OwnedFd, shared: Arc<Shared>) -> BlockingFile {
+        BlockingFile { file: Arc::new(file.into()), shared }
     }
 
     /// Reads into the room behind the buffer's bytes, until it is full or the file ends.
@@ -59,11 +59,6 @@ impl BlockingFile {
         self.run(offset, len, address, write).await
     }
 
-    /// Has the data of the file written to its disk.
-    pub(crate) async fn sync_data(&self) -> io::Result<()> {
-        self.run(0, 0, 0, |file, _| file.sync_data()).await
-    }
-
     /// Runs a blocking call on the file. It goes on if the future is dropped.
     async fn run<T: Send + 'static>(
         &self,
@@ -72,11 +67,11 @@ impl BlockingFile {
         address: usize,
         call: impl FnOnce(&File, bool) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        self.pool.check_open()?;
+        self.shared.check_open()?;
         let file = Arc::clone(&self.file);
         let is_direct = check(&file, offset, len, address)?;
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let operation = self.pool.operation();
+        let operation = self.shared.operation();
         let called = runtime.spawn_blocking(move || {
             let result = call(&file, is_direct).map_err(explained);
             // The memory of the call is dropped before.

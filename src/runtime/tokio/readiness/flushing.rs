@@ -10,9 +10,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, is_passing};
+use crate::buffer::Payload;
 use crate::runtime::tokio::engine::EngineEnd;
 use crate::runtime::tokio::send_queue::{QueuedSend, drop_contained};
 use crate::sync::Arc;
+use crate::uring::SendOptions;
 
 /// The most sends that go out by one call.
 const SENDS_MAX: usize = 64;
@@ -22,7 +24,7 @@ const ROUNDS: usize = 16;
 
 /// The sends of a connection that go out next. There is one value a connection at a time: the
 /// queue's `is_attended` sees to that.
-pub(super) struct Flushing {
+struct Flushing {
     connection: Arc<Connection>,
     first: Option<QueuedSend>,
     others: VecDeque<QueuedSend>,
@@ -43,16 +45,30 @@ enum Stop {
     Yield,
 }
 
+/// Queues a send, for which room of `reserved` was taken, and sends what the socket takes. A task
+/// goes on with the rest.
+pub(crate) fn send(
+    connection: &Arc<Connection>,
+    payload: Payload,
+    options: SendOptions,
+    reserved: usize,
+) -> io::Result<()> {
+    if connection.queue().push(payload, options, reserved)? {
+        Flushing::begin(connection);
+    }
+    Ok(())
+}
+
 impl Flushing {
     /// Sends what the socket takes. A task of the connection's runtime goes on with the rest.
-    pub(super) fn begin(connection: &Arc<Connection>) {
+    fn begin(connection: &Arc<Connection>) {
         let mut flushing = Flushing {
             connection: Arc::clone(connection),
             first: None,
             others: VecDeque::new(),
             sent: 0,
             is_done: false,
-            _operation: connection.pool().operation(),
+            _operation: connection.shared().operation(),
         };
         let socket = connection.socket();
         match flushing
@@ -125,7 +141,7 @@ impl Flushing {
     /// more.
     fn send_last(&mut self) {
         let connection = Arc::clone(&self.connection);
-        let until = connection.pool().last_moment(connection.runtime().id());
+        let until = connection.shared().last_moment(connection.runtime().id());
         let Ok(socket) = connection.queue().as_fd().try_clone_to_owned() else { return };
         let mut socket = TcpStream::from(socket);
         loop {
@@ -193,7 +209,7 @@ impl Drop for Flushing {
         if self.is_done {
             return;
         }
-        if !self.connection.pool().is_here() {
+        if !self.connection.shared().is_here() {
             // The connection is the parent's.
             return std::mem::forget(Arc::clone(&self.connection));
         }

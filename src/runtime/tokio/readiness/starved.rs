@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::Handle;
 use ::tokio::task::yield_now;
 
-use super::pool::Readiness;
+use crate::arena::FixedArena;
 use crate::buffer::Buffer;
 use crate::lease::WaitForSlot;
+use crate::region::Process;
 use crate::sync::{Arc, Mutex, contain};
 use crate::wait::{Panicked, WakeList};
 
@@ -27,7 +28,11 @@ const WARNINGS_EVERY: Duration = Duration::from_secs(10);
 pub(super) type Ticket = Option<u64>;
 
 /// The line of one pool.
-pub(super) struct Starved(Mutex<State>);
+pub(super) struct Line {
+    arena: FixedArena,
+    process: Process,
+    state: Mutex<State>,
+}
 
 // Invariant: while `line` is not empty, a task serves it (`is_served`), or every stream in it was
 // woken since its last poll.
@@ -38,7 +43,7 @@ struct State {
     slot: Option<Buffer>,
     next_ticket: u64,
     is_served: bool,
-    /// How often a stream found no slot.
+    /// The number of times that a stream found no slot.
     count: u64,
     warned: Option<Instant>,
 }
@@ -52,28 +57,28 @@ fn call(wakers: WakeList) {
     });
 }
 
-impl Starved {
-    pub(super) fn new() -> Starved {
-        Starved(Mutex::new(State {
+impl Line {
+    pub(super) fn new(arena: FixedArena, process: Process) -> Line {
+        let state = Mutex::new(State {
             line: BTreeMap::new(),
             slot: None,
             next_ticket: 0,
             is_served: false,
             count: 0,
             warned: None,
-        }))
+        });
+        Line { arena, process, state }
     }
 
     /// Returns the number of streams in line, and how often a stream has joined it.
     pub(super) fn counts(&self) -> (usize, u64) {
-        let state = self.0.lock();
+        let state = self.state.lock();
         (state.line.len(), state.count)
     }
 
     /// Takes the slot that lies ready, or joins the line.
     pub(super) fn poll_slot(
-        &self,
-        pool: &Arc<Readiness>,
+        self: &Arc<Self>,
         runtime: &Handle,
         ticket: &mut Ticket,
         context: &mut Context<'_>,
@@ -81,7 +86,7 @@ impl Starved {
         // Outside of the lock: cloning and dropping a waker runs code of the user's.
         let waker = context.waker().clone();
         let mut wakers = WakeList::default();
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let is_woken = ticket.is_some_and(|ticket| matches!(state.line.get(&ticket), Some(None)));
         if is_woken && let Some(slot) = state.slot.take() {
             self.leave_locked(&mut state, ticket, &mut wakers);
@@ -102,10 +107,10 @@ impl Starved {
         drop(state);
         call(wakers);
         if must_serve {
-            runtime.spawn(serve(Serving(Arc::clone(pool))));
+            runtime.spawn(serve(Serving(Arc::clone(self))));
         }
         if must_warn {
-            warn(pool);
+            warn(&self.arena);
         }
         Poll::Pending
     }
@@ -114,7 +119,7 @@ impl Starved {
     pub(super) fn leave(&self, ticket: &mut Ticket) {
         if ticket.is_some() {
             let mut wakers = WakeList::default();
-            self.leave_locked(&mut self.0.lock(), ticket, &mut wakers);
+            self.leave_locked(&mut self.state.lock(), ticket, &mut wakers);
             call(wakers);
         }
     }
@@ -145,8 +150,8 @@ impl State {
 }
 
 #[cold]
-fn warn(pool: &Readiness) {
-    let slots = pool.arena().slot_count();
+fn warn(arena: &FixedArena) {
+    let slots = arena.slot_count();
     tracing::warn!(
         slots,
         "streams wait for slots, because all are in use: drop received bytes sooner, copy what is kept, or build the arena with more slots"
@@ -154,12 +159,12 @@ fn warn(pool: &Readiness) {
 }
 
 /// The task that serves the line. The line is served by another when this one is dropped.
-struct Serving(Arc<Readiness>);
+struct Serving(Arc<Line>);
 
 impl Serving {
     fn with<T>(&self, change: impl FnOnce(&mut State, &mut WakeList) -> T) -> T {
         let mut wakers = WakeList::default();
-        let result = change(&mut self.0.starved().0.lock(), &mut wakers);
+        let result = change(&mut self.0.state.lock(), &mut wakers);
         call(wakers);
         result
     }
@@ -202,7 +207,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if !self.0.is_here() {
+        if !self.0.process.is_current() {
             return;
         }
         // The runtime ends, if the line is not empty: streams of other runtimes begin anew.
@@ -220,7 +225,7 @@ impl Drop for Serving {
 }
 
 async fn serve(serving: Serving) {
-    let handle = serving.0.arena().handle().clone();
+    let handle = serving.0.arena.handle().clone();
     while !serving.is_over() {
         let lease = match WaitForSlot::claim_or_join(&handle, 0) {
             Ok(lease) => lease,

@@ -15,7 +15,7 @@ use super::stream_queue::StreamQueue;
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
 use crate::region::Process;
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT};
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -342,6 +342,15 @@ impl EngineHandle {
         match is_known_to_engine {
             true => self.post(Command::ReleaseSocket { key }),
             false => self.mailbox.forget(key),
+        }
+    }
+
+    /// Adds what this engine has to the metrics of a pool.
+    pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
+        if self.here().is_ok() {
+            let queues = self.mailbox.queues(|_| true);
+            metrics.connections += queues.len();
+            metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
         }
     }
 
