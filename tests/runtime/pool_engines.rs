@@ -268,3 +268,49 @@ fn starved_streams_of_several_runtimes_are_served_though_one_ends() -> Outcome {
     second.block_on(until_all_free(&arena));
     Ok(())
 }
+
+/// A stream that receives much takes several slots by one call. Readers that stop then hold half of
+/// the slots at most: others go on, and the bytes come in order.
+#[test]
+fn slots_that_are_received_ahead_leave_room_for_others() -> Outcome {
+    for runtime in runtimes() {
+        let arena = arena(64, 64);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(Engine::Readiness).build()?;
+            let mut stopped = Vec::new();
+            for id in 0..20 {
+                let (near, mut far) = UnixStream::pair()?;
+                let expected = pattern(id, 64 * 200);
+                far.write_all(&expected).await?;
+                let mut stream = pool.stream(near)?;
+                let mut received = Vec::new();
+                // Enough that the next receives take several slots.
+                for _ in 0..6 {
+                    received
+                        .extend_from_slice(&timeout(TIMEOUT, stream.try_next()).await??.unwrap());
+                }
+                stopped.push((stream, far, received, expected));
+            }
+            let held = arena.slot_states();
+            assert!(held.free < 64, "some were received ahead: {held:?}");
+            assert!(held.free >= 32, "{held:?}");
+            let (near, mut far) = UnixStream::pair()?;
+            let mut other = pool.stream(near)?;
+            for turn in 0..100u8 {
+                far.write_all(&[turn; 64]).await?;
+                let bytes = timeout(TIMEOUT, other.try_next()).await??.unwrap();
+                assert_eq!(bytes, [turn; 64][..]);
+            }
+            for (mut stream, far, mut received, expected) in stopped {
+                drop(far);
+                while let Some(bytes) = timeout(TIMEOUT, stream.try_next()).await?? {
+                    received.extend_from_slice(&bytes);
+                }
+                assert!(received == expected);
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}

@@ -126,8 +126,11 @@ impl RecvStream {
         }
         let polled = match &mut self.source {
             Source::Ring(ring) => ready!(ring.poll_messages(&mut self.taken, context)),
-            Source::Readiness(reading) => ready!(reading.poll_receive(context))
-                .map(|slot| self.taken.extend(slot.map(|slot| slot.freeze()))),
+            Source::Readiness(reading) => {
+                let received = ready!(reading.poll_receive(&mut self.taken, context));
+                // In front of those that came with it.
+                received.map(|first| first.into_iter().for_each(|it| self.taken.push_front(it)))
+            }
         };
         self.finished = self.taken.is_empty();
         Poll::Ready(polled)
@@ -140,10 +143,9 @@ impl RecvStream {
             match &mut self.source {
                 // Takes part in the budget of the task, and goes past the queue.
                 Source::Readiness(reading) => {
-                    let received = ready!(reading.poll_receive(context));
+                    let received = ready!(reading.poll_receive(&mut self.taken, context));
                     self.finished = !matches!(received, Ok(Some(_)));
-                    let received = received.transpose();
-                    return Poll::Ready(received.map(|slot| slot.map(|slot| slot.freeze())));
+                    return Poll::Ready(received.transpose());
                 }
                 Source::Ring(_) => {
                     if let Err(error) = ready!(self.poll_fill(context)) {

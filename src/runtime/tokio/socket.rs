@@ -1,16 +1,26 @@
 //! The sockets that a pool takes, and one that tokio's reactor watches.
+//!
+//! # Safety
+//!
+//! Unsafe here: having the kernel receive into the room of several buffers, and counting the bytes
+//! as written.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use ::tokio::io::Interest;
 use ::tokio::net::{TcpStream, UnixStream};
 use bytes::BufMut;
 
+use crate::buffer::Buffer;
 use crate::uring::socket_type;
+
+/// The most buffers that one call receives into.
+pub(super) const BUFFERS_MAX: usize = 16;
 
 /// A connected stream socket that a pool takes: of tokio, of the standard library, or any
 /// descriptor of one. The trait is sealed.
@@ -131,6 +141,23 @@ impl Watched {
         })
     }
 
+    /// Receives into the room of several buffers, the first ones first. Never waits.
+    pub(super) fn read_into_all(&self, buffers: &mut [Buffer]) -> io::Result<usize> {
+        let room = buffers.iter().map(|buffer| buffer.capacity() - buffer.len()).sum::<usize>();
+        let bytes = with!(self, socket => {
+            attempt!(socket, Interest::READABLE, room, receive(socket.as_fd(), buffers))
+        })?;
+        let mut left = bytes;
+        for buffer in buffers {
+            let written = left.min(buffer.capacity() - buffer.len());
+            let len = buffer.len() + written;
+            // SAFETY: the kernel wrote `bytes` bytes, and filled each buffer before the next one.
+            unsafe { buffer.set_len(len) };
+            left -= written;
+        }
+        Ok(bytes)
+    }
+
     /// Sends some of `bytes`. Never waits.
     #[inline]
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -151,6 +178,20 @@ impl Watched {
     pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
         with!(self, socket => socket.into_std().map(OwnedFd::from))
     }
+}
+
+/// Receives once into the room of several buffers.
+fn receive(socket: BorrowedFd<'_>, buffers: &mut [Buffer]) -> io::Result<usize> {
+    let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut rooms = [none; BUFFERS_MAX];
+    let count = buffers.len().min(BUFFERS_MAX);
+    for (room, buffer) in rooms.iter_mut().zip(buffers) {
+        let spare = buffer.spare_capacity_mut();
+        *room = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() };
+    }
+    // SAFETY: the ranges are rooms of buffers that are borrowed mutably, and live during the call.
+    let answer = unsafe { libc::readv(socket.as_raw_fd(), rooms.as_ptr(), count as libc::c_int) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
 impl AsFd for Watched {

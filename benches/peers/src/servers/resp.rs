@@ -81,7 +81,7 @@ async fn read(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, table: Table) 
         if stream.read_buf(&mut unread).await? == 0 {
             return Ok(());
         }
-        while let Some(used) = serve(&unread, &table, &mut answers)? {
+        while let Served::Whole(used) = serve(&unread, &table, &mut answers)? {
             unread.advance(used);
         }
         if !answers.is_empty() {
@@ -91,23 +91,31 @@ async fn read(mut stream: impl AsyncReadExt + AsyncWrite + Unpin, table: Table) 
     }
 }
 
-/// Takes the bytes in their slots. Only a request that is cut is copied.
+/// Takes the bytes in their slots. Only a request that is cut is copied, and the rest of a long one
+/// is received where it belongs.
 async fn pooled(mut stream: uring_arena::tokio::Stream, table: Table) -> io::Result<()> {
     let mut cut = BytesMut::new();
     let mut answers = Vec::new();
     while let Some(mut bytes) = stream.try_next().await? {
         if cut.is_empty() {
-            while let Some(used) = serve(&bytes, &table, &mut answers)? {
+            while let Served::Whole(used) = serve(&bytes, &table, &mut answers)? {
                 bytes.advance(used);
             }
-            cut.extend_from_slice(&bytes);
-        } else {
-            cut.extend_from_slice(&bytes);
-            while let Some(used) = serve(&cut, &table, &mut answers)? {
-                cut.advance(used);
+        }
+        cut.extend_from_slice(&bytes);
+        drop::<Bytes>(bytes);
+        while !cut.is_empty() {
+            match serve(&cut, &table, &mut answers)? {
+                Served::Whole(used) => cut.advance(used),
+                Served::Needs(bytes) if bytes < cut.len() + READ_BYTES => break,
+                Served::Needs(bytes) => {
+                    cut.reserve(bytes - cut.len());
+                    if stream.read_buf(&mut cut).await? == 0 {
+                        return Ok(());
+                    }
+                }
             }
         }
-        drop::<Bytes>(bytes);
         if !answers.is_empty() {
             stream.write_all(&answers).await?;
             answers.clear();
@@ -116,16 +124,24 @@ async fn pooled(mut stream: uring_arena::tokio::Stream, table: Table) -> io::Res
     Ok(())
 }
 
-/// Answers the first request in `bytes`. Returns its length, or `None` if it is not whole.
-fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Option<usize>> {
-    let mut parser = Parser { bytes, at: 0 };
-    let Some(count) = parser.number(b'*')? else { return Ok(None) };
+/// The first request of some bytes.
+enum Served {
+    /// It was answered, and is so long.
+    Whole(usize),
+    /// It has so many bytes at least.
+    Needs(usize),
+}
+
+/// Answers the first request in `bytes`, if it is whole.
+fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Served> {
+    let mut parser = Parser { bytes, at: 0, needs: bytes.len() + 1 };
+    let Some(count) = parser.number(b'*')? else { return Ok(Served::Needs(parser.needs)) };
     let mut words = [&[][..]; 8];
     if count > words.len() {
         return Err(io::Error::other("a request has too many words"));
     }
     for word in &mut words[..count] {
-        let Some(bytes) = parser.word()? else { return Ok(None) };
+        let Some(bytes) = parser.word()? else { return Ok(Served::Needs(parser.needs)) };
         *word = bytes;
     }
     match (&words[0].to_ascii_uppercase()[..], count) {
@@ -151,13 +167,15 @@ fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Optio
         },
         _ => answers.extend_from_slice(b"-ERR unknown command\r\n"),
     }
-    Ok(Some(parser.at))
+    Ok(Served::Whole(parser.at))
 }
 
 /// A request that is read from its start.
 struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The bytes that the request has at least.
+    needs: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -179,6 +197,7 @@ impl<'a> Parser<'a> {
         let Some(len) = self.number(b'$')? else { return Ok(None) };
         let word = self.bytes.get(self.at..self.at + len);
         if self.bytes.len() < self.at + len + 2 {
+            self.needs = self.at + len + 2;
             return Ok(None);
         }
         self.at += len + 2;

@@ -1,18 +1,20 @@
 //! One connection: its socket, and what is queued to be sent.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::ReadBuf;
 use ::tokio::runtime::Handle;
+use bytes::Bytes;
 
-use super::shared::Shared;
+use super::shared::{Ahead, Shared};
 use super::starved::Ticket;
 use crate::buffer::Buffer;
 use crate::runtime::tokio::engine::EngineEnd;
 use crate::runtime::tokio::send_queue::SendQueue;
-use crate::runtime::tokio::socket::{Link, Watched};
+use crate::runtime::tokio::socket::{BUFFERS_MAX, Link, Watched};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex};
 
@@ -80,7 +82,7 @@ impl Connection {
     }
 
     #[inline]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -110,11 +112,15 @@ pub(crate) struct Reading {
     connection: Arc<Connection>,
     /// The stream's place in the line of those that found no slot.
     ticket: Ticket,
+    /// The slots that the next receive takes.
+    run: usize,
+    /// The share of the slots that were received ahead.
+    ahead: Option<Ahead>,
 }
 
 impl Reading {
     pub(crate) fn new(connection: Arc<Connection>) -> Reading {
-        Reading { connection, ticket: None }
+        Reading { connection, ticket: None, run: 1, ahead: None }
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -132,24 +138,63 @@ impl Reading {
 
     /// Receives into a slot. Returns `None` when the peer has finished.
     ///
-    /// The slot is taken when the socket has bytes. The budget of the task bounds the attempts.
+    /// The slot is taken when the socket has bytes. The budget of the task bounds the attempts. As
+    /// long as receives fill their slots, the next one takes more of them, by one call: further
+    /// bytes go to `taken`, which is empty.
     pub(crate) fn poll_receive(
         &mut self,
+        taken: &mut VecDeque<Bytes>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<Buffer>>> {
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        self.ahead = None;
         loop {
             ready!(self.poll_ready(context))?;
             let mut slot = match self.connection.shared.try_claim() {
                 Some(slot) => slot,
                 None => ready!(self.poll_slot(context)),
             };
-            match self.connection.socket().read_into(&mut slot) {
-                Ok(0) => return Poll::Ready(self.end().map(|()| None)),
-                Ok(_) => return Poll::Ready(Ok(Some(slot))),
+            let received = if self.run > 1 {
+                self.receive_several(slot, taken)
+            } else {
+                let received = self.connection.socket().read_into(&mut slot);
+                if slot.len() == slot.capacity() {
+                    self.run = 2;
+                }
+                received.map(|bytes| (bytes > 0).then(|| slot.freeze()))
+            };
+            match received {
+                Ok(None) => return Poll::Ready(self.end().map(|()| None)),
+                Ok(bytes) => return Poll::Ready(Ok(bytes)),
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Poll::Ready(Err(self.failed(error))),
             }
         }
+    }
+
+    /// Receives into as many slots as the last receives promise to fill.
+    #[cold]
+    fn receive_several(
+        &mut self,
+        first: Buffer,
+        taken: &mut VecDeque<Bytes>,
+    ) -> io::Result<Option<Bytes>> {
+        let mut slots = Vec::with_capacity(self.run);
+        slots.push(first);
+        let mut ahead = self.connection.shared.claim_ahead(self.run - 1, &mut slots);
+        let received = self.connection.socket().read_into_all(&mut slots);
+        let used = slots.iter().take_while(|slot| !slot.is_empty()).count();
+        let is_full = slots.iter().all(|slot| slot.len() == slot.capacity());
+        self.run = if is_full { (2 * used).min(BUFFERS_MAX) } else { used.max(1) };
+        if received? == 0 {
+            return Ok(None);
+        }
+        slots.truncate(used);
+        ahead.keep(used - 1);
+        self.ahead = Some(ahead);
+        let mut bytes = slots.into_iter().map(|slot| slot.freeze());
+        let first = bytes.next();
+        taken.extend(bytes);
+        Ok(first)
     }
 
     /// Receives into memory of the caller's, without a slot. Nothing is received at the end.

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     arena: FixedArena,
     /// The streams that found no slot.
     line: Arc<Line>,
+    /// The slots that streams hold with bytes that nobody has asked for yet: half of all at most.
+    ahead: Mutex<usize>,
     /// Set when the pool is shut down.
     end: OnceLock<EngineEnd>,
     /// The runtime that ends, and the moment by which its connections are done.
@@ -36,6 +38,7 @@ impl Shared {
             process,
             line: Arc::new(Line::new(arena.clone(), process)),
             arena,
+            ahead: Mutex::new(0),
             end: OnceLock::new(),
             last_moment: Mutex::new(None),
             operations: Arc::new(()),
@@ -84,12 +87,56 @@ impl Shared {
         Some(Buffer::new(lease, start, handle.slot_bytes))
     }
 
+    /// Claims up to `wanted` slots besides the one that a receive needs in any case.
+    ///
+    /// Half of the arena is left for the receives of others, whatever streams hold that nobody
+    /// reads.
+    pub(super) fn claim_ahead(self: &Arc<Self>, wanted: usize, slots: &mut Vec<Buffer>) -> Ahead {
+        let handle = self.arena.handle();
+        let share = self.arena.slot_count() / 2;
+        let granted = {
+            let mut ahead = self.ahead.lock();
+            let granted = wanted.min(share.saturating_sub(*ahead));
+            *ahead += granted;
+            granted
+        };
+        let claimed = handle.claim_slots(granted, |lease, start, _| {
+            slots.push(Buffer::new(lease, start, handle.slot_bytes));
+        });
+        let mut held = Ahead { shared: Arc::clone(self), slots: granted };
+        held.keep(claimed);
+        held
+    }
+
     /// Returns the moment by which the connections of a runtime that ends are done: one for all.
     pub(super) fn last_moment(&self, runtime: RuntimeId) -> Instant {
         let mut last = self.last_moment.lock();
         match *last {
             Some((known, until)) if known == runtime => until,
             _ => last.insert((runtime, Instant::now() + LAST_MOMENT)).1,
+        }
+    }
+}
+
+/// The share of slots that one stream holds ahead of its reader.
+pub(super) struct Ahead {
+    shared: Arc<Shared>,
+    slots: usize,
+}
+
+impl Ahead {
+    /// Gives back all but `slots` of the share.
+    pub(super) fn keep(&mut self, slots: usize) {
+        let unneeded = self.slots.saturating_sub(slots);
+        *self.shared.ahead.lock() -= unneeded;
+        self.slots -= unneeded;
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if self.shared.is_here() {
+            self.keep(0);
         }
     }
 }
