@@ -92,6 +92,39 @@ fn a_shutdown_blocks_no_other_task_and_frees_all() -> Outcome {
     Ok(())
 }
 
+/// A task writes to a peer that does not read. A Unix socket that was shut down is not writable, so
+/// that it tells nothing of the end.
+#[test]
+fn a_write_that_waits_is_told_of_the_end() -> Outcome {
+    for (runtime, engine) in settings() {
+        for own_thread in [false, true] {
+            let arena = arena();
+            runtime.block_on(async {
+                let builder = Pool::builder(arena.clone()).engine(engine);
+                let builder = if own_thread { builder.own_thread() } else { builder };
+                let pool = builder.build()?;
+                let mut writing = Vec::new();
+                let (near, far) = UnixStream::pair()?;
+                let (near_tcp, far_tcp) = narrow_pair().await;
+                for halves in [pool.split(near)?, pool.split(near_tcp)?] {
+                    writing.push(tokio::spawn(async move {
+                        let (_incoming, mut outgoing) = halves;
+                        outgoing.write_all(&vec![1; 64 * MANY]).await.unwrap_err().kind()
+                    }));
+                }
+                sleep(Duration::from_millis(20)).await;
+                timeout(TIMEOUT, pool.shutdown()).await??;
+                for task in writing {
+                    assert_eq!(timeout(TIMEOUT, task).await??, ErrorKind::BrokenPipe);
+                }
+                drop((far, far_tcp));
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// A half that was dropped before may go on to send for some seconds. Other tasks run meanwhile.
 #[test]
 fn a_shutdown_that_waits_for_a_stuck_peer_blocks_no_other_task_and_ends() -> Outcome {

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{read_to_the_end, runtimes, settings, tcp_pair, until_all_free};
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use uring_arena::BufferRing;
 use uring_arena::tokio::{Engine, Pool, Stream};
 
 /// The bytes come whole and in order, whatever way of reading each of them comes by.
@@ -276,6 +278,80 @@ fn a_codec_frames_a_stream() -> Outcome {
             }
             assert_eq!(count, 5000);
             sending.await??;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Short messages that nobody reads pin few slots of a ring: 64 KiB a stream.
+#[test]
+fn short_messages_that_nobody_reads_pin_little() -> Outcome {
+    const STREAMS: usize = 16;
+    const SLOT: usize = 16 << 10;
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(1024, SLOT);
+        runtime.block_on(async {
+            let ring = BufferRing::options().entries(16);
+            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build()?;
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                let (near, far) = UnixStream::pair()?;
+                streams.push((pool.stream(near)?, far));
+            }
+            for number in 0..60u8 {
+                for (_, far) in &mut streams {
+                    far.write_all(&[number]).await?;
+                }
+                // Each is received by itself.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let pinned = arena.metrics().bytes_live;
+            assert!(pinned <= STREAMS * (64 << 10) + 16 * SLOT, "{pinned} bytes");
+            for (stream, _) in &mut streams {
+                let mut all = [0; 60];
+                timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
+                assert!(all.iter().copied().eq(0..60));
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// However many streams nobody reads, however much their peers send: one that is read is served.
+#[test]
+fn streams_that_nobody_reads_leave_slots_for_one_that_is_read() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(64, 4096);
+        runtime.block_on(async {
+            let ring = BufferRing::options().entries(8);
+            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let pool = builder.messages_max(64).build()?;
+            let mut unread = Vec::new();
+            for _ in 0..8 {
+                let (near, far) = std::os::unix::net::UnixStream::pair()?;
+                let stream = pool.stream(near)?;
+                let sending = std::thread::spawn(move || {
+                    while std::io::Write::write_all(&mut &far, &[7; 4096]).is_ok() {}
+                });
+                unread.push((stream, sending));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let (near, mut far) = UnixStream::pair()?;
+            let mut stream = pool.stream(near)?;
+            for number in 0..100u8 {
+                far.write_all(&[number; 4096]).await?;
+                let mut all = [0; 4096];
+                timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
+                assert_eq!(all, [number; 4096]);
+            }
+            for (stream, sending) in unread {
+                drop(stream);
+                tokio::task::spawn_blocking(|| sending.join()).await?.unwrap();
+            }
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         runtime.block_on(until_all_free(&arena));

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 
 use super::readiness::{Connection, Reading};
-use super::ring::{Backpressure, Command, EngineHandle, StreamQueue};
+use super::ring::{Backpressure, Command, EngineHandle, Held, StreamQueue};
 use super::send_half::SendHalf;
 use super::send_queue::Reset;
 use crate::sync::Arc;
@@ -46,6 +46,8 @@ enum Source {
 struct RingSource {
     queue: Arc<StreamQueue>,
     engine: Arc<EngineHandle>,
+    /// The slots of the messages that were taken out last.
+    held: Option<Held>,
     is_over: bool,
 }
 
@@ -57,18 +59,25 @@ impl RingSource {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.engine.here()?;
+        // Those that were taken out before are handed out.
+        self.held = None;
         let polled = ready!(self.queue.poll_take(taken, context));
-        if let Ok(Backpressure::Resume) = polled {
+        self.is_over = taken.is_empty();
+        let messages = polled?;
+        if messages.slots > 0 {
+            self.held = Some(self.queue.hold(messages.slots));
+        }
+        if messages.change == Backpressure::Resume {
             self.engine.post(Command::Resume { queue: Arc::clone(&self.queue) });
         }
-        self.is_over = taken.is_empty();
-        Poll::Ready(polled.map(drop))
+        Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for RingSource {
     fn drop(&mut self) {
         if self.engine.here().is_err() {
+            std::mem::forget(self.held.take());
             return std::mem::forget(Arc::clone(&self.queue));
         }
         self.queue.abandon();
@@ -85,9 +94,9 @@ impl RecvStream {
         messages_max: usize,
         reset: Reset,
     ) -> RecvStream {
-        let queue = Arc::new(StreamQueue::new(messages_max, reset));
+        let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
         engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
-        let source = Source::Ring(RingSource { queue, engine, is_over: false });
+        let source = Source::Ring(RingSource { queue, engine, held: None, is_over: false });
         RecvStream { source, taken: VecDeque::new(), finished: false }
     }
 

@@ -486,7 +486,14 @@ impl SendHalf {
         self.sender.here()?;
         let queue = self.sender.queue();
         ready!(queue.poll_turn(&mut self.place, context))?;
-        let written = ready!(self.sender.poll_write(context, bytes, pieces));
+        let Poll::Ready(written) = self.sender.poll_write(context, bytes, pieces) else {
+            if let Sender::Ring(_) = self.sender {
+                // The end of the pool makes no Unix socket writable whose peer does not read.
+                ready!(queue.poll_over(&mut self.place, u64::MAX, context))?;
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            return Poll::Pending;
+        };
         Poll::Ready(written.map_err(|error| {
             // The end of the pool may be the cause of a broken pipe.
             let refusal = queue.refusal();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
-use super::stream_queue::StreamQueue;
+use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
 use crate::region::Process;
@@ -277,11 +277,17 @@ pub(super) fn cancel_contained(command: Command, reason: EngineEnd) {
 /// drops the handle.
 pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
+    /// The slots that unread messages of its streams hold.
+    share: Arc<Share>,
 }
 
 impl EngineHandle {
-    pub(crate) fn new(mailbox: Arc<Mailbox>) -> EngineHandle {
-        EngineHandle { mailbox }
+    pub(super) fn new(mailbox: Arc<Mailbox>, share: Share) -> EngineHandle {
+        EngineHandle { mailbox, share: Arc::new(share) }
+    }
+
+    pub(crate) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.share)
     }
 
     /// Fails in a forked child of the engine's process.
