@@ -2,7 +2,8 @@
 //! runtimes that end, and a limit of descriptors that is too low now and then.
 //!
 //! Every byte is right, or both sides are told. No connection is left open, no slot is lost.
-//! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers. See
+//! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers,
+//! `URING_ARENA_SOAK_ENGINE` the engine (`ring` or `readiness`; either by default). See
 //! `scripts/soak`.
 //!
 //! A watchdog tells a hang from slowness: it looks for progress, however slow, and says whether the
@@ -27,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::{Pool, RecvStream, SendHalf};
+use uring_arena::tokio::{Engine, Pool, RecvStream, SendHalf};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 use crate::support::limits::leave_descriptors;
@@ -468,7 +469,14 @@ enum End {
 impl Life<'_> {
     fn build(&mut self) -> Option<Pool> {
         let ring = BufferRing::options().entries(1 << self.random.below(5));
+        let engine = match std::env::var("URING_ARENA_SOAK_ENGINE").as_deref() {
+            Ok("ring") => Engine::Ring,
+            Ok("readiness") => Engine::Readiness,
+            _ if self.random.one_in(2) => Engine::Ring,
+            _ => Engine::Readiness,
+        };
         let mut builder = Pool::builder(self.arena.clone())
+            .engine(engine)
             .ring(ring)
             .messages_max(1 + self.random.below(20) as usize)
             .send_bytes_max(1 << (6 + self.random.below(16)));
