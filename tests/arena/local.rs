@@ -40,7 +40,7 @@ fn a_batch_serves_its_own_slots_first_and_then_the_arena() {
 fn a_free_comes_back_to_the_batch_from_every_thread_and_in_every_form() {
     let arena = arena(8, 64);
     let local = LocalArena::new(&arena, 2);
-    for round in 0..100 {
+    for round in 0..if cfg!(miri) { 8 } else { 100 } {
         let mut buffer = local.allocate().unwrap();
         buffer.put_u8(round);
         match round % 4 {
@@ -153,7 +153,7 @@ fn batches_come_and_go_while_other_threads_free() {
     let (give, take) = mpsc::sync_channel::<Bytes>(32);
     let freeing = thread::spawn(move || take.into_iter().map(|bytes| bytes.len()).sum::<usize>());
     let mut sent = 0;
-    for round in 0..200 {
+    for round in 0..if cfg!(miri) { 3 } else { 200 } {
         let local = LocalArena::new(&arena, 1 + round % 32);
         for number in 0..64 {
             let Ok(mut buffer) = local.allocate() else { continue };

@@ -100,12 +100,15 @@ impl BuddyAllocator {
         // The thread may have taken the word out of its cache, and not claimed there.
         self.tree.raise_hint(info, index, 0);
         let node = info.node(index);
-        let elsewhere = self.claim_at_home(node, order).or_else(|| {
+        let behind = || {
             let words = self.tree.levels.words_at(info.level) as u32;
-            (1..APART_MAX.min(words))
-                .map(|step| (index + step) % words)
-                .find_map(|index| self.tree.claim_in(index, info))
-        });
+            let mut others = (1..APART_MAX.min(words)).map(|step| (index + step) % words);
+            others.find_map(|index| self.tree.claim_in(index, info))
+        };
+        let elsewhere = match self.is_at_home(node) {
+            true => None,
+            false => self.claim_at_home(node.level, order).or_else(behind),
+        };
         let found = elsewhere.or_else(|| self.tree.claim_in(index, info));
         if let (Some(first), Some(cache)) = (found, self.caches.of(order)) {
             cache.set_last_used(self.tree.levels.locate(first, order).0.index);
@@ -145,16 +148,15 @@ impl BuddyAllocator {
         node == home || (has_group && node.parent() == home.parent())
     }
 
-    /// Claims a block near the word that this thread began with. Returns `None` if `node` is one of
-    /// those words, or they have no such block.
-    fn claim_at_home(&self, node: NodeId, order: u32) -> Option<u32> {
-        let home = self.home(node.level);
-        if self.is_at_home(node) || !self.tree.split_down_to(home) {
+    /// Claims a block of `order` near the word of its level that this thread began with.
+    fn claim_at_home(&self, level: u32, order: u32) -> Option<u32> {
+        let home = self.home(level);
+        if !self.tree.split_down_to(home) {
             return None;
         }
         self.tree
             .claim_in(home.index, self.tree.levels.order(order))
-            .or_else(|| Scan::new(&self.tree, node.level, order, false).visit(home.parent()))
+            .or_else(|| Scan::new(&self.tree, level, order, false).visit(home.parent()))
     }
 
     /// Claims a block, in three scans by hints and at most two passes over every word that could
