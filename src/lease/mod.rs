@@ -3,6 +3,8 @@
 //! A claimed slot has exactly one owner, its [`Lease`]; only the drop of the lease frees the slot.
 //! This folder uses `region`, `slots` and `wait`.
 
+mod batch;
+mod batch_owner;
 mod claim;
 mod core;
 mod free;
@@ -17,6 +19,7 @@ mod registry;
 mod stats;
 mod waiter;
 
+pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
