@@ -139,7 +139,7 @@ impl SlotBitmap {
     }
 
     #[inline]
-    fn word(&self, index: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
         &self.words[index << self.shift]
     }
 
@@ -435,6 +435,11 @@ pub(crate) struct SlotFree(u64);
 impl SlotFree {
     pub(super) fn new(bit: u32) -> SlotFree {
         SlotFree(ONE_FREE - (1 << bit))
+    }
+
+    /// Returns the bit of the slot in its word.
+    pub(crate) fn bit(self) -> u32 {
+        self.0.trailing_zeros()
     }
 
     /// Returns the change as a number, to be kept beside the slot.
