@@ -240,11 +240,8 @@ impl Run {
     fn free_each(&self) {
         let mut first_panic = None;
         for lease in self.leases() {
-            let lease = AssertUnwindSafe(ManuallyDrop::into_inner(lease));
-            let freed = catch_unwind(|| {
-                let AssertUnwindSafe(lease) = lease;
-                drop(lease);
-            });
+            let lease = ManuallyDrop::into_inner(lease);
+            let freed = catch_unwind(AssertUnwindSafe(|| drop(lease)));
             if let Err(panic) = freed {
                 // What a later panic carries may panic itself when it is dropped.
                 match first_panic {
