@@ -104,7 +104,8 @@ impl PoolBuilder {
     }
 
     /// Sets the number of messages that may wait for one stream. Default: 64, or an eighth of the
-    /// arena's slots if that is less.
+    /// arena's slots if that is less. A message in several slots counts as so many, and a copy of a
+    /// short one as one.
     ///
     /// At that number the pool stops receiving from the socket until the stream takes the messages.
     /// The connection fills up meanwhile, and the peer has to wait.
@@ -290,7 +291,8 @@ impl Pool {
     }
 
     fn receive(&self, socket: OwnedFd, reset: Reset) -> RecvStream {
-        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max, reset)
+        let share = (self.messages_max, self.arena.slot_capacity());
+        RecvStream::new(Arc::clone(&self.engine), socket, share, reset)
     }
 
     /// Receives from a socket, and writes to it.

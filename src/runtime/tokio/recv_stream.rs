@@ -35,10 +35,10 @@ impl RecvStream {
     pub(super) fn new(
         engine: Arc<EngineHandle>,
         socket: OwnedFd,
-        messages_max: usize,
+        (slots_max, slot_bytes): (usize, usize),
         reset: Reset,
     ) -> RecvStream {
-        let queue = Arc::new(StreamQueue::new(messages_max, reset));
+        let queue = Arc::new(StreamQueue::new(slots_max, slot_bytes, reset));
         engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
         RecvStream { queue, taken: VecDeque::new(), engine, finished: false }
     }

@@ -13,8 +13,10 @@ use crate::sync::{Mutex, contain};
 /// The messages that arrived on one socket and that its stream has not taken.
 pub(crate) struct StreamQueue {
     state: Mutex<State>,
-    /// Messages after which the socket is paused until the stream takes them.
-    messages_max: usize,
+    /// Slots of messages after which the socket is paused until the stream takes them. A copy of a
+    /// short message counts as one.
+    slots_max: usize,
+    slot_bytes: usize,
     /// The reset of the connection, if the sending side was told of one.
     reset: Reset,
 }
@@ -23,6 +25,8 @@ pub(crate) struct StreamQueue {
 struct State {
     socket: Option<SocketId>,
     arrived: VecDeque<Bytes>,
+    /// The slots that the messages keep, and the copies among them.
+    slots: usize,
     /// The result of the socket, once the peer has finished or the socket has failed.
     end: Option<io::Result<()>>,
     /// Set when the stream was dropped.
@@ -43,6 +47,7 @@ impl State {
     /// Moves all messages into `taken`, or takes the end. Returns `None` if neither has come.
     fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Backpressure>> {
         std::mem::swap(&mut self.arrived, taken);
+        self.slots = 0;
         if !taken.is_empty() {
             let was_paused = std::mem::take(&mut self.is_paused);
             return Some(Ok(if was_paused {
@@ -57,8 +62,8 @@ impl State {
 }
 
 impl StreamQueue {
-    pub(crate) fn new(messages_max: usize, reset: Reset) -> StreamQueue {
-        StreamQueue { state: Mutex::new(State::default()), messages_max, reset }
+    pub(crate) fn new(slots_max: usize, slot_bytes: usize, reset: Reset) -> StreamQueue {
+        StreamQueue { state: Mutex::new(State::default()), slots_max, slot_bytes, reset }
     }
 
     /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
@@ -81,8 +86,9 @@ impl StreamQueue {
             drop_contained(bytes);
             return Backpressure::Unchanged;
         }
+        state.slots += bytes.len().div_ceil(self.slot_bytes).max(1);
         state.arrived.push_back(bytes);
-        let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
+        let is_full = state.slots >= self.slots_max && !state.is_paused;
         state.is_paused |= is_full;
         let waker = state.waker.take();
         drop(state);
