@@ -237,7 +237,7 @@ mod tests {
                 return None;
             };
             let (rings, sockets) = (Rings::new(0), Sockets::new(0, Probe::all(), true));
-            Some(World { submitter: Submitter::new(uring), rings, sockets })
+            Some(World { submitter: Submitter::new(uring, false), rings, sockets })
         }
 
         fn open(&mut self, source: Source, fd: impl Into<OwnedFd>) -> Key {

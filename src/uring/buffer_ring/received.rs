@@ -182,6 +182,10 @@ pub trait FromSlot: sealed::Sealed + Sized {
     #[doc(hidden)]
     fn in_slot(bytes: ArenaBytes) -> Self;
 
+    /// Takes bytes as [`in_slot`](Self::in_slot) does, on the fast path: there are some.
+    #[doc(hidden)]
+    fn arrived(bytes: ArenaBytes) -> Self;
+
     /// Copies the bytes to the heap, so that the slot is free at once.
     #[doc(hidden)]
     fn copied(bytes: &[u8], charge: CopyCharge) -> Self;
@@ -193,6 +197,11 @@ impl FromSlot for Bytes {
         bytes.into()
     }
 
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> Bytes {
+        Bytes::from_owner(Arrived(bytes))
+    }
+
     fn copied(bytes: &[u8], charge: CopyCharge) -> Bytes {
         Bytes::from_owner(Copied { bytes: bytes.into(), _charge: charge })
     }
@@ -201,6 +210,11 @@ impl FromSlot for Bytes {
 impl FromSlot for ArenaBytes {
     #[inline]
     fn in_slot(bytes: ArenaBytes) -> ArenaBytes {
+        bytes
+    }
+
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> ArenaBytes {
         bytes
     }
 
@@ -218,6 +232,17 @@ struct Copied {
 impl AsRef<[u8]> for Copied {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// The owner of bytes from the fast path. A type of its own, used in one place, has
+/// [`Bytes::from_owner`] inlined there however the crate is cut into units.
+struct Arrived(ArenaBytes);
+
+impl AsRef<[u8]> for Arrived {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
