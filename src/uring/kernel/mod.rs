@@ -1,10 +1,12 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
+mod cache;
 mod feature;
 mod memlock;
 mod probe;
 pub(super) mod syscalls;
 
+pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
