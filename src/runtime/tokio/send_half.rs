@@ -575,7 +575,7 @@ impl AsyncWrite for SendHalf {
         let this = &mut *self;
         this.sender.here()?;
         let queue = this.sender.queue();
-        queue.poll_over(&mut this.place, queue.end(), context)
+        queue.poll_flushed(&mut this.place, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
