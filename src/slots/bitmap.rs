@@ -139,7 +139,7 @@ impl SlotBitmap {
     }
 
     #[inline]
-    fn word(&self, index: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
         &self.words[index << self.shift]
     }
 
@@ -510,6 +510,11 @@ impl SlotFree {
     pub(crate) fn number_in_batch(self) -> Option<u32> {
         // The change of a slot that is in no batch is at least 2³³.
         (self.0 < SLOTS_PER_WORD as u64).then_some(self.0 as u32)
+    }
+
+    /// Returns the bit of the slot in its word.
+    pub(crate) fn bit(self) -> u32 {
+        self.0.trailing_zeros()
     }
 
     /// Returns the change as a number, to be kept beside the slot.

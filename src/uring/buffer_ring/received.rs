@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::buffer::ArenaBytes;
+use crate::lease::CopyCharge;
 use crate::uring::kernel::{error_was_pending, is_at_end, socket_type};
 use bytes::Buf;
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
 ///
-/// Most completions bring one item; a bundle brings one for each slot that it filled. The result
-/// owns its items and does not borrow the ring. An item that is not taken is dropped, and its slot
-/// is free again.
+/// Most completions bring one item, which may lie in several adjacent slots. A bundle brings one
+/// for each part of it that lies in slots side by side. The result owns its items and does not
+/// borrow the ring. An item that is not taken is dropped, and its slot is free again.
 ///
 /// ```no_run
 /// use uring_arena::{ArenaBytes, BufferRing, Status};
@@ -188,7 +189,7 @@ pub trait FromSlot: sealed::Sealed + Sized {
 
     /// Copies the bytes to the heap, so that the slot is free at once.
     #[doc(hidden)]
-    fn copied(bytes: &[u8]) -> Self;
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Self;
 }
 
 impl FromSlot for Bytes {
@@ -202,8 +203,8 @@ impl FromSlot for Bytes {
         Bytes::from_owner(Arrived(bytes))
     }
 
-    fn copied(bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(bytes)
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Bytes {
+        Bytes::from_owner(Copied { bytes: bytes.into(), _charge: charge })
     }
 }
 
@@ -218,8 +219,20 @@ impl FromSlot for ArenaBytes {
         bytes
     }
 
-    fn copied(bytes: &[u8]) -> ArenaBytes {
-        ArenaBytes::from_vector(bytes.to_vec(), 0)
+    fn copied(bytes: &[u8], charge: CopyCharge) -> ArenaBytes {
+        ArenaBytes::copied(bytes, charge)
+    }
+}
+
+/// The owner of a copy behind `Bytes`.
+struct Copied {
+    bytes: Box<[u8]>,
+    _charge: CopyCharge,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
