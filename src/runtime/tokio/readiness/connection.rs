@@ -113,9 +113,9 @@ pub(crate) struct Reading {
     /// The stream's place in the line of those that found no slot.
     ticket: Ticket,
     /// The slots that the next receive takes.
-    run: usize,
+    run: u8,
     /// The share of the slots that were received ahead.
-    ahead: Option<Ahead>,
+    ahead: Option<Box<Ahead>>,
 }
 
 impl Reading {
@@ -178,19 +178,20 @@ impl Reading {
         first: Buffer,
         taken: &mut VecDeque<Bytes>,
     ) -> io::Result<Option<Bytes>> {
-        let mut slots = Vec::with_capacity(self.run);
+        let run = usize::from(self.run);
+        let mut slots = Vec::with_capacity(run);
         slots.push(first);
-        let mut ahead = self.connection.shared.claim_ahead(self.run - 1, &mut slots);
+        let mut ahead = self.connection.shared.claim_ahead(run - 1, &mut slots);
         let received = self.connection.socket().read_into_all(&mut slots);
         let used = slots.iter().take_while(|slot| !slot.is_empty()).count();
         let is_full = slots.iter().all(|slot| slot.len() == slot.capacity());
-        self.run = if is_full { (2 * used).min(BUFFERS_MAX) } else { used.max(1) };
+        self.run = if is_full { 2 * used } else { used }.clamp(1, BUFFERS_MAX) as u8;
         if received? == 0 {
             return Ok(None);
         }
         slots.truncate(used);
         ahead.keep(used - 1);
-        self.ahead = Some(ahead);
+        self.ahead = Some(Box::new(ahead));
         let mut bytes = slots.into_iter().map(|slot| slot.freeze());
         let first = bytes.next();
         taken.extend(bytes);

@@ -5,6 +5,7 @@
 //! stops no other, and a slot that nobody comes for is free again.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const TURNS: usize = 8;
 const WARNINGS_EVERY: Duration = Duration::from_secs(10);
 
 /// The place of a stream in the line, kept until it has a slot.
-pub(super) type Ticket = Option<u64>;
+pub(super) type Ticket = Option<NonZeroU64>;
 
 /// The line of one pool.
 pub(super) struct Line {
@@ -38,10 +39,10 @@ pub(super) struct Line {
 // woken since its last poll.
 struct State {
     /// The streams by ticket. `None` was woken since its last poll.
-    line: BTreeMap<u64, Option<Waker>>,
+    line: BTreeMap<NonZeroU64, Option<Waker>>,
     /// A slot for one of those that were woken.
     slot: Option<Buffer>,
-    next_ticket: u64,
+    last_ticket: NonZeroU64,
     is_served: bool,
     /// The number of times that a stream found no slot.
     count: u64,
@@ -62,7 +63,7 @@ impl Line {
         let state = Mutex::new(State {
             line: BTreeMap::new(),
             slot: None,
-            next_ticket: 0,
+            last_ticket: NonZeroU64::MIN,
             is_served: false,
             count: 0,
             warned: None,
@@ -97,8 +98,8 @@ impl Line {
         }
         let is_new = ticket.is_none();
         let place = *ticket.get_or_insert_with(|| {
-            state.next_ticket += 1;
-            state.next_ticket
+            state.last_ticket = state.last_ticket.saturating_add(1);
+            state.last_ticket
         });
         state.count += u64::from(is_new);
         wakers.push_unneeded(state.line.insert(place, Some(waker)).flatten());
