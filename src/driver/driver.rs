@@ -120,7 +120,8 @@ impl DriverBuilder {
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
         let operations = self.checked_operations()?;
-        let submitter = Submitter::new(self.make_ring()?);
+        let (uring, defers) = self.make_ring()?;
+        let submitter = Submitter::new(uring, defers);
         let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
         // Now, as descriptors may run out later. Looked at already if any driver was made before;
@@ -403,7 +404,7 @@ impl Driver {
         let handle = handle_of(arena);
         let published = sorted(self.rings.owned_slots(handle));
         let addresses = self.transfers.addresses_running();
-        let in_flight = sorted(addresses.filter_map(|address| handle.index_of_address(address)));
+        let in_flight = sorted(addresses.flat_map(|address| handle.indices_of_address(address)));
         SlotStates::of(handle, |owned| {
             if published.binary_search(&owned.first).is_ok() {
                 return Some(OnRing::Published);

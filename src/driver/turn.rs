@@ -75,7 +75,7 @@ pub struct DrainReport {
     /// The buffer rings whose slots are not free, because such a receive may write to them. They
     /// are free with its last completion. The slots of every other ring are free.
     pub rings_left: usize,
-    /// The slots that are lost if these operations never end: those of the rings left, and one for
+    /// The slots that are lost if these operations never end: those of the rings left, and those of
     /// each read, write or send. They and their arena's memory are then never freed.
     pub quarantined: usize,
 }
@@ -155,7 +155,7 @@ impl Driver {
     /// # }
     /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool, DriverError> {
-        self.turn(Wait::timeout(timeout))?;
+        self.turn(if timeout.is_zero() { Wait::Never } else { Wait::timeout(timeout) })?;
         Ok(self.has_events())
     }
 
@@ -516,7 +516,7 @@ impl Driver {
         report.transfers_in_flight = self.transfers.in_flight;
         report.in_flight = metrics.in_flight;
         report.rings_left = self.rings.len();
-        report.quarantined = metrics.published + self.transfers.addresses_running().count();
+        report.quarantined = metrics.published + self.transfers.slots_running();
     }
 
     fn end_operations(

@@ -182,7 +182,7 @@ impl Sockets {
             } else if result >= 0 || was_paused {
                 self.to_rearm.push_back(key);
             } else {
-                self.accept_failed(key, -result);
+                self.accept_failed(key, result.saturating_neg());
             }
         }
         if result < 0 {
@@ -237,7 +237,7 @@ mod tests {
                 return None;
             };
             let (rings, sockets) = (Rings::new(0), Sockets::new(0, Probe::all(), true));
-            Some(World { submitter: Submitter::new(uring), rings, sockets })
+            Some(World { submitter: Submitter::new(uring, false), rings, sockets })
         }
 
         fn open(&mut self, source: Source, fd: impl Into<OwnedFd>) -> Key {

@@ -67,7 +67,8 @@ impl Transfers {
     ) -> Option<Event<B>> {
         let is_cancelled = self.table.get(key)?.cancelled;
         if is_cancelled || result < 0 {
-            let failure = Failure::Errno(if is_cancelled { libc::ECANCELED } else { -result });
+            let errno = result.saturating_neg();
+            let failure = Failure::Errno(if is_cancelled { libc::ECANCELED } else { errno });
             return self.finish(key, Err(failure), false, files, submitter);
         }
         self.to_rearm.push_back(key);
@@ -152,7 +153,7 @@ mod tests {
     impl MadeUp {
         /// Returns `None` where io_uring is not available.
         fn on(file: impl Into<OwnedFd>) -> Option<MadeUp> {
-            let submitter = Submitter::new(IoUring::new(1024).ok()?);
+            let submitter = Submitter::new(IoUring::new(1024).ok()?, false);
             let mut files = Files::new(0, false);
             let mut wakeup = Wakeup::new(64).unwrap();
             let id = files.add(file.into(), &submitter, &mut wakeup).unwrap();

@@ -107,6 +107,7 @@ impl AsRawFd for Watched {
 impl RingSender {
     fn new(engine: Arc<EngineHandle>, socket: OwnedFd, bytes_max: usize) -> io::Result<RingSender> {
         let queue = Arc::new(SendQueue::new(Link::own(socket), bytes_max));
+        queue.answer_stream();
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"

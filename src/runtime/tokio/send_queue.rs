@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::socket::Link;
 use crate::buffer::Payload;
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::{SendOptions, limit_standstill, reset_or_shut_down, shut_down};
+use crate::uring::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
 use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
@@ -25,8 +25,15 @@ const COST_MIN: usize = 64;
 
 /// The reset of a connection, as its sending side and its stream know it: the kernel tells a reset
 /// once a socket, and then only the end.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Reset(Arc<OnceLock<i32>>);
+#[derive(Clone, Default)]
+pub(super) struct Reset(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    errno: OnceLock<i32>,
+    /// The sending side of a stream that has one of its own.
+    sender: OnceLock<Weak<SendQueue>>,
+}
 
 impl Reset {
     /// Notes the error of a call on the socket.
@@ -35,7 +42,7 @@ impl Reset {
         if let Some(errno) = error.raw_os_error()
             && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut)
         {
-            let _ = self.0.set(errno);
+            let _ = self.0.errno.set(errno);
         }
     }
 
@@ -44,9 +51,12 @@ impl Reset {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Returns the error of a stream that ended: the reset if there was one.
+    /// Returns the error of a stream that ended: the reset if there was one, whoever was told.
     pub(super) fn error(&self) -> Option<io::Error> {
-        self.0.get().map(|&errno| io::Error::from_raw_os_error(errno))
+        if let Some(&errno) = self.0.errno.get() {
+            return Some(io::Error::from_raw_os_error(errno));
+        }
+        self.0.sender.get()?.upgrade()?.untold_reset()
     }
 }
 
@@ -124,6 +134,8 @@ struct State {
     phase: Phase,
     /// The engine was told of sends, and has not found the queue empty since.
     is_attended: bool,
+    /// This side has begun to send the end of the stream.
+    is_end_sent: bool,
 }
 
 /// The code of the user's that a change of the state leads to. It runs when this is dropped: the
@@ -196,6 +208,7 @@ impl State {
             next_ticket: 0,
             phase: Phase::Open,
             is_attended: false,
+            is_end_sent: false,
         }
     }
 
@@ -304,6 +317,21 @@ impl SendQueue {
 
     pub(super) fn known_reset(&self) -> &Reset {
         &self.reset
+    }
+
+    /// Has the stream of this connection ask here how it ended.
+    pub(super) fn answer_stream(self: &Arc<Self>) {
+        let _ = self.reset.0.sender.set(Arc::downgrade(self));
+    }
+
+    /// Returns the reset of a connection whose stream has ended, though none was noted.
+    ///
+    /// The call that was told of it may be on its way to note it, or it was the program's own. A
+    /// connection that ends in order is not closed before this side has sent its end.
+    pub(super) fn untold_reset(&self) -> Option<io::Error> {
+        let is_end_sent = !self.is_untouched() && self.state().lock().is_end_sent;
+        let is_reset = !is_end_sent && is_tcp_closed(self.as_fd());
+        is_reset.then(|| io::Error::from_raw_os_error(libc::ECONNRESET))
     }
 
     /// Resets the connection.
@@ -610,6 +638,7 @@ impl SendQueue {
         let mut state = self.state().lock();
         let Phase::Open = state.phase else { return };
         let is_idle = state.outstanding.is_empty();
+        state.is_end_sent = is_idle;
         state.fail(error, &mut after);
         drop(state);
         if is_idle {
@@ -647,6 +676,7 @@ impl SendQueue {
 
     /// Sends the end of the stream, and notes how that went.
     fn end_stream(&self) {
+        self.state().lock().is_end_sent = true;
         let result = match shut_down(self.as_fd(), Shutdown::Write) {
             // The peer is gone already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),

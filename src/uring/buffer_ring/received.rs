@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::buffer::ArenaBytes;
+use crate::lease::CopyCharge;
 use crate::uring::kernel::{error_was_pending, is_at_end, socket_type};
 use bytes::Buf;
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
 ///
-/// Most completions bring one item; a bundle brings one for each slot that it filled. The result
-/// owns its items and does not borrow the ring. An item that is not taken is dropped, and its slot
-/// is free again.
+/// Most completions bring one item, which may lie in several adjacent slots. A bundle brings one
+/// for each part of it that lies in slots side by side. The result owns its items and does not
+/// borrow the ring. An item that is not taken is dropped, and its slot is free again.
 ///
 /// ```no_run
 /// use uring_arena::{ArenaBytes, BufferRing, Status};
@@ -140,7 +141,8 @@ impl Status {
             _ if cqueue::more(flags) => Status::Armed,
             1.. => Status::Ended,
             0 => Status::Finished,
-            _ => Status::from_errno(-result),
+            // Saturating: a forged completion may carry any number.
+            _ => Status::from_errno(result.saturating_neg()),
         }
     }
 
@@ -181,9 +183,13 @@ pub trait FromSlot: sealed::Sealed + Sized {
     #[doc(hidden)]
     fn in_slot(bytes: ArenaBytes) -> Self;
 
+    /// Takes bytes as [`in_slot`](Self::in_slot) does, on the fast path: there are some.
+    #[doc(hidden)]
+    fn arrived(bytes: ArenaBytes) -> Self;
+
     /// Copies the bytes to the heap, so that the slot is free at once.
     #[doc(hidden)]
-    fn copied(bytes: &[u8]) -> Self;
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Self;
 }
 
 impl FromSlot for Bytes {
@@ -192,8 +198,13 @@ impl FromSlot for Bytes {
         bytes.into()
     }
 
-    fn copied(bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(bytes)
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> Bytes {
+        Bytes::from_owner(Arrived(bytes))
+    }
+
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Bytes {
+        Bytes::from_owner(Copied { bytes: bytes.into(), _charge: charge })
     }
 }
 
@@ -203,8 +214,36 @@ impl FromSlot for ArenaBytes {
         bytes
     }
 
-    fn copied(bytes: &[u8]) -> ArenaBytes {
-        ArenaBytes::from_vector(bytes.to_vec(), 0)
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> ArenaBytes {
+        bytes
+    }
+
+    fn copied(bytes: &[u8], charge: CopyCharge) -> ArenaBytes {
+        ArenaBytes::copied(bytes, charge)
+    }
+}
+
+/// The owner of a copy behind `Bytes`.
+struct Copied {
+    bytes: Box<[u8]>,
+    _charge: CopyCharge,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The owner of bytes from the fast path. A type of its own, used in one place, has
+/// [`Bytes::from_owner`] inlined there however the crate is cut into units.
+struct Arrived(ArenaBytes);
+
+impl AsRef<[u8]> for Arrived {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -353,6 +392,15 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_made_of_any_result() {
+        for result in [i32::MIN, i32::MIN + 1, -1] {
+            let Status::Failed { errno } = Status::new(result, 0) else { panic!("{result}") };
+            assert!(errno > 0, "{errno} of {result}");
+        }
+        assert_eq!(Status::new(i32::MAX, 0), Status::Ended);
+    }
 
     #[test]
     fn an_address_that_is_cut_off_or_of_another_family_is_none() {

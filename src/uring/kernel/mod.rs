@@ -1,10 +1,12 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
+mod cache;
 mod feature;
 mod memlock;
 mod probe;
 pub(super) mod syscalls;
 
+pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
@@ -22,4 +24,4 @@ pub(crate) use syscalls::{
     is_listening, reset_connection, socket_type,
 };
 #[cfg(feature = "tokio")]
-pub(crate) use syscalls::{limit_standstill, reset_or_shut_down, shut_down};
+pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
