@@ -9,7 +9,7 @@ use ::tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
-use super::readiness::{BlockingFile, Readiness};
+use super::readiness::Readiness;
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
@@ -628,7 +628,7 @@ impl Pool {
         {
             return Ok(File::on_ring(Arc::clone(ring), file.into()));
         }
-        Ok(File::blocking(BlockingFile::new(file.into(), Arc::clone(readiness.shared()))))
+        Ok(File::blocking(file.into(), Arc::clone(readiness.shared())))
     }
 
     /// Claims a slot of the arena, and waits for one if none is free.
