@@ -9,7 +9,7 @@ use ::tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
-use super::readiness::{BlockingFile, Readiness};
+use super::readiness::Readiness;
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
@@ -47,8 +47,8 @@ pub struct Pool {
 struct Engines {
     choice: EngineChoice,
     readiness: Readiness,
-    /// The ring, once something needs it; `None` if it cannot be.
-    ring: OnceLock<Option<Arc<EngineHandle>>>,
+    /// The ring, once something needs it, or why it cannot be.
+    ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
 }
@@ -88,11 +88,15 @@ impl Engines {
     /// Returns the ring, which starts if it has not yet, unless it cannot be.
     fn ring(&self) -> Option<&Arc<EngineHandle>> {
         let start = || {
-            let options = self.later.lock().take()?;
-            let started = options.start_anywhere().map(Arc::new);
-            started.map_err(|error| step_down(&error.to_string())).ok()
+            let options = self.later.lock().take();
+            let options = options.ok_or_else(|| self.choice.reason.clone())?;
+            options.start_anywhere().map(Arc::new).map_err(|error| {
+                let cause = error.to_string();
+                step_down(&cause);
+                cause
+            })
         };
-        self.ring.get_or_init(start).as_ref()
+        self.ring.get_or_init(start).as_ref().ok()
     }
 }
 
@@ -348,7 +352,7 @@ impl PoolBuilder {
         match (engines.choice.connections, engines.choice.files) {
             (Engine::Ring, _) => {
                 let started = Arc::new(options.start()?);
-                engines.ring.get_or_init(|| Some(started));
+                engines.ring.get_or_init(|| Ok(started));
             }
             (_, Engine::Ring) => *engines.later.lock() = Some(options),
             _ => {}
@@ -431,8 +435,15 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn engine(&self) -> &EngineChoice {
-        &self.engines.choice
+    pub fn engine(&self) -> EngineChoice {
+        let mut choice = self.engines.choice.clone();
+        if choice.files == Engine::Ring
+            && let Some(Err(cause)) = self.engines.ring.get()
+        {
+            choice.files = Engine::Readiness;
+            choice.reason = format!("{}, but the ring did not start: {cause}", choice.reason);
+        }
+        choice
     }
 
     /// Returns the counts of the pool: connections, streams that wait for slots, bytes to send.
@@ -458,7 +469,7 @@ impl Pool {
         if self.engines.readiness.shared().here().is_ok() {
             self.engines.readiness.count(&mut metrics);
         }
-        if let Some(Some(ring)) = self.engines.ring.get() {
+        if let Some(Ok(ring)) = self.engines.ring.get() {
             ring.count(&mut metrics);
         }
         metrics
@@ -617,7 +628,7 @@ impl Pool {
         {
             return Ok(File::on_ring(Arc::clone(ring), file.into()));
         }
-        Ok(File::blocking(BlockingFile::new(file.into(), Arc::clone(readiness.shared()))))
+        Ok(File::blocking(file.into(), Arc::clone(readiness.shared())))
     }
 
     /// Claims a slot of the arena, and waits for one if none is free.
@@ -704,7 +715,7 @@ impl Pool {
     pub async fn shutdown(self) -> io::Result<DrainReport> {
         let Engines { readiness, ring, .. } = &*self.engines;
         let mut report = readiness.shutdown().await?;
-        if let Some(Some(ring)) = ring.get() {
+        if let Some(Ok(ring)) = ring.get() {
             let shutdown = |answer| Command::Shutdown { answer: Some(answer) };
             report = report.and(ring.ask(shutdown).await?);
         }

@@ -38,7 +38,8 @@ pub struct RecvStream {
 
 /// The engine that receives.
 enum Source {
-    Ring(RingSource),
+    /// Boxed: a stream of readiness is small, and lies beside the state of its task.
+    Ring(Box<RingSource>),
     Readiness(Reading),
 }
 
@@ -96,7 +97,8 @@ impl RecvStream {
     ) -> RecvStream {
         let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
         engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
-        let source = Source::Ring(RingSource { queue, engine, held: None, is_over: false });
+        let source =
+            Source::Ring(Box::new(RingSource { queue, engine, held: None, is_over: false }));
         RecvStream { source, taken: VecDeque::new(), finished: false }
     }
 

@@ -69,7 +69,8 @@ pub struct SendHalf {
 
 /// The engine that sends what is queued.
 enum Sender {
-    Ring(RingSender),
+    /// Boxed: a half of readiness is small, and lies beside the state of its task.
+    Ring(Box<RingSender>),
     Readiness(Arc<Connection>),
 }
 
@@ -273,7 +274,7 @@ impl SendHalf {
         socket: OwnedFd,
         bytes_max: usize,
     ) -> io::Result<SendHalf> {
-        let sender = Sender::Ring(RingSender::new(engine, socket, bytes_max)?);
+        let sender = Sender::Ring(Box::new(RingSender::new(engine, socket, bytes_max)?));
         Ok(SendHalf { sender, place: None, is_left_open: false })
     }
 
