@@ -337,9 +337,9 @@ fn a_bundle_after_the_end_of_another_connection_is_right() {
     let lasting_id = driver.receive(ring, socket).unwrap();
     for round in 0..50 {
         let (mut short, socket) = tcp_pair();
-        driver.receive(ring, socket).unwrap();
         short.write_all(&[7; 100]).unwrap();
         drop(short);
+        driver.receive(ring, socket).unwrap();
         run(&mut driver, |event| match event {
             Event::Received { bytes, .. } => {
                 assert!(bytes.iter().all(|&byte| byte == 7));
