@@ -3,6 +3,8 @@
 //! Only the owner of a slot writes its header; owners that share the slot write only the count. So
 //! the counters need no read-modify-write and are exact all the same; a snapshot sums them.
 
+use std::ptr::NonNull;
+
 use crate::slots::SlotFree;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -115,6 +117,12 @@ impl HeaderLine {
     pub(super) fn set_free(&self, word: &AtomicU64, free: SlotFree) {
         self.word.store(std::ptr::from_ref(word).cast_mut(), Ordering::Relaxed);
         self.free.store(free.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Has frees of the slot go to slot `number` of the batch that begins with `gate`.
+    pub(super) fn set_batch(&self, gate: NonNull<AtomicU64>, number: u32) {
+        self.word.store(gate.as_ptr(), Ordering::Relaxed);
+        self.free.store(SlotFree::of_batch(number).to_bits(), Ordering::Relaxed);
     }
 
     /// Returns the word of the slot and the change that frees the slot in it. The pointer is valid

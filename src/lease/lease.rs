@@ -79,6 +79,14 @@ impl Lease {
         Some(unsafe { self.header.cast::<HeaderLine>().as_ref() })
     }
 
+    /// Has the free of a slot that was a batch's go to the arena again.
+    pub(super) fn leave_batch(&self) {
+        if let Some(line) = self.line() {
+            let (word, free) = self.core().allocator.slots().prepare_free(self.index());
+            line.set_free(word, free);
+        }
+    }
+
     /// Returns the index of the slot, or of the first smallest block of the block.
     #[inline]
     pub(crate) fn index(&self) -> u32 {

@@ -3,6 +3,8 @@
 //! A claimed slot has exactly one owner, its [`Lease`]; only the drop of the lease frees the slot.
 //! This folder uses `region`, `slots` and `wait`.
 
+mod batch;
+mod batch_owner;
 mod claim;
 mod copied;
 mod core;
@@ -19,6 +21,7 @@ mod run;
 mod stats;
 mod waiter;
 
+pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
 pub(crate) use self::core::{Core, CoreOptions};
 pub use copied::CopyCharge;
 pub(crate) use handle::Handle;

@@ -10,7 +10,7 @@ use loom::thread;
 
 use super::{Lease, Run, WaitForSlot};
 use crate::sync::set_thread_index;
-use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
+use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, LocalArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
 
@@ -215,6 +215,67 @@ fn the_last_handle_of_a_waiter_against_its_grant() {
         let freeing = thread::spawn(move || drop(held));
         drop(wait);
         freeing.join().unwrap();
+    });
+}
+
+/// A slot is freed elsewhere while its owner claims: the owner finds it, now or later.
+#[test]
+fn a_free_elsewhere_against_claims_of_a_batch() {
+    model(1, |arena| {
+        let local = LocalArena::new(&arena, 1);
+        let mut buffer = local.allocate().unwrap();
+        buffer.put_u8(1);
+        let bytes = buffer.freeze_in_place();
+        let freeing = thread::spawn(move || {
+            set_thread_index(1);
+            assert_eq!(bytes[0], 1);
+            drop(bytes);
+        });
+        let early = local.allocate().ok();
+        freeing.join().unwrap();
+        let late = if early.is_none() { local.allocate().ok() } else { None };
+        let mut buffer = early.or(late).expect("the slot came back");
+        buffer.put_u8(2);
+        drop(buffer);
+        assert_eq!(local.counts(), (1, 1));
+    });
+}
+
+/// The batch ends while its slots are freed elsewhere: each is the arena's, and the memory of the
+/// batch goes once.
+#[test]
+fn the_end_of_a_batch_against_frees_elsewhere() {
+    model(2, |arena| {
+        let local = LocalArena::new(&arena, 2);
+        let (first, second) = (local.allocate().unwrap(), local.allocate().unwrap());
+        let freeing = |buffer: Buffer, index| {
+            thread::spawn(move || {
+                set_thread_index(index);
+                drop(buffer);
+            })
+        };
+        let (one, other) = (freeing(first, 1), freeing(second, 2));
+        drop(local);
+        one.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(arena.slot_states().free, 2);
+    });
+}
+
+/// Idle slots are given back while another comes back.
+#[test]
+fn giving_back_against_a_free_elsewhere() {
+    model(2, |arena| {
+        let local = LocalArena::new(&arena, 2);
+        let buffer = local.allocate().unwrap();
+        let freeing = thread::spawn(move || {
+            set_thread_index(1);
+            drop(buffer);
+        });
+        let given = local.give_back();
+        freeing.join().unwrap();
+        assert_eq!(given + local.give_back(), 2);
+        assert_eq!(arena.slot_states().free, 2);
     });
 }
 

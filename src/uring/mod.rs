@@ -26,7 +26,9 @@ pub(crate) use kernel::{
 };
 pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
 #[cfg(feature = "tokio")]
-pub(crate) use kernel::{check_calls, limit_standstill, reset_or_shut_down, shut_down};
+pub(crate) use kernel::{
+    check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down,
+};
 pub use operation::{
     Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
     Progress, SendOptions,

@@ -70,7 +70,7 @@ const COST: Plot = Plot {
 
 const OURS_SMALL: &str = "uring-arena, 4 KiB slots";
 
-/// A number of connections that messages of one size are sent on.
+/// A number of connections, and the size of the messages that are sent on them.
 #[derive(Clone)]
 struct Stream {
     connections: usize,

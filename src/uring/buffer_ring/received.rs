@@ -141,7 +141,8 @@ impl Status {
             _ if cqueue::more(flags) => Status::Armed,
             1.. => Status::Ended,
             0 => Status::Finished,
-            _ => Status::from_errno(-result),
+            // Saturating: a forged completion may carry any number.
+            _ => Status::from_errno(result.saturating_neg()),
         }
     }
 
@@ -391,6 +392,15 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_made_of_any_result() {
+        for result in [i32::MIN, i32::MIN + 1, -1] {
+            let Status::Failed { errno } = Status::new(result, 0) else { panic!("{result}") };
+            assert!(errno > 0, "{errno} of {result}");
+        }
+        assert_eq!(Status::new(i32::MAX, 0), Status::Ended);
+    }
 
     #[test]
     fn an_address_that_is_cut_off_or_of_another_family_is_none() {

@@ -24,4 +24,4 @@ pub(crate) use syscalls::{
     is_listening, reset_connection, socket_type,
 };
 #[cfg(feature = "tokio")]
-pub(crate) use syscalls::{limit_standstill, reset_or_shut_down, shut_down};
+pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
