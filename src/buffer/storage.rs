@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use crate::lease::{CopyCharge, Lease, Run};
+use crate::lease::{CopyCharge, Header, Lease, Run};
 use crate::sync::Arc;
 
 /// The tag in the address of a storage on the heap. Headers and vectors are aligned to more than
@@ -195,33 +195,6 @@ impl SharedStorage {
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 
-    /// Adds an owner of several slots, or of a vector.
-    #[inline(never)]
-    fn inc_ref_of_tagged(&self) {
-        match self.as_run() {
-            Some(run) => run.lease(0).header().inc_ref(),
-            // SAFETY: this value holds a count of the vector (invariant).
-            None => unsafe { Arc::increment_strong_count(self.vector()) },
-        }
-    }
-
-    /// Removes an owner of several slots, or of a vector; the last one frees them. Out of line, so
-    /// that a drop of one slot stays a handful of instructions.
-    ///
-    /// # Safety
-    ///
-    /// This value is not used again, and not dropped.
-    #[inline(never)]
-    unsafe fn dec_ref_of_tagged(&self) {
-        match self.as_run() {
-            Some(run) if run.lease(0).header().dec_ref() => drop(ManuallyDrop::into_inner(run)),
-            Some(_) => {}
-            // SAFETY: this value holds a count of the vector (invariant), and ends it once (the
-            // caller's promise).
-            None => unsafe { Arc::decrement_strong_count(self.vector()) },
-        }
-    }
-
     /// Returns the lease by value if this is its only owner, and the storage itself otherwise.
     pub(super) fn into_unique_lease(self) -> Result<Lease, SharedStorage> {
         if !self.lease().is_some_and(|lease| lease.header().is_unique()) {
@@ -238,9 +211,14 @@ impl SharedStorage {
 impl Clone for SharedStorage {
     #[inline]
     fn clone(&self) -> SharedStorage {
-        match self.lease() {
-            Some(lease) => lease.header().inc_ref(),
-            None => self.inc_ref_of_tagged(),
+        if self.is_heap() {
+            // SAFETY: this value holds a count of the vector (invariant).
+            unsafe { Arc::increment_strong_count(self.vector()) };
+        } else {
+            // The owners of several slots are counted in the header of the first, as those of one.
+            let header = self.0.as_ptr().map_addr(|address| address & !RUN).cast::<Header>();
+            // SAFETY: the header of a slot that this value is an owner of (invariant).
+            unsafe { &*header }.inc_ref();
         }
         SharedStorage(self.0)
     }
@@ -251,7 +229,7 @@ impl Drop for SharedStorage {
     fn drop(&mut self) {
         if !self.is_slot() {
             // SAFETY: this value is one of the owners (invariant), and ends here.
-            unsafe { self.dec_ref_of_tagged() };
+            unsafe { dec_ref_of_tagged(self.0) };
             return;
         }
         // SAFETY: from `into_raw` (invariant). Dropped below by the last owner only.
@@ -259,5 +237,22 @@ impl Drop for SharedStorage {
         if lease.header().dec_ref() {
             drop(ManuallyDrop::into_inner(lease));
         }
+    }
+}
+
+/// Removes an owner of several slots, or of a vector; the last one frees them. Out of line, so that
+/// a drop of one slot stays a handful of instructions.
+///
+/// # Safety
+///
+/// `address` is that of a storage with a tag, which ends here.
+#[inline(never)]
+unsafe fn dec_ref_of_tagged(address: NonNull<u8>) {
+    let storage = ManuallyDrop::new(SharedStorage(address));
+    match storage.as_run() {
+        Some(run) if run.lease(0).header().dec_ref() => drop(ManuallyDrop::into_inner(run)),
+        Some(_) => {}
+        // SAFETY: the storage holds a count of the vector, and ends it once (the caller's promise).
+        None => unsafe { Arc::decrement_strong_count(storage.vector()) },
     }
 }

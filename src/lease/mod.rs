@@ -27,7 +27,7 @@ pub use copied::CopyCharge;
 pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
 pub(crate) use handle::WeakHandle;
-pub(crate) use header::{SPILL, ZERO};
+pub(crate) use header::{Header, SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use lease::SlotPtr;

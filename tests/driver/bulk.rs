@@ -337,9 +337,9 @@ fn a_bundle_after_the_end_of_another_connection_is_right() {
     let lasting_id = driver.receive(ring, socket).unwrap();
     for round in 0..50 {
         let (mut short, socket) = tcp_pair();
-        driver.receive(ring, socket).unwrap();
         short.write_all(&[7; 100]).unwrap();
         drop(short);
+        driver.receive(ring, socket).unwrap();
         run(&mut driver, |event| match event {
             Event::Received { bytes, .. } => {
                 assert!(bytes.iter().all(|&byte| byte == 7));
@@ -457,6 +457,48 @@ fn messages_that_use_much_of_their_slot_are_not_copied() {
     }
     assert_eq!(driver.metrics().copied, 0);
     drop(held);
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// Much lies ready on many connections, few slots are there, and everything is held for some turns:
+/// each connection goes on when slots come back, and gets through.
+#[test]
+fn many_connections_on_few_slots_get_through() {
+    let Some(mut driver) = driver() else { return };
+    let arena = paged_arena(512, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    let (expected, count) = (pattern(4, 200_000), 16);
+    let mut streams = std::collections::HashMap::new();
+    let (mut senders, mut left) = (Vec::new(), 0);
+    for _ in 0..count {
+        let (mut sender, socket) = tcp_pair();
+        sender.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(len @ 1..) = sender.write(&expected[sent..]) {
+            sent += len;
+        }
+        left += sent;
+        streams.insert(driver.receive(ring, socket).unwrap(), (0, sent));
+        senders.push(sender);
+    }
+    let mut held = Vec::new();
+    while left > 0 {
+        assert!(driver.wait_timeout(crate::support::TIMEOUT).unwrap(), "{left} bytes do not come");
+        while let Some(event) = driver.next() {
+            let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+            let (at, _) = streams.get_mut(&id).unwrap();
+            assert!(expected[*at..].starts_with(&bytes), "{id:?} differs at {at}");
+            *at += bytes.len();
+            left -= bytes.len();
+            held.push(bytes);
+        }
+        if held.len() > 20 || driver.metrics().parked > 0 {
+            held.clear();
+        }
+    }
+    assert!(streams.values().all(|&(at, sent)| at == sent), "{streams:?}");
+    drop((held, senders));
     finish(driver);
     assert_all_free(&arena);
 }

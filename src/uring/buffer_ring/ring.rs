@@ -351,6 +351,14 @@ impl BufferRing {
     /// ```
     #[inline]
     pub fn refill(&mut self) -> usize {
+        self.refill_now();
+        self.posted.taken() as usize
+    }
+
+    /// Publishes slots as [`refill`](Self::refill) does. Out of line, so that a turn which needs no
+    /// slots stays short.
+    #[inline(never)]
+    fn refill_now(&mut self) {
         if self.is_empty() {
             self.raise_limit();
         }
@@ -363,7 +371,6 @@ impl BufferRing {
         if self.room() == 0 || self.posted.room() == 0 {
             self.spare.drain(..).for_each(free_share);
         }
-        self.posted.taken() as usize
     }
 
     /// Returns the number of slots that are to be posted now.
@@ -409,7 +416,7 @@ impl BufferRing {
     #[inline]
     pub(crate) fn refill_in_bulk(&mut self) {
         if self.room() >= self.bulk {
-            self.refill();
+            self.refill_now();
         }
     }
 
