@@ -156,18 +156,18 @@ impl Relay {
         while let Some(event) = self.driver.next() {
             match event {
                 Event::Accepted { socket, .. } => self.connect(socket.into())?,
-                Event::Received { id, bytes } => self.received(id, bytes),
+                Event::Received { id, bytes, .. } => self.received(id, bytes),
                 Event::Sent { id, result, copied, .. } => self.sent(id, result.ok(), copied),
                 // The listener stays, and the clients wait in its queue.
                 Event::AcceptFailed { error, .. } => {
                     self.refusals
                         .print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
                 }
-                Event::Closed { id, error } if id == self.listener => {
+                Event::Closed { id, error, .. } if id == self.listener => {
                     let reason = error.map_or("it was closed".into(), |error| error.to_string());
                     return Err(mistake(format!("the listener failed: {reason}")));
                 }
-                Event::Closed { id, error } => self.ended(id, error.is_some()),
+                Event::Closed { id, error, .. } => self.ended(id, error.is_some()),
                 _ => {}
             }
         }

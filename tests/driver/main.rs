@@ -5,7 +5,9 @@
 mod support;
 
 mod cancel;
+mod connect;
 mod datagrams;
+mod details;
 mod empty;
 mod ends;
 mod errors;
@@ -14,7 +16,9 @@ mod fork;
 mod give_back;
 mod ids;
 mod older_kernels;
+mod one_id;
 mod panics;
+mod push;
 mod receive;
 mod receive_forms;
 mod registration_clone;
@@ -22,6 +26,8 @@ mod resources;
 mod signals;
 mod slot_states;
 mod starved;
+mod syncs;
+mod times;
 mod torn;
 mod transfer;
 mod wakes;

@@ -1,8 +1,12 @@
-//! The reads, writes and sends of a driver.
+//! The operations of a driver on files and sockets, and the entries of the program's.
 
 mod complete;
+mod entries;
+mod memory;
 mod transfer;
 mod transfers;
 
-pub(super) use transfer::{Action, Transfer, drop_memory};
-pub(super) use transfers::Transfers;
+pub(super) use entries::check_entry;
+pub(super) use memory::{Memory, drop_memory};
+pub(super) use transfer::{Action, Extent, Transfer};
+pub(super) use transfers::{Found, Transfers};

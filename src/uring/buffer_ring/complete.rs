@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use io_uring::cqueue;
 
-use super::received::{Datagram, Parsed};
+use super::received::Datagram;
 use super::received::{FromSlot, Received, Status};
 use super::ring::BufferRing;
 use crate::buffer::ArenaBytes;
@@ -196,8 +196,9 @@ impl BufferRing {
         remaining: &mut Remaining,
     ) -> Option<Datagram<B>> {
         let part = self.next_part(remaining)?;
-        let Some(Parsed { from, payload, is_truncated, is_void }) =
-            self.hand_out(part).and_then(Parsed::new)
+        let datagrams = self.datagrams;
+        let Some((datagram, payload)) =
+            self.hand_out(part).and_then(|whole| datagrams.parse(whole))
         else {
             self.metrics.unmatched_completions += 1;
             return None;
@@ -209,7 +210,7 @@ impl BufferRing {
             self.metrics.received += 1;
             B::in_slot(payload)
         };
-        Some(Datagram { from, bytes, is_truncated, is_void })
+        Some(datagram.map(|()| bytes))
     }
 
     #[inline]

@@ -6,13 +6,18 @@
 #![allow(unsafe_code)]
 
 use crate::buffer::ArenaBytes;
-use crate::uring::kernel::{error_was_pending, is_at_end, socket_type};
+use crate::uring::kernel::{
+    NAME_BYTES_MAX, RECEIVE_CONTROL_BYTES, ReceivedControl, error_was_pending, ip_address,
+    is_at_end, socket_type, unix_address,
+};
 use bytes::Buf;
 use bytes::Bytes;
 use io_uring::cqueue;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::os::unix::net;
+use std::time::SystemTime;
 use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
@@ -214,16 +219,8 @@ mod sealed {
     impl Sealed for crate::buffer::ArenaBytes {}
 }
 
-/// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
-const LENGTHS_BYTES: usize = 16;
-
-/// Bytes of the sender's address. An IPv6 address is the longest that is read.
-const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
-
-/// Bytes of a slot that are not the datagram's.
-pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
-
-/// One datagram, with the address of its sender.
+/// One datagram, with the address of its sender, and the details that its socket was
+/// [asked](crate::DatagramDetails) for.
 ///
 /// ```no_run
 /// # use std::os::fd::AsRawFd;
@@ -250,6 +247,26 @@ pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 pub struct Datagram<B> {
     /// The sender's address, or `None` if it is no IP address.
     pub from: Option<SocketAddr>,
+    /// The name of a sender that is a Unix socket, if it has one and the ring has room for it
+    /// ([`BufferRingOptions::datagram_details`](crate::BufferRingOptions::datagram_details)).
+    pub from_unix: Option<Box<net::SocketAddr>>,
+    /// The address that the datagram was sent to, if the socket was
+    /// [asked](crate::DatagramDetails::destination).
+    pub to: Option<IpAddr>,
+    /// The index of the interface that the datagram came by, if asked for `to`; else 0.
+    pub interface: u32,
+    /// The bytes of each of several datagrams that came as one, if the socket
+    /// [lets them](crate::DatagramDetails::segments). The last may be shorter.
+    pub segment_bytes: Option<u16>,
+    /// The two bits of explicit congestion notification, if
+    /// [asked](crate::DatagramDetails::ecn).
+    pub ecn: Option<u8>,
+    /// The time when the kernel received the datagram, if
+    /// [asked](crate::DatagramDetails::timestamps).
+    pub timestamp: Option<SystemTime>,
+    /// The number of datagrams that the socket has dropped so far, if
+    /// [asked](crate::DatagramDetails::drops) and not 0.
+    pub dropped: Option<u32>,
     /// The datagram's bytes. May be empty.
     pub bytes: B,
     /// True if the datagram was longer than the slot has room for: its end is lost.
@@ -259,6 +276,23 @@ pub struct Datagram<B> {
 }
 
 impl<B> Datagram<B> {
+    /// Returns the datagram with other bytes.
+    pub(super) fn map<C>(self, bytes: impl FnOnce(B) -> C) -> Datagram<C> {
+        Datagram {
+            from: self.from,
+            from_unix: self.from_unix,
+            to: self.to,
+            interface: self.interface,
+            segment_bytes: self.segment_bytes,
+            ecn: self.ecn,
+            timestamp: self.timestamp,
+            dropped: self.dropped,
+            bytes: bytes(self.bytes),
+            is_truncated: self.is_truncated,
+            is_void: self.is_void,
+        }
+    }
+
     /// Returns whether this is no message but the end of `socket`, from which it came: a connection
     /// (`SOCK_SEQPACKET`, `SOCK_STREAM`) whose peer sends no more.
     ///
@@ -291,78 +325,96 @@ impl<B> Datagram<B> {
     }
 }
 
-/// The message header of every datagram receive: it asks for the sender's address, nothing else.
-pub(super) struct ReceiveHeader(pub(super) libc::msghdr);
+/// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
+const LENGTHS_BYTES: usize = 16;
+
+/// Bytes of the sender's address in a ring without details: an IPv6 address is the longest.
+const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
+
+/// The parts of a slot that a datagram arrives in, before its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DatagramLayout {
+    has_details: bool,
+}
+
+/// A message header that says how much room each part has.
+struct ReceiveHeader(libc::msghdr);
 
 // SAFETY: never written, and its pointers are null.
 unsafe impl Sync for ReceiveHeader {}
 
-pub(super) static RECEIVE_HEADER: ReceiveHeader = {
-    // SAFETY: plain integers and pointers: all zero is a value.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_namelen = NAME_BYTES as libc::socklen_t;
-    ReceiveHeader(header)
-};
-
-/// The parts of a slot that a datagram arrived in.
-pub(super) struct Parsed {
-    pub(super) from: Option<SocketAddr>,
-    pub(super) payload: ArenaBytes,
-    pub(super) is_truncated: bool,
-    pub(super) is_void: bool,
+impl ReceiveHeader {
+    const fn new(name_bytes: usize, control_bytes: usize) -> ReceiveHeader {
+        // SAFETY: plain integers and pointers: all zero is a value.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_namelen = name_bytes as libc::socklen_t;
+        header.msg_controllen = control_bytes as _;
+        ReceiveHeader(header)
+    }
 }
 
-impl Parsed {
+/// Bytes of a name and of control messages in a ring with details: whole words.
+const LONG_NAME_BYTES: usize = NAME_BYTES_MAX.next_multiple_of(8);
+
+static PLAIN: ReceiveHeader = ReceiveHeader::new(NAME_BYTES, 0);
+static DETAILED: ReceiveHeader = ReceiveHeader::new(LONG_NAME_BYTES, RECEIVE_CONTROL_BYTES);
+
+impl DatagramLayout {
+    pub(super) fn new(has_details: bool) -> DatagramLayout {
+        DatagramLayout { has_details }
+    }
+
+    /// Returns the bytes of name and control messages.
+    fn parts(self) -> (usize, usize) {
+        match self.has_details {
+            true => (LONG_NAME_BYTES, RECEIVE_CONTROL_BYTES),
+            false => (NAME_BYTES, 0),
+        }
+    }
+
+    /// Returns the bytes of a slot that are not the datagram's.
+    pub(super) fn bytes(self) -> usize {
+        let (name, control) = self.parts();
+        LENGTHS_BYTES + name + control
+    }
+
+    /// Returns the message header of a receive.
+    pub(super) fn header(self) -> *const libc::msghdr {
+        &raw const if self.has_details { &DETAILED } else { &PLAIN }.0
+    }
+
     /// Takes a slot's bytes apart. Returns `None` if they are shorter than the header.
-    pub(super) fn new(mut whole: ArenaBytes) -> Option<Parsed> {
-        let header = whole.first_chunk::<DATAGRAM_HEADER_BYTES>()?;
+    pub(super) fn parse(self, mut whole: ArenaBytes) -> Option<(Datagram<()>, ArenaBytes)> {
+        let (name_room, control_room) = self.parts();
+        let (header, _) = whole.split_at_checked(self.bytes())?;
         let field = |index: usize| {
             u32::from_ne_bytes(*header[4 * index..].first_chunk().expect("four bytes"))
         };
-        let (name_bytes, payload_bytes, flags) = (field(0) as usize, field(2) as usize, field(3));
-        let name = &header[LENGTHS_BYTES..][..name_bytes.min(NAME_BYTES)];
-        let from = address(name);
-        whole.advance(DATAGRAM_HEADER_BYTES);
-        whole.truncate(payload_bytes);
+        let (name_bytes, control_bytes) = (field(0) as usize, field(1) as usize);
+        let (payload_bytes, flags) = (field(2) as usize, field(3));
+        let name = &header[LENGTHS_BYTES..][..name_bytes.min(name_room)];
+        let control = &header[LENGTHS_BYTES + name_room..][..control_bytes.min(control_room)];
         let has = |flag: libc::c_int| flags & flag as u32 != 0;
-        let is_void = payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR);
-        Some(Parsed { from, payload: whole, is_truncated: has(libc::MSG_TRUNC), is_void })
-    }
-}
-
-/// Reads the socket address in `name`, as the kernel writes it (`struct sockaddr_in`,
-/// `struct sockaddr_in6`).
-fn address(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(*name.first_chunk()?);
-    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
-    match libc::c_int::from(family) {
-        libc::AF_INET => {
-            let ip: [u8; 4] = *name.get(4..)?.first_chunk()?;
-            Some(SocketAddrV4::new(Ipv4Addr::from(ip), port).into())
-        }
-        libc::AF_INET6 => {
-            let flow = u32::from_be_bytes(*name.get(4..)?.first_chunk()?);
-            let ip: [u8; 16] = *name.get(8..)?.first_chunk()?;
-            let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
-            Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope).into())
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_is_cut_off_or_of_another_family_is_none() {
-        assert_eq!(address(&[]), None);
-        assert_eq!(address(&(libc::AF_INET as u16).to_ne_bytes()), None);
-        let mut name = [0; 28];
-        assert_eq!(address(&name), None);
-        name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-        name[2..8].copy_from_slice(&[0x1F, 0x90, 127, 0, 0, 1]);
-        assert_eq!(address(&name[..16]), Some("127.0.0.1:8080".parse().unwrap()));
-        assert_eq!(address(&name[..7]), None);
+        let details = ReceivedControl::parse(control);
+        let datagram = Datagram {
+            from: ip_address(name),
+            // A name that was cut off is none.
+            from_unix: (name_bytes <= name_room)
+                .then(|| unix_address(name))
+                .flatten()
+                .map(Box::new),
+            to: details.to,
+            interface: details.interface,
+            segment_bytes: details.segment_bytes,
+            ecn: details.ecn,
+            timestamp: details.timestamp,
+            dropped: details.dropped,
+            bytes: (),
+            is_truncated: has(libc::MSG_TRUNC),
+            is_void: payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR),
+        };
+        whole.advance(self.bytes());
+        whole.truncate(payload_bytes);
+        Some((datagram, whole))
     }
 }
