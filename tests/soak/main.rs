@@ -10,3 +10,27 @@ mod peers;
 #[cfg(feature = "tokio")]
 mod pool;
 mod streams;
+
+/// Runs an ignored test in a process of its own, which is killed after a time: it hangs.
+fn in_own_process(test: &str, time: std::time::Duration) {
+    use std::time::{Duration, Instant};
+
+    let program = std::env::current_exe().unwrap();
+    let mut child = std::process::Command::new(program)
+        .args(["--ignored", "--exact", test, "--nocapture"])
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + time;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("{test} hangs, and its watchdog as well");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(status.success(), "{status}");
+}

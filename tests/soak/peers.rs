@@ -1,18 +1,19 @@
 //! Peers that stop reading, reset, half-close and send errors, while files are aborted, closed and
-//! cancelled on at random.
+//! cancelled on at random, and a listener that now and then finds no descriptor.
 //!
 //! Every operation has one event, every file is closed, and an abort gives everything back. What a
 //! drain reports is what a drop quarantines. Time and random numbers as for the streams.
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::streams::settings;
 use crate::support::driver::build;
+use crate::support::limits::{leave_descriptors, set_descriptors};
 use crate::support::{
     Random, TIMEOUT, assert_all_free, message_pair, paged_arena, stuck_pair, tcp_pair, written,
 };
@@ -61,6 +62,17 @@ struct Life<'a> {
     sockets: HashMap<SocketId, Socket>,
     readers: Vec<JoinHandle<()>>,
     events: u64,
+    listener: Option<Listener>,
+    /// The times that the descriptors were few.
+    shortages: u64,
+}
+
+/// A listener, and the clients that it has not accepted yet.
+struct Listener {
+    id: SocketId,
+    address: SocketAddr,
+    clients: Vec<TcpStream>,
+    waiting: usize,
 }
 
 impl Life<'_> {
@@ -175,6 +187,28 @@ impl Life<'_> {
         }
     }
 
+    /// Listens, or has some clients connect, the descriptors being few for a moment.
+    fn accept(&mut self) {
+        let Some(listener) = &mut self.listener else {
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            let id = self.driver.accept(socket).unwrap();
+            self.listener = Some(Listener { id, address, clients: Vec::new(), waiting: 0 });
+            return;
+        };
+        for _ in 0..1 + self.random.below(6) {
+            listener.clients.push(TcpStream::connect(listener.address).unwrap());
+            listener.waiting += 1;
+        }
+        let before = leave_descriptors(self.random.below(3) as usize);
+        for _ in 0..self.random.below(4) {
+            self.driver.wait_timeout(Duration::from_millis(1)).unwrap();
+            self.take();
+        }
+        set_descriptors(before);
+        self.shortages += 1;
+    }
+
     /// Takes all events. Returns `true` if there were any.
     fn take(&mut self) -> bool {
         let before = self.events;
@@ -196,6 +230,18 @@ impl Life<'_> {
                     }
                     _ => panic!("nobody sends datagrams"),
                 },
+                Event::Accepted { socket, .. } => {
+                    drop(socket);
+                    self.listener.as_mut().expect("a listener").waiting -= 1;
+                }
+                Event::AcceptFailed { error, .. } => {
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                }
+                Event::Closed { id, .. }
+                    if self.listener.as_ref().is_some_and(|it| it.id == id) =>
+                {
+                    self.listener = None;
+                }
                 Event::Closed { id, error, .. } => match self.sockets.remove(&id).expect("once") {
                     Socket::Stream => {}
                     Socket::Datagrams { closed_by_us } => assert!(closed_by_us, "{error:?}"),
@@ -235,7 +281,16 @@ impl Life<'_> {
             self.driver.close(id).unwrap();
         }
         let until = Instant::now() + TIMEOUT;
-        while !self.files.is_empty() || !self.sockets.is_empty() {
+        // Every client is served once there are descriptors again.
+        while self.listener.as_ref().is_some_and(|listener| listener.waiting > 0) {
+            self.driver.wait_timeout(TIMEOUT).unwrap();
+            self.take();
+            assert!(Instant::now() < until, "clients wait: {:?}", self.driver.metrics());
+        }
+        if let Some(listener) = &self.listener {
+            self.driver.close(listener.id).unwrap();
+        }
+        while !self.files.is_empty() || !self.sockets.is_empty() || self.listener.is_some() {
             self.driver.wait_timeout(TIMEOUT).unwrap();
             self.take();
             assert!(Instant::now() < until, "stuck: {:?}", self.driver.metrics());
@@ -252,20 +307,32 @@ fn read_all(mut far: TcpStream) {
 /// driver has to, and a soak is to end with the memory that it has.
 const LOSSES_MAX: usize = 100;
 
-fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<u64> {
+fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<(u64, u64)> {
     let builder = Driver::builder().file_events(true).single_issuer(!random.one_in(3));
     let mut driver = build(builder)?;
     driver.register(arena).unwrap();
     let options = BufferRing::options().entries(1 << random.below(5));
     let ring = driver.register_buffer_ring(arena, options).unwrap();
     let (files, sockets, readers) = (HashMap::new(), HashMap::new(), Vec::new());
-    let mut life = Life { driver, arena, ring, random, files, sockets, readers, events: 0 };
+    let mut life = Life {
+        driver,
+        arena,
+        ring,
+        random,
+        files,
+        sockets,
+        readers,
+        events: 0,
+        listener: None,
+        shortages: 0,
+    };
     for _ in 0..life.random.below(400) {
-        match life.random.below(12) {
+        match life.random.below(13) {
             0 if life.files.len() < FILES => life.open(),
             1 if life.sockets.len() < FILES => life.datagrams(),
             2 if life.sockets.len() < FILES => life.messages(),
-            3 => {
+            3 => life.accept(),
+            4 => {
                 life.driver.wait_timeout(Duration::from_millis(life.random.below(2))).unwrap();
                 life.take();
             }
@@ -280,7 +347,7 @@ fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<u64> 
     if ends_in_order {
         life.end_all();
     }
-    let Life { mut driver, random, readers, events, files, .. } = life;
+    let Life { mut driver, random, readers, events, files, shortages, .. } = life;
     let time = Duration::from_millis(random.below(3));
     let report = driver.drain(time).unwrap();
     assert_eq!((report.receives_in_flight, report.rings_left), (0, 0), "{report:?}");
@@ -295,13 +362,22 @@ fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<u64> 
     let mut all = Vec::new();
     arena.allocate_many(arena.slot_count(), |buffer| all.push(buffer));
     assert_eq!(all.len(), free, "slots are missing");
-    Some(events)
+    Some((events, shortages))
+}
+
+/// The soak, in a process of its own for its limit of descriptors.
+#[test]
+fn soak() {
+    let (_, until) = settings();
+    let time = until.saturating_duration_since(Instant::now());
+    crate::in_own_process("peers::helper_soak", time + 5 * TIMEOUT);
 }
 
 #[test]
-fn soak() {
+#[ignore = "lowers the limit of descriptors: run by another test"]
+fn helper_soak() {
     let (mut random, until) = settings();
-    let (mut lives, mut events, mut losses) = (0, 0, 0);
+    let (mut lives, mut events, mut shortages, mut losses) = (0, 0, 0, 0);
     while Instant::now() < until {
         let arena = paged_arena(48, SLOT);
         let Some(more) = live(&arena, &mut random, losses < LOSSES_MAX) else { return };
@@ -310,7 +386,10 @@ fn soak() {
         } else {
             losses += 1;
         }
-        (lives, events) = (lives + 1, events + more);
+        (lives, events, shortages) = (lives + 1, events + more.0, shortages + more.1);
     }
-    eprintln!("{events} events over {lives} drivers; nothing hung, nothing is missing");
+    eprintln!(
+        "{events} events over {lives} drivers, {shortages} times few descriptors; nothing hung, \
+         nothing is missing"
+    );
 }

@@ -14,7 +14,6 @@ use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream as StdTcpStream};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -618,25 +617,8 @@ fn seconds() -> u64 {
 /// The soak, in a process of its own for its limit of descriptors and its watchdog.
 #[test]
 fn soak() {
-    const LOOK: Duration = Duration::from_millis(50);
-
-    let program = std::env::current_exe().unwrap();
-    let arguments = ["--ignored", "--exact", "pool::helper_soak", "--nocapture"];
-    let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn().unwrap();
     // The watchdog of the process itself comes first.
-    let mut left = (Duration::from_secs(seconds()) + 5 * HANG).as_millis() / LOOK.as_millis();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if left == 0 {
-            child.kill().unwrap();
-            panic!("the process hangs, and its watchdog as well");
-        }
-        left -= 1;
-        std::thread::sleep(LOOK);
-    };
-    assert!(status.success(), "{status}");
+    crate::in_own_process("pool::helper_soak", Duration::from_secs(seconds()) + 5 * HANG);
 }
 
 #[test]

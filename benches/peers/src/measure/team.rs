@@ -56,9 +56,11 @@ impl Team {
             let (sender, jobs) = channel::<Job>();
             let (report, arrived) = (report.clone(), arrived.clone());
             thread::spawn(move || {
-                pin_to_core(first + index % core_count().saturating_sub(first).max(1));
+                let cores = core_count().saturating_sub(first).max(1);
+                pin_to_core(first + index % cores);
+                fill_block_cache();
                 for job in jobs {
-                    meet(&arrived, size);
+                    meet(&arrived, size, cores);
                     let (begin, stopwatch) = (Instant::now(), Stopwatch::thread());
                     job(index);
                     let processor = stopwatch.elapsed();
@@ -93,17 +95,26 @@ impl Team {
     }
 }
 
+/// Fills this thread's cache of freed blocks with blocks of its own heap. Else it may use one that
+/// another thread allocated, beside one that this other thread uses: on the same cache line.
+fn fill_block_cache() {
+    const BLOCKS: usize = 8;
+    let block = |bytes| (0..BLOCKS).map(move |_| Vec::<u8>::with_capacity(bytes));
+    let blocks: Vec<Vec<u8>> = (16..=1024).step_by(16).flat_map(block).collect();
+    drop(std::hint::black_box(blocks));
+}
+
 /// Spins until all are here; gives the core away when there are fewer cores than threads.
-fn meet(arrived: &AtomicUsize, size: usize) {
+fn meet(arrived: &AtomicUsize, size: usize, cores: usize) {
     // AcqRel: nobody passes before the last one's preparations are visible.
     arrived.fetch_add(1, Ordering::AcqRel);
     while arrived.load(Ordering::Acquire) < size {
-        relax(size);
+        relax(size, cores);
     }
 }
 
-fn relax(threads: usize) {
-    if threads > core_count() { thread::yield_now() } else { spin_loop() }
+fn relax(threads: usize, cores: usize) {
+    if threads > cores { thread::yield_now() } else { spin_loop() }
 }
 
 /// Spins until there is a value.
@@ -135,7 +146,7 @@ pub fn hand_over<T: Send + 'static>(team: &Team, times: u64, mut make: impl FnMu
         // Relaxed: only the count matters, the queue orders the rest.
         while taken.load(Ordering::Relaxed) < batches {
             let Some(mut batch) = to_drop.pop() else {
-                relax(threads);
+                relax(threads, core_count());
                 continue;
             };
             taken.fetch_add(1, Ordering::Relaxed);
