@@ -19,8 +19,8 @@ use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
 use crate::uring::{
-    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, reset_connection,
-    socket_type,
+    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip,
+    reset_connection, socket_type,
 };
 
 /// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
@@ -43,13 +43,22 @@ pub(super) enum Writes {
     Stream,
     /// Messages stand behind one another, each whole or not there: a socket of another type.
     Messages,
+    /// Messages have no order: an IP socket of datagrams. Several may be under way.
+    Datagrams,
 }
 
 impl Writes {
+    fn of_socket(socket: BorrowedFd<'_>) -> Writes {
+        match socket_type(socket) {
+            Some(libc::SOCK_STREAM) => Writes::Stream,
+            Some(libc::SOCK_DGRAM | libc::SOCK_RAW) if is_of_ip(socket) => Writes::Datagrams,
+            _ => Writes::Messages,
+        }
+    }
+
     fn of(file: &File, kind: FileType) -> io::Result<Writes> {
         if kind.is_socket() {
-            let is_stream = socket_type(file.as_fd()) == Some(libc::SOCK_STREAM);
-            return Ok(if is_stream { Writes::Stream } else { Writes::Messages });
+            return Ok(Writes::of_socket(file.as_fd()));
         }
         let cannot_seek = |mut file: &File| {
             let position = file.stream_position();
@@ -262,8 +271,7 @@ impl Files {
     ///
     /// It is not put into the ring's table, which would cost a system call for each connection.
     pub(super) fn add_sending(&mut self, socket: Key, fd: Rc<QuickClose>, token: u64) -> Key {
-        let is_stream = socket_type(fd.as_fd()) == Some(libc::SOCK_STREAM);
-        let writes = if is_stream { Writes::Stream } else { Writes::Messages };
+        let writes = Writes::of_socket(fd.as_fd());
         let open = OpenFile { socket: Some(socket), token, ..OpenFile::of(fd, writes) };
         self.table.insert(open).ok().expect("a socket has a descriptor of its own")
     }

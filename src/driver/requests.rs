@@ -1191,8 +1191,9 @@ impl Driver {
     /// Sends a datagram to a destination: an address, or an
     /// [answer](Destination::reply_to) to a datagram that came.
     ///
-    /// [`Event::Sent`](crate::Event::Sent) brings the memory back. Datagrams go out one after
-    /// another, each whole or not at all; one that fails keeps none from following.
+    /// [`Event::Sent`](crate::Event::Sent) brings the memory back. Each datagram goes out whole or
+    /// not at all; one that fails keeps none from following. Those of an IP socket go out side by
+    /// side, as the network has no order either; messages of a Unix socket one after another.
     ///
     /// # Errors
     ///

@@ -24,8 +24,9 @@ pub use kernel::{
 };
 pub(crate) use kernel::{
     EventFd, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max, disabled_by_sysctl,
-    has_unsent_bytes, is_listening, is_refusal, kernel_has_io_uring, listen_on, new_socket,
-    peer_address, reset_connection, room_remedy, shut_down_write, socket_type, who_forbids,
+    has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring, listen_on,
+    new_socket, peer_address, reset_connection, room_remedy, shut_down_write, socket_type,
+    who_forbids,
 };
 #[cfg(feature = "tokio")]
 pub(crate) use kernel::{limit_standstill, reset_or_shut_down};

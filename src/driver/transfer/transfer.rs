@@ -18,7 +18,7 @@ use crate::uring::{Descriptor, Operation, SendOptions};
 /// |------------|-------------------------------|-------------------|--------------|---------|
 /// | `Read`     | a buffer, or several          | no                | no           | `Read`  |
 /// | `Write`    | a payload, or several         | on streams        | yes          | `Wrote` |
-/// | `Send`     | a payload, several, addressed | yes               | no           | `Sent`  |
+/// | `Send`     | a payload, several, addressed | but UDP           | no           | `Sent`  |
 /// | `ShutDown` | none                          | yes               | no           | `Done`  |
 /// | `Allocate` | none                          | no                | yes          | `Done`  |
 /// | `Sync`     | none                          | behind all writes | yes          | `Done`  |
@@ -246,7 +246,8 @@ impl Transfer {
     pub(super) fn takes_turns(&self, file: &OpenFile) -> bool {
         match self.action {
             Action::Write => file.writes != Writes::AtOffsets,
-            Action::Send(_) | Action::ShutDown => true,
+            Action::Send(_) => file.writes != Writes::Datagrams,
+            Action::ShutDown => true,
             Action::Read(_) | Action::Sync(_) | Action::Allocate(_) | Action::Entry(_) => false,
         }
     }
@@ -368,7 +369,8 @@ impl Transfer {
             (Action::Write | Action::Send(_), _) => self.done < self.len(),
             _ => false,
         };
-        match (is_short, can_go_on && file.writes != Writes::Messages) {
+        let is_message = matches!(file.writes, Writes::Messages | Writes::Datagrams);
+        match (is_short, can_go_on && !is_message) {
             (false, _) => Next::Over(Ok(())),
             (true, true) => Next::GoOn,
             (true, false) => Next::Over(Err(Failure::NoMore)),

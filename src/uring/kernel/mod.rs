@@ -23,7 +23,7 @@ pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room
 pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
     EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
-    is_listening, listen_on, new_socket, peer_address, reset_connection, shut_down_write,
+    is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection, shut_down_write,
     socket_type,
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};

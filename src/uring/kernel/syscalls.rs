@@ -617,6 +617,11 @@ pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_
     socket_option(socket, libc::SO_DOMAIN, 0)
 }
 
+/// Returns whether a socket is of IPv4 or IPv6.
+pub(crate) fn is_of_ip(socket: BorrowedFd<'_>) -> bool {
+    matches!(socket_domain(socket), Some(libc::AF_INET | libc::AF_INET6))
+}
+
 /// Turns the answer of a system call into a result.
 fn to_result(answer: libc::c_int) -> io::Result<libc::c_int> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
