@@ -438,6 +438,7 @@ impl Driver {
         clippy::should_implement_trait,
         reason = "an iterator would borrow the driver while the program uses it"
     )]
+    #[inline(never)]
     pub fn next(&mut self) -> Option<Event> {
         self.next_as()
     }

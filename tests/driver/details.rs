@@ -64,8 +64,8 @@ fn an_answer_comes_from_the_address_that_was_asked() {
             let asked = SocketAddr::new(ip, port);
             client.send_to(b"who is it?", asked).unwrap();
             let question = next_datagram(&mut driver, id);
-            assert_eq!(question.to.unwrap().to_canonical(), ip);
-            assert_ne!(question.interface, 0);
+            assert_eq!(question.to().unwrap().to_canonical(), ip);
+            assert_ne!(question.interface().unwrap(), 0);
             let destination = Destination::reply_to(&question).unwrap();
             driver.send_to(id, question.bytes, destination).unwrap();
             run(&mut driver, |event| matches!(event, Event::Sent { result: Ok(10), sent: 10, .. }));
@@ -100,9 +100,10 @@ fn marks_times_and_drops_are_told_if_asked_for() {
     while driver.wait_timeout(Duration::from_millis(20)).unwrap() {
         while let Some(event) = driver.next() {
             let Event::Datagram { datagram, .. } = event else { panic!("{event:?}") };
-            assert_eq!((datagram.to, datagram.interface, datagram.segment_bytes), (None, 0, None));
-            assert_eq!(datagram.ecn, Some(0));
-            assert!(datagram.timestamp.unwrap() <= SystemTime::now());
+            assert_eq!((datagram.to(), datagram.interface()), (None, None));
+            assert_eq!(datagram.segment_bytes(), None);
+            assert_eq!(datagram.ecn(), Some(0));
+            assert!(datagram.timestamp().unwrap() <= SystemTime::now());
             came += 1;
         }
     }
@@ -111,9 +112,9 @@ fn marks_times_and_drops_are_told_if_asked_for() {
         let to = Destination::from(address).ecn(bits);
         driver.send_to(sender, filled(&arena, b"marked"), to).unwrap();
         let datagram = next_datagram(&mut driver, id);
-        assert_eq!((datagram.ecn, &datagram.bytes[..]), (Some(bits), &b"marked"[..]));
-        assert!(datagram.timestamp.unwrap() >= before);
-        dropped = dropped.max(datagram.dropped.unwrap_or(0));
+        assert_eq!((datagram.ecn(), &datagram.bytes[..]), (Some(bits), &b"marked"[..]));
+        assert!(datagram.timestamp().unwrap() >= before);
+        dropped = dropped.max(datagram.dropped().unwrap_or(0));
     }
     assert_eq!(dropped, 200 - came);
     finish(driver);
@@ -142,7 +143,7 @@ fn many_datagrams_go_and_come_as_one() {
             Event::Datagram { id: of, datagram, .. } => {
                 assert_eq!(of, id);
                 // A lone one is no message of many.
-                assert_eq!(datagram.segment_bytes.unwrap_or(1000), 1000);
+                assert_eq!(datagram.segment_bytes().unwrap_or(1000), 1000);
                 came.extend_from_slice(&datagram.bytes);
             }
             Event::Sent { result, .. } => {
@@ -178,7 +179,7 @@ fn a_unix_sender_has_its_name_and_gets_an_answer() {
     client.send_to_addr(b"hello", &name("server")).unwrap();
     let datagram = next_datagram(&mut driver, id);
     assert_eq!(datagram.from, None);
-    let from = datagram.from_unix.as_deref().unwrap();
+    let from = datagram.from_unix().unwrap();
     assert_eq!(from.as_abstract_name(), name("client").as_abstract_name());
     let destination = Destination::reply_to(&datagram).unwrap();
     driver.send_to(id, datagram.bytes, destination).unwrap();
@@ -199,7 +200,7 @@ fn a_unix_sender_has_its_name_and_gets_an_answer() {
     // One without a name has none.
     UnixDatagram::unbound().unwrap().send_to_addr(b"", &name("server")).unwrap();
     let datagram = next_datagram(&mut driver, id);
-    assert!(datagram.from_unix.is_none() && Destination::reply_to(&datagram).is_none());
+    assert!(datagram.from_unix().is_none() && Destination::reply_to(&datagram).is_none());
     finish(driver);
     assert_all_free(&arena);
 }

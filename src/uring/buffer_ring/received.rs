@@ -192,7 +192,7 @@ pub trait FromSlot: sealed::Sealed + Sized {
 }
 
 impl FromSlot for Bytes {
-    #[inline]
+    #[inline(always)]
     fn in_slot(bytes: ArenaBytes) -> Bytes {
         bytes.into()
     }
@@ -247,26 +247,8 @@ mod sealed {
 pub struct Datagram<B> {
     /// The sender's address, or `None` if it is no IP address.
     pub from: Option<SocketAddr>,
-    /// The name of a sender that is a Unix socket, if it has one and the ring has room for it
-    /// ([`BufferRingOptions::datagram_details`](crate::BufferRingOptions::datagram_details)).
-    pub from_unix: Option<Box<net::SocketAddr>>,
-    /// The address that the datagram was sent to, if the socket was
-    /// [asked](crate::DatagramDetails::destination).
-    pub to: Option<IpAddr>,
-    /// The index of the interface that the datagram came by, if asked for `to`; else 0.
-    pub interface: u32,
-    /// The bytes of each of several datagrams that came as one, if the socket
-    /// [lets them](crate::DatagramDetails::segments). The last may be shorter.
-    pub segment_bytes: Option<u16>,
-    /// The two bits of explicit congestion notification, if
-    /// [asked](crate::DatagramDetails::ecn).
-    pub ecn: Option<u8>,
-    /// The time when the kernel received the datagram, if
-    /// [asked](crate::DatagramDetails::timestamps).
-    pub timestamp: Option<SystemTime>,
-    /// The number of datagrams that the socket has dropped so far, if
-    /// [asked](crate::DatagramDetails::drops) and not 0.
-    pub dropped: Option<u32>,
+    /// What else came with the datagram. Boxed, so that an event is small.
+    pub(super) details: Option<Box<Details>>,
     /// The datagram's bytes. May be empty.
     pub bytes: B,
     /// True if the datagram was longer than the slot has room for: its end is lost.
@@ -275,22 +257,73 @@ pub struct Datagram<B> {
     pub(super) is_void: bool,
 }
 
+/// The details of a datagram.
+#[derive(Debug)]
+pub(super) struct Details {
+    from_unix: Option<net::SocketAddr>,
+    control: ReceivedControl,
+}
+
 impl<B> Datagram<B> {
     /// Returns the datagram with other bytes.
     pub(super) fn map<C>(self, bytes: impl FnOnce(B) -> C) -> Datagram<C> {
-        Datagram {
-            from: self.from,
-            from_unix: self.from_unix,
-            to: self.to,
-            interface: self.interface,
-            segment_bytes: self.segment_bytes,
-            ecn: self.ecn,
-            timestamp: self.timestamp,
-            dropped: self.dropped,
-            bytes: bytes(self.bytes),
-            is_truncated: self.is_truncated,
-            is_void: self.is_void,
-        }
+        let Datagram { from, details, is_truncated, is_void, .. } = self;
+        Datagram { from, details, bytes: bytes(self.bytes), is_truncated, is_void }
+    }
+
+    fn control(&self) -> ReceivedControl {
+        self.details.as_ref().map_or_else(ReceivedControl::default, |details| details.control)
+    }
+
+    /// Returns the name of a sender that is a Unix socket, if it has one and the ring has room for
+    /// it ([`BufferRingOptions::datagram_details`](crate::BufferRingOptions::datagram_details)).
+    ///
+    /// ```
+    /// fn greet(datagram: &uring_arena::Datagram<bytes::Bytes>) {
+    ///     if let Some(path) = datagram.from_unix().and_then(|name| name.as_pathname()) {
+    ///         println!("from {}", path.display());
+    ///     }
+    /// }
+    /// # let _ = greet;
+    /// ```
+    pub fn from_unix(&self) -> Option<&net::SocketAddr> {
+        self.details.as_ref()?.from_unix.as_ref()
+    }
+
+    /// Returns the address that the datagram was sent to, if the socket was
+    /// [asked](crate::DatagramDetails::destination).
+    pub fn to(&self) -> Option<IpAddr> {
+        self.control().to
+    }
+
+    /// Returns the index of the interface that the datagram came by, if the socket was asked for
+    /// [`to`](Self::to).
+    pub fn interface(&self) -> Option<u32> {
+        self.to().map(|_| self.control().interface)
+    }
+
+    /// Returns the bytes of each of several datagrams that came as one, if the socket
+    /// [lets them](crate::DatagramDetails::segments). The last may be shorter.
+    pub fn segment_bytes(&self) -> Option<u16> {
+        self.control().segment_bytes
+    }
+
+    /// Returns the two bits of explicit congestion notification, if
+    /// [asked](crate::DatagramDetails::ecn).
+    pub fn ecn(&self) -> Option<u8> {
+        self.control().ecn
+    }
+
+    /// Returns the time when the kernel received the datagram, if
+    /// [asked](crate::DatagramDetails::timestamps).
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.control().timestamp
+    }
+
+    /// Returns the number of datagrams that the socket has dropped so far, if
+    /// [asked](crate::DatagramDetails::drops) and not 0.
+    pub fn dropped(&self) -> Option<u32> {
+        self.control().dropped
     }
 
     /// Returns whether this is no message but the end of `socket`, from which it came: a connection
@@ -395,20 +428,13 @@ impl DatagramLayout {
         let name = &header[LENGTHS_BYTES..][..name_bytes.min(name_room)];
         let control = &header[LENGTHS_BYTES + name_room..][..control_bytes.min(control_room)];
         let has = |flag: libc::c_int| flags & flag as u32 != 0;
-        let details = ReceivedControl::parse(control);
+        // A name that was cut off is none.
+        let from_unix = (name_bytes <= name_room).then(|| unix_address(name)).flatten();
+        let has_details = !control.is_empty() || from_unix.is_some();
+        let details = || Details { from_unix, control: ReceivedControl::parse(control) };
         let datagram = Datagram {
             from: ip_address(name),
-            // A name that was cut off is none.
-            from_unix: (name_bytes <= name_room)
-                .then(|| unix_address(name))
-                .flatten()
-                .map(Box::new),
-            to: details.to,
-            interface: details.interface,
-            segment_bytes: details.segment_bytes,
-            ecn: details.ecn,
-            timestamp: details.timestamp,
-            dropped: details.dropped,
+            details: has_details.then(details).map(Box::new),
             bytes: (),
             is_truncated: has(libc::MSG_TRUNC),
             is_void: payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR),

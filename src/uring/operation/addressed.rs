@@ -63,9 +63,9 @@ impl Destination {
     /// ```
     pub fn reply_to<B>(datagram: &Datagram<B>) -> Option<Destination> {
         let ip = datagram.from.map(Address::Ip);
-        let to = ip.or_else(|| datagram.from_unix.as_deref().cloned().map(Address::Unix))?;
+        let to = ip.or_else(|| datagram.from_unix().cloned().map(Address::Unix))?;
         // A group is nobody's own address.
-        let from = datagram.to.filter(|to| !to.is_multicast() && !is_broadcast(*to));
+        let from = datagram.to().filter(|to| !to.is_multicast() && !is_broadcast(*to));
         Some(Destination { from, ..Destination::from(to) })
     }
 
