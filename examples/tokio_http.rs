@@ -1,6 +1,7 @@
 //! An HTTP server on tokio and hyper that serves a file from the slots of an arena.
 //!
-//! Each part of the file is read with io_uring into a slot and given to hyper as `Bytes`, without a
+//! Each part of the file is read into a slot, by io_uring where that is allowed, and given to hyper
+//! as `Bytes`. The connections are streams of the pool, in place of sockets of tokio. There is no
 //! copy in between.
 //!
 //! ```text
@@ -38,9 +39,6 @@ const SLOT_BYTES: u64 = 64 << 10;
 
 /// The time until accepting is tried again after it failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// The time until a slot is claimed again after there was none.
-const SLOT_AGAIN: Duration = Duration::from_millis(1);
 
 fn main() -> ExitCode {
     support::run(
@@ -113,6 +111,7 @@ async fn serve(stream: TcpStream, pool: Pool, file: Arc<File>) {
             Ok::<_, Infallible>(answer.expect("a valid header"))
         }
     };
+    let Ok(stream) = pool.stream(stream) else { return };
     // The error of a client that hangs up early is ignored.
     let connection = hyper::server::conn::http1::Builder::new();
     let _ = connection.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
@@ -126,13 +125,8 @@ async fn next_part(
     file: Arc<File>,
     offset: u64,
 ) -> Option<(io::Result<Frame<Bytes>>, u64)> {
-    let buffer = loop {
-        match pool.allocate() {
-            Ok(buffer) => break buffer,
-            // Every slot holds a part that hyper is still sending.
-            Err(_) => tokio::time::sleep(SLOT_AGAIN).await,
-        }
-    };
+    // While every slot holds a part that hyper is still sending, this waits.
+    let buffer = pool.allocate().await;
     match file.read_at(buffer, offset).await {
         Ok(buffer) if buffer.is_empty() => None,
         Ok(buffer) => {

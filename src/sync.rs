@@ -128,8 +128,16 @@ fn report(what: &'static str, panic: Box<dyn std::any::Any + Send>) {
         _ => "a panic without a text",
     };
     tracing::error!(panic = text, "{what} panicked: nothing else is harmed");
-    // The drop of what it carries may panic too.
-    std::mem::forget(panic);
+    drop_panic(panic);
+}
+
+/// Drops what a panic carries. If that panics too, the second panic ends here, and what it carries
+/// is leaked.
+pub(crate) fn drop_panic(panic: Box<dyn std::any::Any + Send>) {
+    let drop_it = std::panic::AssertUnwindSafe(|| drop(panic));
+    if let Err(next) = std::panic::catch_unwind(drop_it) {
+        std::mem::forget(next);
+    }
 }
 
 /// Returns the milliseconds since a fixed moment of this process, never zero.

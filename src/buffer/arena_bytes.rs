@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::buffer::Buffer;
-use super::storage::SharedStorage;
+use super::storage::{SharedStorage, Storage};
 use crate::lease::Lease;
 use bytes::{Buf, Bytes, BytesMut};
 use std::borrow::Borrow;
@@ -471,10 +471,10 @@ impl Buffer {
     // freeze.
     #[inline(always)]
     pub fn freeze(self) -> Bytes {
-        if self.is_spilled() {
-            return self.freeze_spilled();
+        match self.into_frozen() {
+            Ok(frozen) => frozen.into(),
+            Err(spilled) => spilled.freeze_spilled(),
         }
-        self.freeze_in_place().into()
     }
 
     #[cold]
@@ -498,17 +498,25 @@ impl Buffer {
     /// ```
     #[inline(always)] // as `freeze`
     pub fn freeze_in_place(self) -> ArenaBytes {
-        self.record_len();
-        if self.is_spilled() {
-            return self.freeze_spilled_in_place();
+        match self.into_frozen() {
+            Ok(frozen) => frozen,
+            Err(spilled) => spilled.freeze_spilled_in_place(),
         }
-        let (ptr, len, _, storage) = self.into_parts();
+    }
+
+    /// Returns the written bytes, or the buffer back if it has spilled.
+    ///
+    /// The parts are taken out first, and no address of one is passed on. So they stay in
+    /// registers, and what a caller has just written in words is never read in halves.
+    #[inline(always)] // as `freeze`
+    fn into_frozen(self) -> Result<ArenaBytes, Buffer> {
+        let (ptr, len, cap, storage) = self.into_parts();
         match storage.into_lease() {
             Ok(lease) => {
-                lease.record_freeze();
-                ArenaBytes::new(ptr, len, SharedStorage::slot(lease))
+                let lease = lease.with_freeze_recorded(ptr, len);
+                Ok(ArenaBytes::new(ptr, len, SharedStorage::slot(lease)))
             }
-            Err(_) => unreachable!("checked above"),
+            Err(headroom) => Err(Buffer { ptr, len, cap, storage: Storage::heap(headroom) }),
         }
     }
 

@@ -346,8 +346,8 @@ impl Buffer {
         // Field by field: a copy of the whole would read in halves the words just written, which
         // the processor cannot forward.
         let (ptr, len, cap) = (self.ptr, self.len, self.cap);
-        // SAFETY: `self` is forgotten next, so the storage is moved, not copied.
-        let storage = unsafe { std::ptr::read(&self.storage) };
+        // SAFETY: `self` is forgotten next.
+        let storage = unsafe { self.storage.take() };
         std::mem::forget(self);
         (ptr, len, cap, storage)
     }
@@ -455,8 +455,8 @@ impl std::fmt::Debug for Buffer {
 impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
-        // The storage left in its place needs no drop of its own.
-        match std::mem::replace(&mut self.storage, Storage::heap(0)).into_lease() {
+        // SAFETY: the buffer ends here; `drop_heap` sets another storage first.
+        match unsafe { self.storage.take() }.into_lease() {
             Ok(lease) => lease.free_written(|| (self.ptr, self.len)),
             Err(headroom) => self.drop_heap(headroom),
         }

@@ -17,7 +17,10 @@ use crate::sync::Arc;
 /// this.
 const HEAP: usize = 1;
 
-/// The storage of a [`Buffer`](super::Buffer).
+/// The storage of a [`Buffer`](super::Buffer), which frees it.
+///
+/// It has no drop of its own: the buffer would look twice whether there is a lease. A storage that
+/// is neither kept nor turned into its lease leaks the slot.
 ///
 /// | address | meaning |
 /// |---|---|
@@ -66,28 +69,27 @@ impl Storage {
     /// Returns the lease by value, or the head room of a spilled buffer.
     #[inline]
     pub(super) fn into_lease(self) -> Result<Lease, usize> {
-        let this = ManuallyDrop::new(self);
-        if this.is_heap() {
-            return Err(this.0.addr().get() >> 1);
+        if self.is_heap() {
+            return Err(self.0.addr().get() >> 1);
         }
-        // SAFETY: from `into_raw` (invariant); `this` does not drop it.
-        Ok(unsafe { Lease::from_raw(this.0.cast()) })
+        // SAFETY: from `into_raw` (invariant), and this value ends here.
+        Ok(unsafe { Lease::from_raw(self.0.cast()) })
+    }
+
+    /// Moves the storage out of a buffer.
+    ///
+    /// # Safety
+    ///
+    /// The buffer ends, or gets another storage, before its own is used again.
+    #[inline]
+    pub(super) unsafe fn take(&self) -> Storage {
+        Storage(self.0)
     }
 
     /// Returns the head room of a spilled buffer.
     pub(super) fn heap_headroom(&self) -> usize {
         debug_assert!(self.is_heap());
         self.0.addr().get() >> 1
-    }
-}
-
-impl Drop for Storage {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.is_heap() {
-            // SAFETY: from `into_raw` (invariant), and dropped once.
-            drop(unsafe { Lease::from_raw(self.0.cast()) });
-        }
     }
 }
 

@@ -209,8 +209,9 @@ impl DriverBuilder {
         check_entries("submission", self.entries, ENTRIES_MAX)
     }
 
-    /// Makes the ring, in the best way that the kernel knows.
-    pub(super) fn make_ring(&self) -> Result<IoUring, DriverError> {
+    /// Makes the ring, in the best way that the kernel knows. Also returns whether the ring defers
+    /// completions.
+    pub(super) fn make_ring(&self) -> Result<(IoUring, bool), DriverError> {
         let entries = self.checked_entries()?;
         let completion_entries = match self.completion_entries {
             Some(completions) => {
@@ -228,7 +229,7 @@ impl DriverBuilder {
         let mut refused = libc::EINVAL;
         for &mode in modes {
             match make(mode, entries, completion_entries) {
-                Ok(uring) => return Ok(uring),
+                Ok(uring) => return Ok((uring, matches!(mode, CompletionMode::Deferred))),
                 Err(error) => refused = error.raw_os_error().unwrap_or(libc::EIO),
             }
             if refused != libc::EINVAL {

@@ -122,7 +122,8 @@ impl DriverBuilder {
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
 
         let operations = self.checked_operations()?;
-        let submitter = Submitter::new(self.make_ring()?);
+        let (uring, defers) = self.make_ring()?;
+        let submitter = Submitter::new(uring, defers);
         let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
         // Now, as descriptors may run out later. Looked at already if any driver was made before;

@@ -8,14 +8,15 @@
 /// let before = driver.metrics();
 /// driver.poll_now()?;
 /// let metrics = driver.metrics();
-/// assert_eq!((metrics.enters - before.enters, metrics.in_flight), (1, 0));
+/// assert_eq!((metrics.completions - before.completions, metrics.in_flight), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DriverMetrics {
-    /// The system calls made to submit and wait.
+    /// The system calls made to submit and wait. A turn that does not wait makes none if the ring's
+    /// flags say that nothing waits in the kernel (rings with deferred completions, Linux 6.1).
     pub enters: u64,
     /// The completions taken.
     pub completions: u64,

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 
 use super::core::Core;
 use super::handle::Handle;
-use super::header::{Header, HeaderLine};
+use super::header::{Header, HeaderLine, is_rare};
 use super::lease::Lease;
 use crate::region::scrub;
 use crate::slots::{Allocator, Search, SlotGroup};
@@ -209,18 +209,30 @@ impl Handle {
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::from_raw(header) };
         let claims = lease.header().record_claim();
-        if claims <= 1 {
+        if is_rare(claims) {
             return self.complete_rare_claim(lease, slot, claims);
         }
         lease
     }
 
-    /// Completes the first claim of a slot, and the claim at which the count of claims wraps.
+    /// Completes the first claim of a slot, the one at which the count of claims wraps, and the few
+    /// at which a thread looks whether it went astray.
     #[cold]
     fn complete_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
-        if claims == 0 {
-            // Relaxed: a counter.
-            self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+        if claims != 1 {
+            if claims == 0 {
+                // Relaxed: a counter.
+                self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+            }
+            match &self.allocator {
+                Allocator::Slots(bitmap) => bitmap.go_home(),
+                Allocator::Blocks(buddy) => {
+                    let header = lease.header();
+                    if buddy.go_home(slot, header.order().into()) {
+                        header.forget_free();
+                    }
+                }
+            }
             return lease;
         }
         lease.header().set_core_offset_and_flags(self.core_offset_and_flags(slot));

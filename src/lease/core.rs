@@ -46,7 +46,6 @@ pub(crate) struct Core {
     pub(crate) region: Region,
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
-    headers_offset: usize,
     pub(crate) waiters: Waiters,
     /// The fields written off the fast path, on lines of their own: the others are only read.
     pub(crate) counters: CachePadded<Counters>,
@@ -74,7 +73,7 @@ impl Core {
         options: CoreOptions,
         region: impl FnOnce() -> Result<Region, BuildError>,
     ) -> Result<NonNull<Core>, BuildError> {
-        let (layout, headers_offset) = layout(&options.allocator)?;
+        let layout = layout(&options.allocator)?;
         debug_assert!(layout.size() <= header::CORE_OFFSET_MAX, "the builder keeps the limits");
         // SAFETY: a core is not of size zero.
         let memory = unsafe { std::alloc::alloc_zeroed(layout) };
@@ -109,7 +108,6 @@ impl Core {
             region,
             slot_bytes: options.slot_bytes,
             flags,
-            headers_offset,
             waiters,
         };
         // SAFETY: freshly allocated with room and alignment for a core.
@@ -158,7 +156,7 @@ impl Core {
         let value = unsafe { core.read() };
         #[cfg(not(uring_arena_loom))]
         registry::remove(value.region.start().addr().get());
-        if let Ok((layout, _)) = layout {
+        if let Ok(layout) = layout {
             // SAFETY: allocated by `create` with this layout. Before the region is dropped: the
             // caller's `Dealloc` may panic.
             unsafe { std::alloc::dealloc(core.as_ptr().cast(), layout) };
@@ -187,17 +185,28 @@ impl Core {
     /// As for [`header_at`](Self::header_at), and the arena has slots.
     #[inline]
     pub(super) unsafe fn slot_header_at(core: NonNull<Core>, slot: u32) -> NonNull<Header> {
-        // SAFETY: `core` is live.
-        let offset = unsafe { core.as_ref() }.headers_offset;
+        let offset = HEADERS_OFFSET + slot as usize * size_of::<HeaderLine>();
         // SAFETY: as in `header_at`.
-        unsafe { core.byte_add(offset + slot as usize * size_of::<HeaderLine>()) }.cast()
+        unsafe { core.byte_add(offset) }.cast()
+    }
+
+    /// Returns the header of smallest block `index`, without asking whether the arena has blocks.
+    ///
+    /// # Safety
+    ///
+    /// As for [`header_at`](Self::header_at), and the arena has blocks.
+    #[inline]
+    unsafe fn block_header_at(core: NonNull<Core>, index: u32) -> NonNull<Header> {
+        let offset = HEADERS_OFFSET + index as usize * size_of::<Header>();
+        // SAFETY: as in `header_at`.
+        unsafe { core.byte_add(offset) }.cast()
     }
 
     /// Writes the order of a block into its header, and returns the header.
     ///
     /// # Safety
     ///
-    /// `core` is live, and the block at `first` is claimed by the caller.
+    /// `core` is live and has blocks, and the block at `first` is claimed by the caller.
     #[inline]
     pub(super) unsafe fn record_order(
         core: NonNull<Core>,
@@ -205,7 +214,7 @@ impl Core {
         order: u32,
     ) -> NonNull<Header> {
         // SAFETY: live, and a claimed block has a header.
-        let header = unsafe { Core::header_at(core, first) };
+        let header = unsafe { Core::block_header_at(core, first) };
         // SAFETY: headers live as long as the core, and this one is the claim's.
         unsafe { header.as_ref() }.set_order(order as u8);
         header
@@ -214,7 +223,7 @@ impl Core {
     /// Returns the offset of the header of `index` from the core, in bytes.
     #[inline]
     fn offset_of(&self, index: u32) -> usize {
-        self.headers_offset + index as usize * header_stride(&self.allocator)
+        HEADERS_OFFSET + index as usize * header_stride(&self.allocator)
     }
 
     /// Returns the value that the header of `index` carries: its offset from the core, and the
@@ -234,7 +243,7 @@ impl Core {
     /// Returns the index of the header that lies `core_offset` bytes behind the core.
     #[inline]
     pub(super) fn index_at(&self, core_offset: usize) -> u32 {
-        let offset = core_offset - self.headers_offset;
+        let offset = core_offset - HEADERS_OFFSET;
         // Two divisions by constants, not one by a variable.
         match &self.allocator {
             Allocator::Slots(_) => (offset / size_of::<HeaderLine>()) as u32,
@@ -243,13 +252,15 @@ impl Core {
     }
 }
 
+/// The distance from a core to its first header.
+const HEADERS_OFFSET: usize = size_of::<Core>().next_multiple_of(align_of::<HeaderLine>());
+
 // A header carries its distance from the core: with the most slots, or smallest blocks, that the
 // builders allow, the last header is near enough.
 #[cfg(not(uring_arena_loom))]
 const _: () = {
-    const CORE_BYTES: usize = size_of::<Core>().next_multiple_of(align_of::<HeaderLine>());
-    let lines = CORE_BYTES + SLOTS_MAX * size_of::<HeaderLine>();
-    let blocks = CORE_BYTES + (1 << BLOCK_ORDER_MAX) * size_of::<Header>();
+    let lines = HEADERS_OFFSET + SLOTS_MAX * size_of::<HeaderLine>();
+    let blocks = HEADERS_OFFSET + (1 << BLOCK_ORDER_MAX) * size_of::<Header>();
     assert!(lines <= header::CORE_OFFSET_MAX && blocks <= header::CORE_OFFSET_MAX);
 };
 
@@ -262,13 +273,14 @@ fn header_stride(allocator: &Allocator) -> usize {
     }
 }
 
-/// Computes the layout of a core with its headers, and the offset of the headers.
-fn layout(allocator: &Allocator) -> Result<(Layout, usize), BuildError> {
+/// Computes the layout of a core with its headers.
+fn layout(allocator: &Allocator) -> Result<Layout, BuildError> {
     let stride = header_stride(allocator);
     let bytes = allocator.index_count().checked_mul(stride).ok_or(BuildError::SizeOverflow)?;
     let headers = Layout::from_size_align(bytes, align_of::<HeaderLine>())
         .map_err(|_| BuildError::SizeOverflow)?;
     let (layout, offset) =
         Layout::new::<Core>().extend(headers).map_err(|_| BuildError::SizeOverflow)?;
-    Ok((layout.pad_to_align(), offset))
+    debug_assert_eq!(offset, HEADERS_OFFSET);
+    Ok(layout.pad_to_align())
 }

@@ -58,11 +58,11 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         free.free(unsafe { &*word })
     } else {
         // SAFETY: live while the claim lasts, and all atomics.
-        let order = unsafe { header.as_ref() }.order().into();
+        let (order, cached_order) = unsafe { header.as_ref() }.orders();
         // SAFETY: the claim keeps the core live until the word is written.
         let core = unsafe { core.as_ref() };
         let index = core.index_at(core_offset(offset_and_flags));
-        let (word, free) = core.allocator.blocks().prepare_free(index, order);
+        let (word, free) = core.allocator.blocks().prepare_free(index, order, cached_order);
         free.free(word)
     };
     if freed != FreeOutcome::Done {
@@ -120,7 +120,7 @@ unsafe fn release_to_waiters(core: NonNull<Core>, header: NonNull<Header>) {
             free.free_ignoring_waiters(word)
         }
         Allocator::Blocks(buddy) => {
-            let (word, free) = buddy.prepare_free(index, order);
+            let (word, free) = buddy.prepare_free(index, order, order);
             free.free_ignoring_waiters(word)
         }
     };

@@ -21,7 +21,20 @@ const QUARANTINED: u8 = 1 << 1;
 
 /// A bit of `order`: the owner has frozen what it wrote.
 const FROZEN: u8 = 1 << 7;
+/// A bit of `order`: the free of the block is not to be remembered by the thread.
+const FORGOTTEN: u8 = 1 << 6;
 const ORDER: u8 = 0x1F;
+
+/// The bits of a count of claims that are zero at rare claims: see [`is_rare`].
+const RARE: u32 = 0x3FFE;
+
+/// Tells whether a claim is rare by the number of claims with it.
+///
+/// Rare are the first claim, the one at which the count wraps, and two of every 16,384 others.
+#[inline]
+pub(super) fn is_rare(claims: u32) -> bool {
+    claims & RARE == 0
+}
 
 /// The number of bytes in a grain of `written`. The largest count stands for the whole slot: slots
 /// of 64 GiB and more hold as many grains.
@@ -228,6 +241,19 @@ impl Header {
         self.order.load(Ordering::Relaxed) & ORDER
     }
 
+    /// Returns the order of the block, and its order for the caches of threads: one that has no
+    /// cache, if the free of the block is not to be remembered.
+    #[inline]
+    pub(crate) fn orders(&self) -> (u32, u32) {
+        let order = self.order.load(Ordering::Relaxed);
+        ((order & ORDER).into(), (order & (ORDER | FORGOTTEN)).into())
+    }
+
+    /// Marks a claimed block, so that the thread which frees it does not go back there.
+    pub(crate) fn forget_free(&self) {
+        self.order.store(self.order.load(Ordering::Relaxed) | FORGOTTEN, Ordering::Relaxed);
+    }
+
     /// Sets the order of a block that was claimed. The block is not frozen.
     #[inline]
     pub(crate) fn set_order(&self, order: u8) {
@@ -277,6 +303,13 @@ mod tests {
         assert_eq!(size_of::<Header>(), 20);
         assert_eq!(size_of::<HeaderLine>(), 64);
         assert_eq!(align_of::<Header>(), 4);
+    }
+
+    #[test]
+    fn the_first_claim_is_rare_and_so_is_the_wrap_and_few_others() {
+        assert!(is_rare(1) && is_rare(0));
+        let rare = (2..=1 << 20).filter(|&claims| is_rare(claims)).count();
+        assert_eq!(rare, 2 * (1 << 20 >> 14) - 1);
     }
 
     #[test]

@@ -126,6 +126,30 @@ impl Lease {
         self.core().counters.frozen_carried.fetch_add(1 << 16, Ordering::Relaxed);
     }
 
+    /// Returns the lease, with a freeze recorded of the `len` bytes at `start` in the slot.
+    ///
+    /// The lease goes by value: the address of one on the stack would keep it there.
+    #[inline]
+    pub(crate) fn with_freeze_recorded(mut self, start: NonNull<u8>, len: usize) -> Lease {
+        if self.header().has(ZERO) {
+            self = self.with_written_recorded(start, len);
+        }
+        if self.header().record_freeze() { self.with_freezes_carried() } else { self }
+    }
+
+    #[cold]
+    fn with_written_recorded(self, start: NonNull<u8>, len: usize) -> Lease {
+        let before = start.addr().get() - self.slot_start().addr().get();
+        self.record_written(before + len);
+        self
+    }
+
+    #[cold]
+    fn with_freezes_carried(self) -> Lease {
+        self.carry_freezes();
+        self
+    }
+
     /// Removes an owner of a slot that may have others. The last one frees the slot.
     pub(crate) fn dec_ref(self) {
         if !self.header().dec_ref() {

@@ -157,8 +157,8 @@ impl SlotBitmap {
 
     /// Claims a slot in the word in which this thread found one last.
     ///
-    /// Returns `None` if that word is full, or changes meanwhile: [`search`](Self::search) tells
-    /// more.
+    /// Returns `None` if that word is full, or another thread was faster: [`search`](Self::search)
+    /// tells more, and parts the two.
     #[inline(always)] // see `FixedArena::allocate`
     pub(crate) fn claim_hinted(&self) -> Option<u32> {
         // Relaxed: a hint may be stale, it only chooses where the search begins.
@@ -168,6 +168,42 @@ impl SlotBitmap {
         let bit = seen.lowest_free()?;
         exchange(word, seen, seen.with_claimed(1 << bit)).ok()?;
         Some(slot_number(index, bit))
+    }
+
+    /// Has this thread claim in the word that it began with, if that has a free slot: no other
+    /// begins there.
+    ///
+    /// While the arena was nearly full the hints of many threads came to the few words that had
+    /// free slots. Where they share a word, or a claim is the last of many in it, they part.
+    #[cold]
+    pub(crate) fn go_home(&self) {
+        let home = self.home();
+        if !self.is_full(home) {
+            set_hint(self.hint(), home);
+        }
+    }
+
+    /// Returns the word that the threads of this hint begin with.
+    fn home(&self) -> usize {
+        first_word(thread_index() % HINTS, self.word_count) as usize
+    }
+
+    /// Returns the word in which a thread claims next that found a slot in its hint's word by a
+    /// search: another thread works there too. It was faster, or it freed in between.
+    ///
+    /// This thread goes home, or, if there is nothing, to the words behind. At home it stays: the
+    /// other one goes.
+    #[cold]
+    fn apart_from(&self, shared: usize) -> usize {
+        let home = self.home();
+        if shared == home || !self.is_full(home) { home } else { (shared + 1) % self.word_count }
+    }
+
+    /// Returns `true` if a word looks full.
+    #[inline]
+    fn is_full(&self, index: usize) -> bool {
+        // Relaxed: for a choice of where to look, not for an answer.
+        SlotWord(self.word(index).load(Ordering::Relaxed)).is_full()
     }
 
     /// Claims up to `wanted` slots of the word in which this thread found some last.
@@ -187,6 +223,13 @@ impl SlotBitmap {
         Some(SlotGroup { first: slot_number(index, 0), mask })
     }
 
+    /// Returns the word at which this thread begins to search.
+    #[inline]
+    fn start(&self) -> usize {
+        // Relaxed: as in `claim_hinted`.
+        self.hint().load(Ordering::Relaxed) as usize
+    }
+
     /// Returns the hint of this thread.
     #[inline(always)]
     fn hint(&self) -> &AtomicU32 {
@@ -204,11 +247,12 @@ impl SlotBitmap {
     /// Passes that differ prove nothing either, and others may free for ever: so there is no third.
     #[cold]
     pub(crate) fn search(&self, wanted: usize) -> Search<SlotGroup> {
-        let first = match self.pass(wanted, TRIES) {
+        let start = self.start();
+        let first = match self.pass(start, wanted, TRIES) {
             Ok(found) => return Search::Found(found),
             Err(frees) => frees,
         };
-        match self.pass(wanted, TRIES) {
+        match self.pass(start, wanted, TRIES) {
             Ok(found) => Search::Found(found),
             Err(frees) if first.is_some() && frees == first => Search::Full,
             Err(_) => Search::Unsettled,
@@ -218,7 +262,7 @@ impl SlotBitmap {
     /// Claims up to `wanted` slots of one word, in one pass over all words. `None` proves nothing.
     #[cold]
     pub(crate) fn look(&self, wanted: usize) -> Option<SlotGroup> {
-        self.pass(wanted, TRIES).ok()
+        self.pass(self.start(), wanted, TRIES).ok()
     }
 
     /// Claims a slot, in one pass over all words, while nobody frees: so `None` is exact.
@@ -226,18 +270,17 @@ impl SlotBitmap {
     /// Each exchange that fails in a word is the claim of one of its 32 slots.
     #[cold]
     pub(super) fn claim_still(&self) -> Option<u32> {
-        self.pass(1, usize::MAX).ok().map(SlotGroup::lowest)
+        self.pass(self.start(), 1, usize::MAX).ok().map(SlotGroup::lowest)
     }
 
-    /// Claims up to `wanted` slots of the first word that has any, from the hint on.
+    /// Claims up to `wanted` slots of the first word that has any, from word `start` on.
     ///
     /// Returns the frees seen in all words if nothing was free, or `None` if a word changed in
     /// `tries` exchanges and was left.
     #[inline(always)] // twice into `search`
-    fn pass(&self, wanted: usize, tries: usize) -> Result<SlotGroup, Option<u64>> {
+    fn pass(&self, start: usize, wanted: usize, tries: usize) -> Result<SlotGroup, Option<u64>> {
         note_pass();
-        let (hint, shift) = (self.hint(), self.shift);
-        let start = hint.load(Ordering::Relaxed) as usize;
+        let shift = self.shift;
         let (before, from) = self.words.split_at(start << shift);
         let (mut found, mut frees, mut is_settled) = claim_among(from, shift, wanted, tries);
         let mut first = start;
@@ -248,12 +291,18 @@ impl SlotBitmap {
             is_settled &= is_settled_before;
             first = 0;
         }
-        let Some((index, mask)) = found else { return Err(is_settled.then_some(frees)) };
-        let index = first + index;
-        if index != start {
-            hint.store(index as u32, Ordering::Relaxed);
+        match found {
+            None => Err(is_settled.then_some(frees)),
+            Some((index, mask)) => Ok(self.found_by_search(start, first + index, mask)),
         }
-        Ok(SlotGroup { first: slot_number(index, 0), mask })
+    }
+
+    /// Returns the slots of `mask` that a search from word `start` claimed in word `index`. The
+    /// hint moves there, or apart.
+    #[cold]
+    fn found_by_search(&self, start: usize, index: usize, mask: u32) -> SlotGroup {
+        set_hint(self.hint(), if index == start { self.apart_from(start) } else { index });
+        SlotGroup { first: slot_number(index, 0), mask }
     }
 
     /// Closes every word. Returns how many hold no claim and so are drained already.
@@ -313,6 +362,15 @@ impl SlotBitmap {
                 }
             }
         })
+    }
+}
+
+/// Sets the hint of a thread. Its line is written only if it changes: it stays in the caches of all
+/// threads of the hint.
+fn set_hint(hint: &AtomicU32, index: usize) {
+    // Relaxed: hints only choose where to look.
+    if hint.load(Ordering::Relaxed) as usize != index {
+        hint.store(index as u32, Ordering::Relaxed);
     }
 }
 
@@ -663,6 +721,53 @@ mod tests {
         bitmap.clear_waiters_flags();
         let slot = bitmap.claim().unwrap();
         assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+    }
+
+    /// The hint of each thread comes to one word, because only that has free slots. When all are
+    /// free again, a claim that another thread was faster in goes home, and stays there.
+    #[test]
+    fn a_claim_that_lost_its_exchange_goes_home() {
+        const THREADS: usize = 4;
+        let bitmap = SlotBitmap::new(1024).unwrap();
+        let held: Vec<u32> = std::iter::from_fn(|| bitmap.claim()).collect();
+        let crowded = |slot: u32| slot / 32 == 5;
+        held.iter().filter(|&&slot| crowded(slot)).for_each(|&slot| {
+            assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+        });
+        let barrier = std::sync::Barrier::new(THREADS + 1);
+        // One after the other: threads of one hint would see each other's moves.
+        let homes = std::sync::Mutex::new(BTreeSet::new());
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let slot = bitmap.claim().unwrap();
+                    assert!(crowded(slot));
+                    assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+                    barrier.wait();
+                    barrier.wait();
+                    let mut homes = homes.lock().unwrap();
+                    let home = bitmap.home();
+                    if !homes.insert(home) {
+                        return;
+                    }
+                    assert!(crowded(bitmap.claim_hinted().unwrap()));
+                    // As after an exchange that another thread won: here, and elsewhere next.
+                    let Search::Found(found) = bitmap.search(1) else { panic!("slots are free") };
+                    assert!(crowded(found.lowest()));
+                    for _ in 0..2 {
+                        let slot = bitmap.claim_hinted().unwrap();
+                        assert_eq!(slot as usize / SLOTS_PER_WORD, home);
+                        let Search::Found(found) = bitmap.search(1) else { panic!("at home") };
+                        assert_eq!(found.first as usize / SLOTS_PER_WORD, home);
+                    }
+                });
+            }
+            barrier.wait();
+            held.iter().filter(|&&slot| !crowded(slot)).for_each(|&slot| {
+                assert_eq!(free(&bitmap, slot), FreeOutcome::Done);
+            });
+            barrier.wait();
+        });
     }
 
     /// Each thread holds one slot at a time, and there are as many threads as slots. No claim may

@@ -349,7 +349,7 @@ pub(super) mod pool {
                     free.free(word)
                 }
                 Allocator::Blocks(buddy) => {
-                    let (word, free) = buddy.prepare_free(first, order);
+                    let (word, free) = buddy.prepare_free(first, order, order);
                     free.free(word)
                 }
             };

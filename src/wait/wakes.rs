@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
-use crate::sync::thread_local;
+use crate::sync::{drop_panic, thread_local};
 
 /// The number of lists that run inside one another on one thread before the next is put off.
 const NESTED_MAX: usize = 8;
@@ -98,8 +98,7 @@ impl Panicked {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             match self.0 {
                 None => self.0 = Some(panic),
-                // Its drop may panic as well.
-                Some(_) => std::mem::forget(panic),
+                Some(_) => drop_panic(panic),
             }
         }
     }
@@ -114,7 +113,7 @@ impl Panicked {
     pub(crate) fn resume(self) {
         match self.0 {
             Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            Some(panic) => std::mem::forget(panic),
+            Some(panic) => drop_panic(panic),
             None => {}
         }
     }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aging;
 mod arena_proptest;
 mod auto_traits;
 mod buddy;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use uring_arena::{BufferRing, Driver, Event};
+use uring_arena::{BufferRing, Driver, Event, Feature, Probe};
 
 use crate::support::driver::{build, driver, finish};
 use crate::support::{TIMEOUT, arena, assert_all_free, number_from_env, watched};
@@ -428,4 +428,81 @@ fn a_driver_is_not_idle_while_starved_sockets_can_be_armed() {
         finish(driver);
         assert_all_free(&arena);
     });
+}
+
+/// Returns whether the kernel defers completions for a driver, and says so by its flags.
+fn defers() -> bool {
+    let probe = Probe::new();
+    probe.is_ok_and(|probe| probe.has(Feature::SingleIssuer) && probe.has(Feature::DeferTaskrun))
+}
+
+#[test]
+fn a_turn_with_nothing_to_do_makes_no_system_call() {
+    let Some(mut driver) = driver() else { return };
+    if !defers() {
+        return println!("SKIPPED: the kernel defers no completions");
+    }
+    let arena = arena(8, 64);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    let other = OtherLoop::new(&mut driver, false);
+    other.look(&mut driver, |_, event| panic!("{event:?}"));
+    while other.sleep(Duration::ZERO) {
+        other.look(&mut driver, |_, event| panic!("{event:?}"));
+    }
+    let before = driver.metrics().enters;
+    for _ in 0..1000 {
+        assert!(!driver.poll_now().unwrap());
+        assert!(!driver.wait_timeout(Duration::ZERO).unwrap());
+    }
+    assert_eq!(driver.metrics().enters, before, "nothing waited in the kernel");
+    // One call for each message, though the loop looks a second time before it sleeps.
+    const MESSAGES: u64 = 200;
+    let mut received = 0;
+    for _ in 0..MESSAGES {
+        sender.write_all(b"message").unwrap();
+        other.sleep_until_told(&driver);
+        other.look(&mut driver, |_, event| match event {
+            Event::Received { bytes, .. } => received += bytes.len(),
+            event => panic!("{event:?}"),
+        });
+    }
+    assert_eq!(received as u64, MESSAGES * b"message".len() as u64);
+    let enters = driver.metrics().enters - before;
+    assert!(enters < MESSAGES * 3 / 2, "{enters} calls for {MESSAGES} messages");
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// The kernel runs twenty deferred completions at a time. What it leaves is told by the flag.
+#[test]
+fn what_an_entry_leaves_to_be_run_is_found_by_the_next_look() {
+    const SOCKETS: usize = 100;
+    for round in 0..20 {
+        let Some(mut driver) = driver() else { return };
+        let arena = arena(256, 64);
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+        let mut senders = Vec::new();
+        for _ in 0..SOCKETS {
+            let (sender, socket) = UnixStream::pair().unwrap();
+            driver.receive(ring, socket).unwrap();
+            senders.push(sender);
+        }
+        let other = OtherLoop::new(&mut driver, round % 2 == 0);
+        other.look(&mut driver, |_, event| panic!("{event:?}"));
+        for sender in &mut senders {
+            sender.write_all(b"m").unwrap();
+        }
+        let mut received = 0;
+        while received < SOCKETS {
+            other.sleep_until_told(&driver);
+            other.look(&mut driver, |_, event| match event {
+                Event::Received { .. } => received += 1,
+                event => panic!("{event:?}"),
+            });
+        }
+        finish(driver);
+        assert_all_free(&arena);
+    }
 }

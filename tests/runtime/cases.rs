@@ -63,6 +63,10 @@ pass!(monoio, Monoio);
 pass!(tokio_task, TokioTask);
 #[cfg(feature = "tokio")]
 pass!(tokio_thread, TokioThread);
+#[cfg(feature = "tokio")]
+pass!(tokio_readiness, TokioReadiness);
+#[cfg(feature = "tokio")]
+pass!(tokio_workers, TokioWorkers);
 #[cfg(feature = "tokio-uring")]
 pass!(tokio_uring, TokioUring);
 

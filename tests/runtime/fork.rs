@@ -126,7 +126,7 @@ mod on_a_pool {
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
-    use uring_arena::tokio::Pool;
+    use uring_arena::tokio::{Engine, Pool};
 
     use crate::support::fork::in_child;
     use crate::support::runtimes::Outcome;
@@ -144,10 +144,13 @@ mod on_a_pool {
     /// its descriptors from tokio.
     #[test]
     fn a_child_leaves_the_parents_connections_alone() -> Outcome {
-        for runtime in runtimes() {
+        let engines = [Engine::Auto, Engine::Ring];
+        for (runtime, engine) in
+            engines.into_iter().flat_map(|engine| runtimes().map(|runtime| (runtime, engine)))
+        {
             let arena = paged_arena(16, 4096);
             runtime.block_on(async {
-                let pool = Pool::new(arena.clone())?;
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
                 let (near, mut far) = narrow_pair().await;
                 let (incoming, outgoing) = pool.split(near)?;
                 let (idle_near, mut idle_far) = narrow_pair().await;
@@ -189,7 +192,7 @@ mod on_a_pool {
                 idle_outgoing.write_all(b"idle").await?;
                 timeout(TIMEOUT, idle_far.read_exact(&mut received[..4])).await??;
                 peer.write_all(b"read")?;
-                let read = timeout(TIMEOUT, file.read_at(pool.allocate()?, 0)).await??;
+                let read = timeout(TIMEOUT, file.read_at(pool.try_allocate()?, 0)).await??;
                 assert_eq!(read[..], *b"read");
                 drop((incoming, outgoing, idle_incoming, idle_outgoing, file));
                 timeout(TIMEOUT, pool.shutdown()).await??;

@@ -7,14 +7,14 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{runtimes, tcp_pair, until, until_all_free};
+use crate::support::tokio::{rings, settings, tcp_pair, until, until_all_free};
 use crate::support::{TIMEOUT, TestFile, filled, paged_arena};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uring_arena::FixedArena;
-use uring_arena::tokio::{Pool, RecvStream};
+use uring_arena::tokio::{Engine, Pool, RecvStream};
 
 struct Bomb(Vec<u8>);
 
@@ -57,15 +57,15 @@ async fn assert_works(stream: &mut RecvStream, peer: &mut TcpStream) {
 }
 
 /// Runs `test` on each runtime, with a pool of each kind, and another connection that must go on.
-fn on_each_engine<F>(test: impl Fn(Pool, FixedArena) -> F) -> Outcome
+fn on_each_engine<F>(engines: &[Engine], test: impl Fn(Pool, FixedArena) -> F) -> Outcome
 where
     F: Future<Output = Result<Pool, Box<dyn std::error::Error>>>,
 {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings().filter(|(_, engine)| engines.contains(engine)) {
         for own_thread in [false, true] {
             let arena = paged_arena(16, 4096);
             runtime.block_on(async {
-                let builder = Pool::builder(arena.clone());
+                let builder = Pool::builder(arena.clone()).engine(engine);
                 let pool = if own_thread { builder.own_thread() } else { builder }.build()?;
                 let (near, mut far) = tcp_pair().await;
                 let mut stream = pool.recv_stream(near)?;
@@ -83,7 +83,7 @@ where
 
 #[test]
 fn a_payload_that_panics_is_sent_and_written_and_harms_nobody() -> Outcome {
-    on_each_engine(|pool, arena| async move {
+    on_each_engine(&[Engine::Ring, Engine::Readiness], |pool, arena| async move {
         let (near, mut far) = tcp_pair().await;
         let (_incoming, outgoing) = pool.split(near)?;
         timeout(TIMEOUT, outgoing.send(bomb(10))).await??;
@@ -106,14 +106,14 @@ fn a_payload_that_panics_is_sent_and_written_and_harms_nobody() -> Outcome {
         // A refused one comes back to the engine.
         let refused = timeout(TIMEOUT, file.write_at(bomb(10), u64::MAX)).await?;
         assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
-        timeout(TIMEOUT, file.read_at(pool.allocate()?, 0)).await??;
+        timeout(TIMEOUT, file.read_at(pool.try_allocate()?, 0)).await??;
         Ok(pool)
     })
 }
 
 #[test]
 fn a_waker_that_panics_harms_its_own_task_alone() -> Outcome {
-    on_each_engine(|pool, arena| async move {
+    on_each_engine(&[Engine::Ring], |pool, arena| async move {
         // A stream, and one that ends.
         let (near, mut far) = tcp_pair().await;
         let mut stream = pool.recv_stream(near)?;
@@ -126,7 +126,7 @@ fn a_waker_that_panics_harms_its_own_task_alone() -> Outcome {
         // A read that waits, and its end.
         let (near, mut peer) = tcp_pair().await;
         let socket = pool.file(near.into_std()?)?;
-        let mut read = Box::pin(socket.read_at(pool.allocate()?, 0));
+        let mut read = Box::pin(socket.read_at(pool.try_allocate()?, 0));
         let waker = Waker::from(Arc::new(BombWaker));
         assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         peer.write_all(b"read").await?;
@@ -142,10 +142,10 @@ fn a_waker_that_panics_harms_its_own_task_alone() -> Outcome {
 /// A shutdown ends everything, past every payload and waker that panics.
 #[test]
 fn a_shutdown_with_payloads_and_wakers_that_panic_tells_everybody() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in rings() {
         let arena = paged_arena(16, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             // A send that is stuck, with others behind it.
             let (near, far) = tcp_pair().await;
             let (mut incoming, outgoing) = pool.split(near)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::runtimes::{Outcome, full_connection};
 use crate::support::tokio::{
-    narrow_pair, read_to_the_end, runtimes, tcp_pair, until, until_all_free,
+    narrow_pair, read_to_the_end, rings, runtimes, settings, tcp_pair, until, until_all_free,
 };
 use crate::support::{TIMEOUT, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::{Pool, PoolError};
+use uring_arena::tokio::{Engine, Pool, PoolError};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 /// More than a narrow connection holds, and less than a queue takes.
@@ -56,7 +56,7 @@ async fn stuck(pool: &Pool) -> Result<Vec<Box<dyn Send>>, Box<dyn std::error::Er
     let mut kept: Vec<Box<dyn Send>> = Vec::new();
     let (near, far) = narrow_pair().await;
     let (incoming, outgoing) = pool.split(near)?;
-    let mut slot = pool.allocate()?;
+    let mut slot = pool.try_allocate()?;
     slot.put_bytes(1, 65536);
     outgoing.send_with(slot, SendOptions::new().zero_copy_from(1)).await?;
     outgoing.send(Bytes::from(vec![2; 500_000])).await?;
@@ -67,7 +67,7 @@ async fn stuck(pool: &Pool) -> Result<Vec<Box<dyn Send>>, Box<dyn std::error::Er
     outgoing.send(Bytes::from(vec![3; 900_000])).await?;
     kept.push(Box::new((incoming, outgoing, far)));
     let (silent, far) = std::os::unix::net::UnixStream::pair()?;
-    let (silent, buffer) = (pool.file(silent)?, pool.allocate()?);
+    let (silent, buffer) = (pool.file(silent)?, pool.try_allocate()?);
     kept.push(Box::new(tokio::spawn(async move { silent.read_at(buffer, 0).await.map(drop) })));
     kept.push(Box::new(far));
     Ok(kept)
@@ -75,10 +75,10 @@ async fn stuck(pool: &Pool) -> Result<Vec<Box<dyn Send>>, Box<dyn std::error::Er
 
 #[test]
 fn a_shutdown_blocks_no_other_task_and_frees_all() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         let gap = runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let kept = stuck(&pool).await?;
             let (report, gap) = ticking(timeout(TIMEOUT, pool.shutdown())).await;
             let report = report??;
@@ -92,13 +92,46 @@ fn a_shutdown_blocks_no_other_task_and_frees_all() -> Outcome {
     Ok(())
 }
 
+/// A task writes to a peer that does not read. A Unix socket that was shut down is not writable, so
+/// that it tells nothing of the end.
+#[test]
+fn a_write_that_waits_is_told_of_the_end() -> Outcome {
+    for (runtime, engine) in settings() {
+        for own_thread in [false, true] {
+            let arena = arena();
+            runtime.block_on(async {
+                let builder = Pool::builder(arena.clone()).engine(engine);
+                let builder = if own_thread { builder.own_thread() } else { builder };
+                let pool = builder.build()?;
+                let mut writing = Vec::new();
+                let (near, far) = UnixStream::pair()?;
+                let (near_tcp, far_tcp) = narrow_pair().await;
+                for halves in [pool.split(near)?, pool.split(near_tcp)?] {
+                    writing.push(tokio::spawn(async move {
+                        let (_incoming, mut outgoing) = halves;
+                        outgoing.write_all(&vec![1; 64 * MANY]).await.unwrap_err().kind()
+                    }));
+                }
+                sleep(Duration::from_millis(20)).await;
+                timeout(TIMEOUT, pool.shutdown()).await??;
+                for task in writing {
+                    assert_eq!(timeout(TIMEOUT, task).await??, ErrorKind::BrokenPipe);
+                }
+                drop((far, far_tcp));
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// A half that was dropped before may go on to send for some seconds. Other tasks run meanwhile.
 #[test]
 fn a_shutdown_that_waits_for_a_stuck_peer_blocks_no_other_task_and_ends() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         let gap = runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = narrow_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             outgoing.send(Bytes::from(vec![1; MANY])).await?;
@@ -117,10 +150,10 @@ fn a_shutdown_that_waits_for_a_stuck_peer_blocks_no_other_task_and_ends() -> Out
 
 #[test]
 fn the_last_handle_blocks_no_task_when_it_is_dropped() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         let gap = runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let kept = stuck(&pool).await?;
             let ((), gap) = ticking(async {
                 drop(pool);
@@ -141,10 +174,10 @@ fn the_last_handle_blocks_no_task_when_it_is_dropped() -> Outcome {
 
 #[test]
 fn connections_are_closed_by_a_shutdown_though_their_halves_are_kept() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let mut kept = Vec::new();
             for sends in 0..3 {
                 let (near, mut far) = tcp_pair().await;
@@ -190,14 +223,14 @@ fn connections_are_closed_by_a_shutdown_though_their_halves_are_kept() -> Outcom
 /// A write goes on though its future, its file and the pool are dropped.
 #[test]
 fn writes_that_were_begun_are_finished_though_everything_is_dropped() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in rings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, mut far) = full_connection();
             far.set_nonblocking(false)?;
             let file = pool.file(near)?;
-            let mut slot = pool.allocate()?;
+            let mut slot = pool.try_allocate()?;
             slot.put_slice(b"the end");
             assert!(timeout(Duration::from_millis(30), file.write_at(slot, 0)).await.is_err());
             drop((file, pool));
@@ -230,6 +263,10 @@ async fn assert_serves(pool: Pool) {
     assert_eq!(read_to_the_end(far).await, (b"pong".to_vec(), false));
 }
 
+fn ring_pool(arena: FixedArena) -> Result<Pool, PoolError> {
+    Pool::builder(arena).engine(Engine::Ring).build()
+}
+
 fn assert_refused(built: Result<Pool, PoolError>) {
     let error = built.expect_err("a pool that nothing would turn");
     assert!(matches!(error, PoolError::OtherThread), "{error}");
@@ -241,7 +278,7 @@ fn assert_refused(built: Result<Pool, PoolError>) {
 #[test]
 fn a_pool_that_its_thread_would_not_turn_is_refused_when_it_is_built() -> Outcome {
     let arena = arena();
-    let build = |arena: &FixedArena| Pool::new(arena.clone());
+    let build = |arena: &FixedArena| ring_pool(arena.clone());
     let runtime = one_thread();
     runtime.block_on(async {
         let (first, second) = (arena.clone(), arena.clone());
@@ -268,7 +305,7 @@ fn a_pool_that_its_thread_would_not_turn_is_refused_when_it_is_built() -> Outcom
         let built = other.block_on(async move {
             let build = async move {
                 let _entered = handle.enter();
-                Pool::new(cloned)
+                ring_pool(cloned)
             };
             tokio::spawn(build).await
         });
@@ -277,7 +314,7 @@ fn a_pool_that_its_thread_would_not_turn_is_refused_when_it_is_built() -> Outcom
     // Nothing turns the runtime here.
     let entered = runtime.enter();
     assert_refused(build(&arena));
-    let with_thread = Pool::builder(arena.clone()).own_thread().build()?;
+    let with_thread = Pool::builder(arena.clone()).engine(Engine::Ring).own_thread().build()?;
     drop(entered);
     runtime.block_on(assert_serves(with_thread));
     runtime.block_on(until_all_free(&arena));
@@ -287,18 +324,18 @@ fn a_pool_that_its_thread_would_not_turn_is_refused_when_it_is_built() -> Outcom
 #[test]
 fn a_pool_serves_wherever_it_can_be_built() -> Outcome {
     let arena = arena();
-    let pool = || Pool::new(arena.clone()).unwrap();
+    let pool = || ring_pool(arena.clone()).unwrap();
     let runtime = one_thread();
     runtime.block_on(async {
         // In the future of `block_on`, in a task, in a task of one thread.
         assert_serves(pool()).await;
         let cloned = arena.clone();
-        tokio::spawn(async move { assert_serves(Pool::new(cloned).unwrap()).await }).await?;
+        tokio::spawn(async move { assert_serves(ring_pool(cloned).unwrap()).await }).await?;
         let local = LocalSet::new();
         let cloned = arena.clone();
         local
             .run_until(async {
-                let task = async move { assert_serves(Pool::new(cloned).unwrap()).await };
+                let task = async move { assert_serves(ring_pool(cloned).unwrap()).await };
                 tokio::task::spawn_local(task).await
             })
             .await?;
@@ -307,7 +344,9 @@ fn a_pool_serves_wherever_it_can_be_built() -> Outcome {
         assert_serves(nested).await;
         // Built on another thread with a thread of its own.
         let cloned = arena.clone();
-        let built = spawn_blocking(move || Pool::builder(cloned).own_thread().build()).await?;
+        let built =
+            spawn_blocking(move || Pool::builder(cloned).engine(Engine::Ring).own_thread().build())
+                .await?;
         assert_serves(built?).await;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
@@ -332,13 +371,13 @@ fn a_pool_serves_wherever_it_can_be_built() -> Outcome {
     let [_, two_threads] = runtimes();
     two_threads.block_on(async {
         let cloned = arena.clone();
-        assert_serves(spawn_blocking(|| Pool::new(cloned)).await??).await;
+        assert_serves(spawn_blocking(|| ring_pool(cloned)).await??).await;
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
     let handle = two_threads.handle().clone();
     let cloned = arena.clone();
     let elsewhere = std::thread::spawn(move || {
-        handle.block_on(async { assert_serves(Pool::new(cloned).unwrap()).await });
+        handle.block_on(async { assert_serves(ring_pool(cloned).unwrap()).await });
     });
     elsewhere.join().unwrap();
     runtime.block_on(assert_serves(pool()));
@@ -359,11 +398,11 @@ fn a_runtime_that_is_driven_or_dropped_elsewhere_leaks_nothing_uncounted() -> Ou
             let runtime = one_thread();
             let (pool, mut incoming, outgoing, far) = runtime.block_on(async {
                 let ring = BufferRing::options().entries(8);
-                let pool = Pool::builder(arena.clone()).ring(ring).build()?;
+                let pool = Pool::builder(arena.clone()).engine(Engine::Ring).ring(ring).build()?;
                 let (near, far) = narrow_pair().await;
                 let (mut incoming, outgoing) = pool.split(near)?;
                 if has_traffic {
-                    let mut slot = pool.allocate()?;
+                    let mut slot = pool.try_allocate()?;
                     slot.put_bytes(1, 65536);
                     outgoing.send_with(slot, SendOptions::new().zero_copy_from(1)).await?;
                     outgoing.send(Bytes::from(pattern(1, MANY))).await?;
@@ -414,10 +453,10 @@ fn a_runtime_that_ends_tells_those_who_wait_elsewhere() -> Outcome {
     let arena = arena();
     let runtime = one_thread();
     let (mut incoming, file, buffer, _far) = runtime.block_on(async {
-        let pool = Pool::new(arena.clone())?;
+        let pool = ring_pool(arena.clone())?;
         let (near, far) = tcp_pair().await;
         let (silent, other) = std::os::unix::net::UnixStream::pair()?;
-        let (file, buffer) = (pool.file(silent)?, pool.allocate()?);
+        let (file, buffer) = (pool.file(silent)?, pool.try_allocate()?);
         Ok::<_, Box<dyn std::error::Error>>((pool.recv_stream(near)?, file, buffer, (far, other)))
     })?;
     let told = Arc::new(AtomicUsize::new(0));
@@ -441,12 +480,10 @@ fn a_runtime_that_ends_tells_those_who_wait_elsewhere() -> Outcome {
 /// A process may end right behind its runtime.
 #[test]
 fn a_runtime_that_ends_waits_for_no_peer() -> Outcome {
-    for kind in 0..2 {
-        let [one, two] = runtimes();
-        let runtime = if kind == 0 { one } else { two };
+    for (runtime, engine) in settings() {
         let arena = arena();
         let far = runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = narrow_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             outgoing.send(Bytes::from(pattern(1, MANY))).await?;
@@ -475,14 +512,13 @@ fn a_runtime_that_ends_waits_for_no_peer() -> Outcome {
 #[test]
 fn the_last_message_arrives_though_its_runtime_ends_at_once() -> Outcome {
     const TURNS: usize = 20;
-    for kind in 0..2 {
+    for kind in 0..4 {
         let mut arrived = 0;
         for turn in 0..TURNS {
-            let [one, two] = runtimes();
-            let runtime = if kind == 0 { one } else { two };
+            let (runtime, engine) = settings().nth(kind).unwrap();
             let arena = arena();
             let far = runtime.block_on(async {
-                let pool = Pool::new(arena.clone())?;
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
                 let (near, far) = tcp_pair().await;
                 let (_incoming, outgoing) = pool.split(near)?;
                 for _ in 0..turn {
@@ -512,13 +548,13 @@ fn the_last_message_arrives_though_its_runtime_ends_at_once() -> Outcome {
 #[test]
 fn a_file_is_written_though_its_pool_is_dropped_at_once() -> Outcome {
     let path = crate::support::TestFile::new("dropped-pool", &[]);
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let file = pool.file(path.open())?;
             for turn in 0..32 {
-                let mut slot = pool.allocate()?;
+                let mut slot = pool.try_allocate()?;
                 slot.put_bytes(turn as u8, 65536);
                 let write = file.write_at(slot, turn * 65536);
                 let mut write = std::pin::pin!(write);

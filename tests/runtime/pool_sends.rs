@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{
-    narrow_pair, read_to_the_end, runtimes, tcp_pair, until, until_all_free,
+    narrow_pair, read_to_the_end, runtimes, settings, tcp_pair, until, until_all_free,
 };
 use crate::support::{Random, TIMEOUT, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::{Pool, SendHalf};
+use uring_arena::tokio::{Engine, Pool, SendHalf};
 use uring_arena::{Driver, FixedArena, SendOptions};
 
 /// A time after which a future that is not ready waits for the peer.
@@ -72,10 +72,10 @@ async fn assert_failed(half: &mut SendHalf, kind: ErrorKind) {
 
 #[test]
 fn sends_are_ready_when_they_are_queued_and_arrive_in_order() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = tcp_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let expected = pattern(1, 3_000_000);
@@ -86,7 +86,7 @@ fn sends_are_ready_when_they_are_queued_and_arrive_in_order() -> Outcome {
                 let (piece, behind) = rest.split_at(len);
                 rest = behind;
                 let options = SendOptions::new().zero_copy_from(1 << random.below(20));
-                let sent = match pool.allocate() {
+                let sent = match pool.try_allocate() {
                     Ok(mut buffer) if random.one_in(2) => {
                         buffer.put_slice(piece);
                         timeout(TIMEOUT, outgoing.send_with(buffer, options)).await
@@ -108,10 +108,11 @@ fn sends_are_ready_when_they_are_queued_and_arrive_in_order() -> Outcome {
 /// The peer does not read until all futures are dropped.
 #[test]
 fn a_send_that_is_dropped_while_it_waits_leaves_no_hole() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).send_bytes_max(10_000).build()?;
+            let pool =
+                Pool::builder(arena.clone()).engine(engine).send_bytes_max(10_000).build()?;
             let (near, far) = narrow_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let live = Arc::new(AtomicUsize::new(0));
@@ -144,11 +145,11 @@ fn a_send_that_is_dropped_while_it_waits_leaves_no_hole() -> Outcome {
 
 #[test]
 fn what_is_queued_arrives_whatever_is_dropped() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         for order in 0..3 {
             let arena = arena();
             runtime.block_on(async {
-                let pool = Pool::new(arena.clone())?;
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
                 let (near, far) = narrow_pair().await;
                 let (incoming, outgoing) = pool.split(near)?;
                 let expected = pattern(order, MANY);
@@ -173,10 +174,10 @@ fn what_is_queued_arrives_whatever_is_dropped() -> Outcome {
 
 #[test]
 fn a_shutdown_that_is_begun_sends_the_end_behind_what_is_queued() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = narrow_pair().await;
             let (incoming, mut outgoing) = pool.split(near)?;
             let expected = pattern(4, MANY);
@@ -199,10 +200,11 @@ fn a_shutdown_that_is_begun_sends_the_end_behind_what_is_queued() -> Outcome {
 
 #[test]
 fn a_pool_that_is_shut_down_first_resets_and_says_so() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).send_bytes_max(2 * MANY).build()?;
+            let pool =
+                Pool::builder(arena.clone()).engine(engine).send_bytes_max(2 * MANY).build()?;
             let (near, far) = narrow_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             let live = Arc::new(AtomicUsize::new(0));
@@ -224,13 +226,12 @@ fn a_pool_that_is_shut_down_first_resets_and_says_so() -> Outcome {
 
 #[test]
 fn a_runtime_that_ends_first_resets_and_a_half_that_is_kept_says_so() -> Outcome {
-    for kind in 0..2 {
+    for kind in 0..4 {
         for is_kept in [false, true] {
-            let [one_thread, two_threads] = runtimes();
-            let runtime = if kind == 0 { one_thread } else { two_threads };
+            let (runtime, engine) = settings().nth(kind).unwrap();
             let arena = arena();
             let (half, pool, far) = runtime.block_on(async {
-                let pool = Pool::builder(arena.clone()).build()?;
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
                 let (near, far) = narrow_pair().await;
                 let (_incoming, outgoing) = pool.split(near)?;
                 send_in_pieces(&outgoing, &pattern(6, MANY), 30_000).await;
@@ -260,14 +261,13 @@ fn a_runtime_that_ends_first_resets_and_a_half_that_is_kept_says_so() -> Outcome
 /// A connection without anything left to send ends in order: what was sent is not lost to a reset.
 #[test]
 fn what_was_flushed_arrives_though_pool_or_runtime_end() -> Outcome {
-    for kind in 0..2 {
+    for kind in 0..4 {
         for ended in ["runtime", "pool"] {
-            let [one_thread, two_threads] = runtimes();
-            let runtime = if kind == 0 { one_thread } else { two_threads };
+            let (runtime, engine) = settings().nth(kind).unwrap();
             let arena = arena();
             let expected = pattern(7, 100_000);
             let (half, far) = runtime.block_on(async {
-                let pool = Pool::new(arena.clone())?;
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
                 let (near, far) = tcp_pair().await;
                 let (_incoming, outgoing) = pool.split(near)?;
                 send_in_pieces(&outgoing, &expected, 9000).await;
@@ -295,16 +295,16 @@ fn what_was_flushed_arrives_though_pool_or_runtime_end() -> Outcome {
 
 #[test]
 fn an_abort_resets_and_frees_what_is_queued() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).send_bytes_max(MANY).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).send_bytes_max(MANY).build()?;
             let (near, far) = narrow_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             let live = Arc::new(AtomicUsize::new(0));
             let expected = pattern(8, MANY);
             let zero_copy = SendOptions::new().zero_copy_from(1);
-            let mut slot = pool.allocate()?;
+            let mut slot = pool.try_allocate()?;
             slot.put_slice(&expected[..65536]);
             outgoing.send_with(slot, zero_copy).await?;
             outgoing.send(counted(expected[65536..400_000].to_vec(), &live)).await?;
@@ -338,10 +338,10 @@ fn an_abort_resets_and_frees_what_is_queued() -> Outcome {
 
 #[test]
 fn a_peer_that_resets_is_told_by_every_later_call() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             for told_by in ["send", "flush", "shutdown"] {
                 let (near, far) = narrow_pair().await;
                 let (incoming, mut outgoing) = pool.split(near)?;
@@ -376,10 +376,10 @@ fn a_peer_that_resets_is_told_by_every_later_call() -> Outcome {
 /// is not the whole.
 #[test]
 fn a_stream_whose_connection_was_reset_does_not_end_in_order() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).messages_max(1).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).messages_max(1).build()?;
             let (near, mut far) = tcp_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             // The first message pauses the stream, and the others stay in the socket.
@@ -416,10 +416,10 @@ fn a_stream_whose_connection_was_reset_does_not_end_in_order() -> Outcome {
 #[test]
 fn senders_that_wait_are_served_in_order_and_lose_no_wake() -> Outcome {
     const SENDERS: u64 = 200;
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).send_bytes_max(64).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).send_bytes_max(64).build()?;
             let (near, mut far) = narrow_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let outgoing = Arc::new(outgoing);
@@ -479,9 +479,9 @@ fn senders_that_wait_are_served_in_order_and_lose_no_wake() -> Outcome {
 /// The next in line is woken by a place that is given up, before or after that one was woken.
 #[test]
 fn a_place_that_is_given_up_goes_to_the_next_in_line() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         runtime.block_on(async {
-            let pool = Pool::builder(arena()).send_bytes_max(1000).build()?;
+            let pool = Pool::builder(arena()).engine(engine).send_bytes_max(1000).build()?;
             let (near, far) = tcp_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let outgoing = Arc::new(outgoing);
@@ -507,10 +507,10 @@ fn a_place_that_is_given_up_goes_to_the_next_in_line() -> Outcome {
 
 #[test]
 fn a_permit_holds_room_until_it_is_used_or_dropped() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).send_bytes_max(1000).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).send_bytes_max(1000).build()?;
             let (near, far) = tcp_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let permit = timeout(TIMEOUT, outgoing.reserve(600)).await??;
@@ -550,10 +550,10 @@ fn a_permit_holds_room_until_it_is_used_or_dropped() -> Outcome {
 
 #[test]
 fn writes_and_sends_go_out_in_the_order_in_which_they_were_begun() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = narrow_pair().await;
             let (incoming, mut outgoing) = pool.split(near)?;
             let reader = tokio::spawn(read_to_the_end(far));
@@ -588,11 +588,11 @@ fn writes_and_sends_go_out_in_the_order_in_which_they_were_begun() -> Outcome {
 #[test]
 fn stuck_peers_hold_no_other_connection_up() -> Outcome {
     const CONNECTIONS: usize = 8;
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
             let driver = Driver::builder().operations(CONNECTIONS);
-            let pool = Pool::builder(arena.clone()).driver(driver).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).driver(driver).build()?;
             let mut stuck = Vec::new();
             for _ in 1..CONNECTIONS {
                 let (near, far) = narrow_pair().await;
@@ -618,8 +618,12 @@ fn stuck_peers_hold_no_other_connection_up() -> Outcome {
             }
             // One more connection is refused at once, with the limit.
             let (near, _far) = tcp_pair().await;
-            let refused = pool.split(near).unwrap_err().to_string();
-            assert!(refused.contains("8 operations"), "{refused}");
+            let refused = pool.stream_on(Engine::Ring, near);
+            if engine == Engine::Ring {
+                let refused = refused.unwrap_err();
+                assert!(refused.to_string().contains("8 operations"), "{refused}");
+                assert!(refused.socket.is_some(), "the socket comes back");
+            }
             timeout(TIMEOUT, outgoing.shutdown()).await??;
             timeout(TIMEOUT, echo).await???;
             // The others go on when their peers read.
@@ -640,9 +644,9 @@ fn stuck_peers_hold_no_other_connection_up() -> Outcome {
 /// As tokio's `TcpStream` does.
 #[test]
 fn shutting_a_reset_connection_down_is_no_error_if_nothing_is_lost() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         runtime.block_on(async {
-            let pool = Pool::new(arena())?;
+            let pool = Pool::builder(arena()).engine(engine).build()?;
             let (near, far) = tcp_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             far.set_zero_linger()?;

@@ -4,21 +4,21 @@
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, full_connection, read_empty};
-use crate::support::tokio::{runtimes, tcp_pair, until, until_all_free};
+use crate::support::tokio::{rings, runtimes, settings, tcp_pair, until, until_all_free};
 use crate::support::{TIMEOUT, TestFile, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::Pool;
+use uring_arena::tokio::{Engine, Pool};
 use uring_arena::{BufferRing, SendOptions};
 
 #[test]
 fn many_connections_are_received_and_leave_the_thread() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(128, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let mut tasks = Vec::new();
             for id in 0..32 {
                 let (near, mut far) = tcp_pair().await;
@@ -54,10 +54,10 @@ fn many_connections_are_received_and_leave_the_thread() -> Outcome {
 
 #[test]
 fn a_connection_is_answered_by_copy_and_without() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 65536);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = tcp_pair().await;
             let (mut incoming, mut outgoing) = pool.split(near)?;
             let expected = pattern(3, 1 << 20);
@@ -96,16 +96,16 @@ fn a_connection_is_answered_by_copy_and_without() -> Outcome {
 fn a_file_is_written_and_read() -> Outcome {
     use std::os::unix::fs::OpenOptionsExt;
     let path = TestFile::path("file");
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(8, 8192);
         let expected = pattern(5, 3 * 8192);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             std::fs::write(&path, [])?;
             let file =
                 pool.file(std::fs::OpenOptions::new().read(true).write(true).open(&path)?)?;
             for (turn, chunk) in expected.chunks(8192).enumerate() {
-                let mut buffer = pool.allocate()?;
+                let mut buffer = pool.try_allocate()?;
                 buffer.put_slice(chunk);
                 let offset = turn as u64 * 8192;
                 match turn {
@@ -114,25 +114,26 @@ fn a_file_is_written_and_read() -> Outcome {
                     _ => file.write_at(buffer.freeze_in_place(), offset).await?,
                 }
             }
-            let reads = (0..3).map(|turn| file.read_at(pool.allocate().unwrap(), turn * 8192));
+            let reads = (0..3).map(|turn| file.read_at(pool.try_allocate().unwrap(), turn * 8192));
             for (turn, read) in reads.enumerate() {
                 assert!(read.await?.freeze() == expected[turn * 8192..][..8192]);
             }
-            let short = file.read_at(pool.allocate()?, 3 * 8192 - 10).await?;
+            let short = file.read_at(pool.try_allocate()?, 3 * 8192 - 10).await?;
             assert_eq!(short[..], expected[3 * 8192 - 10..]);
-            assert!(file.read_at(pool.allocate()?, 1 << 20).await?.is_empty());
+            assert!(file.read_at(pool.try_allocate()?, 1 << 20).await?.is_empty());
             let direct =
                 std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path);
             if let Ok(direct) = direct {
                 let direct = pool.file(direct)?;
                 assert!(
-                    direct.read_at(pool.allocate()?, 8192).await?.freeze() == expected[8192..16384]
+                    direct.read_at(pool.try_allocate()?, 8192).await?.freeze()
+                        == expected[8192..16384]
                 );
-                assert!(direct.read_at(pool.allocate()?, 100).await.is_err(), "not aligned");
+                assert!(direct.read_at(pool.try_allocate()?, 100).await.is_err(), "not aligned");
             }
             // A directory cannot be read.
             let directory = pool.file(std::fs::File::open(".")?)?;
-            assert!(directory.read_at(pool.allocate()?, 0).await.is_err());
+            assert!(directory.read_at(pool.try_allocate()?, 0).await.is_err());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         runtime.block_on(until_all_free(&arena));
@@ -142,10 +143,10 @@ fn a_file_is_written_and_read() -> Outcome {
 
 #[test]
 fn a_dropped_future_loses_no_bytes() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, mut far) = UnixStream::pair()?;
             let mut incoming = pool.recv_stream(near)?;
             for turn in 0..20u8 {
@@ -166,15 +167,17 @@ fn a_dropped_future_loses_no_bytes() -> Outcome {
 
 #[test]
 fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in rings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool =
-                Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
+            let pool = Pool::builder(arena.clone())
+                .engine(engine)
+                .ring(BufferRing::options().entries(1))
+                .build()?;
             let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
             let silent = pool.file(near)?;
             let before = arena.metrics().bytes_live;
-            let read = silent.read_at(pool.allocate()?, 0);
+            let read = silent.read_at(pool.try_allocate()?, 0);
             assert!(timeout(Duration::from_millis(20), read).await.is_err());
             assert_eq!(
                 arena.metrics().bytes_live,
@@ -193,11 +196,12 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
 
 #[test]
 fn a_stream_that_nobody_reads_leaves_slots_for_others() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
             let ring = BufferRing::options().entries(16);
-            let pool = Pool::builder(arena.clone()).ring(ring).messages_max(8).build()?;
+            let pool =
+                Pool::builder(arena.clone()).engine(engine).ring(ring).messages_max(8).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut lazy = pool.recv_stream(near)?;
             let expected = pattern(7, 500_000);
@@ -229,10 +233,10 @@ fn a_stream_that_nobody_reads_leaves_slots_for_others() -> Outcome {
 
 #[test]
 fn more_connections_than_slots_are_all_served() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(4, 1024);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let mut tasks = Vec::new();
             for id in 0..64 {
                 let (near, mut far) = tcp_pair().await;
@@ -265,10 +269,10 @@ fn more_connections_than_slots_are_all_served() -> Outcome {
 
 #[test]
 fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         let kept = runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             far.write_all(b"kept").await?;
@@ -276,7 +280,7 @@ fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
             let (silent, _other) = std::os::unix::net::UnixStream::pair()?;
             let silent = pool.file(silent)?;
             let reading = tokio::spawn({
-                let buffer = pool.allocate()?;
+                let buffer = pool.try_allocate()?;
                 async move { silent.read_at(buffer, 0).await.map(drop) }
             });
             let waiting = tokio::spawn(async move { incoming.try_next().await });
@@ -290,7 +294,7 @@ fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
             let (near, _far) = UnixStream::pair()?;
             assert!(timeout(TIMEOUT, other.recv_stream(near)?.try_next()).await?.is_err());
             let file = other.file(std::fs::File::open("Cargo.toml")?)?;
-            assert!(timeout(TIMEOUT, file.read_at(other.allocate()?, 0)).await?.is_err());
+            assert!(timeout(TIMEOUT, file.read_at(other.try_allocate()?, 0)).await?.is_err());
             assert!(other.shutdown().await.is_err());
             Ok::<_, Box<dyn std::error::Error>>(kept)
         })?;
@@ -306,16 +310,19 @@ fn shutdown_ends_everything_and_loses_nothing() -> Outcome {
 /// out again.
 #[test]
 fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let (first, second) = (paged_arena(64, 4096), paged_arena(64, 4096));
         runtime.block_on(async {
-            let (ending, pool) = (Pool::new(first.clone())?, Pool::new(second.clone())?);
+            let (ending, pool) = (
+                Pool::builder(first.clone()).engine(engine).build()?,
+                Pool::builder(second.clone()).engine(engine).build()?,
+            );
             let (near, far) = UnixStream::pair()?;
             let (other_stream, other_half) = ending.split(near)?;
             other_half.send(Bytes::from_static(b"first")).await?;
             let other_file = ending.file(std::fs::File::open("Cargo.toml")?)?;
-            drop(other_file.read_at(ending.allocate()?, 0).await?);
-            let (other_arena, other_pool) = (ending.allocate()?, ending.clone());
+            drop(other_file.read_at(ending.try_allocate()?, 0).await?);
+            let (other_arena, other_pool) = (ending.try_allocate()?, ending.clone());
             ending.shutdown().await?;
             // A stream is kept whose socket has ended, and later sockets use its number.
             let (near, mut far_ended) = UnixStream::pair()?;
@@ -338,7 +345,7 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
                 let bytes = timeout(TIMEOUT, live.try_next()).await??.unwrap();
                 assert_eq!(bytes, [turn][..]);
                 half.send(bytes).await?;
-                assert!(!file.read_at(pool.allocate()?, 0).await?.is_empty());
+                assert!(!file.read_at(pool.try_allocate()?, 0).await?.is_empty());
             }
             let mut echoed = [0; 106];
             timeout(TIMEOUT, far_live.read_exact(&mut echoed)).await??;
@@ -353,10 +360,10 @@ fn what_is_gone_or_of_another_pool_touches_nothing() -> Outcome {
 
 #[test]
 fn a_runtime_dropped_with_everything_in_flight_loses_nothing() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             for _ in 0..8 {
                 let (near, far) = tcp_pair().await;
                 let mut incoming = pool.recv_stream(near)?;
@@ -366,7 +373,7 @@ fn a_runtime_dropped_with_everything_in_flight_loses_nothing() -> Outcome {
                 });
             }
             let (silent, other) = std::os::unix::net::UnixStream::pair()?;
-            let (silent, buffer) = (pool.file(silent)?, pool.allocate()?);
+            let (silent, buffer) = (pool.file(silent)?, pool.try_allocate()?);
             tokio::spawn(async move {
                 drop(silent.read_at(buffer, 0).await);
                 drop(other);
@@ -408,10 +415,10 @@ fn framing_works_on_top() -> Outcome {
     use futures_util::StreamExt;
     use tokio_util::codec::{FramedRead, LinesCodec};
     use tokio_util::io::StreamReader;
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, mut far) = tcp_pair().await;
             let reader = StreamReader::new(pool.recv_stream(near)?);
             let mut lines = FramedRead::new(reader, LinesCodec::new());
@@ -431,10 +438,10 @@ fn framing_works_on_top() -> Outcome {
 
 #[test]
 fn a_reset_is_an_error_once() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             far.set_zero_linger()?;
@@ -451,11 +458,13 @@ fn a_reset_is_an_error_once() -> Outcome {
 
 #[test]
 fn idle_connections_hold_no_memory() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let pool =
-                Pool::builder(arena.clone()).ring(BufferRing::options().entries(16)).build()?;
+            let pool = Pool::builder(arena.clone())
+                .engine(engine)
+                .ring(BufferRing::options().entries(16))
+                .build()?;
             let mut idle = Vec::new();
             for _ in 0..300 {
                 let (near, far) = UnixStream::pair()?;
@@ -479,10 +488,10 @@ fn frames_go_both_ways() -> Outcome {
     use futures_util::{SinkExt, StreamExt};
     use tokio_util::codec::{Framed, LinesCodec};
     use tokio_util::io::StreamReader;
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let pool = Pool::new(arena.clone())?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, far) = tcp_pair().await;
             let (incoming, outgoing) = pool.split(near)?;
             let both = tokio::io::join(StreamReader::new(incoming), outgoing);
@@ -504,13 +513,15 @@ fn frames_go_both_ways() -> Outcome {
 
 #[test]
 fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in rings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool =
-                Pool::builder(arena.clone()).ring(BufferRing::options().entries(1)).build()?;
+            let pool = Pool::builder(arena.clone())
+                .engine(engine)
+                .ring(BufferRing::options().entries(1))
+                .build()?;
             let filled = || {
-                let mut buffer = pool.allocate().unwrap();
+                let mut buffer = pool.try_allocate().unwrap();
                 buffer.put_bytes(7, 4096);
                 buffer
             };
@@ -546,7 +557,9 @@ fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
         let arena = paged_arena(8, 4096);
         let [runtime, _] = runtimes();
         let (mut incoming, mut far) = runtime.block_on(async {
-            let builder = Pool::builder(arena.clone()).ring(BufferRing::options().entries(4));
+            let builder = Pool::builder(arena.clone())
+                .engine(Engine::Ring)
+                .ring(BufferRing::options().entries(4));
             let pool = if own_thread { builder.own_thread().build()? } else { builder.build()? };
             let (near, far) = std::os::unix::net::UnixStream::pair()?;
             near.set_nonblocking(true)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::limits::{leave_descriptors, run_alone, set_descriptors};
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{runtimes, tcp_pair, until_all_free};
+use crate::support::tokio::{settings, tcp_pair, until_all_free};
 use crate::support::{TIMEOUT, arena, nz};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
@@ -18,11 +18,11 @@ use uring_arena::{BufferRing, FixedArena};
 #[test]
 #[ignore = "lowers a limit of the process: run by another test"]
 fn helper_pool_without_descriptors() {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = arena(2, 64);
         runtime.block_on(async {
             let ring = BufferRing::options().entries(2);
-            let pool = Pool::builder(arena.clone()).ring(ring).build().unwrap();
+            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build().unwrap();
             let (near, mut far) = UnixStream::pair().unwrap();
             let (mut incoming, _outgoing) = pool.split(near).unwrap();
             let before = leave_descriptors(0);
@@ -59,16 +59,16 @@ fn a_pool_that_starves_without_descriptors_goes_on() {
 
 #[test]
 fn pools_share_an_arena_and_an_idle_one_gives_its_slots_back() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = FixedArena::with_slot_capacity(nz(8), nz(64)).build_async()?;
         runtime.block_on(async {
             let all = BufferRing::options().entries(8);
-            let idle = Pool::builder(arena.clone().into()).ring(all).build()?;
+            let idle = Pool::builder(arena.clone().into()).engine(engine).ring(all).build()?;
             let (near, mut silent) = tcp_pair().await;
             let mut quiet = idle.recv_stream(near)?;
             sleep(Duration::from_millis(5)).await;
             // A second pool on the arena, of which no slot is free.
-            let busy = Pool::new(arena.clone().into())?;
+            let busy = Pool::builder(arena.clone().into()).engine(engine).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut incoming = busy.recv_stream(near)?;
             for round in 0..10u8 {

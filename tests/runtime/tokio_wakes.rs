@@ -16,10 +16,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use uring_arena::BufferRing;
-use uring_arena::tokio::{Pool, RecvStream};
+use uring_arena::tokio::{Engine, Pool, RecvStream};
 
 use crate::support::signals::{Signals, Target};
-use crate::support::tokio::{runtimes, until_all_free};
+use crate::support::tokio::{settings, until_all_free};
 use crate::support::{TIMEOUT, arena, number_from_env, watched};
 
 /// Returns how often the tests that prove that no wake is lost wait for one.
@@ -81,11 +81,12 @@ fn a_stream_that_starves_again_and_again_is_served_each_time() {
 fn streams_claims_and_commands_all_get_their_wakes() {
     const STREAMS: u64 = 4;
     watched(|| {
-        for runtime in runtimes() {
+        for (runtime, engine) in settings() {
             let arena = uring_arena::FixedArena::with_sizes(3, 64).build_async().unwrap();
             runtime.block_on(async {
                 let ring = BufferRing::options().entries(2);
-                let pool = Pool::builder((*arena).clone()).ring(ring).build().unwrap();
+                let pool =
+                    Pool::builder((*arena).clone()).engine(engine).ring(ring).build().unwrap();
                 let mut tasks = Vec::new();
                 let mut threads = Vec::new();
                 for _ in 0..STREAMS {
@@ -132,10 +133,11 @@ fn streams_claims_and_commands_all_get_their_wakes() {
 #[test]
 fn a_starved_stream_behind_silent_ones_is_served() {
     watched(|| {
-        for runtime in runtimes() {
+        for (runtime, engine) in settings() {
             let arena = arena(8, 64);
             let sending = runtime.block_on(async {
-                let pool = Pool::builder(arena.clone()).messages_max(64).build().unwrap();
+                let pool =
+                    Pool::builder(arena.clone()).engine(engine).messages_max(64).build().unwrap();
                 let next = async |stream: &mut RecvStream| {
                     timeout(TIMEOUT, stream.try_next()).await.unwrap().unwrap().unwrap()
                 };
@@ -171,7 +173,8 @@ fn signals_do_not_disturb_the_thread_of_a_pool() {
         let arena = arena(4, 64);
         let runtime = one_thread();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).own_thread().build().unwrap();
+            let pool =
+                Pool::builder(arena.clone()).engine(Engine::Ring).own_thread().build().unwrap();
             let (mut stream, sending) = endless_stream(&pool);
             // The threads of other tests' pools get their signals too, and are not disturbed.
             let signals = Signals::to(Target::named("uring-arena"));

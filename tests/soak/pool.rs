@@ -2,7 +2,8 @@
 //! runtimes that end, and a limit of descriptors that is too low now and then.
 //!
 //! Every byte is right, or both sides are told. No connection is left open, no slot is lost.
-//! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers. See
+//! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers,
+//! `URING_ARENA_SOAK_ENGINE` the engine (`ring` or `readiness`; either by default). See
 //! `scripts/soak`.
 //!
 //! A watchdog tells a hang from slowness: it looks for progress, however slow, and says whether the
@@ -27,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::{Pool, RecvStream, SendHalf};
+use uring_arena::tokio::{Engine, Pool, RecvStream, SendHalf};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 use crate::support::limits::leave_descriptors;
@@ -51,8 +52,16 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 /// The stage of the life that is under way, for the watchdog's message.
 static STAGE: Mutex<String> = Mutex::new(String::new());
 
-/// The peers that are there: by the number of the stream that each reads, what it does.
+/// The peers that are there: by the number of the stream that each reads, what it does. Behind
+/// them, by the number of the stream, the tasks of the pool's runtime.
 static PEERS: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
+
+/// The number of the first task of the pool's runtime.
+const NEAR: u64 = 1 << 40;
+
+fn forget(peer: u64) {
+    PEERS.lock().unwrap().remove(&peer);
+}
 
 fn note(peer: u64, text: impl Into<String>) {
     PEERS.lock().unwrap().insert(peer, text.into());
@@ -165,15 +174,22 @@ impl NearSender {
         let patience =
             self.random.one_in(4).then(|| Duration::from_micros(self.random.below(3000)));
         let payload = self.payload(len);
-        let half = &mut self.half;
+        let (half, number) = (&mut self.half, NEAR + self.out.number);
         let step = async {
             match self.random.below(4) {
-                0 => half.write(payload.as_ref()).await.map(|wrote| wrote as u64),
+                0 => {
+                    note(number, "writes");
+                    half.write(payload.as_ref()).await.map(|wrote| wrote as u64)
+                }
                 1 => {
+                    note(number, "reserves");
                     let permit = half.reserve(len as usize).await?;
                     permit.send_with(payload, options).map(|()| len)
                 }
-                _ => half.send_with(payload, options).await.map(|()| len),
+                _ => {
+                    note(number, "sends");
+                    half.send_with(payload, options).await.map(|()| len)
+                }
             }
         };
         within(patience, step).await.unwrap_or(Ok(0))
@@ -185,17 +201,21 @@ impl NearSender {
             match self.step().await {
                 Ok(bytes) => self.out.give(bytes),
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                    note(NEAR + self.out.number, format!("tries again: {error}"));
                     sleep(Duration::from_millis(1)).await;
                 }
                 Err(error) => return self.assert_failed(error).await,
             }
             if self.random.one_in(30) {
+                note(NEAR + self.out.number, "flushes");
                 let patience = Duration::from_millis(self.random.below(20));
                 if let Ok(Err(error)) = timeout(patience, self.half.flush()).await {
                     return self.assert_failed(error).await;
                 }
             }
         }
+        let number = self.out.number;
+        note(NEAR + number, "ends");
         match self.random.below(4) {
             0 => {
                 self.out.is_reset.store(true, Ordering::SeqCst);
@@ -205,7 +225,7 @@ impl NearSender {
             2 => {
                 let patience = Duration::from_millis(self.random.below(300));
                 match timeout(patience, self.half.shutdown()).await {
-                    Ok(Err(error)) => self.assert_failed(error).await,
+                    Ok(Err(error)) => return self.assert_failed(error).await,
                     Ok(Ok(())) => self.out.is_finished.store(true, Ordering::SeqCst),
                     // It goes on.
                     Err(_) => {}
@@ -213,17 +233,20 @@ impl NearSender {
             }
             _ => drop(self.half),
         }
+        forget(NEAR + number);
         progress(1);
     }
 
     /// Fails unless every further call is told of the failure.
     async fn assert_failed(mut self, error: io::Error) {
+        note(NEAR + self.out.number, format!("failed: {error}"));
         for _ in 0..2 {
             let late = self.half.send(Bytes::from_static(b"late")).await.unwrap_err();
             assert_eq!(late.kind(), error.kind(), "{error}, then {late}");
             assert!(self.half.flush().await.is_err());
             assert!(self.half.shutdown().await.is_err());
         }
+        forget(NEAR + self.out.number);
         progress(1);
     }
 }
@@ -236,6 +259,7 @@ async fn read_near(mut stream: RecvStream, from: Arc<Direction>, mut random: Ran
         // Who holds slots does not wait for more of them.
         let is_short = !held.is_empty() || random.one_in(3);
         let patience = is_short.then(|| Duration::from_micros(random.below(2000)));
+        note(NEAR + from.number, format!("the stream of the pool, behind {at}, {patience:?}"));
         let Some(next) = within(patience, stream.try_next()).await else {
             held.clear();
             continue;
@@ -247,6 +271,10 @@ async fn read_near(mut stream: RecvStream, from: Arc<Direction>, mut random: Ran
                 held.push((at, bytes));
             }
             Ok(None) => {
+                // An abort on this side may overtake the peer's note of its last write.
+                while from.given() < at {
+                    sleep(Duration::from_millis(1)).await;
+                }
                 assert_eq!(at, from.given(), "the end of stream {} came early", from.number);
                 break;
             }
@@ -261,6 +289,7 @@ async fn read_near(mut stream: RecvStream, from: Arc<Direction>, mut random: Ran
             sleep(Duration::from_millis(random.below(20))).await;
         }
     }
+    forget(NEAR + from.number);
     progress(1);
 }
 
@@ -305,7 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         if !is_over {
             reset(&reader.unsplit(writer));
         }
-        PEERS.lock().unwrap().remove(&told.number);
+        forget(told.number);
         progress(1);
     }
 }
@@ -440,7 +469,14 @@ enum End {
 impl Life<'_> {
     fn build(&mut self) -> Option<Pool> {
         let ring = BufferRing::options().entries(1 << self.random.below(5));
+        let engine = match std::env::var("URING_ARENA_SOAK_ENGINE").as_deref() {
+            Ok("ring") => Engine::Ring,
+            Ok("readiness") => Engine::Readiness,
+            _ if self.random.one_in(2) => Engine::Ring,
+            _ => Engine::Readiness,
+        };
         let mut builder = Pool::builder(self.arena.clone())
+            .engine(engine)
             .ring(ring)
             .messages_max(1 + self.random.below(20) as usize)
             .send_bytes_max(1 << (6 + self.random.below(16)));

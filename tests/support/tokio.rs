@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
+use uring_arena::tokio::Engine;
 
 use super::{Countable, TIMEOUT, assert_all_free};
 
@@ -14,6 +15,22 @@ use super::{Countable, TIMEOUT, assert_all_free};
 pub fn runtimes() -> [Runtime; 2] {
     let multi = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     [Builder::new_current_thread().enable_all().build().unwrap(), multi]
+}
+
+/// Builds each kind of runtime for each engine of a pool: each test runs on all four.
+pub fn settings() -> impl Iterator<Item = (Runtime, Engine)> {
+    [Engine::Ring, Engine::Readiness]
+        .into_iter()
+        .flat_map(|engine| runtimes().map(|runtime| (runtime, engine)))
+        .inspect(|(runtime, engine)| {
+            // Captured unless the test fails.
+            println!("on {engine}, {:?}", runtime.handle().runtime_flavor());
+        })
+}
+
+/// Builds each kind of runtime for the ring: for tests of what only a driver does.
+pub fn rings() -> impl Iterator<Item = (Runtime, Engine)> {
+    settings().filter(|(_, engine)| *engine == Engine::Ring)
 }
 
 pub async fn tcp_pair() -> (TcpStream, TcpStream) {

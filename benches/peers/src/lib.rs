@@ -29,6 +29,8 @@ mod scaling;
 #[cfg(feature = "io")]
 mod sends;
 #[cfg(feature = "io")]
+pub mod servers;
+#[cfg(feature = "io")]
 mod tasks;
 mod waiting;
 

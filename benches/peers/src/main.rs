@@ -18,6 +18,9 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|pa
   PART            core buddy waiting receive runtimes send disk programs scaling; all but the last
   list            names the pairs of contender and case
   page            writes the page again from what is on record
+  servers [NAME=LIST]...
+                  whole servers under redis-benchmark, alone: runs, seconds, threads, clients,
+                  loads, contenders
   --quick         all parts within two minutes, programs with 0.05 s of processor time a run
   --release-only  leaves out the micro cases in the other profiles, which cargo must build
   --out FOLDER    where the page goes: docs, or target/peers for a quick run";
@@ -30,6 +33,10 @@ fn main() -> ExitCode {
         ["worker", scratch, part, case, contender] => work(scratch, part, case, contender),
         #[cfg(feature = "io")]
         ["far-ends", address, shape] => serve(uring_arena_peers::far_ends(address, shape)),
+        #[cfg(feature = "io")]
+        ["server", kind, threads] => uring_arena_peers::servers::run(kind, threads),
+        #[cfg(feature = "io")]
+        ["servers", ref words @ ..] => uring_arena_peers::servers::measure(words),
         _ => compare(&words),
     };
     match done {

@@ -259,7 +259,8 @@ mod tests {
             };
             let (rings, sockets) = (Rings::new(0), Sockets::new(0, Probe::all(), true));
             let (files, transfers) = (Files::new(0, false), Transfers::new(0));
-            Some(World { submitter: Submitter::new(uring), rings, sockets, files, transfers })
+            let submitter = Submitter::new(uring, false);
+            Some(World { submitter, rings, sockets, files, transfers })
         }
 
         fn open(&mut self, source: Source, fd: impl Into<OwnedFd>) -> Key {

@@ -183,7 +183,7 @@ mod tests {
     impl MadeUp {
         /// Returns `None` where io_uring is not available.
         fn on(file: impl Into<OwnedFd>) -> Option<MadeUp> {
-            let submitter = Submitter::new(IoUring::new(1024).ok()?);
+            let submitter = Submitter::new(IoUring::new(1024).ok()?, false);
             let mut files = Files::new(0, false);
             let mut wakeup = Wakeup::new(64).unwrap();
             let id = files.add(file.into(), &submitter, &mut wakeup).unwrap();

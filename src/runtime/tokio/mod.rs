@@ -2,15 +2,17 @@
 //!
 //! | | how |
 //! |---|---|
-//! | the bytes of a socket, in the slots where they arrived | [`Pool::recv_stream`] |
-//! | the same, and writing to the socket | [`Pool::split`] |
-//! | a zero-copy send | [`SendHalf::send`] |
+//! | a connection, in place of tokio's `TcpStream` or `UnixStream` | [`Pool::stream`] |
+//! | the bytes of a socket, in the slots where they arrived | [`Stream::try_next`] |
+//! | sends of memory from where it lies | [`SendHalf::send`] |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
+//! | slots to write to | [`Pool::allocate`] |
 //!
-//! A [`Pool`] has an io_uring. A program makes one pool, or one for each runtime. Built inside a
-//! runtime of one thread, the pool is a task of that runtime; built elsewhere, it has a thread of
-//! its own. Idle connections hold no memory for receiving: a socket takes a slot when bytes arrive.
-//! A stream that is not read is paused after some messages, so that it cannot take all slots.
+//! A [`Pool`] works on each of tokio's runtimes, and where io_uring is forbidden. By default
+//! tokio's own reactor watches the connections, which costs least in whole servers, and files use
+//! io_uring where that is allowed. [`Pool::engine`] says what is used and why, and
+//! [`PoolBuilder::engine`] asks for one [`Engine`]. Idle connections hold no memory for receiving:
+//! a socket takes a slot when bytes arrive.
 //!
 //! ```
 //! use tokio::io::AsyncWriteExt;
@@ -26,27 +28,31 @@
 //! client.write_all(b"hello").await?;
 //! drop(client);
 //!
-//! let (stream, _) = listener.accept().await?;
-//! let mut incoming = pool.recv_stream(stream)?;
-//! while let Some(bytes) = incoming.try_next().await? {
+//! let (socket, _) = listener.accept().await?;
+//! let mut stream = pool.stream(socket)?; // hyper, rustls and codecs take it as it is
+//! while let Some(bytes) = stream.try_next().await? {
 //!     assert_eq!(bytes, "hello"); // `Bytes`, straight from the slot
 //! }
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! [`RecvStream`] is a `Stream` of `io::Result<Bytes>`. `tokio_util::io::StreamReader` makes an
-//! `AsyncRead` of it, and `tokio_util::codec` works on top.
 
+mod engine;
 mod file;
 mod pool;
+mod readiness;
 mod recv_stream;
 mod ring;
 mod send_half;
 mod send_queue;
+mod socket;
+mod stream;
 
+pub use engine::{Engine, EngineChoice, PoolMetrics};
 pub use file::File;
-pub use pool::{Pool, PoolBuilder, Socket};
+pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use ring::PoolError;
 pub use send_half::{SendHalf, SendPermit};
+pub use socket::{Socket, StreamError};
+pub use stream::{ReuniteError, Stream};

@@ -3,20 +3,25 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
-use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
+use super::readiness::{BlockingFile, Readiness};
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
 use super::send_queue::Reset;
+use super::socket::{Convert, Socket, StreamError};
+use super::stream::Stream;
 use crate::arena::{AllocError, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
-use crate::sync::Arc;
-use crate::uring::{BufferRing, BufferRingOptions};
+use crate::lease::WaitForSlot;
+use crate::sync::{Arc, Mutex};
+use crate::uring::{BufferRing, BufferRingOptions, check_calls};
 
 /// The default of messages that wait for one stream before its socket is paused, if the arena is
 /// large.
@@ -32,10 +37,71 @@ const SEND_BYTES_MAX: usize = 1 << 20;
 /// clones, streams, files and halves.
 #[derive(Clone)]
 pub struct Pool {
-    engine: Arc<EngineHandle>,
+    engines: Arc<Engines>,
     messages_max: usize,
     send_bytes_max: usize,
     arena: FixedArena,
+}
+
+/// The engines of a pool. That of readiness costs nothing until it is used.
+struct Engines {
+    choice: EngineChoice,
+    readiness: Readiness,
+    /// The ring, once something needs it; `None` if it cannot be.
+    ring: OnceLock<Option<Arc<EngineHandle>>>,
+    /// The options of the ring, until something needs it.
+    later: Mutex<Option<RingOptions>>,
+}
+
+/// The options that only a ring has.
+#[derive(Debug, Clone)]
+struct RingOptions {
+    engine: EngineOptions,
+    own_thread: bool,
+    batch_scheduling: bool,
+}
+
+impl RingOptions {
+    /// Starts the engine: on the one-thread runtime that this thread turns, or else with a thread
+    /// of its own.
+    fn start(self) -> Result<EngineHandle, PoolError> {
+        let is_one_thread =
+            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        match Handle::try_current() {
+            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
+                TaskEngine::start(self.engine, &runtime)
+            }
+            _ => ThreadEngine::start(self.engine, self.batch_scheduling),
+        }
+    }
+
+    /// Starts the engine for an operation that may come from any thread.
+    fn start_anywhere(self) -> Result<EngineHandle, PoolError> {
+        match self.clone().start() {
+            Err(PoolError::OtherThread) => RingOptions { own_thread: true, ..self }.start(),
+            started => started,
+        }
+    }
+}
+
+impl Engines {
+    /// Returns the ring, which starts if it has not yet, unless it cannot be.
+    fn ring(&self) -> Option<&Arc<EngineHandle>> {
+        let start = || {
+            let options = self.later.lock().take()?;
+            let started = options.start_anywhere().map(Arc::new);
+            started.map_err(|error| step_down(&error.to_string())).ok()
+        };
+        self.ring.get_or_init(start).as_ref()
+    }
+}
+
+/// Tells that files go without io_uring, once a pool.
+fn step_down(cause: &str) {
+    tracing::warn!(
+        cause,
+        "the pool reads and writes files on threads for blocking work, without io_uring"
+    );
 }
 
 /// The options of a [`Pool`].
@@ -62,9 +128,31 @@ pub struct PoolBuilder {
     send_bytes_max: usize,
     own_thread: bool,
     batch_scheduling: bool,
+    engine: Engine,
 }
 
 impl PoolBuilder {
+    /// Chooses the engine. Default: [`Engine::Auto`].
+    ///
+    /// With [`Engine::Ring`] the pool is not built where io_uring cannot be used.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// match Pool::builder(FixedArena::new(64, 4096)?).engine(Engine::Ring).build() {
+    ///     Ok(pool) => assert_eq!(pool.engine().connections, Engine::Ring),
+    ///     Err(error) => eprintln!("no io_uring here: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn engine(mut self, engine: Engine) -> PoolBuilder {
+        self.engine = engine;
+        self
+    }
+
     /// Sets the options of the buffer ring that sockets receive into. Default: half of the arena's
     /// free slots, 1024 at most, lie ready for the kernel.
     ///
@@ -185,11 +273,11 @@ impl PoolBuilder {
         self
     }
 
-    /// Builds the pool: on the one-thread runtime that this thread turns, or else with a thread of
-    /// its own.
+    /// Builds the pool.
     ///
-    /// A thread turns a runtime inside `block_on`, and so in its tasks. The pool ends if another
-    /// thread turns that runtime later.
+    /// A ring is a task of the one-thread runtime that this thread turns, or else has a thread of
+    /// its own. A thread turns a runtime inside `block_on`, and so in its tasks. A pool of
+    /// [`Engine::Ring`] ends if another thread turns that runtime later.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};
@@ -204,25 +292,53 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// [`PoolError`]: io_uring is forbidden or too old, or the system refuses memory or a thread.
-    /// [`PoolError::OtherThread`] on a thread that has entered a one-thread runtime and does not
-    /// turn it, as in `spawn_blocking`: [`own_thread`](Self::own_thread) serves there.
+    /// None but for [`Engine::Ring`]. [`PoolError`]: io_uring is forbidden or too old, or the
+    /// system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
+    /// one-thread runtime and does not turn it, as in `spawn_blocking`:
+    /// [`own_thread`](Self::own_thread) serves there.
     ///
     /// # Panics
     ///
-    /// Inside a one-thread runtime without its I/O enabled.
+    /// With [`Engine::Ring`] inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
         let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
-        let options = EngineOptions { arena: arena.clone(), ring, driver };
-        let is_one_thread =
-            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let engine = match Handle::try_current() {
-            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
-                TaskEngine::start(options, &runtime)
+        let engine = EngineOptions { arena: arena.clone(), ring, driver };
+        let (own_thread, batch_scheduling) = (self.own_thread, self.batch_scheduling);
+        let options = RingOptions { engine, own_thread, batch_scheduling };
+        let engines = Engines {
+            choice: choose(self.engine),
+            readiness: Readiness::new(arena.clone(), send_bytes_max),
+            ring: OnceLock::new(),
+            later: Mutex::new(None),
+        };
+        match (engines.choice.connections, engines.choice.files) {
+            (Engine::Ring, _) => {
+                let started = Arc::new(options.start()?);
+                engines.ring.get_or_init(|| Some(started));
             }
-            _ => ThreadEngine::start(options, self.batch_scheduling),
-        }?;
-        Ok(Pool { engine: Arc::new(engine), messages_max, send_bytes_max, arena })
+            (_, Engine::Ring) => *engines.later.lock() = Some(options),
+            _ => {}
+        }
+        Ok(Pool { engines: Arc::new(engines), messages_max, send_bytes_max, arena })
+    }
+}
+
+/// Chooses the engines: what was asked for, or else what costs least and is allowed.
+fn choose(asked: Engine) -> EngineChoice {
+    if asked != Engine::Auto {
+        let reason = "it was asked for".into();
+        return EngineChoice { connections: asked, files: asked, reason };
+    }
+    const MEASURED: &str = "a whole server costs least so (docs/design/runtimes.md)";
+    let (connections, files) = (Engine::Readiness, Engine::Ring);
+    match check_calls() {
+        Ok(()) => EngineChoice { connections, files, reason: MEASURED.into() },
+        Err(error) => {
+            let cause = error.to_string();
+            step_down(&cause);
+            let reason = format!("{MEASURED}, but files cannot use io_uring: {cause}");
+            EngineChoice { connections, files: Engine::Readiness, reason }
+        }
     }
 }
 
@@ -262,7 +378,127 @@ impl Pool {
             send_bytes_max: SEND_BYTES_MAX,
             own_thread: false,
             batch_scheduling: false,
+            engine: Engine::Auto,
         }
+    }
+
+    /// Returns the engines that the pool uses, and why.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// if pool.engine().files == Engine::Readiness {
+    ///     eprintln!("{}", pool.engine().reason); // what forbids io_uring, and the remedy
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn engine(&self) -> &EngineChoice {
+        &self.engines.choice
+    }
+
+    /// Returns the counts of the pool: connections, streams that wait for slots, bytes to send.
+    ///
+    /// The counts are of slightly different moments. Each connection is looked at.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, _far) = tokio::net::UnixStream::pair()?;
+    /// let stream = pool.stream(near)?;
+    /// assert_eq!(pool.metrics().connections, 1);
+    /// drop(stream);
+    /// assert_eq!(pool.metrics().connections, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn metrics(&self) -> PoolMetrics {
+        let mut metrics = PoolMetrics::default();
+        if self.engines.readiness.shared().here().is_ok() {
+            self.engines.readiness.count(&mut metrics);
+        }
+        if let Some(Some(ring)) = self.engines.ring.get() {
+            ring.count(&mut metrics);
+        }
+        metrics
+    }
+
+    /// Takes a connection: reads it into slots, and writes to it.
+    ///
+    /// The example of [`Stream`] shows it. The socket becomes non-blocking, also for its clones.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] with the socket: the pool has as many connections as the
+    /// [`operations`](crate::DriverBuilder::operations) that its ring was built for, the descriptor
+    /// is no stream socket, or there is no tokio runtime here.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn stream<S: Socket>(&self, socket: S) -> Result<Stream, StreamError<S>> {
+        self.stream_on(self.engines.choice.connections, socket)
+    }
+
+    /// Takes a connection as [`stream`](Self::stream) does, on an engine of its own.
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let mut stream = pool.stream_on(Engine::Readiness, near)?;
+    /// far.write_all(b"hello").await?;
+    /// assert_eq!(stream.try_next().await?.unwrap(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `stream`. [`Unsupported`](io::ErrorKind::Unsupported) if the pool has no ring and
+    /// cannot start one.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn stream_on<S: Socket>(
+        &self,
+        engine: Engine,
+        socket: S,
+    ) -> Result<Stream, StreamError<S>> {
+        let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
+        if engine == Engine::Readiness {
+            let runtime = match Handle::try_current() {
+                Ok(runtime) => runtime,
+                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
+            };
+            let connection = self.engines.readiness.connect(socket.into_watched()?.0, runtime);
+            let read = RecvStream::by_readiness(Arc::clone(&connection));
+            return Ok(Stream::new(read, SendHalf::by_readiness(connection)));
+        }
+        let Some(ring) = self.engines.ring() else {
+            let text = format!("the pool has no ring: {}", self.engine());
+            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
+        };
+        if let Err(error) = ring.check_room() {
+            return Err(StreamError::new(error.into(), socket));
+        }
+        let socket = Convert::into_fd(socket)?;
+        self.on_ring(ring, socket).map_err(StreamError::without_socket)
+    }
+
+    fn on_ring(&self, ring: &Arc<EngineHandle>, socket: OwnedFd) -> io::Result<Stream> {
+        let clone = socket.try_clone()?;
+        let half = SendHalf::on_ring(Arc::clone(ring), clone, self.send_bytes_max)?;
+        Ok(Stream::new(self.receive(ring, socket, half.known_reset().clone()), half))
+    }
+
+    fn receive(&self, ring: &Arc<EngineHandle>, socket: OwnedFd, reset: Reset) -> RecvStream {
+        RecvStream::on_ring(Arc::clone(ring), socket, self.messages_max, reset)
     }
 
     /// Receives from a socket. Returns its bytes as a stream.
@@ -286,11 +522,15 @@ impl Pool {
     ///
     /// An [`io::Error`] of tokio's, if it does not let go of the socket.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
-        Ok(self.receive(socket.into_fd()?, Reset::default()))
-    }
-
-    fn receive(&self, socket: OwnedFd, reset: Reset) -> RecvStream {
-        RecvStream::new(Arc::clone(&self.engine), socket, self.messages_max, reset)
+        if self.engines.choice.connections == Engine::Ring
+            && let Some(ring) = self.engines.ring()
+        {
+            return Ok(self.receive(ring, Convert::into_fd(socket)?, Reset::default()));
+        }
+        let (stream, half) = self.stream(socket)?.into_split();
+        // The end of the stream is the drop of what is left.
+        drop_open(half);
+        Ok(stream)
     }
 
     /// Receives from a socket, and writes to it.
@@ -323,10 +563,7 @@ impl Pool {
     ///
     /// Outside a tokio runtime with its I/O enabled.
     pub fn split(&self, socket: impl Socket) -> io::Result<(RecvStream, SendHalf)> {
-        let socket = socket.into_fd()?;
-        let clone = socket.try_clone()?;
-        let half = SendHalf::new(Arc::clone(&self.engine), clone, self.send_bytes_max)?;
-        Ok((self.receive(socket, half.known_reset().clone()), half))
+        Ok(self.stream(socket)?.into_split())
     }
 
     /// Takes over a file, to read and write it through the pool.
@@ -338,10 +575,20 @@ impl Pool {
     ///
     /// None now; a file that cannot be used gives an error at its first operation.
     pub fn file(&self, file: impl Into<OwnedFd>) -> io::Result<File> {
-        Ok(File::new(Arc::clone(&self.engine), file.into()))
+        let readiness = &self.engines.readiness;
+        if self.engines.choice.files == Engine::Ring
+            && readiness.shared().check_open().is_ok()
+            && let Some(ring) = self.engines.ring()
+        {
+            return Ok(File::on_ring(Arc::clone(ring), file.into()));
+        }
+        Ok(File::blocking(BlockingFile::new(file.into(), Arc::clone(readiness.shared()))))
     }
 
-    /// Claims a slot of the arena. Never blocks.
+    /// Claims a slot of the arena, and waits for one if none is free.
+    ///
+    /// Claims are served in order, with all others that wait for the arena. Dropping the future
+    /// gives up the place.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};
@@ -349,7 +596,32 @@ impl Pool {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
-    /// assert_eq!(pool.allocate()?.capacity(), 4096);
+    /// assert_eq!(pool.allocate().await.capacity(), 4096);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn allocate(&self) -> Buffer {
+        let handle = self.arena.handle();
+        if let Some((lease, start)) = handle.try_claim_slot() {
+            return Buffer::new(lease, start, handle.slot_bytes);
+        }
+        let lease = match WaitForSlot::claim_or_join(handle, 0) {
+            Ok(lease) => lease,
+            Err(wait) => wait.await,
+        };
+        let start = lease.slot_start();
+        Buffer::new(lease, start, handle.slot_bytes)
+    }
+
+    /// Claims a slot of the arena. Never waits.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
+    /// assert_eq!(pool.try_allocate()?.capacity(), 4096);
     /// # Ok(())
     /// # }
     /// ```
@@ -357,7 +629,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`AllocError::ArenaFull`] if no slot is free.
-    pub fn allocate(&self) -> Result<Buffer, AllocError> {
+    pub fn try_allocate(&self) -> Result<Buffer, AllocError> {
         self.arena.allocate()
     }
 
@@ -395,7 +667,13 @@ impl Pool {
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already; an error of
     /// another kind if the kernel does not answer.
     pub async fn shutdown(self) -> io::Result<DrainReport> {
-        self.engine.ask(|answer| Command::Shutdown { answer: Some(answer) }).await
+        let Engines { readiness, ring, .. } = &*self.engines;
+        let mut report = readiness.shutdown().await?;
+        if let Some(Some(ring)) = ring.get() {
+            let shutdown = |answer| Command::Shutdown { answer: Some(answer) };
+            report = report.and(ring.ask(shutdown).await?);
+        }
+        Ok(report)
     }
 }
 
@@ -405,40 +683,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A socket of tokio that a pool receives from: [`TcpStream`] or [`UnixStream`]. The trait is
-/// sealed.
-///
-/// ```
-/// use uring_arena::tokio::Socket;
-///
-/// fn can_be_received_from<S: Socket>() {}
-/// can_be_received_from::<tokio::net::TcpStream>();
-/// can_be_received_from::<tokio::net::UnixStream>();
-/// ```
-pub trait Socket: sealed::IntoFd {}
-
-mod sealed {
-    use std::io;
-    use std::os::fd::OwnedFd;
-
-    pub trait IntoFd {
-        /// Returns the descriptor, which tokio does not watch any more.
-        fn into_fd(self) -> io::Result<OwnedFd>;
-    }
-}
-
-impl Socket for TcpStream {}
-
-impl sealed::IntoFd for TcpStream {
-    fn into_fd(self) -> io::Result<OwnedFd> {
-        self.into_std().map(OwnedFd::from)
-    }
-}
-
-impl Socket for UnixStream {}
-
-impl sealed::IntoFd for UnixStream {
-    fn into_fd(self) -> io::Result<OwnedFd> {
-        self.into_std().map(OwnedFd::from)
-    }
+/// Drops a half that never was, without an end of the connection.
+fn drop_open(mut half: SendHalf) {
+    half.leave_open();
 }

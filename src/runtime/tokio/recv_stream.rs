@@ -8,10 +8,14 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use ::tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
+use ::tokio::task::coop::poll_proceed;
+use bytes::{Buf, Bytes};
 use futures_core::Stream;
 
-use super::ring::{Backpressure, Command, EngineHandle, StreamQueue};
+use super::readiness::{Connection, Reading};
+use super::ring::{Backpressure, Command, EngineHandle, Held, StreamQueue};
+use super::send_half::SendHalf;
 use super::send_queue::Reset;
 use crate::sync::Arc;
 
@@ -19,28 +23,153 @@ use crate::sync::Arc;
 /// `io::Result<Bytes>`.
 ///
 /// The bytes may be kept, cloned and sent to other threads; the last drop frees the slot. Dropping
-/// the stream closes its side of the socket.
+/// the stream closes its side of the socket. A read takes part in the budget of its task, as those
+/// of tokio do.
 ///
-/// `tokio_util::io::StreamReader` makes an `AsyncRead` of a stream, and `FramedRead` on top of that
-/// a stream of frames.
+/// It is an `AsyncRead` as well, and an `AsyncBufRead` whose slices lie in the slot. A codec of
+/// `tokio_util` works on it as on a socket. The ways of reading mix: each goes on where the last
+/// one ended.
 pub struct RecvStream {
-    queue: Arc<StreamQueue>,
-    /// Messages taken out of the queue, and not handed out yet.
+    source: Source,
+    /// Bytes that were received, and not handed out yet. None of them is empty.
     taken: VecDeque<Bytes>,
-    engine: Arc<EngineHandle>,
     finished: bool,
 }
 
+/// The engine that receives.
+enum Source {
+    Ring(RingSource),
+    Readiness(Reading),
+}
+
+/// A socket that a driver receives from.
+struct RingSource {
+    queue: Arc<StreamQueue>,
+    engine: Arc<EngineHandle>,
+    /// The slots of the messages that were taken out last.
+    held: Option<Held>,
+    is_over: bool,
+}
+
+impl RingSource {
+    /// Waits for messages, and takes all that are there. There are none at the end.
+    fn poll_messages(
+        &mut self,
+        taken: &mut VecDeque<Bytes>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.engine.here()?;
+        // Those that were taken out before are handed out.
+        self.held = None;
+        let polled = ready!(self.queue.poll_take(taken, context));
+        self.is_over = taken.is_empty();
+        let messages = polled?;
+        if messages.slots > 0 {
+            self.held = Some(self.queue.hold(messages.slots));
+        }
+        if messages.change == Backpressure::Resume {
+            self.engine.post(Command::Resume { queue: Arc::clone(&self.queue) });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for RingSource {
+    fn drop(&mut self) {
+        if self.engine.here().is_err() {
+            std::mem::forget(self.held.take());
+            return std::mem::forget(Arc::clone(&self.queue));
+        }
+        self.queue.abandon();
+        if !self.is_over {
+            self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
+        }
+    }
+}
+
 impl RecvStream {
-    pub(super) fn new(
+    pub(super) fn on_ring(
         engine: Arc<EngineHandle>,
         socket: OwnedFd,
         messages_max: usize,
         reset: Reset,
     ) -> RecvStream {
-        let queue = Arc::new(StreamQueue::new(messages_max, reset));
+        let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
         engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
-        RecvStream { queue, taken: VecDeque::new(), engine, finished: false }
+        let source = Source::Ring(RingSource { queue, engine, held: None, is_over: false });
+        RecvStream { source, taken: VecDeque::new(), finished: false }
+    }
+
+    pub(super) fn by_readiness(connection: Arc<Connection>) -> RecvStream {
+        let source = Source::Readiness(Reading::new(connection));
+        RecvStream { source, taken: VecDeque::new(), finished: false }
+    }
+
+    /// Returns the connection, if tokio's reactor watches it.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.source {
+            Source::Readiness(reading) => Some(reading.connection()),
+            Source::Ring(_) => None,
+        }
+    }
+
+    /// Returns whether the half is of the same connection.
+    pub(super) fn is_of(&self, half: &SendHalf) -> bool {
+        match &self.source {
+            Source::Ring(ring) => ring.queue.known_reset().is_same(half.known_reset()),
+            Source::Readiness(reading) => {
+                half.connection().is_some_and(|its| Arc::ptr_eq(its, reading.connection()))
+            }
+        }
+    }
+
+    /// Takes the bytes that were received and not handed out.
+    pub(super) fn take_received(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.taken).into()
+    }
+
+    /// Waits for bytes, or the end. Does nothing if some were received and not handed out.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.taken.is_empty() || self.finished {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = match &mut self.source {
+            Source::Ring(ring) => ready!(ring.poll_messages(&mut self.taken, context)),
+            Source::Readiness(reading) => {
+                let received = ready!(reading.poll_receive(&mut self.taken, context));
+                // In front of those that came with it.
+                received.map(|first| first.into_iter().for_each(|it| self.taken.push_front(it)))
+            }
+        };
+        self.finished = self.taken.is_empty();
+        Poll::Ready(polled)
+    }
+
+    /// Waits for the next bytes, as [`Stream::poll_next`] does.
+    #[inline]
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.taken.is_empty() && !self.finished {
+            match &mut self.source {
+                // Takes part in the budget of the task, and goes past the queue.
+                Source::Readiness(reading) => {
+                    let received = ready!(reading.poll_receive(&mut self.taken, context));
+                    self.finished = !matches!(received, Ok(Some(_)));
+                    return Poll::Ready(received.transpose());
+                }
+                Source::Ring(_) => {
+                    if let Err(error) = ready!(self.poll_fill(context)) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+        if self.taken.is_empty() {
+            return Poll::Ready(None);
+        }
+        // A peer that sends without a break keeps no other task from running.
+        let budget = ready!(poll_proceed(context));
+        budget.made_progress();
+        Poll::Ready(self.taken.pop_front().map(Ok))
     }
 
     /// Waits for the next bytes, which are never empty. Returns `None` when the peer has finished.
@@ -69,7 +198,7 @@ impl RecvStream {
     /// The error of the socket, or [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut
     /// down. Nothing comes after an error.
     pub async fn try_next(&mut self) -> io::Result<Option<Bytes>> {
-        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
+        poll_fn(|context| self.poll_bytes(context)).await.transpose()
     }
 }
 
@@ -78,42 +207,54 @@ impl Stream for RecvStream {
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if let Some(bytes) = this.taken.pop_front() {
-            return Poll::Ready(Some(Ok(bytes)));
-        }
-        if this.finished {
-            return Poll::Ready(None);
-        }
-        let polled = match this.engine.here() {
-            Ok(()) => ready!(this.queue.poll_take(&mut this.taken, context)),
-            Err(error) => Err(error.into()),
-        };
-        match polled {
-            Ok(change) => {
-                if change == Backpressure::Resume {
-                    this.engine.post(Command::Resume { queue: Arc::clone(&this.queue) });
-                }
-                let next = this.taken.pop_front();
-                this.finished = next.is_none();
-                Poll::Ready(next.map(Ok))
-            }
-            Err(error) => {
-                this.finished = true;
-                Poll::Ready(Some(Err(error)))
-            }
-        }
+        self.poll_bytes(context)
     }
 }
 
-impl Drop for RecvStream {
-    fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            return std::mem::forget(Arc::clone(&self.queue));
+/// Copies bytes out. A socket that tokio's reactor watches receives right into the caller's memory,
+/// and takes no slot.
+impl AsyncRead for RecvStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.taken.is_empty()
+            && !this.finished
+            && let Source::Readiness(reading) = &mut this.source
+        {
+            let filled = room.filled().len();
+            let read = ready!(reading.poll_read(context, room));
+            this.finished = read.is_err() || room.filled().len() == filled && room.remaining() > 0;
+            return Poll::Ready(read);
         }
-        self.queue.abandon();
-        if !self.finished {
-            self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
+        let bytes = ready!(self.as_mut().poll_fill_buf(context))?;
+        let len = bytes.len().min(room.remaining());
+        room.put_slice(&bytes[..len]);
+        self.consume(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Shows bytes where they lie, in their slot. It is free when all of them are consumed.
+impl AsyncBufRead for RecvStream {
+    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_fill(context))?;
+        if !this.taken.is_empty() {
+            let budget = ready!(poll_proceed(context));
+            budget.made_progress();
+        }
+        Poll::Ready(Ok(this.taken.front().map_or(&[], |bytes| &bytes[..])))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        if let Some(bytes) = self.taken.front_mut() {
+            bytes.advance(amount);
+            if bytes.is_empty() {
+                self.taken.pop_front();
+            }
         }
     }
 }

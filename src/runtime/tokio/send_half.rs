@@ -3,7 +3,8 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
@@ -12,9 +13,13 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncWrite, Interest};
 use ::tokio::runtime::Handle;
 
+use super::engine::EngineEnd;
+use super::readiness::{Connection, send};
 use super::ring::{Command, EngineHandle, FileKey};
 use super::send_queue::{Place, Reset, SendQueue};
+use super::socket::Link;
 use crate::buffer::Payload;
+use crate::driver::DriverError;
 use crate::sync::Arc;
 use crate::uring::SendOptions;
 
@@ -55,6 +60,21 @@ use crate::uring::SendOptions;
 /// # }
 /// ```
 pub struct SendHalf {
+    sender: Sender,
+    /// The place of the write, flush or shutdown that waits.
+    place: Place,
+    /// The socket goes back to the program: the drop does not end the connection.
+    is_left_open: bool,
+}
+
+/// The engine that sends what is queued.
+enum Sender {
+    Ring(RingSender),
+    Readiness(Arc<Connection>),
+}
+
+/// A connection whose sends go to a driver.
+struct RingSender {
     /// The queue's descriptor, watched for writing only: arriving bytes wake no task. `None` once
     /// the half is dropped.
     watched: Option<AsyncFd<Watched>>,
@@ -63,16 +83,147 @@ pub struct SendHalf {
     key: FileKey,
     /// Set once the engine has a clone of the socket, which it gets for the first send.
     introduced: OnceLock<()>,
-    /// The place of the write, flush or shutdown that waits.
-    place: Place,
 }
 
 /// The queue of a half, as the descriptor that tokio watches.
 struct Watched(Arc<SendQueue>);
 
+impl Watched {
+    fn socket(&self) -> &TcpStream {
+        match self.0.socket() {
+            Link::Own(socket) => socket,
+            Link::Watched(_) => unreachable!("a driver sends from a descriptor of its own"),
+        }
+    }
+}
+
 impl AsRawFd for Watched {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.socket().as_raw_fd()
+        self.socket().as_raw_fd()
+    }
+}
+
+impl RingSender {
+    fn new(engine: Arc<EngineHandle>, socket: OwnedFd, bytes_max: usize) -> io::Result<RingSender> {
+        let queue = Arc::new(SendQueue::new(Link::own(socket), bytes_max));
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
+        )]
+        let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
+        let key = engine.register(&queue, &Handle::current())?;
+        Ok(RingSender { watched: Some(watched), queue, engine, key, introduced: OnceLock::new() })
+    }
+
+    /// Gives the engine a clone of the socket, unless it has one.
+    fn introduce(&self) -> io::Result<()> {
+        if self.introduced.get().is_some() {
+            return Ok(());
+        }
+        let socket = self.queue.as_fd().try_clone_to_owned()?;
+        // Another task's command may overtake this one: it finds no sender, and the engine looks
+        // into the queue when it gets to know it.
+        if self.introduced.set(()).is_ok() {
+            let queue = Arc::clone(&self.queue);
+            self.engine.post(Command::OpenSocket { key: self.key, socket, queue });
+        }
+        Ok(())
+    }
+
+    /// Queues a send, for which room of `reserved` was taken, and tells the engine.
+    fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
+        if !payload.as_ref().is_empty() {
+            self.introduce()?;
+        }
+        if self.queue.push(payload, options, reserved)? {
+            self.engine.post(Command::Send { key: self.key });
+        }
+        Ok(())
+    }
+
+    /// Writes by `write` once the socket takes bytes.
+    fn poll_write_by(
+        &self,
+        context: &mut Context<'_>,
+        mut write: impl FnMut(&mut &TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let watched = self.watched.as_ref().expect("there until the drop");
+        loop {
+            let mut ready = ready!(watched.poll_write_ready(context))?;
+            match ready.try_io(|watched| write(&mut watched.get_ref().socket())) {
+                Ok(result) => return Poll::Ready(result),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl Drop for RingSender {
+    fn drop(&mut self) {
+        if self.engine.here().is_err() {
+            // tokio's watch and the connection are the parent's, and so are the locks.
+            std::mem::forget((self.watched.take(), Arc::clone(&self.queue)));
+            return;
+        }
+        self.queue.release();
+        self.engine.release(self.key, self.introduced.get().is_some());
+    }
+}
+
+impl Sender {
+    /// Fails in a forked child of the pool's process.
+    #[inline]
+    fn here(&self) -> Result<(), DriverError> {
+        match self {
+            Sender::Ring(ring) => ring.engine.here(),
+            Sender::Readiness(connection) => connection.shared().here(),
+        }
+    }
+
+    #[inline]
+    fn queue(&self) -> &SendQueue {
+        match self {
+            Sender::Ring(ring) => &ring.queue,
+            Sender::Readiness(connection) => connection.queue(),
+        }
+    }
+
+    /// Queues a send, for which room of `reserved` was taken.
+    fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
+        match self {
+            Sender::Ring(ring) => ring.push(payload, options, reserved),
+            Sender::Readiness(connection) => send(connection, payload, options, reserved),
+        }
+    }
+
+    /// Writes one or several pieces, once the socket takes bytes.
+    fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let connection = match self {
+            Sender::Readiness(connection) => connection,
+            Sender::Ring(ring) if pieces.is_empty() => {
+                return ring.poll_write_by(context, |socket| socket.write(bytes));
+            }
+            Sender::Ring(ring) => {
+                return ring.poll_write_by(context, |socket| socket.write_vectored(pieces));
+            }
+        };
+        let socket = connection.socket();
+        loop {
+            ready!(socket.poll_write_ready(context)).map_err(|_| EngineEnd::Runtime.error())?;
+            let written = match pieces.is_empty() {
+                true => socket.write(bytes),
+                false => socket.write_vectored(pieces),
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 }
 
@@ -116,30 +267,35 @@ impl Drop for InLine<'_> {
 }
 
 impl SendHalf {
-    pub(super) fn new(
+    pub(super) fn on_ring(
         engine: Arc<EngineHandle>,
         socket: OwnedFd,
         bytes_max: usize,
     ) -> io::Result<SendHalf> {
-        let queue = Arc::new(SendQueue::new(socket, bytes_max));
-        #[allow(
-            deprecated,
-            reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
-        )]
-        let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
-        let key = engine.register(&queue, &Handle::current())?;
-        Ok(SendHalf {
-            watched: Some(watched),
-            queue,
-            engine,
-            key,
-            introduced: OnceLock::new(),
-            place: None,
-        })
+        let sender = Sender::Ring(RingSender::new(engine, socket, bytes_max)?);
+        Ok(SendHalf { sender, place: None, is_left_open: false })
+    }
+
+    pub(super) fn by_readiness(connection: Arc<Connection>) -> SendHalf {
+        let sender = Sender::Readiness(connection);
+        SendHalf { sender, place: None, is_left_open: false }
     }
 
     pub(super) fn known_reset(&self) -> &Reset {
-        self.queue.known_reset()
+        self.sender.queue().known_reset()
+    }
+
+    /// Has the drop of the half end nothing.
+    pub(super) fn leave_open(&mut self) {
+        self.is_left_open = true;
+    }
+
+    /// Returns the connection, if tokio's reactor watches it.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.sender {
+            Sender::Readiness(connection) => Some(connection),
+            Sender::Ring(_) => None,
+        }
     }
 
     /// Sends a buffer, [`ArenaBytes`](crate::ArenaBytes) or [`Bytes`](bytes::Bytes), all of it,
@@ -169,7 +325,7 @@ impl SendHalf {
     /// let pool = Pool::new(FixedArena::new(16, 65536)?)?;
     /// let (near, mut far) = tokio::net::UnixStream::pair()?;
     /// let (_incoming, outgoing) = pool.split(near)?;
-    /// let mut frame = pool.allocate()?;
+    /// let mut frame = pool.try_allocate()?;
     /// frame.put_slice(b"hello");
     /// outgoing.send(frame.freeze()).await?;
     /// let mut text = [0; 5];
@@ -244,14 +400,11 @@ impl SendHalf {
     /// # }
     /// ```
     pub async fn reserve(&self, bytes: usize) -> io::Result<SendPermit<'_>> {
-        self.engine.here()?;
-        let cost = self.queue.cost(bytes);
-        let mut line = InLine {
-            queue: &self.queue,
-            place: None,
-            leave: |queue, place| queue.leave_line(place),
-        };
-        poll_fn(|context| self.queue.poll_room(&mut line.place, cost, context)).await?;
+        self.sender.here()?;
+        let queue = self.sender.queue();
+        let cost = queue.cost(bytes);
+        let mut line = InLine { queue, place: None, leave: |queue, place| queue.leave_line(place) };
+        poll_fn(|context| queue.poll_room(&mut line.place, cost, context)).await?;
         Ok(SendPermit { half: self, bytes, cost })
     }
 
@@ -272,7 +425,7 @@ impl SendHalf {
     /// let (near, _far) = tokio::net::UnixStream::pair()?;
     /// let (_incoming, outgoing) = pool.split(near)?;
     /// let live = pool.arena().metrics().bytes_live;
-    /// let mut frame = pool.allocate()?;
+    /// let mut frame = pool.try_allocate()?;
     /// frame.put_slice(b"hello");
     /// outgoing.send(frame).await?;
     /// outgoing.flush().await?;
@@ -281,14 +434,12 @@ impl SendHalf {
     /// # }
     /// ```
     pub async fn flush(&self) -> io::Result<()> {
-        self.engine.here()?;
-        let until = self.queue.end();
-        let mut line = InLine {
-            queue: &self.queue,
-            place: None,
-            leave: |queue, place| queue.stop_watching(place),
-        };
-        poll_fn(|context| self.queue.poll_over(&mut line.place, until, context)).await
+        self.sender.here()?;
+        let queue = self.sender.queue();
+        let until = queue.end();
+        let mut line =
+            InLine { queue, place: None, leave: |queue, place| queue.stop_watching(place) };
+        poll_fn(|context| queue.poll_over(&mut line.place, until, context)).await
     }
 
     /// Resets the connection, in both directions and for every clone of the socket. What is queued
@@ -320,59 +471,37 @@ impl SendHalf {
     /// ```
     pub fn abort(&self) {
         // In a forked child the connection is the parent's.
-        if self.engine.here().is_ok() {
-            self.queue.abort();
+        if self.sender.here().is_ok() {
+            self.sender.queue().abort();
         }
     }
 
-    /// Gives the engine a clone of the socket, unless it has one.
-    fn introduce(&self) -> io::Result<()> {
-        if self.introduced.get().is_some() {
-            return Ok(());
-        }
-        let socket = self.queue.socket().try_clone()?.into();
-        // Another task's command may overtake this one: it finds no sender, and the engine looks
-        // into the queue when it gets to know it.
-        if self.introduced.set(()).is_ok() {
-            let queue = Arc::clone(&self.queue);
-            self.engine.post(Command::OpenSocket { key: self.key, socket, queue });
-        }
-        Ok(())
-    }
-
-    /// Waits until a write may follow what is queued.
-    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.engine.here()?;
-        if let Some(refusal) = self.queue.refusal() {
-            return Poll::Ready(Err(refusal));
-        }
-        let until = self.queue.end();
-        self.queue.poll_over(&mut self.place, until, context)
-    }
-
-    /// Writes by `write` once the socket takes bytes.
-    fn poll_write_by(
+    /// Writes one piece or several, behind what is queued.
+    fn poll_write_any(
         &mut self,
         context: &mut Context<'_>,
-        mut write: impl FnMut(&mut &std::net::TcpStream) -> io::Result<usize>,
+        bytes: &[u8],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_turn(context))?;
-        let watched = self.watched.as_ref().expect("there until the drop");
-        loop {
-            let mut ready = ready!(watched.poll_write_ready(context))?;
-            match ready.try_io(|watched| write(&mut watched.get_ref().0.socket())) {
-                Ok(Err(error)) => {
-                    // The end of the pool may be the cause of a broken pipe.
-                    let refusal = self.queue.refusal();
-                    if refusal.is_none() && ends_connection(&error) {
-                        self.queue.fail(&error);
-                    }
-                    return Poll::Ready(Err(refusal.unwrap_or(error)));
-                }
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
+        self.sender.here()?;
+        let queue = self.sender.queue();
+        ready!(queue.poll_turn(&mut self.place, context))?;
+        let Poll::Ready(written) = self.sender.poll_write(context, bytes, pieces) else {
+            if let Sender::Ring(_) = self.sender {
+                // The end of the pool makes no Unix socket writable whose peer does not read.
+                ready!(queue.poll_over(&mut self.place, u64::MAX, context))?;
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
-        }
+            return Poll::Pending;
+        };
+        Poll::Ready(written.map_err(|error| {
+            // The end of the pool may be the cause of a broken pipe.
+            let refusal = queue.refusal();
+            if refusal.is_none() && ends_connection(&error) {
+                queue.fail(&error);
+            }
+            refusal.unwrap_or(error)
+        }))
     }
 }
 
@@ -407,23 +536,15 @@ impl SendPermit<'_> {
                 format!("a send of {len} bytes needs as much room; {reserved} were reserved");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let half = self.half;
-        half.engine.here()?;
-        if len > 0 {
-            half.introduce()?;
-        }
-        let must_tell = half.queue.push(payload, options, std::mem::take(&mut self.cost))?;
-        if must_tell {
-            half.engine.post(Command::Send { key: half.key });
-        }
-        Ok(())
+        self.half.sender.here()?;
+        self.half.sender.push(payload, options, std::mem::take(&mut self.cost))
     }
 }
 
 impl Drop for SendPermit<'_> {
     fn drop(&mut self) {
-        if self.cost > 0 && self.half.engine.here().is_ok() {
-            self.half.queue.give_back(self.cost);
+        if self.cost > 0 && self.half.sender.here().is_ok() {
+            self.half.sender.queue().give_back(self.cost);
         }
     }
 }
@@ -434,7 +555,7 @@ impl AsyncWrite for SendHalf {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_by(context, |socket| socket.write(bytes))
+        self.poll_write_any(context, bytes, &[])
     }
 
     fn poll_write_vectored(
@@ -442,7 +563,7 @@ impl AsyncWrite for SendHalf {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_by(context, |socket| socket.write_vectored(pieces))
+        self.poll_write_any(context, &[], pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -451,28 +572,43 @@ impl AsyncWrite for SendHalf {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.engine.here()?;
-        this.queue.poll_over(&mut this.place, this.queue.end(), context)
+        this.sender.here()?;
+        let queue = this.sender.queue();
+        queue.poll_over(&mut this.place, queue.end(), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.engine.here()?;
-        this.queue.close();
-        this.queue.poll_closed(&mut this.place, context)
+        this.sender.here()?;
+        let queue = this.sender.queue();
+        queue.close();
+        queue.poll_closed(&mut this.place, context)
+    }
+}
+
+impl AsFd for SendHalf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sender.queue().as_fd()
     }
 }
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            // tokio's watch and the connection are the parent's, and so are the locks.
-            std::mem::forget((self.watched.take(), Arc::clone(&self.queue)));
+        if self.sender.here().is_err() {
+            if let Sender::Readiness(connection) = &self.sender {
+                // tokio's watch and the connection are the parent's, and so are the locks.
+                std::mem::forget(Arc::clone(connection));
+            }
             return;
         }
-        self.queue.stop_watching(&mut self.place);
-        self.queue.release();
-        self.engine.release(self.key, self.introduced.get().is_some());
+        self.sender.queue().stop_watching(&mut self.place);
+        if let Sender::Readiness(connection) = &self.sender
+            && Arc::strong_count(connection) > 1
+            && !self.is_left_open
+        {
+            connection.queue().release();
+        }
+        // Else closing the socket, which nobody else has, is the end of the stream.
     }
 }
 

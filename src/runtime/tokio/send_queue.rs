@@ -9,14 +9,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
+use super::socket::Link;
 use crate::buffer::Payload;
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::{SendOptions, limit_standstill, reset_or_shut_down};
+use crate::uring::{SendOptions, limit_standstill, reset_or_shut_down, shut_down};
 use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
@@ -38,6 +39,11 @@ impl Reset {
         }
     }
 
+    /// Returns whether both are of one connection.
+    pub(super) fn is_same(&self, other: &Reset) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the error of a stream that ended: the reset if there was one.
     pub(super) fn error(&self) -> Option<io::Error> {
         self.0.get().map(|&errno| io::Error::from_raw_os_error(errno))
@@ -46,9 +52,7 @@ impl Reset {
 
 /// The sends of one connection that are queued or under way, and the tasks that wait for them.
 pub(super) struct SendQueue {
-    /// A descriptor of the connection, of whatever family: the calls made on it are the same for
-    /// all.
-    socket: TcpStream,
+    socket: Link,
     /// The most bytes that are queued, under way and reserved together.
     bytes_max: usize,
     reset: Reset,
@@ -266,7 +270,7 @@ impl State {
 }
 
 impl SendQueue {
-    pub(super) fn new(socket: OwnedFd, bytes_max: usize) -> SendQueue {
+    pub(super) fn new(socket: Link, bytes_max: usize) -> SendQueue {
         let state = State {
             queued: VecDeque::new(),
             oldest: 0,
@@ -278,7 +282,6 @@ impl SendQueue {
             phase: Phase::Open,
             is_attended: false,
         };
-        let socket = TcpStream::from(socket);
         let reset = Reset::default();
         SendQueue { socket, bytes_max: bytes_max.max(1), reset, state: Mutex::new(state) }
     }
@@ -294,7 +297,13 @@ impl SendQueue {
         }
     }
 
-    pub(super) fn socket(&self) -> &TcpStream {
+    /// Returns the socket, when nobody uses the queue any more.
+    pub(super) fn into_socket(self) -> Link {
+        self.socket
+    }
+
+    #[inline]
+    pub(super) fn socket(&self) -> &Link {
         &self.socket
     }
 
@@ -434,6 +443,26 @@ impl SendQueue {
         drop_contained(watching);
     }
 
+    /// Waits until a write may follow what is queued. Fails if the connection sends no more.
+    #[inline]
+    pub(super) fn poll_turn(
+        &self,
+        place: &mut Place,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let until = {
+            let state = self.state.lock();
+            if let Some(refusal) = state.phase.refusal() {
+                return Poll::Ready(Err(refusal));
+            }
+            if place.is_none() && state.outstanding.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            state.end()
+        };
+        self.poll_over(place, until, context)
+    }
+
     /// Returns the reason why the connection sends no more, if it does not.
     pub(super) fn refusal(&self) -> Option<io::Error> {
         self.state.lock().phase.refusal()
@@ -478,6 +507,11 @@ impl SendQueue {
         let next = state.queued.pop_front();
         state.is_attended = next.is_some();
         next
+    }
+
+    /// Takes a further send behind one that is not over. The engine stays told.
+    pub(super) fn next_behind(&self) -> Option<QueuedSend> {
+        self.state.lock().queued.pop_front()
     }
 
     /// Puts a send back that was taken and could not be begun.
@@ -545,10 +579,21 @@ impl SendQueue {
         drop(state);
         if is_idle {
             // There is nobody to tell an error.
-            let _ = self.socket.shutdown(Shutdown::Write);
+            let _ = shut_down(self.as_fd(), Shutdown::Write);
         } else {
             self.reset_or_shut_down();
         }
+    }
+
+    /// Returns whether sends are left to go out that no half waits for any more.
+    pub(super) fn lingers(&self) -> bool {
+        let state = self.state.lock();
+        matches!(state.phase, Phase::Closing) && !state.outstanding.is_empty()
+    }
+
+    /// Returns the bytes that are queued, under way or reserved.
+    pub(super) fn charged(&self) -> usize {
+        self.state.lock().charged
     }
 
     /// Returns whether every send is over.
@@ -558,7 +603,7 @@ impl SendQueue {
 
     /// Sends the end of the stream, and notes how that went.
     fn end_stream(&self) {
-        let result = match self.socket.shutdown(Shutdown::Write) {
+        let result = match shut_down(self.as_fd(), Shutdown::Write) {
             // The peer is gone already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
@@ -656,7 +701,7 @@ mod tests {
         fn new() -> Play {
             let (socket, _) = UnixStream::pair().unwrap();
             Play {
-                queue: SendQueue::new(socket.into(), Play::BYTES_MAX),
+                queue: SendQueue::new(Link::own(socket.into()), Play::BYTES_MAX),
                 begun: 0,
                 waiting: Vec::new(),
                 permits: Vec::new(),

@@ -16,13 +16,16 @@
 use super::levels::{self, NodeId, OrderInfo};
 use super::scan::Scan;
 use super::thread_cache::{ThreadCache, ThreadCaches};
-use super::tree::WordTree;
-use super::word::TreeWord;
+use super::tree::{Attempt, WordTree};
+use super::word::{CHILDREN, TreeWord};
 use crate::slots::bitmap::{FreeOutcome, Search, note_pass};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The largest order that a tree can have.
 pub(crate) const BLOCK_ORDER_MAX: u32 = levels::ORDER_MAX;
+
+/// The number of words in which a claim that goes apart from another thread looks.
+const APART_MAX: u32 = 16;
 
 /// The outcome of one pass over every word that could matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,21 +69,92 @@ impl BuddyAllocator {
     /// Claims a block of `1 << order` smallest blocks where this thread freed or claimed such
     /// blocks lately. Returns its first one.
     ///
-    /// Returns `None` if there is none: [`search`](Self::search) tells more.
+    /// Returns `None` if there is none: [`search`](Self::search) tells more. The order is not above
+    /// the largest.
     #[inline]
     pub(crate) fn claim_hinted(&self, order: u32) -> Option<u32> {
-        if order > self.max_order() {
-            return None;
-        }
+        debug_assert!(order <= self.max_order());
         let info = self.tree.levels.order(order);
         let cache = self.caches.of(order)?;
-        while let Some(index) = cache.take_freed() {
-            let found = self.tree.claim_in(index, info);
-            if found.is_some() {
-                return found;
+        loop {
+            let freed = cache.take_freed();
+            let index = freed.unwrap_or_else(|| cache.last_used());
+            match self.tree.try_claim_in(index, info) {
+                Attempt::Claimed(first) => return Some(first),
+                Attempt::Lost => return self.claim_apart(index, order),
+                Attempt::Nothing if freed.is_none() => return None,
+                Attempt::Nothing => {}
             }
         }
-        self.tree.claim_in(cache.last_used(), info)
+    }
+
+    /// Claims a block for a thread that lost an exchange in word number `index` of the order's
+    /// level.
+    ///
+    /// Another thread works there too, so this one goes home, or, if there is nothing, to the words
+    /// behind. At home it stays: the other one goes.
+    #[cold]
+    #[inline(never)]
+    fn claim_apart(&self, index: u32, order: u32) -> Option<u32> {
+        let info = self.tree.levels.order(order);
+        // The thread may have taken the word out of its cache, and not claimed there.
+        self.tree.raise_hint(info, index, 0);
+        let node = info.node(index);
+        let elsewhere = self.claim_at_home(node, order).or_else(|| {
+            let words = self.tree.levels.words_at(info.level) as u32;
+            (1..APART_MAX.min(words))
+                .map(|step| (index + step) % words)
+                .find_map(|index| self.tree.claim_in(index, info))
+        });
+        let found = elsewhere.or_else(|| self.tree.claim_in(index, info));
+        if let (Some(first), Some(cache)) = (found, self.caches.of(order)) {
+            cache.set_last_used(self.tree.levels.locate(first, order).0.index);
+        }
+        found
+    }
+
+    /// Has this thread claim blocks of `order` where it began, if it claimed the one at `first`
+    /// elsewhere. Returns `true` then: its free of that block is not to be remembered.
+    ///
+    /// While the tree was nearly full the caches of many threads came to the few words that had
+    /// free blocks. Where they share a word, or a claim is the last of many in one, they part.
+    #[cold]
+    pub(crate) fn go_home(&self, first: u32, order: u32) -> bool {
+        let Some(cache) = self.caches.of(order) else { return false };
+        let (node, _) = self.tree.levels.locate(first, order);
+        if self.is_at_home(node) {
+            return false;
+        }
+        while let Some(index) = cache.take_freed() {
+            self.tree.raise_hint(self.tree.levels.order(order), index, 0);
+        }
+        cache.begin_at(self.home(node.level).index);
+        true
+    }
+
+    /// Returns the word of a level that this thread began with.
+    fn home(&self, level: u32) -> NodeId {
+        NodeId { level, index: self.caches.home(self.tree.levels.words_at(level)) }
+    }
+
+    /// Returns `true` if `node` is the word that this thread began with, or beside it in a part of
+    /// the level that no other thread begins in.
+    fn is_at_home(&self, node: NodeId) -> bool {
+        let home = self.home(node.level);
+        let has_group = self.tree.levels.words_at(node.level) >= self.caches.count() * CHILDREN;
+        node == home || (has_group && node.parent() == home.parent())
+    }
+
+    /// Claims a block near the word that this thread began with. Returns `None` if `node` is one of
+    /// those words, or they have no such block.
+    fn claim_at_home(&self, node: NodeId, order: u32) -> Option<u32> {
+        let home = self.home(node.level);
+        if self.is_at_home(node) || !self.tree.split_down_to(home) {
+            return None;
+        }
+        self.tree
+            .claim_in(home.index, self.tree.levels.order(order))
+            .or_else(|| Scan::new(&self.tree, node.level, order, false).visit(home.parent()))
     }
 
     /// Claims a block, in three scans by hints and at most two passes over every word that could
@@ -216,19 +290,27 @@ impl BuddyAllocator {
 
     /// Frees a block, also if somebody waits. Never returns [`FreeOutcome::HasWaiters`].
     pub(crate) fn free_ignoring_waiters(&self, first: u32, order: u32) -> FreeOutcome {
-        let (word, free) = self.prepare_free(first, order);
+        let (word, free) = self.prepare_free(first, order, order);
         free.free_ignoring_waiters(word)
     }
 
     /// Returns the word of a block and the change that frees the block in it.
+    ///
+    /// The thread's next claim of `cached_order` goes back to the word. That is the block's order,
+    /// or one without a cache if the free is not to be remembered.
     #[inline(always)] // into the free of a lease
-    pub(crate) fn prepare_free(&self, first: u32, order: u32) -> (&AtomicU64, BlockFree) {
+    pub(crate) fn prepare_free(
+        &self,
+        first: u32,
+        order: u32,
+        cached_order: u32,
+    ) -> (&AtomicU64, BlockFree) {
         let info = self.tree.levels.order(order);
         let (NodeId { index, .. }, bit) = self.tree.levels.locate(first, order);
         let free = BlockFree { mask: info.mask_at(bit), level: info.level, pinned: info.pinned };
         // Most likely a thread goes back to a free that it remembers: the hints need not have it.
         // Other threads find it all the same, see `search`.
-        let forgotten = match self.caches.of(order) {
+        let forgotten = match self.caches.of(cached_order) {
             Some(cache) => cache.push_freed(index),
             None => Some(index),
         };
@@ -292,6 +374,9 @@ impl BuddyAllocator {
 impl BuddyAllocator {
     /// Claims a block, by as many searches as it takes.
     pub(crate) fn claim(&self, order: u32) -> Option<u32> {
+        if order > self.max_order() {
+            return None;
+        }
         self.claim_hinted(order).or_else(|| {
             loop {
                 match self.search(order) {

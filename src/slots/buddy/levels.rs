@@ -4,7 +4,7 @@
 //! 16 words of level `l - 1` below it. The one word of the top level covers everything; its bits
 //! beyond the end of the region are *pinned*: neither free nor claimed.
 
-use super::runs::{SPAN_MAX, run_mask};
+use super::runs::{Runs, SPAN_MAX, run_mask};
 use super::word::{CHILDREN, field};
 
 /// The number of levels in the largest tree.
@@ -12,6 +12,9 @@ pub(super) const LEVELS_MAX: usize = 7;
 /// The largest order of a tree: the headers of twice as many blocks would not fit in 2 GiB (see
 /// `lease::core`).
 pub(super) const ORDER_MAX: u32 = 26;
+
+/// The length of the table of orders.
+const ORDERS: usize = (ORDER_MAX as usize + 1).next_power_of_two();
 
 /// The identity of a word: its level, and its number within the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +50,8 @@ impl NodeId {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OrderInfo {
     pub(super) level: u32,
-    /// The length of a block as a span of bits.
-    pub(super) span: u32,
+    /// The runs of free bits that a block needs.
+    pub(super) runs: Runs,
     /// A mask of as many bits as a block has.
     mask: u32,
     /// The bits beyond the end of the region, if the level is the top.
@@ -95,7 +98,8 @@ impl OrderInfo {
 /// The shape of a tree.
 #[derive(Debug)]
 pub(super) struct Levels {
-    orders: [OrderInfo; ORDER_MAX as usize + 1],
+    /// As many as an index of five bits reaches: it needs no check.
+    orders: [OrderInfo; ORDERS],
     max_order: u32,
     top: u32,
     pinned: u32,
@@ -110,7 +114,7 @@ impl Levels {
         let top = max_order.saturating_sub(2) / 4;
         let bits_used = (1u64 << max_order) >> (4 * top);
         let mut levels = Levels {
-            orders: [OrderInfo::default(); ORDER_MAX as usize + 1],
+            orders: [OrderInfo::default(); ORDERS],
             max_order,
             top,
             pinned: !(((1u64 << bits_used) - 1) as u32),
@@ -127,7 +131,7 @@ impl Levels {
             let hinted = level.max(1);
             levels.orders[order as usize] = OrderInfo {
                 level,
-                span,
+                runs: Runs::of(span),
                 mask: run_mask(span),
                 pinned: levels.pinned(level),
                 offset: levels.offsets[level as usize],
@@ -192,7 +196,7 @@ impl Levels {
     /// Returns the numbers of an order, which is at most the largest.
     #[inline]
     pub(super) fn order(&self, order: u32) -> &OrderInfo {
-        &self.orders[order as usize]
+        &self.orders[order as usize % ORDERS]
     }
 
     /// Returns the word in which a block is claimed, and the block's first bit there.

@@ -17,7 +17,7 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
 }
 
 fn free(buddy: &BuddyAllocator, first: u32, order: u32) -> FreeOutcome {
-    let (word, free) = buddy.prepare_free(first, order);
+    let (word, free) = buddy.prepare_free(first, order, order);
     free.free(word)
 }
 

@@ -13,7 +13,7 @@ use crate::slots::FreeOutcome;
 
 impl BuddyAllocator {
     pub(super) fn free(&self, first: u32, order: u32) -> FreeOutcome {
-        let (word, free) = self.prepare_free(first, order);
+        let (word, free) = self.prepare_free(first, order, order);
         free.free(word)
     }
 }

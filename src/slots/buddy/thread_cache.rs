@@ -54,11 +54,26 @@ impl ThreadCaches {
         ThreadCaches((0..shards).map(shard).collect())
     }
 
+    /// Returns the number of the word that the threads of this shard begin with, of `words` words
+    /// of a level.
+    pub(super) fn home(&self, words: usize) -> u32 {
+        let shards = self.0.len();
+        (words * spread(thread_index() & (shards - 1), shards) / shards) as u32
+    }
+
+    /// Returns the number of shards.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns this thread's cache for `order`, or `None` if the order has no caches.
     #[inline]
     pub(super) fn of(&self, order: u32) -> Option<&ThreadCache> {
+        if order as usize >= ORDERS {
+            return None;
+        }
         let shard = thread_index() & (self.0.len() - 1);
-        self.0[shard].get(order as usize)
+        Some(&self.0[shard][order as usize])
     }
 
     /// Returns the frees that all threads remember: order and word.
@@ -100,6 +115,11 @@ impl ThreadCache {
     /// Returns `true` if the cache served no claim yet.
     pub(super) fn is_unused(&self) -> bool {
         self.last_used.load(Ordering::Relaxed) & UNUSED != 0
+    }
+
+    /// Has the next claim that remembers no free begin with a word, as the first of a thread does.
+    pub(super) fn begin_at(&self, index: u32) {
+        self.last_used.store(index | UNUSED, Ordering::Relaxed);
     }
 
     #[inline]

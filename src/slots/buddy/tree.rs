@@ -2,7 +2,7 @@
 
 use super::hints::Hints;
 use super::levels::{Levels, NodeId, OrderInfo, first_min_block};
-use super::runs::{find_run, longest_span, set_bits};
+use super::runs::{longest_span, set_bits};
 use super::word::{HintWord, PaddedWords, TreeWord, field, field_whole, order_of};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -14,6 +14,17 @@ pub(super) struct WordTree {
     /// The number of splits so far. Off the fast path, as `merges`.
     pub(super) splits: AtomicU64,
     pub(super) merges: AtomicU64,
+}
+
+/// The outcome of one exchange that was to claim a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// A block was claimed.
+    Claimed(u32),
+    /// The word is inactive, or has no run of free bits that is long enough.
+    Nothing,
+    /// Another thread was faster.
+    Lost,
 }
 
 impl WordTree {
@@ -72,28 +83,34 @@ impl WordTree {
     /// Claims a block in word number `index` of the level of `order`.
     ///
     /// Returns `None` if the word is inactive, or has no run of free bits that is long enough.
-    #[inline]
     pub(super) fn claim_in(&self, index: u32, order: &OrderInfo) -> Option<u32> {
+        loop {
+            match self.try_claim_in(index, order) {
+                Attempt::Claimed(first) => return Some(first),
+                Attempt::Nothing => return None,
+                Attempt::Lost => {}
+            }
+        }
+    }
+
+    /// Claims a block in word number `index` of the level of `order`, by one exchange.
+    #[inline(always)] // into its one caller on the fast path
+    pub(super) fn try_claim_in(&self, index: u32, order: &OrderInfo) -> Attempt {
         let shared = self.word_of(order, index);
         // Relaxed: the exchange decides, and its Acquire is the one that counts.
-        let mut now = TreeWord(shared.load(Ordering::Relaxed));
-        loop {
-            if now.is_inactive() {
-                return None;
-            }
-            let bit = find_run(now.occupied(order.level) | order.pinned, order.span)?;
-            // AcqRel. Acquire pairs with the Release of the free (`BlockFree::exchange`) whose
-            // bytes we now own. Release keeps that chain whole for the frees of the word's other
-            // blocks.
-            match shared.compare_exchange_weak(
-                now.0,
-                now.with_claim(order.mask_at(bit)).0,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(first_min_block(order.node(index), bit)),
-                Err(other) => now = TreeWord(other),
-            }
+        let now = TreeWord(shared.load(Ordering::Relaxed));
+        if now.is_inactive() {
+            return Attempt::Nothing;
+        }
+        let Some(bit) = order.runs.find(now.occupied(order.level) | order.pinned) else {
+            return Attempt::Nothing;
+        };
+        // AcqRel. Acquire pairs with the Release of the free (`BlockFree::exchange`) whose bytes we
+        // now own. Release keeps that chain whole for the frees of the word's other blocks.
+        let to = now.with_claim(order.mask_at(bit)).0;
+        match shared.compare_exchange(now.0, to, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Attempt::Claimed(first_min_block(order.node(index), bit)),
+            Err(_) => Attempt::Lost,
         }
     }
 

@@ -127,7 +127,7 @@ impl BufferRing {
         self.metrics.received += 1;
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
         // slot. The slot is not shared, and the bytes fit.
-        Some(B::in_slot(unsafe { ArenaBytes::from_lease(lease, start, len) }))
+        Some(B::arrived(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
     /// Begins to interpret a completion, for a caller that keeps the remaining bytes.

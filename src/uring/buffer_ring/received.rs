@@ -186,15 +186,24 @@ pub trait FromSlot: sealed::Sealed + Sized {
     #[doc(hidden)]
     fn in_slot(bytes: ArenaBytes) -> Self;
 
+    /// Takes bytes as [`in_slot`](Self::in_slot) does, on the fast path: there are some.
+    #[doc(hidden)]
+    fn arrived(bytes: ArenaBytes) -> Self;
+
     /// Copies the bytes to the heap, so that the slot is free at once.
     #[doc(hidden)]
     fn copied(bytes: &[u8]) -> Self;
 }
 
 impl FromSlot for Bytes {
-    #[inline(always)]
+    #[inline]
     fn in_slot(bytes: ArenaBytes) -> Bytes {
         bytes.into()
+    }
+
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> Bytes {
+        Bytes::from_owner(Arrived(bytes))
     }
 
     fn copied(bytes: &[u8]) -> Bytes {
@@ -208,8 +217,24 @@ impl FromSlot for ArenaBytes {
         bytes
     }
 
+    #[inline]
+    fn arrived(bytes: ArenaBytes) -> ArenaBytes {
+        bytes
+    }
+
     fn copied(bytes: &[u8]) -> ArenaBytes {
         ArenaBytes::from_vector(bytes.to_vec(), 0)
+    }
+}
+
+/// The owner of bytes from the fast path. A type of its own, used in one place, has
+/// [`Bytes::from_owner`] inlined there however the crate is cut into units.
+struct Arrived(ArenaBytes);
+
+impl AsRef<[u8]> for Arrived {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

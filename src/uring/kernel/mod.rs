@@ -17,6 +17,8 @@ pub use memlock::Memlock;
 pub(crate) use memlock::descriptors_max;
 pub(super) use probe::SEND_ZC_REPORT_USAGE;
 pub use probe::UnavailableError;
+#[cfg(feature = "tokio")]
+pub(crate) use probe::check_calls;
 pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
 #[cfg(feature = "compio")]
@@ -28,4 +30,4 @@ pub(crate) use syscalls::{
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};
 #[cfg(feature = "tokio")]
-pub(crate) use syscalls::{limit_standstill, reset_or_shut_down};
+pub(crate) use syscalls::{limit_standstill, reset_or_shut_down, shut_down};

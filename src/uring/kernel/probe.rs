@@ -490,6 +490,28 @@ impl UnavailableError {
     }
 }
 
+/// Checks that this thread may make each of the three calls of io_uring now. A filter may forbid
+/// any of them, and the answers are not kept.
+#[cfg(feature = "tokio")]
+pub(crate) fn check_calls() -> Result<(), UnavailableError> {
+    const ENTRIES: u32 = 1;
+    let explain = |error: io::Error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        UnavailableError::explain(ENTRIES, errno)
+    };
+    let ring = IoUring::new(ENTRIES).map_err(explain)?;
+    // Nothing is submitted.
+    let entered = ring.submit().map(drop);
+    let registered = ring.submitter().register_probe(&mut io_uring::Probe::new());
+    match entered.and(registered) {
+        Err(error) if error.raw_os_error().is_some_and(is_refusal) => {
+            Err(UnavailableError::Forbidden)
+        }
+        Err(error) => Err(explain(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Returns the remedy if the system has no room for a ring.
 pub(crate) fn room_remedy(errno: i32) -> &'static str {
     match errno {

@@ -725,6 +725,19 @@ pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
     false
 }
 
+/// Shuts one or both directions of a socket down.
+#[cfg(feature = "tokio")]
+pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: std::net::Shutdown) -> io::Result<()> {
+    let how = match how {
+        std::net::Shutdown::Read => libc::SHUT_RD,
+        std::net::Shutdown::Write => libc::SHUT_WR,
+        std::net::Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: refers to no memory.
+    let answer = unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
 /// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
 #[cfg(feature = "tokio")]

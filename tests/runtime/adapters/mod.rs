@@ -26,7 +26,7 @@ pub use compio::{Compio, CompioOurs};
 #[cfg(feature = "monoio")]
 pub use monoio::Monoio;
 #[cfg(feature = "tokio")]
-pub use tokio::{TokioTask, TokioThread};
+pub use tokio::{TokioReadiness, TokioTask, TokioThread, TokioWorkers};
 #[cfg(feature = "tokio-uring")]
 pub use tokio_uring::TokioUring;
 

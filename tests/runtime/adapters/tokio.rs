@@ -1,4 +1,5 @@
-//! Ordinary tokio: the pool as a task of a one-thread runtime, and on a thread of its own.
+//! Ordinary tokio: the ring as a task of a one-thread runtime and on a thread of its own, and the
+//! reactor on one thread and on two.
 
 use std::future::Future;
 use std::io;
@@ -9,11 +10,11 @@ use super::{Adapter, Arena, Limit};
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
-use uring_arena::tokio::{File, Pool, RecvStream, SendHalf};
+use uring_arena::tokio::{Engine, File, Pool, RecvStream, SendHalf};
 use uring_arena::{Buffer, BufferRing};
 
 macro_rules! tokio_adapter {
-    ($name:ident, $builder:expr) => {
+    ($name:ident, $engine:expr, $builder:expr) => {
         pub struct $name;
 
         impl Adapter for $name {
@@ -36,7 +37,7 @@ macro_rules! tokio_adapter {
 
             fn attach(arena: &Arena) -> Pool {
                 let ring = BufferRing::options().entries(2);
-                Pool::builder((**arena).clone()).ring(ring).build().unwrap()
+                Pool::builder((**arena).clone()).engine($engine).ring(ring).build().unwrap()
             }
 
             fn connection(pool: &Pool, near: TcpStream) -> (RecvStream, SendHalf) {
@@ -88,5 +89,7 @@ macro_rules! tokio_adapter {
     };
 }
 
-tokio_adapter!(TokioTask, Builder::new_current_thread());
-tokio_adapter!(TokioThread, Builder::new_multi_thread().worker_threads(2));
+tokio_adapter!(TokioTask, Engine::Ring, Builder::new_current_thread());
+tokio_adapter!(TokioThread, Engine::Ring, Builder::new_multi_thread().worker_threads(2));
+tokio_adapter!(TokioReadiness, Engine::Readiness, Builder::new_current_thread());
+tokio_adapter!(TokioWorkers, Engine::Readiness, Builder::new_multi_thread().worker_threads(2));

@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::measure::{Random, Team, hand_over};
+use crate::measure::{Age, Random, Team, aged, hand_over};
+use crate::report::OURS;
 use crate::run::{Case, Contender, Effort, Method, Metric, NANOS, Sample, Work, metric, repeat};
 
 use super::memory::Memory;
@@ -31,6 +32,8 @@ pub enum Buddy {
     Filled(usize),
     /// A batch of 16 blocks, where so much of the arena is held for ever, with holes anywhere.
     Beside(usize, usize),
+    /// Blocks of 4096 B on so many threads, in an arena with a history.
+    Aged(Age, usize),
     /// Two threads that hold 256 blocks each and replace them at random. Every 1024 operations each
     /// leaves its own to the other, so most drops meet blocks of the other thread.
     Larson,
@@ -67,6 +70,10 @@ impl Case for Buddy {
                 "beside-{bytes}-{percent}: 16 × {bytes} B claimed and dropped, {percent} % of the \
                  arena held in such blocks"
             ),
+            Self::Aged(age, count) => {
+                let key = age.key();
+                format!("aged-{key}-{count}: 4096 B on {count} threads, arena {key}")
+            }
             Self::Larson => {
                 "larson: Two threads replace at random and exchange what they hold (larson)".into()
             }
@@ -111,7 +118,8 @@ impl<M: Memory> Contender<Buddy> for PhantomData<M> {
         use Buddy::{Beside, Churned, Filled, Region, RegionLengths};
         let needs_an_end =
             matches!(case, Region(..) | RegionLengths(..) | Filled(..) | Beside(..) | Churned(..));
-        M::BOUNDED || !needs_an_end
+        let ages = matches!(case, Buddy::Aged(..));
+        (M::BOUNDED || !needs_an_end) && (M::NAME == OURS || !ages)
     }
 
     fn start(&self, case: &Buddy, _: &Path) -> io::Result<Work> {
@@ -166,6 +174,7 @@ fn start<M: Memory>(memory: M, case: Buddy) -> io::Result<Work> {
                 Ok(Sample::nanos(spent.processor, each * count as u64))
             }))
         }
+        Buddy::Aged(age, count) => aged(age, count, move || memory.claim(4096)),
         Buddy::Larson => larson(memory),
         Buddy::Passed => {
             let (team, mut random) = (Team::on_cores(1, 1), Random::new(29));

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::measure::Age;
 use crate::report::Part;
 use crate::run::{Comparison, Contender, Effort, bind};
 
@@ -31,6 +32,7 @@ pub fn part(effort: Effort) -> Part {
     groups.push(percents.iter().copied().map(Buddy::Filled).collect());
     let beside = |bytes| [10, 90].map(|percent| Buddy::Beside(bytes, percent)).to_vec();
     groups.extend([256, 4096, 65536].map(beside));
+    groups.extend([1, 2].map(|count| Age::ALL.map(|age| Buddy::Aged(age, count)).to_vec()));
     groups.extend([Buddy::Larson, Buddy::Passed, Buddy::Burst].map(|case| vec![case]));
     groups.extend([50, 75, 90].map(|percent| vec![Buddy::Churned(percent)]));
     let bind =

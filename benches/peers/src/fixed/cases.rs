@@ -5,7 +5,10 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
-use crate::measure::{Allocator, Padded, Random, Team, hand_over, heap_allocations, wait_for};
+use crate::measure::{
+    Age, Allocator, Padded, Random, Team, aged, hand_over, heap_allocations, wait_for,
+};
+use crate::report::OURS;
 use crate::run::{Case, Contender, Effort, Method, Metric, NANOS, Sample, Work, metric, repeat};
 
 use super::pool::{Pool, Setup};
@@ -28,6 +31,8 @@ pub enum Fixed {
     /// Sleep for a lock is not in it, which favours the mutex.
     Threads(usize),
     HandOver(usize),
+    /// Claim and drop on so many threads, in an arena with a history.
+    Aged(Age, usize),
     /// The speed of "no".
     Full,
     /// The cost of a slot when a ring is refilled with many at once.
@@ -61,6 +66,10 @@ impl Case for Fixed {
                 "hand-over-{droppers}: Claimed and frozen here, dropped on another thread (1 → \
                  {droppers})"
             ),
+            Self::Aged(age, count) => {
+                let key = age.key();
+                format!("aged-{key}-{count}: Claim and drop on {count} threads, arena {key}")
+            }
             Self::Full => "full: Claim refused: every slot is held".into(),
             Self::Batch => "batch: Claim 32, drop 32 (per slot)".into(),
             Self::Spill => "spill: Write 5000 B into a slot of 4096 B, freeze, drop".into(),
@@ -96,6 +105,7 @@ impl<P: Pool> Contender<Fixed> for PhantomData<P> {
     fn suits(&self, case: &Fixed, _: Effort) -> bool {
         match case {
             Fixed::Full => P::BOUNDED,
+            Fixed::Aged(..) => P::NAME == OURS,
             Fixed::Spill => P::SPILLS,
             Fixed::Zero(..) => P::ZEROES,
             Fixed::Held(..) | Fixed::HandOver(..) | Fixed::Batch => P::HAS_SLOTS,
@@ -175,6 +185,7 @@ fn start<P: Pool>(case: Fixed) -> io::Result<Work> {
                 Ok(Sample::default().with("ns", hand_over(&team, times, &mut make)))
             }))
         }
+        Fixed::Aged(age, count) => aged(age, count, move || pool.claim().ok()),
         Fixed::Full => {
             let held = all_slots(&pool);
             repeat(1, move || {

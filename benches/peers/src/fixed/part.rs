@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::measure::Age;
 use crate::report::{OURS, Part, Plot};
 use crate::run::{Comparison, Contender, Effort, bind};
 
@@ -39,6 +40,7 @@ pub fn part(effort: Effort) -> Part {
     groups.push(held.iter().copied().map(Fixed::Held).collect());
     groups.push([1, 2, 4, 8].map(Fixed::Threads).to_vec());
     groups.extend(droppers.iter().map(|&droppers| vec![Fixed::HandOver(droppers)]));
+    groups.extend([1, 2].map(|count| Age::ALL.map(|age| Fixed::Aged(age, count)).to_vec()));
     groups.extend([Fixed::Full, Fixed::Batch, Fixed::Spill].map(|case| vec![case]));
     groups.extend([64, 4096].map(|bytes| vec![Fixed::Zero(bytes)]));
     groups.push(vec![Fixed::Heap]);

@@ -1,11 +1,13 @@
 //! Clocks, counters and threads: how work becomes numbers.
 
+mod aging;
 mod allocator;
 mod clock;
 mod process;
 mod random;
 mod team;
 
+pub use aging::{Age, aged};
 pub use allocator::{Allocator, heap_allocations, wear_in_heap};
 pub use clock::{Stopwatch, core_count, pin_to_core};
 pub use process::{

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use uring_arena::tokio::{Pool, RecvStream};
+use uring_arena::tokio::{Engine, Pool, RecvStream};
 
 use crate::receive::{Shape, Wire, arena};
 use crate::run::{Answer, Method, Question, Sample, Work, metric};
@@ -85,7 +85,9 @@ impl Workers {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_io().build()?;
         let goal = Arc::<Goal>::default();
         let context = runtime.enter();
-        let pool = has_pool.then(|| Pool::new(arena(SHAPE)?).map_err(io::Error::other));
+        let pool = has_pool.then(|| {
+            Pool::builder(arena(SHAPE)?).engine(Engine::Ring).build().map_err(io::Error::other)
+        });
         let pool = pool.transpose()?;
         for socket in sockets {
             socket.set_nonblocking(true)?;

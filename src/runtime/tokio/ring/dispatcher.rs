@@ -4,18 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Answer, Command, EngineEnd, FileKey, LAST_MOMENT, Mailbox, cancel_contained};
+use super::mailbox::{Answer, Command, FileKey, Mailbox, cancel_contained};
 use super::stream_queue::{Backpressure, StreamQueue};
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
     SubmitError, TransferError,
 };
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, LINGER};
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::sync::{Arc, contain};
-
-/// The time that a shutdown gives to what halves that are gone have left to send.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
 /// only a device that does not answer takes longer.

@@ -28,10 +28,12 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::Handle;
 
 use super::dispatcher::Dispatcher;
-use super::mailbox::{EngineEnd, EngineHandle};
+use super::mailbox::EngineHandle;
+use super::stream_queue::Share;
 use crate::arena::FixedArena;
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
+use crate::runtime::tokio::engine::EngineEnd;
 use crate::sync::Arc;
 use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
 
@@ -89,6 +91,7 @@ const OPERATION_SHARES: usize = 3;
 const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 /// The arena and the options that an engine makes its driver of.
+#[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
     pub(crate) arena: FixedArena,
     pub(crate) ring: BufferRingOptions,
@@ -96,6 +99,10 @@ pub(crate) struct EngineOptions {
 }
 
 impl EngineOptions {
+    fn share(&self) -> Share {
+        Share::new(self.arena.slot_count(), self.arena.slot_capacity())
+    }
+
     /// Makes the driver, on the thread that will turn it.
     fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
         let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
@@ -119,13 +126,14 @@ impl ThreadEngine {
         batch_scheduling: bool,
     ) -> Result<EngineHandle, PoolError> {
         let (started, answer) = mpsc::sync_channel(1);
+        let share = options.share();
         let body = move || {
             if batch_scheduling && let Err(error) = run_as_batch() {
                 tracing::warn!(%error, "the pool's thread is scheduled like any other");
             }
             match ThreadEngine::new(options) {
                 Ok(engine) => {
-                    let handle = EngineHandle::new(Arc::clone(&engine.dispatcher.mailbox));
+                    let handle = EngineHandle::new(Arc::clone(&engine.dispatcher.mailbox), share);
                     if started.send(Ok(handle)).is_ok() {
                         engine.run();
                     }
@@ -218,6 +226,7 @@ impl TaskEngine {
         if !turns(runtime) && can_tell_who_turns() {
             return Err(PoolError::OtherThread);
         }
+        let share = options.share();
         let (mut driver, dispatcher) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
@@ -226,7 +235,7 @@ impl TaskEngine {
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
-        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox));
+        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox), share);
         dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
-use super::stream_queue::StreamQueue;
+use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
 use crate::region::Process;
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -95,42 +96,6 @@ impl Command {
             }
             // The other commands have an answer, and its drop wakes their task; or nobody waits.
             _ => {}
-        }
-    }
-}
-
-/// The reason why an engine does nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EngineEnd {
-    ShutDown,
-    /// The driver could not go on.
-    Failed(DriverError),
-    /// The runtime, of one thread, went on on another thread.
-    Moved,
-    /// The runtime ended that the engine is a task of, or that a connection was made in.
-    Runtime,
-    Panicked,
-}
-
-impl EngineEnd {
-    /// Returns the error of everything that is asked for after this end.
-    pub(super) fn error(self) -> io::Error {
-        let broken = |text| io::Error::new(io::ErrorKind::BrokenPipe, text);
-        match self {
-            EngineEnd::ShutDown => broken("the pool was shut down"),
-            EngineEnd::Failed(error) => {
-                let kind = io::Error::from(error).kind();
-                io::Error::new(kind, format!("the pool has failed, and ended: {error}"))
-            }
-            EngineEnd::Moved => broken(
-                "the pool has ended, because its runtime of one thread went on on another thread: build it with `own_thread`",
-            ),
-            EngineEnd::Runtime => {
-                broken("the runtime of the pool, or of the connection, has ended")
-            }
-            EngineEnd::Panicked => {
-                broken("the pool has ended, because its engine panicked: the panic was told before")
-            }
         }
     }
 }
@@ -312,11 +277,17 @@ pub(super) fn cancel_contained(command: Command, reason: EngineEnd) {
 /// drops the handle.
 pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
+    /// The slots that unread messages of its streams hold.
+    share: Arc<Share>,
 }
 
 impl EngineHandle {
-    pub(crate) fn new(mailbox: Arc<Mailbox>) -> EngineHandle {
-        EngineHandle { mailbox }
+    pub(super) fn new(mailbox: Arc<Mailbox>, share: Share) -> EngineHandle {
+        EngineHandle { mailbox, share: Arc::new(share) }
+    }
+
+    pub(crate) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.share)
     }
 
     /// Fails in a forked child of the engine's process.
@@ -380,6 +351,26 @@ impl EngineHandle {
         }
     }
 
+    /// Adds what this engine has to the metrics of a pool.
+    pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
+        if self.here().is_ok() {
+            let queues = self.mailbox.queues(|_| true);
+            metrics.connections += queues.len();
+            metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
+        }
+    }
+
+    /// Fails if no further connection has room.
+    pub(crate) fn check_room(&self) -> Result<(), DriverError> {
+        let names = self.mailbox.names.lock();
+        let limit = names.connections_max;
+        if names.connections < limit {
+            Ok(())
+        } else {
+            Err(DriverError::TooManyOperations { limit })
+        }
+    }
+
     /// Has a task of the runtime watch for its end, once.
     fn guard(&self, runtime: &Handle) {
         let id = runtime.id();
@@ -400,10 +391,6 @@ impl Drop for EngineHandle {
         self.post(Command::Shutdown { answer: None });
     }
 }
-
-/// The time that a runtime's end gives to what its connections have left to send: a message or two
-/// go out meanwhile, and a peer that does not read is not waited for.
-pub(super) const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// A task that is dropped with its runtime. Connections that were made in the runtime and have
 /// something left to send are reset then: the process may be about to end.

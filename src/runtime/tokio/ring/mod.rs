@@ -8,4 +8,4 @@ mod stream_queue;
 pub use engine::PoolError;
 pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
 pub(super) use mailbox::{Command, EngineHandle, FileKey};
-pub(super) use stream_queue::{Backpressure, StreamQueue};
+pub(super) use stream_queue::{Backpressure, Held, StreamQueue};

@@ -1,4 +1,5 @@
-//! The queue between the driver and one stream of received bytes.
+//! The queue between the driver and one stream of received bytes, and the share of the slots that
+//! unread bytes may hold.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,13 +9,63 @@ use bytes::Bytes;
 
 use crate::driver::SocketId;
 use crate::runtime::tokio::send_queue::{Reset, drop_contained};
-use crate::sync::{Mutex, contain};
+use crate::sync::{Arc, Mutex, contain};
+
+/// The bytes of slots that short messages of one stream hold at most, while nobody reads it.
+const SHORT_HOLD_MAX: usize = 64 << 10;
+
+/// The part of a slot up to which a message counts as short.
+const SHORT_PART: usize = 8;
+
+/// The slots of an arena that hold messages which nobody has asked for yet.
+///
+/// A stream may hold as many as half of those that are left, and what comes beyond is copied out of
+/// its slot. So however many streams nobody reads, some slots are left for those that are read: of
+/// 64 slots one stream may hold 21, two 16 each.
+pub(crate) struct Share {
+    slots: usize,
+    slot_bytes: usize,
+    unread: Mutex<usize>,
+}
+
+impl Share {
+    pub(super) fn new(slots: usize, slot_bytes: usize) -> Share {
+        Share { slots, slot_bytes, unread: Mutex::new(0) }
+    }
+
+    /// Returns the slots that one stream may hold now.
+    fn limit(&self) -> usize {
+        self.slots.saturating_sub(*self.unread.lock()) / 2
+    }
+
+    fn add(&self, slots: usize) {
+        *self.unread.lock() += slots;
+    }
+
+    fn sub(&self, slots: usize) {
+        *self.unread.lock() -= slots;
+    }
+}
+
+/// The slots that a stream has taken out of its queue, and not handed out. They count until this is
+/// dropped.
+pub(crate) struct Held {
+    share: Arc<Share>,
+    slots: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.share.sub(self.slots);
+    }
+}
 
 /// The messages that arrived on one socket and that its stream has not taken.
 pub(crate) struct StreamQueue {
     state: Mutex<State>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
+    share: Arc<Share>,
     /// The reset of the connection, if the sending side was told of one.
     reset: Reset,
 }
@@ -23,6 +74,8 @@ pub(crate) struct StreamQueue {
 struct State {
     socket: Option<SocketId>,
     arrived: VecDeque<Bytes>,
+    /// The messages among them that lie in a slot.
+    in_slots: usize,
     /// The result of the socket, once the peer has finished or the socket has failed.
     end: Option<io::Result<()>>,
     /// Set when the stream was dropped.
@@ -39,26 +92,37 @@ pub(crate) enum Backpressure {
     Resume,
 }
 
+/// The messages that a stream took out.
+pub(crate) struct Taken {
+    pub(crate) change: Backpressure,
+    /// The slots that they lie in, which still count as unread: see [`StreamQueue::hold`].
+    pub(crate) slots: usize,
+}
+
 impl State {
     /// Moves all messages into `taken`, or takes the end. Returns `None` if neither has come.
-    fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Backpressure>> {
+    fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Taken>> {
         std::mem::swap(&mut self.arrived, taken);
         if !taken.is_empty() {
             let was_paused = std::mem::take(&mut self.is_paused);
-            return Some(Ok(if was_paused {
-                Backpressure::Resume
-            } else {
-                Backpressure::Unchanged
-            }));
+            let change = match was_paused {
+                true => Backpressure::Resume,
+                false => Backpressure::Unchanged,
+            };
+            return Some(Ok(Taken { change, slots: std::mem::take(&mut self.in_slots) }));
         }
         let end = std::mem::replace(self.end.as_mut()?, Ok(()));
-        Some(end.map(|()| Backpressure::Unchanged))
+        Some(end.map(|()| Taken { change: Backpressure::Unchanged, slots: 0 }))
     }
 }
 
 impl StreamQueue {
-    pub(crate) fn new(messages_max: usize, reset: Reset) -> StreamQueue {
-        StreamQueue { state: Mutex::new(State::default()), messages_max, reset }
+    pub(crate) fn new(messages_max: usize, share: Arc<Share>, reset: Reset) -> StreamQueue {
+        StreamQueue { state: Mutex::new(State::default()), messages_max, share, reset }
+    }
+
+    pub(crate) fn known_reset(&self) -> &Reset {
+        &self.reset
     }
 
     /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
@@ -75,20 +139,36 @@ impl StreamQueue {
     /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
     /// full now.
     pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
+        let limit = self.share.limit();
         let mut state = self.state.lock();
         if state.is_abandoned {
             drop(state);
             drop_contained(bytes);
             return Backpressure::Unchanged;
         }
-        state.arrived.push_back(bytes);
-        let is_full = state.arrived.len() >= self.messages_max && !state.is_paused;
-        state.is_paused |= is_full;
+        let is_short = bytes.len() <= self.share.slot_bytes / SHORT_PART;
+        let is_worth_a_copy =
+            is_short && (state.in_slots + 1) * self.share.slot_bytes > SHORT_HOLD_MAX;
+        let mut copied = None;
+        // A socket that is told to pause may receive a few messages more.
+        if is_worth_a_copy || state.in_slots >= limit {
+            state.arrived.push_back(Bytes::copy_from_slice(&bytes));
+            copied = Some(bytes);
+        } else {
+            state.arrived.push_back(bytes);
+            state.in_slots += 1;
+            self.share.add(1);
+        }
+        let is_full = state.arrived.len() >= self.messages_max || state.in_slots >= limit;
+        let must_pause = is_full && !state.is_paused;
+        state.is_paused |= must_pause;
         let waker = state.waker.take();
         drop(state);
+        // Outside of the lock: a slot that is free wakes others.
+        copied.into_iter().for_each(drop_contained);
         // Outside of the lock: the stream takes it at once.
         wake(waker);
-        if is_full { Backpressure::Pause } else { Backpressure::Unchanged }
+        if must_pause { Backpressure::Pause } else { Backpressure::Unchanged }
     }
 
     /// Records the end of the socket, and wakes the stream. It is no end in good order if a send
@@ -105,13 +185,13 @@ impl StreamQueue {
 
     /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
     ///
-    /// Returns [`Backpressure::Resume`] if the socket was paused. Returns the error of the socket
-    /// once.
+    /// The change is [`Backpressure::Resume`] if the socket was paused. Returns the error of the
+    /// socket once.
     pub(crate) fn poll_take(
         &self,
         taken: &mut VecDeque<Bytes>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<Backpressure>> {
+    ) -> Poll<io::Result<Taken>> {
         let mut state = self.state.lock();
         if let Some(result) = state.take(taken) {
             return Poll::Ready(result);
@@ -131,12 +211,19 @@ impl StreamQueue {
         result.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Makes the slots that were taken out count until the value is dropped.
+    pub(crate) fn hold(&self, slots: usize) -> Held {
+        Held { share: Arc::clone(&self.share), slots }
+    }
+
     /// Drops the messages, because the stream is gone.
     pub(crate) fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
         let left = (std::mem::take(&mut state.arrived), state.waker.take());
+        let slots = std::mem::take(&mut state.in_slots);
         drop(state);
+        self.share.sub(slots);
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
     }

@@ -11,7 +11,7 @@ use compio::io::AsyncReadMulti;
 use futures_util::StreamExt;
 use monoio::io::AsyncReadRent;
 use tokio::io::AsyncReadExt;
-use uring_arena::tokio::PoolBuilder;
+use uring_arena::tokio::{Engine, PoolBuilder};
 use uring_arena::{BufferRing, compio::ReceiveRing};
 
 use crate::receive::receiver::{Outlet, Receiver, Tasks};
@@ -81,7 +81,7 @@ pub fn ours_tokio(
     engine: fn(PoolBuilder) -> PoolBuilder,
 ) -> Started {
     Tasks::start(tasks::tokio(true)?, sockets, || {
-        let builder = uring_arena::tokio::Pool::builder(arena(shape)?);
+        let builder = uring_arena::tokio::Pool::builder(arena(shape)?).engine(Engine::Ring);
         let pool = engine(builder).build().map_err(io::Error::other)?;
         Ok(move |socket, goal: tasks::Goal| {
             let mut incoming = pool.recv_stream(tokio_stream(socket)?)?;

@@ -1,0 +1,252 @@
+//! The streams that found no slot, and the task that gives them slots in their order.
+//!
+//! A slot that comes back goes to one stream after the other: the first of the line is woken, and
+//! if it does not come for the slot, the next ones are. So a stream that nothing polls any more
+//! stops no other, and a slot that nobody comes for is free again.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ::tokio::runtime::Handle;
+use ::tokio::task::yield_now;
+
+use crate::arena::FixedArena;
+use crate::buffer::Buffer;
+use crate::lease::WaitForSlot;
+use crate::region::Process;
+use crate::sync::{Arc, Mutex, contain};
+use crate::wait::{Panicked, WakeList};
+
+/// The turns that the streams which were woken have to come for a slot.
+const TURNS: usize = 8;
+
+/// The least time between two warnings.
+const WARNINGS_EVERY: Duration = Duration::from_secs(10);
+
+/// The place of a stream in the line, kept until it has a slot.
+pub(super) type Ticket = Option<u64>;
+
+/// The line of one pool.
+pub(super) struct Line {
+    arena: FixedArena,
+    process: Process,
+    state: Mutex<State>,
+}
+
+// Invariant: while `line` is not empty, a task serves it (`is_served`), or every stream in it was
+// woken since its last poll.
+struct State {
+    /// The streams by ticket. `None` was woken since its last poll.
+    line: BTreeMap<u64, Option<Waker>>,
+    /// A slot for one of those that were woken.
+    slot: Option<Buffer>,
+    next_ticket: u64,
+    is_served: bool,
+    /// The number of times that a stream found no slot.
+    count: u64,
+    warned: Option<Instant>,
+}
+
+/// Calls wakers, which are foreign code, without a lock.
+fn call(wakers: WakeList) {
+    contain("the waker of a stream", || {
+        let mut panicked = Panicked::default();
+        wakers.run(&mut panicked);
+        panicked.resume();
+    });
+}
+
+impl Line {
+    pub(super) fn new(arena: FixedArena, process: Process) -> Line {
+        let state = Mutex::new(State {
+            line: BTreeMap::new(),
+            slot: None,
+            next_ticket: 0,
+            is_served: false,
+            count: 0,
+            warned: None,
+        });
+        Line { arena, process, state }
+    }
+
+    /// Returns the number of streams in line, and how often a stream has joined it.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        (state.line.len(), state.count)
+    }
+
+    /// Takes the slot that lies ready, or joins the line.
+    pub(super) fn poll_slot(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        ticket: &mut Ticket,
+        context: &mut Context<'_>,
+    ) -> Poll<Buffer> {
+        // Outside of the lock: cloning and dropping a waker runs code of the user's.
+        let waker = context.waker().clone();
+        let mut wakers = WakeList::default();
+        let mut state = self.state.lock();
+        let is_woken = ticket.is_some_and(|ticket| matches!(state.line.get(&ticket), Some(None)));
+        if is_woken && let Some(slot) = state.slot.take() {
+            self.leave_locked(&mut state, ticket, &mut wakers);
+            wakers.push_unneeded(Some(waker));
+            drop(state);
+            call(wakers);
+            return Poll::Ready(slot);
+        }
+        let is_new = ticket.is_none();
+        let place = *ticket.get_or_insert_with(|| {
+            state.next_ticket += 1;
+            state.next_ticket
+        });
+        state.count += u64::from(is_new);
+        wakers.push_unneeded(state.line.insert(place, Some(waker)).flatten());
+        let must_serve = !std::mem::replace(&mut state.is_served, true);
+        let must_warn = is_new && state.must_warn();
+        drop(state);
+        call(wakers);
+        if must_serve {
+            runtime.spawn(serve(Serving(Arc::clone(self))));
+        }
+        if must_warn {
+            warn(&self.arena);
+        }
+        Poll::Pending
+    }
+
+    /// Gives up the place of a stream.
+    pub(super) fn leave(&self, ticket: &mut Ticket) {
+        if ticket.is_some() {
+            let mut wakers = WakeList::default();
+            self.leave_locked(&mut self.state.lock(), ticket, &mut wakers);
+            call(wakers);
+        }
+    }
+
+    fn leave_locked(&self, state: &mut State, ticket: &mut Ticket, wakers: &mut WakeList) {
+        if let Some(ticket) = ticket.take() {
+            wakers.push_unneeded(state.line.remove(&ticket).flatten());
+        }
+    }
+}
+
+impl State {
+    fn must_warn(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = self.warned.is_none_or(|at| now.duration_since(at) >= WARNINGS_EVERY);
+        if is_due {
+            self.warned = Some(now);
+        }
+        is_due
+    }
+
+    /// Wakes up to `count` streams that were not, the oldest first. Returns their number.
+    fn wake(&mut self, count: usize, wakers: &mut WakeList) -> usize {
+        let waiting = self.line.values_mut().filter(|waker| waker.is_some());
+        let woken = waiting.take(count).map(|waker| wakers.push_woken(waker.take()));
+        woken.count()
+    }
+}
+
+#[cold]
+fn warn(arena: &FixedArena) {
+    let slots = arena.slot_count();
+    tracing::warn!(
+        slots,
+        "streams wait for slots, because all are in use: drop received bytes sooner, copy what is kept, or build the arena with more slots"
+    );
+}
+
+/// The task that serves the line. The line is served by another when this one is dropped.
+struct Serving(Arc<Line>);
+
+impl Serving {
+    fn with<T>(&self, change: impl FnOnce(&mut State, &mut WakeList) -> T) -> T {
+        let mut wakers = WakeList::default();
+        let result = change(&mut self.0.state.lock(), &mut wakers);
+        call(wakers);
+        result
+    }
+
+    /// Ends the task if nobody is in line.
+    fn is_over(&self) -> bool {
+        self.with(|state, _| {
+            state.is_served = !state.line.is_empty();
+            !state.is_served
+        })
+    }
+
+    /// Lays a slot ready, and wakes the first stream of the line.
+    fn hand_over(&self, slot: Buffer) {
+        self.with(|state, wakers| {
+            state.slot = Some(slot);
+            state.wake(1, wakers);
+        });
+    }
+
+    fn is_taken(&self) -> bool {
+        self.with(|state, _| state.slot.is_none())
+    }
+
+    /// Wakes further streams, and returns their number.
+    fn wake(&self, count: usize) -> usize {
+        self.with(|state, wakers| state.wake(count, wakers))
+    }
+
+    /// Frees the slot that none of those who were woken came for. They look again when they are
+    /// polled.
+    fn give_up(&self) {
+        let slot = self.with(|state, _| {
+            state.line.retain(|_, waker| waker.is_some());
+            state.slot.take()
+        });
+        drop(slot);
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.0.process.is_current() {
+            return;
+        }
+        // The runtime ends, if the line is not empty: streams of other runtimes begin anew.
+        let slot = self.with(|state, wakers| {
+            if !state.is_served {
+                return None;
+            }
+            state.is_served = false;
+            state.wake(usize::MAX, wakers);
+            state.line.clear();
+            state.slot.take()
+        });
+        drop(slot);
+    }
+}
+
+async fn serve(serving: Serving) {
+    let handle = serving.0.arena.handle().clone();
+    while !serving.is_over() {
+        let lease = match WaitForSlot::claim_or_join(&handle, 0) {
+            Ok(lease) => lease,
+            Err(wait) => wait.await,
+        };
+        let start = lease.slot_start();
+        serving.hand_over(Buffer::new(lease, start, handle.slot_bytes));
+        let (mut count, mut turns) = (1, 0);
+        loop {
+            yield_now().await;
+            if serving.is_taken() {
+                break;
+            }
+            if serving.wake(count) == 0 {
+                turns += 1;
+            }
+            if turns == TURNS {
+                serving.give_up();
+                break;
+            }
+            count = count.saturating_mul(2);
+        }
+    }
+}

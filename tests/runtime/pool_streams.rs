@@ -1,0 +1,360 @@
+//! A connection as one value: every way of reading and writing, splitting, and giving it back.
+
+use std::io::{ErrorKind, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::support::runtimes::Outcome;
+use crate::support::tokio::{read_to_the_end, runtimes, settings, tcp_pair, until_all_free};
+use crate::support::{Random, TIMEOUT, message_pair, paged_arena, pattern};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use uring_arena::BufferRing;
+use uring_arena::tokio::{Engine, Pool, Stream};
+
+/// The bytes come whole and in order, whatever way of reading each of them comes by.
+#[test]
+fn all_ways_of_reading_mix() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let mut stream = pool.stream(near)?;
+            let expected = pattern(1, 500_000);
+            let message = expected.clone();
+            let sending = tokio::spawn(async move {
+                for piece in message.chunks(7919) {
+                    far.write_all(piece).await.unwrap();
+                }
+            });
+            let (mut received, mut random) = (Vec::new(), Random::new(1));
+            loop {
+                let before = received.len();
+                let read = async {
+                    match random.below(4) {
+                        0 => received.extend_from_slice(
+                            &stream.try_next().await?.unwrap_or_else(Bytes::new),
+                        ),
+                        1 => {
+                            let bytes = stream.next().await.transpose()?;
+                            received.extend_from_slice(&bytes.unwrap_or_else(Bytes::new));
+                        }
+                        2 => {
+                            let mut room = vec![0; 1 + random.below(10_000) as usize];
+                            let bytes = stream.read(&mut room).await?;
+                            received.extend_from_slice(&room[..bytes]);
+                        }
+                        _ => {
+                            let bytes = stream.fill_buf().await?;
+                            let used = bytes.len().min(1 + random.below(5000) as usize);
+                            received.extend_from_slice(&bytes[..used]);
+                            stream.consume(used);
+                        }
+                    }
+                    Ok::<_, std::io::Error>(())
+                };
+                timeout(TIMEOUT, read).await??;
+                if received.len() == before {
+                    break;
+                }
+            }
+            assert!(received == expected);
+            // The end stays the end, by each.
+            assert!(stream.try_next().await?.is_none());
+            assert_eq!(stream.read(&mut [0; 8]).await?, 0);
+            assert!(stream.fill_buf().await?.is_empty());
+            assert!(stream.next().await.is_none());
+            sending.await?;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+#[test]
+fn writes_of_all_kinds_and_sends_go_out_in_order() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, far) = tcp_pair().await;
+            let mut stream = pool.stream(near)?;
+            let reading = tokio::spawn(read_to_the_end(far));
+            let expected = pattern(2, 1_000_000);
+            let mut rest = &expected[..];
+            let mut turn = 0;
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.len().min(30_011));
+                turn += 1;
+                rest = match turn % 3 {
+                    0 => {
+                        timeout(TIMEOUT, stream.send(Bytes::copy_from_slice(piece))).await??;
+                        behind
+                    }
+                    1 => {
+                        timeout(TIMEOUT, stream.write_all(piece)).await??;
+                        behind
+                    }
+                    _ => {
+                        let (first, second) = piece.split_at(piece.len() / 2);
+                        let pieces = [IoSlice::new(first), IoSlice::new(second)];
+                        let written = timeout(TIMEOUT, stream.write_vectored(&pieces)).await??;
+                        &rest[written..]
+                    }
+                };
+            }
+            assert!(Pin::new(&mut stream).is_write_vectored());
+            timeout(TIMEOUT, stream.shutdown()).await??;
+            let (received, was_reset) = timeout(TIMEOUT, reading).await??;
+            assert!(received == expected && !was_reset);
+            assert_eq!(stream.write(b"late").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Halves end their own direction; both of one stream make it again, and no others do.
+#[test]
+fn a_stream_is_split_and_reunited() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let (other, _other_far) = tcp_pair().await;
+            let (read, write) = pool.stream(near)?.into_split();
+            let (other_read, other_write) = pool.stream(other)?.into_split();
+            let refused = Stream::reunite(read, other_write).unwrap_err();
+            assert!(refused.to_string().contains("same stream"), "{refused}");
+            assert!(Stream::reunite(other_read, refused.write).is_ok());
+            let mut stream = Stream::reunite(refused.read, write)?;
+            far.write_all(b"ping").await?;
+            assert_eq!(timeout(TIMEOUT, stream.try_next()).await??.unwrap(), "ping");
+            // Half-closed: the peer sees the end, and goes on to send.
+            let (mut read, mut write) = stream.into_split();
+            write.write_all(b"pong").await?;
+            drop(write);
+            let mut answer = String::new();
+            timeout(TIMEOUT, far.read_to_string(&mut answer)).await??;
+            assert_eq!(answer, "pong");
+            far.write_all(b"more").await?;
+            assert_eq!(timeout(TIMEOUT, read.try_next()).await??.unwrap(), "more");
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Each kind of socket serves, by the addresses that it has; what is none comes back.
+#[test]
+fn sockets_of_every_kind_are_taken_and_others_come_back() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            for kind in 0..3 {
+                let (near, mut far) = tcp_pair().await;
+                let (ours, theirs) = (near.local_addr()?, near.peer_addr()?);
+                let mut stream = match kind {
+                    0 => pool.stream(near)?,
+                    1 => pool.stream(blocking(near)?)?,
+                    _ => pool.stream(OwnedFd::from(blocking(near)?))?,
+                };
+                assert_eq!((stream.local_addr()?, stream.peer_addr()?), (ours, theirs));
+                stream.set_nodelay(true)?;
+                assert!(rustix::net::sockopt::tcp_nodelay(stream.as_fd())?);
+                far.write_all(b"tcp").await?;
+                assert_eq!(timeout(TIMEOUT, stream.try_next()).await??.unwrap(), "tcp");
+            }
+            for kind in 0..3 {
+                let (near, far) = std::os::unix::net::UnixStream::pair()?;
+                let mut stream = match kind {
+                    0 => {
+                        near.set_nonblocking(true)?;
+                        pool.stream(UnixStream::from_std(near)?)?
+                    }
+                    1 => pool.stream(near)?,
+                    _ => pool.stream(OwnedFd::from(near))?,
+                };
+                assert!(stream.peer_addr().is_err(), "a Unix socket has no such address");
+                std::io::Write::write_all(&mut &far, b"unix")?;
+                assert_eq!(timeout(TIMEOUT, stream.try_next()).await??.unwrap(), "unix");
+            }
+            let (messages, _far) = message_pair();
+            let refused = pool.stream(messages).unwrap_err();
+            assert_eq!(refused.error.kind(), ErrorKind::InvalidInput);
+            assert!(refused.to_string().contains("SOCK_STREAM"), "{refused}");
+            assert!(refused.socket.is_some(), "it comes back");
+            let file = OwnedFd::from(std::fs::File::open("/dev/null")?);
+            assert!(pool.stream(file).unwrap_err().socket.is_some());
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+fn blocking(socket: TcpStream) -> std::io::Result<std::net::TcpStream> {
+    let socket = socket.into_std()?;
+    socket.set_nonblocking(false)?;
+    Ok(socket)
+}
+
+/// A socket that is given back is open in both directions, with what was received and not read.
+#[test]
+fn a_stream_gives_its_socket_back_with_what_is_unread() -> Outcome {
+    for runtime in runtimes() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(Engine::Readiness).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let mut stream = pool.stream(near)?;
+            far.write_all(b"line\nrest").await?;
+            let mut line = String::new();
+            timeout(TIMEOUT, stream.read_line(&mut line)).await??;
+            let (socket, unread) = stream.into_inner()?;
+            assert_eq!((&line[..], unread.concat()), ("line\n", b"rest".to_vec()));
+            let mut socket = TcpStream::from_std(socket.into())?;
+            far.write_all(b"later").await?;
+            let mut later = [0; 5];
+            timeout(TIMEOUT, socket.read_exact(&mut later)).await??;
+            socket.write_all(&later).await?;
+            timeout(TIMEOUT, far.read_exact(&mut later)).await??;
+            assert_eq!(&later, b"later");
+            // With sends queued the connection ends behind them.
+            let stream = pool.stream(socket)?;
+            stream.send(Bytes::from(vec![7; 900_000])).await?;
+            stream.send(Bytes::from(vec![8; 100_000])).await?;
+            // Or all of it is out already.
+            if let Err(error) = stream.into_inner() {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            }
+            let (received, was_reset) = read_to_the_end(far).await;
+            assert_eq!((received.len(), was_reset), (1_000_000, false));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Outside of a runtime there is no reactor: the socket comes back.
+#[test]
+fn a_stream_outside_of_a_runtime_is_refused() -> Outcome {
+    let pool = Pool::builder(paged_arena(4, 4096)).engine(Engine::Readiness).build()?;
+    let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    let refused = pool.stream(near).unwrap_err();
+    assert!(refused.socket.is_some() && refused.to_string().contains("runtime"), "{refused}");
+    Ok(())
+}
+
+/// Codecs work on a stream as on a socket.
+#[test]
+fn a_codec_frames_a_stream() -> Outcome {
+    use futures_util::TryStreamExt;
+    use tokio_util::codec::{FramedRead, LinesCodec};
+
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let text: String = (0..5000).map(|number| format!("line {number}\n")).collect();
+            let sending = tokio::spawn(async move { far.write_all(text.as_bytes()).await });
+            let mut lines = FramedRead::new(pool.stream(near)?, LinesCodec::new());
+            let mut count = 0;
+            while let Some(line) = timeout(TIMEOUT, lines.try_next()).await?? {
+                assert_eq!(line, format!("line {count}"));
+                count += 1;
+            }
+            assert_eq!(count, 5000);
+            sending.await??;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Short messages that nobody reads pin few slots of a ring: 64 KiB a stream.
+#[test]
+fn short_messages_that_nobody_reads_pin_little() -> Outcome {
+    const STREAMS: usize = 16;
+    const SLOT: usize = 16 << 10;
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(1024, SLOT);
+        runtime.block_on(async {
+            let ring = BufferRing::options().entries(16);
+            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build()?;
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                let (near, far) = UnixStream::pair()?;
+                streams.push((pool.stream(near)?, far));
+            }
+            for number in 0..60u8 {
+                for (_, far) in &mut streams {
+                    far.write_all(&[number]).await?;
+                }
+                // Each is received by itself.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let pinned = arena.metrics().bytes_live;
+            assert!(pinned <= STREAMS * (64 << 10) + 16 * SLOT, "{pinned} bytes");
+            for (stream, _) in &mut streams {
+                let mut all = [0; 60];
+                timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
+                assert!(all.iter().copied().eq(0..60));
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// However many streams nobody reads, however much their peers send: one that is read is served.
+#[test]
+fn streams_that_nobody_reads_leave_slots_for_one_that_is_read() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(64, 4096);
+        runtime.block_on(async {
+            let ring = BufferRing::options().entries(8);
+            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let pool = builder.messages_max(64).build()?;
+            let mut unread = Vec::new();
+            for _ in 0..8 {
+                let (near, far) = std::os::unix::net::UnixStream::pair()?;
+                let stream = pool.stream(near)?;
+                let sending = std::thread::spawn(move || {
+                    while std::io::Write::write_all(&mut &far, &[7; 4096]).is_ok() {}
+                });
+                unread.push((stream, sending));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let (near, mut far) = UnixStream::pair()?;
+            let mut stream = pool.stream(near)?;
+            for number in 0..100u8 {
+                far.write_all(&[number; 4096]).await?;
+                let mut all = [0; 4096];
+                timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
+                assert_eq!(all, [number; 4096]);
+            }
+            for (stream, sending) in unread {
+                drop(stream);
+                tokio::task::spawn_blocking(|| sending.join()).await?.unwrap();
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
