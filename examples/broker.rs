@@ -46,8 +46,9 @@ fn main() -> ExitCode {
 const SLOT_BYTES: usize = 16 << 10;
 /// Bytes of the longest message.
 const MESSAGE_MAX: usize = 1 << 20;
-/// The bytes on their way to a subscriber from which on it is paused.
-const BEHIND_MAX: usize = 4 << 20;
+/// The part of the arena that messages on their way to one subscriber may keep: from there on it is
+/// paused.
+const BEHIND_PART: usize = 8;
 /// The time that a paused subscriber has to take something.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The token of the listener, and of the timer of the metrics. Clients have others.
@@ -94,6 +95,7 @@ struct Broker {
     topics: HashMap<Rc<str>, Vec<u64>>,
     next_token: u64,
     idle: Duration,
+    behind_max: usize,
     tally: Tally,
 }
 
@@ -109,7 +111,19 @@ impl Broker {
         driver.timer(Instant::now() + Duration::from_secs(1), METRICS)?;
         let (clients, topics) = (HashMap::new(), HashMap::new());
         let (next_token, idle, tally) = (0, options.idle, Tally::default());
-        Ok(Broker { driver, arena, ring, listener, clients, topics, next_token, idle, tally })
+        let behind_max = options.behind_max();
+        Ok(Broker {
+            driver,
+            arena,
+            ring,
+            listener,
+            clients,
+            topics,
+            next_token,
+            idle,
+            behind_max,
+            tally,
+        })
     }
 
     fn address(&self) -> Result<SocketAddr, Box<dyn Error>> {
@@ -215,7 +229,7 @@ impl Broker {
             let pieces = message.iter().cloned();
             if self.driver.send_vectored(*id, pieces, SendOptions::new()).is_ok() {
                 *behind += len;
-                *paused = (*behind > BEHIND_MAX).then(Instant::now);
+                *paused = (*behind > self.behind_max).then(Instant::now);
             }
         }
     }
@@ -223,7 +237,7 @@ impl Broker {
     fn sent(&mut self, token: u64, bytes: usize) {
         if let Some(Client::Subscriber { behind, paused, .. }) = self.clients.get_mut(&token) {
             *behind -= bytes;
-            if *behind <= BEHIND_MAX / 2 {
+            if *behind <= self.behind_max / 2 {
                 *paused = None;
             } else if let Some(since) = paused {
                 *since = Instant::now();
