@@ -152,11 +152,11 @@ impl Broker {
                 self.tally.delivered += u64::from(result.is_ok());
             }
             // Subscribers may be silent.
-            Event::Idle { id, token, .. } => {
-                if !matches!(self.clients.get(&token), Some(Client::Subscriber { .. })) {
-                    self.tally.dropped += 1;
-                    self.driver.abort(id)?;
-                }
+            Event::Idle { id, token, .. }
+                if !matches!(self.clients.get(&token), Some(Client::Subscriber { .. })) =>
+            {
+                self.tally.dropped += 1;
+                self.driver.abort(id)?;
             }
             Event::Timer { .. } => self.each_second()?,
             Event::AcceptFailed { error, .. } => {
@@ -276,7 +276,8 @@ impl Broker {
 /// A message is longer than the broker takes.
 struct TooLong;
 
-/// Takes the next message out of what has come, with its length in front. `None` if it is not whole.
+/// Takes the next message out of what has come, with its length in front. `None` if it is not
+/// whole.
 fn next_message(
     pieces: &mut VecDeque<Bytes>,
     have: &mut usize,

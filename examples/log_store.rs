@@ -5,7 +5,7 @@
 //! to every point at which it might have been killed, and reads each such disk as after a crash.
 //!
 //! ```text
-//! cargo run --release --example log_store -- [FILE]    # without: a file that goes with the program
+//! cargo run --release --example log_store -- [FILE]    # without: one that goes with the program
 //! ```
 
 #[path = "log_store/log.rs"]

@@ -1,12 +1,8 @@
 //! The operations of a driver on files and sockets, and the entries of the program's.
 
 mod complete;
-mod entries;
-mod memory;
 mod transfer;
 mod transfers;
 
-pub(super) use entries::check_entry;
-pub(super) use memory::{Memory, drop_memory};
-pub(super) use transfer::{Action, Extent, Transfer};
-pub(super) use transfers::{Found, Transfers};
+pub(super) use transfer::{Action, Extent, Memory, Transfer, drop_memory};
+pub(super) use transfers::{Found, Transfers, check_entry};

@@ -1,7 +1,6 @@
 //! Buffer rings: slots of an arena that the kernel chooses and fills, and the bytes that come back.
 
 mod complete;
-mod details;
 mod entries;
 mod options;
 mod posted;
@@ -13,9 +12,8 @@ mod ring;
 mod fake_kernel;
 
 pub(crate) use complete::Remaining;
-pub use details::DatagramDetails;
 pub use options::BufferRingOptions;
 pub use options::RingError;
-pub use received::Datagram;
+pub use received::{Datagram, DatagramDetails};
 pub use received::{FromSlot, Received, Status};
 pub use ring::{BufferRing, BufferRingMetrics};
