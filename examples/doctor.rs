@@ -200,8 +200,7 @@ fn recommend(question: &Question, probe: Option<Probe>, mode: RegistrationMode, 
     } else if question.slots.get() > 1 << 16 {
         say!("// no buffer ring: an arena for one has at most 65536 slots");
     } else {
-        let entries = (question.slots.get() / 2).clamp(1, 1 << 15);
-        let entries = 1usize << entries.ilog2();
-        say!("driver.register_buffer_ring(&arena, BufferRing::options().entries({entries}))?;");
+        say!("// the depth of the ring follows the messages; streams need no other settings");
+        say!("driver.register_buffer_ring(&arena, BufferRing::options())?;");
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! cargo run --release --example recv_loop
+//! cargo run --release --example recv_loop -- --compare
 //! cargo run --release --example recv_loop -- --slots 8
 //! cargo run --release --example recv_loop -- --listen 127.0.0.1:9000
 //! nc -N 127.0.0.1 9000 < FILE                                            # in another shell
@@ -13,6 +14,8 @@
 
 #[path = "recv_loop/options.rs"]
 mod options;
+#[path = "recv_loop/plain.rs"]
+mod plain;
 #[path = "recv_loop/senders.rs"]
 mod senders;
 #[path = "recv_loop/serve.rs"]
@@ -93,20 +96,36 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     drop(queue);
     let received = worker.finish();
     let sent = senders.finish()?;
-    let starved = driver.metrics().starved;
+    let waited = driver.metrics().starved;
     let drained = driver.drain(Duration::from_secs(10))?;
 
-    say!("received   {}", exact_bytes(tally.bytes));
-    say!("messages   {}", tally.messages);
+    let per_connection = options.bytes / connections as u64;
+    say!("work       {connections} connections, {per_connection} bytes on each");
+    say!("received   {} in {:.2} s", exact_bytes(tally.bytes), time.as_secs_f64());
+    say!("pieces     {}, {} bytes on average", tally.messages, tally.average());
     say!("rate       {}", support::rate(tally.bytes, time));
-    say!("CPU        {}", support::cpu_per_gb(tally.bytes, cpu, "receiver"));
-    say!("slots      {} of {} in use at the peak", tally.in_use_peak, options.slots);
-    say!("starved    {starved} times: a connection had no slot to receive into");
+    say!("CPU        {}", support::cpu_s_per_gb(tally.bytes, cpu));
+    say!(
+        "slots      {} of {} bytes, {} pieces in use at the peak",
+        options.slots,
+        options.slot_bytes,
+        tally.in_use_peak
+    );
+    say!("waited     {waited} times a connection waited for its turn: the ready slots were taken");
     if let Some(failure) = failure {
         return Err(failure);
     }
     compare(&sent, &received)?;
     check_all_free(&arena, drained.in_flight)?;
+    if options.compare {
+        let plain = plain::run(options)?;
+        let ratio = cpu.as_secs_f64() / plain.cpu.as_secs_f64().max(1e-9);
+        say!(
+            "compare    plain read: {}, {}; this loop takes {ratio:.2} of its CPU",
+            support::cpu_s_per_gb(tally.bytes, plain.cpu),
+            support::rate(tally.bytes, plain.time)
+        );
+    }
     say!("verified {} on {connections} connections", exact_bytes(tally.bytes));
     Ok(())
 }
@@ -143,6 +162,11 @@ struct Tally {
 }
 
 impl Tally {
+    /// Returns the bytes of a piece on average.
+    fn average(&self) -> u64 {
+        self.bytes.checked_div(self.messages).unwrap_or(0)
+    }
+
     fn record(&mut self, bytes: usize, worker: &Worker) {
         self.bytes += bytes as u64;
         self.messages += 1;

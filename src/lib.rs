@@ -8,6 +8,7 @@
 //!
 //! * building: [`FixedArena`], [`BuddyArena`], [`FixedArenaBuilder`], [`BuddyArenaBuilder`],
 //!   [`BuddyGeometry`], [`Backing`], [`PageSize`], [`InitPolicy`], [`Unfaulted`]
+//! * claims of one thread, without locked instructions: [`LocalArena`]
 //! * memory of the caller: [`SlotSpec`], [`BuddyHint`], [`Dealloc`], [`HeapDealloc`], [`NoDealloc`]
 //! * writing and reading: [`Buffer`], [`ArenaBytes`], [`BytesExt`]
 //! * waiting for memory: [`AsyncFixedArena`], [`AsyncBuddyArena`], [`NotifyWaiters`],
@@ -95,8 +96,8 @@ mod wait;
 mod items {
     pub use crate::arena::{
         AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,
-        FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, Location, RegionLocation,
-        SlotSpec, SlotStates, Unfaulted,
+        FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, LocalArena, Location,
+        RegionLocation, SlotSpec, SlotStates, Unfaulted,
     };
     #[cfg(feature = "async-alloc")]
     pub use crate::arena::{

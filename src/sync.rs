@@ -49,6 +49,17 @@ mod inner {
             .unwrap_or(0)
     }
 
+    /// Returns the number of this thread, which no other thread ever has. Returns `None` when the
+    /// thread ends.
+    #[inline]
+    pub(crate) fn own_thread_number() -> Option<usize> {
+        let number = |index: &Cell<usize>| match index.get() {
+            usize::MAX => first_thread_index(index),
+            known => known,
+        };
+        INDEX.try_with(number).ok()
+    }
+
     #[cold]
     fn first_thread_index(index: &Cell<usize>) -> usize {
         let new = THREADS.fetch_add(1, Ordering::Relaxed);
@@ -91,6 +102,11 @@ mod inner {
     /// Returns the number of this thread. A model sets it to choose the word to start at.
     pub(crate) fn thread_index() -> usize {
         INDEX.with(Cell::get)
+    }
+
+    /// Returns the number of this thread of a model, which has set one for each.
+    pub(crate) fn own_thread_number() -> Option<usize> {
+        Some(thread_index())
     }
 
     /// Sets the number that [`thread_index`] returns on this thread of a model.

@@ -198,3 +198,43 @@ fn too_many_slots_are_refused_before_anything_is_made() {
     let bytes = BYTES.get() - before;
     assert!(bytes < 1 << 16, "{bytes} bytes allocated to refuse");
 }
+
+/// Returns the bytes that the program holds for an idle connection of a pool, tokio's own apart.
+#[cfg(feature = "tokio")]
+fn bytes_of_an_idle_connection(engine: uring_arena::tokio::Engine) -> usize {
+    use uring_arena::tokio::{Pool, Stream};
+
+    const CONNECTIONS: usize = 400;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let pool = Pool::builder(arena()).engine(engine).build().unwrap();
+        // tokio's part of each socket is there before.
+        let pairs: Vec<_> =
+            (0..CONNECTIONS).map(|_| tokio::net::UnixStream::pair().unwrap()).collect();
+        let mut streams: Vec<(Stream, _)> = Vec::with_capacity(CONNECTIONS);
+        let before = BYTES.get();
+        for (near, far) in pairs {
+            streams.push((pool.stream(near).unwrap(), far));
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let bytes = (BYTES.get() - before) / CONNECTIONS + size_of::<Stream>();
+        assert_eq!(pool.metrics().connections, CONNECTIONS);
+        bytes
+    })
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn an_idle_connection_takes_at_most_512_bytes() {
+    use uring_arena::tokio::Engine;
+
+    let bytes = bytes_of_an_idle_connection(Engine::Readiness);
+    println!("readiness: {bytes} bytes a connection");
+    assert!(bytes <= 512, "{bytes} bytes");
+    if uring_arena::Probe::shared().is_ok() {
+        println!("ring: {} bytes a connection", bytes_of_an_idle_connection(Engine::Ring));
+    }
+}

@@ -16,10 +16,11 @@ Usage: recv_loop [OPTIONS]
   --slot-bytes SIZE bytes of a slot (64K)
   --bytes SIZE      without --listen: bytes to send over all connections (2G)
   --file PATH       without --listen: file to send, over and over (this program)
+  --compare         without --listen: do the same once more by epoll and read, and compare
   --listen ADDR     serve clients of other programs, such as `nc -N 127.0.0.1 9000 < file`
 Sizes take K, M, G: powers of 1024.",
     options: &["--connections", "--slots", "--slot-bytes", "--bytes", "--file", "--listen"],
-    flags: &[],
+    flags: &["--compare"],
     operands: &[],
 };
 
@@ -35,6 +36,8 @@ pub struct Options {
     pub bytes: u64,
     pub file: PathBuf,
     pub listen: Option<String>,
+    /// The same is done by `epoll` and `read` too.
+    pub compare: bool,
 }
 
 impl Options {
@@ -48,6 +51,7 @@ impl Options {
             bytes: 2 << 30,
             file: PathBuf::new(),
             listen: None,
+            compare: false,
         };
         let given = LINE.parse(|name, value| {
             match name {
@@ -64,9 +68,10 @@ impl Options {
         })?;
         let Some(given) = given else { return Ok(None) };
         options.connections_given = given.has("--connections");
+        options.compare = given.has("--compare");
         given.check_without(
             "--listen",
-            &["--bytes", "--file"],
+            &["--bytes", "--file", "--compare"],
             "the clients decide what is sent",
         )?;
         check_slots(options.slots, options.slot_bytes, 1)?;

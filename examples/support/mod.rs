@@ -17,10 +17,10 @@ pub use files::{UnnamedFile, path_of, reserve};
 pub use machine::{MORE_ROOM, check_memory, check_slots};
 #[cfg(target_os = "linux")]
 pub use machine::{need_descriptors, raise_descriptors, thread_cpu};
-#[cfg(feature = "io-uring")]
-pub use output::mode_name;
 pub(crate) use output::say;
 pub use output::{
     Warning, check_all_free, cpu_per_gb, exact_bytes, mistake, print_line, progress, rate, run,
     time, warn,
 };
+#[cfg(feature = "io-uring")]
+pub use output::{cpu_s_per_gb, mode_name};

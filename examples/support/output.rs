@@ -150,6 +150,16 @@ pub fn cpu_per_gb(bytes: u64, cpu: Duration, whose: &str) -> String {
     format!("{:.3} {whose} seconds per GB", cpu.as_secs_f64() / (bytes as f64 / 1e9))
 }
 
+/// Formats the CPU time of the receiving thread for `bytes`, per gigabyte (10⁹ bytes).
+#[cfg(feature = "io-uring")]
+pub fn cpu_s_per_gb(bytes: u64, cpu: Duration) -> String {
+    if bytes < MEASURABLE_BYTES {
+        return NOT_MEASURED.into();
+    }
+    let per_gb = cpu.as_secs_f64() / (bytes as f64 / 1e9);
+    format!("{per_gb:.3} CPU s/GB (receiving thread)")
+}
+
 /// Returns the name of a registration mode in the output.
 #[cfg(feature = "io-uring")]
 pub fn mode_name(mode: uring_arena::RegistrationMode) -> &'static str {

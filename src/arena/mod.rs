@@ -20,7 +20,7 @@ pub use builder::AllocError;
 pub use builder::InitPolicy;
 #[cfg(feature = "async-alloc")]
 pub use fixed::AsyncFixedArena;
-pub use fixed::{FixedArena, FixedArenaBuilder, FixedArenaMetrics, Location, SlotSpec};
+pub use fixed::{FixedArena, FixedArenaBuilder, FixedArenaMetrics, LocalArena, Location, SlotSpec};
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use slot_states::OnRing;
 pub use slot_states::SlotStates;

@@ -36,8 +36,8 @@ use crate::lease::{ClaimedSlot, Handle};
 pub struct SlotStates {
     /// The slots without an owner.
     pub free: usize,
-    /// The slots that the program may write, as buffers. Slots that are granted to a woken waiter
-    /// count here too.
+    /// The slots that the program may write, as buffers. Slots that are granted to a woken waiter,
+    /// and those that a [`LocalArena`](crate::LocalArena) keeps idle, count here too.
     pub held: usize,
     /// The slots in a driver's buffer rings: the kernel may receive into them. A slot of an
     /// incremental ring may hold messages besides.

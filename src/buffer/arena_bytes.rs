@@ -7,7 +7,7 @@
 
 use super::buffer::Buffer;
 use super::storage::{SharedStorage, Storage};
-use crate::lease::Lease;
+use crate::lease::{CopyCharge, Lease, Run};
 use bytes::{Buf, Bytes, BytesMut};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -66,6 +66,20 @@ impl ArenaBytes {
         ArenaBytes { ptr, len, storage: SharedStorage::slot(lease) }
     }
 
+    /// Makes the only owner of bytes that the kernel wrote into the slots of `run`.
+    ///
+    /// # Safety
+    ///
+    /// The range lies in the slots, is initialised, and nothing writes it any more.
+    #[cfg_attr(
+        not(any(all(feature = "io-uring", target_os = "linux"), test)),
+        allow(dead_code, reason = "only the kernel writes several slots at once")
+    )]
+    pub(crate) unsafe fn from_run(run: Run, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
+        run.record_freeze();
+        ArenaBytes { ptr, len, storage: SharedStorage::run(run) }
+    }
+
     /// Makes one more owner of the slot of `lease`, whose owner goes on holding it.
     ///
     /// # Safety
@@ -79,11 +93,22 @@ impl ArenaBytes {
     }
 
     /// Makes the only owner of the bytes of `vector` behind its first `headroom` ones.
-    pub(crate) fn from_vector(mut vector: Vec<u8>, headroom: usize) -> ArenaBytes {
+    pub(crate) fn from_vector(vector: Vec<u8>, headroom: usize) -> ArenaBytes {
+        ArenaBytes::on_heap(vector, headroom, None)
+    }
+
+    /// Makes the only owner of a copy of received bytes.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(crate) fn copied(bytes: &[u8], charge: CopyCharge) -> ArenaBytes {
+        ArenaBytes::on_heap(bytes.to_vec(), 0, Some(charge))
+    }
+
+    fn on_heap(mut vector: Vec<u8>, headroom: usize, charge: Option<CopyCharge>) -> ArenaBytes {
         let start = NonNull::new(vector.as_mut_ptr()).expect("a vector's pointer is never null");
         // SAFETY: the vector holds at least the head room.
         let ptr = unsafe { start.add(headroom) };
-        ArenaBytes { ptr, len: vector.len() - headroom, storage: SharedStorage::heap(vector) }
+        let len = vector.len() - headroom;
+        ArenaBytes { ptr, len, storage: SharedStorage::heap(vector, charge) }
     }
 
     /// Returns the number of bytes in this range.
@@ -98,13 +123,34 @@ impl ArenaBytes {
         self.len == 0
     }
 
-    /// Returns the index of the slot, or `None` if the bytes spilled.
+    /// Returns the index of the slot, or `None` if the bytes spilled. Of bytes that lie in several
+    /// slots it is the first one.
     ///
     /// In a fixed arena it is the registered-buffer index and the provided-buffer id of the slot.
     /// In a buddy arena it is the index of the first smallest block.
     #[inline]
     pub fn slot_index(&self) -> Option<u32> {
-        self.storage.lease().map(Lease::index)
+        match self.storage.lease() {
+            Some(lease) => Some(lease.index()),
+            None => self.storage.as_run().map(|run| run.index()),
+        }
+    }
+
+    /// Returns the number of adjacent slots that the bytes lie in and keep: 0 if they spilled.
+    ///
+    /// A large message that came through a buffer ring may lie in several slots, which are freed
+    /// together by the last drop.
+    ///
+    /// ```
+    /// let bytes = uring_arena::FixedArena::new(1, 64)?.allocate()?.freeze_in_place();
+    /// assert_eq!(bytes.slot_count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn slot_count(&self) -> usize {
+        match self.storage.lease() {
+            Some(_) => 1,
+            None => self.storage.as_run().map_or(0, |run| run.count() as usize),
+        }
     }
 
     /// Returns a part of this range. Both share the slot.
@@ -189,14 +235,17 @@ impl ArenaBytes {
     /// ```
     #[inline]
     pub fn is_unique(&self) -> bool {
-        self.storage.lease().is_some_and(|lease| lease.header().is_unique())
+        match self.storage.lease() {
+            Some(lease) => lease.header().is_unique(),
+            None => self.storage.as_run().is_some_and(|run| run.lease(0).header().is_unique()),
+        }
     }
 
     /// Turns the bytes into a buffer again, with the rest of the slot as room behind them.
     ///
     /// # Errors
     ///
-    /// The bytes themselves, if they have another owner or have spilled.
+    /// The bytes themselves, if they have another owner, have spilled, or lie in several slots.
     ///
     /// ```
     /// use bytes::BufMut;
@@ -241,10 +290,13 @@ impl ArenaBytes {
         if let Some(lease) = self.lease() {
             lease.mark_quarantined();
         }
+        if let Some(run) = self.storage.as_run() {
+            run.mark_quarantined();
+        }
         std::mem::forget(self);
     }
 
-    /// Returns the shared lease, unless the bytes have spilled.
+    /// Returns the shared lease, unless the bytes have spilled or lie in several slots.
     #[inline]
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.storage.lease()
@@ -266,6 +318,10 @@ impl Deref for ArenaBytes {
         #[cfg(uring_arena_loom)]
         if let Some(lease) = self.storage.lease() {
             lease.header().bytes.with(|_| ());
+        }
+        #[cfg(uring_arena_loom)]
+        if let Some(run) = self.storage.as_run() {
+            (0..run.count()).for_each(|slot| run.lease(slot).header().bytes.with(|_| ()));
         }
         // SAFETY: initialised bytes that nothing writes (invariant).
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::arena_bytes::ArenaBytes;
 use super::buffer::Buffer;
-use crate::lease::quarantine_at;
+use crate::lease::{quarantine_at, slots_at};
 
 /// A value whose memory the kernel may borrow: a [`Buffer`], [`ArenaBytes`], [`Bytes`], a
 /// [`Payload`], or a vector of them.
@@ -228,6 +228,17 @@ impl Payload {
     /// Returns the address of the first byte.
     pub(crate) fn address(&self) -> usize {
         self.as_ref().as_ptr().addr()
+    }
+
+    /// Returns the number of slots that the payload keeps. Memory of no arena counts as one.
+    pub(crate) fn slot_count(&self) -> usize {
+        match self {
+            Payload::Buffer(_) => 1,
+            Payload::ArenaBytes(bytes) => bytes.slot_count().max(1),
+            Payload::Bytes(bytes) if bytes.is_empty() => 1,
+            // SAFETY: bytes that lie in an arena own a share of a slot.
+            Payload::Bytes(bytes) => unsafe { slots_at(bytes.as_ptr().addr()) },
+        }
     }
 
     /// Turns the written bytes into `Bytes`, without a copy.

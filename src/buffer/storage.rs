@@ -10,12 +10,15 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use crate::lease::Lease;
+use crate::lease::{CopyCharge, Lease, Run};
 use crate::sync::Arc;
 
 /// The tag in the address of a storage on the heap. Headers and vectors are aligned to more than
-/// this.
+/// the tags.
 const HEAP: usize = 1;
+
+/// The tag in the address of a storage of several slots.
+const RUN: usize = 2;
 
 /// The storage of a [`Buffer`](super::Buffer), which frees it.
 ///
@@ -97,13 +100,22 @@ impl Storage {
 ///
 /// | address | meaning |
 /// |---|---|
-/// | even | a lease, shared by the count in its header |
+/// | divisible by 4 | a lease, shared by the count in its header |
+/// | even | a run of adjacent slots, shared by the count in its first header |
 /// | odd | a counted vector, of which this value holds one count |
-// Invariant: an even address came from `Lease::into_raw`, and this value is one of the owners that
-// the header counts. An odd one came from `Arc::into_raw`, and this value holds one count.
+// Invariant: an even address came from `Lease::into_raw`, or with the tag from `Run::into_raw`, and
+// this value is one of the owners that the header counts. An odd one came from `Arc::into_raw`, and
+// this value holds one count.
 pub(super) struct SharedStorage(NonNull<u8>);
 
-// SAFETY: a lease and an `Arc<Vec<u8>>` are Send and Sync.
+/// A vector on the heap, with what it counts against an arena.
+struct HeapBytes {
+    _vector: Vec<u8>,
+    /// The count of a copy of received bytes.
+    _charge: Option<CopyCharge>,
+}
+
+// SAFETY: a lease, a run and an `Arc<HeapBytes>` are Send and Sync.
 unsafe impl Send for SharedStorage {}
 // SAFETY: as above.
 unsafe impl Sync for SharedStorage {}
@@ -113,6 +125,17 @@ impl SharedStorage {
     #[inline]
     pub(super) fn slot(lease: Lease) -> SharedStorage {
         SharedStorage(lease.into_raw().cast())
+    }
+
+    /// Makes the only owner of `run`.
+    pub(super) fn run(run: Run) -> SharedStorage {
+        match run.into_lease() {
+            Ok(lease) => SharedStorage::slot(lease),
+            Err(run) => {
+                let first = run.into_raw().cast::<u8>();
+                SharedStorage(first.map_addr(|address| address | RUN))
+            }
+        }
     }
 
     /// Makes one more owner of the slot of `lease`.
@@ -125,9 +148,10 @@ impl SharedStorage {
         SharedStorage(copy.into_raw().cast())
     }
 
-    /// Makes the only owner of `vector`.
-    pub(super) fn heap(vector: Vec<u8>) -> SharedStorage {
-        let raw = Arc::into_raw(Arc::new(vector)).cast::<u8>().cast_mut();
+    /// Makes the only owner of `vector`, with what it counts against an arena.
+    pub(super) fn heap(vector: Vec<u8>, charge: Option<CopyCharge>) -> SharedStorage {
+        let heap = HeapBytes { _vector: vector, _charge: charge };
+        let raw = Arc::into_raw(Arc::new(heap)).cast::<u8>().cast_mut();
         let raw = NonNull::new(raw).expect("an Arc is never null");
         SharedStorage(raw.map_addr(|address| address | HEAP))
     }
@@ -137,20 +161,65 @@ impl SharedStorage {
         self.0.addr().get() & HEAP != 0
     }
 
-    fn vector(&self) -> *const Vec<u8> {
+    /// Returns whether this is one slot: neither on the heap nor several.
+    #[inline]
+    fn is_slot(&self) -> bool {
+        self.0.addr().get() & (HEAP | RUN) == 0
+    }
+
+    /// Returns the shared run, to look at, if the storage is several slots.
+    pub(super) fn as_run(&self) -> Option<ManuallyDrop<Run>> {
+        if self.0.addr().get() & (HEAP | RUN) != RUN {
+            return None;
+        }
+        let first = self.0.map_addr(|address| {
+            NonZeroUsize::new(address.get() & !RUN).expect("a header is never at 0")
+        });
+        // SAFETY: from `Run::into_raw` (invariant), and not dropped through this value.
+        Some(ManuallyDrop::new(unsafe { Run::from_raw(first.cast()) }))
+    }
+
+    fn vector(&self) -> *const HeapBytes {
         debug_assert!(self.is_heap());
         self.0.as_ptr().map_addr(|address| address & !HEAP).cast()
     }
 
-    /// Returns the shared lease, or `None` after a spill.
+    /// Returns the shared lease. Returns `None` after a spill, and if the storage is several slots.
     #[inline]
     pub(super) fn lease(&self) -> Option<&Lease> {
-        if self.is_heap() {
+        if !self.is_slot() {
             return None;
         }
-        // SAFETY: an even address is a lease (invariant), and `Lease` is a transparent pointer of
-        // the same size.
+        // SAFETY: an address without a tag is a lease (invariant), and `Lease` is a transparent
+        // pointer of the same size.
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
+    }
+
+    /// Adds an owner of several slots, or of a vector.
+    #[inline(never)]
+    fn inc_ref_of_tagged(&self) {
+        match self.as_run() {
+            Some(run) => run.lease(0).header().inc_ref(),
+            // SAFETY: this value holds a count of the vector (invariant).
+            None => unsafe { Arc::increment_strong_count(self.vector()) },
+        }
+    }
+
+    /// Removes an owner of several slots, or of a vector; the last one frees them. Out of line, so
+    /// that a drop of one slot stays a handful of instructions.
+    ///
+    /// # Safety
+    ///
+    /// This value is not used again, and not dropped.
+    #[inline(never)]
+    unsafe fn dec_ref_of_tagged(&self) {
+        match self.as_run() {
+            Some(run) if run.lease(0).header().dec_ref() => drop(ManuallyDrop::into_inner(run)),
+            Some(_) => {}
+            // SAFETY: this value holds a count of the vector (invariant), and ends it once (the
+            // caller's promise).
+            None => unsafe { Arc::decrement_strong_count(self.vector()) },
+        }
     }
 
     /// Returns the lease by value if this is its only owner, and the storage itself otherwise.
@@ -171,8 +240,7 @@ impl Clone for SharedStorage {
     fn clone(&self) -> SharedStorage {
         match self.lease() {
             Some(lease) => lease.header().inc_ref(),
-            // SAFETY: this value holds a count of the vector (invariant).
-            None => unsafe { Arc::increment_strong_count(self.vector()) },
+            None => self.inc_ref_of_tagged(),
         }
         SharedStorage(self.0)
     }
@@ -181,9 +249,9 @@ impl Clone for SharedStorage {
 impl Drop for SharedStorage {
     #[inline]
     fn drop(&mut self) {
-        if self.is_heap() {
-            // SAFETY: this value holds a count of the vector (invariant), and ends it once.
-            unsafe { dec_ref_of_vector(self.vector()) };
+        if !self.is_slot() {
+            // SAFETY: this value is one of the owners (invariant), and ends here.
+            unsafe { self.dec_ref_of_tagged() };
             return;
         }
         // SAFETY: from `into_raw` (invariant). Dropped below by the last owner only.
@@ -192,16 +260,4 @@ impl Drop for SharedStorage {
             drop(ManuallyDrop::into_inner(lease));
         }
     }
-}
-
-/// Ends one count of a vector. Out of line, so that a drop in the arena stays a handful of
-/// instructions.
-///
-/// # Safety
-///
-/// The caller holds one count of the vector, and ends it.
-#[inline(never)]
-unsafe fn dec_ref_of_vector(vector: *const Vec<u8>) {
-    // SAFETY: the caller's promise.
-    unsafe { Arc::decrement_strong_count(vector) };
 }

@@ -407,7 +407,7 @@ impl Driver {
         let handle = handle_of(arena);
         let published = sorted(self.rings.owned_slots(handle));
         let addresses = self.transfers.addresses_running();
-        let in_flight = sorted(addresses.filter_map(|address| handle.index_of_address(address)));
+        let in_flight = sorted(addresses.flat_map(|address| handle.indices_of_address(address)));
         SlotStates::of(handle, |owned| {
             if published.binary_search(&owned.first).is_ok() {
                 return Some(OnRing::Published);

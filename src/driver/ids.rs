@@ -91,7 +91,7 @@ id! {
 /// ```
 /// use uring_arena::{Driver, SendOn};
 ///
-/// fn greet(driver: &mut Driver, to: impl SendOn) -> std::io::Result<()> {
+/// fn greet<T: SendOn>(driver: &mut Driver, to: T) -> std::io::Result<()> {
 ///     driver.send(to, bytes::Bytes::from_static(b"hello"))?;
 ///     Ok(())
 /// }
@@ -109,7 +109,7 @@ impl SendOn for FileId {}
 /// ```
 /// use uring_arena::{Driver, DriverError, HasToken};
 ///
-/// fn number(driver: &mut Driver, ids: &[impl HasToken]) -> Result<(), DriverError> {
+/// fn number<T: HasToken>(driver: &mut Driver, ids: &[T]) -> Result<(), DriverError> {
 ///     ids.iter().zip(0..).try_for_each(|(&id, number)| driver.set_token(id, number))
 /// }
 /// # let _ = number::<uring_arena::OperationId>;

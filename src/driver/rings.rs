@@ -208,7 +208,7 @@ impl Ring {
     /// Publishes the slots that came back. If none lies ready then, waits for one in the arena's
     /// queue, and `wakeup` is signalled when it is granted.
     ///
-    /// Returns the number of slots that lie ready.
+    /// Returns the number of receives that find slots ready.
     pub(super) fn refill_or_wait(
         &mut self,
         wakeup: &mut Wakeup,
@@ -218,9 +218,8 @@ impl Ring {
             return Ok(0);
         }
         if self.waiting.is_none() {
-            let ready = self.buffers.refill();
-            if ready > 0 {
-                return Ok(ready);
+            if self.buffers.refill() > 0 {
+                return Ok(self.buffers.entries_ready());
             }
             // The ring is not to hear of itself.
             self.watch.stop();
@@ -235,11 +234,10 @@ impl Ring {
             self.buffers.add_slot(lease);
         }
         // The look after joining the queue: a slot that was freed before is in no wait.
-        let ready = self.buffers.refill();
-        if ready > 0 {
+        if self.buffers.refill() > 0 {
             self.stop_waiting();
         }
-        Ok(ready)
+        Ok(self.buffers.entries_ready())
     }
 
     fn add_counts_to(&self, metrics: &mut DriverMetrics) {

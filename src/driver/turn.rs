@@ -79,7 +79,7 @@ pub struct DrainReport {
     /// The buffer rings whose slots are not free, because such a receive may write to them. They
     /// are free with its last completion. The slots of every other ring are free.
     pub rings_left: usize,
-    /// The slots that are lost if these operations never end: those of the rings left, and one for
+    /// The slots that are lost if these operations never end: those of the rings left, and those of
     /// each read, write or send. They and their arena's memory are then never freed.
     pub quarantined: usize,
     /// The tokens of the [entries of the program's](Driver::push) that the kernel still has. The
@@ -635,7 +635,7 @@ impl Driver {
         report.transfers_in_flight = self.transfers.in_flight;
         report.in_flight = metrics.in_flight;
         report.rings_left = self.rings.len();
-        report.quarantined = metrics.published + self.transfers.addresses_running().count();
+        report.quarantined = metrics.published + self.transfers.slots_running();
         report.tokens_left = self.transfers.tokens_left();
     }
 

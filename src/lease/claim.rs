@@ -215,14 +215,20 @@ impl Handle {
         lease
     }
 
+    /// Counts 2³² claims of a slot whose own count has wrapped.
+    #[cold]
+    pub(super) fn carry_claims(&self) {
+        // Relaxed: a counter.
+        self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+    }
+
     /// Completes the first claim of a slot, the one at which the count of claims wraps, and the few
     /// at which a thread looks whether it went astray.
     #[cold]
     fn complete_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
         if claims != 1 {
             if claims == 0 {
-                // Relaxed: a counter.
-                self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+                self.carry_claims();
             }
             match &self.allocator {
                 Allocator::Slots(bitmap) => bitmap.go_home(),

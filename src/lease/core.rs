@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
+use super::copied::CopiedBytes;
 use super::header::{self, Header, HeaderLine};
 #[cfg(not(uring_arena_loom))]
 use super::registry::{self, Entry};
@@ -24,7 +25,7 @@ use crate::region::Region;
 use crate::slots::Allocator;
 #[cfg(not(uring_arena_loom))]
 use crate::slots::{BLOCK_ORDER_MAX, SLOTS_MAX};
-use crate::sync::{AtomicU64, AtomicUsize};
+use crate::sync::{Arc, AtomicU64, AtomicUsize};
 use crate::wait::{OnFree, Waiters};
 
 /// The parts of an arena, but for its memory.
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) slot_bytes: usize,
     pub(super) flags: u32,
     pub(crate) waiters: Waiters,
+    /// The bytes of messages that were copied out. Copies outlive the arena.
+    pub(crate) copied: Arc<CopiedBytes>,
     /// The fields written off the fast path, on lines of their own: the others are only read.
     pub(crate) counters: CachePadded<Counters>,
 }
@@ -109,6 +112,7 @@ impl Core {
             slot_bytes: options.slot_bytes,
             flags,
             waiters,
+            copied: Arc::default(),
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };

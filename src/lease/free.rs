@@ -13,6 +13,7 @@
 
 use std::ptr::NonNull;
 
+use super::batch;
 use super::core::Core;
 use super::handle::{Handle, count_drained};
 use super::header::{Header, HeaderLine, LINE, ZERO, core_offset};
@@ -51,6 +52,10 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
     // SAFETY: the first claim wrote the distance from the core of this allocation to this header.
     let core = unsafe { header.byte_sub(core_offset(offset_and_flags)) }.cast::<Core>();
     let freed = if offset_and_flags & LINE != 0 {
+        // SAFETY: the caller's promise, and the flag says that this header begins a line.
+        if unsafe { was_kept_by_batch(core, header.cast()) } {
+            return;
+        }
         // SAFETY: the flag says that this header begins a line, which lives as long.
         let (word, free) = unsafe { header.cast::<HeaderLine>().as_ref() }.prepared_free();
         // SAFETY: the first claim wrote the address of a word of the allocator, which lives while
@@ -69,6 +74,32 @@ pub(super) unsafe fn free(header: NonNull<Header>) {
         // SAFETY: `freed` is the outcome for the caller's claim.
         unsafe { after_free(core, header, freed) }
     }
+}
+
+/// Frees the slot of a header line in its batch. Returns `false` if it is in none, or in one that
+/// has ended: then the line names the word of the slot again.
+///
+/// # Safety
+///
+/// The caller owns the claim, alone, in the arena of `core`, and does not use it again if it was
+/// freed.
+#[inline]
+unsafe fn was_kept_by_batch(core: NonNull<Core>, line: NonNull<HeaderLine>) -> bool {
+    // SAFETY: live while the claim lasts, and all atomics.
+    let shared_line = unsafe { line.as_ref() };
+    let (gate, free) = shared_line.prepared_free();
+    let Some(number) = free.number_in_batch() else { return false };
+    let batch = NonNull::new(gate.cast_mut().cast()).expect("set with the number");
+    // SAFETY: the line names the batch and the slot's number in it; the caller's promise.
+    if unsafe { batch::free(batch, number) } {
+        return true;
+    }
+    // SAFETY: our claim keeps the core live.
+    let core = unsafe { core.as_ref() };
+    let slot = core.index_at(shared_line.header.core_offset());
+    let (word, free) = core.allocator.slots().prepare_free(slot);
+    shared_line.set_free(word, free);
+    false
 }
 
 /// Does what follows some frees.

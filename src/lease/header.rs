@@ -3,6 +3,8 @@
 //! Only the owner of a slot writes its header; owners that share the slot write only the count. So
 //! the counters need no read-modify-write and are exact all the same; a snapshot sums them.
 
+use std::ptr::NonNull;
+
 use crate::slots::SlotFree;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -70,6 +72,11 @@ pub(crate) struct Header {
 #[repr(C, align(64))]
 pub(crate) struct HeaderLine {
     pub(crate) header: Header,
+    /// The number of slots in the run that bytes share from this slot on, or 0.
+    run_len: AtomicU8,
+    /// The distance to the first slot of the run that the slot was in last, in slots. It says
+    /// something only while the run of that slot reaches this one.
+    run_offset: AtomicU8,
     /// The word of the slot in the bitmap. The first claim writes it, and `free`.
     word: AtomicPtr<AtomicU64>,
     /// The change of the word that frees the slot.
@@ -81,9 +88,27 @@ impl HeaderLine {
     pub(super) fn new() -> HeaderLine {
         HeaderLine {
             header: Header::new(),
+            run_len: AtomicU8::new(0),
+            run_offset: AtomicU8::new(0),
             word: AtomicPtr::new(std::ptr::null_mut()),
             free: AtomicU64::new(0),
         }
+    }
+
+    /// Sets the place of the slot in a run. The first slot has its length; the others have 0.
+    ///
+    /// Relaxed: the owner alone has the slots, and hands them on as it does their bytes.
+    pub(super) fn set_run(&self, offset: u32, len: u32) {
+        self.run_offset.store(offset as u8, Ordering::Relaxed);
+        self.run_len.store(len as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn run_len(&self) -> u32 {
+        self.run_len.load(Ordering::Relaxed).into()
+    }
+
+    pub(super) fn run_offset(&self) -> u32 {
+        self.run_offset.load(Ordering::Relaxed).into()
     }
 
     /// Sets the word of the slot and the change that frees the slot in it.
@@ -92,6 +117,12 @@ impl HeaderLine {
     pub(super) fn set_free(&self, word: &AtomicU64, free: SlotFree) {
         self.word.store(std::ptr::from_ref(word).cast_mut(), Ordering::Relaxed);
         self.free.store(free.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Has frees of the slot go to slot `number` of the batch that begins with `gate`.
+    pub(super) fn set_batch(&self, gate: NonNull<AtomicU64>, number: u32) {
+        self.word.store(gate.as_ptr(), Ordering::Relaxed);
+        self.free.store(SlotFree::of_batch(number).to_bits(), Ordering::Relaxed);
     }
 
     /// Returns the word of the slot and the change that frees the slot in it. The pointer is valid

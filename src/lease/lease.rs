@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching header and core through the lease's pointer, or through the address of a
-//! slot that is lost; and saying that the address of a slot may go to another thread.
+//! Unsafe here: reaching header and core through the lease's pointer, and saying that the address
+//! of a slot may go to another thread.
 #![allow(unsafe_code)]
 
 use std::mem::ManuallyDrop;
@@ -12,8 +12,6 @@ use std::ptr::NonNull;
 use super::core::Core;
 use super::free;
 use super::header::{Header, HeaderLine, LINE, ZERO};
-#[cfg(not(uring_arena_loom))]
-use super::registry;
 use crate::region::scrub;
 use crate::slots::Allocator;
 use crate::sync::Ordering;
@@ -79,6 +77,14 @@ impl Lease {
         }
         // SAFETY: the flag says that this header begins a line, which lives as long.
         Some(unsafe { self.header.cast::<HeaderLine>().as_ref() })
+    }
+
+    /// Has the free of a slot that was a batch's go to the arena again.
+    pub(super) fn leave_batch(&self) {
+        if let Some(line) = self.line() {
+            let (word, free) = self.core().allocator.slots().prepare_free(self.index());
+            line.set_free(word, free);
+        }
     }
 
     /// Returns the index of the slot, or of the first smallest block of the block.
@@ -172,7 +178,7 @@ impl Lease {
     }
 
     /// Overwrites the slot, so that a late reader stands out, unless it is about to be scrubbed.
-    fn poison(&self) {
+    pub(super) fn poison(&self) {
         if !self.header().has(ZERO) && self.core().region.is_here() {
             // SAFETY: the owner alone has these bytes.
             unsafe {
@@ -211,19 +217,10 @@ impl Lease {
         unsafe { free::try_free_fast(self.header) }
     }
 
-    /// Zeroes what may have been written, if the arena asks for it, for a claim that goes on with
-    /// another owner. The lease is the only one of its slot.
-    #[cfg(not(uring_arena_loom))]
-    pub(crate) fn into_scrubbed(self) -> Lease {
-        debug_assert!(self.header().is_unique());
-        self.scrub_written();
-        self
-    }
-
     /// Zeroes what may have been written, if the arena asks for it. Called by the only owner.
     ///
     /// Does nothing in a forked child that the memory was kept from.
-    fn scrub_written(&self) {
+    pub(super) fn scrub_written(&self) {
         if self.header().has(ZERO) && self.core().region.is_here() {
             let written = self.header().take_written(self.slot_bytes());
             // SAFETY: the owner alone has these bytes, and `written` is at most the slot.
@@ -261,39 +258,6 @@ impl Drop for Lease {
             // The claim goes on in a lease that ends otherwise.
             Lease { header: self.header }.free_slow(std::ptr::null(), 0);
         }
-    }
-}
-
-/// Counts the slot that holds `address` as lost for good, once: for bytes whose owner is hidden
-/// behind `Bytes`. Does nothing if `address` lies in no arena.
-///
-/// # Safety
-///
-/// The caller owned a share of the slot that holds `address`, and never gives that share up.
-#[cfg(not(uring_arena_loom))]
-pub(crate) unsafe fn quarantine_at(address: usize) {
-    let Some((core, offset)) = registry::find(address) else { return };
-    let pointer = core.cast::<Core>();
-    // SAFETY: the table names cores that exist, and the share keeps this one live.
-    let core = unsafe { pointer.as_ref() };
-    let index = (offset / core.slot_bytes) as u32;
-    let slot = match &core.allocator {
-        Allocator::Slots(_) => index,
-        Allocator::Blocks(buddy) => {
-            // The header of a block is that of its first smallest block.
-            // SAFETY: live, and the allocator has only indices that have headers.
-            let header_at = |first| unsafe { Core::header_at(pointer, first) };
-            // SAFETY: headers live as long as the core, and are all atomics.
-            let order_at = |first| unsafe { header_at(first).as_ref() }.order().into();
-            buddy.block_around(index, order_at).unwrap_or(index)
-        }
-    };
-    // SAFETY: live, and the slot exists because it is claimed.
-    let header = unsafe { Core::header_at(pointer, slot) };
-    // SAFETY: headers live as long as the core, and are all atomics.
-    if unsafe { header.as_ref() }.mark_quarantined() {
-        // Relaxed: a counter.
-        core.counters.quarantined.fetch_add(1, Ordering::Relaxed);
     }
 }
 

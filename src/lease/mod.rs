@@ -3,7 +3,10 @@
 //! A claimed slot has exactly one owner, its [`Lease`]; only the drop of the lease frees the slot.
 //! This folder uses `region`, `slots` and `wait`.
 
+mod batch;
+mod batch_owner;
 mod claim;
+mod copied;
 mod core;
 mod free;
 mod handle;
@@ -14,10 +17,13 @@ mod lease;
 mod models;
 #[cfg(not(uring_arena_loom))]
 mod registry;
+mod run;
 mod stats;
 mod waiter;
 
+pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
 pub(crate) use self::core::{Core, CoreOptions};
+pub use copied::CopyCharge;
 pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
 pub(crate) use handle::WeakHandle;
@@ -25,8 +31,9 @@ pub(crate) use header::{SPILL, ZERO};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use lease::SlotPtr;
+pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
-pub(crate) use lease::quarantine_at;
+pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;

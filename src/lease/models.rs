@@ -8,9 +8,9 @@ use bytes::BufMut;
 use loom::future::block_on;
 use loom::thread;
 
-use super::{Lease, WaitForSlot};
+use super::{Lease, Run, WaitForSlot};
 use crate::sync::set_thread_index;
-use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, SlotSpec};
+use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, LocalArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
 
@@ -215,5 +215,144 @@ fn the_last_handle_of_a_waiter_against_its_grant() {
         let freeing = thread::spawn(move || drop(held));
         drop(wait);
         freeing.join().unwrap();
+    });
+}
+
+/// A slot is freed elsewhere while its owner claims: the owner finds it, now or later.
+#[test]
+fn a_free_elsewhere_against_claims_of_a_batch() {
+    model(1, |arena| {
+        let local = LocalArena::new(&arena, 1);
+        let mut buffer = local.allocate().unwrap();
+        buffer.put_u8(1);
+        let bytes = buffer.freeze_in_place();
+        let freeing = thread::spawn(move || {
+            set_thread_index(1);
+            assert_eq!(bytes[0], 1);
+            drop(bytes);
+        });
+        let early = local.allocate().ok();
+        freeing.join().unwrap();
+        let late = if early.is_none() { local.allocate().ok() } else { None };
+        let mut buffer = early.or(late).expect("the slot came back");
+        buffer.put_u8(2);
+        drop(buffer);
+        assert_eq!(local.counts(), (1, 1));
+    });
+}
+
+/// The batch ends while its slots are freed elsewhere: each is the arena's, and the memory of the
+/// batch goes once.
+#[test]
+fn the_end_of_a_batch_against_frees_elsewhere() {
+    model(2, |arena| {
+        let local = LocalArena::new(&arena, 2);
+        let (first, second) = (local.allocate().unwrap(), local.allocate().unwrap());
+        let freeing = |buffer: Buffer, index| {
+            thread::spawn(move || {
+                set_thread_index(index);
+                drop(buffer);
+            })
+        };
+        let (one, other) = (freeing(first, 1), freeing(second, 2));
+        drop(local);
+        one.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(arena.slot_states().free, 2);
+    });
+}
+
+/// Idle slots are given back while another comes back.
+#[test]
+fn giving_back_against_a_free_elsewhere() {
+    model(2, |arena| {
+        let local = LocalArena::new(&arena, 2);
+        let buffer = local.allocate().unwrap();
+        let freeing = thread::spawn(move || {
+            set_thread_index(1);
+            drop(buffer);
+        });
+        let given = local.give_back();
+        freeing.join().unwrap();
+        assert_eq!(given + local.give_back(), 2);
+        assert_eq!(arena.slot_states().free, 2);
+    });
+}
+
+/// Claims both slots of an arena as one run, and makes bytes of them.
+fn bytes_of_a_run(arena: &FixedArena) -> ArenaBytes {
+    let (run, start, _) = Run::claim(arena.handle(), &mut 0, 2).unwrap();
+    // SAFETY: the run owns these bytes.
+    unsafe { start.write_bytes(1, 2 * SLOT_BYTES) };
+    // SAFETY: written just now, and the run moves into the bytes.
+    unsafe { ArenaBytes::from_run(run, start, 2 * SLOT_BYTES) }
+}
+
+#[test]
+fn a_clone_of_bytes_in_two_slots_against_the_last_drop() {
+    model(2, |arena| {
+        let mine = bytes_of_a_run(&arena);
+        let theirs = mine.slice(SLOT_BYTES..);
+        drop(arena);
+        let thread = thread::spawn(move || {
+            let copy = theirs.clone();
+            drop(theirs);
+            assert_eq!(copy, [1; SLOT_BYTES][..]);
+        });
+        assert_eq!(mine, [1; 2 * SLOT_BYTES][..]);
+        drop(mine);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_free_of_two_slots_against_a_claim_of_either() {
+    model(2, |arena| {
+        let held = bytes_of_a_run(&arena);
+        let other = arena.clone();
+        let thread = thread::spawn(move || {
+            set_thread_index(1);
+            if let Some((run, ..)) = Run::claim(other.handle(), &mut 0, 2) {
+                assert_eq!(run.count(), 2, "both are free at once");
+            }
+            if let Ok(mut buffer) = other.allocate() {
+                buffer.put_u8(2);
+                assert_eq!(buffer.freeze_in_place(), [2][..]);
+            }
+        });
+        drop(held);
+        thread.join().unwrap();
+    });
+}
+
+/// Somebody waits for a slot while two are freed at once: it is served, whichever way the free
+/// goes.
+#[test]
+fn a_wait_against_a_free_of_two_slots() {
+    model(2, |arena| {
+        let held = bytes_of_a_run(&arena);
+        let waiter = arena.clone();
+        let thread = thread::spawn(move || drop(claim_waiting(&waiter)));
+        drop(held);
+        thread.join().unwrap();
+        drop(Run::claim(arena.handle(), &mut 0, 2).expect("both slots are free"));
+    });
+}
+
+/// Copies are charged by two threads at once: no more than the limit, and nothing is left.
+#[test]
+fn two_charges_against_a_limit() {
+    model(1, |arena| {
+        let other = arena.clone();
+        let thread = thread::spawn(move || {
+            let charge = other.handle().copied.charge(6, 10);
+            assert!(other.handle().copied.live() <= 10);
+            charge.is_some()
+        });
+        let mine = arena.handle().copied.charge(6, 10);
+        let kept = mine.is_some();
+        drop(mine);
+        assert!(thread.join().unwrap() || kept);
+        assert_eq!(arena.handle().copied.live(), 0);
     });
 }

@@ -9,6 +9,9 @@
 use super::core::Core;
 use super::handle::Handle;
 use super::header::Header;
+use super::run::run_around;
+use std::ops::Range;
+
 use crate::slots::Allocator;
 use crate::sync::Ordering;
 
@@ -80,6 +83,20 @@ impl Handle {
     pub(crate) fn index_of_address(&self, address: usize) -> Option<u32> {
         let index = address.checked_sub(self.region.start().addr().get())? / self.slot_bytes;
         (index < self.index_count()).then_some(index as u32)
+    }
+
+    /// Returns the indices of the slots whose owner has `address`, or the smallest block that holds
+    /// it. Returns none if `address` is not of this arena.
+    pub(crate) fn indices_of_address(&self, address: usize) -> Range<u32> {
+        let Some(index) = self.index_of_address(address) else { return 0..0 };
+        if !self.allocator.has_slots() {
+            return index..index + 1;
+        }
+        // SAFETY: the core is live (invariant of a handle), and the slot exists.
+        let header = unsafe { Core::header_at(self.core, index) };
+        // SAFETY: the header of a slot, on a core that the handle keeps live.
+        let (before, count) = unsafe { run_around(header) };
+        index - before..index - before + count
     }
 
     /// Returns the number of slots of a fixed arena, or of smallest blocks of a buddy arena.

@@ -139,7 +139,7 @@ impl SlotBitmap {
     }
 
     #[inline]
-    fn word(&self, index: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
         &self.words[index << self.shift]
     }
 
@@ -398,6 +398,9 @@ const CLOSED: u64 = 1 << 32;
 const WAITERS: u64 = 1 << 33;
 const ONE_FREE: u64 = 1 << 34;
 
+/// The value of a gate: a word that [`SlotFree::try_free_fast`] leaves alone.
+pub(crate) const GATE: u64 = WAITERS;
+
 /// The value of a word, unpacked by name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlotWord(pub(super) u64);
@@ -493,6 +496,25 @@ pub(crate) struct SlotFree(u64);
 impl SlotFree {
     pub(super) fn new(bit: u32) -> SlotFree {
         SlotFree(ONE_FREE - (1 << bit))
+    }
+
+    /// Makes the mark of slot `number` of a batch. A gate stands in the place of its word, which
+    /// lets no fast free pass.
+    pub(crate) fn of_batch(number: u32) -> SlotFree {
+        debug_assert!(number < SLOTS_PER_WORD as u32);
+        SlotFree(number.into())
+    }
+
+    /// Returns the number of the slot in its batch, unless it is in none.
+    #[inline]
+    pub(crate) fn number_in_batch(self) -> Option<u32> {
+        // The change of a slot that is in no batch is at least 2³³.
+        (self.0 < SLOTS_PER_WORD as u64).then_some(self.0 as u32)
+    }
+
+    /// Returns the bit of the slot in its word.
+    pub(crate) fn bit(self) -> u32 {
+        self.0.trailing_zeros()
     }
 
     /// Returns the change as a number, to be kept beside the slot.

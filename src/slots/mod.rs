@@ -7,11 +7,12 @@ mod bitmap;
 mod buddy;
 #[cfg(all(test, uring_arena_loom))]
 mod models;
+mod runs;
 
 pub(crate) use allocator::Allocator;
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use bitmap::SLOTS_PER_WORD;
 #[cfg(all(test, not(uring_arena_loom)))]
 pub(crate) use bitmap::take_passes;
-pub(crate) use bitmap::{FreeOutcome, SLOTS_MAX, Search, SlotBitmap, SlotFree, SlotGroup};
+pub(crate) use bitmap::{FreeOutcome, GATE, SLOTS_MAX, Search, SlotBitmap, SlotFree, SlotGroup};
 pub(crate) use buddy::{BLOCK_ORDER_MAX, BuddyAllocator};
+pub(crate) use runs::SlotRun;

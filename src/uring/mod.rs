@@ -29,7 +29,9 @@ pub(crate) use kernel::{
     who_forbids,
 };
 #[cfg(feature = "tokio")]
-pub(crate) use kernel::{check_calls, limit_standstill, reset_or_shut_down, shut_down};
+pub(crate) use kernel::{
+    check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down,
+};
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
     InFlight, Operation, Progress, SendOptions,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 
 use uring_arena::{
     AllocError, ArenaBytes, BuddyArena, BuddyArenaBuilder, Buffer, BuildError, FixedArena,
-    FixedArenaBuilder, FixedArenaMetrics, SlotStates, Unfaulted,
+    FixedArenaBuilder, FixedArenaMetrics, LocalArena, SlotStates, Unfaulted,
 };
 
 const fn may_move<T: Send>() {}
@@ -51,6 +51,7 @@ fn memory_may_be_used_after_a_panic() {
     may_be_used_after_a_panic::<Unfaulted<BuddyArena>>();
     may_be_used_after_a_panic::<FixedArenaBuilder>();
     may_be_used_after_a_panic::<BuddyArenaBuilder>();
+    may_be_used_after_a_panic::<LocalArena>();
     may_be_used_after_a_panic::<Buffer>();
     may_be_used_after_a_panic::<ArenaBytes>();
     may_be_used_after_a_panic::<SlotStates>();
@@ -97,6 +98,13 @@ fn what_needs_a_ring_may_be_used_after_a_panic() {
     may_be_used_after_a_panic::<Payload>();
     may_be_used_after_a_panic::<DriverBuilder>();
     may_be_used_after_a_panic::<Probe>();
+}
+
+#[test]
+fn a_batch_stays_on_its_thread() {
+    // Claims and frees there are plain accesses.
+    stays!(LocalArena: Send);
+    stays!(LocalArena: Sync);
 }
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

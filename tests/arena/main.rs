@@ -10,6 +10,7 @@ mod buddy;
 mod errors;
 mod fixed;
 mod fork;
+mod local;
 mod prelude;
 #[cfg(target_os = "linux")]
 mod refusals;

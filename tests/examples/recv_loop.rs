@@ -81,3 +81,24 @@ fn the_server_stops_after_as_many_connections_as_asked() {
     assert_eq!(program.wait().code, Some(0));
     assert!(!matches!(stays.read(&mut [0]), Ok(1..)));
 }
+
+#[test]
+fn the_output_names_the_work_and_compares_with_plain_reads() {
+    if let Err(error) = Probe::shared() {
+        return eprintln!("SKIPPED: {error}");
+    }
+    let arguments = ["--bytes", "64M", "--connections", "4", "--compare"];
+    let output = command("recv_loop", "", &arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for words in [
+        "work       4 connections, 16777216 bytes on each",
+        "CPU s/GB (receiving thread)",
+        "compare    plain read: ",
+        "of its CPU",
+        "a connection waited for its turn",
+        "verified ",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+}

@@ -411,6 +411,50 @@ fn a_stream_whose_connection_was_reset_does_not_end_in_order() -> Outcome {
     Ok(())
 }
 
+/// Another call on the socket is told of the reset, and nobody notes it. The half may have sent
+/// nothing, or its own end as well, in which case the kernel has nothing more to tell.
+#[test]
+fn a_reset_that_another_call_was_told_of_is_no_end_in_order() -> Outcome {
+    for (runtime, engine) in settings() {
+        for is_whole in [false, true] {
+            let arena = arena();
+            runtime.block_on(async {
+                let pool = Pool::builder(arena.clone()).engine(engine).messages_max(1).build()?;
+                let (near, mut far) = tcp_pair().await;
+                let near = near.into_std()?;
+                let other = near.try_clone()?;
+                let (mut incoming, mut outgoing) = pool.split(near)?;
+                far.write_all(b"a part").await?;
+                sleep(SHORT).await;
+                far.write_all(b", and a part").await?;
+                if is_whole {
+                    // Both sides end in order.
+                    far.shutdown().await?;
+                    outgoing.shutdown().await?;
+                    while far.read(&mut [0; 1]).await? > 0 {}
+                } else {
+                    far.set_zero_linger()?;
+                    drop(far);
+                    while other.take_error()?.is_none() {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                let end = loop {
+                    match timeout(TIMEOUT, incoming.try_next()).await? {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break None,
+                        Err(error) => break Some(error.kind()),
+                    }
+                };
+                assert_eq!(end, (!is_whole).then_some(ErrorKind::ConnectionReset));
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+            runtime.block_on(until_all_free(&arena));
+        }
+    }
+    Ok(())
+}
+
 /// Tasks wait in order for a queue that holds one send. Some give up, before or after it is their
 /// turn.
 #[test]

@@ -13,6 +13,8 @@
 
 mod buddy;
 #[cfg(feature = "io")]
+mod bulk;
+#[cfg(feature = "io")]
 mod disk;
 mod fixed;
 #[cfg_attr(not(feature = "io"), allow(dead_code, unused_imports))]
@@ -46,6 +48,8 @@ pub fn parts(effort: run::Effort) -> Vec<report::Part> {
         waiting::part(effort),
         #[cfg(feature = "io")]
         receive::part(effort),
+        #[cfg(feature = "io")]
+        bulk::part(effort),
         #[cfg(feature = "io")]
         runtimes::part(effort),
         #[cfg(feature = "io")]

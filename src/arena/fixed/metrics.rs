@@ -36,6 +36,8 @@ pub struct FixedArenaMetrics {
     pub bytes_live: usize,
     /// The slots that are lost for good, because the kernel may still write to them.
     pub quarantined: u64,
+    /// The bytes of messages that buffer rings copied out of the arena and that live now.
+    pub copied_bytes: usize,
 }
 
 impl FixedArena {
@@ -57,6 +59,7 @@ impl FixedArena {
             bytes_reserved: handle.region.len(),
             bytes_live: live * handle.slot_bytes,
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
+            copied_bytes: handle.copied.live(),
         }
     }
 

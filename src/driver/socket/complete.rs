@@ -195,7 +195,7 @@ impl Sockets {
             } else if result >= 0 || was_paused {
                 self.to_rearm.push_back(key);
             } else {
-                self.accept_failed(key, -result);
+                self.accept_failed(key, result.saturating_neg());
             }
         }
         if result < 0 {

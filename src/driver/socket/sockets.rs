@@ -195,6 +195,9 @@ impl Sockets {
         let socket = Socket::new(fd, source, multishot);
         let key = self.table.insert(socket).ok().expect("the driver has room");
         let mut ring = rings.of_mut(source.ring());
+        if let (Source::Datagrams(_) | Source::Messages(_), Some(ring)) = (source, &mut ring) {
+            ring.buffers.forbid_runs();
+        }
         if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
             // Nothing was pushed: it goes back as it came.
             let socket = self.table.remove(key).expect("just inserted");

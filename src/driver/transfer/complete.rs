@@ -68,7 +68,8 @@ impl Transfers {
     ) -> Option<Event<B>> {
         let is_cancelled = self.table.get(key)?.cancelled;
         if is_cancelled || result < 0 {
-            let failure = Failure::Errno(if is_cancelled { libc::ECANCELED } else { -result });
+            let errno = result.saturating_neg();
+            let failure = Failure::Errno(if is_cancelled { libc::ECANCELED } else { errno });
             return self.finish(key, Err(failure), false, files, submitter);
         }
         self.to_rearm.push_back(key);

@@ -553,6 +553,18 @@ impl Memory {
         }
     }
 
+    /// Returns the number of slots that the memory keeps.
+    pub(super) fn slot_count(&self) -> usize {
+        match self {
+            Memory::Nothing => 0,
+            Memory::Buffer(_) => 1,
+            Memory::Buffers(buffers) => buffers.len(),
+            Memory::Payload(payload) => payload.slot_count(),
+            Memory::Pieces(pieces) => pieces.iter().map(Payload::slot_count).sum(),
+            Memory::Addressed(addressed) => addressed.memory().slot_count(),
+        }
+    }
+
     /// Returns the number of written bytes.
     pub(super) fn len(&self) -> usize {
         match self {

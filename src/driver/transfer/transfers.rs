@@ -545,6 +545,15 @@ impl Transfers {
         })
     }
 
+    /// Returns the number of slots that the kernel has.
+    pub(crate) fn slots_running(&self) -> usize {
+        let slots = self.table.iter().map(|(_, transfer)| match &transfer.state {
+            State::Running(operation) => operation.memory().slot_count(),
+            _ => 0,
+        });
+        slots.sum()
+    }
+
     /// Iterates over the addresses of the memory that the kernel has.
     pub(crate) fn addresses_running(&self) -> impl Iterator<Item = usize> {
         self.table.iter().flat_map(|(_, transfer)| match &transfer.state {

@@ -142,13 +142,16 @@ impl RingState {
         }
     }
 
-    /// Waits until slots lie ready, and returns how many. Returns `None` if no stream is starved.
+    /// Waits until slots lie ready, and returns how many streams find some. Returns `None` if no stream is starved.
     fn poll_slots(&self, context: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
             if self.starved.borrow().is_empty() {
                 return Poll::Ready(None);
             }
-            let ready = self.ring.borrow_mut().refill();
+            let mut ring = self.ring.borrow_mut();
+            ring.refill();
+            let ready = ring.entries_ready();
+            drop(ring);
             if ready > 0 {
                 self.waiting.take();
                 return Poll::Ready(Some(ready));

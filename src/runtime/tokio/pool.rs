@@ -16,7 +16,7 @@ use super::send_half::SendHalf;
 use super::send_queue::Reset;
 use super::socket::{Convert, Socket, StreamError};
 use super::stream::Stream;
-use crate::arena::{AllocError, FixedArena};
+use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
 use crate::lease::WaitForSlot;
@@ -129,9 +129,42 @@ pub struct PoolBuilder {
     own_thread: bool,
     batch_scheduling: bool,
     engine: Engine,
+    send_arenas: Vec<BuddyArena>,
 }
 
 impl PoolBuilder {
+    /// Adds a buddy arena whose blocks are sent and written from where they lie: messages of any
+    /// size.
+    ///
+    /// A ring registers it, as it does the pool's own arena. Without a ring any memory is sent
+    /// alike.
+    ///
+    /// ```
+    /// use bytes::BufMut;
+    /// use tokio::io::AsyncReadExt;
+    /// use uring_arena::{BuddyArena, FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let frames = BuddyArena::with_sizes(1 << 20, 256).build()?;
+    /// let pool =
+    ///     Pool::builder(FixedArena::new(64, 4096)?).send_arena(frames.clone()).build()?;
+    /// let (near, mut far) = tokio::net::UnixStream::pair()?;
+    /// let stream = pool.stream(near)?;
+    /// let mut frame = frames.allocate_bytes(5)?;
+    /// frame.put_slice(b"hello");
+    /// stream.send(frame).await?;
+    /// let mut text = [0; 5];
+    /// far.read_exact(&mut text).await?;
+    /// assert_eq!(&text, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_arena(mut self, arena: BuddyArena) -> PoolBuilder {
+        self.send_arenas.push(arena);
+        self
+    }
+
     /// Chooses the engine. Default: [`Engine::Auto`].
     ///
     /// With [`Engine::Ring`] the pool is not built where io_uring cannot be used.
@@ -302,7 +335,8 @@ impl PoolBuilder {
     /// With [`Engine::Ring`] inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
         let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
-        let engine = EngineOptions { arena: arena.clone(), ring, driver };
+        let send_arenas = self.send_arenas;
+        let engine = EngineOptions { arena: arena.clone(), ring, driver, send_arenas };
         let (own_thread, batch_scheduling) = (self.own_thread, self.batch_scheduling);
         let options = RingOptions { engine, own_thread, batch_scheduling };
         let engines = Engines {
@@ -379,6 +413,7 @@ impl Pool {
             own_thread: false,
             batch_scheduling: false,
             engine: Engine::Auto,
+            send_arenas: Vec::new(),
         }
     }
 

@@ -106,6 +106,7 @@ impl AsRawFd for Watched {
 impl RingSender {
     fn new(engine: Arc<EngineHandle>, socket: OwnedFd, bytes_max: usize) -> io::Result<RingSender> {
         let queue = Arc::new(SendQueue::new(Link::own(socket), bytes_max));
+        queue.answer_stream();
         #[allow(
             deprecated,
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
@@ -574,7 +575,7 @@ impl AsyncWrite for SendHalf {
         let this = &mut *self;
         this.sender.here()?;
         let queue = this.sender.queue();
-        queue.poll_over(&mut this.place, queue.end(), context)
+        queue.poll_flushed(&mut this.place, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

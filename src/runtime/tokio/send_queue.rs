@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::socket::Link;
 use crate::buffer::Payload;
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::{SendOptions, limit_standstill, reset_or_shut_down, shut_down};
+use crate::uring::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
 use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
@@ -25,8 +25,15 @@ const COST_MIN: usize = 64;
 
 /// The reset of a connection, as its sending side and its stream know it: the kernel tells a reset
 /// once a socket, and then only the end.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Reset(Arc<OnceLock<i32>>);
+#[derive(Clone, Default)]
+pub(super) struct Reset(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    errno: OnceLock<i32>,
+    /// The sending side of a stream that has one of its own.
+    sender: OnceLock<Weak<SendQueue>>,
+}
 
 impl Reset {
     /// Notes the error of a call on the socket.
@@ -35,7 +42,7 @@ impl Reset {
         if let Some(errno) = error.raw_os_error()
             && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut)
         {
-            let _ = self.0.set(errno);
+            let _ = self.0.errno.set(errno);
         }
     }
 
@@ -44,9 +51,12 @@ impl Reset {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Returns the error of a stream that ended: the reset if there was one.
+    /// Returns the error of a stream that ended: the reset if there was one, whoever was told.
     pub(super) fn error(&self) -> Option<io::Error> {
-        self.0.get().map(|&errno| io::Error::from_raw_os_error(errno))
+        if let Some(&errno) = self.0.errno.get() {
+            return Some(io::Error::from_raw_os_error(errno));
+        }
+        self.0.sender.get()?.upgrade()?.untold_reset()
     }
 }
 
@@ -56,7 +66,9 @@ pub(super) struct SendQueue {
     /// The most bytes that are queued, under way and reserved together.
     bytes_max: usize,
     reset: Reset,
-    state: Mutex<State>,
+    /// The state, once something was queued, or has ended. A connection that only writes as tokio
+    /// does has none: neither memory nor a lock.
+    state: OnceLock<Box<Mutex<State>>>,
 }
 
 /// A send that the queue has taken.
@@ -122,6 +134,8 @@ struct State {
     phase: Phase,
     /// The engine was told of sends, and has not found the queue empty since.
     is_attended: bool,
+    /// This side has begun to send the end of the stream.
+    is_end_sent: bool,
 }
 
 /// The code of the user's that a change of the state leads to. It runs when this is dropped: the
@@ -183,6 +197,21 @@ impl Phase {
 }
 
 impl State {
+    fn new() -> State {
+        State {
+            queued: VecDeque::new(),
+            oldest: 0,
+            outstanding: VecDeque::new(),
+            charged: 0,
+            line: BTreeMap::new(),
+            watching: BTreeMap::new(),
+            next_ticket: 0,
+            phase: Phase::Open,
+            is_attended: false,
+            is_end_sent: false,
+        }
+    }
+
     /// Returns the number of the next send.
     fn end(&self) -> u64 {
         self.oldest + self.outstanding.len() as u64
@@ -271,23 +300,38 @@ impl State {
 
 impl SendQueue {
     pub(super) fn new(socket: Link, bytes_max: usize) -> SendQueue {
-        let state = State {
-            queued: VecDeque::new(),
-            oldest: 0,
-            outstanding: VecDeque::new(),
-            charged: 0,
-            line: BTreeMap::new(),
-            watching: BTreeMap::new(),
-            next_ticket: 0,
-            phase: Phase::Open,
-            is_attended: false,
-        };
-        let reset = Reset::default();
-        SendQueue { socket, bytes_max: bytes_max.max(1), reset, state: Mutex::new(state) }
+        let (state, reset) = (OnceLock::new(), Reset::default());
+        SendQueue { socket, bytes_max: bytes_max.max(1), reset, state }
+    }
+
+    /// Returns the state, which there is from now on.
+    fn state(&self) -> &Mutex<State> {
+        self.state.get_or_init(|| Box::new(Mutex::new(State::new())))
+    }
+
+    /// Returns whether nothing was ever queued, waited for or ended.
+    #[inline]
+    fn is_untouched(&self) -> bool {
+        self.state.get().is_none()
     }
 
     pub(super) fn known_reset(&self) -> &Reset {
         &self.reset
+    }
+
+    /// Has the stream of this connection ask here how it ended.
+    pub(super) fn answer_stream(self: &Arc<Self>) {
+        let _ = self.reset.0.sender.set(Arc::downgrade(self));
+    }
+
+    /// Returns the reset of a connection whose stream has ended, though none was noted.
+    ///
+    /// The call that was told of it may be on its way to note it, or it was the program's own. A
+    /// connection that ends in order is not closed before this side has sent its end.
+    pub(super) fn untold_reset(&self) -> Option<io::Error> {
+        let is_end_sent = !self.is_untouched() && self.state().lock().is_end_sent;
+        let is_reset = !is_end_sent && is_tcp_closed(self.as_fd());
+        is_reset.then(|| io::Error::from_raw_os_error(libc::ECONNRESET))
     }
 
     /// Resets the connection.
@@ -324,7 +368,7 @@ impl SendQueue {
     ) -> Poll<io::Result<()>> {
         let mut after = Aftermath::default();
         {
-            let mut state = self.state.lock();
+            let mut state = self.state().lock();
             let polled = state.try_room(place, cost, self.bytes_max, &mut after);
             let known = place.and_then(|ticket| state.line.get(&ticket)?.waker.as_ref());
             if polled.is_ready() || known.is_some_and(|known| known.will_wake(context.waker())) {
@@ -334,7 +378,7 @@ impl SendQueue {
         }
         // Outside of the lock: cloning a waker runs code of the user's.
         let waker = context.waker().clone();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let polled = state.try_room(place, cost, self.bytes_max, &mut after);
         if polled.is_ready() {
             after.wakers.push_unneeded(Some(waker));
@@ -350,7 +394,7 @@ impl SendQueue {
     /// Gives up the place of a task that waits for room.
     pub(super) fn leave_line(&self, place: &mut Place) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         state.leave_line(place, &mut after);
         state.wake_first(self.bytes_max, &mut after);
     }
@@ -358,7 +402,7 @@ impl SendQueue {
     /// Gives back room that was taken for `cost` and not used.
     pub(super) fn give_back(&self, cost: usize) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         // A queue that has failed charges nothing.
         state.charged = state.charged.saturating_sub(cost);
         state.wake_first(self.bytes_max, &mut after);
@@ -375,7 +419,7 @@ impl SendQueue {
         let mut after = Aftermath::default();
         let len = payload.as_ref().len();
         let cost = if len == 0 { 0 } else { self.cost(len).min(reserved) };
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         if let Some(refusal) = state.phase.refusal() {
             state.charged = state.charged.saturating_sub(reserved);
             drop(state);
@@ -396,7 +440,7 @@ impl SendQueue {
 
     /// Returns the number of the next send.
     pub(super) fn end(&self) -> u64 {
-        self.state.lock().end()
+        self.state().lock().end()
     }
 
     /// Waits until the sends before `until` are over.
@@ -408,13 +452,13 @@ impl SendQueue {
     ) -> Poll<io::Result<()>> {
         let mut after = Aftermath::default();
         if place.is_none()
-            && let Some(result) = self.state.lock().result_of(until)
+            && let Some(result) = self.state().lock().result_of(until)
         {
             return Poll::Ready(result);
         }
         // Outside of the lock: cloning a waker runs code of the user's.
         let waker = context.waker().clone();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let known = place.take().and_then(|ticket| state.watching.remove(&ticket));
         after.wakers.push_unneeded(known.and_then(|known| known.waker));
         if let Some(result) = state.result_of(until) {
@@ -439,7 +483,7 @@ impl SendQueue {
     /// Gives up the place of a task that waits for the end of sends.
     pub(super) fn stop_watching(&self, place: &mut Place) {
         let Some(ticket) = place.take() else { return };
-        let watching = self.state.lock().watching.remove(&ticket);
+        let watching = self.state().lock().watching.remove(&ticket);
         drop_contained(watching);
     }
 
@@ -450,8 +494,11 @@ impl SendQueue {
         place: &mut Place,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_untouched() {
+            return Poll::Ready(Ok(()));
+        }
         let until = {
-            let state = self.state.lock();
+            let state = self.state().lock();
             if let Some(refusal) = state.phase.refusal() {
                 return Poll::Ready(Err(refusal));
             }
@@ -463,15 +510,31 @@ impl SendQueue {
         self.poll_over(place, until, context)
     }
 
+    /// Waits until everything that is queued now is over.
+    #[inline]
+    pub(super) fn poll_flushed(
+        &self,
+        place: &mut Place,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_untouched() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_over(place, self.end(), context)
+    }
+
     /// Returns the reason why the connection sends no more, if it does not.
     pub(super) fn refusal(&self) -> Option<io::Error> {
-        self.state.lock().phase.refusal()
+        if self.is_untouched() {
+            return None;
+        }
+        self.state().lock().phase.refusal()
     }
 
     /// Lets no further send in. The end of the stream follows those that were taken.
     pub(super) fn close(&self) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let Phase::Open = state.phase else { return };
         state.phase = Phase::Closing;
         // The tasks in line are refused.
@@ -503,7 +566,7 @@ impl SendQueue {
 impl SendQueue {
     /// Takes the next send to be begun. With `None` the engine is told of the next one.
     pub(super) fn next(&self) -> Option<QueuedSend> {
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let next = state.queued.pop_front();
         state.is_attended = next.is_some();
         next
@@ -511,12 +574,12 @@ impl SendQueue {
 
     /// Takes a further send behind one that is not over. The engine stays told.
     pub(super) fn next_behind(&self) -> Option<QueuedSend> {
-        self.state.lock().queued.pop_front()
+        self.state().lock().queued.pop_front()
     }
 
     /// Puts a send back that was taken and could not be begun.
     pub(super) fn put_back(&self, send: QueuedSend) {
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         if send.number >= state.oldest {
             state.queued.push_front(send);
             return;
@@ -529,7 +592,7 @@ impl SendQueue {
     /// one.
     pub(super) fn sent(&self, number: u64) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let Some(index) = number.checked_sub(state.oldest) else { return };
         let Some(send) = state.outstanding.get_mut(index as usize) else { return };
         send.is_over = true;
@@ -551,7 +614,7 @@ impl SendQueue {
     /// peer cannot take what it has for the whole.
     pub(super) fn fail(&self, error: &io::Error) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         if let Phase::Failed(_) = state.phase {
             return;
         }
@@ -572,9 +635,10 @@ impl SendQueue {
     /// [`fail`](Self::fail) does.
     pub(super) fn end_if_open(&self, error: &io::Error) {
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         let Phase::Open = state.phase else { return };
         let is_idle = state.outstanding.is_empty();
+        state.is_end_sent = is_idle;
         state.fail(error, &mut after);
         drop(state);
         if is_idle {
@@ -587,29 +651,39 @@ impl SendQueue {
 
     /// Returns whether sends are left to go out that no half waits for any more.
     pub(super) fn lingers(&self) -> bool {
-        let state = self.state.lock();
+        if self.is_untouched() {
+            return false;
+        }
+        let state = self.state().lock();
         matches!(state.phase, Phase::Closing) && !state.outstanding.is_empty()
     }
 
     /// Returns the bytes that are queued, under way or reserved.
     pub(super) fn charged(&self) -> usize {
-        self.state.lock().charged
+        if self.is_untouched() {
+            return 0;
+        }
+        self.state().lock().charged
     }
 
     /// Returns whether every send is over.
     pub(super) fn is_idle(&self) -> bool {
-        self.state.lock().outstanding.is_empty()
+        if self.is_untouched() {
+            return true;
+        }
+        self.state().lock().outstanding.is_empty()
     }
 
     /// Sends the end of the stream, and notes how that went.
     fn end_stream(&self) {
+        self.state().lock().is_end_sent = true;
         let result = match shut_down(self.as_fd(), Shutdown::Write) {
             // The peer is gone already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         };
         let mut after = Aftermath::default();
-        let mut state = self.state.lock();
+        let mut state = self.state().lock();
         match result {
             Ok(()) if matches!(state.phase, Phase::Closing) => state.phase = Phase::Closed,
             Ok(()) => {}
@@ -789,7 +863,7 @@ mod tests {
                 }
                 _ => {}
             }
-            let state = self.queue.state.lock();
+            let state = self.queue.state().lock();
             assert!(state.charged <= Play::BYTES_MAX);
             assert!(state.outstanding.front().is_none_or(|oldest| !oldest.is_over));
             assert_eq!(state.line.len() + state.watching.len(), self.waiting.len());
@@ -833,7 +907,7 @@ mod tests {
             prop_assert!(play.waiting.is_empty(), "{} tasks are never woken", play.waiting.len());
             prop_assert!(play.served.is_sorted(), "{:?}", play.served);
             prop_assert_eq!(&play.sent, &play.queued);
-            let state = play.queue.state.lock();
+            let state = play.queue.state().lock();
             prop_assert_eq!((state.charged, state.outstanding.len()), (0, 0));
             prop_assert!(!state.is_attended);
         }

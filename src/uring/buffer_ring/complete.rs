@@ -9,11 +9,12 @@ use std::ptr::NonNull;
 
 use io_uring::cqueue;
 
+use super::posted::PostedEntry;
 use super::received::Datagram;
 use super::received::{FromSlot, Received, Status};
 use super::ring::BufferRing;
 use crate::buffer::ArenaBytes;
-use crate::lease::ZERO;
+use crate::lease::{CopyCharge, Run, ZERO};
 
 /// The bytes of a completion that are still to be taken out: plain numbers, so that a caller can
 /// keep them beside the ring.
@@ -36,7 +37,7 @@ impl Remaining {
     }
 }
 
-/// The bytes of one completion in one slot.
+/// The bytes of one completion in one entry.
 struct Part {
     position: u32,
     start: NonNull<u8>,
@@ -125,6 +126,7 @@ impl BufferRing {
         let len = result as usize;
         debug_assert!(!lease.header().has(ZERO), "written bytes are not noted here");
         self.metrics.received += 1;
+        self.depth.bytes += len as u64;
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
         // slot. The slot is not shared, and the bytes fit.
         Some(B::arrived(unsafe { ArenaBytes::from_lease(lease, start, len) }))
@@ -171,23 +173,25 @@ impl BufferRing {
         if self.incremental && cqueue::buffer_more(flags) {
             return;
         }
-        if let Some(lease) = self.posted.take(position) {
+        if let Some(run) = self.posted.take(position) {
             // A receive that failed on the way may have written any of it.
-            lease.record_written(self.slot_bytes as usize);
-            self.recycle(lease);
+            run.record_written_whole(self.slot_bytes as usize);
+            self.recycle(run);
         }
     }
 
-    /// Takes the next bytes of a completion out: those of one slot, or a copy of them if they are
-    /// few.
+    /// Takes the next bytes of a completion out: those in slots that are side by side, or a copy of
+    /// them if they are few.
     #[inline]
     pub(crate) fn take<B: FromSlot>(&mut self, remaining: &mut Remaining) -> Option<B> {
         let part = self.next_part(remaining)?;
-        if (part.len as usize) < self.copy_below {
-            return Some(self.copy_out(part));
+        if (part.len as usize) < self.copy_below()
+            && let Some(charge) = self.charge(part.len as usize)
+        {
+            return Some(self.copy_out(part, charge));
         }
         self.metrics.received += 1;
-        self.hand_out(part).map(B::in_slot)
+        self.hand_out(part, remaining).map(B::in_slot)
     }
 
     /// Takes the datagram of a completion out.
@@ -195,17 +199,26 @@ impl BufferRing {
         &mut self,
         remaining: &mut Remaining,
     ) -> Option<Datagram<B>> {
-        let part = self.next_part(remaining)?;
+        // A datagram is cut at the end of a slot, whatever lies ready.
+        self.forbid_runs();
+        let mut part = self.next_part(remaining)?;
+        let is_cut = part.len > self.slot_bytes;
+        part.len = part.len.min(self.slot_bytes);
         let datagrams = self.datagrams;
-        let Some((datagram, payload)) =
-            self.hand_out(part).and_then(|whole| datagrams.parse(whole))
+        let Some((mut datagram, payload)) =
+            self.hand_out(part, remaining).and_then(|whole| datagrams.parse(whole))
         else {
             self.metrics.unmatched_completions += 1;
             return None;
         };
-        let bytes = if payload.len() < self.copy_below {
+        datagram.is_truncated |= is_cut;
+        let charge = match payload.len() < self.copy_below() {
+            true => self.charge(payload.len()),
+            false => None,
+        };
+        let bytes = if let Some(charge) = charge {
             self.metrics.copied += 1;
-            B::copied(&payload)
+            B::copied(&payload, charge)
         } else {
             self.metrics.received += 1;
             B::in_slot(payload)
@@ -213,57 +226,115 @@ impl BufferRing {
         Some(datagram.map(|()| bytes))
     }
 
+    /// Counts a copy of `bytes` against the arena. Returns `None` if too many live.
+    fn charge(&self, bytes: usize) -> Option<CopyCharge> {
+        self.arena.copied.charge(bytes, self.pressure.copied_max)
+    }
+
     #[inline]
     fn next_part(&mut self, remaining: &mut Remaining) -> Option<Part> {
         if remaining.is_empty() {
             return None;
         }
-        let Some((lease, start, used)) = self.posted.peek(remaining.position) else {
+        let position = remaining.position;
+        let Some(PostedEntry { start, used, slots }) = self.posted.peek(position) else {
             return self.refuse_rest(remaining);
         };
-        let position = remaining.position;
-        let len = remaining.bytes.min(self.slot_bytes - used);
+        let entry_bytes = slots * self.slot_bytes;
+        let len = remaining.bytes.min(self.filled_at(position, entry_bytes - used));
         remaining.bytes -= len;
         remaining.position = position.wrapping_add(1);
-        let end = used as usize + len as usize;
+        self.depth.bytes += u64::from(len);
+        let end = used + len;
         // All of it: a receive that failed before it may have written behind these bytes.
-        lease.record_written(self.slot_bytes as usize);
-        // SAFETY: `used + len` is at most the slot.
+        self.posted.record_written(position, self.slot_bytes as usize);
+        // SAFETY: `used + len` is at most the entry.
         let start = unsafe { start.add(used as usize) };
-        // A slot that is used up never stays, whatever the kernel says.
-        let buf_more = remaining.buf_more && remaining.is_empty() && end < self.slot_bytes as usize;
+        // An entry that is used up never stays, whatever the kernel says.
+        let buf_more = remaining.buf_more && remaining.is_empty() && end < entry_bytes;
         Some(Part { position, start, len, buf_more })
     }
 
+    /// Returns the bytes that a completion which goes beyond the entry at `position` has there.
+    ///
+    /// The kernel makes an entry shorter when it begins a bundle that has fewer bytes. If nothing
+    /// comes after all, the entry stays so, and the next bundle goes on behind it sooner.
     #[inline]
-    fn hand_out(&mut self, part: Part) -> Option<ArenaBytes> {
+    fn filled_at(&self, position: u32, most: u32) -> u32 {
+        if !self.bundles || self.incremental {
+            return most;
+        }
+        let detached = self.detached.as_ref().map(|detached| &detached.entries);
+        match self.entries.as_ref().or(detached) {
+            Some(entries) => entries.bytes_at(position).min(most),
+            None => most,
+        }
+    }
+
+    #[inline]
+    fn hand_out(&mut self, part: Part, remaining: &mut Remaining) -> Option<ArenaBytes> {
         let Part { position, start, len, buf_more } = part;
         if buf_more {
-            let (lease, ..) = self.posted.peek(position)?;
+            let lease = self.posted.lease_at(position)?;
             // SAFETY: the kernel has written these bytes and goes on behind them (`F_BUF_MORE`).
             // The ring gives its share up by `dec_ref`, or hands it on as one owner of
             // several.
             let bytes = unsafe { ArenaBytes::clone_ref(lease, start, len as usize) };
             self.posted.add_used(position, len);
-            Some(bytes)
-        } else {
-            let lease = self.posted.take(position)?;
-            // SAFETY: the completion says that the kernel has written these bytes and is done with
-            // the slot.
-            Some(unsafe { ArenaBytes::from_lease(lease, start, len as usize) })
+            return Some(bytes);
         }
+        let mut len = len;
+        let mut run = self.take_slots(position, len)?;
+        while len == run.count() * self.slot_bytes && self.continues(&run, start, len, remaining) {
+            let Some(next) = self.next_part(remaining) else { break };
+            let Some(more) = self.take_slots(next.position, next.len) else { break };
+            len += next.len;
+            if let Err(other) = run.join(more) {
+                unreachable!("slot {} continues the run", other.index());
+            }
+        }
+        // SAFETY: the completion says that the kernel has written these bytes and is done with the
+        // slots, which lie side by side.
+        Some(unsafe { ArenaBytes::from_run(run, start, len as usize) })
     }
 
-    fn copy_out<B: FromSlot>(&mut self, part: Part) -> B {
+    /// Takes the slots of an entry that `len` bytes lie in, and recycles the others.
+    #[inline]
+    fn take_slots(&mut self, position: u32, len: u32) -> Option<Run> {
+        let mut run = self.posted.take(position)?;
+        if run.count() > 1 {
+            let slots = len.div_ceil(self.slot_bytes).max(1);
+            if slots < run.count() {
+                let rest = run.split_off(slots);
+                self.recycle(rest);
+            }
+        }
+        Some(run)
+    }
+
+    /// Returns whether the next bytes of a bundle lie behind these, in the next slots of their
+    /// word.
+    fn continues(&self, run: &Run, start: NonNull<u8>, len: u32, remaining: &Remaining) -> bool {
+        if remaining.is_empty() || self.incremental {
+            return false;
+        }
+        let Some(next) = self.posted.peek(remaining.position) else { return false };
+        let end = start.addr().get() + len as usize;
+        let slots = run.count() + next.slots;
+        let is_behind = next.start.addr().get() == end && next.used == 0;
+        is_behind && slots <= self.depth.run_max() && run.has_next_in_word()
+    }
+
+    fn copy_out<B: FromSlot>(&mut self, part: Part, charge: CopyCharge) -> B {
         let Part { position, start, len, buf_more } = part;
-        // SAFETY: the kernel has written these bytes, and the ring owns the slot's lease until
-        // below.
-        let bytes = B::copied(unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) });
+        // SAFETY: the kernel has written these bytes, and the ring owns their slots until below.
+        let written = unsafe { std::slice::from_raw_parts(start.as_ptr(), len as usize) };
+        let bytes = B::copied(written, charge);
         self.metrics.copied += 1;
         if buf_more {
             self.posted.add_used(position, len);
-        } else if let Some(lease) = self.posted.take(position) {
-            self.recycle(lease);
+        } else if let Some(run) = self.posted.take(position) {
+            self.recycle(run);
         }
         bytes
     }

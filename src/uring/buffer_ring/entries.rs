@@ -90,6 +90,18 @@ impl RingEntries {
         unsafe { to_id.write(id) };
     }
 
+    /// Returns the bytes of the entry at `position`, which a completion has named: the kernel may
+    /// have made it shorter.
+    pub(super) fn bytes_at(&self, position: u32) -> u32 {
+        // SAFETY: masked, so inside the array (invariant 1).
+        let entry = unsafe { self.first().add((position & self.mask) as usize) }.as_ptr();
+        // SAFETY: as above.
+        let bytes = unsafe { &raw const (*entry).bytes };
+        // SAFETY: valid and aligned. Volatile, because the kernel writes the array too; it is done
+        // with this entry.
+        unsafe { bytes.read_volatile() }
+    }
+
     /// Hands every entry before `tail` to the kernel, with one store for a whole batch.
     ///
     /// The store is Release and pairs with the kernel's acquire load of the tail

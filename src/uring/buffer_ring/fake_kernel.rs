@@ -9,6 +9,8 @@
 //! it has posted, as a kernel would.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -45,6 +47,14 @@ enum Step {
         result: i32,
     },
     Refill,
+    /// Entries have `1 << shift` slots from now on.
+    Lengthen {
+        shift: u32,
+    },
+    /// A bundle that brought nothing has made the next entry shorter.
+    Shorten {
+        bytes: u32,
+    },
     /// The group is unregistered, and `selects` receives select a slot between the question how far
     /// the kernel came and the end of the group.
     Detach {
@@ -83,6 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => errno.prop_map(|errno| Step::Error { errno }),
         1 => (any::<u16>(), result).prop_map(|(id, result)| Step::Foreign { id, result }),
         4 => Just(Step::Refill),
+        2 => (0..5u32).prop_map(|shift| Step::Lengthen { shift }),
+        1 => (1..SLOT_BYTES as u32).prop_map(|bytes| Step::Shorten { bytes }),
         1 => (0..3usize).prop_map(|selects| Step::Detach { selects }),
         2 => Just(Step::Release),
         2 => Just(Step::Attach),
@@ -147,6 +159,11 @@ impl World {
             Step::Refill => {
                 self.ring.refill();
             }
+            Step::Lengthen { shift } if !self.ring.incremental => {
+                self.ring.depth.set_run(1 << shift);
+            }
+            Step::Shorten { bytes } if self.ring.bundles => self.kernel.shorten(bytes),
+            Step::Lengthen { .. } | Step::Shorten { .. } => {}
             Step::Detach { selects } => self.detach(selects),
             Step::Release if self.ring.detached.is_some() && self.kernel.selected.is_empty() => {
                 self.release();
@@ -216,18 +233,14 @@ impl World {
         for (bytes, expected) in &self.held {
             assert_eq!(bytes, &expected[..]);
         }
-        let mut out: Vec<u32> =
-            self.held.iter().filter_map(|(bytes, _)| bytes.slot_index()).collect();
+        let mut out: Vec<u32> = self.held.iter().flat_map(|(bytes, _)| slots_of(bytes)).collect();
         // A slot of an incremental ring may be the user's and the ring's.
         out.extend(self.ring.posted.ids().map(u32::from));
         out.sort_unstable();
         if !self.ring.incremental {
             let posted: Vec<u32> = self.ring.posted.ids().map(u32::from).collect();
-            assert!(
-                self.held.iter().all(|(bytes, _)| bytes
-                    .slot_index()
-                    .is_none_or(|slot| !posted.contains(&slot)))
-            );
+            let is_posted = |slot: u32| posted.contains(&slot);
+            assert!(!self.held.iter().flat_map(|(bytes, _)| slots_of(bytes)).any(is_posted));
         }
         out.dedup();
         let live = self.arena.metrics().bytes_live / SLOT_BYTES;
@@ -254,16 +267,14 @@ impl World {
         assert_eq!(reported + taken as u64, self.kernel.lost);
         assert_eq!(self.ring.metrics().unreported_slots, self.kernel.lost);
         assert_eq!(self.ring.posted.len(), before - taken);
-        assert_eq!(
-            self.ring.posted.len(),
-            usize::from(self.kernel.posted()),
-            "both count the same"
-        );
+        let entries = self.ring.entries_ready();
+        assert_eq!(entries, usize::from(self.kernel.posted()), "both count the same");
         self.check();
         // Every position can be posted to again, up to the limit.
         self.ring.refill();
-        let limit = self.ring.limit as u16;
-        assert!(self.kernel.posted() == limit || self.arena.slot_states().free == 0);
+        let (depth, run) = (self.ring.depth.slots, self.ring.depth.run());
+        let is_full = self.ring.posted.taken() + run > depth;
+        assert!(is_full || self.arena.slot_states().free == 0);
         self.check();
     }
 
@@ -293,9 +304,10 @@ impl World {
 proptest! {
     #[test]
     fn ownership_adds_up_whatever_the_kernel_does(
-        slots in 1..12usize,
-        entries_shift in 0..4u32,
+        slots in 1..70usize,
+        entries_shift in 0..7u32,
         incremental: bool,
+        bundles: bool,
         zero: bool,
         copy_below in prop_oneof![Just(0usize), 1..SLOT_BYTES + 2],
         steps in prop::collection::vec(step(), 1..120),
@@ -305,6 +317,7 @@ proptest! {
         let options = BufferRing::options()
             .entries(1 << entries_shift)
             .incremental(incremental)
+            .bundles(bundles)
             .copy_below(copy_below);
         let mut world = World::new(slots, options, zero);
         for step in steps {
@@ -312,6 +325,12 @@ proptest! {
         }
         world.end(unregistered, user_first);
     }
+}
+
+/// Returns the slots that bytes keep.
+fn slots_of(bytes: &ArenaBytes) -> impl Iterator<Item = u32> {
+    let count = bytes.slot_count() as u32;
+    bytes.slot_index().into_iter().flat_map(move |first| first..first + count)
 }
 
 pub(super) const F_BUFFER: u32 = 1;
@@ -330,6 +349,8 @@ pub(super) struct FakeKernel {
     pub(super) lost: u64,
     /// The group was unregistered: nothing more is selected.
     is_detached: bool,
+    /// The bytes of entries before they were made shorter, by position.
+    whole: HashMap<u16, u32>,
     /// The byte that was written last.
     next: u8,
 }
@@ -337,6 +358,8 @@ pub(super) struct FakeKernel {
 struct Selected {
     address: *mut u8,
     id: u16,
+    bytes: u32,
+    slots: u64,
 }
 
 impl FakeKernel {
@@ -349,6 +372,7 @@ impl FakeKernel {
             selected: Vec::new(),
             lost: 0,
             is_detached: false,
+            whole: HashMap::new(),
             next: 0,
         }
     }
@@ -358,6 +382,7 @@ impl FakeKernel {
         assert!(self.selected.is_empty());
         self.entries = ring.address() as *mut RingEntry;
         (self.head, self.is_detached) = (0, false);
+        self.whole.clear();
     }
 
     fn entry(&self, position: u16) -> *mut RingEntry {
@@ -407,6 +432,7 @@ impl FakeKernel {
                 unsafe { (*entry).bytes -= part as u32 };
                 flags |= F_BUF_MORE;
             } else {
+                self.whole.remove(&self.head);
                 self.head = self.head.wrapping_add(1);
             }
             if !bundle {
@@ -416,14 +442,28 @@ impl FakeKernel {
         (bytes.len() as i32, flags, bytes)
     }
 
+    /// Makes the entry that is next shorter, as the beginning of a bundle does.
+    fn shorten(&mut self, bytes: u32) {
+        if !self.is_detached && self.posted() > 0 && !self.incremental {
+            let entry = self.entry(self.head);
+            // SAFETY: posted, so written by the ring before its tail.
+            let before = unsafe { (*entry).bytes };
+            self.whole.entry(self.head).or_insert(before);
+            // SAFETY: posted: the kernel may write the entry.
+            unsafe { (*entry).bytes = before.min(bytes) };
+        }
+    }
+
     /// Selects a buffer as a worker thread does, before there are bytes to put there.
     pub(super) fn select(&mut self) {
         if !self.is_detached && self.posted() > 0 && !self.incremental {
             let entry = self.entry(self.head);
             // SAFETY: posted, so written by the ring before its tail.
-            let RingEntry { address, id, .. } = unsafe { entry.read() };
+            let RingEntry { address, id, bytes, .. } = unsafe { entry.read() };
+            let whole = self.whole.remove(&self.head).unwrap_or(bytes);
+            let slots = u64::from(whole).div_ceil(SLOT_BYTES as u64);
             self.head = self.head.wrapping_add(1);
-            self.selected.push(Selected { address: address as *mut u8, id });
+            self.selected.push(Selected { address: address as *mut u8, id, bytes, slots });
         }
     }
 
@@ -433,8 +473,7 @@ impl FakeKernel {
         if self.selected.is_empty() {
             return false;
         }
-        self.selected.remove(which % self.selected.len());
-        self.lost += 1;
+        self.lost += self.selected.remove(which % self.selected.len()).slots;
         true
     }
 
@@ -447,7 +486,8 @@ impl FakeKernel {
         if self.selected.is_empty() {
             return None;
         }
-        let Selected { address, id } = self.selected.remove(which % self.selected.len());
+        let Selected { address, id, bytes, .. } = self.selected.remove(which % self.selected.len());
+        let result = result.min(bytes as i32);
         let bytes = self.write(address, result.max(0) as usize);
         Some((result, F_BUFFER | u32::from(id) << 16, bytes))
     }

@@ -1,9 +1,11 @@
 //! Buffer rings: slots of an arena that the kernel chooses and fills, and the bytes that come back.
 
 mod complete;
+mod depth;
 mod entries;
 mod options;
 mod posted;
+mod pressure;
 mod received;
 mod register;
 mod ring;

@@ -2,6 +2,10 @@
 
 use std::io;
 
+use super::depth::Depth;
+use super::pressure::Pressure;
+use crate::arena::FixedArena;
+use crate::lease::Handle;
 use crate::uring::kernel::{Memlock, who_forbids};
 
 /// The kernel's limit on the entries of a ring.
@@ -30,14 +34,18 @@ pub struct BufferRingOptions {
     incremental: bool,
     bundles: bool,
     datagram_details: bool,
+    ready_bytes: Option<usize>,
+    copies_nothing_under_pressure: bool,
+    copied_bytes_max: Option<usize>,
 }
 
 impl BufferRingOptions {
     /// Sets the number of slots that lie ready for the kernel at most: a power of two up to 32,768.
     ///
-    /// The number is independent of the number of slots in the arena, because slots that users hold
-    /// do not count. Default: half of the slots that are free, one at least and 1024 at most. A
-    /// default ring that ran dry takes half of what is free then, up to half of the arena.
+    /// Fewer lie ready while messages are large: see [`ready_bytes`](Self::ready_bytes). The number
+    /// is independent of the number of slots in the arena, because slots that users hold do not
+    /// count. Default: half of the slots that are free, one at least and 1024 at most. A default
+    /// ring that ran dry takes half of what is free then, up to half of the arena.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().entries(4096);
@@ -61,7 +69,9 @@ impl BufferRingOptions {
     }
 
     /// Copies messages shorter than `bytes` to the heap, so that 20 bytes do not hold a slot of
-    /// 64 KiB. The slot goes back to the kernel at once. Default: 0, which copies nothing.
+    /// 64 KiB. The slot goes back to the kernel at once. Default: 0, which copies nothing but
+    /// [under pressure](Self::copy_under_pressure). [`copied_bytes_max`](Self::copied_bytes_max)
+    /// bounds the copies.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().copy_below(256);
@@ -89,7 +99,10 @@ impl BufferRingOptions {
     }
 
     /// Lets one completion fill several slots (`IORING_RECVSEND_BUNDLE`, Linux 6.10; an older
-    /// kernel fills one). Large messages then take fewer turns of the network stack.
+    /// kernel fills one). Default: no.
+    ///
+    /// Parts of a bundle that lie in adjacent slots come out as one piece. Long messages do not
+    /// need bundles: see [`ready_bytes`](Self::ready_bytes).
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().bundles(true);
@@ -115,6 +128,65 @@ impl BufferRingOptions {
 
     pub(super) fn wants_datagram_details(&self) -> bool {
         self.datagram_details
+    }
+
+    /// Sets the bytes that are to lie ready for the kernel, counted as messages fill slots.
+    /// Default: half of the processor's second-level cache, as sysfs tells it.
+    ///
+    /// The kernel fills all that lies ready before the program sees any of it, and what fits the
+    /// cache is still there then. So bulk data finds few slots ready, and small messages as many as
+    /// the ring has [entries](Self::entries). Messages that are larger than a slot also find up to
+    /// 32 adjacent slots as one buffer: they come out in one piece, of 64 KiB and a sixteenth of
+    /// the arena at most.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().ready_bytes(2 << 20);
+    /// # let _ = options;
+    /// ```
+    pub fn ready_bytes(mut self, bytes: usize) -> BufferRingOptions {
+        self.ready_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets whether short messages are copied to the heap while few slots of the arena are free, so
+    /// that small remnants cannot hold all of it. Default: yes.
+    ///
+    /// A message is short if it uses less than a quarter of its slot. Few are fewer than an eighth,
+    /// with those that lie ready in this ring. Slots of less than 512 bytes are never copied from.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().copy_under_pressure(false);
+    /// # let _ = options;
+    /// ```
+    pub fn copy_under_pressure(mut self, yes: bool) -> BufferRingOptions {
+        self.copies_nothing_under_pressure = !yes;
+        self
+    }
+
+    /// Sets the bytes of copies that live at one time at most, counted for all rings of the arena.
+    /// Default: a quarter of the arena, and 64 KiB at least.
+    ///
+    /// At the limit messages stay in their slots, and sockets wait for slots.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().copied_bytes_max(1 << 20);
+    /// # let _ = options;
+    /// ```
+    pub fn copied_bytes_max(mut self, bytes: usize) -> BufferRingOptions {
+        self.copied_bytes_max = Some(bytes);
+        self
+    }
+
+    pub(super) fn depth(&self, arena: &FixedArena, slot_bytes: u32) -> Depth {
+        let mut depth = Depth::new(self.ready_bytes, slot_bytes, arena.slot_count());
+        if self.incremental {
+            depth.forbid_runs();
+        }
+        depth
+    }
+
+    pub(super) fn pressure(&self, arena: &Handle) -> Pressure {
+        Pressure::new(!self.copies_nothing_under_pressure, self.copied_bytes_max, arena)
     }
 
     pub(crate) fn wants_incremental(&self) -> bool {

@@ -7,10 +7,11 @@
 
 use std::ptr::NonNull;
 
-use crate::lease::{Lease, SlotPtr};
+use crate::lease::{Lease, Run, SlotPtr};
 
-/// One posted slot. Empty once a completion named it.
+/// One entry: a posted slot, or the first of several. Empty once a completion named it.
 struct PostedSlot {
+    /// The lease of an entry of one slot. That of a longer entry is in `PostedQueue::runs`.
     lease: Option<Lease>,
     /// The start of the slot's bytes, kept so that a completion need not compute it.
     start: SlotPtr,
@@ -22,18 +23,23 @@ struct PostedSlot {
 
 /// The posted slots of one ring.
 ///
-/// A position counts all posts modulo 2³², and the queue holds those from `head` to `tail`. A slot
-/// that is taken out before an older one leaves a hole; `head` skips holes.
+/// A position counts all posts modulo 2³², and the queue holds those from `head` to `tail`. An
+/// entry is one slot, or several that are adjacent. One that is taken out before an older one
+/// leaves a hole; `head` skips holes.
 //
 // Invariants: 1. Positions outside `head..tail` are empty. 2. `tail - head` is at most the number
 // of positions. The kernel's own head is never behind ours, so it is never given more than it can
 // count. 3. `head == tail`, or the slot at `head` is full. 4. `holes` counts the empty slots in
-// `head..tail`.
+// `head..tail`. 5. A position has a lease or a run, not both; `more` counts the slots of runs
+// beyond the first one of each.
 pub(super) struct PostedQueue {
     slots: Box<[PostedSlot]>,
+    /// The slots of the entries that have several.
+    runs: Box<[Option<Run>]>,
     head: u32,
     tail: u32,
     holes: u32,
+    more: u32,
 }
 
 impl PostedQueue {
@@ -43,7 +49,8 @@ impl PostedQueue {
         let slots = (0..count)
             .map(|_| PostedSlot { lease: None, start: SlotPtr::DANGLING, used: 0, id: 0 })
             .collect();
-        PostedQueue { slots, head: 0, tail: 0, holes: 0 }
+        let runs = (0..count).map(|_| None).collect();
+        PostedQueue { slots, runs, head: 0, tail: 0, holes: 0, more: 0 }
     }
 
     #[inline]
@@ -65,10 +72,25 @@ impl PostedQueue {
 
     /// Returns the number of slots in the queue.
     pub(super) fn len(&self) -> usize {
-        (self.span() - self.holes) as usize
+        (self.span() - self.holes + self.more) as usize
     }
 
-    /// Returns the number of slots that can be posted now.
+    /// Returns the number of slots in the queue, with one for each hole.
+    #[inline]
+    pub(super) fn taken(&self) -> u32 {
+        self.span() + self.more
+    }
+
+    /// Returns whether an entry is posted at a position of the queue.
+    fn is_posted(&self, position: u32) -> bool {
+        self.at(position).lease.is_some() || self.run_at(position).is_some()
+    }
+
+    fn run_at(&self, position: u32) -> Option<&Run> {
+        self.runs[position as usize & (self.runs.len() - 1)].as_ref()
+    }
+
+    /// Returns the number of entries that can be posted now.
     #[inline]
     pub(super) fn room(&self) -> u32 {
         self.capacity() - self.span()
@@ -112,8 +134,27 @@ impl PostedQueue {
         position
     }
 
-    /// Takes the slot that was posted first, if it has this id. That is so in the common case, in
-    /// which completions come in order.
+    /// Posts adjacent slots as one entry. Returns its position.
+    pub(super) fn post_run(&mut self, run: Run, start: NonNull<u8>, id: u16) -> u32 {
+        let run = match run.into_lease() {
+            Ok(lease) => return self.post(lease, start, id),
+            Err(run) => run,
+        };
+        debug_assert!(self.room() > 0);
+        let position = self.tail;
+        debug_assert!(!self.is_posted(position), "posted over slots that the kernel has");
+        self.more += run.count() - 1;
+        let mask = self.runs.len() - 1;
+        self.runs[position as usize & mask] = Some(run);
+        let slot = self.at_mut(position);
+        debug_assert!(slot.used == 0);
+        (slot.start, slot.id) = (SlotPtr::new(start), id);
+        self.tail = position.wrapping_add(1);
+        position
+    }
+
+    /// Takes the slot that was posted first, if it has this id and is an entry of its own. That is
+    /// so in the common case, in which completions come in order.
     #[inline]
     pub(super) fn take_first(&mut self, id: u16) -> Option<(Lease, NonNull<u8>)> {
         let head = self.head;
@@ -138,7 +179,7 @@ impl PostedQueue {
 
     #[cold]
     fn skip_holes(&mut self) {
-        while self.holes > 0 && self.at(self.head).lease.is_none() {
+        while self.holes > 0 && !self.is_posted(self.head) {
             self.holes -= 1;
             self.head = self.head.wrapping_add(1);
         }
@@ -159,20 +200,41 @@ impl PostedQueue {
     /// received them.
     #[cold]
     fn search(&self, id: u16) -> Option<u32> {
-        (1..self.span())
+        (0..self.span())
             .map(|step| self.head.wrapping_add(step))
-            .find(|&position| self.at(position).id == id && self.at(position).lease.is_some())
+            .find(|&position| self.at(position).id == id && self.is_posted(position))
     }
 
-    /// Returns the slot at `position`, its start, and the bytes that were used before. Returns
-    /// `None` if no slot is posted there (any more).
+    /// Returns the entry at `position`. Returns `None` if none is posted there (any more).
     #[inline]
-    pub(super) fn peek(&self, position: u32) -> Option<(&Lease, NonNull<u8>, u32)> {
+    pub(super) fn peek(&self, position: u32) -> Option<PostedEntry> {
         if position.wrapping_sub(self.head) >= self.span() {
             return None;
         }
         let slot = self.at(position);
-        Some((slot.lease.as_ref()?, slot.start.get(), slot.used))
+        let slots = match slot.lease {
+            Some(_) => 1,
+            None => self.run_at(position)?.count(),
+        };
+        Some(PostedEntry { start: slot.start.get(), used: slot.used, slots })
+    }
+
+    /// Returns the lease of the entry at `position`, which has one slot.
+    pub(super) fn lease_at(&self, position: u32) -> Option<&Lease> {
+        self.at(position).lease.as_ref()
+    }
+
+    /// Records that all of the entry at `position` may have been written.
+    #[inline]
+    pub(super) fn record_written(&self, position: u32, slot_bytes: usize) {
+        match &self.at(position).lease {
+            Some(lease) => lease.record_written(slot_bytes),
+            None => {
+                if let Some(run) = self.run_at(position) {
+                    run.record_written_whole(slot_bytes);
+                }
+            }
+        }
     }
 
     /// Adds to the used bytes of the slot at `position`.
@@ -181,43 +243,67 @@ impl PostedQueue {
         self.at_mut(position).used += bytes;
     }
 
-    /// Takes the slot at `position` out. The position can be posted to again once every older slot
-    /// is taken.
+    /// Takes the slots of the entry at `position` out. The position can be posted to again once
+    /// every older entry is taken.
     #[inline]
-    pub(super) fn take(&mut self, position: u32) -> Option<Lease> {
+    pub(super) fn take(&mut self, position: u32) -> Option<Run> {
         if position.wrapping_sub(self.head) >= self.span() {
             return None;
         }
         let slot = self.at_mut(position);
-        let lease = slot.lease.take()?;
         slot.used = 0;
+        let run = match slot.lease.take() {
+            Some(lease) => Run::from_lease(lease),
+            None => self.take_run(position)?,
+        };
         if position == self.head {
             self.advance_head();
         } else {
             self.holes += 1;
         }
-        Some(lease)
+        Some(run)
+    }
+
+    fn take_run(&mut self, position: u32) -> Option<Run> {
+        let mask = self.runs.len() - 1;
+        let run = self.runs[position as usize & mask].take()?;
+        self.more -= run.count() - 1;
+        Some(run)
     }
 
     /// Takes every slot out, oldest first.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Lease)) {
+    pub(super) fn drain(&mut self, mut each: impl FnMut(Run)) {
         while self.head != self.tail {
             let head = self.head;
             let slot = self.at_mut(head);
             slot.used = 0;
-            if let Some(lease) = slot.lease.take() {
-                each(lease);
-            }
+            let run = slot.lease.take().map(Run::from_lease).or_else(|| self.take_run(head));
             self.head = head.wrapping_add(1);
+            if let Some(run) = run {
+                each(run);
+            }
         }
         self.holes = 0;
     }
 
     /// Returns the ids of the slots in the queue.
     pub(super) fn ids(&self) -> impl Iterator<Item = u16> {
-        let slots = (0..self.span()).map(|step| self.at(self.head.wrapping_add(step)));
-        slots.filter(|slot| slot.lease.is_some()).map(|slot| slot.id)
+        (0..self.span()).flat_map(move |step| {
+            let position = self.head.wrapping_add(step);
+            let slots = self.peek(position).map_or(0, |entry| entry.slots as u16);
+            (0..slots).map(move |slot| self.at(position).id + slot)
+        })
     }
+}
+
+/// A posted entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PostedEntry {
+    pub(super) start: NonNull<u8>,
+    /// The bytes that earlier completions took.
+    pub(super) used: u32,
+    /// The number of adjacent slots.
+    pub(super) slots: u32,
 }
 
 #[cfg(test)]

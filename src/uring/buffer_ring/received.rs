@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::buffer::ArenaBytes;
+use crate::lease::CopyCharge;
 use crate::uring::kernel::{
     NAME_BYTES_MAX, RECEIVE_CONTROL_BYTES, ReceivedControl, SocketOption, UDP_GRO,
     error_was_pending, ip_address, is_at_end, set_number, socket_domain, socket_type, unix_address,
@@ -23,9 +24,9 @@ use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
 ///
-/// Most completions bring one item; a bundle brings one for each slot that it filled. The result
-/// owns its items and does not borrow the ring. An item that is not taken is dropped, and its slot
-/// is free again.
+/// Most completions bring one item, which may lie in several adjacent slots. A bundle brings one
+/// for each part of it that lies in slots side by side. The result owns its items and does not
+/// borrow the ring. An item that is not taken is dropped, and its slot is free again.
 ///
 /// ```no_run
 /// use uring_arena::{ArenaBytes, BufferRing, Status};
@@ -146,7 +147,8 @@ impl Status {
             _ if cqueue::more(flags) => Status::Armed,
             1.. => Status::Ended,
             0 => Status::Finished,
-            _ => Status::from_errno(-result),
+            // Saturating: a forged completion may carry any number.
+            _ => Status::from_errno(result.saturating_neg()),
         }
     }
 
@@ -193,7 +195,7 @@ pub trait FromSlot: sealed::Sealed + Sized {
 
     /// Copies the bytes to the heap, so that the slot is free at once.
     #[doc(hidden)]
-    fn copied(bytes: &[u8]) -> Self;
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Self;
 }
 
 impl FromSlot for Bytes {
@@ -207,8 +209,8 @@ impl FromSlot for Bytes {
         Bytes::from_owner(Arrived(bytes))
     }
 
-    fn copied(bytes: &[u8]) -> Bytes {
-        Bytes::copy_from_slice(bytes)
+    fn copied(bytes: &[u8], charge: CopyCharge) -> Bytes {
+        Bytes::from_owner(Copied { bytes: bytes.into(), _charge: charge })
     }
 }
 
@@ -223,8 +225,20 @@ impl FromSlot for ArenaBytes {
         bytes
     }
 
-    fn copied(bytes: &[u8]) -> ArenaBytes {
-        ArenaBytes::from_vector(bytes.to_vec(), 0)
+    fn copied(bytes: &[u8], charge: CopyCharge) -> ArenaBytes {
+        ArenaBytes::copied(bytes, charge)
+    }
+}
+
+/// The owner of a copy behind `Bytes`.
+struct Copied {
+    bytes: Box<[u8]>,
+    _charge: CopyCharge,
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -589,5 +603,19 @@ impl DatagramDetails {
             .iter()
             .filter(|(is_wanted, _)| *is_wanted)
             .try_for_each(|&(_, option)| set_number(socket, option, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_made_of_any_result() {
+        for result in [i32::MIN, i32::MIN + 1, -1] {
+            let Status::Failed { errno } = Status::new(result, 0) else { panic!("{result}") };
+            assert!(errno > 0, "{errno} of {result}");
+        }
+        assert_eq!(Status::new(i32::MAX, 0), Status::Ended);
     }
 }

@@ -56,7 +56,11 @@ impl BufferRing {
         unsafe { buffers.register_entries(ring.as_raw_fd()) }?;
         if buffers.incremental != options.wants_incremental() {
             // Before 6.12: each message takes a slot of its own.
-            buffers.fast_path = fast_path(arena, &options.incremental(false), buffers.slot_bytes);
+            let options = options.incremental(false);
+            buffers.depth = options.depth(arena, buffers.slot_bytes);
+            buffers.is_slow = is_slow(arena, &options);
+            buffers.set_fast_path();
+            buffers.set_limit(buffers.limit);
         }
         buffers.refill();
         if buffers.is_empty() {
@@ -134,7 +138,7 @@ impl BufferRing {
         if u32::from(used) <= self.posted.span() {
             self.take_used(used);
         }
-        self.metrics.given_back += (self.posted.len() + self.spare.len()) as u64;
+        self.metrics.given_back += self.slot_count() as u64;
         self.release();
     }
 
@@ -165,6 +169,7 @@ impl BufferRing {
         debug_assert!(!self.registered && self.entries.is_none() && self.detached.is_none());
         self.entries = Some(new_entries(self.posted.capacity() as u16)?);
         self.posted.restart();
+        self.depth.restart();
         self.set_limit(self.share());
         Ok(())
     }
@@ -195,6 +200,7 @@ impl BufferRing {
             entries: Some(new_entries(count)?),
             detached: None,
             spare: Vec::new(),
+            hint: 0,
             group: options.group_id().unwrap_or(0),
             incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
@@ -202,14 +208,18 @@ impl BufferRing {
             copy_below: options.copy_below_bytes(),
             slot_bytes,
             limit: 0,
+            depth: options.depth(arena, slot_bytes),
             bulk: 0,
-            fast_path: fast_path(arena, &options, slot_bytes),
+            pressure: options.pressure(arena.handle()),
+            is_slow: is_slow(arena, &options),
+            fast_path: FastPathRange::new(0, true, slot_bytes),
             registered: false,
             process: Process::current(),
             metrics: BufferRingMetrics::default(),
         };
         let limit = if options.has_entries() { count.into() } else { buffers.share() };
         buffers.set_limit(limit);
+        buffers.set_fast_path();
         Ok(buffers)
     }
 
@@ -336,11 +346,11 @@ impl BufferRing {
         let first = self.posted.head();
         let mut taken = 0;
         for step in 0..u32::from(used) {
-            if let Some(lease) = self.posted.take(first.wrapping_add(step)) {
+            if let Some(run) = self.posted.take(first.wrapping_add(step)) {
                 // A receive that failed on the way may have written any of it.
-                lease.record_written(self.slot_bytes());
-                self.recycle(lease);
-                taken += 1;
+                run.record_written_whole(self.slot_bytes());
+                taken += run.count() as usize;
+                self.recycle(run);
             }
         }
         self.metrics.unreported_slots += taken as u64;
@@ -353,9 +363,10 @@ fn new_entries(count: u16) -> Result<RingEntries, RingError> {
     RingEntries::new(count).map_err(|_| RingError::OutOfMemory { bytes })
 }
 
-fn fast_path(arena: &FixedArena, options: &BufferRingOptions, slot_bytes: u32) -> FastPathRange {
-    let shares_or_scrubs = options.wants_incremental() || arena.handle().scrubs();
-    FastPathRange::new(options.copy_below_bytes(), shares_or_scrubs, slot_bytes)
+/// Returns whether each message has more work to do than the fast path does: messages share slots,
+/// the kernel shortens entries, or the arena scrubs.
+fn is_slow(arena: &FixedArena, options: &BufferRingOptions) -> bool {
+    options.wants_incremental() || options.wants_bundles() || arena.handle().scrubs()
 }
 
 fn is_errno(answer: &io::Result<()>, errno: i32) -> bool {

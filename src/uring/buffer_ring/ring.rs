@@ -11,11 +11,13 @@ use std::ptr::{self, NonNull};
 
 use io_uring::{opcode, squeue, types};
 
+use super::depth::Depth;
 use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
+use super::pressure::Pressure;
 use super::received::DatagramLayout;
-use crate::lease::{Handle, Lease};
+use crate::lease::{Handle, Lease, Run};
 use crate::region::Process;
 use crate::slots::SLOTS_PER_WORD;
 use crate::sync::contain;
@@ -96,7 +98,9 @@ pub struct BufferRing {
     /// may still fill slots.
     pub(super) detached: Option<Detached>,
     pub(super) posted: PostedQueue,
-    pub(super) spare: Vec<Lease>,
+    pub(super) spare: Vec<Run>,
+    /// The word of the arena in which the last refill claimed its first run.
+    pub(super) hint: usize,
     pub(super) group: u16,
     pub(super) incremental: bool,
     pub(super) bundles: bool,
@@ -105,8 +109,13 @@ pub struct BufferRing {
     pub(super) slot_bytes: u32,
     /// The number of slots that lie ready for the kernel at most.
     pub(super) limit: u32,
-    /// The number of empty positions from which a bulk refill is worth its cost.
+    /// The number of slots that are to lie ready now, and of those in one entry.
+    pub(super) depth: Depth,
+    /// The number of missing slots from which a bulk refill is worth its cost.
     pub(super) bulk: u32,
+    pub(super) pressure: Pressure,
+    /// No message takes the fast path.
+    pub(super) is_slow: bool,
     pub(super) fast_path: FastPathRange,
     pub(super) registered: bool,
     /// The process whose memory the kernel knows.
@@ -131,11 +140,10 @@ pub(super) struct FastPathRange {
 impl FastPathRange {
     /// Creates the range from the copy threshold to the whole slot.
     ///
-    /// The range is empty if messages share slots or the arena scrubs: then each message has more
-    /// work to do.
-    pub(super) fn new(copy_below: usize, shares_or_scrubs: bool, slot_bytes: u32) -> FastPathRange {
+    /// The range is empty if `is_slow`.
+    pub(super) fn new(copy_below: usize, is_slow: bool, slot_bytes: u32) -> FastPathRange {
         let least = u32::try_from(copy_below).unwrap_or(u32::MAX).max(1);
-        let most = if shares_or_scrubs { 0 } else { slot_bytes };
+        let most = if is_slow { 0 } else { slot_bytes };
         FastPathRange { least, count: (most + 1).saturating_sub(least) }
     }
 
@@ -161,6 +169,8 @@ pub struct BufferRingMetrics {
     pub received: u64,
     /// Messages copied to the heap because they were short.
     pub copied: u64,
+    /// The bytes of copies that live now, of all rings of the arena.
+    pub copied_bytes: usize,
     /// Completions that found the ring empty (`ENOBUFS`).
     pub starved: u64,
     /// Completions that named no slot of this ring, or more bytes than were posted.
@@ -224,6 +234,17 @@ impl BufferRing {
         self.bundles
     }
 
+    /// Returns the number of receives that find a slot ready.
+    #[inline]
+    pub(crate) fn entries_ready(&self) -> usize {
+        self.posted.span() as usize
+    }
+
+    /// Takes only entries of one slot from now on: for messages that must not be longer.
+    pub(crate) fn forbid_runs(&mut self) {
+        self.depth.forbid_runs();
+    }
+
     /// Returns whether no slot lies ready for the kernel.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -232,7 +253,8 @@ impl BufferRing {
 
     /// Returns a snapshot of the counters.
     pub fn metrics(&self) -> BufferRingMetrics {
-        BufferRingMetrics { published: self.posted.len(), ..self.metrics }
+        let copied_bytes = self.arena.copied.live();
+        BufferRingMetrics { published: self.posted.len(), copied_bytes, ..self.metrics }
     }
 
     /// Builds an entry for a multishot receive into this ring (Linux 6.0).
@@ -339,17 +361,30 @@ impl BufferRing {
         if self.is_empty() {
             self.raise_limit();
         }
+        self.adapt();
+        self.free_remnants();
         let room = self.room();
         if room > 0 {
             self.post_up_to(room);
         }
-        self.posted.span() as usize
+        if self.room() == 0 || self.posted.room() == 0 {
+            self.spare.drain(..).for_each(free_share);
+        }
+        self.posted.taken() as usize
     }
 
-    /// Returns the number of slots that can be posted now.
+    /// Returns the number of slots that are to be posted now.
     #[inline]
     fn room(&self) -> u32 {
-        self.limit - self.posted.span()
+        self.depth.slots.saturating_sub(self.posted.taken())
+    }
+
+    /// Adapts the depth to the messages that came.
+    fn adapt(&mut self) {
+        let posted = (self.posted.head(), self.posted.tail());
+        self.depth.adapt(posted, self.slot_bytes, self.limit);
+        let most = SLOTS_PER_WORD as u32;
+        self.bulk = (self.depth.slots / 8).max(self.depth.run()).clamp(1, most);
     }
 
     /// Raises the limit of a ring that ran dry to its share of what is free now.
@@ -370,62 +405,100 @@ impl BufferRing {
 
     /// Sets the number of slots that lie ready for the kernel at most.
     pub(super) fn set_limit(&mut self, limit: u32) {
-        debug_assert!(self.posted.span() <= limit && limit <= self.posted.capacity());
+        debug_assert!(self.posted.taken() <= limit && limit <= self.posted.capacity());
         self.limit = limit;
-        self.bulk = (limit / 8).clamp(1, SLOTS_PER_WORD as u32);
+        self.adapt();
     }
 
-    /// Publishes free slots only if enough positions are empty: an eighth of the ring, and at most
-    /// as many as one claim can fill. Refilling after each message would cost as much as the rest
-    /// of the turn.
+    /// Publishes free slots only if enough are missing: an eighth of the ring, and at most as many
+    /// as one claim can fill. Refilling after each message would cost as much as the rest of the
+    /// turn.
     #[inline]
     pub(crate) fn refill_in_bulk(&mut self) {
-        let room = self.room();
-        if room >= self.bulk {
-            self.post_up_to(room);
+        if self.room() >= self.bulk {
+            self.refill();
         }
     }
 
     /// Takes in a slot that the arena granted to the ring: the next [`refill`](Self::refill) posts
     /// it.
     pub(crate) fn add_slot(&mut self, lease: Lease) {
-        self.spare.push(lease);
+        self.spare.push(Run::from_lease(lease));
     }
 
+    /// Posts up to `room` slots: spare ones, then free ones of the arena.
     fn post_up_to(&mut self, room: u32) {
-        let BufferRing { arena, entries, posted, spare, slot_bytes, .. } = self;
-        let Some(entries) = entries else { return };
-        let (before, slot_bytes) = (posted.tail(), *slot_bytes);
-        let mut post = |lease: Lease, start: NonNull<u8>, slot: u32| {
-            let id = slot as u16;
-            let position = posted.post(lease, start, id);
-            entries.write(position, start, slot_bytes, id);
-        };
-        let mut wanted = room as usize;
-        while wanted > 0
-            && let Some(lease) = spare.pop()
+        let Some(entries) = &mut self.entries else { return };
+        let before = self.posted.tail();
+        let mut poster = Poster { posted: &mut self.posted, entries, slot_bytes: self.slot_bytes };
+        let mut wanted = room;
+        while poster.has_room(wanted)
+            && let Some(mut run) = self.spare.pop()
         {
-            let (start, slot) = (lease.slot_start(), lease.index());
-            post(lease, start, slot);
-            wanted -= 1;
+            if run.count() > wanted {
+                self.spare.push(run.split_off(wanted));
+            }
+            wanted -= run.count();
+            let (start, slot) = (run.start(), run.index());
+            poster.post(run, start, slot);
         }
-        arena.claim_slots(wanted, post);
-        let tail = posted.tail();
+        let (mut claimed, mut is_short) = (0, false);
+        if self.depth.run() > 1 {
+            claimed = poster.claim_runs(&self.arena, &mut self.hint, self.depth.run(), wanted);
+        }
+        // A ring of long entries takes single slots only if it would have nothing else.
+        if self.depth.run() == 1 || poster.posted.span() == 0 {
+            let wanted = wanted.min(poster.posted.room());
+            claimed = self.arena.claim_slots(wanted as usize, |lease, start, slot| {
+                poster.post_one(lease, start, slot);
+            }) as u32;
+            is_short = claimed < wanted;
+        }
+        let tail = self.posted.tail();
         if tail != before {
             entries.publish(tail);
         }
+        self.look_for_pressure(claimed, is_short);
     }
 
-    /// Gives a slot of which nothing was handed out back to the kernel, with the next
+    /// Looks whether the arena is short of slots: then short messages are copied.
+    fn look_for_pressure(&mut self, claimed: u32, is_short: bool) {
+        let owned = self.slot_count();
+        if self.pressure.note(&self.arena, claimed, is_short, owned) {
+            self.set_fast_path();
+        }
+    }
+
+    /// Sets which messages take the fast path: those that are not copied.
+    pub(super) fn set_fast_path(&mut self) {
+        self.fast_path = FastPathRange::new(self.copy_below(), self.is_slow, self.slot_bytes);
+    }
+
+    /// Returns the bytes below which messages are copied now.
+    #[inline]
+    pub(super) fn copy_below(&self) -> usize {
+        self.copy_below.max(self.pressure.copy_below())
+    }
+
+    /// Frees what short messages left of long entries, unless the ring has nothing else: whole
+    /// entries are claimed in its place.
+    fn free_remnants(&mut self) {
+        let run = self.depth.run();
+        if run > 1 && !self.is_empty() {
+            self.spare.extract_if(.., |spare| 2 * spare.count() <= run).for_each(free_share);
+        }
+    }
+
+    /// Gives slots of which nothing was handed out back to the kernel, with the next
     /// [`refill`](Self::refill).
-    pub(super) fn recycle(&mut self, lease: Lease) {
-        if !lease.header().is_unique() {
+    pub(super) fn recycle(&mut self, run: Run) {
+        if run.count() == 1 && !run.lease(0).header().is_unique() {
             // Users still hold earlier messages in the same slot, or have just dropped the last.
-            free_share(lease);
+            free_share(run);
         } else {
-            // The next owner of the slot must not see the bytes in it. No free: a free may wake a
-            // waiter, which runs code of others while the ring handles a completion.
-            self.spare.push(lease.into_scrubbed());
+            // The next owner of the slots must not see the bytes in them. No free: a free may wake
+            // a waiter, which runs code of others while the ring handles a completion.
+            self.spare.push(run.into_scrubbed());
         }
     }
 
@@ -433,10 +506,10 @@ impl BufferRing {
     pub(super) fn release(&mut self) {
         debug_assert!(!self.registered);
         let slot_bytes = self.slot_bytes as usize;
-        self.posted.drain(|lease| {
+        self.posted.drain(|run| {
             // The kernel may have received into it, though no completion was interpreted.
-            lease.record_written(slot_bytes);
-            free_share(lease);
+            run.record_written_whole(slot_bytes);
+            free_share(run);
         });
         self.spare.drain(..).for_each(free_share);
         let detached = self.detached.take().map(|detached| detached.entries);
@@ -455,14 +528,18 @@ impl BufferRing {
     }
 
     /// Returns the number of slots that the ring owns, posted and spare.
-    #[cfg(test)]
     pub(crate) fn slot_count(&self) -> usize {
-        self.posted.len() + self.spare.len()
+        self.posted.len() + self.spare_count()
+    }
+
+    pub(super) fn spare_count(&self) -> usize {
+        self.spare.iter().map(|run| run.count() as usize).sum()
     }
 
     /// Returns the numbers of the slots that the ring owns, posted and spare.
     pub(crate) fn owned_slots(&self) -> impl Iterator<Item = u32> {
-        self.posted.ids().map(u32::from).chain(self.spare.iter().map(Lease::index))
+        let spare = self.spare.iter().flat_map(|run| run.index()..run.index() + run.count());
+        self.posted.ids().map(u32::from).chain(spare)
     }
 
     pub(super) fn address(&self) -> u64 {
@@ -475,10 +552,61 @@ impl BufferRing {
     }
 }
 
-/// Gives up the ring's share of a slot. The waker of a claim that gets the slot may panic, which is
-/// no matter of the ring's.
-fn free_share(lease: Lease) {
-    contain("the waker of a claim that waits", || lease.dec_ref());
+/// Gives up the ring's share of slots. The waker of a claim that gets one may panic, which is no
+/// matter of the ring's.
+fn free_share(run: Run) {
+    contain("the waker of a claim that waits", || match run.into_lease() {
+        Ok(lease) => lease.dec_ref(),
+        Err(run) => drop(run),
+    });
+}
+
+/// The entries of a ring that is being refilled.
+struct Poster<'a> {
+    posted: &'a mut PostedQueue,
+    entries: &'a mut RingEntries,
+    slot_bytes: u32,
+}
+
+impl Poster<'_> {
+    fn has_room(&self, wanted: u32) -> bool {
+        wanted > 0 && self.posted.room() > 0
+    }
+
+    #[inline]
+    fn post_one(&mut self, lease: Lease, start: NonNull<u8>, slot: u32) {
+        let id = slot as u16;
+        let position = self.posted.post(lease, start, id);
+        self.entries.write(position, start, self.slot_bytes, id);
+    }
+
+    fn post(&mut self, run: Run, start: NonNull<u8>, slot: u32) {
+        let (id, bytes) = (slot as u16, self.slot_bytes * run.count());
+        let position = self.posted.post_run(run, start, id);
+        self.entries.write(position, start, bytes, id);
+    }
+
+    /// Claims and posts entries of `run` slots, up to `wanted` slots in all. The last one may have
+    /// fewer if nothing else is posted. Returns the number of slots.
+    ///
+    /// Each refill begins in the same word, so that a ring goes round few slots.
+    fn claim_runs(&mut self, arena: &Handle, hint: &mut usize, run: u32, wanted: u32) -> u32 {
+        let (mut left, mut word) = (wanted, *hint);
+        while self.has_room(left) && (left >= run || self.posted.span() == 0) {
+            let Some((run, start, slot)) = Run::claim(arena, &mut word, run.min(left)) else {
+                break;
+            };
+            if left == wanted {
+                *hint = word;
+            }
+            left -= run.count();
+            self.post(run, start, slot);
+        }
+        if left == wanted {
+            *hint = word;
+        }
+        wanted - left
+    }
 }
 
 impl Drop for BufferRing {
@@ -486,7 +614,7 @@ impl Drop for BufferRing {
         if self.registered || self.detached.is_some() {
             // The kernel may still use the slots and the array (see `RingEntries`): closing a ring
             // proves nothing.
-            self.posted.drain(Lease::quarantine);
+            self.posted.drain(Run::quarantine);
         } else {
             self.release();
         }

@@ -1,6 +1,7 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
 mod address;
+mod cache;
 mod feature;
 mod memlock;
 mod probe;
@@ -10,6 +11,7 @@ pub use address::Address;
 pub(crate) use address::RawAddress;
 pub(super) use address::{NAME_BYTES_MAX, ip_address, unix_address};
 pub(super) use address::{RECEIVE_CONTROL_BYTES, ReceivedControl, SendControl, UDP_GRO};
+pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
@@ -29,4 +31,4 @@ pub(crate) use syscalls::{
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};
 #[cfg(feature = "tokio")]
-pub(crate) use syscalls::{limit_standstill, reset_or_shut_down, shut_down};
+pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};

@@ -738,6 +738,28 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: std::net::Shutdown) -> io::
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Returns whether a TCP connection is closed: it was reset, or both sides have sent their end.
+#[cfg(feature = "tokio")]
+pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
+    /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
+    const CLOSED: u8 = 7;
+
+    // The first byte of `tcp_info` is the state.
+    let mut state = 0_u8;
+    let mut len = size_of_val(&state) as libc::socklen_t;
+    // SAFETY: writes `state`, of that length, and its length.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &mut len,
+        )
+    };
+    answer == 0 && state == CLOSED
+}
+
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
 /// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
 #[cfg(feature = "tokio")]

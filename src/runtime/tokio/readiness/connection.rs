@@ -224,7 +224,9 @@ impl Reading {
     /// one; the end of the pool, if that is why.
     fn end(&self) -> io::Result<()> {
         self.connection.shared.check_open()?;
-        self.connection.queue.known_reset().error().map_or(Ok(()), Err)
+        let queue = &self.connection.queue;
+        let reset = queue.known_reset().error().or_else(|| queue.untold_reset());
+        reset.map_or(Ok(()), Err)
     }
 
     fn failed(&self, error: io::Error) -> io::Error {

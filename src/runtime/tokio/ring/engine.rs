@@ -30,7 +30,7 @@ use ::tokio::runtime::Handle;
 use super::dispatcher::Dispatcher;
 use super::mailbox::EngineHandle;
 use super::stream_queue::Share;
-use crate::arena::FixedArena;
+use crate::arena::{BuddyArena, FixedArena};
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
 use crate::runtime::tokio::engine::EngineEnd;
@@ -96,6 +96,8 @@ pub(crate) struct EngineOptions {
     pub(crate) arena: FixedArena,
     pub(crate) ring: BufferRingOptions,
     pub(crate) driver: DriverBuilder,
+    /// Further arenas that sends and writes use registered.
+    pub(crate) send_arenas: Vec<BuddyArena>,
 }
 
 impl EngineOptions {
@@ -109,6 +111,9 @@ impl EngineOptions {
         let mut driver = builder.build()?;
         let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
         driver.register(&self.arena)?;
+        for arena in &self.send_arenas {
+            driver.register(arena)?;
+        }
         Ok((driver, Dispatcher::new(ring, operations)))
     }
 }

@@ -74,7 +74,7 @@ pub(crate) struct StreamQueue {
 struct State {
     socket: Option<SocketId>,
     arrived: VecDeque<Bytes>,
-    /// The messages among them that lie in a slot.
+    /// The slots that the messages among them lie in which were not copied.
     in_slots: usize,
     /// The result of the socket, once the peer has finished or the socket has failed.
     end: Option<io::Result<()>>,
@@ -146,18 +146,20 @@ impl StreamQueue {
             drop_contained(bytes);
             return Backpressure::Unchanged;
         }
+        // A long message lies in several slots.
+        let slots = bytes.len().div_ceil(self.share.slot_bytes).max(1);
         let is_short = bytes.len() <= self.share.slot_bytes / SHORT_PART;
         let is_worth_a_copy =
             is_short && (state.in_slots + 1) * self.share.slot_bytes > SHORT_HOLD_MAX;
         let mut copied = None;
         // A socket that is told to pause may receive a few messages more.
-        if is_worth_a_copy || state.in_slots >= limit {
+        if is_worth_a_copy || state.in_slots + slots > limit {
             state.arrived.push_back(Bytes::copy_from_slice(&bytes));
             copied = Some(bytes);
         } else {
             state.arrived.push_back(bytes);
-            state.in_slots += 1;
-            self.share.add(1);
+            state.in_slots += slots;
+            self.share.add(slots);
         }
         let is_full = state.arrived.len() >= self.messages_max || state.in_slots >= limit;
         let must_pause = is_full && !state.is_paused;

@@ -1,0 +1,350 @@
+//! Bulk streams: one pinned thread sends as fast as it can over many connections, and a receiver on
+//! the other core takes all of it in.
+//!
+//! Each piece of ours is a `Bytes`. `epoll` reads into one buffer again and again, and hands nothing
+//! out: no receiver that hands memory out can do less.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use uring_arena::{BufferRing, Driver, Event, FixedArena};
+
+use crate::measure::{Stopwatch, be_load, pin_to_core};
+use crate::report::{OURS, Part, Plot};
+use crate::run::{Amount, Answer, Case, Effort, Method, Metric, Sample, Work, bind, metric};
+
+const INTRODUCTION: &str = "\
+TCP over loopback, not in lockstep: a thread on one core sends to all connections in turn, as much \
+as each takes, and the receiver is on the other core. Measured is the processor time of the \
+receiver's thread for each GB. Our settings are the defaults, with an arena of 16 MiB: 256 slots \
+of 64 KiB or 4,096 of 4 KiB. Each piece is a `Bytes`, and is dropped at once, or by a thread on \
+the sender's core, whose time is not in it. Tokio reads into `BytesMut` of 64 KiB on a runtime of \
+one thread. `epoll` reads into one buffer of 64 KiB and hands nothing out.";
+
+/// The bytes of the buffers that others read into.
+const READ_BYTES: usize = 64 << 10;
+
+/// The bytes of an arena.
+const ARENA_BYTES: usize = 16 << 20;
+
+/// The bytes that one operation of a round is: a round is so many of them.
+const UNIT_BYTES: u64 = 1 << 20;
+
+pub fn part(effort: Effort) -> Part {
+    let counts = effort.choose(&[16, 64][..], &[1, 16, 64, 512]);
+    let sizes = effort.choose(&[64 << 10][..], &[512, 4096, 64 << 10, 1 << 20]);
+    let mut groups = Vec::new();
+    for &bytes in sizes {
+        for &connections in counts {
+            for is_handed in [false, true] {
+                let stream = Stream { connections, bytes, is_handed };
+                groups.push(vec![bind(stream, &RECEIVERS, effort)]);
+            }
+        }
+    }
+    Part { plots: &[COST], ..Part::new("bulk", "Bulk streams", INTRODUCTION, groups) }
+}
+
+const COST: Plot = Plot {
+    file: "bulk-by-connections",
+    title: "Messages of 64 KiB: receiver's CPU by connections",
+    x_label: "connections",
+    y_label: "s per GB",
+    key: ("bulk-", "x65536"),
+    metric: "cpu",
+    lines: &[OURS, OURS_SMALL, "epoll + read", "tokio + BytesMut"],
+    is_logarithmic: true,
+};
+
+const OURS_SMALL: &str = "uring-arena, 4 KiB slots";
+
+/// Connections that messages of one size are sent on.
+#[derive(Clone)]
+struct Stream {
+    connections: usize,
+    bytes: usize,
+    /// Pieces are dropped by another thread.
+    is_handed: bool,
+}
+
+impl Case for Stream {
+    fn label(&self) -> String {
+        let Stream { connections, bytes, is_handed } = self;
+        let (key, words) = match is_handed {
+            true => ("-handed", ", dropped elsewhere"),
+            false => ("", ""),
+        };
+        format!("bulk-{connections}x{bytes}{key}: {connections} connections × {bytes} B{words}")
+    }
+
+    fn metrics(&self) -> &'static [Metric] {
+        const ALL: &[Metric] = &[
+            metric("cpu", "receiver's CPU per GB", "s", 1.0),
+            metric("rate", "rate", "GB/s", 1.0),
+            metric("piece", "bytes of a piece", "KiB", 1.0 / 1024.0),
+        ];
+        ALL
+    }
+
+    fn method(&self, effort: Effort) -> Method {
+        // Small messages take ten times as long.
+        let units = effort.choose(64, 384) / if self.bytes < 4096 { 8 } else { 1 };
+        let (starts, rounds) = effort.choose((1, 3), (3, 5));
+        Method { pinned: false, ..Method::rounds(starts, rounds, Amount::Times(units)) }
+    }
+}
+
+static RECEIVERS: [Answer<Stream>; 4] = [
+    Answer::new(OURS, "256 slots of 64 KiB, default settings", |stream, _| {
+        start(stream, |sockets, hand_on| ours(sockets, 64 << 10, hand_on))
+    }),
+    Answer::new(OURS_SMALL, "4,096 slots, default settings", |stream, _| {
+        start(stream, |sockets, hand_on| ours(sockets, 4096, hand_on))
+    }),
+    Answer::new("epoll + read", "one buffer of 64 KiB; hands nothing out", |stream, _: &Path| {
+        start(stream, epoll)
+    }),
+    Answer::new("tokio + BytesMut", "`read_buf` into 64 KiB, `split().freeze()`", |stream, _| {
+        start(stream, tokio_streams)
+    }),
+];
+
+/// A way to hand a piece on.
+type HandOn = Box<dyn FnMut(Bytes)>;
+
+/// The bytes and the pieces that came.
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    pieces: u64,
+}
+
+impl Tally {
+    fn add(&mut self, len: usize) {
+        self.bytes += len as u64;
+        self.pieces += 1;
+    }
+}
+
+/// A receiver: takes in so many bytes.
+type Receive = Box<dyn FnMut(u64) -> io::Result<Tally>>;
+
+fn start(
+    stream: &Stream,
+    receiver: impl FnOnce(Vec<TcpStream>, HandOn) -> io::Result<Receive>,
+) -> io::Result<Work> {
+    let (outgoing, incoming) = connect(stream.connections)?;
+    let orders = send_on(outgoing, stream.bytes);
+    let hand_on: HandOn = match stream.is_handed {
+        true => {
+            let queue = drop_elsewhere();
+            Box::new(move |bytes| queue.send(bytes).unwrap_or_default())
+        }
+        false => Box::new(|bytes| drop(std::hint::black_box(bytes))),
+    };
+    pin_to_core(0);
+    let mut receive = receiver(incoming, hand_on)?;
+    let connections = stream.connections as u64;
+    Ok(Box::new(move |units| {
+        // As much on each connection.
+        let each = (units * UNIT_BYTES).div_ceil(connections);
+        let (wall, cpu) = (Instant::now(), Stopwatch::thread());
+        orders.send(each).map_err(io::Error::other)?;
+        let tally = receive(each * connections)?;
+        let gigabytes = tally.bytes as f64 / 1e9;
+        let sample = Sample::default().with("cpu", cpu.elapsed().as_secs_f64() / gigabytes);
+        let sample = sample.with("rate", gigabytes / wall.elapsed().as_secs_f64());
+        Ok(sample.with("piece", tally.bytes as f64 / tally.pieces as f64))
+    }))
+}
+
+fn connect(count: usize) -> io::Result<(Vec<TcpStream>, Vec<TcpStream>)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut pairs = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let ours = TcpStream::connect(listener.local_addr()?)?;
+        ours.set_nonblocking(true)?;
+        pairs.0.push(ours);
+        pairs.1.push(listener.accept()?.0);
+    }
+    Ok(pairs)
+}
+
+/// Drops what is sent to it, on the sender's core.
+fn drop_elsewhere() -> SyncSender<Bytes> {
+    let (queue, pieces) = sync_channel(256);
+    thread::spawn(move || {
+        be_load();
+        pin_to_core(1);
+        pieces.into_iter().for_each(drop);
+    });
+    queue
+}
+
+/// Sends messages of `size` bytes on all connections in turn, as many bytes on each as is ordered.
+fn send_on(sockets: Vec<TcpStream>, size: usize) -> Sender<u64> {
+    let (orders, ordered) = channel();
+    thread::spawn(move || {
+        be_load();
+        pin_to_core(1);
+        for each in ordered {
+            send_round(&sockets, size, each).expect("the receiver reads");
+        }
+        sockets.iter().for_each(|socket| socket.shutdown(Shutdown::Both).unwrap_or_default());
+    });
+    orders
+}
+
+fn send_round(sockets: &[TcpStream], size: usize, each: u64) -> io::Result<()> {
+    let message = vec![0x5A; size];
+    let mut left: VecDeque<(usize, u64)> = (0..sockets.len()).map(|at| (at, each)).collect();
+    while !left.is_empty() {
+        let mut is_stuck = true;
+        for _ in 0..left.len() {
+            let Some((at, mut bytes)) = left.pop_front() else { break };
+            // What is left of the message that was begun.
+            let begun = ((each - bytes) % size as u64) as usize;
+            let part = (size - begun).min(bytes as usize);
+            match (&sockets[at]).write(&message[..part]) {
+                Ok(sent) => {
+                    is_stuck = false;
+                    bytes -= sent as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            if bytes > 0 {
+                left.push_back((at, bytes));
+            }
+        }
+        if is_stuck {
+            wait_for_room(left.iter().map(|&(at, _)| &sockets[at]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sleeps until one of the sockets can be written to.
+fn wait_for_room<'a>(sockets: impl Iterator<Item = &'a TcpStream>) -> io::Result<()> {
+    let poll = |socket: &TcpStream| libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let mut polled: Vec<libc::pollfd> = sockets.map(poll).collect();
+    // SAFETY: the pointer is to so many live entries.
+    let answer = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn ours(sockets: Vec<TcpStream>, slot_bytes: usize, mut hand_on: HandOn) -> io::Result<Receive> {
+    let arena = FixedArena::new(ARENA_BYTES / slot_bytes, slot_bytes).map_err(io::Error::other)?;
+    let mut driver = Driver::builder().build().map_err(io::Error::other)?;
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options());
+    let ring = ring.map_err(io::Error::other)?;
+    for socket in sockets {
+        driver.receive(ring, socket).map_err(|refused| io::Error::other(refused.error))?;
+    }
+    Ok(Box::new(move |wanted| {
+        let mut tally = Tally::default();
+        while tally.bytes < wanted {
+            driver.wait().map_err(io::Error::other)?;
+            while let Some(event) = driver.next() {
+                let Event::Received { bytes, .. } = event else {
+                    return Err(io::Error::other(format!("{event:?}")));
+                };
+                tally.add(bytes.len());
+                hand_on(bytes);
+            }
+        }
+        Ok(tally)
+    }))
+}
+
+fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
+    // SAFETY: no pointers are passed.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    for (at, socket) in (0..).zip(&sockets) {
+        socket.set_nonblocking(true)?;
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: at };
+        // SAFETY: the pointer is to a live value of the right type.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event) };
+    }
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 256];
+    let mut buffer = vec![0u8; READ_BYTES];
+    Ok(Box::new(move |wanted| {
+        let mut tally = Tally::default();
+        while tally.bytes < wanted {
+            // SAFETY: the pointer is to 256 live entries.
+            let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 256, -1) };
+            for event in &events[..ready.max(0) as usize] {
+                let fd = sockets[event.u64 as usize].as_raw_fd();
+                // SAFETY: the pointer is to so many live bytes.
+                let read = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), READ_BYTES) };
+                match usize::try_from(read) {
+                    Ok(len) if len > 0 => tally.add(len),
+                    _ => return Err(io::Error::last_os_error()),
+                }
+            }
+        }
+        Ok(tally)
+    }))
+}
+
+/// What the tasks of one runtime have received.
+struct Received {
+    tally: RefCell<Tally>,
+    hand_on: RefCell<HandOn>,
+    /// The bytes at which the round is over.
+    wanted: Cell<u64>,
+    is_over: Notify,
+}
+
+fn tokio_streams(sockets: Vec<TcpStream>, hand_on: HandOn) -> io::Result<Receive> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let tasks = LocalSet::new();
+    let received = Rc::new(Received {
+        tally: RefCell::default(),
+        hand_on: RefCell::new(hand_on),
+        wanted: Cell::new(u64::MAX),
+        is_over: Notify::new(),
+    });
+    let inside = runtime.enter();
+    for socket in sockets {
+        socket.set_nonblocking(true)?;
+        let (socket, received) = (tokio::net::TcpStream::from_std(socket)?, received.clone());
+        tasks.spawn_local(tokio_stream(socket, received));
+    }
+    drop(inside);
+    Ok(Box::new(move |wanted| {
+        received.wanted.set(wanted);
+        tasks.block_on(&runtime, received.is_over.notified());
+        Ok(received.tally.take())
+    }))
+}
+
+async fn tokio_stream(mut socket: tokio::net::TcpStream, received: Rc<Received>) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        buffer.reserve(READ_BYTES);
+        let Ok(len @ 1..) = socket.read_buf(&mut buffer).await else { return };
+        received.hand_on.borrow_mut()(buffer.split().freeze());
+        let mut tally = received.tally.borrow_mut();
+        tally.add(len);
+        if tally.bytes >= received.wanted.get() {
+            received.is_over.notify_one();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The pressure on an arena: below it, short messages are copied out, so that they hold no slot.
+
+use crate::lease::Handle;
+
+/// The part of the slots below which free ones are few: an eighth.
+const FEW: usize = 8;
+
+/// The part of a slot below which a message is short: a quarter.
+const SHORT: usize = 4;
+
+/// The bytes of the smallest slots whose short messages are copied: a copy of fewer bytes takes as
+/// much memory as it frees.
+const SLOT_BYTES_MIN: usize = 512;
+
+/// The bytes of copies that may live by default, however small the arena is.
+const COPIED_MIN: usize = 64 << 10;
+
+/// The pressure on the arena of one ring, looked at once in a while.
+pub(super) struct Pressure {
+    /// The bytes below which messages are copied while there is pressure; 0 if that is off.
+    copy_below: usize,
+    is_on: bool,
+    /// The slots that the ring claims before it looks again.
+    until_look: u32,
+    /// The bytes of all copies of the arena that may live at one time.
+    pub(super) copied_max: usize,
+}
+
+impl Pressure {
+    /// Creates the pressure of a ring. `copied_max` is in bytes; by default it is a quarter of the
+    /// arena, and [`COPIED_MIN`] at least.
+    pub(super) fn new(is_enabled: bool, copied_max: Option<usize>, arena: &Handle) -> Pressure {
+        let slot_bytes = arena.slot_bytes;
+        let copies = is_enabled && slot_bytes >= SLOT_BYTES_MIN;
+        Pressure {
+            copy_below: if copies { slot_bytes / SHORT } else { 0 },
+            is_on: false,
+            until_look: 0,
+            copied_max: copied_max.unwrap_or(COPIED_MIN.max(arena.region.len() / 4)),
+        }
+    }
+
+    /// Returns the bytes below which messages are copied now, because of the pressure.
+    pub(super) fn copy_below(&self) -> usize {
+        if self.is_on { self.copy_below } else { 0 }
+    }
+
+    /// Notes that the ring claimed slots, and has `owned` ones that no message has. `is_short` says
+    /// that it found no more. Returns whether the pressure began or ended.
+    ///
+    /// Counting the free slots of an arena reads all of its words. So the ring counts again only
+    /// when it has claimed a sixteenth of the slots since, or found none.
+    pub(super) fn note(
+        &mut self,
+        arena: &Handle,
+        claimed: u32,
+        is_short: bool,
+        owned: usize,
+    ) -> bool {
+        if self.copy_below == 0 {
+            return false;
+        }
+        self.until_look = self.until_look.saturating_sub(claimed);
+        if self.until_look > 0 && !is_short {
+            return false;
+        }
+        let slots = arena.allocator.slots();
+        let count = slots.slot_count();
+        let free = count - slots.live();
+        self.until_look = (count / (2 * FEW)) as u32;
+        let was_on = std::mem::replace(&mut self.is_on, free + owned < count / FEW);
+        was_on != self.is_on
+    }
+}
