@@ -318,6 +318,7 @@ impl Sockets {
     ///
     /// Returns `true` if slots still lie ready and sockets still wait: they can be armed when the
     /// kernel has tried these.
+    #[inline(always)]
     pub(crate) fn refill_and_rearm(
         &mut self,
         rings: &mut Rings,
