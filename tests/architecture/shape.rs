@@ -7,7 +7,7 @@ use crate::tree::{Def, File, Tree, without_tests};
 
 /// Files of `src`, tests and models among them: 145 of the parts, and room for each engine and each
 /// kind of operation that has a file of its own.
-const FILES_MAX: usize = 160;
+const FILES_MAX: usize = 175;
 
 /// Lines below which a file is short.
 const SHORT_FILE: usize = 60;

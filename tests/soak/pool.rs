@@ -24,7 +24,7 @@ use futures::future::{Either, select};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -554,7 +554,8 @@ impl Life<'_> {
         if end != End::Finished {
             sleep(Duration::from_millis(self.random.below(300))).await;
         }
-        stage(format!("{end:?} begins"));
+        let of_one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        stage(format!("{end:?} begins, {:?}, of one thread: {of_one_thread}", pool.engine()));
         match end {
             End::Shutdown => {
                 let report = pool.shutdown().await.expect("shut down once");
@@ -610,6 +611,8 @@ fn live(random: &mut Random, peers: &Runtime, numbers: &mut u64) -> End {
     let (near, far, kept) = (Vec::new(), Vec::new(), Arc::default());
     let (go_on, _) = watch::channel(false);
     let mut life = Life { arena: arena.clone(), random, peers, numbers, go_on, near, far, kept };
+    // Tasks that were aborted have left their notes.
+    PEERS.lock().unwrap().retain(|&number, _| number < NEAR);
     stage(format!("{end:?} to come"));
     runtime.block_on(life.run(end));
     stage(format!("{end:?}: the runtime ends"));

@@ -1,8 +1,8 @@
 //! Bulk streams: one pinned thread sends as fast as it can over many connections, and a receiver on
 //! the other core takes all of it in.
 //!
-//! Each piece of ours is a `Bytes`. `epoll` reads into one buffer again and again, and hands nothing
-//! out: no receiver that hands memory out can do less.
+//! Each piece of ours is a `Bytes`. `epoll` reads into one buffer again and again, and hands
+//! nothing out: no receiver that hands memory out can do less.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -70,7 +70,7 @@ const COST: Plot = Plot {
 
 const OURS_SMALL: &str = "uring-arena, 4 KiB slots";
 
-/// Connections that messages of one size are sent on.
+/// A number of connections, and the size of the messages that are sent on them.
 #[derive(Clone)]
 struct Stream {
     connections: usize,
@@ -303,7 +303,7 @@ fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
     }))
 }
 
-/// What the tasks of one runtime have received.
+/// The bytes that the tasks of one runtime have received.
 struct Received {
     tally: RefCell<Tally>,
     hand_on: RefCell<HandOn>,

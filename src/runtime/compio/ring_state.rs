@@ -142,7 +142,8 @@ impl RingState {
         }
     }
 
-    /// Waits until slots lie ready, and returns how many streams find some. Returns `None` if no stream is starved.
+    /// Waits until slots lie ready, and returns how many streams find some. Returns `None` if no
+    /// stream is starved.
     fn poll_slots(&self, context: &mut Context<'_>) -> Poll<Option<usize>> {
         loop {
             if self.starved.borrow().is_empty() {
