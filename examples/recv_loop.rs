@@ -75,12 +75,12 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
         driver.wait()?;
         while let Some(event) = driver.next() {
             match event {
-                Event::Received { id, bytes } => {
+                Event::Received { id, bytes, .. } => {
                     let Some(&stream) = streams.get(&id) else { continue };
                     tally.record(bytes.len(), &worker);
                     queue.send(Work::Bytes { stream, bytes })?;
                 }
-                Event::Closed { id, error } => {
+                Event::Closed { id, error, .. } => {
                     streams.remove(&id);
                     if let Some(error) = error {
                         failure = Some(mistake(format!("a connection failed: {error}")));

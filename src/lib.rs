@@ -110,16 +110,17 @@ mod items {
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     pub use crate::driver::{
         ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverError, DriverMetrics,
-        Event, FileError, FileId, OperationId, SocketError, SocketId, SubmitError, TransferError,
+        Event, FileError, FileId, HasToken, OperationId, SendOn, SocketError, SocketId,
+        SubmitError, TimerId, TransferError,
     };
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     pub use crate::uring::{
-        BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram, Descriptor,
-        DirectAlignment, DirectError, DirectFile, Feature, FromSlot, InFlight, Memlock,
-        MissingFeatureError, Operation, Probe, Progress, Received, RegisterError, RegisterOptions,
-        RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, RingError, SendOptions,
-        Status, UnavailableError, ring_info,
+        Address, Addressed, BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram,
+        DatagramDetails, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
+        Feature, FromSlot, InFlight, Memlock, MissingFeatureError, Operation, Probe, Progress,
+        Received, RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
+        RegistrationPolicy, RingError, SendOptions, Status, UnavailableError, ring_info,
     };
 
     #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]

@@ -40,7 +40,7 @@ fn accept_until_it_fails(driver: &mut Driver, listener: SocketId) -> Vec<OwnedFd
             accepted.push(socket);
             false
         }
-        Event::AcceptFailed { id, error } => {
+        Event::AcceptFailed { id, error, .. } => {
             assert_eq!((id, error.raw_os_error()), (listener, Some(libc::EMFILE)));
             true
         }
@@ -126,7 +126,7 @@ fn a_descriptor_that_the_driver_closes_is_a_listeners() {
     driver.close(receiving).unwrap();
     let mut accepted = Vec::new();
     run(&mut driver, |event| match event {
-        Event::Closed { id, error: None } => {
+        Event::Closed { id, error: None, .. } => {
             assert_eq!(id, receiving);
             false
         }
@@ -174,7 +174,7 @@ fn a_listener_without_descriptors_is_paused_resumed_and_closed() {
     accept_until_it_fails(&mut driver, id);
     driver.close(id).unwrap();
     run(&mut driver, |event| {
-        let Event::Closed { id: closed, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id: closed, error: None, .. } = event else { panic!("{event:?}") };
         closed == id
     });
     drop(clients);
@@ -237,7 +237,7 @@ fn what_is_no_listener_ends_at_once_with_its_error() {
     for (descriptor, errno) in wrong {
         let id = driver.accept(descriptor).unwrap();
         run(&mut driver, |event| {
-            let Event::Closed { id: closed, error: Some(error) } = event else {
+            let Event::Closed { id: closed, error: Some(error), .. } = event else {
                 panic!("{event:?}")
             };
             assert_eq!((closed, error.raw_os_error()), (id, Some(errno)));

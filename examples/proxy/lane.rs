@@ -1,6 +1,6 @@
 //! One direction of one connection.
 
-use uring_arena::{FileId, SocketId};
+use uring_arena::SocketId;
 
 /// The messages that a lane holds before it is paused.
 pub const LANE_MESSAGES: usize = 8;
@@ -33,7 +33,7 @@ pub struct Lane {
     /// The socket that bytes are received from.
     pub from: SocketId,
     /// The socket that bytes are sent to.
-    pub to: FileId,
+    pub to: SocketId,
     /// The messages on their way.
     messages: usize,
     /// The bytes of these messages.
@@ -44,7 +44,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(from: SocketId, to: FileId) -> Lane {
+    pub fn new(from: SocketId, to: SocketId) -> Lane {
         Lane { from, to, messages: 0, bytes: 0, is_paused: false, ended: false }
     }
 

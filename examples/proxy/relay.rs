@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{Shutdown, shutdown, sockopt};
+use rustix::net::sockopt;
 use uring_arena::{
     BufferRing, BufferRingId, Driver, Event, Feature, FixedArena, OperationId, Probe, SendOptions,
     SocketId,
@@ -37,8 +37,8 @@ const COPY_BELOW: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 /// The time between two looks at connections that stand still.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The descriptors that a connection takes: each socket once to receive from, once to send on.
-pub const DESCRIPTORS_PER_CLIENT: usize = 4;
+/// The descriptors that a connection takes: one id a socket, to receive from and to send on.
+pub const DESCRIPTORS_PER_CLIENT: usize = 2;
 
 /// The number of a connection, and the direction. The number is never used again.
 type LaneKey = (u64, Direction);
@@ -156,18 +156,19 @@ impl Relay {
         while let Some(event) = self.driver.next() {
             match event {
                 Event::Accepted { socket, .. } => self.connect(socket.into())?,
-                Event::Received { id, bytes } => self.received(id, bytes),
+                Event::Received { id, bytes, .. } => self.received(id, bytes),
                 Event::Sent { id, result, copied, .. } => self.sent(id, result.ok(), copied),
                 // The listener stays, and the clients wait in its queue.
                 Event::AcceptFailed { error, .. } => {
                     self.refusals
                         .print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
                 }
-                Event::Closed { id, error } if id == self.listener => {
+                Event::Closed { id, error, .. } if id == self.listener => {
                     let reason = error.map_or("it was closed".into(), |error| error.to_string());
                     return Err(mistake(format!("the listener failed: {reason}")));
                 }
-                Event::Closed { id, error } => self.ended(id, error.is_some()),
+                Event::Finished { id, .. } => self.ended(id, false),
+                Event::Closed { id, error, .. } => self.ended(id, error.is_some()),
                 _ => {}
             }
         }
@@ -217,16 +218,17 @@ impl Relay {
 
     /// Begins to relay between `client` and `server`: whole, or not at all.
     fn set_up(&mut self, client: TcpStream, server: TcpStream) -> Result<(), Box<dyn Error>> {
-        let (mut files, mut sockets) = (Vec::new(), Vec::new());
+        let mut sockets = Vec::new();
         let driver = &mut self.driver;
         let [to_server, to_client] = self.rings;
         let set_up = || {
-            files.push(driver.add_file(server.try_clone()?)?);
-            files.push(driver.add_file(client.try_clone()?)?);
             sockets.push(driver.receive(to_server, client)?);
             sockets.push(driver.receive(to_client, server)?);
-            for &file in &files {
-                sockopt::set_socket_linger(driver.file(file)?, None)?;
+            for &id in &sockets {
+                // Each direction has an end of its own.
+                driver.set_half_open(id, true)?;
+                let socket = driver.socket(id).ok_or("it is closed")?;
+                sockopt::set_socket_linger(socket, None)?;
             }
             Ok(())
         };
@@ -236,16 +238,13 @@ impl Relay {
                 self.next_number += 1;
                 self.receiving.insert(sockets[0], (number, Direction::ToServer));
                 self.receiving.insert(sockets[1], (number, Direction::ToClient));
-                let lanes = [Lane::new(sockets[0], files[0]), Lane::new(sockets[1], files[1])];
+                let lanes = [Lane::new(sockets[0], sockets[1]), Lane::new(sockets[1], sockets[0])];
                 self.connections.insert(number, Connection { lanes, failure: None });
                 Ok(())
             }
             Err(error) => {
                 for socket in sockets {
                     let _ = self.driver.close(socket);
-                }
-                for file in files {
-                    let _ = self.driver.close_file(file);
                 }
                 Err(error)
             }
@@ -336,13 +335,11 @@ impl Relay {
             return;
         }
         self.standing.insert(number);
-        if let Ok(socket) = self.driver.file(lane.to) {
-            // An error means that the peer has closed the connection already.
-            let _ = shutdown(socket, Shutdown::Write);
-        }
+        // An error means that the peer has closed the connection already.
+        let _ = self.driver.shutdown_write(lane.to);
         if lanes.iter().all(Lane::is_over) {
             for lane in lanes {
-                let _ = self.driver.close_file(lane.to);
+                let _ = self.driver.close(lane.to);
             }
             self.connections.remove(&number);
             self.tally.over += 1;
@@ -357,8 +354,8 @@ impl Relay {
                 let since = Instant::now();
                 connection.failure = Some(Failure { last, since });
                 self.standing.insert(number);
-                // Nobody is left to send to.
-                let _ = self.driver.close(connection.lanes[last.other() as usize].from);
+                // Nobody is left to send to. What is to be sent to this socket still goes out.
+                let _ = self.driver.pause(connection.lanes[last.other() as usize].from);
             }
             Some(failure) if failure.last != last => return self.abort(number),
             Some(_) => {}
@@ -371,8 +368,7 @@ impl Relay {
         let Some(connection) = self.connections.remove(&number) else { return };
         for lane in connection.lanes {
             self.receiving.remove(&lane.from);
-            let _ = self.driver.close(lane.from);
-            let _ = self.driver.abort_file(lane.to);
+            let _ = self.driver.abort(lane.from);
         }
         self.tally.over += 1;
     }
@@ -391,8 +387,8 @@ impl Relay {
                 lane.is_paused || lane.ended
             });
             let failed = unheard.clone().find(|&direction| {
-                let from = self.driver.file(lanes[direction.other() as usize].to);
-                from.is_ok_and(has_failed)
+                let from = self.driver.socket(lanes[direction as usize].from);
+                from.is_some_and(has_failed)
             });
             let failure = connection.failure.as_ref();
             if failure.is_some_and(|failure| failure.since.elapsed() >= LINGER) {

@@ -56,7 +56,7 @@ impl Server {
         while let Some(event) = self.driver.next() {
             match event {
                 Event::Accepted { socket, .. } => self.open(socket.into()),
-                Event::Received { id, bytes } => {
+                Event::Received { id, bytes, .. } => {
                     let Some(&(stream, _)) = self.streams.get(&id) else { continue };
                     self.queue.send(Work::Bytes { stream, bytes })?;
                 }
@@ -65,11 +65,11 @@ impl Server {
                     self.warning
                         .print(format_args!("clients wait: {error}; {}", support::MORE_ROOM));
                 }
-                Event::Closed { id, error } if id == self.listener => {
+                Event::Closed { id, error, .. } if id == self.listener => {
                     let reason = error.map_or("it was closed".into(), |error| error.to_string());
                     return Err(mistake(format!("the listener failed: {reason}")));
                 }
-                Event::Closed { id, error } => {
+                Event::Closed { id, error, .. } => {
                     let Some((stream, name)) = self.streams.remove(&id) else { continue };
                     self.queue.send(Work::Closed { stream, name, error })?;
                     self.closed += 1;

@@ -58,6 +58,8 @@ impl Span {
 }
 
 pub(crate) mod sealed {
+    use std::ptr::NonNull;
+
     use super::Span;
 
     /// The operations of a ring on borrowed memory.
@@ -68,8 +70,21 @@ pub(crate) mod sealed {
     /// 2. The spans of `written` are initialised, and nothing writes them.
     /// 3. The spans of `room` belong to the value alone.
     pub trait Borrowed: Sized + Send + Unpin + 'static {
-        /// True if the value may hand out more than one range.
-        const IS_LIST: bool = false;
+        /// Returns whether the value may hand out more than one range.
+        #[inline]
+        fn is_list(&self) -> bool {
+            false
+        }
+
+        /// Prepares the message header (`struct msghdr`) that carries `span` and an address, and
+        /// returns where it lies. Memory without an address has none.
+        ///
+        /// The header stays valid, at its address, as long as the spans do.
+        #[inline]
+        fn message(&mut self, span: Span) -> Option<NonNull<u8>> {
+            let _ = span;
+            None
+        }
 
         /// Hands each range of written bytes to `each`, in order.
         fn written(&self, each: &mut dyn FnMut(Span));
@@ -311,7 +326,9 @@ impl Borrowed for Payload {
 impl<M: IoMemory> IoMemory for Vec<M> {}
 
 impl<M: IoMemory> Borrowed for Vec<M> {
-    const IS_LIST: bool = true;
+    fn is_list(&self) -> bool {
+        true
+    }
 
     fn written(&self, each: &mut dyn FnMut(Span)) {
         for memory in self {

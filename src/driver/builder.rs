@@ -157,7 +157,7 @@ impl DriverBuilder {
     /// driver.close_file(socket)?;
     /// driver.wait()?;
     /// assert!(matches!(driver.next(), Some(Event::Sent { .. })));
-    /// assert!(matches!(driver.next(), Some(Event::FileClosed { id }) if id == socket));
+    /// assert!(matches!(driver.next(), Some(Event::FileClosed { id, .. }) if id == socket));
     /// # Ok(())
     /// # }
     /// ```

@@ -9,6 +9,7 @@ use super::files::Files;
 use super::rings::Rings;
 use super::socket::Sockets;
 use super::submitter::Submitter;
+use super::timers::Timers;
 use super::transfer::Transfers;
 use super::wakeup::Wakeup;
 use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics};
@@ -64,7 +65,7 @@ use crate::uring::{
 ///     while let Some(event) = driver.next() {
 ///         match event {
 ///             Event::Received { bytes, .. } => text.extend_from_slice(&bytes),
-///             Event::Closed { id: closed, error: None } if closed == id => break 'receiving,
+///             Event::Closed { id: closed, error: None, .. } if closed == id => break 'receiving,
 ///             other => panic!("{other:?}"),
 ///         }
 ///     }
@@ -88,6 +89,7 @@ pub struct Driver {
     pub(super) arenas: Arenas,
     pub(super) files: Files,
     pub(super) transfers: Transfers,
+    pub(super) timers: Timers,
     pub(super) supported: Probe,
     /// The most operations under way, of both tables together.
     operations_max: usize,
@@ -137,6 +139,7 @@ impl DriverBuilder {
             files: Files::new(number, self.file_events),
             sockets: Sockets::new(number, supported, self.multishot),
             transfers: Transfers::new(number),
+            timers: Timers::new(number),
             supported,
             operations_max: operations,
             completions: 0,
@@ -426,9 +429,14 @@ impl Driver {
     /// Returns an error if the driver has as many operations as it was built for, or is not this
     /// process's.
     pub(super) fn check_room(&self) -> Result<(), DriverError> {
+        self.check_room_for(1)
+    }
+
+    /// Checks as [`check_room`](Self::check_room) does, for several operations.
+    pub(super) fn check_room_for(&self, operations: usize) -> Result<(), DriverError> {
         self.submitter.check_process()?;
         let limit = self.operations_max;
-        if self.sockets.len() + self.transfers.len() < limit {
+        if self.sockets.len() + self.transfers.len() + operations <= limit {
             return Ok(());
         }
         Err(DriverError::TooManyOperations { limit })

@@ -108,6 +108,38 @@ pub enum DriverError {
     /// The operation is over.
     #[error("this driver has no such operation any more: its event was taken")]
     UnknownOperation,
+    /// The socket's connection is over, or the program closed it.
+    #[error(
+        "the connection of this socket is over, and nothing can be sent on it: its `Closed` event comes"
+    )]
+    SocketEnded,
+    /// The timer is over.
+    #[error("this driver has no such timer any more: its time is over")]
+    UnknownTimer,
+    /// The driver cannot take an entry of the program's with such a flag.
+    #[error("the driver takes no entry with {flag}")]
+    EntryFlag {
+        /// The name of the flag, and the reason.
+        flag: &'static str,
+    },
+    /// The driver cannot take an entry of the program's that receives into a ring of its own.
+    #[error(
+        "the buffer group {group} is the driver's: let `receive` use it, or take another group"
+    )]
+    EntryGroup {
+        /// The group id.
+        group: u16,
+    },
+    /// A chain of linked entries does not fit into the submission queue.
+    #[error(
+        "{entries} linked entries are more than the {limit} of the submission queue: link fewer, or build the driver with more `entries`"
+    )]
+    ChainTooLong {
+        /// The entries of the chain.
+        entries: usize,
+        /// The entries of the submission queue.
+        limit: usize,
+    },
     /// The socket is closed.
     #[error("this driver has no such socket any more: its `Closed` event was taken")]
     UnknownSocket,
@@ -211,6 +243,16 @@ pub enum TransferError {
         /// The bytes that were to go out.
         len: usize,
     },
+    /// An earlier sync of the file failed. The kernel may have dropped bytes that it could not
+    /// write, and would not tell so again. It comes as the error of an event.
+    #[error(
+        "an earlier sync of this file failed ({}), and bytes before it may be lost: write them again to a file that is added anew, and sync that",
+        errno_text(*errno)
+    )]
+    NotDurable {
+        /// The error number of the sync.
+        errno: i32,
+    },
     /// The file is open with `O_DIRECT`, and offset or memory are not what it asks for.
     #[error(transparent)]
     Direct(#[from] DirectError),
@@ -243,6 +285,11 @@ pub struct SubmitError<M> {
 impl<M> SubmitError<M> {
     pub(super) fn new(error: impl Into<TransferError>, memory: M) -> SubmitError<M> {
         SubmitError { error: error.into(), memory }
+    }
+
+    /// Returns the error with memory of another type.
+    pub(super) fn map<N>(self, memory: impl FnOnce(M) -> N) -> SubmitError<N> {
+        SubmitError { error: self.error, memory: memory(self.memory) }
     }
 }
 
@@ -311,7 +358,9 @@ impl DriverError {
             | DriverError::UnknownArena
             | DriverError::UnknownFile
             | DriverError::UnknownOperation
+            | DriverError::UnknownTimer
             | DriverError::UnknownSocket => io::ErrorKind::NotFound,
+            DriverError::SocketEnded => io::ErrorKind::BrokenPipe,
             DriverError::RingInUse { .. } => io::ErrorKind::ResourceBusy,
             DriverError::Ring(error) => error.kind(),
             DriverError::Entries { .. }
@@ -319,6 +368,9 @@ impl DriverError {
             | DriverError::OtherDriver { .. }
             | DriverError::OtherProcess { .. }
             | DriverError::SocketType { .. }
+            | DriverError::EntryFlag { .. }
+            | DriverError::EntryGroup { .. }
+            | DriverError::ChainTooLong { .. }
             | DriverError::SlotTooSmall { .. }
             | DriverError::RingIsIncremental => io::ErrorKind::InvalidInput,
         }
@@ -333,6 +385,7 @@ impl TransferError {
                 io::ErrorKind::InvalidInput
             }
             TransferError::Torn { .. } => io::ErrorKind::BrokenPipe,
+            TransferError::NotDurable { errno } => errno_text(*errno).kind(),
             TransferError::Direct(error) => error.kind(),
             TransferError::Driver(error) => error.kind(),
         }

@@ -11,14 +11,16 @@ use std::fs::{File, FileType};
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::rc::Rc;
 
+use super::durability::Durability;
 use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
 use crate::uring::{
-    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, reset_connection,
-    socket_type,
+    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip,
+    reset_connection, socket_type,
 };
 
 /// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
@@ -41,13 +43,22 @@ pub(super) enum Writes {
     Stream,
     /// Messages stand behind one another, each whole or not there: a socket of another type.
     Messages,
+    /// Messages have no order: an IP socket of datagrams. Several may be under way.
+    Datagrams,
 }
 
 impl Writes {
+    fn of_socket(socket: BorrowedFd<'_>) -> Writes {
+        match socket_type(socket) {
+            Some(libc::SOCK_STREAM) => Writes::Stream,
+            Some(libc::SOCK_DGRAM | libc::SOCK_RAW) if is_of_ip(socket) => Writes::Datagrams,
+            _ => Writes::Messages,
+        }
+    }
+
     fn of(file: &File, kind: FileType) -> io::Result<Writes> {
         if kind.is_socket() {
-            let is_stream = socket_type(file.as_fd()) == Some(libc::SOCK_STREAM);
-            return Ok(if is_stream { Writes::Stream } else { Writes::Messages });
+            return Ok(Writes::of_socket(file.as_fd()));
         }
         let cannot_seek = |mut file: &File| {
             let position = file.stream_position();
@@ -78,8 +89,12 @@ pub(super) struct Torn {
 
 /// An open file or socket; or a closed one, until the event that says so was taken.
 pub(super) struct OpenFile {
-    /// The descriptor, until the file is closed.
-    fd: Option<QuickClose>,
+    /// The descriptor, until the file is closed. A socket that is received from shares its own.
+    fd: Option<Rc<QuickClose>>,
+    /// The socket whose sending direction this is, if it is received from too.
+    pub(super) socket: Option<Key>,
+    /// The number of the program's for the file.
+    pub(super) token: u64,
     /// The file stands in the ring's table of files, at the index of its key.
     registered: bool,
     /// Operations have an offset of their own in the file, and a short read goes on where it ended.
@@ -104,10 +119,28 @@ pub(super) struct OpenFile {
     pub(super) over_in_queue: usize,
     /// The stream ended in the middle of what was written. What follows is refused.
     pub(super) torn: Option<Torn>,
+    /// The error of the connection that a send has met. The kernel tells it once, to the send or to
+    /// the receive.
+    pub(super) connection_error: Option<i32>,
+    /// The program has ended the sending direction: a send behind it fails, and nothing is wrong.
+    pub(super) is_shut_down: bool,
+    /// The socket is not connected yet: nothing is pushed on it.
+    pub(super) is_connecting: bool,
+    /// The writes that syncs wait for.
+    pub(super) durability: Durability,
     /// The program has closed the file: it goes when its operations are over.
     closing: bool,
     /// The program has thrown away what was to be sent.
     pub(super) aborted: bool,
+}
+
+/// The end of a file, as it is to be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FileEnd {
+    /// The file is closed.
+    File,
+    /// The sending direction of this socket is over, with an error of the connection or without.
+    Sending(Key, Option<i32>),
 }
 
 /// The files of one driver.
@@ -128,12 +161,21 @@ impl OpenFile {
             Ok(kind) => kind,
             Err(reason) => return Err(FileError { reason, file: file.into() }),
         };
-        Ok(OpenFile {
-            fd: Some(QuickClose::new(file.into())),
+        let fd = Rc::new(QuickClose::new(file.into()));
+        let open = OpenFile::of(fd, writes);
+        Ok(OpenFile { has_offsets, is_nameless, direct, ..open })
+    }
+
+    /// Makes a file without offsets.
+    fn of(fd: Rc<QuickClose>, writes: Writes) -> OpenFile {
+        OpenFile {
+            fd: Some(fd),
+            socket: None,
+            token: 0,
             registered: false,
-            has_offsets,
-            is_nameless,
-            direct,
+            has_offsets: false,
+            is_nameless: false,
+            direct: None,
             writes,
             refuses_zero_copy: false,
             refuses_wait_all: false,
@@ -141,14 +183,41 @@ impl OpenFile {
             over_in_queue: 0,
             torn: None,
             operations: Vec::new(),
+            connection_error: None,
+            is_shut_down: false,
+            is_connecting: false,
+            durability: Durability::default(),
             closing: false,
             aborted: false,
-        })
+        }
+    }
+
+    /// Returns the descriptor of a file that is not closed.
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Keeps the error of a send if it says that the connection is over.
+    pub(super) fn note_connection_error(&mut self, errno: i32) {
+        let is_of_connection = matches!(
+            errno,
+            // What stands for a reset that was told already.
+            libc::EPIPE
+                | libc::ECONNRESET
+                | libc::ECONNABORTED
+                | libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+        );
+        if is_of_connection && self.writes == Writes::Stream && !self.is_shut_down {
+            self.connection_error = self.connection_error.or(Some(errno));
+        }
     }
 
     /// Returns whether the socket has bytes that it may not send yet.
     pub(super) fn has_unsent_bytes(&self) -> bool {
-        self.fd.as_ref().is_some_and(|fd| has_unsent_bytes(fd.as_fd()))
+        self.as_fd().is_some_and(has_unsent_bytes)
     }
 }
 
@@ -198,6 +267,15 @@ impl Files {
         Ok(FileId::new(self.driver, key))
     }
 
+    /// Takes in the sending direction of a socket that is received from. Returns its key.
+    ///
+    /// It is not put into the ring's table, which would cost a system call for each connection.
+    pub(super) fn add_sending(&mut self, socket: Key, fd: Rc<QuickClose>, token: u64) -> Key {
+        let writes = Writes::of_socket(fd.as_fd());
+        let open = OpenFile { socket: Some(socket), token, ..OpenFile::of(fd, writes) };
+        self.table.insert(open).ok().expect("a socket has a descriptor of its own")
+    }
+
     /// Puts a descriptor into the ring's table of files, or takes it out (-1). Returns `false`
     /// where it does not fit or the kernel cannot.
     fn set_in_ring_table(&mut self, key: Key, fd: i32, submitter: &Submitter) -> bool {
@@ -234,8 +312,7 @@ impl Files {
 
     pub(super) fn by_id(&self, id: FileId) -> Result<BorrowedFd<'_>, DriverError> {
         let key = self.key(id)?;
-        let fd = self.get(key).and_then(|open| open.fd.as_ref());
-        fd.map(AsFd::as_fd).ok_or(DriverError::UnknownFile)
+        self.get(key).and_then(OpenFile::as_fd).ok_or(DriverError::UnknownFile)
     }
 
     #[inline]
@@ -254,28 +331,31 @@ impl Files {
         let open = self.get(key)?;
         match open.registered {
             true => Some(Descriptor::Fixed(key.index())),
-            false => open.fd.as_ref().map(Descriptor::from),
+            false => open.fd.as_ref().map(|fd| Descriptor::from(&**fd)),
         }
     }
 
-    /// Notes that a file is to be closed. Its id names nothing from here on. Returns its key.
-    pub(super) fn begin_close(&mut self, id: FileId) -> Result<Key, DriverError> {
-        let key = self.key(id)?;
+    /// Notes that a file is to be closed. Its id names nothing from here on.
+    pub(super) fn begin_close(&mut self, key: Key) {
         if let Some(open) = self.get_mut(key) {
             open.closing = true;
         }
-        Ok(key)
     }
 
-    /// Resets the connection of a file that is not closed yet, whether or not it is to be closed,
-    /// and sees to it that no operation begins on it any more. Returns its key.
-    pub(super) fn abort(&mut self, id: FileId) -> Result<Key, DriverError> {
+    /// Finds the key of a file that is not closed yet, whether or not it is to be closed.
+    pub(super) fn key_to_abort(&self, id: FileId) -> Result<Key, DriverError> {
         let key = id.key_in(self.driver)?;
-        let open = self.get_mut(key).ok_or(DriverError::UnknownFile)?;
-        let fd = open.fd.as_ref().ok_or(DriverError::UnknownFile)?;
-        reset_connection(fd.as_fd());
+        let is_open = self.get(key).is_some_and(|open| open.fd.is_some());
+        if is_open { Ok(key) } else { Err(DriverError::UnknownFile) }
+    }
+
+    /// Resets the connection of a file, and sees to it that no operation begins on it any more.
+    pub(super) fn abort(&mut self, key: Key) {
+        let Some(open) = self.get_mut(key) else { return };
+        if let Some(fd) = open.as_fd() {
+            reset_connection(fd);
+        }
         (open.closing, open.aborted) = (true, true);
-        Ok(key)
     }
 
     /// Notes that the operation at a position is over. Returns the operation that has this position
@@ -289,31 +369,40 @@ impl Files {
 
     /// Closes a file that the program has closed if no operation names it.
     ///
-    /// Returns `true` if an event is to say so. The file stays in the table until that is taken, so
-    /// that its id and index are not given out again.
+    /// Returns what is to be told. The file stays in the table until its event is taken, so that
+    /// its id and index are not given out again.
     #[inline]
-    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) -> bool {
-        self.get(key).is_some_and(|open| open.closing && open.operations.is_empty())
-            && self.close_now(key, submitter)
+    pub(super) fn close_if_idle(&mut self, key: Key, submitter: &Submitter) -> Option<FileEnd> {
+        match self.get(key) {
+            Some(open) if open.closing && open.operations.is_empty() => {
+                self.close_now(key, submitter)
+            }
+            _ => None,
+        }
     }
 
     #[cold]
-    fn close_now(&mut self, key: Key, submitter: &Submitter) -> bool {
+    fn close_now(&mut self, key: Key, submitter: &Submitter) -> Option<FileEnd> {
         let is_registered = self.get(key).is_some_and(|open| open.registered);
         if is_registered && !self.set_in_ring_table(key, -1, submitter) {
             // The ring's table keeps the file open. So does ours, and no other file gets its index.
             tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
-            return false;
+            return None;
         }
         let has_events_of_all = self.has_events_of_all;
-        let Some(open) = self.get_mut(key) else { return false };
+        let open = self.get_mut(key)?;
+        if let Some(socket) = open.socket {
+            let error = open.connection_error;
+            self.table.remove(key);
+            return Some(FileEnd::Sending(socket, error));
+        }
         let (was_open, has_event) = (open.fd.is_some(), has_events_of_all || open.aborted);
         // Closed here, so that the event finds it closed.
         (open.fd, open.registered) = (None, false);
         if !has_event {
             self.table.remove(key);
         }
-        was_open && has_event
+        (was_open && has_event).then_some(FileEnd::File)
     }
 
     /// Closes every file, at the end of the driver.
@@ -333,13 +422,15 @@ impl Files {
     pub(super) fn close_copies(&mut self) {
         for key in self.table.keys() {
             let open = self.table.remove(key);
-            drop(open.and_then(|open| open.fd).map(QuickClose::into_inner));
+            let fd = open.and_then(|open| open.fd).and_then(Rc::into_inner);
+            drop(fd.map(QuickClose::into_inner));
         }
     }
 
-    /// Removes a file that was closed. Returns its id, which names nothing from here on.
-    pub(super) fn remove_closed(&mut self, key: Key) -> FileId {
-        self.table.remove(key);
-        FileId::new(self.driver, key)
+    /// Removes a file that was closed. Returns its id, which names nothing from here on, and its
+    /// token.
+    pub(super) fn remove_closed(&mut self, key: Key) -> (FileId, u64) {
+        let token = self.table.remove(key).map_or(0, |open| open.token);
+        (FileId::new(self.driver, key), token)
     }
 }

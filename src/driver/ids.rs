@@ -64,7 +64,8 @@ id! {
 }
 
 id! {
-    /// A read, write or send of a [`Driver`](crate::Driver).
+    /// An operation of a [`Driver`](crate::Driver): a read, write or send, a sync, an entry of the
+    /// program's.
     OperationId, "operation", "after the operation's event"
 }
 
@@ -76,6 +77,83 @@ id! {
 id! {
     /// A file or socket of a [`Driver`](crate::Driver), for reading, writing and sending.
     FileId, "file", "after the file is closed, and after its [`Event::FileClosed`](crate::Event::FileClosed)"
+}
+
+id! {
+    /// A timer of a [`Driver`](crate::Driver).
+    TimerId, "timer", "after the timer's end"
+}
+
+/// An id of a socket or file: what is sent on.
+///
+/// The trait is sealed: [`SocketId`] and [`FileId`] are all its implementations.
+///
+/// ```
+/// use uring_arena::{Driver, SendOn};
+///
+/// fn greet<T: SendOn>(driver: &mut Driver, to: T) -> std::io::Result<()> {
+///     driver.send(to, bytes::Bytes::from_static(b"hello"))?;
+///     Ok(())
+/// }
+/// # let _ = greet::<uring_arena::FileId>;
+/// ```
+pub trait SendOn: sealed::Any + Copy {}
+
+impl SendOn for SocketId {}
+impl SendOn for FileId {}
+
+/// An id of a thing that events are of, and that has a token.
+///
+/// The trait is sealed: [`SocketId`], [`FileId`] and [`OperationId`] are all its implementations.
+///
+/// ```
+/// use uring_arena::{Driver, DriverError, HasToken};
+///
+/// fn number<T: HasToken>(driver: &mut Driver, ids: &[T]) -> Result<(), DriverError> {
+///     ids.iter().zip(0..).try_for_each(|(&id, number)| driver.set_token(id, number))
+/// }
+/// # let _ = number::<uring_arena::OperationId>;
+/// ```
+pub trait HasToken: sealed::Any + Copy {}
+
+impl HasToken for SocketId {}
+impl HasToken for FileId {}
+impl HasToken for OperationId {}
+
+/// An id of any of these kinds.
+#[derive(Debug, Clone, Copy)]
+pub enum AnyId {
+    Socket(SocketId),
+    File(FileId),
+    Operation(OperationId),
+}
+
+mod sealed {
+    use super::AnyId;
+
+    pub trait Any {
+        /// Returns the id with its kind.
+        #[doc(hidden)]
+        fn any(self) -> AnyId;
+    }
+}
+
+impl sealed::Any for SocketId {
+    fn any(self) -> AnyId {
+        AnyId::Socket(self)
+    }
+}
+
+impl sealed::Any for FileId {
+    fn any(self) -> AnyId {
+        AnyId::File(self)
+    }
+}
+
+impl sealed::Any for OperationId {
+    fn any(self) -> AnyId {
+        AnyId::Operation(self)
+    }
 }
 
 const KIND_SHIFT: u32 = 28;
@@ -108,6 +186,8 @@ pub(super) enum Target {
     /// A timer after which the rings are looked at: the short one, or the long one.
     LookSoon,
     LookLater,
+    /// The timer after which deadlines are looked at.
+    Deadlines,
     Wakeup,
     /// The answer to a request to cancel: the operation's own completion says what became of it.
     Cancel,
@@ -128,6 +208,9 @@ impl Tag {
     pub(super) const LOOK_SOON: Tag = Tag(Tag::RETRY.0 + 1);
     /// The long one.
     pub(super) const LOOK_LATER: Tag = Tag(Tag::RETRY.0 + 2);
+
+    /// The timer after which deadlines are looked at.
+    pub(super) const DEADLINES: Tag = Tag(Tag::RETRY.0 + 3);
 
     fn new(kind: Kind, key: Key) -> Tag {
         let low = (kind as u32) << KIND_SHIFT | key.index();
@@ -172,7 +255,8 @@ impl Tag {
             kind if kind == Kind::Timer as u32 => match key.index() {
                 0 => Target::Retry,
                 1 => Target::LookSoon,
-                _ => Target::LookLater,
+                2 => Target::LookLater,
+                _ => Target::Deadlines,
             },
             kind if kind == Kind::Wakeup as u32 => Target::Wakeup,
             kind if kind == Kind::Cancel as u32 => Target::Cancel,
@@ -198,6 +282,7 @@ mod tests {
         assert_eq!(Tag::RETRY.target(), Target::Retry);
         assert_eq!(Tag::LOOK_SOON.target(), Target::LookSoon);
         assert_eq!(Tag::LOOK_LATER.target(), Target::LookLater);
+        assert_eq!(Tag::DEADLINES.target(), Target::Deadlines);
         assert_eq!(Tag::from_user_data(2 << KIND_SHIFT).target(), Target::Unknown);
     }
 

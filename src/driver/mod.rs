@@ -1,13 +1,15 @@
 //! The safe driver: owns a ring, and everything under way on it. Uses `uring` and below.
 //!
 //! * `driver`, `requests`, `turn`: the face, by what a program calls when.
-//! * `socket`: receives and accepts. `transfer`: reads, writes and sends.
-//! * `rings`, `arenas`, `files`: what is registered with the ring.
+//! * `socket`: receives, accepts and connects. `transfer`: everything else, on files and sockets.
+//! * `rings`, `arenas`, `files`: what is registered with the ring. `durability`: writes and syncs.
+//! * `timers`: timers, deadlines, idle timeouts.
 //! * `submitter`, `wakeup`, `tag`: the way into the kernel and back.
 
 mod arenas;
 mod builder;
 mod driver;
+mod durability;
 mod error;
 mod event;
 mod files;
@@ -17,6 +19,7 @@ mod requests;
 mod rings;
 mod socket;
 mod submitter;
+mod timers;
 mod transfer;
 mod turn;
 mod wakeup;
@@ -25,6 +28,6 @@ pub use builder::DriverBuilder;
 pub use driver::Driver;
 pub use error::{DriverError, FileError, SocketError, SubmitError, TransferError};
 pub use event::Event;
-pub use ids::{ArenaId, BufferRingId, FileId, OperationId, SocketId};
+pub use ids::{ArenaId, BufferRingId, FileId, HasToken, OperationId, SendOn, SocketId, TimerId};
 pub use metrics::DriverMetrics;
 pub use turn::DrainReport;

@@ -305,6 +305,11 @@ impl Rings {
             .ok_or(RingError::NoGroupLeft { limit: GROUPS })
     }
 
+    /// Returns whether a group is one of the driver's.
+    pub(super) fn has_group(&self, group: u16) -> bool {
+        self.iter().any(|ring| ring.buffers.group() == group)
+    }
+
     /// Unregisters a ring that no socket receives into.
     pub(super) fn unregister(
         &mut self,

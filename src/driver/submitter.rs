@@ -19,7 +19,7 @@ use crate::uring::is_refusal;
 
 /// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
 /// to wait for centuries.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time that an entry into the kernel may wait for a completion.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +113,32 @@ impl Submitter {
             self.enter(Wait::Never)?;
         }
         Err(DriverError::System { action: "submitting (the queue stays full)", errno: libc::EBUSY })
+    }
+
+    /// Pushes entries that follow one another without a gap, so that links hold: all, or none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push), for each entry. They carry the tags of their owners.
+    pub(super) unsafe fn push_chain(
+        &mut self,
+        entries: &[squeue::Entry],
+    ) -> Result<(), DriverError> {
+        let limit = self.uring.params().sq_entries() as usize;
+        if entries.len() > limit {
+            return Err(DriverError::ChainTooLong { entries: entries.len(), limit });
+        }
+        // SAFETY: the caller's promise.
+        if unsafe { self.uring.submission().push_multiple(entries) }.is_ok() {
+            return Ok(());
+        }
+        // What was pushed before is submitted: a chain must not be cut by a submission.
+        self.flush()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.uring.submission().push_multiple(entries) }.map_err(|_| DriverError::System {
+            action: "submitting (the queue stays full)",
+            errno: libc::EBUSY,
+        })
     }
 
     /// Asks the kernel to end an operation. The operation's own completion says when it has.
@@ -223,13 +249,16 @@ impl Drop for Submitter {
 pub(super) struct Timer {
     tag: Tag,
     time: Box<types::Timespec>,
+    /// The time of an update. The kernel may still have to read it, while the driver lives.
+    next_time: Box<types::Timespec>,
     is_running: bool,
 }
 
 impl Timer {
     /// Creates a timer whose completion carries `tag`.
     pub(super) fn new(tag: Tag) -> Timer {
-        Timer { tag, time: Box::new(types::Timespec::new()), is_running: false }
+        let time = || Box::new(types::Timespec::new());
+        Timer { tag, time: time(), next_time: time(), is_running: false }
     }
 
     /// Starts the timer. A timer that is running goes on as it is.
@@ -248,6 +277,21 @@ impl Timer {
         unsafe { submitter.push(self.tag, entry) }?;
         self.is_running = true;
         Ok(())
+    }
+
+    /// Starts the timer, or has it end earlier than it would.
+    pub(super) fn start_or_hasten(
+        &mut self,
+        after: Duration,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        if !self.is_running {
+            return self.start(after, submitter);
+        }
+        *self.next_time = types::Timespec::from(after);
+        let entry = opcode::TimeoutUpdate::new(self.tag.user_data(), &raw const *self.next_time);
+        // SAFETY: as in `start`. An update that comes too late fails, and the completion has come.
+        unsafe { submitter.push(self.tag.cancel(), entry.build()) }
     }
 
     /// Notes that the completion came.

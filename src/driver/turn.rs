@@ -12,8 +12,8 @@ use super::arenas::Arenas;
 use super::ids::{Tag, Target};
 use super::rings::Rings;
 use super::submitter::Wait;
-use super::transfer::Transfers;
-use super::transfer::drop_memory;
+use super::timers::Due;
+use super::transfer::{Found, Transfers, drop_memory};
 use super::{Driver, DriverError, Event, SocketId};
 use crate::buffer::ArenaBytes;
 use crate::uring::{FromSlot, QuickClose};
@@ -32,6 +32,10 @@ const CANCELS_AT_ONCE: usize = 64;
 /// The times after which draining cancels anew, for operations that a cancellation overtook: the
 /// first one, from which on they double, and the longest one.
 const ROUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// The time after which an operation whose time is over is cancelled anew: a worker thread of the
+/// kernel that a cancellation met just before it slept sleeps on.
+pub(super) const CANCEL_AGAIN: Duration = Duration::from_millis(20);
 
 /// The end of a drain's waiting.
 #[derive(Clone, Copy)]
@@ -56,7 +60,7 @@ enum Limit {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DrainReport {
     /// The sockets that were closed.
@@ -78,6 +82,9 @@ pub struct DrainReport {
     /// The slots that are lost if these operations never end: those of the rings left, and those of
     /// each read, write or send. They and their arena's memory are then never freed.
     pub quarantined: usize,
+    /// The tokens of the [entries of the program's](Driver::push) that the kernel still has. The
+    /// program keeps the memory that they name for ever, or drains again.
+    pub tokens_left: Vec<u64>,
 }
 
 impl DrainReport {
@@ -92,6 +99,7 @@ impl DrainReport {
         self.transfers_in_flight += other.transfers_in_flight;
         self.rings_left += other.rings_left;
         self.quarantined += other.quarantined;
+        self.tokens_left.extend(other.tokens_left);
         self
     }
 }
@@ -157,6 +165,47 @@ impl Driver {
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<bool, DriverError> {
         self.turn(if timeout.is_zero() { Wait::Never } else { Wait::timeout(timeout) })?;
         Ok(self.has_events())
+    }
+
+    /// Takes the next event, and waits for it if there is none: one loop in place of two.
+    ///
+    /// A [waker](Self::waker) ends the wait too, with [`Event::Woken`](crate::Event::Woken).
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
+    ///
+    /// ```
+    /// # use uring_arena::{BufferRing, Driver, Event, FixedArena};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let arena = FixedArena::new(8, 4096)?;
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// # let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;
+    /// # let (mut peer, socket) = std::os::unix::net::UnixStream::pair()?;
+    /// # std::io::Write::write_all(&mut peer, b"hello")?;
+    /// # driver.receive(ring, socket)?;
+    /// # drop(peer);
+    /// loop {
+    ///     match driver.wait_event()? {
+    ///         Event::Received { id, bytes, .. } => drop(driver.send(id, bytes)?),
+    ///         Event::Closed { .. } => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_event(&mut self) -> Result<Event, DriverError> {
+        loop {
+            if let Some(event) = self.next() {
+                return Ok(event);
+            }
+            if self.wakeup.told_wakes != self.wakeup.wakes {
+                self.wakeup.told_wakes = self.wakeup.wakes;
+                return Ok(Event::Woken);
+            }
+            self.turn(Wait::Forever)?;
+        }
     }
 
     /// Does what [`wait`](Self::wait) does, but never waits: for a loop that waits for something
@@ -329,7 +378,7 @@ impl Driver {
             self.sockets.rearm(&mut self.rings, &mut self.submitter)?;
         }
         if !self.transfers.to_rearm.is_empty() {
-            self.transfers.rearm(&self.files, &self.arenas, &mut self.submitter)?;
+            self.transfers.rearm(&mut self.files, &self.arenas, &mut self.submitter)?;
         }
         self.sockets.refill_and_rearm(&mut self.rings, &mut self.wakeup, &mut self.submitter)
     }
@@ -340,6 +389,54 @@ impl Driver {
         self.wakeup.act(&mut self.submitter)?;
         if self.wakeup.take_look() {
             self.sockets.look_at_rings(&mut self.rings, &mut self.submitter)?;
+        }
+        if self.wakeup.take_timers() {
+            self.act_on_timers()?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is due, and starts the ring's timer for what is due next.
+    fn act_on_timers(&mut self) -> Result<(), DriverError> {
+        let now = Instant::now();
+        while let Some((at, due)) = self.timers.next_due(now) {
+            if let Err(error) = self.end_due(at, due) {
+                // It is due still: the next turn tries again.
+                self.timers.push(at, due);
+                self.wakeup.request_timers();
+                return Err(error);
+            }
+        }
+        self.timers.start(&mut self.submitter)
+    }
+
+    fn end_due(&mut self, at: Instant, due: Due) -> Result<(), DriverError> {
+        match due {
+            Due::Timer(key) => {
+                if let Some((id, token)) = self.timers.take(key) {
+                    self.sockets.tell_of_timer(id, token);
+                }
+            }
+            Due::Operation(key) if self.transfers.has_deadline(key, at) => {
+                let again = Instant::now() + CANCEL_AGAIN;
+                self.transfers.expire(key, again, &mut self.files, &mut self.submitter)?;
+                if self.transfers.is_in_flight(key) {
+                    self.timers.push(again, due);
+                }
+            }
+            Due::Connection(key) if self.sockets.has_connect_deadline(key, at) => {
+                let again = Instant::now() + CANCEL_AGAIN;
+                self.sockets.expire_connect(key, again, &mut self.submitter)?;
+                self.timers.push(again, due);
+            }
+            Due::Silence(key) => match self.sockets.take_activity(key) {
+                Some(is_active) if self.timers.looked(key, at, is_active) => {
+                    self.sockets.tell_of_silence(key);
+                }
+                Some(_) => {}
+                None => self.timers.watch(key, None),
+            },
+            Due::Operation(_) | Due::Connection(_) => {}
         }
         Ok(())
     }
@@ -358,6 +455,7 @@ impl Driver {
         clippy::should_implement_trait,
         reason = "an iterator would borrow the driver while the program uses it"
     )]
+    #[inline(never)]
     pub fn next(&mut self) -> Option<Event> {
         self.next_as()
     }
@@ -401,9 +499,10 @@ impl Driver {
             };
             self.completions += 1;
             let tag = Tag::from_user_data(completion.user_data());
-            if let Some(bytes) = self.sockets.take_fast(tag, &mut self.rings, &completion) {
+            if let Some((token, bytes)) = self.sockets.take_fast(tag, &mut self.rings, &completion)
+            {
                 let id = SocketId::new(self.number, tag.socket_key());
-                return Some(Event::Received { id, bytes });
+                return Some(Event::Received { id, token, bytes });
             }
             let event = self.complete(tag, &completion);
             if event.is_some() {
@@ -430,9 +529,24 @@ impl Driver {
         if !self.submitter.is_ours() {
             return None;
         }
-        self.transfers
-            .next_event(&mut self.files, &self.submitter)
-            .or_else(|| self.sockets.next_event(&mut self.rings))
+        let Driver { sockets, transfers, rings, files, submitter, .. } = self;
+        loop {
+            match transfers.next_event(files, submitter) {
+                Some(Found::Event(event)) => return Some(event),
+                Some(Found::SendingEnded(socket, error)) => {
+                    if let Some(event) = sockets.sending_ended(socket, error, rings) {
+                        return Some(event);
+                    }
+                }
+                None => {
+                    let event = sockets.next_event(rings, files, transfers, submitter);
+                    // The end of a socket may have ended its sending direction.
+                    if event.is_some() || !transfers.has_events() {
+                        return event;
+                    }
+                }
+            }
+        }
     }
 
     /// Acts on a completion that is not a message like most.
@@ -452,6 +566,11 @@ impl Driver {
             Target::LookSoon | Target::LookLater => {
                 self.sockets.looks.on_completion(tag);
                 self.wakeup.request_look();
+                None
+            }
+            Target::Deadlines => {
+                self.timers.on_completion();
+                self.wakeup.request_timers();
                 None
             }
             Target::Retry => {
@@ -517,6 +636,7 @@ impl Driver {
         report.in_flight = metrics.in_flight;
         report.rings_left = self.rings.len();
         report.quarantined = metrics.published + self.transfers.slots_running();
+        report.tokens_left = self.transfers.tokens_left();
     }
 
     fn end_operations(
@@ -524,9 +644,12 @@ impl Driver {
         limit: Limit,
         report: &mut DrainReport,
     ) -> Result<(), DriverError> {
+        self.timers.clear();
         self.discard_events(report);
         self.contained_panics += self.transfers.cancel_all(&mut self.files, &self.submitter);
         report.closed += self.sockets.close_all(&mut self.rings);
+        // Sockets whose sending directions end now.
+        self.discard_events(report);
         let (mut round, longest) = ROUNDS;
         while self.in_flight() > 0 {
             self.cancel_in_flight(report)?;
@@ -612,13 +735,26 @@ impl Driver {
                 }
                 Event::Accepted { socket, .. } => drop(QuickClose::new(socket)),
                 Event::Closed { .. } => report.closed += 1,
-                Event::FileClosed { .. }
-                | Event::AcceptFailed { .. }
-                | Event::BufferRingEmpty { .. } => {}
                 Event::Read { buffer, .. } => drop(drop_memory(buffer)),
+                Event::ReadVectored { buffers, .. } => drop(drop_memory(buffers)),
                 Event::Wrote { payload, .. } | Event::Sent { payload, .. } => {
                     self.contained_panics += u64::from(!drop_memory(payload));
                 }
+                Event::WroteVectored { pieces, .. } | Event::SentVectored { pieces, .. } => {
+                    for piece in pieces {
+                        self.contained_panics += u64::from(!drop_memory(piece));
+                    }
+                }
+                Event::FileClosed { .. }
+                | Event::AcceptFailed { .. }
+                | Event::BufferRingEmpty { .. }
+                | Event::Finished { .. }
+                | Event::Idle { .. }
+                | Event::Connected { .. }
+                | Event::Done { .. }
+                | Event::Completed { .. }
+                | Event::Timer { .. }
+                | Event::Woken => {}
             }
         }
     }

@@ -32,14 +32,17 @@ pub(super) struct Wakeup {
     shared: bool,
     /// Rings are to be looked at: somebody may wait for the slots of one that is idle.
     look_due: bool,
+    /// The timers are to be looked at.
+    timers_due: bool,
     /// A duplicate of the event descriptor that the kernel signals.
     registered: Option<EventFd>,
     /// The driver reads event descriptors of the program.
     reads_event_fds: bool,
     /// The next turn has something to do here. Beside the others, so that a turn asks one question.
     acts_each_turn: bool,
-    /// The wakes that arrived.
+    /// The wakes that arrived, and those of them that the program was told of.
     pub(super) wakes: u64,
+    pub(super) told_wakes: u64,
 }
 
 impl Wakeup {
@@ -57,10 +60,12 @@ impl Wakeup {
             polled: false,
             shared: false,
             look_due: false,
+            timers_due: false,
             registered: None,
             reads_event_fds: false,
             acts_each_turn: false,
             wakes: 0,
+            told_wakes: 0,
         })
     }
 
@@ -92,12 +97,25 @@ impl Wakeup {
     /// Returns whether the next turn is to come without a wake: the rings are to be looked at, or
     /// nobody would learn of a wake before, because the pipe is not polled.
     pub(super) fn is_turn_due(&self) -> bool {
-        self.look_due || (self.shared && !self.polled)
+        self.look_due || self.timers_due || (self.shared && !self.polled)
     }
 
     /// Returns whether the rings are to be looked at now.
     pub(super) fn take_look(&mut self) -> bool {
         let is_due = std::mem::take(&mut self.look_due);
+        self.update();
+        is_due
+    }
+
+    /// Has the timers looked at with the next turn.
+    pub(super) fn request_timers(&mut self) {
+        self.timers_due = true;
+        self.update();
+    }
+
+    /// Returns whether the timers are to be looked at now.
+    pub(super) fn take_timers(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.timers_due);
         self.update();
         is_due
     }

@@ -12,26 +12,29 @@ mod kernel;
 mod operation;
 mod registration;
 
+pub(crate) use buffer_ring::Remaining;
 pub use buffer_ring::{
-    BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, FromSlot, Received, RingError,
-    Status,
+    BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, DatagramDetails, FromSlot,
+    Received, RingError, Status,
 };
-pub(crate) use buffer_ring::{DATAGRAM_HEADER_BYTES, Remaining};
 #[cfg(feature = "compio")]
 pub(crate) use kernel::cancel_opcode;
-pub(crate) use kernel::{
-    EventFd, PressurePipe, QuickClose, WakePipe, descriptors_max, disabled_by_sysctl,
-    has_unsent_bytes, is_listening, is_refusal, kernel_has_io_uring, reset_connection, room_remedy,
-    socket_type, who_forbids,
+pub use kernel::{
+    Address, Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info,
 };
-pub use kernel::{Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info};
+pub(crate) use kernel::{
+    EventFd, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max, disabled_by_sysctl,
+    has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring, listen_on,
+    new_socket, peer_address, reset_connection, room_remedy, shut_down_write, socket_type,
+    who_forbids,
+};
 #[cfg(feature = "tokio")]
 pub(crate) use kernel::{
     check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down,
 };
 pub use operation::{
-    Completion, Descriptor, DirectAlignment, DirectError, DirectFile, InFlight, Operation,
-    Progress, SendOptions,
+    Addressed, Completion, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
+    InFlight, Operation, Progress, SendOptions,
 };
 pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,

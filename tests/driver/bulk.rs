@@ -352,7 +352,7 @@ fn a_bundle_after_the_end_of_another_connection_is_right() {
         lasting.write_all(&expected).unwrap();
         let mut at = 0;
         run(&mut driver, |event| {
-            let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+            let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };
             assert_eq!(id, lasting_id);
             assert!(expected[at..].starts_with(&bytes), "round {round} differs at {at}");
             at += bytes.len();
@@ -486,7 +486,7 @@ fn many_connections_on_few_slots_get_through() {
     while left > 0 {
         assert!(driver.wait_timeout(crate::support::TIMEOUT).unwrap(), "{left} bytes do not come");
         while let Some(event) = driver.next() {
-            let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+            let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };
             let (at, _) = streams.get_mut(&id).unwrap();
             assert!(expected[*at..].starts_with(&bytes), "{id:?} differs at {at}");
             *at += bytes.len();

@@ -27,7 +27,7 @@ fn driver_with_ring(slots: usize, bytes: usize) -> Option<(Driver, FixedArena, B
 fn next_datagram(driver: &mut Driver, from: SocketId) -> Vec<u8> {
     let mut bytes = None;
     run(driver, |event| {
-        let Event::Datagram { id, datagram } = event else { panic!("{event:?}") };
+        let Event::Datagram { id, datagram, .. } = event else { panic!("{event:?}") };
         assert_eq!(id, from);
         bytes = Some(datagram.bytes.to_vec());
         true
@@ -39,13 +39,13 @@ fn next_datagram(driver: &mut Driver, from: SocketId) -> Vec<u8> {
 fn until_closed(driver: &mut Driver, from: SocketId) -> (Vec<Vec<u8>>, Option<i32>) {
     let (mut messages, mut errno) = (Vec::new(), None);
     run(driver, |event| match event {
-        Event::Datagram { id, datagram } => {
+        Event::Datagram { id, datagram, .. } => {
             assert_eq!(id, from);
             messages.push(datagram.bytes.to_vec());
             assert!(messages.len() < 1000, "empty messages without end");
             false
         }
-        Event::Closed { id, error } => {
+        Event::Closed { id, error, .. } => {
             assert_eq!(id, from);
             errno = error.and_then(|error| error.raw_os_error());
             true
@@ -342,7 +342,7 @@ fn messages_keep_their_boundaries_and_a_long_one_is_marked() {
         let message = pattern(number, len);
         send_message(&theirs, &message);
         run(&mut driver, |event| {
-            let Event::Datagram { id: from, datagram } = event else { panic!("{event:?}") };
+            let Event::Datagram { id: from, datagram, .. } = event else { panic!("{event:?}") };
             assert_eq!((from, datagram.from), (id, None));
             assert_eq!(datagram.bytes[..], message[..len.min(212)]);
             assert_eq!(datagram.is_truncated, len > 212);

@@ -74,7 +74,7 @@ fn until_closed(driver: &mut Driver, file: FileId) -> Vec<(OperationId, Option<i
             sent.push((id, result.err().and_then(|error| error.raw_os_error())));
             false
         }
-        Event::FileClosed { id } => {
+        Event::FileClosed { id, .. } => {
             assert_eq!(id, file);
             true
         }
@@ -233,7 +233,7 @@ fn an_aborted_connection_is_reset_and_gives_everything_back() {
             read_ended = true;
             false
         }
-        Event::FileClosed { id } => id == file,
+        Event::FileClosed { id, .. } => id == file,
         other => panic!("{other:?}"),
     });
     assert_eq!((sent, read_ended), (7, true));
@@ -284,11 +284,11 @@ fn an_abort_ends_a_receive_on_a_clone() {
     let (mut closed, mut file_closed) = (0, 0);
     run(&mut driver, |event| {
         match event {
-            Event::Closed { id, error } => {
+            Event::Closed { id, error, .. } => {
                 assert!(id == socket && error.is_some());
                 closed += 1;
             }
-            Event::FileClosed { id } => {
+            Event::FileClosed { id, .. } => {
                 assert_eq!(id, file);
                 file_closed += 1;
             }
@@ -328,7 +328,7 @@ fn an_abort_of_what_knows_no_reset_ends_its_operations() {
                 reads += 1;
                 false
             }
-            Event::FileClosed { id } => id == file,
+            Event::FileClosed { id, .. } => id == file,
             other => panic!("{other:?}"),
         });
         assert_eq!(reads, 3);
@@ -372,7 +372,7 @@ fn an_abort_closes_whatever_it_is() {
                 read = true;
                 false
             }
-            Event::FileClosed { id: closed } => closed == id,
+            Event::FileClosed { id: closed, .. } => closed == id,
             other => panic!("{other:?}"),
         });
         assert!(read);
@@ -400,7 +400,7 @@ fn an_abort_asks_for_the_operations_of_its_own_file_only() {
     driver.wait_timeout(Duration::ZERO).unwrap();
     let before = driver.metrics().completions;
     driver.abort_file(socket).unwrap();
-    run(&mut driver, |event| matches!(event, Event::FileClosed { id } if id == socket));
+    run(&mut driver, |event| matches!(event, Event::FileClosed { id, .. } if id == socket));
     // The read's own, and the answer to the request to cancel it.
     assert!(driver.metrics().completions - before <= 2, "{:?}", driver.metrics());
     assert_eq!(driver.metrics().in_flight, 1000);
@@ -421,12 +421,12 @@ fn an_event_tells_when_a_file_is_closed_and_its_id_is_kept_until_then() {
     assert_eq!(read_all(&mut far), b"hello");
     let other = driver.add_file(UnixStream::pair().unwrap().0).unwrap();
     assert_ne!(other.index(), file.index());
-    run(&mut driver, |event| matches!(event, Event::FileClosed { id } if id == file));
+    run(&mut driver, |event| matches!(event, Event::FileClosed { id, .. } if id == file));
     // An idle file: the event waits, and `wait` does not.
     driver.close_file(other).unwrap();
     assert!(!driver.is_idle());
     driver.wait().unwrap();
-    assert!(matches!(driver.next(), Some(Event::FileClosed { id }) if id == other));
+    assert!(matches!(driver.next(), Some(Event::FileClosed { id, .. }) if id == other));
     assert!(driver.is_idle() && driver.next().is_none());
     let again = driver.add_file(UnixStream::pair().unwrap().0).unwrap();
     assert_eq!(again.index(), other.index());
@@ -443,7 +443,7 @@ fn a_closed_file_has_no_event_unless_asked_for() {
     let again = driver.add_file(UnixStream::pair().unwrap().0).unwrap();
     assert_eq!(again.index(), file.index());
     driver.abort_file(again).unwrap();
-    assert!(matches!(driver.next(), Some(Event::FileClosed { id }) if id == again));
+    assert!(matches!(driver.next(), Some(Event::FileClosed { id, .. }) if id == again));
     assert!(driver.is_idle() && driver.next().is_none());
     finish(driver);
 }
@@ -477,7 +477,7 @@ fn a_time_to_linger_does_not_hold_the_driver() {
         // A file that is closed, and one that the end of the driver closes.
         let file = driver.add_file(full()).unwrap();
         driver.close_file(file).unwrap();
-        run(&mut driver, |event| matches!(event, Event::FileClosed { id } if id == file));
+        run(&mut driver, |event| matches!(event, Event::FileClosed { id, .. } if id == file));
         driver.add_file(full()).unwrap();
         // A socket that is closed, and one that a drain closes.
         let socket = driver.receive(ring, full()).unwrap();

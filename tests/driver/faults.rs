@@ -176,7 +176,7 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
     for (descriptor, errno) in wrong.into_iter().zip([libc::ENOTSOCK, libc::ENOTCONN]) {
         let id = driver.receive(ring, descriptor).unwrap();
         run(&mut driver, |event| {
-            let Event::Closed { id: closed, error: Some(error) } = event else {
+            let Event::Closed { id: closed, error: Some(error), .. } = event else {
                 panic!("{event:?}")
             };
             assert_eq!((closed, error.raw_os_error()), (id, Some(errno)));
@@ -185,7 +185,9 @@ fn a_descriptor_that_is_closed_or_of_the_wrong_kind_is_an_error_of_its_own() {
     }
     let id = driver.accept(UnixStream::pair().unwrap().0).unwrap();
     run(&mut driver, |event| {
-        let Event::Closed { id: closed, error: Some(error) } = event else { panic!("{event:?}") };
+        let Event::Closed { id: closed, error: Some(error), .. } = event else {
+            panic!("{event:?}")
+        };
         assert_eq!((closed, error.raw_os_error()), (id, Some(libc::EINVAL)));
         true
     });
@@ -249,7 +251,7 @@ fn a_reset_in_the_middle_of_a_bundle_keeps_what_came_before() {
                 }
                 false
             }
-            Event::Closed { id: closed, error } => {
+            Event::Closed { id: closed, error, .. } => {
                 assert_eq!(closed, id);
                 // Everything may have been read before the reset was.
                 let errno = error.and_then(|error| error.raw_os_error());

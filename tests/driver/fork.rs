@@ -85,7 +85,7 @@ impl Busy {
         let (mut received, mut read) = (false, false);
         run(&mut self.driver, |event| {
             match event {
-                Event::Received { id, bytes } => {
+                Event::Received { id, bytes, .. } => {
                     assert_eq!((id, &bytes[..]), (self.received_from, &b"after it"[..]));
                     received = true;
                 }
@@ -143,6 +143,19 @@ fn a_child_that_uses_its_copy_is_refused_by_name() {
         assert_eq!(driver.pause(busy.received_from).unwrap_err(), other);
         assert_eq!(driver.resume(busy.received_from).unwrap_err(), other);
         assert_eq!(driver.close(busy.received_from).unwrap_err(), other);
+        assert_eq!(driver.abort(busy.received_from).unwrap_err(), other);
+        assert_eq!(driver.shutdown_write(busy.received_from).unwrap_err(), other);
+        let refused = driver.send(busy.received_from, bytes::Bytes::new()).unwrap_err();
+        assert_eq!(refused.error, TransferError::Driver(other));
+        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        assert_eq!(driver.connect(busy.ring, nowhere, 0).unwrap_err(), other);
+        assert_eq!(driver.listen(nowhere, 0).unwrap_err(), other);
+        assert_eq!(driver.sync_data(busy.file).unwrap_err(), other);
+        assert_eq!(driver.allocate(busy.file, 0, 1).unwrap_err(), other);
+        let later = std::time::Instant::now() + std::time::Duration::from_secs(1);
+        assert_eq!(driver.timer(later, 0).unwrap_err(), other);
+        assert_eq!(driver.set_deadline(busy.read, later).unwrap_err(), other);
+        assert_eq!(driver.wait_event().unwrap_err(), other);
         assert_eq!(driver.close(busy.listener).unwrap_err(), other);
         assert_eq!(driver.cancel_operation(busy.read).unwrap_err(), other);
         assert_eq!(driver.close_file(busy.file).unwrap_err(), other);

@@ -29,7 +29,7 @@ fn published(driver: &Driver, ring: BufferRingId) -> usize {
 fn next_message(driver: &mut Driver) -> (SocketId, Bytes) {
     let mut message = None;
     run(driver, |event| match event {
-        Event::Received { id, bytes } => {
+        Event::Received { id, bytes, .. } => {
             message = Some((id, bytes));
             true
         }
@@ -74,7 +74,7 @@ fn a_ring_without_a_slot_says_so_and_gets_those_of_an_idle_ring() {
     assert_eq!((published(&driver, first), published(&driver, second)), (8, 0));
     assert_eq!(driver.metrics().empty_rings, 1);
     driver.wait_timeout(Duration::ZERO).unwrap();
-    let Some(Event::BufferRingEmpty { ring }) = driver.next() else { panic!("not told") };
+    let Some(Event::BufferRingEmpty { ring, .. }) = driver.next() else { panic!("not told") };
     assert_eq!(ring, second);
     let (mut other, socket) = tcp_pair();
     let busy = driver.receive(second, socket).unwrap();
@@ -311,7 +311,7 @@ fn receives_go_on(builder: DriverBuilder, options: BufferRingOptions, slot_bytes
         }
         let (mut from_stream, mut from_pipe) = (0, 0);
         run(&mut driver, |event| {
-            let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+            let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };
             assert!(bytes.iter().all(|&byte| byte == round), "{round}: {bytes:?}");
             match id {
                 id if id == stream_id => from_stream += bytes.len(),
@@ -327,7 +327,7 @@ fn receives_go_on(builder: DriverBuilder, options: BufferRingOptions, slot_bytes
     drop((stream, writer));
     let mut closed = Vec::new();
     run(&mut driver, |event| {
-        let Event::Closed { id, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id, error: None, .. } = event else { panic!("{event:?}") };
         closed.push(id);
         closed.len() == 2
     });
@@ -393,7 +393,7 @@ fn sockets_of_a_ring_that_gave_back_are_paused_resumed_and_closed() {
     let (_silent, closed_id) = pairs.pop().unwrap();
     driver.close(closed_id).unwrap();
     run(&mut driver, |event| {
-        let Event::Closed { id, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id, error: None, .. } = event else { panic!("{event:?}") };
         id == closed_id
     });
     paused.write_all(b"later").unwrap();
@@ -529,7 +529,7 @@ fn rings_that_take_and_give_at_random_lose_nothing() {
                     let mut random = Random::new(number as u64);
                     run(&mut driver, |event| {
                         match event {
-                            Event::Received { id, bytes } => {
+                            Event::Received { id, bytes, .. } => {
                                 let (_, expected, seen) =
                                     streams.iter_mut().find(|stream| stream.0 == id).unwrap();
                                 assert_eq!(bytes[..], expected[*seen..*seen + bytes.len()]);

@@ -91,7 +91,10 @@ fn accepts(driver: &mut Driver) {
         run(driver, |event| matches!(event, Event::Accepted { id: from, .. } if from == id));
     }
     driver.close(id).unwrap();
-    run(driver, |event| matches!(event, Event::Closed { id: closed, error: None } if closed == id));
+    run(
+        driver,
+        |event| matches!(event, Event::Closed { id: closed, error: None, .. } if closed == id),
+    );
 }
 
 fn streams(driver: &mut Driver, ring: BufferRingId) {

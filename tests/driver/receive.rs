@@ -22,13 +22,13 @@ fn receive_all(
     let mut at: HashMap<SocketId, usize> = HashMap::new();
     run(driver, |event| {
         match event {
-            Event::Received { id, bytes } => {
+            Event::Received { id, bytes, .. } => {
                 let done = at.entry(id).or_default();
                 assert!(left[&id][*done..].starts_with(&bytes), "{id:?} differs at {done}");
                 *done += bytes.len();
                 took(bytes);
             }
-            Event::Closed { id, error } => {
+            Event::Closed { id, error, .. } => {
                 assert!(error.is_none(), "{id:?}: {error:?}");
                 let expected = left.remove(&id).expect("closed once");
                 assert_eq!(at.get(&id).copied().unwrap_or(0), expected.len(), "{id:?} is short");
@@ -200,7 +200,7 @@ fn the_end_of_a_stream_closes_its_socket_once() {
     let id = driver.receive(ring, socket).unwrap();
     drop(sender);
     run(&mut driver, |event| {
-        let Event::Closed { id: closed, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id: closed, error: None, .. } = event else { panic!("{event:?}") };
         assert_eq!(closed, id);
         true
     });
@@ -249,7 +249,7 @@ fn a_socket_that_the_program_closes_tells_when_the_kernel_has_let_go() {
     driver.close(id).unwrap();
     driver.close(id).unwrap();
     run(&mut driver, |event| {
-        let Event::Closed { id: closed, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id: closed, error: None, .. } = event else { panic!("{event:?}") };
         assert_eq!(closed, id);
         true
     });
@@ -303,7 +303,10 @@ fn the_number_of_a_closed_socket_is_not_given_out_before_its_closing_is_told() {
     let other = driver.receive(ring, socket).unwrap();
     assert_ne!(other.index(), starved.index());
     driver.wait_timeout(Duration::ZERO).unwrap();
-    run(&mut driver, |event| matches!(event, Event::Closed { id, error: None } if id == starved));
+    run(
+        &mut driver,
+        |event| matches!(event, Event::Closed { id, error: None, .. } if id == starved),
+    );
     assert!(driver.next().is_none());
     drop(blocking);
     finish(driver);
@@ -459,7 +462,7 @@ fn several_rings_share_an_arena_and_choose_groups_of_their_own() {
         let id = driver.receive(ring, socket).unwrap();
         sender.write_all(b"hello").unwrap();
         run(&mut driver, |event| {
-            let Event::Received { id: from, bytes } = event else { panic!("{event:?}") };
+            let Event::Received { id: from, bytes, .. } = event else { panic!("{event:?}") };
             assert_eq!((from, &bytes[..]), (id, &b"hello"[..]));
             true
         });
@@ -582,7 +585,7 @@ fn an_accepted_connection_can_be_received_from() {
     });
     driver.close(accepting).unwrap();
     run(&mut driver, |event| {
-        let Event::Closed { id, error: None } = event else { panic!("{event:?}") };
+        let Event::Closed { id, error: None, .. } = event else { panic!("{event:?}") };
         assert_eq!(id, accepting);
         true
     });

@@ -167,7 +167,7 @@ fn a_pipe_is_read_into_the_ring() {
     let thread = std::thread::spawn(move || writer.write_all(&sent).unwrap());
     let mut received = Vec::new();
     run(&mut driver, |event| match event {
-        Event::Received { id: from, bytes } => {
+        Event::Received { id: from, bytes, .. } => {
             assert_eq!(from, id);
             received.extend_from_slice(&bytes);
             false
@@ -201,7 +201,7 @@ fn datagrams_come_whole_with_the_address_of_their_sender() {
         for sent in [&b"first"[..], b"", b"after the empty one", &[7; 212]] {
             theirs.send_to(sent, address).unwrap();
             run(&mut driver, |event| {
-                let Event::Datagram { id: from, datagram } = event else { panic!("{event:?}") };
+                let Event::Datagram { id: from, datagram, .. } = event else { panic!("{event:?}") };
                 assert_eq!(from, id);
                 assert_eq!(datagram.from, Some(theirs.local_addr().unwrap()));
                 assert_eq!((&datagram.bytes[..], datagram.is_truncated), (sent, false));
@@ -284,8 +284,10 @@ fn the_older_forms_receive_the_same() {
     let (mut from_stream, mut from_pipe, mut open) = (Vec::new(), Vec::new(), 2);
     run(&mut driver, |event| {
         match event {
-            Event::Received { id, bytes } if id == stream => from_stream.extend_from_slice(&bytes),
-            Event::Received { id, bytes } if id == pipe => from_pipe.extend_from_slice(&bytes),
+            Event::Received { id, bytes, .. } if id == stream => {
+                from_stream.extend_from_slice(&bytes)
+            }
+            Event::Received { id, bytes, .. } if id == pipe => from_pipe.extend_from_slice(&bytes),
             Event::Closed { error: None, .. } => open -= 1,
             other => panic!("{other:?}"),
         }

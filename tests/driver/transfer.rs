@@ -73,7 +73,7 @@ fn blocks_are_written_and_read_back_registered_or_not() {
             reads.push(driver.read(file, arena.allocate().unwrap(), at * 8192).unwrap());
         }
         for _ in 0..3 {
-            let Event::Read { id, offset, result, buffer } = next_done(&mut driver) else {
+            let Event::Read { id, offset, result, buffer, .. } = next_done(&mut driver) else {
                 panic!()
             };
             assert!(reads.contains(&id));
@@ -321,7 +321,7 @@ fn what_arrives_on_a_socket_goes_to_a_file_and_another_socket_from_its_slot() {
             }
             Event::Wrote { result, .. } => wrote += result.unwrap(),
             Event::Sent { result, .. } => passed_on += result.unwrap(),
-            Event::Closed { id: from, error } => {
+            Event::Closed { id: from, error, .. } => {
                 assert!(from == id && error.is_none(), "{error:?}");
                 closed = true;
             }

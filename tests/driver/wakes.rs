@@ -168,7 +168,7 @@ impl Starving {
         while driver.metrics().starved < starvations {
             other.sleep_until_told(&driver);
             other.look(&mut driver, |_, event| {
-                let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+                let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };
                 *received.get_mut(&id).unwrap() += 1;
                 hold.send(bytes).unwrap();
             });
@@ -415,7 +415,7 @@ fn a_driver_is_not_idle_while_starved_sockets_can_be_armed() {
             loop {
                 driver.poll_now().unwrap();
                 while let Some(event) = driver.next() {
-                    let Event::Received { id, bytes } = event else { panic!("{event:?}") };
+                    let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };
                     assert_eq!((id, &bytes[..]), (wanted, &b"hello"[..]));
                     received = true;
                 }

@@ -12,11 +12,14 @@ use crate::support::examples::{Program, command, refuse, run, succeed};
 
 /// The examples that these features build.
 const EXAMPLES: &[&str] = &[
+    "broker",
     "buddy_sends",
     "custom_runtime",
     "direct_reader",
+    "dns_server",
     "doctor",
     "ingest",
+    "log_store",
     "proxy",
     "recv_loop",
     #[cfg(feature = "async-alloc")]
@@ -153,6 +156,9 @@ fn output_that_cannot_be_written_is_told() {
             "custom_runtime" => &["1"],
             "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
             "proxy" | "recv_loop" => &["--bytes", "1M"],
+            "broker" => &["--subscribers", "4", "--messages", "4"],
+            "dns_server" => &["--queries", "100"],
+            "log_store" => &["--buffered", "--records", "50"],
             _ => &[],
         };
         for (to, is_told) in [("> /dev/full", true), ("| head -c 0", false)] {
@@ -183,6 +189,7 @@ fn an_interrupt_leaves_no_file_behind() {
     for example in EXAMPLES {
         let large: &[&str] = match *example {
             "direct_reader" | "ingest" => &["--buffered", "--bytes", "64M"],
+            "log_store" => &["--buffered"],
             _ => &[],
         };
         for wait in [0, 2, 10, 40, 160] {
@@ -233,6 +240,9 @@ fn few_descriptors_are_enough_or_the_error_says_how_many() {
                 "custom_runtime" => &["1"],
                 "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
                 "proxy" | "recv_loop" => &["--bytes", "1M"],
+                "broker" => &["--subscribers", "4", "--messages", "4"],
+                "dns_server" => &["--queries", "100"],
+                "log_store" => &["--buffered", "--records", "50"],
                 _ => &[],
             };
             let ended = Program::spawn(example, command(example, &limits, small)).wait();

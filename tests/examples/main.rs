@@ -8,3 +8,4 @@ mod command_lines;
 mod ingest;
 mod proxy;
 mod recv_loop;
+mod servers;

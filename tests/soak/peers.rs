@@ -216,14 +216,14 @@ impl Life<'_> {
             self.events += 1;
             match event {
                 Event::Sent { id, .. } | Event::Read { id, .. } => self.over(id),
-                Event::FileClosed { id } => {
+                Event::FileClosed { id, .. } => {
                     let file = self.files.remove(&id).expect("closed once");
                     assert!(file.is_closing && file.operations.is_empty(), "closed too early");
                 }
                 Event::Received { id, .. } => {
                     assert!(matches!(self.sockets[&id], Socket::Stream));
                 }
-                Event::Datagram { id, datagram } => match self.sockets.get_mut(&id).unwrap() {
+                Event::Datagram { id, datagram, .. } => match self.sockets.get_mut(&id).unwrap() {
                     Socket::Messages { came } => {
                         assert_eq!(datagram.bytes[..], [*came]);
                         *came += 1;
@@ -242,7 +242,7 @@ impl Life<'_> {
                 {
                     self.listener = None;
                 }
-                Event::Closed { id, error } => match self.sockets.remove(&id).expect("once") {
+                Event::Closed { id, error, .. } => match self.sockets.remove(&id).expect("once") {
                     Socket::Stream => {}
                     Socket::Datagrams { closed_by_us } => assert!(closed_by_us, "{error:?}"),
                     Socket::Messages { came } => assert!(came == MESSAGES && error.is_none()),

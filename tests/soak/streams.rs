@@ -132,7 +132,7 @@ impl Life<'_> {
         while let Some(event) = self.driver.next() {
             any = true;
             match event {
-                Event::Received { id, bytes } => {
+                Event::Received { id, bytes, .. } => {
                     let stream = self.streams.get_mut(&id).expect("an open stream");
                     let held = Held { stream: stream.number, start: stream.at, bytes };
                     stream.at += held.bytes.len() as u64;
@@ -141,7 +141,7 @@ impl Life<'_> {
                     let holder = self.random.below(HOLDERS as u64) as usize;
                     self.holders[holder].send(held).expect("the holder lives");
                 }
-                Event::Closed { id, error } => {
+                Event::Closed { id, error, .. } => {
                     let stream = self.streams.remove(&id).expect("closed once");
                     let Stream { at, len, end, closed_by_us, number } = stream;
                     if !closed_by_us && end == End::Finish {

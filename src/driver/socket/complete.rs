@@ -6,28 +6,29 @@
 //! and taking over the descriptor that an accept brings.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
-use super::socket::{CurrentCompletion, Phase, Source, Wanted};
+use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted};
 use super::sockets::{PendingEvent, Sockets};
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
 use crate::driver::{Event, SocketId};
 use crate::slab::Key;
-use crate::uring::{FromSlot, Status};
+use crate::uring::{FromSlot, Status, peer_address};
 
 impl Sockets {
     /// Takes the bytes of a completion that is like most: a receive of a stream goes on, and its
-    /// bytes are handed out as they are. See [`BufferRing::take_fast`].
+    /// bytes are handed out as they are. See [`BufferRing::take_fast`]. Returns the socket's token
+    /// with them.
     #[inline]
     pub(crate) fn take_fast<B: FromSlot>(
         &mut self,
         tag: Tag,
         rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<B> {
+    ) -> Option<(u64, B)> {
         let key = tag.socket_key();
         let socket = self.table.at_mut(key.index())?;
         if socket.fast_generation != key.generation() || !cqueue::more(completion.flags()) {
@@ -37,8 +38,8 @@ impl Sockets {
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and every completion before it was handed out to its end.
         let bytes = unsafe { buffers.take_fast(completion.result(), completion.flags()) }?;
-        socket.served = true;
-        Some(bytes)
+        socket.came = SERVED | ACTIVE;
+        Some((socket.token, bytes))
     }
 
     /// Acts on a completion of a socket that is in flight.
@@ -56,6 +57,9 @@ impl Sockets {
             self.in_flight -= 1;
         }
         let Some(ring) = source.ring() else { return self.accepted(key, phase, completion) };
+        if phase == Phase::Connecting {
+            return self.connected(key, completion.result(), rings);
+        }
         if phase == Phase::Polling {
             return self.polled(key, completion.result(), rings);
         }
@@ -63,7 +67,9 @@ impl Sockets {
         // SAFETY: as in `take_fast`.
         let (remaining, status) =
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
-        socket.served |= !remaining.is_empty();
+        if !remaining.is_empty() {
+            socket.came = SERVED | ACTIVE;
+        }
         self.current_completion = Some(CurrentCompletion { key, source, remaining, status, phase });
         None
     }
@@ -72,13 +78,14 @@ impl Sockets {
     pub(crate) fn next_of_current<B: FromSlot>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
         let current = self.current_completion.as_mut()?;
         let id = SocketId::new(self.driver, current.key);
+        let token = self.table.get(current.key).map_or(0, |socket| socket.token);
         let ring = rings.of_mut(current.source.ring());
-        let event = ring.and_then(|ring| current.next_event(id, &mut ring.buffers));
+        let event = ring.and_then(|ring| current.next_event(id, token, &mut ring.buffers));
         if let Some(Event::Datagram { datagram, .. }) = &event
             && let Source::Messages(_) = current.source
             && let Some(socket) = self.table.get(current.key)
             && current.status != Status::Armed
-            && datagram.is_end_of(&socket.fd)
+            && datagram.is_end_of(&*socket.fd)
         {
             // No message: the kernel says so that the peer has finished.
             current.status = Status::Finished;
@@ -141,7 +148,7 @@ impl Sockets {
             Status::Ended if is_wanted => return self.rearm_later(key),
             Status::Starved if is_wanted => {
                 socket.phase = Phase::Starved;
-                let served = socket.served;
+                let served = socket.came & SERVED != 0;
                 if let Some(ring) = rings.of_mut(socket.source.ring()) {
                     ring.starved.push(key, served);
                 }
@@ -156,6 +163,12 @@ impl Sockets {
         };
         if status == Status::Finished {
             errno = self.end_errors.remove(&key);
+            let socket = self.table.get_mut(key)?;
+            if socket.half_open && is_wanted && errno.is_none() {
+                socket.phase = Phase::Finished;
+                let id = SocketId::new(self.driver, key);
+                return Some(Event::Finished { id, token: socket.token });
+            }
         }
         self.remove(key, errno, rings)
     }
@@ -189,9 +202,13 @@ impl Sockets {
             return None;
         }
         self.back_off.note_success(key);
+        let listener = self.table.get_mut(key)?;
+        listener.came = SERVED | ACTIVE;
+        let (id, token) = (SocketId::new(self.driver, key), listener.token);
         // SAFETY: the kernel opened it for us just now, and says so once.
         let socket = unsafe { OwnedFd::from_raw_fd(result) };
-        Some(Event::Accepted { id: SocketId::new(self.driver, key), socket })
+        let from = peer_address(socket.as_fd());
+        Some(Event::Accepted { id, token, socket, from })
     }
 }
 
@@ -206,8 +223,10 @@ mod tests {
 
     use super::*;
     use crate::FixedArena;
+    use crate::driver::files::Files;
     use crate::driver::socket::Source;
     use crate::driver::submitter::{Submitter, Wait};
+    use crate::driver::transfer::Transfers;
     use crate::driver::wakeup::Wakeup;
     use crate::uring::{BufferRing, Probe};
 
@@ -228,6 +247,8 @@ mod tests {
         submitter: Submitter,
         rings: Rings,
         sockets: Sockets,
+        files: Files,
+        transfers: Transfers,
     }
 
     impl World {
@@ -237,7 +258,9 @@ mod tests {
                 return None;
             };
             let (rings, sockets) = (Rings::new(0), Sockets::new(0, Probe::all(), true));
-            Some(World { submitter: Submitter::new(uring, false), rings, sockets })
+            let (files, transfers) = (Files::new(0, false), Transfers::new(0));
+            let submitter = Submitter::new(uring, false);
+            Some(World { submitter, rings, sockets, files, transfers })
         }
 
         fn open(&mut self, source: Source, fd: impl Into<OwnedFd>) -> Key {
@@ -253,7 +276,8 @@ mod tests {
             while self.sockets.current_completion.is_some() {
                 events.extend(self.sockets.next_of_current(&mut self.rings));
             }
-            while let Some(event) = self.sockets.next_event(&mut self.rings) {
+            let World { sockets, rings, files, transfers, submitter } = self;
+            while let Some(event) = sockets.next_event(rings, files, transfers, submitter) {
                 events.push(event);
             }
             events

@@ -2,6 +2,7 @@
 //! listeners.
 
 mod complete;
+mod connect;
 mod socket;
 mod sockets;
 

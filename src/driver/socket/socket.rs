@@ -1,13 +1,16 @@
 //! One socket: what it is, and where its operation is.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
 
 use io_uring::{opcode, squeue, types};
 
 use crate::driver::{DriverError, Event, SocketId};
 use crate::slab::Key;
 use crate::uring::{
-    BufferRing, Feature, FromSlot, QuickClose, Remaining, Status, is_listening, socket_type,
+    BufferRing, Feature, FromSlot, QuickClose, RawAddress, Remaining, Status, is_listening,
+    socket_type,
 };
 
 /// The kind of a socket, and the buffer ring that it receives into.
@@ -76,6 +79,9 @@ impl Source {
 /// | `Starved`  | found no slot, and waits in the queue of its ring  | `InFlight`, `Idle`    |
 /// | `Polling`  | is a poll: the ring has given its slots back       | `Starved`, `Idle`     |
 /// | `Delayed`  | failed for a lack of the system's, and waits       | `Idle`                |
+/// | `Connecting` | is a connect                                     | `Idle`                |
+/// | `Finished` | is over: the peer has finished, the socket stays   | `Ending`              |
+/// | `Ending`   | is over: the sending direction is to end           | none                  |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Idle,
@@ -84,6 +90,9 @@ pub(super) enum Phase {
     Starved,
     Polling,
     Delayed,
+    Connecting,
+    Finished,
+    Ending,
 }
 
 /// The consequence of an accept that failed.
@@ -107,7 +116,10 @@ pub(super) enum Wanted {
 
 /// A socket, pipe or listener. The driver owns it until the kernel has let go of it.
 pub(super) struct Socket {
-    pub(super) fd: QuickClose,
+    /// The descriptor, which the sending direction shares.
+    pub(super) fd: Rc<QuickClose>,
+    /// The number of the program's for the socket.
+    pub(super) token: u64,
     /// The generation of the socket's key while a receive of a stream is in flight, else 0. One
     /// comparison with it says whether a completion may take the fast path.
     pub(super) fast_generation: u32,
@@ -116,20 +128,43 @@ pub(super) struct Socket {
     pub(super) wanted: Wanted,
     /// One operation brings many completions; off where the kernel is too old for it.
     pub(super) multishot: bool,
-    /// Bytes came since the socket was armed last.
-    pub(super) served: bool,
+    /// The marks [`SERVED`] and [`ACTIVE`], set when bytes come.
+    pub(super) came: u8,
+    /// The socket stays open when the peer has finished.
+    pub(super) half_open: bool,
+    /// The sending direction among the files, once something was sent.
+    pub(super) sending: Option<Key>,
 }
+
+/// Bytes came since the socket was armed last.
+pub(super) const SERVED: u8 = 1;
+
+/// Something came since silence was looked for last.
+pub(super) const ACTIVE: u8 = 2;
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
         let (phase, wanted) = (Phase::Idle, Wanted::Open);
-        let fd = QuickClose::new(fd);
-        Socket { fd, fast_generation: 0, source, phase, wanted, multishot, served: false }
+        let fd = Rc::new(QuickClose::new(fd));
+        let (fast_generation, token, came) = (0, 0, 0);
+        let (half_open, sending) = (false, None);
+        Socket {
+            fd,
+            token,
+            fast_generation,
+            source,
+            phase,
+            wanted,
+            multishot,
+            came,
+            half_open,
+            sending,
+        }
     }
 
     #[inline]
     pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling)
+        matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling | Phase::Connecting)
     }
 
     /// Builds the entry that waits until there is something to receive.
@@ -202,12 +237,22 @@ impl Socket {
     pub(super) fn survives(&mut self, errno: i32) -> bool {
         match (self.source, errno) {
             (Source::Datagrams(_) | Source::Messages(_), errno) => {
-                Status::Failed { errno }.is_pending_error_of(&self.fd)
+                Status::Failed { errno }.is_pending_error_of(&*self.fd)
             }
             (_, libc::EINVAL) => std::mem::take(&mut self.multishot),
             _ => false,
         }
     }
+}
+
+/// A connect that is under way.
+pub(super) struct Connecting {
+    /// The address, which the kernel may still have to read.
+    #[expect(dead_code, reason = "the kernel reads it")]
+    pub(super) address: Box<RawAddress>,
+    /// The time when it is given up.
+    pub(super) deadline: Option<Instant>,
+    pub(super) timed_out: bool,
 }
 
 /// A completion whose bytes are being handed out, and whose status is to be acted on afterwards.
@@ -225,13 +270,14 @@ impl CurrentCompletion {
     pub(super) fn next_event<B: FromSlot>(
         &mut self,
         id: SocketId,
+        token: u64,
         ring: &mut BufferRing,
     ) -> Option<Event<B>> {
         match self.source {
             Source::Datagrams(_) | Source::Messages(_) => ring
                 .take_datagram(&mut self.remaining)
-                .map(|datagram| Event::Datagram { id, datagram }),
-            _ => ring.take(&mut self.remaining).map(|bytes| Event::Received { id, bytes }),
+                .map(|datagram| Event::Datagram { id, token, datagram }),
+            _ => ring.take(&mut self.remaining).map(|bytes| Event::Received { id, token, bytes }),
         }
     }
 }

@@ -6,17 +6,22 @@
 //! and the memory is the buffer ring's, which stays while it has sockets.
 #![allow(unsafe_code)]
 
-use super::socket::{AfterFailure, CurrentCompletion, Phase, Socket, Source, Wanted};
+use super::socket::{
+    ACTIVE, AfterFailure, Connecting, CurrentCompletion, Phase, SERVED, Socket, Source, Wanted,
+};
+use crate::driver::files::Files;
 use crate::driver::ids::Tag;
 use crate::driver::rings::{IDLE_AFTER, Look, REFUSALS_APART, Ring, Rings};
 use crate::driver::submitter::{Submitter, Timer};
+use crate::driver::transfer::Transfers;
 use crate::driver::wakeup::Wakeup;
-use crate::driver::{BufferRingId, DriverError, Event, SocketError, SocketId};
+use crate::driver::{BufferRingId, DriverError, Event, SocketError, SocketId, TimerId};
 use crate::slab::{Key, Slab};
-use crate::uring::{Probe, Status};
+use crate::uring::{Feature, Probe, QuickClose, Status};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The sockets of one driver.
@@ -31,7 +36,10 @@ pub(crate) struct Sockets {
     /// Sockets that are armed on the next turn, so that one whose operation ends at once cannot
     /// keep this turn from ending.
     pub(crate) to_rearm: VecDeque<Key>,
-    /// The errors of connections whose messages are still received: their ends tell them.
+    /// The sockets that are being connected.
+    pub(super) connecting: HashMap<Key, Connecting>,
+    /// The errors of connections whose messages are still received, or whose sending directions are
+    /// still to end: their ends tell them.
     pub(super) end_errors: HashMap<Key, i32>,
     /// Events that no completion brings.
     pub(super) pending_events: VecDeque<PendingEvent>,
@@ -56,6 +64,14 @@ pub(super) enum PendingEvent {
     AcceptFailed(Key, i32),
     /// A buffer ring has no slot.
     BufferRingEmpty(BufferRingId),
+    /// A socket's connection is made: what its sending direction has to send may go.
+    Connected(Key),
+    /// The sending direction of a socket is to end: at once if there was an error.
+    EndSending(Key, bool),
+    /// Nothing came for as long as the socket's idle timeout.
+    Idle(Key),
+    /// The time of a timer is over.
+    Timer(TimerId, u64),
 }
 
 /// The timers after which the rings are looked at.
@@ -145,6 +161,7 @@ impl Sockets {
             table: Slab::new(Tag::INDICES),
             in_flight: 0,
             to_rearm: VecDeque::new(),
+            connecting: HashMap::new(),
             end_errors: HashMap::new(),
             pending_events: VecDeque::new(),
             back_off: BackOff::new(),
@@ -184,12 +201,18 @@ impl Sockets {
         if let Err(error) = self.arm(key, ring.as_deref(), submitter) {
             // Nothing was pushed: it goes back as it came.
             let socket = self.table.remove(key).expect("just inserted");
-            return Err(SocketError::new(error, socket.fd.into_inner()));
+            let fd = Rc::into_inner(socket.fd).expect("nothing was sent");
+            return Err(SocketError::new(error, fd.into_inner()));
         }
         if let Some(ring) = &mut ring {
             ring.sockets += 1;
         }
         Ok(SocketId::new(self.driver, key))
+    }
+
+    /// Returns whether receives that a feature allows bring many completions.
+    pub(super) fn may_multishot(&self, feature: Feature) -> bool {
+        self.multishot && self.supported.has(feature)
     }
 
     /// Arms a socket that is idle or starved, unless it is paused.
@@ -200,7 +223,7 @@ impl Sockets {
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
         let Some(socket) = self.table.get_mut(key) else { return Ok(()) };
-        socket.served = false;
+        socket.came &= !SERVED;
         socket.phase = Phase::Idle;
         if socket.wanted != Wanted::Open {
             return Ok(());
@@ -295,6 +318,7 @@ impl Sockets {
     ///
     /// Returns `true` if slots still lie ready and sockets still wait: they can be armed when the
     /// kernel has tried these.
+    #[inline(always)]
     pub(crate) fn refill_and_rearm(
         &mut self,
         rings: &mut Rings,
@@ -420,7 +444,7 @@ impl Sockets {
         self.table.get(key).map(|socket| socket.fd.as_fd())
     }
 
-    fn by_id_mut(&mut self, id: SocketId) -> Result<(Key, &mut Socket), DriverError> {
+    pub(super) fn by_id_mut(&mut self, id: SocketId) -> Result<(Key, &mut Socket), DriverError> {
         let key = id.key_in(self.driver)?;
         match self.table.get_mut(key) {
             Some(socket) => Ok((key, socket)),
@@ -492,7 +516,8 @@ impl Sockets {
         }
     }
 
-    /// Removes a socket that is not in flight. Returns its `Closed` event.
+    /// Removes a socket that is not in flight. Returns its `Closed` event; or `None` if its sending
+    /// direction is to end before.
     pub(super) fn remove<B>(
         &mut self,
         key: Key,
@@ -500,10 +525,114 @@ impl Sockets {
         rings: &mut Rings,
     ) -> Option<Event<B>> {
         self.stop_waiting(key, rings);
+        let socket = self.table.get_mut(key)?;
+        if socket.sending.is_some() {
+            (socket.wanted, socket.phase) = (Wanted::Closed, Phase::Ending);
+            if let Some(errno) = errno {
+                self.end_errors.insert(key, errno);
+            }
+            self.pending_events.push_back(PendingEvent::EndSending(key, errno.is_some()));
+            return None;
+        }
+        self.forget(key, errno, rings)
+    }
+
+    /// Returns the key of a socket's sending direction, which is made if it has none.
+    pub(crate) fn sending_of(
+        &mut self,
+        id: SocketId,
+        files: &mut Files,
+    ) -> Result<Key, DriverError> {
+        let (key, socket) = self.by_id_mut(id)?;
+        if socket.wanted == Wanted::Closed {
+            return Err(DriverError::SocketEnded);
+        }
+        if let Some(sending) = socket.sending {
+            return Ok(sending);
+        }
+        let sending = files.add_sending(key, Rc::clone(&socket.fd), socket.token);
+        if let Some(open) = files.get_mut(sending) {
+            open.is_connecting = socket.phase == Phase::Connecting;
+        }
+        socket.sending = Some(sending);
+        Ok(sending)
+    }
+
+    /// Returns the key of a socket's sending direction, if it has one.
+    pub(crate) fn sending_if_any(&mut self, id: SocketId) -> Result<Option<Key>, DriverError> {
+        Ok(self.by_id_mut(id)?.1.sending)
+    }
+
+    /// Notes that the sending direction of a socket is over. Returns the `Closed` event if the
+    /// socket waited for that.
+    pub(crate) fn sending_ended<B>(
+        &mut self,
+        key: Key,
+        error: Option<i32>,
+        rings: &mut Rings,
+    ) -> Option<Event<B>> {
+        let socket = self.table.get_mut(key)?;
+        socket.sending = None;
+        if socket.phase != Phase::Ending {
+            return None;
+        }
+        let errno = self.end_errors.remove(&key).or(error);
+        self.forget(key, errno, rings)
+    }
+
+    /// Sets the token of a socket and of its sending direction.
+    pub(crate) fn set_token(
+        &mut self,
+        id: SocketId,
+        token: u64,
+        files: &mut Files,
+    ) -> Result<(), DriverError> {
+        let (_, socket) = self.by_id_mut(id)?;
+        socket.token = token;
+        if let Some(open) = socket.sending.and_then(|sending| files.get_mut(sending)) {
+            open.token = token;
+        }
+        Ok(())
+    }
+
+    /// Sets whether a socket stays open when its peer has finished.
+    pub(crate) fn set_half_open(&mut self, id: SocketId, yes: bool) -> Result<(), DriverError> {
+        self.by_id_mut(id)?.1.half_open = yes;
+        Ok(())
+    }
+
+    /// Finds the key of a socket.
+    pub(crate) fn key(&mut self, id: SocketId) -> Result<Key, DriverError> {
+        Ok(self.by_id_mut(id)?.0)
+    }
+
+    /// Returns whether something came since the last look, or nothing could come. `None` if the
+    /// socket is gone, or is to be.
+    pub(crate) fn take_activity(&mut self, key: Key) -> Option<bool> {
+        let socket = self.table.get_mut(key).filter(|it| it.wanted != Wanted::Closed)?;
+        let is_receiving = matches!(socket.phase, Phase::InFlight | Phase::Polling);
+        let came = socket.came & ACTIVE != 0;
+        socket.came &= !ACTIVE;
+        Some(came || !is_receiving)
+    }
+
+    /// Tells the program that nothing came for as long as the idle timeout of a socket.
+    pub(crate) fn tell_of_silence(&mut self, key: Key) {
+        self.pending_events.push_back(PendingEvent::Idle(key));
+    }
+
+    /// Tells the program that the time of a timer is over.
+    pub(crate) fn tell_of_timer(&mut self, id: TimerId, token: u64) {
+        self.pending_events.push_back(PendingEvent::Timer(id, token));
+    }
+
+    /// Removes a socket of which nothing is under way. Returns its `Closed` event.
+    fn forget<B>(&mut self, key: Key, errno: Option<i32>, rings: &mut Rings) -> Option<Event<B>> {
         let socket = self.table.remove(key)?;
         if !self.end_errors.is_empty() {
             self.end_errors.remove(&key);
         }
+        let token = socket.token;
         if let Some(ring) = rings.of_mut(socket.source.ring()) {
             ring.sockets -= 1;
         }
@@ -512,7 +641,7 @@ impl Sockets {
         drop(socket);
         self.retry();
         let error = errno.map(io::Error::from_raw_os_error);
-        Some(Event::Closed { id: SocketId::new(self.driver, key), error })
+        Some(Event::Closed { id: SocketId::new(self.driver, key), token, error })
     }
 
     /// Returns whether an event is due that no completion brings, or bytes of the current
@@ -522,18 +651,46 @@ impl Sockets {
     }
 
     /// Takes the next event that no completion brings.
-    pub(crate) fn next_event<B>(&mut self, rings: &mut Rings) -> Option<Event<B>> {
+    pub(crate) fn next_event<B>(
+        &mut self,
+        rings: &mut Rings,
+        files: &mut Files,
+        transfers: &mut Transfers,
+        submitter: &mut Submitter,
+    ) -> Option<Event<B>> {
         while let Some(event) = self.pending_events.pop_front() {
             let event = match event {
                 PendingEvent::Closed(key, errno) => self.remove(key, errno, rings),
                 PendingEvent::BufferRingEmpty(ring) => {
                     rings.by_id(ring).is_ok().then_some(Event::BufferRingEmpty { ring })
                 }
-                PendingEvent::AcceptFailed(key, errno) => self.table.get(key).map(|_| {
-                    let (id, error) =
-                        (SocketId::new(self.driver, key), io::Error::from_raw_os_error(errno));
-                    Event::AcceptFailed { id, error }
+                PendingEvent::AcceptFailed(key, errno) => self.table.get(key).map(|socket| {
+                    let (id, token) = (SocketId::new(self.driver, key), socket.token);
+                    Event::AcceptFailed { id, token, error: io::Error::from_raw_os_error(errno) }
                 }),
+                PendingEvent::Idle(key) => self.table.get(key).map(|socket| {
+                    let (id, token) = (SocketId::new(self.driver, key), socket.token);
+                    Event::Idle { id, token }
+                }),
+                PendingEvent::Timer(id, token) => Some(Event::Timer { id, token }),
+                PendingEvent::Connected(key) => {
+                    if let Some(sending) = self.table.get(key).and_then(|socket| socket.sending) {
+                        transfers.connected(sending, files);
+                    }
+                    None
+                }
+                PendingEvent::EndSending(key, has_failed) => {
+                    let sending = self.table.get(key).and_then(|socket| socket.sending);
+                    if let Some(sending) = sending
+                        && transfers.end_sending(sending, has_failed, files, submitter).is_err()
+                    {
+                        // The kernel takes no requests to cancel now: again.
+                        let again = PendingEvent::EndSending(key, has_failed);
+                        self.pending_events.push_front(again);
+                        return None;
+                    }
+                    None
+                }
             };
             if event.is_some() {
                 return event;
@@ -561,7 +718,8 @@ impl Sockets {
     /// Closes a forked child's copy of each descriptor. The socket stays as the parent has it.
     pub(crate) fn close_copies(&mut self) {
         for key in self.table.keys() {
-            drop(self.table.remove(key).map(|socket| socket.fd.into_inner()));
+            let fd = self.table.remove(key).and_then(|socket| Rc::into_inner(socket.fd));
+            drop(fd.map(QuickClose::into_inner));
         }
     }
 

@@ -7,7 +7,7 @@
 
 use io_uring::cqueue;
 
-use super::transfer::{Failure, Next, State};
+use super::transfer::{Action, Failure, Next, State, Transfer};
 use super::transfers::Transfers;
 use crate::driver::files::Files;
 use crate::driver::submitter::Submitter;
@@ -28,6 +28,7 @@ impl Transfers {
         let transfer = self.table.get_mut(key)?;
         let operation = match transfer.state.take() {
             State::Running(operation) => operation,
+            State::Pushed => return self.complete_entry(key, completion),
             State::Polling(memory) => {
                 transfer.state = State::Queued(memory);
                 self.in_flight -= 1;
@@ -85,7 +86,7 @@ impl Transfers {
         submitter: &Submitter,
     ) -> Option<Event<B>> {
         let transfer = self.table.get_mut(key)?;
-        let Some(open) = files.get_mut(transfer.file) else {
+        let Some(open) = transfer.file.and_then(|file| files.get_mut(file)) else {
             unreachable!("a transfer keeps its file")
         };
         let result = match transfer.after_try(result, was_zero_copy, open) {
@@ -109,17 +110,47 @@ impl Transfers {
         submitter: &Submitter,
     ) -> Option<Event<B>> {
         let transfer = self.table.get(key)?;
-        let open = files.get(transfer.file);
+        let (is_sync, file) = (matches!(transfer.action, Action::Sync(_)), transfer.file);
+        let open = file.and_then(|file| files.get_mut(file));
+        if let (true, Some(open)) = (is_sync, open) {
+            open.durability.end_sync(Transfer::errno_of(result));
+            self.push_ready_sync(file, files);
+        }
+        let transfer = self.table.get(key)?;
+        let open = file.and_then(|file| files.get_mut(file)).map(|open| {
+            if let (Action::Send(_), Err(Failure::Errno(errno))) = (transfer.action, result) {
+                open.note_connection_error(errno);
+            }
+            &*open
+        });
         // The socket may have taken the bytes, but what it had to send was thrown away.
         let was_thrown_away = open.is_some_and(|open| open.aborted && transfer.takes_turns(open));
         let result = if was_thrown_away { Err(Failure::CANCELLED) } else { result };
+        let token = Transfers::token_of(transfer, files);
         self.leave_queue(key, files);
-        let transfer = self.remove(key, files, submitter)?;
+        let transfer = self.remove(key, files, submitter, result)?;
         if was_zero_copy {
             self.zero_copy_sends += 1;
             self.zero_copy_sends_copied += u64::from(transfer.copied == Some(true));
         }
-        Some(transfer.into_event(OperationId::new(self.driver, key), result))
+        Some(transfer.into_event(OperationId::new(self.driver, key), token, result))
+    }
+
+    /// Acts on a completion of an entry of the program's: the last one ends it.
+    #[inline(never)]
+    fn complete_entry<B>(&mut self, key: Key, completion: &cqueue::Entry) -> Option<Event<B>> {
+        let transfer = self.table.get_mut(key)?;
+        let token = transfer.token.unwrap_or(0);
+        let (result, flags) = (completion.result(), completion.flags());
+        let Action::Entry(entry) = &mut transfer.action else { return None };
+        if entry.is_last(flags) {
+            self.table.remove(key);
+            self.in_flight -= 1;
+        } else {
+            transfer.state = State::Pushed;
+        }
+        let id = OperationId::new(self.driver, key);
+        Some(Event::Completed { id, token, result, flags })
     }
 }
 
@@ -130,14 +161,14 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
+    use bytes::Bytes;
     use io_uring::IoUring;
     use proptest::prelude::*;
 
     use super::*;
     use crate::arena::FixedArena;
-    use crate::buffer::Payload;
     use crate::driver::arenas::Arenas;
-    use crate::driver::transfer::{Action, Transfer};
+    use crate::driver::transfer::{Action, Extent, Found, Memory, Transfer};
     use crate::driver::wakeup::Wakeup;
     use crate::uring::{Probe, SendOptions};
 
@@ -163,10 +194,12 @@ mod tests {
         }
 
         fn begin(&mut self, action: Action, len: usize) -> Key {
-            let memory = Payload::Bytes(vec![1; len].into());
-            let transfer = Transfer::new(self.file, action, memory, 0);
+            let memory = Memory::Payload(Bytes::from(vec![1; len]).into());
+            let transfer = Transfer::new(Some(self.file), action, memory, 0);
             let MadeUp { files, arenas, transfers, submitter, .. } = self;
             let id = transfers.begin(transfer, files, arenas, submitter).unwrap();
+            // A sync is pushed with the next turn.
+            transfers.rearm(files, arenas, submitter).unwrap();
             id.key_in(0).unwrap()
         }
 
@@ -185,14 +218,17 @@ mod tests {
         }
 
         fn next_event(&mut self) -> Option<Event> {
-            self.transfers.next_event(&mut self.files, &self.submitter)
+            match self.transfers.next_event(&mut self.files, &self.submitter)? {
+                Found::Event(event) => Some(event),
+                Found::SendingEnded(..) => None,
+            }
         }
 
         /// Returns the flags of the call in the entry of the next try (`msg_flags` at byte 28).
         fn call_flags(&mut self, key: Key) -> i32 {
             let transfer = self.transfers.table.get_mut(key).unwrap();
             let open = self.files.get(self.file).unwrap();
-            let memory = Payload::Bytes(vec![1; 8].into());
+            let memory = Memory::Payload(Bytes::from(vec![1; 8]).into());
             let descriptor = self.files.descriptor(self.file).unwrap();
             let (entry, operation) = transfer.build(descriptor, memory, open, &self.arenas);
             // SAFETY: not pushed.
@@ -246,7 +282,8 @@ mod tests {
                 let mut buffer = arena.allocate().unwrap();
                 std::io::Write::write_all(&mut buffer, &[1; 4096]).unwrap();
                 let action = Action::Send(SendOptions::new().zero_copy_from(1));
-                let transfer = Transfer::new(made_up.file, action, buffer.into(), 0);
+                let transfer =
+                    Transfer::new(Some(made_up.file), action, Memory::Payload(buffer.into()), 0);
                 let MadeUp { files, arenas, transfers, submitter, .. } = &mut made_up;
                 let id = transfers.begin(transfer, files, arenas, submitter).unwrap();
                 id.key_in(0).unwrap()
@@ -258,6 +295,55 @@ mod tests {
             assert_eq!(refuses, matches!(errno, libc::EINVAL | libc::EOPNOTSUPP));
             // An ordinary send has one completion.
             assert_eq!(sent(made_up.complete(key, 4096, 0)).0.unwrap(), 4096);
+        }
+    }
+
+    #[test]
+    fn a_sync_is_pushed_behind_the_writes_before_it_and_no_others() {
+        let file = File::options().write(true).open("/proc/self/comm").unwrap();
+        let Some(mut made_up) = MadeUp::on(file) else { return };
+        let (first, second) =
+            (made_up.begin(Action::Write, 100), made_up.begin(Action::Write, 100));
+        let sync = made_up.begin(Action::Sync(Extent::Data), 0);
+        let behind = made_up.begin(Action::Write, 100);
+        let is_pushed = |made_up: &MadeUp| made_up.transfers.is_in_flight(sync);
+        assert!(made_up.complete(behind, 100, 0).is_some());
+        assert!(made_up.complete(second, 100, 0).is_some());
+        // Short: the rest goes first.
+        assert!(made_up.complete(first, 40, 0).is_none());
+        assert!(!is_pushed(&made_up));
+        assert!(made_up.complete(first, 60, 0).is_some());
+        assert!(is_pushed(&made_up));
+        let done = made_up.complete(sync, 0, 0);
+        assert!(matches!(done, Some(Event::Done { result: Ok(()), .. })), "{done:?}");
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_none_of_the_file_says_that_it_is_durable() {
+        let errno = |event: Option<Event>| match event {
+            Some(Event::Done { result, .. }) => result.err().map(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        };
+        let file = || File::options().write(true).open("/proc/self/comm").unwrap();
+        let Some(mut made_up) = MadeUp::on(file()) else { return };
+        let syncs = [(); 3].map(|()| made_up.begin(Action::Sync(Extent::All), 0));
+        // One at a time: two could share one error.
+        assert!(made_up.transfers.is_in_flight(syncs[0]));
+        assert!(!made_up.transfers.is_in_flight(syncs[1]));
+        assert!(errno(made_up.complete(syncs[0], -libc::EIO, 0)).is_some());
+        for _ in &syncs[1..] {
+            let text = errno(made_up.next_event()).unwrap();
+            assert!(text.contains("may be lost"), "{text}");
+        }
+        let write = made_up.begin(Action::Write, 10);
+        assert!(made_up.complete(write, 10, 0).is_some());
+        made_up.begin(Action::Sync(Extent::Data), 0);
+        assert!(errno(made_up.next_event()).is_some());
+        // What cannot be synced has lost nothing.
+        let Some(mut made_up) = MadeUp::on(file()) else { return };
+        for _ in 0..2 {
+            let sync = made_up.begin(Action::Sync(Extent::All), 0);
+            assert!(errno(made_up.complete(sync, -libc::EINVAL, 0)).is_some());
         }
     }
 
@@ -293,8 +379,9 @@ mod tests {
                 return;
             };
             let arena = FixedArena::new(1, 4096).unwrap();
-            let memory = Payload::Buffer(arena.allocate().unwrap());
-            let transfer = Transfer::new(made_up.file, Action::Read, memory, 0);
+            let memory = Memory::Buffer(arena.allocate().unwrap());
+            let action = Action::Read(usize::MAX);
+            let transfer = Transfer::new(Some(made_up.file), action, memory, 0);
             let MadeUp { files, arenas, transfers, submitter, file } = &mut made_up;
             assert!(files.get(*file).unwrap().has_offsets);
             let id = transfers.begin(transfer, files, arenas, submitter).unwrap();

@@ -1,8 +1,8 @@
-//! The reads, writes and sends of a driver.
+//! The operations of a driver on files and sockets, and the entries of the program's.
 
 mod complete;
 mod transfer;
 mod transfers;
 
-pub(super) use transfer::{Action, Transfer, drop_memory};
-pub(super) use transfers::Transfers;
+pub(super) use transfer::{Action, Extent, Memory, Transfer, drop_memory};
+pub(super) use transfers::{Found, Transfers, check_entry};

@@ -3,21 +3,28 @@
 //! # Safety
 //!
 //! Unsafe here: pushing entries. The table owns their memory, and the driver their file, until the
-//! final completion.
+//! final completion; the memory of the program's own entries is the program's. And reading the
+//! bytes of such an entry.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use super::transfer::{Failure, State, Transfer, drop_memory, poll_entry};
-use crate::buffer::Payload;
+use io_uring::squeue::{Entry, Flags};
+
+use super::transfer::{
+    Action, EntryState, Failure, Memory, State, Transfer, drop_memory, poll_entry,
+};
 use crate::driver::arenas::Arenas;
-use crate::driver::files::Files;
+use crate::driver::durability::Ready;
+use crate::driver::files::{FileEnd, Files};
 use crate::driver::ids::Tag;
 use crate::driver::submitter::Submitter;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
+use crate::uring::shut_down_write;
 
-/// The reads, writes and sends of one driver.
+/// The operations of one driver on files and sockets, and the entries of the program's.
 //
 // Invariants: 1. Every entry of a transfer that the kernel has is of one in the table that is in
 // flight, which owns the entry's memory; `in_flight` counts them. 2. A transfer keeps its file open
@@ -44,8 +51,15 @@ pub(crate) struct Transfers {
 enum PendingEvent {
     /// The transfer is over.
     Over(Key),
-    /// The file is closed.
-    FileClosed(Key),
+    /// A file, or a sending direction, is over.
+    FileEnd(Key, FileEnd),
+}
+
+/// A thing that [`Transfers::next_event`] finds.
+pub(crate) enum Found<B> {
+    Event(Event<B>),
+    /// The sending direction of a socket is over, with an error of the connection or without.
+    SendingEnded(Key, Option<i32>),
 }
 
 impl Transfers {
@@ -81,14 +95,13 @@ impl Transfers {
         files: &mut Files,
         arenas: &Arenas,
         submitter: &mut Submitter,
-    ) -> Result<OperationId, SubmitError<Payload>> {
-        let file = transfer.file;
+    ) -> Result<OperationId, SubmitError<Memory>> {
         let key = self.table.insert(transfer).ok().expect("the driver has room");
-        if self.may_go(key, file, files)
+        if self.may_go(key, files)
             && let Err(error) = self.arm(key, files, arenas, submitter)
         {
             // Nothing was pushed: it goes back as it came.
-            let transfer = self.remove(key, files, submitter).expect("just inserted");
+            let transfer = self.remove(key, files, submitter, Ok(())).expect("just inserted");
             return Err(SubmitError::new(error, transfer.into_memory()));
         }
         Ok(OperationId::new(self.driver, key))
@@ -97,12 +110,23 @@ impl Transfers {
     /// Enters a transfer with its file. Returns `true` if it may be pushed at once.
     ///
     /// A transfer behind a tear is over: its event tells so.
-    fn may_go(&mut self, key: Key, file: Key, files: &mut Files) -> bool {
-        let (Some(transfer), Some(open)) = (self.table.get_mut(key), files.get_mut(file)) else {
+    fn may_go(&mut self, key: Key, files: &mut Files) -> bool {
+        let file = self.table.get(key).and_then(|transfer| transfer.file);
+        let (Some(transfer), Some(open)) =
+            (self.table.get_mut(key), file.and_then(|file| files.get_mut(file)))
+        else {
             unreachable!("the caller has looked the file up")
         };
         transfer.position = open.operations.len();
         open.operations.push(key);
+        if transfer.is_write() {
+            transfer.group = open.durability.begin_write();
+        }
+        if let Action::Sync(_) = transfer.action {
+            open.durability.begin_sync(key);
+            self.push_ready_sync(file, files);
+            return false;
+        }
         if !transfer.takes_turns(open) {
             return true;
         }
@@ -112,20 +136,63 @@ impl Transfers {
             return false;
         }
         open.queue.push_back(key);
-        open.queue.len() == 1
+        open.queue.len() == 1 && !open.is_connecting
+    }
+
+    /// Has the next sync of a file pushed that need not wait any more; or ends it if a write or a
+    /// sync before it failed.
+    pub(super) fn push_ready_sync(&mut self, file: Option<Key>, files: &mut Files) {
+        let Some(open) = file.and_then(|file| files.get_mut(file)) else { return };
+        while let Some(ready @ Ready { sync, failed_write }) = open.durability.next_ready() {
+            let transfer = self.table.get_mut(sync).filter(|transfer| !transfer.is_over());
+            let Some(transfer) = transfer else {
+                // It was given up.
+                open.durability.skip(ready);
+                continue;
+            };
+            let failure = match (failed_write, open.durability.failed()) {
+                (Some(errno), _) => Failure::Errno(errno),
+                (None, Some(errno)) => Failure::NotDurable(errno),
+                (None, None) => {
+                    self.to_rearm.push_back(sync);
+                    return;
+                }
+            };
+            open.durability.end_sync(None);
+            transfer.fail(failure);
+            self.pending_events.push_back(PendingEvent::Over(sync));
+        }
+    }
+
+    /// Lets what waits for a connection go, now that it is made.
+    pub(crate) fn connected(&mut self, file: Key, files: &mut Files) {
+        let Some(open) = files.get_mut(file) else { return };
+        open.is_connecting = false;
+        self.to_rearm.extend(open.queue.front());
     }
 
     /// Pushes what is left of a transfer that the kernel does not have.
     fn arm(
         &mut self,
         key: Key,
-        files: &Files,
+        files: &mut Files,
         arenas: &Arenas,
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
         let Some(transfer) = self.table.get_mut(key) else { return Ok(()) };
-        let Some(descriptor) = files.descriptor(transfer.file) else { return Ok(()) };
-        let Some(open) = files.get(transfer.file) else { return Ok(()) };
+        let Some(file) = transfer.file else { return Ok(()) };
+        let Some(descriptor) = files.descriptor(file) else { return Ok(()) };
+        let Some(open) = files.get_mut(file) else { return Ok(()) };
+        if let (Action::ShutDown, Some(fd)) = (transfer.action, open.as_fd()) {
+            let failure = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+            let result = shut_down_write(fd).map_err(|error| Failure::Errno(failure(error)));
+            open.is_shut_down = true;
+            if transfer.end_unpushed(result) {
+                self.pending_events.push_back(PendingEvent::Over(key));
+                self.leave_queue(key, files);
+            }
+            return Ok(());
+        }
         match transfer.state.take() {
             State::Queued(memory) => {
                 let (entry, operation) = transfer.build(descriptor, memory, open, arenas);
@@ -163,7 +230,7 @@ impl Transfers {
     /// Pushes what is to go on since the last turn.
     pub(crate) fn rearm(
         &mut self,
-        files: &Files,
+        files: &mut Files,
         arenas: &Arenas,
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
@@ -174,6 +241,49 @@ impl Transfers {
         Ok(())
     }
 
+    /// Sets the token of a transfer.
+    pub(crate) fn set_token(&mut self, id: OperationId, token: u64) -> Result<(), DriverError> {
+        self.by_id(id)?.1.token = Some(token);
+        Ok(())
+    }
+
+    /// Sets the time when a transfer is given up. Returns its key.
+    pub(crate) fn set_deadline(
+        &mut self,
+        id: OperationId,
+        at: Option<Instant>,
+    ) -> Result<Key, DriverError> {
+        let (key, transfer) = self.by_id(id)?;
+        transfer.deadline = at;
+        Ok(key)
+    }
+
+    /// Returns whether a transfer is to be given up at this time.
+    pub(crate) fn has_deadline(&self, key: Key, at: Instant) -> bool {
+        self.table.get(key).is_some_and(|transfer| transfer.deadline == Some(at))
+    }
+
+    /// Gives a transfer up whose time is over. It is given up `again` if it still goes on then.
+    pub(crate) fn expire(
+        &mut self,
+        key: Key,
+        again: Instant,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        self.cancel_key(key, files, submitter)?;
+        if let Some(transfer) = self.table.get_mut(key) {
+            (transfer.timed_out, transfer.deadline) = (true, Some(again));
+        }
+        Ok(())
+    }
+
+    fn by_id(&mut self, id: OperationId) -> Result<(Key, &mut Transfer), DriverError> {
+        let key = id.key_in(self.driver)?;
+        let transfer = self.table.get_mut(key).ok_or(DriverError::UnknownOperation)?;
+        Ok((key, transfer))
+    }
+
     /// Gives a transfer up: at once if it waits its turn, else when the kernel says so.
     pub(crate) fn cancel(
         &mut self,
@@ -181,8 +291,17 @@ impl Transfers {
         files: &mut Files,
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
-        let key = id.key_in(self.driver)?;
-        let transfer = self.table.get_mut(key).ok_or(DriverError::UnknownOperation)?;
+        let (key, _) = self.by_id(id)?;
+        self.cancel_key(key, files, submitter)
+    }
+
+    fn cancel_key(
+        &mut self,
+        key: Key,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        let Some(transfer) = self.table.get_mut(key) else { return Ok(()) };
         if transfer.is_in_flight() {
             transfer.cancelled = true;
             if transfer.moves_no_more() {
@@ -229,10 +348,26 @@ impl Transfers {
         Ok(())
     }
 
+    /// Ends the sending direction of a socket: when everything is sent, or at once.
+    pub(crate) fn end_sending(
+        &mut self,
+        sending: Key,
+        at_once: bool,
+        files: &mut Files,
+        submitter: &mut Submitter,
+    ) -> Result<(), DriverError> {
+        files.begin_close(sending);
+        if at_once {
+            return self.abort(sending, files, submitter);
+        }
+        self.close_if_idle(sending, files, submitter);
+        Ok(())
+    }
+
     /// Closes a file that is to be closed if nothing names it.
     pub(crate) fn close_if_idle(&mut self, file: Key, files: &mut Files, submitter: &Submitter) {
-        if files.close_if_idle(file, submitter) {
-            self.pending_events.push_back(PendingEvent::FileClosed(file));
+        if let Some(end) = files.close_if_idle(file, submitter) {
+            self.pending_events.push_back(PendingEvent::FileEnd(file, end));
         }
     }
 
@@ -243,9 +378,8 @@ impl Transfers {
     /// rest of it.
     pub(super) fn leave_queue(&mut self, key: Key, files: &mut Files) -> bool {
         let Some(transfer) = self.table.get(key) else { return false };
-        let (file, Some(open)) = (transfer.file, files.get_mut(transfer.file)) else {
-            return false;
-        };
+        let Some(file) = transfer.file else { return false };
+        let Some(open) = files.get_mut(file) else { return false };
         if open.queue.front() != Some(&key) {
             return false;
         }
@@ -268,7 +402,7 @@ impl Transfers {
     /// met, or until most of the queue is over.
     fn note_over_in_queue(&mut self, key: Key, files: &mut Files) {
         let Some(transfer) = self.table.get(key) else { return };
-        let Some(open) = files.get_mut(transfer.file) else { return };
+        let Some(open) = transfer.file.and_then(|file| files.get_mut(file)) else { return };
         if !transfer.takes_turns(open) {
             return;
         }
@@ -296,22 +430,36 @@ impl Transfers {
         }
     }
 
-    /// Removes a transfer that the kernel does not have.
+    /// Removes a transfer that the kernel does not have, and that ended with this result.
     pub(super) fn remove(
         &mut self,
         key: Key,
         files: &mut Files,
         submitter: &Submitter,
+        result: Result<(), Failure>,
     ) -> Option<Transfer> {
         let transfer = self.table.remove(key)?;
-        self.next_in_queue(key, transfer.file, files);
-        if let Some(moved) = files.end_operation(transfer.file, transfer.position)
+        let Some(file) = transfer.file else { return Some(transfer) };
+        self.next_in_queue(key, file, files);
+        if let Some(moved) = files.end_operation(file, transfer.position)
             && let Some(moved) = self.table.get_mut(moved)
         {
             moved.position = transfer.position;
         }
-        self.close_if_idle(transfer.file, files, submitter);
+        if transfer.is_write()
+            && let Some(open) = files.get_mut(file)
+        {
+            open.durability.end_write(transfer.group, Transfer::errno_of(result));
+            self.push_ready_sync(Some(file), files);
+        }
+        self.close_if_idle(file, files, submitter);
         Some(transfer)
+    }
+
+    /// Returns the token of a transfer: its own, or that of its file.
+    pub(super) fn token_of(transfer: &Transfer, files: &Files) -> u64 {
+        let of_file = || transfer.file.and_then(|file| files.get(file)).map(|open| open.token);
+        transfer.token.or_else(of_file).unwrap_or(0)
     }
 
     pub(crate) fn has_events(&self) -> bool {
@@ -323,18 +471,24 @@ impl Transfers {
         &mut self,
         files: &mut Files,
         submitter: &Submitter,
-    ) -> Option<Event<B>> {
+    ) -> Option<Found<B>> {
         while let Some(event) = self.pending_events.pop_front() {
             let key = match event {
                 PendingEvent::Over(key) => key,
-                PendingEvent::FileClosed(key) => {
-                    return Some(Event::FileClosed { id: files.remove_closed(key) });
+                PendingEvent::FileEnd(file, FileEnd::File) => {
+                    let (id, token) = files.remove_closed(file);
+                    return Some(Found::Event(Event::FileClosed { id, token }));
+                }
+                PendingEvent::FileEnd(_, FileEnd::Sending(socket, error)) => {
+                    return Some(Found::SendingEnded(socket, error));
                 }
             };
-            if let Some(transfer) = self.remove(key, files, submitter) {
+            let Some(transfer) = self.table.get(key) else { continue };
+            let token = Transfers::token_of(transfer, files);
+            let result = transfer.result().unwrap_or(Err(Failure::CANCELLED));
+            if let Some(transfer) = self.remove(key, files, submitter, result) {
                 let id = OperationId::new(self.driver, key);
-                let failure = transfer.failure().unwrap_or(Failure::CANCELLED);
-                return Some(transfer.into_event(id, Err(failure)));
+                return Some(Found::Event(transfer.into_event(id, token, result)));
             }
         }
         None
@@ -348,7 +502,7 @@ impl Transfers {
             let Some(transfer) = self.table.get_mut(key) else { continue };
             transfer.cancelled = true;
             if !transfer.is_in_flight()
-                && let Some(transfer) = self.remove(key, files, submitter)
+                && let Some(transfer) = self.remove(key, files, submitter, Err(Failure::CANCELLED))
             {
                 panics += u64::from(!drop_memory(transfer.into_memory()));
             }
@@ -368,7 +522,7 @@ impl Transfers {
                     | State::Polling(memory)
                     | State::Over(memory, _),
                 ) => drop(drop_memory(memory)),
-                Some(State::Moving) | None => {}
+                Some(State::Pushed | State::Moving) | None => {}
             }
         }
     }
@@ -385,7 +539,10 @@ impl Transfers {
     /// whose bytes the peer does not let out of the socket is not.
     pub(crate) fn await_notifications(&self, files: &Files) -> bool {
         let mut waiting = self.table.iter().filter(|(_, transfer)| transfer.awaits_notification());
-        waiting.any(|(_, send)| files.get(send.file).is_none_or(|open| !open.has_unsent_bytes()))
+        waiting.any(|(_, send)| {
+            let open = send.file.and_then(|file| files.get(file));
+            open.is_none_or(|open| !open.has_unsent_bytes())
+        })
     }
 
     /// Returns the number of slots that the kernel has.
@@ -399,9 +556,131 @@ impl Transfers {
 
     /// Iterates over the addresses of the memory that the kernel has.
     pub(crate) fn addresses_running(&self) -> impl Iterator<Item = usize> {
-        self.table.iter().filter_map(|(_, transfer)| match &transfer.state {
-            State::Running(operation) => Some(operation.address()),
-            _ => None,
+        self.table.iter().flat_map(|(_, transfer)| match &transfer.state {
+            State::Running(operation) => operation.memory().addresses(),
+            _ => Vec::new(),
         })
+    }
+
+    /// Collects the tokens of the program's entries that the kernel has.
+    pub(crate) fn tokens_left(&self) -> Vec<u64> {
+        let pushed = |(_, transfer): (Key, &Transfer)| {
+            matches!(transfer.state, State::Pushed).then_some(transfer.token.unwrap_or(0))
+        };
+        self.table.iter().filter_map(pushed).collect()
+    }
+}
+
+/// The flags of an entry that the driver cannot live with, and their names.
+const REFUSED: [(Flags, &str); 5] = [
+    (Flags::SKIP_SUCCESS, "IOSQE_CQE_SKIP_SUCCESS: its completion would never come"),
+    (Flags::IO_DRAIN, "IOSQE_IO_DRAIN: it would wait for every receive of the driver"),
+    (Flags::IO_LINK, "IOSQE_IO_LINK: give linked entries to `push_linked`"),
+    (Flags::IO_HARDLINK, "IOSQE_IO_HARDLINK: give linked entries to `push_linked`"),
+    (Flags::FIXED_FILE, "IOSQE_FIXED_FILE: the table of files is the driver's"),
+];
+
+/// The offsets of the flags and of the buffer group in an entry, in bytes.
+const FLAGS_AT: usize = 1;
+const GROUP_AT: usize = 40;
+
+/// Returns the flags of an entry, for which the io-uring crate has no getter.
+fn flags_of(entry: &Entry) -> Flags {
+    const { assert!(size_of::<Entry>() == 64) };
+    // SAFETY: within the 64 bytes of the entry.
+    let field = unsafe { std::ptr::from_ref(entry).cast::<u8>().add(FLAGS_AT) };
+    // SAFETY: a byte of plain data inside the entry.
+    Flags::from_bits_retain(unsafe { field.read() })
+}
+
+/// Returns the buffer group that the entry receives into, if it does; or an error if the driver
+/// cannot take the entry.
+pub(crate) fn check_entry(entry: &Entry) -> Result<Option<u16>, DriverError> {
+    let flags = flags_of(entry);
+    if let Some((_, flag)) = REFUSED.iter().find(|(refused, _)| flags.contains(*refused)) {
+        return Err(DriverError::EntryFlag { flag });
+    }
+    // SAFETY: within the 64 bytes of the entry.
+    let field = unsafe { std::ptr::from_ref(entry).cast::<u8>().add(GROUP_AT) };
+    // SAFETY: two bytes of plain data inside the entry.
+    let group = unsafe { field.cast::<u16>().read_unaligned() };
+    Ok(flags.contains(Flags::BUFFER_SELECT).then_some(group))
+}
+
+impl Transfers {
+    /// Pushes entries of the program's, all or none, the later ones linked to those before them.
+    /// Returns their ids.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`Driver::push`](crate::Driver::push).
+    pub(crate) unsafe fn push_entries(
+        &mut self,
+        entries: &[(Entry, u64)],
+        submitter: &mut Submitter,
+    ) -> Result<Vec<OperationId>, DriverError> {
+        let mut keys = Vec::with_capacity(entries.len());
+        let mut chain = Vec::with_capacity(entries.len());
+        for (at, (entry, token)) in entries.iter().enumerate() {
+            let action = Action::Entry(EntryState::new(entry));
+            let mut transfer = Transfer::new(None, action, Memory::Nothing, 0);
+            (transfer.state, transfer.token) = (State::Pushed, Some(*token));
+            let key = self.table.insert(transfer).ok().expect("the driver has room");
+            keys.push(key);
+            let is_last = at + 1 == entries.len();
+            let link = if is_last { Flags::empty() } else { Flags::IO_LINK };
+            let entry = entry.clone().user_data(Tag::transfer(key).user_data());
+            chain.push(entry.flags(flags_of(&entries[at].0) | link));
+        }
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { submitter.push_chain(&chain) } {
+            for key in keys {
+                self.table.remove(key);
+            }
+            return Err(error);
+        }
+        self.in_flight += keys.len();
+        self.pushed += keys.len() as u64;
+        Ok(keys.into_iter().map(|key| OperationId::new(self.driver, key)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io_uring::{opcode, types};
+
+    use super::*;
+
+    #[test]
+    fn the_flags_stand_where_the_crate_writes_them() {
+        let nop = || opcode::Nop::new().build();
+        assert!(check_entry(&nop()).is_ok());
+        assert!(check_entry(&nop().flags(Flags::ASYNC)).is_ok());
+        for (flag, text) in REFUSED {
+            let error = check_entry(&nop().flags(flag)).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        let fixed = opcode::Fsync::new(types::Fixed(3)).build();
+        assert!(check_entry(&fixed).is_err());
+    }
+
+    #[test]
+    fn the_last_completion_is_known_in_whatever_order_they_come() {
+        const MORE: u32 = 2;
+        const NOTIF: u32 = 8;
+        let buffer = [0u8];
+        let send = opcode::SendZc::new(types::Fd(0), buffer.as_ptr(), 1).build();
+        let nop = opcode::Nop::new().build();
+        for (entry, completions) in [
+            (&nop, &[0][..]),
+            (&nop, &[MORE, MORE, 0]),
+            (&send, &[0]),
+            (&send, &[MORE, NOTIF]),
+            (&send, &[NOTIF, MORE]),
+        ] {
+            let mut state = EntryState::new(entry);
+            let last: Vec<bool> = completions.iter().map(|&flags| state.is_last(flags)).collect();
+            assert_eq!(last.iter().position(|&is| is), Some(completions.len() - 1));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use io_uring::cqueue;
 
 use super::posted::PostedEntry;
-use super::received::{Datagram, Parsed};
+use super::received::Datagram;
 use super::received::{FromSlot, Received, Status};
 use super::ring::BufferRing;
 use crate::buffer::ArenaBytes;
@@ -204,13 +204,14 @@ impl BufferRing {
         let mut part = self.next_part(remaining)?;
         let is_cut = part.len > self.slot_bytes;
         part.len = part.len.min(self.slot_bytes);
-        let Some(Parsed { from, payload, is_truncated, is_void }) =
-            self.hand_out(part, remaining).and_then(Parsed::new)
+        let datagrams = self.datagrams;
+        let Some((mut datagram, payload)) =
+            self.hand_out(part, remaining).and_then(|whole| datagrams.parse(whole))
         else {
             self.metrics.unmatched_completions += 1;
             return None;
         };
-        let is_truncated = is_truncated || is_cut;
+        datagram.is_truncated |= is_cut;
         let charge = match payload.len() < self.copy_below() {
             true => self.charge(payload.len()),
             false => None,
@@ -222,7 +223,7 @@ impl BufferRing {
             self.metrics.received += 1;
             B::in_slot(payload)
         };
-        Some(Datagram { from, bytes, is_truncated, is_void })
+        Some(datagram.map(|()| bytes))
     }
 
     /// Counts a copy of `bytes` against the arena. Returns `None` if too many live.

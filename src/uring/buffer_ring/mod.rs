@@ -16,7 +16,6 @@ mod fake_kernel;
 pub(crate) use complete::Remaining;
 pub use options::BufferRingOptions;
 pub use options::RingError;
-pub(crate) use received::DATAGRAM_HEADER_BYTES;
-pub use received::Datagram;
+pub use received::{Datagram, DatagramDetails};
 pub use received::{FromSlot, Received, Status};
 pub use ring::{BufferRing, BufferRingMetrics};

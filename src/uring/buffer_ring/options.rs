@@ -33,6 +33,7 @@ pub struct BufferRingOptions {
     copy_below: usize,
     incremental: bool,
     bundles: bool,
+    datagram_details: bool,
     ready_bytes: Option<usize>,
     copies_nothing_under_pressure: bool,
     copied_bytes_max: Option<usize>,
@@ -110,6 +111,23 @@ impl BufferRingOptions {
     pub fn bundles(mut self, bundles: bool) -> BufferRingOptions {
         self.bundles = bundles;
         self
+    }
+
+    /// Makes room in front of each datagram for the [details](crate::DatagramDetails) that its
+    /// socket is asked for, and for the names of Unix sockets: 304 bytes of the slot in place of
+    /// 44. Default: no.
+    ///
+    /// ```
+    /// let options = uring_arena::BufferRing::options().datagram_details(true);
+    /// # let _ = options;
+    /// ```
+    pub fn datagram_details(mut self, yes: bool) -> BufferRingOptions {
+        self.datagram_details = yes;
+        self
+    }
+
+    pub(super) fn wants_datagram_details(&self) -> bool {
+        self.datagram_details
     }
 
     /// Sets the bytes that are to lie ready for the kernel, counted as messages fill slots.

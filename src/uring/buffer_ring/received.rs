@@ -7,13 +7,19 @@
 
 use crate::buffer::ArenaBytes;
 use crate::lease::CopyCharge;
-use crate::uring::kernel::{error_was_pending, is_at_end, socket_type};
+use crate::uring::kernel::{
+    NAME_BYTES_MAX, RECEIVE_CONTROL_BYTES, ReceivedControl, SocketOption, UDP_GRO,
+    error_was_pending, ip_address, is_at_end, set_number, socket_domain, socket_type, unix_address,
+};
 use bytes::Buf;
 use bytes::Bytes;
 use io_uring::cqueue;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::os::unix::net;
+use std::time::SystemTime;
 use std::vec;
 
 /// The result of one completion of a receive: an iterator over its messages, and a [`Status`].
@@ -253,16 +259,8 @@ mod sealed {
     impl Sealed for crate::buffer::ArenaBytes {}
 }
 
-/// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
-const LENGTHS_BYTES: usize = 16;
-
-/// Bytes of the sender's address. An IPv6 address is the longest that is read.
-const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
-
-/// Bytes of a slot that are not the datagram's.
-pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
-
-/// One datagram, with the address of its sender.
+/// One datagram, with the address of its sender, and the details that its socket was
+/// [asked](crate::DatagramDetails) for.
 ///
 /// ```no_run
 /// # use std::os::fd::AsRawFd;
@@ -289,6 +287,8 @@ pub(crate) const DATAGRAM_HEADER_BYTES: usize = LENGTHS_BYTES + NAME_BYTES;
 pub struct Datagram<B> {
     /// The sender's address, or `None` if it is no IP address.
     pub from: Option<SocketAddr>,
+    /// The rest that came with the datagram. Boxed, so that an event is small.
+    pub(super) details: Option<Box<Details>>,
     /// The datagram's bytes. May be empty.
     pub bytes: B,
     /// True if the datagram was longer than the slot has room for: its end is lost.
@@ -297,7 +297,75 @@ pub struct Datagram<B> {
     pub(super) is_void: bool,
 }
 
+/// The details of a datagram.
+#[derive(Debug)]
+pub(super) struct Details {
+    from_unix: Option<net::SocketAddr>,
+    control: ReceivedControl,
+}
+
 impl<B> Datagram<B> {
+    /// Returns the datagram with other bytes.
+    pub(super) fn map<C>(self, bytes: impl FnOnce(B) -> C) -> Datagram<C> {
+        let Datagram { from, details, is_truncated, is_void, .. } = self;
+        Datagram { from, details, bytes: bytes(self.bytes), is_truncated, is_void }
+    }
+
+    fn control(&self) -> ReceivedControl {
+        self.details.as_ref().map_or_else(ReceivedControl::default, |details| details.control)
+    }
+
+    /// Returns the name of a sender that is a Unix socket, if it has one and the ring has room for
+    /// it ([`BufferRingOptions::datagram_details`](crate::BufferRingOptions::datagram_details)).
+    ///
+    /// ```
+    /// fn greet(datagram: &uring_arena::Datagram<bytes::Bytes>) {
+    ///     if let Some(path) = datagram.from_unix().and_then(|name| name.as_pathname()) {
+    ///         println!("from {}", path.display());
+    ///     }
+    /// }
+    /// # let _ = greet;
+    /// ```
+    pub fn from_unix(&self) -> Option<&net::SocketAddr> {
+        self.details.as_ref()?.from_unix.as_ref()
+    }
+
+    /// Returns the address that the datagram was sent to, if the socket was
+    /// [asked](crate::DatagramDetails::destination).
+    pub fn to(&self) -> Option<IpAddr> {
+        self.control().to
+    }
+
+    /// Returns the index of the interface that the datagram came by, if the socket was asked for
+    /// [`to`](Self::to).
+    pub fn interface(&self) -> Option<u32> {
+        self.to().map(|_| self.control().interface)
+    }
+
+    /// Returns the bytes of each of several datagrams that came as one, if the socket
+    /// [lets them](crate::DatagramDetails::segments). The last may be shorter.
+    pub fn segment_bytes(&self) -> Option<u16> {
+        self.control().segment_bytes
+    }
+
+    /// Returns the two bits of explicit congestion notification, if
+    /// [asked](crate::DatagramDetails::ecn).
+    pub fn ecn(&self) -> Option<u8> {
+        self.control().ecn
+    }
+
+    /// Returns the time when the kernel received the datagram, if
+    /// [asked](crate::DatagramDetails::timestamps).
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.control().timestamp
+    }
+
+    /// Returns the number of datagrams that the socket has dropped so far, if
+    /// [asked](crate::DatagramDetails::drops) and not 0.
+    pub fn dropped(&self) -> Option<u32> {
+        self.control().dropped
+    }
+
     /// Returns whether this is no message but the end of `socket`, from which it came: a connection
     /// (`SOCK_SEQPACKET`, `SOCK_STREAM`) whose peer sends no more.
     ///
@@ -330,62 +398,211 @@ impl<B> Datagram<B> {
     }
 }
 
-/// The message header of every datagram receive: it asks for the sender's address, nothing else.
-pub(super) struct ReceiveHeader(pub(super) libc::msghdr);
+/// Bytes of the lengths in front (`struct io_uring_recvmsg_out`).
+const LENGTHS_BYTES: usize = 16;
+
+/// Bytes of the sender's address in a ring without details: an IPv6 address is the longest.
+const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
+
+/// The parts of a slot that a datagram arrives in, before its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DatagramLayout {
+    has_details: bool,
+}
+
+/// A message header that says how much room each part has.
+struct ReceiveHeader(libc::msghdr);
 
 // SAFETY: never written, and its pointers are null.
 unsafe impl Sync for ReceiveHeader {}
 
-pub(super) static RECEIVE_HEADER: ReceiveHeader = {
-    // SAFETY: plain integers and pointers: all zero is a value.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_namelen = NAME_BYTES as libc::socklen_t;
-    ReceiveHeader(header)
-};
-
-/// The parts of a slot that a datagram arrived in.
-pub(super) struct Parsed {
-    pub(super) from: Option<SocketAddr>,
-    pub(super) payload: ArenaBytes,
-    pub(super) is_truncated: bool,
-    pub(super) is_void: bool,
-}
-
-impl Parsed {
-    /// Takes a slot's bytes apart. Returns `None` if they are shorter than the header.
-    pub(super) fn new(mut whole: ArenaBytes) -> Option<Parsed> {
-        let header = whole.first_chunk::<DATAGRAM_HEADER_BYTES>()?;
-        let field = |index: usize| {
-            u32::from_ne_bytes(*header[4 * index..].first_chunk().expect("four bytes"))
-        };
-        let (name_bytes, payload_bytes, flags) = (field(0) as usize, field(2) as usize, field(3));
-        let name = &header[LENGTHS_BYTES..][..name_bytes.min(NAME_BYTES)];
-        let from = address(name);
-        whole.advance(DATAGRAM_HEADER_BYTES);
-        whole.truncate(payload_bytes);
-        let has = |flag: libc::c_int| flags & flag as u32 != 0;
-        let is_void = payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR);
-        Some(Parsed { from, payload: whole, is_truncated: has(libc::MSG_TRUNC), is_void })
+impl ReceiveHeader {
+    const fn new(name_bytes: usize, control_bytes: usize) -> ReceiveHeader {
+        // SAFETY: plain integers and pointers: all zero is a value.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_namelen = name_bytes as libc::socklen_t;
+        header.msg_controllen = control_bytes as _;
+        ReceiveHeader(header)
     }
 }
 
-/// Reads the socket address in `name`, as the kernel writes it (`struct sockaddr_in`,
-/// `struct sockaddr_in6`).
-fn address(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(*name.first_chunk()?);
-    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
-    match libc::c_int::from(family) {
-        libc::AF_INET => {
-            let ip: [u8; 4] = *name.get(4..)?.first_chunk()?;
-            Some(SocketAddrV4::new(Ipv4Addr::from(ip), port).into())
+/// Bytes of a name and of control messages in a ring with details: whole words.
+const LONG_NAME_BYTES: usize = NAME_BYTES_MAX.next_multiple_of(8);
+
+static PLAIN: ReceiveHeader = ReceiveHeader::new(NAME_BYTES, 0);
+static DETAILED: ReceiveHeader = ReceiveHeader::new(LONG_NAME_BYTES, RECEIVE_CONTROL_BYTES);
+
+impl DatagramLayout {
+    pub(super) fn new(has_details: bool) -> DatagramLayout {
+        DatagramLayout { has_details }
+    }
+
+    /// Returns the bytes of name and control messages.
+    fn parts(self) -> (usize, usize) {
+        match self.has_details {
+            true => (LONG_NAME_BYTES, RECEIVE_CONTROL_BYTES),
+            false => (NAME_BYTES, 0),
         }
-        libc::AF_INET6 => {
-            let flow = u32::from_be_bytes(*name.get(4..)?.first_chunk()?);
-            let ip: [u8; 16] = *name.get(8..)?.first_chunk()?;
-            let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
-            Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope).into())
-        }
-        _ => None,
+    }
+
+    /// Returns the bytes of a slot that are not the datagram's.
+    pub(super) fn bytes(self) -> usize {
+        let (name, control) = self.parts();
+        LENGTHS_BYTES + name + control
+    }
+
+    /// Returns the message header of a receive.
+    pub(super) fn header(self) -> *const libc::msghdr {
+        &raw const if self.has_details { &DETAILED } else { &PLAIN }.0
+    }
+
+    /// Takes a slot's bytes apart. Returns `None` if they are shorter than the header.
+    pub(super) fn parse(self, mut whole: ArenaBytes) -> Option<(Datagram<()>, ArenaBytes)> {
+        let (name_room, control_room) = self.parts();
+        let (header, _) = whole.split_at_checked(self.bytes())?;
+        let field = |index: usize| {
+            u32::from_ne_bytes(*header[4 * index..].first_chunk().expect("four bytes"))
+        };
+        let (name_bytes, control_bytes) = (field(0) as usize, field(1) as usize);
+        let (payload_bytes, flags) = (field(2) as usize, field(3));
+        let name = &header[LENGTHS_BYTES..][..name_bytes.min(name_room)];
+        let control = &header[LENGTHS_BYTES + name_room..][..control_bytes.min(control_room)];
+        let has = |flag: libc::c_int| flags & flag as u32 != 0;
+        // A name that was cut off is none.
+        let from_unix = (name_bytes <= name_room).then(|| unix_address(name)).flatten();
+        let has_details = !control.is_empty() || from_unix.is_some();
+        let details = || Details { from_unix, control: ReceivedControl::parse(control) };
+        let datagram = Datagram {
+            from: ip_address(name),
+            details: has_details.then(details).map(Box::new),
+            bytes: (),
+            is_truncated: has(libc::MSG_TRUNC),
+            is_void: payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR),
+        };
+        whole.advance(self.bytes());
+        whole.truncate(payload_bytes);
+        Some((datagram, whole))
+    }
+}
+
+/// The details of datagrams that a socket is asked for, beside bytes and sender.
+///
+/// They come with each datagram that is received into a ring which has room for them
+/// ([`BufferRingOptions::datagram_details`](crate::BufferRingOptions::datagram_details)).
+///
+/// ```
+/// use std::net::UdpSocket;
+/// use uring_arena::DatagramDetails;
+///
+/// let socket = UdpSocket::bind("0.0.0.0:0")?;
+/// DatagramDetails::new().destination().ecn().drops().enable(&socket)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use = "details are not asked for until `enable`"]
+pub struct DatagramDetails {
+    destination: bool,
+    segments: bool,
+    ecn: bool,
+    timestamps: bool,
+    drops: bool,
+}
+
+impl DatagramDetails {
+    /// Asks for nothing.
+    pub fn new() -> DatagramDetails {
+        DatagramDetails::default()
+    }
+
+    /// Asks for the address that a datagram was sent to, and the interface that it came by
+    /// (`IP_PKTINFO`, `IPV6_RECVPKTINFO`): [`Datagram::to`](crate::Datagram::to).
+    ///
+    /// A server that is bound to all addresses answers from that one.
+    ///
+    /// ```
+    /// let details = uring_arena::DatagramDetails::new().destination();
+    /// # let _ = details;
+    /// ```
+    pub fn destination(mut self) -> DatagramDetails {
+        self.destination = true;
+        self
+    }
+
+    /// Lets several datagrams of one sender come as one message (`UDP_GRO`, Linux 5.0):
+    /// [`Datagram::segment_bytes`](crate::Datagram::segment_bytes) is the length of each.
+    ///
+    /// A slot should then have room for 64 KiB.
+    ///
+    /// ```
+    /// let details = uring_arena::DatagramDetails::new().segments();
+    /// # let _ = details;
+    /// ```
+    pub fn segments(mut self) -> DatagramDetails {
+        self.segments = true;
+        self
+    }
+
+    /// Asks for the bits of explicit congestion notification:
+    /// [`Datagram::ecn`](crate::Datagram::ecn).
+    ///
+    /// ```
+    /// let details = uring_arena::DatagramDetails::new().ecn();
+    /// # let _ = details;
+    /// ```
+    pub fn ecn(mut self) -> DatagramDetails {
+        self.ecn = true;
+        self
+    }
+
+    /// Asks for the time when the kernel received a datagram (`SO_TIMESTAMPNS`):
+    /// [`Datagram::timestamp`](crate::Datagram::timestamp).
+    ///
+    /// ```
+    /// let details = uring_arena::DatagramDetails::new().timestamps();
+    /// # let _ = details;
+    /// ```
+    pub fn timestamps(mut self) -> DatagramDetails {
+        self.timestamps = true;
+        self
+    }
+
+    /// Asks how many datagrams the socket has dropped for want of room (`SO_RXQ_OVFL`):
+    /// [`Datagram::dropped`](crate::Datagram::dropped).
+    ///
+    /// ```
+    /// let details = uring_arena::DatagramDetails::new().drops();
+    /// # let _ = details;
+    /// ```
+    pub fn drops(mut self) -> DatagramDetails {
+        self.drops = true;
+        self
+    }
+
+    /// Asks a socket for the details, from its next datagram on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error: `ENOPROTOOPT` or `EOPNOTSUPP` for a detail that this kind of socket does
+    /// not have.
+    ///
+    /// The example of [`DatagramDetails`] shows it.
+    pub fn enable(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = socket.as_fd();
+        let is_v6 = socket_domain(socket) == Some(libc::AF_INET6);
+        let options: [(bool, SocketOption); 7] = [
+            (self.destination && !is_v6, (libc::IPPROTO_IP, libc::IP_PKTINFO)),
+            (self.destination && is_v6, (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)),
+            // Of IPv4 datagrams, which a socket of IPv6 may receive too.
+            (self.ecn, (libc::IPPROTO_IP, libc::IP_RECVTOS)),
+            (self.ecn && is_v6, (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)),
+            (self.segments, (libc::SOL_UDP, UDP_GRO)),
+            (self.timestamps, (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)),
+            (self.drops, (libc::SOL_SOCKET, libc::SO_RXQ_OVFL)),
+        ];
+        options
+            .iter()
+            .filter(|(is_wanted, _)| *is_wanted)
+            .try_for_each(|&(_, option)| set_number(socket, option, 1))
     }
 }
 
@@ -400,17 +617,5 @@ mod tests {
             assert!(errno > 0, "{errno} of {result}");
         }
         assert_eq!(Status::new(i32::MAX, 0), Status::Ended);
-    }
-
-    #[test]
-    fn an_address_that_is_cut_off_or_of_another_family_is_none() {
-        assert_eq!(address(&[]), None);
-        assert_eq!(address(&(libc::AF_INET as u16).to_ne_bytes()), None);
-        let mut name = [0; 28];
-        assert_eq!(address(&name), None);
-        name[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-        name[2..8].copy_from_slice(&[0x1F, 0x90, 127, 0, 0, 1]);
-        assert_eq!(address(&name[..16]), Some("127.0.0.1:8080".parse().unwrap()));
-        assert_eq!(address(&name[..7]), None);
     }
 }

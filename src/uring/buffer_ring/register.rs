@@ -22,6 +22,7 @@ use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::options::RingError;
 use super::posted::PostedQueue;
+use super::received::DatagramLayout;
 use super::ring::{BufferRing, BufferRingMetrics, Detached, FastPathRange};
 use crate::arena::FixedArena;
 use crate::region::Process;
@@ -203,6 +204,7 @@ impl BufferRing {
             group: options.group_id().unwrap_or(0),
             incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
+            datagrams: DatagramLayout::new(options.wants_datagram_details()),
             copy_below: options.copy_below_bytes(),
             slot_bytes,
             limit: 0,

@@ -16,7 +16,7 @@ use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
 use super::pressure::Pressure;
-use super::received::RECEIVE_HEADER;
+use super::received::DatagramLayout;
 use crate::lease::{Handle, Lease, Run};
 use crate::region::Process;
 use crate::slots::SLOTS_PER_WORD;
@@ -104,6 +104,7 @@ pub struct BufferRing {
     pub(super) group: u16,
     pub(super) incremental: bool,
     pub(super) bundles: bool,
+    pub(super) datagrams: DatagramLayout,
     pub(super) copy_below: usize,
     pub(super) slot_bytes: u32,
     /// The number of slots that lie ready for the kernel at most.
@@ -217,6 +218,11 @@ impl BufferRing {
         self.slot_bytes as usize
     }
 
+    /// Returns the bytes of a slot that are not a datagram's.
+    pub(crate) fn datagram_header_bytes(&self) -> usize {
+        self.datagrams.bytes()
+    }
+
     /// Returns whether one slot takes several messages. That is so if it was asked for and the
     /// kernel has the feature.
     pub fn is_incremental(&self) -> bool {
@@ -283,12 +289,13 @@ impl BufferRing {
     }
 
     /// Builds an entry for a multishot receive of datagrams into this ring, which must not be
-    /// incremental (Linux 6.0). A slot holds a header of 44 bytes and the datagram.
+    /// incremental (Linux 6.0). A slot holds a header and the datagram. The header takes 44 bytes,
+    /// or 304 in a ring with room for [details](BufferRingOptions::datagram_details).
     ///
     /// [`complete_datagram`](Self::complete_datagram) interprets its completions. The example of
     /// [`Datagram`](crate::Datagram) shows it.
     pub fn receive_datagrams(&self, fd: types::Fd) -> squeue::Entry {
-        opcode::RecvMsgMulti::new(fd, ptr::from_ref(&RECEIVE_HEADER.0), self.group).build()
+        opcode::RecvMsgMulti::new(fd, self.datagrams.header(), self.group).build()
     }
 
     /// Builds an entry for a multishot read of a pipe, or of another file that can be polled, into

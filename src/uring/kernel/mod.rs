@@ -1,11 +1,16 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
+mod address;
 mod cache;
 mod feature;
 mod memlock;
 mod probe;
 pub(super) mod syscalls;
 
+pub use address::Address;
+pub(crate) use address::RawAddress;
+pub(super) use address::{NAME_BYTES_MAX, ip_address, unix_address};
+pub(super) use address::{RECEIVE_CONTROL_BYTES, ReceivedControl, SendControl, UDP_GRO};
 pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
@@ -21,7 +26,9 @@ pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room
 pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
     EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
-    is_listening, reset_connection, socket_type,
+    is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection, shut_down_write,
+    socket_type,
 };
+pub(super) use syscalls::{SocketOption, set_number, socket_domain};
 #[cfg(feature = "tokio")]
 pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};

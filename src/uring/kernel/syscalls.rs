@@ -14,9 +14,11 @@
 
 use crate::region::Process;
 use crate::sync::Arc;
+use crate::uring::kernel::address::{RawAddress, ip_address};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -586,10 +588,84 @@ fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
 }
 
-fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &T) {
+/// Sets an option of plain numbers. Returns 0, or -1 with the error in `errno`.
+fn set_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> libc::c_int {
     let (from, bytes) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
     // SAFETY: reads `value`, of that length.
-    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, from, bytes) };
+    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, from, bytes) }
+}
+
+/// The level and the name of an option of a socket.
+pub(in crate::uring) type SocketOption = (libc::c_int, libc::c_int);
+
+/// Sets an option whose value is a number.
+pub(in crate::uring) fn set_number(
+    socket: BorrowedFd<'_>,
+    (level, name): SocketOption,
+    value: libc::c_int,
+) -> io::Result<()> {
+    to_result(set_option(socket, level, name, &value)).map(drop)
+}
+
+/// Returns the family of a socket (`SO_DOMAIN`), such as `AF_INET6`.
+pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
+    socket_option(socket, libc::SO_DOMAIN, 0)
+}
+
+/// Returns whether a socket is of IPv4 or IPv6.
+pub(crate) fn is_of_ip(socket: BorrowedFd<'_>) -> bool {
+    matches!(socket_domain(socket), Some(libc::AF_INET | libc::AF_INET6))
+}
+
+/// Turns the answer of a system call into a result.
+fn to_result(answer: libc::c_int) -> io::Result<libc::c_int> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// Makes a stream socket for an address.
+pub(crate) fn new_socket(address: &RawAddress) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: makes a new descriptor; takes no memory of ours.
+    let fd = to_result(unsafe { libc::socket(address.family(), kind, 0) })?;
+    // SAFETY: made above, and owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds a socket to an address, and listens for connections.
+pub(crate) fn listen_on(
+    socket: BorrowedFd<'_>,
+    address: &RawAddress,
+    backlog: libc::c_int,
+) -> io::Result<()> {
+    if address.family() != libc::AF_UNIX {
+        // As servers do: a restart need not wait for the connections of the last run.
+        set_number(socket, (libc::SOL_SOCKET, libc::SO_REUSEADDR), 1)?;
+    }
+    // SAFETY: the address is live during the call.
+    to_result(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) })?;
+    // SAFETY: takes no memory of ours.
+    to_result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// Returns the address of the peer of a connection: `None` if it has none, or has gone already.
+pub(crate) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    let mut name = [0u8; size_of::<libc::sockaddr_in6>()];
+    let mut bytes = name.len() as libc::socklen_t;
+    // SAFETY: name and length are live during the call, and the kernel's to write then.
+    let answer =
+        unsafe { libc::getpeername(socket.as_raw_fd(), name.as_mut_ptr().cast(), &raw mut bytes) };
+    if answer < 0 { None } else { ip_address(&name) }
+}
+
+/// Ends the sending direction of a connection, behind what was sent.
+pub(crate) fn shut_down_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: refers to no memory.
+    to_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
 }
 
 /// A descriptor whose close does not wait, whatever `SO_LINGER` says.

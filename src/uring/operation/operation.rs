@@ -118,6 +118,11 @@ impl<M: IoMemory> Operation<M> {
         Operation { memory, iovecs, index, kind, requested, seen: CompletionsSeen::None }
     }
 
+    /// Makes an operation that moves no bytes.
+    pub(crate) fn of_nothing(memory: M) -> Operation<M> {
+        Operation::new(memory, Kind::Write, None, 0, None)
+    }
+
     /// Returns the index of the registered buffer that the operation uses.
     ///
     /// Returns `None` if the operation is an ordinary one. That is so if the arena is not
@@ -162,6 +167,11 @@ impl<M: IoMemory> Operation<M> {
             CompletionsSeen::Result(result) => Some(to_result(result)),
             _ => None,
         }
+    }
+
+    /// Returns the memory, for its length and its address.
+    pub(crate) fn memory(&self) -> &M {
+        &self.memory
     }
 
     /// Takes a completion in.
@@ -288,18 +298,6 @@ impl<M: IoMemory + Into<Payload>> Operation<M> {
         let memory = unsafe { ManuallyDrop::take(&mut this.memory) };
         let memory = ManuallyDrop::new(memory.into());
         Operation { memory, iovecs, index, kind, requested, seen }
-    }
-}
-
-impl Operation<Payload> {
-    /// Returns the address of the memory.
-    pub(crate) fn address(&self) -> usize {
-        self.memory.address()
-    }
-
-    /// Returns the memory, for its length.
-    pub(crate) fn memory(&self) -> &Payload {
-        &self.memory
     }
 }
 

@@ -6,7 +6,7 @@ use io_uring::{opcode, squeue};
 
 use super::operation::{Descriptor, build};
 use super::operation::{Iovecs, Kind, Operation};
-use crate::buffer::{Borrowed, Buffer, IoMemory, Span};
+use crate::buffer::{Buffer, IoMemory, Span};
 use crate::uring::kernel::Feature;
 use crate::uring::registration::RegisteredArena;
 
@@ -95,6 +95,9 @@ impl RegisteredArena {
         len: usize,
     ) -> (squeue::Entry, Operation<M>) {
         let (offset, len) = (entry_offset(offset), len.min(TRANSFER_BYTES_MAX));
+        if memory.is_list() {
+            return self.read_list(file, memory, offset, len);
+        }
         let span = one_span(|each| memory.room(len, each)).at_most(len);
         let (start, len) = (span.start.as_ptr(), span.len as u32);
         let index = self.index_of(start, span.len);
@@ -148,8 +151,7 @@ impl RegisteredArena {
         self.write_from(file.into(), memory, offset, 0, usize::MAX)
     }
 
-    /// Writes the written bytes of the memory behind the first `skip`, `len_max` of them at most. A
-    /// list is written whole.
+    /// Writes the written bytes of the memory behind the first `skip`, `len_max` of them at most.
     pub(crate) fn write_from<M: IoMemory>(
         &self,
         file: Descriptor,
@@ -158,8 +160,8 @@ impl RegisteredArena {
         skip: usize,
         len_max: usize,
     ) -> (squeue::Entry, Operation<M>) {
-        if M::IS_LIST {
-            return self.write_list(file, memory, offset);
+        if memory.is_list() {
+            return self.write_list(file, memory, offset, skip, len_max);
         }
         let (offset, len_max) = (entry_offset(offset), len_max.min(TRANSFER_BYTES_MAX));
         let span = one_span(|each| memory.written(each)).after(skip).at_most(len_max);
@@ -207,12 +209,21 @@ impl RegisteredArena {
     pub fn readv(
         &self,
         file: impl Into<Descriptor>,
-        mut buffers: Vec<Buffer>,
+        buffers: Vec<Buffer>,
         offset: u64,
     ) -> (squeue::Entry, Operation<Vec<Buffer>>) {
-        let (file, offset) = (file.into(), entry_offset(offset));
-        let mut spans = Spans::default();
-        buffers.room(TRANSFER_BYTES_MAX, &mut |span| spans.add(span));
+        self.read_list(file.into(), buffers, entry_offset(offset), TRANSFER_BYTES_MAX)
+    }
+
+    fn read_list<M: IoMemory>(
+        &self,
+        file: Descriptor,
+        mut memory: M,
+        offset: u64,
+        len: usize,
+    ) -> (squeue::Entry, Operation<M>) {
+        let mut spans = Spans::of_at_most(len);
+        memory.room(len, &mut |span| spans.add(span));
         let (index, ranges, requested) =
             (self.common_index(&spans), spans.iovecs(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
@@ -223,7 +234,7 @@ impl RegisteredArena {
             None => build!(file, fd => opcode::Readv::new(fd, list, count).offset(offset)),
         };
         let iovecs = Some(Iovecs { ranges, message: None });
-        (entry, Operation::new(buffers, Kind::Read, index, requested, iovecs))
+        (entry, Operation::new(memory, Kind::Read, index, requested, iovecs))
     }
 
     /// Writes the written bytes of several pieces of memory to `offset` of a file, one after the
@@ -272,8 +283,10 @@ impl RegisteredArena {
         file: Descriptor,
         memory: M,
         offset: u64,
+        skip: usize,
+        len_max: usize,
     ) -> (squeue::Entry, Operation<M>) {
-        let (spans, offset) = (Spans::written(&memory), entry_offset(offset));
+        let (spans, offset) = (Spans::written(&memory, skip, len_max), entry_offset(offset));
         let (index, ranges, requested) =
             (self.common_index(&spans), spans.iovecs(), spans.len as u32);
         let (list, count) = (ranges.as_ptr(), ranges.len() as u32);
@@ -309,21 +322,30 @@ pub(super) fn one_span(ranges: impl FnOnce(&mut dyn FnMut(Span))) -> Span {
 }
 
 /// The ranges of a vectored operation, without empty ones, which a registered buffer refuses.
-#[derive(Default)]
 pub(super) struct Spans {
     ranges: Vec<Span>,
     pub(super) len: usize,
+    len_max: usize,
 }
 
 impl Spans {
-    pub(super) fn written<M: IoMemory>(memory: &M) -> Spans {
-        let mut spans = Spans::default();
-        memory.written(&mut |span| spans.add(span));
+    fn of_at_most(len_max: usize) -> Spans {
+        Spans { ranges: Vec::new(), len: 0, len_max: len_max.min(TRANSFER_BYTES_MAX) }
+    }
+
+    /// Collects the written bytes behind the first `skip`, `len_max` of them at most.
+    pub(super) fn written<M: IoMemory>(memory: &M, mut skip: usize, len_max: usize) -> Spans {
+        let mut spans = Spans::of_at_most(len_max);
+        memory.written(&mut |span| {
+            let left = span.after(skip);
+            skip -= span.len - left.len;
+            spans.add(left);
+        });
         spans
     }
 
     fn add(&mut self, mut span: Span) {
-        span.len = span.len.min(TRANSFER_BYTES_MAX - self.len);
+        span.len = span.len.min(self.len_max - self.len);
         if span.len > 0 && self.ranges.len() < RANGES_MAX {
             self.len += span.len;
             self.ranges.push(span);

@@ -180,18 +180,26 @@ impl RegisteredArena {
         self.send_from(socket.into(), memory, options, 0)
     }
 
-    /// Sends the written bytes of the memory but for the first `skip`. A list is sent whole.
+    /// Sends the written bytes of the memory but for the first `skip`. A datagram is sent whole.
     pub(crate) fn send_from<M: IoMemory>(
         &self,
         socket: Descriptor,
-        memory: M,
+        mut memory: M,
         options: SendOptions,
         skip: usize,
     ) -> (squeue::Entry, Operation<M>) {
-        if M::IS_LIST {
-            return self.send_list(socket, memory, options);
+        if memory.is_list() {
+            return self.send_list(socket, memory, options, skip);
         }
         let span = one_span(|each| memory.written(each)).after(skip).at_most(SEND_BYTES_MAX);
+        if let Some(header) = memory.message(span) {
+            let index = match self.sends_zero_copy(span.len, options) {
+                true => self.index_of(span.start.as_ptr(), span.len),
+                false => None,
+            };
+            let header = header.as_ptr().cast_const().cast();
+            return self.send_message(socket, memory, options, (header, span.len), index, None);
+        }
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
         let index = if span.len >= options.zero_copy_from && self.probe().has(Feature::SendZc) {
             self.index_of(start, span.len)
@@ -212,6 +220,14 @@ impl RegisteredArena {
         (entry, Operation::new(memory, Kind::SendZc { reports_usage }, Some(index), len, None))
     }
 
+    /// Returns whether a message of so many pieces or with an address is to be zero-copy.
+    fn sends_zero_copy(&self, bytes: usize, options: SendOptions) -> bool {
+        let probe = self.probe();
+        bytes >= options.zero_copy_from
+            && probe.has(Feature::SendMsgZc)
+            && probe.has(Feature::VectoredFixed)
+    }
+
     /// Sends several pieces as one message, zero-copy if one entry of the table holds all of them
     /// (Linux 6.15).
     fn send_list<M: IoMemory>(
@@ -219,25 +235,39 @@ impl RegisteredArena {
         socket: Descriptor,
         memory: M,
         options: SendOptions,
+        skip: usize,
     ) -> (squeue::Entry, Operation<M>) {
-        let spans = Spans::written(&memory);
-        let index =
-            match spans.len >= options.zero_copy_from && self.probe().has(Feature::SendMsgZc) {
-                true => self.common_index(&spans),
-                false => None,
-            };
-        let (mut ranges, requested) = (spans.iovecs(), spans.len as u32);
+        let spans = Spans::written(&memory, skip, SEND_BYTES_MAX);
+        let index = match self.sends_zero_copy(spans.len, options) {
+            true => self.common_index(&spans),
+            false => None,
+        };
+        let mut ranges = spans.iovecs();
         let message = Box::new(message_of(&mut ranges));
-        let (pointer, flags) = (&raw const *message, options.flags() as u32);
+        let header = &raw const *message;
         let iovecs = Some(Iovecs { ranges, message: Some(message) });
+        self.send_message(socket, memory, options, (header, spans.len), index, iovecs)
+    }
+
+    /// Sends the message of a header, which carries so many bytes.
+    fn send_message<M: IoMemory>(
+        &self,
+        socket: Descriptor,
+        memory: M,
+        options: SendOptions,
+        (header, bytes): (*const libc::msghdr, usize),
+        index: Option<u16>,
+        iovecs: Option<Iovecs>,
+    ) -> (squeue::Entry, Operation<M>) {
+        let (flags, requested) = (options.flags() as u32, bytes as u32);
         let Some(index) = index else {
-            let entry = build!(socket, fd => opcode::SendMsg::new(fd, pointer).flags(flags));
+            let entry = build!(socket, fd => opcode::SendMsg::new(fd, header).flags(flags));
             return (entry, Operation::new(memory, Kind::Write, None, requested, iovecs));
         };
         let reports_usage = self.probe().has(Feature::SendZcUsage);
         let zc_flags = RECVSEND_FIXED_BUF | if reports_usage { SEND_ZC_REPORT_USAGE } else { 0 };
         let mut entry =
-            build!(socket, fd => opcode::SendMsgZc::new(fd, pointer).ioprio(zc_flags).flags(flags));
+            build!(socket, fd => opcode::SendMsgZc::new(fd, header).ioprio(zc_flags).flags(flags));
         set_buffer_index(&mut entry, index);
         let kind = Kind::SendZc { reports_usage };
         (entry, Operation::new(memory, kind, Some(index), requested, iovecs))

@@ -140,13 +140,13 @@ impl Dispatcher {
 
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
-            Event::Received { id, bytes } => {
+            Event::Received { id, bytes, .. } => {
                 let Some(queue) = self.streams.get(id) else { return drop_contained(bytes) };
                 if queue.push(bytes) == Backpressure::Pause {
                     log_refusal(driver.pause(id));
                 }
             }
-            Event::Closed { id, error } => {
+            Event::Closed { id, error, .. } => {
                 let Some(queue) = self.streams.remove(id) else { return };
                 self.closed += 1;
                 let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
@@ -176,9 +176,7 @@ impl Dispatcher {
             // Its streams get bytes as soon as slots are free.
             Event::BufferRingEmpty { .. } => {}
             Event::FileClosed { .. } => {}
-            Event::Accepted { .. } | Event::AcceptFailed { .. } | Event::Datagram { .. } => {
-                unreachable!("a pool has neither listeners nor datagram sockets")
-            }
+            _ => unreachable!("a pool does nothing else"),
         }
     }
 

@@ -364,7 +364,7 @@ fn drain_further(
     report.in_flight = further.in_flight;
     report.quarantined = further.quarantined;
     let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    (report.in_flight == 0 || is_late).then_some(Ok(*report))
+    (report.in_flight == 0 || is_late).then_some(Ok(report.clone()))
 }
 
 /// A thread that wakes a task at a moment, unless it is dropped before: a runtime need not have a
