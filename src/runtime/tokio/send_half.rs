@@ -134,9 +134,6 @@ impl RingSender {
 
     /// Queues a send, for which room of `reserved` was taken, and tells the engine.
     fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
-        if !payload.as_ref().is_empty() {
-            self.introduce()?;
-        }
         if self.queue.push(payload, options, reserved)? {
             self.engine.post(Command::Send { key: self.key });
         }
@@ -538,8 +535,15 @@ impl SendPermit<'_> {
                 format!("a send of {len} bytes needs as much room; {reserved} were reserved");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        self.half.sender.here()?;
-        self.half.sender.push(payload, options, std::mem::take(&mut self.cost))
+        let sender = &self.half.sender;
+        sender.here()?;
+        if let Sender::Ring(ring) = sender
+            && len > 0
+        {
+            // Before the room is given away: without a descriptor the drop gives it back.
+            ring.introduce()?;
+        }
+        sender.push(payload, options, std::mem::take(&mut self.cost))
     }
 }
 
