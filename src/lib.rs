@@ -26,6 +26,7 @@
 //! * `O_DIRECT`: [`DirectFile`], [`DirectAlignment`]
 //! * receiving: [`BufferRing`], [`BufferRingOptions`], [`Received`], [`Datagram`], [`FromSlot`],
 //!   [`Status`], [`BufferRingMetrics`]
+//! * addresses of datagrams: [`Address`], [`Addressed`], [`DatagramDetails`], [`Destination`]
 //! * asking the kernel: [`Probe`], [`Feature`], [`Memlock`], [`ring_info`]
 //! * errors: [`RegisterError`], [`RingError`], [`DirectError`], [`MissingFeatureError`],
 //!   [`UnavailableError`]
@@ -33,7 +34,8 @@
 //! **3. The driver**: a ring and the pieces, safe through and through.
 //!
 //! * running: [`Driver`], [`DriverBuilder`], [`Event`]
-//! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`]
+//! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`], [`TimerId`],
+//!   [`HasToken`], [`SendOn`]
 //! * watching: [`DriverMetrics`], [`DrainReport`]
 //! * errors: [`DriverError`], [`FileError`], [`SocketError`], [`SubmitError`], [`TransferError`]
 //!
