@@ -5,15 +5,15 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: system calls on a socket that the caller keeps open. They get addresses of local
-//! values, which they do not keep.
+//! Unsafe here: borrowing a socket by its number, which the caller keeps open.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn, ready};
 use std::io;
-use std::os::fd::RawFd;
+use std::net::Shutdown;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -21,6 +21,7 @@ use std::task::{Context, Poll, Waker};
 use super::liveness::{Life, RuntimeLiveness};
 use crate::buffer::Buffer;
 use crate::sync::contain;
+use crate::uring::{disconnect, shut_down, socket_type};
 
 /// The last offset of a file. The kernel takes larger ones for negative numbers, and -1 for the
 /// file's own position.
@@ -329,27 +330,14 @@ impl Drop for SentPart {
     fn drop(&mut self) {
         // The connection of a forked child's copy is the parent's.
         let is_torn = self.is_torn && self.liveness.is_ours();
-        if is_torn && is_stream(self.descriptor) && !reset(self.descriptor) {
+        if !is_torn {
+            return;
+        }
+        // SAFETY: the caller keeps the socket open while its send is there.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
+        if socket_type(socket) == Some(libc::SOCK_STREAM) && !disconnect(socket) {
             // Not TCP. The later sends fail, and the peer sees the end of the stream.
-            // SAFETY: takes numbers.
-            unsafe { libc::shutdown(self.descriptor, libc::SHUT_RDWR) };
+            let _ = shut_down(socket, Shutdown::Both);
         }
     }
-}
-
-fn is_stream(descriptor: RawFd) -> bool {
-    let mut kind: libc::c_int = 0;
-    let mut len = size_of_val(&kind) as libc::socklen_t;
-    let (value, level) = ((&raw mut kind).cast(), libc::SOL_SOCKET);
-    // SAFETY: `value` has `len` bytes, and both live during the call.
-    let answer = unsafe { libc::getsockopt(descriptor, level, libc::SO_TYPE, value, &raw mut len) };
-    answer == 0 && kind == libc::SOCK_STREAM
-}
-
-/// Resets a TCP connection, by all of its descriptors.
-fn reset(descriptor: RawFd) -> bool {
-    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
-    let len = size_of_val(&nobody) as libc::socklen_t;
-    // SAFETY: an address of `len` bytes, which lives during the call.
-    unsafe { libc::connect(descriptor, &raw const nobody, len) == 0 }
 }

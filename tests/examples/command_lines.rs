@@ -6,8 +6,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use uring_arena::Probe;
-
+use crate::is_available;
 use crate::support::examples::{Program, command, refuse, run, succeed};
 
 /// The examples that these features build.
@@ -35,14 +34,6 @@ const EXAMPLES: &[&str] = &[
     #[cfg(feature = "tokio-uring")]
     "tokio_uring_echo",
 ];
-
-fn is_available() -> bool {
-    let probe = Probe::shared();
-    if let Err(error) = &probe {
-        eprintln!("SKIPPED: {error}");
-    }
-    probe.is_ok()
-}
 
 #[test]
 fn each_has_help_and_refuses_what_it_does_not_know() {

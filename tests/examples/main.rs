@@ -9,3 +9,12 @@ mod ingest;
 mod proxy;
 mod recv_loop;
 mod servers;
+
+/// Returns whether io_uring is available. Says so if it is not.
+fn is_available() -> bool {
+    let probe = uring_arena::Probe::shared();
+    if let Err(error) = &probe {
+        eprintln!("SKIPPED: {error}");
+    }
+    probe.is_ok()
+}

@@ -7,18 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use uring_arena::Probe;
 
+use crate::is_available;
 use crate::support::examples::{Program, refuse, succeed};
 use crate::support::{TIMEOUT, TestFile, pattern};
-
-fn is_available() -> bool {
-    let probe = Probe::shared();
-    if let Err(error) = &probe {
-        eprintln!("SKIPPED: {error}");
-    }
-    probe.is_ok()
-}
 
 #[test]
 fn each_verifies_itself() {

@@ -6,33 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::support::runtimes::Outcome;
+use crate::support::runtimes::{Outcome, bomb};
 use crate::support::tokio::{rings, settings, tcp_pair, until, until_all_free};
 use crate::support::{TIMEOUT, TestFile, filled, paged_arena};
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uring_arena::FixedArena;
 use uring_arena::tokio::{Engine, Pool, RecvStream};
-
-struct Bomb(Vec<u8>);
-
-impl AsRef<[u8]> for Bomb {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("a payload panics, as this test wants");
-    }
-}
-
-fn bomb(bytes: usize) -> Bytes {
-    Bytes::from_owner(Bomb(vec![1; bytes]))
-}
 
 struct BombWaker;
 

@@ -11,6 +11,11 @@ mod peers;
 mod pool;
 mod streams;
 
+/// Returns the time that each soak takes.
+fn soak_time() -> std::time::Duration {
+    std::time::Duration::from_secs(support::number_from_env("URING_ARENA_SOAK_SECONDS", 2))
+}
+
 /// Runs an ignored test in a process of its own, which is killed after a time: it hangs.
 fn in_own_process(test: &str, time: std::time::Duration) {
     use std::time::{Duration, Instant};

@@ -368,9 +368,7 @@ fn live(arena: &FixedArena, random: &mut Random, may_lose: bool) -> Option<(u64,
 /// The soak, in a process of its own for its limit of descriptors.
 #[test]
 fn soak() {
-    let (_, until) = settings();
-    let time = until.saturating_duration_since(Instant::now());
-    crate::in_own_process("peers::helper_soak", time + 5 * TIMEOUT);
+    crate::in_own_process("peers::helper_soak", crate::soak_time() + 5 * TIMEOUT);
 }
 
 #[test]

@@ -31,8 +31,9 @@ use tokio::time::{sleep, timeout};
 use uring_arena::tokio::{Engine, Pool, RecvStream, SendHalf};
 use uring_arena::{BufferRing, FixedArena, SendOptions};
 
+use crate::streams::settings;
 use crate::support::limits::leave_descriptors;
-use crate::support::{Random, assert_all_free, number_from_env, paged_arena};
+use crate::support::{Random, assert_all_free, paged_arena};
 
 /// The time without any progress after which something hangs.
 const HANG: Duration = Duration::from_secs(60);
@@ -649,32 +650,24 @@ fn lower_limits(mut random: Random, is_over: Arc<AtomicBool>) -> std::thread::Jo
     })
 }
 
-fn seconds() -> u64 {
-    number_from_env("URING_ARENA_SOAK_SECONDS", 2)
-}
-
 /// The soak, in a process of its own for its limit of descriptors and its watchdog.
 #[test]
 fn soak() {
     // The watchdog of the process itself comes first.
-    crate::in_own_process("pool::helper_soak", Duration::from_secs(seconds()) + 5 * HANG);
+    crate::in_own_process("pool::helper_soak", crate::soak_time() + 5 * HANG);
 }
 
 #[test]
 #[ignore = "lowers the limit of descriptors: run by another test"]
 fn helper_soak() {
-    let seed =
-        number_from_env("URING_ARENA_SOAK_SEED", u64::from(std::process::id()) * 2_654_435_761);
-    eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={}", seconds());
     if uring_arena::Driver::builder().build().is_err() {
         return eprintln!("SKIPPED: no io_uring here");
     }
     watch_for_hangs();
-    let mut random = Random::new(seed);
+    let (mut random, until) = settings();
     let peers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let lowering = lower_limits(Random::new(random.next()), Arc::clone(&is_over));
-    let until = Instant::now() + Duration::from_secs(seconds());
     let (mut numbers, mut ends) = (0, [0; 4]);
     while Instant::now() < until {
         ends[live(&mut random, &peers, &mut numbers) as usize] += 1;

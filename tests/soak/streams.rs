@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::support::driver::driver;
 use crate::support::fork::in_child;
 use crate::support::signals::{Signals, Target};
-use crate::support::{Random, TIMEOUT, arena, assert_all_free};
+use crate::support::{Random, TIMEOUT, arena, assert_all_free, number_from_env};
 use bytes::Bytes;
 use uring_arena::{BufferRing, BufferRingId, Driver, Event, FixedArena, SocketId};
 
@@ -226,12 +226,11 @@ fn live(arena: &FixedArena, random: &mut Random, numbers: &mut u64, until: Insta
 
 /// Returns the random numbers of a soak, and the time at which it ends.
 pub(crate) fn settings() -> (Random, Instant) {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let seconds = number("URING_ARENA_SOAK_SECONDS").unwrap_or(2);
-    let seed = number("URING_ARENA_SOAK_SEED")
-        .unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
-    eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={seconds}");
-    (Random::new(seed), Instant::now() + Duration::from_secs(seconds))
+    let own_seed = u64::from(std::process::id()) * 2_654_435_761;
+    let seed = number_from_env("URING_ARENA_SOAK_SEED", own_seed);
+    let time = crate::soak_time();
+    eprintln!("URING_ARENA_SOAK_SEED={seed} URING_ARENA_SOAK_SECONDS={}", time.as_secs());
+    (Random::new(seed), Instant::now() + time)
 }
 
 #[test]

@@ -10,6 +10,26 @@ use bytes::Bytes;
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// A piece of memory whose drop panics.
+struct Bomb(Vec<u8>);
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a payload panics, as this test wants");
+    }
+}
+
+/// Makes bytes whose last drop panics.
+pub fn bomb(bytes: usize) -> Bytes {
+    Bytes::from_owner(Bomb(vec![1; bytes]))
+}
+
 /// Polls a future that cannot be ready yet, and drops it.
 pub fn poll_once<F: Future>(future: F) {
     let mut future = pin!(future);

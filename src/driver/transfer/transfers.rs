@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::net::Shutdown;
 use std::time::Instant;
 
 use io_uring::squeue::{Entry, Flags};
@@ -22,7 +23,7 @@ use crate::driver::ids::Tag;
 use crate::driver::submitter::Submitter;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
-use crate::uring::shut_down_write;
+use crate::uring::shut_down;
 
 /// The operations of one driver on files and sockets, and the entries of the program's.
 //
@@ -185,7 +186,8 @@ impl Transfers {
         let Some(open) = files.get_mut(file) else { return Ok(()) };
         if let (Action::ShutDown, Some(fd)) = (transfer.action, open.as_fd()) {
             let failure = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
-            let result = shut_down_write(fd).map_err(|error| Failure::Errno(failure(error)));
+            let result =
+                shut_down(fd, Shutdown::Write).map_err(|error| Failure::Errno(failure(error)));
             open.is_shut_down = true;
             if transfer.end_unpushed(result) {
                 self.pending_events.push_back(PendingEvent::Over(key));

@@ -18,7 +18,7 @@ use crate::uring::kernel::address::{RawAddress, ip_address};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -307,7 +307,7 @@ pub(in crate::uring) fn submit_pushed(ring: RawFd) {
 /// Returns whether a descriptor is a socket that listens for connections.
 pub(crate) fn is_listening(socket: BorrowedFd<'_>) -> bool {
     let no: libc::c_int = 0;
-    socket_option(socket, libc::SO_ACCEPTCONN, no).is_some_and(|yes| yes != no)
+    socket_option(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, no).is_some_and(|yes| yes != no)
 }
 
 /// Calls `io_uring_register(2)`.
@@ -483,7 +483,7 @@ impl Wake for PressurePipe {
 
 /// Returns the type of a socket (`SO_TYPE`), such as `SOCK_STREAM`, or `None` of anything else.
 pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
-    socket_option(fd, libc::SO_TYPE, 0)
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE, 0)
 }
 
 /// Returns whether a connection has ended: its peer sends no more, and no message waits.
@@ -553,7 +553,7 @@ pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
 /// Disconnects a socket (connect(2) to `AF_UNSPEC`), which resets a TCP connection.
 ///
 /// Returns `false` if its protocol does not know that, or a call waits on the socket.
-fn disconnect(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> bool {
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
     let bytes = size_of_val(&nowhere) as libc::socklen_t;
     // SAFETY: the address is live during the call.
@@ -567,19 +567,24 @@ fn disconnect(socket: BorrowedFd<'_>) -> bool {
 pub(crate) fn stop_lingering(socket: BorrowedFd<'_>) {
     let off = libc::linger { l_onoff: 0, l_linger: 0 };
     let lingers = |it: &libc::linger| it.l_onoff != 0 && it.l_linger != 0;
-    if socket_option(socket, libc::SO_LINGER, off).as_ref().is_some_and(lingers) {
+    let known = socket_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, off);
+    if known.as_ref().is_some_and(lingers) {
         set_linger(socket, off);
     }
 }
 
-/// Reads an option of any socket into `value`, or returns `None`.
-fn socket_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int, mut value: T) -> Option<T> {
+/// Reads an option of a socket into `value`, or its first bytes, or returns `None`.
+fn socket_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    mut value: T,
+) -> Option<T> {
     let mut bytes = size_of::<T>() as libc::socklen_t;
     let to = (&raw mut value).cast();
     // SAFETY: value and length are live during the call, and the options read here are of plain
-    // numbers of this size.
-    let answer =
-        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, to, &raw mut bytes) };
+    // numbers.
+    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut bytes) };
     (answer == 0).then_some(value)
 }
 
@@ -614,7 +619,7 @@ pub(in crate::uring) fn set_number(
 
 /// Returns the family of a socket (`SO_DOMAIN`), such as `AF_INET6`.
 pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
-    socket_option(socket, libc::SO_DOMAIN, 0)
+    socket_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, 0)
 }
 
 /// Returns whether a socket is of IPv4 or IPv6.
@@ -662,10 +667,15 @@ pub(crate) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     if answer < 0 { None } else { ip_address(&name) }
 }
 
-/// Ends the sending direction of a connection, behind what was sent.
-pub(crate) fn shut_down_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Shuts one or both directions of a socket down: the sending one behind what was sent.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
+    let how = match how {
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
     // SAFETY: refers to no memory.
-    to_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+    to_result(unsafe { libc::shutdown(socket.as_raw_fd(), how) }).map(drop)
 }
 
 /// A descriptor whose close does not wait, whatever `SO_LINGER` says.
@@ -720,22 +730,9 @@ pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
     }
     // Refused: by another family, or beside a call that waits on the socket. The last close resets.
     set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
-    // SAFETY: refers to no memory.
-    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    // The peer may be gone already.
+    let _ = shut_down(socket, Shutdown::Both);
     false
-}
-
-/// Shuts one or both directions of a socket down.
-#[cfg(feature = "tokio")]
-pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: std::net::Shutdown) -> io::Result<()> {
-    let how = match how {
-        std::net::Shutdown::Read => libc::SHUT_RD,
-        std::net::Shutdown::Write => libc::SHUT_WR,
-        std::net::Shutdown::Both => libc::SHUT_RDWR,
-    };
-    // SAFETY: refers to no memory.
-    let answer = unsafe { libc::shutdown(socket.as_raw_fd(), how) };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Returns whether a TCP connection is closed: it was reset, or both sides have sent their end.
@@ -745,39 +742,17 @@ pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
     const CLOSED: u8 = 7;
 
     // The first byte of `tcp_info` is the state.
-    let mut state = 0_u8;
-    let mut len = size_of_val(&state) as libc::socklen_t;
-    // SAFETY: writes `state`, of that length, and its length.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut state).cast(),
-            &mut len,
-        )
-    };
-    answer == 0 && state == CLOSED
+    socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) == Some(CLOSED)
 }
 
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
 /// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
 #[cfg(feature = "tokio")]
 pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
-    let mut known: libc::c_uint = 0;
-    let mut len = size_of_val(&known) as libc::socklen_t;
-    // SAFETY: writes `known`, of that length, and its length.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            (&raw mut known).cast(),
-            &mut len,
-        )
-    };
-    if answer == 0 && known == 0 {
-        set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &STANDSTILL_MS);
+    let none: libc::c_uint = 0;
+    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    if socket_option(socket, level, name, none) == Some(none) {
+        set_option(socket, level, name, &STANDSTILL_MS);
     }
 }
 
