@@ -31,6 +31,7 @@ pub(crate) use kernel::{
 };
 #[cfg(feature = "tokio")]
 pub(crate) use kernel::{check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down};
+pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
     InFlight, Operation, Progress, SendOptions,
