@@ -200,8 +200,8 @@ impl Driver {
             if let Some(event) = self.next() {
                 return Ok(event);
             }
-            if self.wakeup.told_wakes != self.wakeup.wakes {
-                self.wakeup.told_wakes = self.wakeup.wakes;
+            if self.wakeup.told_wakes != self.wakeup.program_wakes {
+                self.wakeup.told_wakes = self.wakeup.program_wakes;
                 return Ok(Event::Woken);
             }
             self.turn(Wait::Forever)?;

@@ -68,6 +68,38 @@ fn the_index_of_a_timer_is_not_given_out_before_its_event_was_taken() {
 }
 
 #[test]
+fn an_operation_that_was_given_up_before_its_time_says_so() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(4, 4096);
+    let (stuck, _peer) = stuck_pair();
+    let stuck = driver.add_file(stuck).unwrap();
+    let (silent, _other) = UnixStream::pair().unwrap();
+    let silent = driver.add_file(silent).unwrap();
+    let read = driver.read(silent, arena.allocate().unwrap(), 0).unwrap();
+    let first = driver.send(stuck, Bytes::from(vec![1; 64 << 20])).unwrap();
+    let queued = driver.send(stuck, Bytes::from_static(b"behind it")).unwrap();
+    driver.wait_timeout(MS(5)).unwrap();
+    // Their time is over before the program takes the events.
+    for id in [read, queued, first] {
+        driver.cancel_operation(id).unwrap();
+        driver.set_deadline(id, Instant::now()).unwrap();
+    }
+    let mut given_up = 0;
+    run(&mut driver, |event| {
+        let result = match event {
+            Event::Read { result, .. } | Event::Sent { result, .. } => result,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+        given_up += 1;
+        given_up == 3
+    });
+    driver.abort_file(stuck).unwrap();
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+#[test]
 fn a_timer_is_told_to_another_loop() {
     watched(|| {
         let Some(mut driver) = driver() else { return };

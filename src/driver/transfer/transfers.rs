@@ -275,9 +275,13 @@ impl Transfers {
         files: &mut Files,
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
+        // One that the program gave up before ends by that.
+        let is_given_up = |transfer: &Transfer| transfer.cancelled || transfer.is_over();
+        let is_first = self.table.get(key).is_some_and(|transfer| !is_given_up(transfer));
         self.cancel_key(key, files, submitter)?;
         if let Some(transfer) = self.table.get_mut(key) {
-            (transfer.timed_out, transfer.deadline) = (true, Some(again));
+            transfer.timed_out |= is_first;
+            transfer.deadline = Some(again);
         }
         Ok(())
     }
