@@ -12,4 +12,5 @@ pub use direct::{DirectAlignment, DirectError, DirectFile};
 pub use in_flight::{Completion, InFlight};
 pub use operation::Descriptor;
 pub use operation::{Operation, Progress};
+pub(crate) use read_write::RANGES_MAX;
 pub use send::SendOptions;
