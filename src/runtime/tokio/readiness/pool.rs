@@ -51,7 +51,9 @@ impl Readiness {
     pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
         let connections = self.table.all();
         metrics.connections += connections.len();
-        (metrics.streams_starved, metrics.starvations) = self.shared.line().counts();
+        let (starved, starvations) = self.shared.line().counts();
+        metrics.streams_starved += starved;
+        metrics.starvations += starvations;
         let bytes = connections.iter().map(|connection| connection.queue().charged());
         metrics.send_bytes += bytes.sum::<usize>();
     }

@@ -114,7 +114,7 @@ impl EngineOptions {
         for arena in &self.send_arenas {
             driver.register(arena)?;
         }
-        Ok((driver, Dispatcher::new(ring, operations)))
+        Ok((driver, Dispatcher::new(ring, operations, self.arena)))
     }
 }
 
