@@ -17,11 +17,10 @@ use ::tokio::task::yield_now;
 
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::driver::DriverError;
 use crate::lease::WaitForSlot;
 use crate::region::Process;
 use crate::runtime::tokio::engine::{
-    EngineEnd, LAST_MOMENT, Starvation, tell_end_of_starvation, tell_starvation,
+    EngineEnd, LAST_MOMENT, Starvation, check_process, tell_end_of_starvation, tell_starvation,
 };
 use crate::sync::{Arc, Mutex, contain};
 use crate::wait::{Panicked, WakeList};
@@ -72,11 +71,8 @@ impl Shared {
 
     /// Fails in a forked child of the pool's process.
     #[inline]
-    pub(crate) fn here(&self) -> Result<(), DriverError> {
-        match self.process.other() {
-            None => Ok(()),
-            Some((of, to)) => Err(DriverError::OtherProcess { of, to }),
-        }
+    pub(crate) fn here(&self) -> io::Result<()> {
+        check_process(self.process)
     }
 
     /// Fails if the pool was shut down.

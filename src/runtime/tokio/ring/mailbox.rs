@@ -15,7 +15,7 @@ use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
 use crate::region::Process;
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -332,6 +332,12 @@ impl EngineHandle {
 
     pub(crate) fn share(&self) -> Arc<Share> {
         Arc::clone(&self.share)
+    }
+
+    /// Ends the pool, and waits for that.
+    pub(crate) async fn shutdown(&self) -> io::Result<ShutdownReport> {
+        let report = self.ask(|answer| Command::Shutdown { answer: Some(answer) }).await?;
+        Ok(report.into())
     }
 
     /// Fails in a forked child of the engine's process.
