@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::uring::{DirectError, Memlock, RingError, room_remedy, who_forbids};
+use crate::system::DirectError;
+use crate::uring::{Memlock, RingError, room_remedy, who_forbids};
 
 /// An error of making a driver, or of an operation that it could not take.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

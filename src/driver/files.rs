@@ -19,9 +19,9 @@ use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
+use crate::system::{DirectAlignment, socket_type};
 use crate::uring::{
-    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip,
-    reset_connection, socket_type,
+    Descriptor, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip, reset_connection,
 };
 
 /// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.

@@ -22,9 +22,10 @@ use super::{
 };
 use crate::buffer::{Buffer, Payload};
 use crate::slab::Key;
+use crate::system::SendOptions;
 use crate::uring::{
-    Address, Addressed, Destination, Feature, RANGES_MAX, RawAddress, SendOptions, listen_on,
-    new_socket, reset_connection,
+    Address, Addressed, Destination, Feature, RANGES_MAX, RawAddress, listen_on, new_socket,
+    reset_connection,
 };
 
 /// The connections that may wait to be accepted. The kernel has a limit of its own

@@ -87,23 +87,6 @@ pub struct DrainReport {
     pub tokens_left: Vec<u64>,
 }
 
-impl DrainReport {
-    /// Adds what another part of the same whole reports.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn and(mut self, other: DrainReport) -> DrainReport {
-        self.closed += other.closed;
-        self.discarded_bytes += other.discarded_bytes;
-        self.unreported_slots += other.unreported_slots;
-        self.in_flight += other.in_flight;
-        self.receives_in_flight += other.receives_in_flight;
-        self.transfers_in_flight += other.transfers_in_flight;
-        self.rings_left += other.rings_left;
-        self.quarantined += other.quarantined;
-        self.tokens_left.extend(other.tokens_left);
-        self
-    }
-}
-
 /// Turns.
 impl Driver {
     /// Submits what is pending, and waits until something happened. Returns at once if there are

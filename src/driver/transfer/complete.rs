@@ -170,7 +170,8 @@ mod tests {
     use crate::driver::arenas::Arenas;
     use crate::driver::transfer::{Action, Extent, Found, Memory, Transfer};
     use crate::driver::wakeup::Wakeup;
-    use crate::uring::{Probe, SendOptions};
+    use crate::system::SendOptions;
+    use crate::uring::Probe;
 
     /// The transfers of a ring that is never entered: the test makes the completions up.
     struct MadeUp {

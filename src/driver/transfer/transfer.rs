@@ -18,7 +18,8 @@ use crate::driver::files::{OpenFile, Torn, Writes};
 use crate::driver::{Event, OperationId, TransferError};
 use crate::slab::Key;
 use crate::sync::contain;
-use crate::uring::{Addressed, Descriptor, Operation, SendOptions};
+use crate::system::SendOptions;
+use crate::uring::{Addressed, Descriptor, Operation};
 
 /// The kind of a transfer.
 ///

@@ -24,7 +24,7 @@ use crate::driver::ids::Tag;
 use crate::driver::submitter::Submitter;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
-use crate::uring::shut_down;
+use crate::system::shut_down;
 
 /// The operations of one driver on files and sockets, and the entries of the program's.
 //

@@ -5,8 +5,10 @@
 //! `redis-benchmark` (Debian package `redis-tools`), and prints medians of interleaved pairs.
 
 mod driver;
+mod link;
 mod measure;
 mod resp;
 
+pub use link::{link, link_inside};
 pub use measure::measure;
 pub use resp::{run, serve_on};
