@@ -50,7 +50,7 @@ impl Case for Requests {
     }
 }
 
-pub static SERVERS: [Answer<Requests>; 3] = [
+pub static SERVERS: [Answer<Requests>; 2] = [
     Answer::new(
         OURS,
         "`Driver`; answers by `send`, one for all requests that came together",
@@ -58,9 +58,6 @@ pub static SERVERS: [Answer<Requests>; 3] = [
     ),
     Answer::new("tokio", "`read_buf` into `BytesMut`, one `write_all`", |case, _| {
         start("plain", case)
-    }),
-    Answer::new("uring-arena on tokio", "`Pool`, with the engine that it takes", |case, _| {
-        start("auto", case)
     }),
 ];
 
