@@ -15,7 +15,8 @@ stat` at full speed, in a turn of its own. A round takes the server half a secon
 
 const RESP: &str = "\
 A store of Redis' protocol on two cores: PING, SET and GET of `redis-benchmark` on 50 connections, \
-without pipelining, and SET of 100 KB.";
+without pipelining, and SET of 100 KB. One thread of clients is slower than the server, which then \
+sleeps between requests; two keep it busy.";
 
 const DNS: &str = "\
 `examples/dns_server` on one core, with the client: 64 questions in flight, by `sendmmsg` and \
@@ -32,7 +33,8 @@ page cache, to a file whose room was reserved. More records per second are bette
 /// Measures a server of which a round takes half a second of processor time.
 pub(super) fn server(effort: Effort) -> Method {
     let time = Duration::from_millis(effort.choose(50, 500));
-    Method { amount: Amount::Processor(time), ..Method::program(effort) }
+    let rounds = effort.choose(3, 2);
+    Method { amount: Amount::Processor(time), rounds, ..Method::program(effort) }
 }
 
 pub fn resp_part(effort: Effort) -> Part {
