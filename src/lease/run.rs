@@ -395,6 +395,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "loses bytes on purpose, and Miri finds what is lost")]
     fn lost_bytes_of_several_slots_count_each_slot_once() {
         let arena = arena(40, InitPolicy::Uninit);
         let first = Bytes::from(bytes(claim(&arena, 5).unwrap()));
@@ -458,7 +459,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 2 } else { 256 },
+            cases: if cfg!(miri) { 1 } else { 256 },
             ..ProptestConfig::default()
         })]
 
