@@ -183,8 +183,8 @@ impl Driver {
             if let Some(event) = self.next() {
                 return Ok(event);
             }
-            if self.wakeup.told_wakes != self.wakeup.wakes {
-                self.wakeup.told_wakes = self.wakeup.wakes;
+            if self.wakeup.told_wakes != self.wakeup.program_wakes {
+                self.wakeup.told_wakes = self.wakeup.program_wakes;
                 return Ok(Event::Woken);
             }
             self.turn(Wait::Forever)?;
@@ -512,7 +512,7 @@ impl Driver {
         if !self.submitter.is_ours() {
             return None;
         }
-        let Driver { sockets, transfers, rings, files, submitter, .. } = self;
+        let Driver { sockets, transfers, rings, files, timers, submitter, .. } = self;
         loop {
             match transfers.next_event(files, submitter) {
                 Some(Found::Event(event)) => return Some(event),
@@ -523,6 +523,9 @@ impl Driver {
                 }
                 None => {
                     let event = sockets.next_event(rings, files, transfers, submitter);
+                    if let Some(Event::Timer { id, .. }) = event {
+                        timers.forget(id);
+                    }
                     // The end of a socket may have ended its sending direction.
                     if event.is_some() || !transfers.has_events() {
                         return event;

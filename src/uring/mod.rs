@@ -25,10 +25,11 @@ pub use kernel::{
     Address, Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info,
 };
 pub(crate) use kernel::{
-    EventFd, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max, disabled_by_sysctl,
-    has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring, listen_on,
-    new_socket, peer_address, reset_connection, room_remedy, who_forbids,
+    EventFd, GrantPipe, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max,
+    disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
+    listen_on, new_socket, peer_address, reset_connection, room_remedy, who_forbids,
 };
+pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,
 };

@@ -113,7 +113,7 @@ impl Transfers {
         let (is_sync, file) = (matches!(transfer.action, Action::Sync(_)), transfer.file);
         let open = file.and_then(|file| files.get_mut(file));
         if let (true, Some(open)) = (is_sync, open) {
-            open.durability.end_sync(Transfer::errno_of(result));
+            open.durability().end_sync(Transfer::errno_of(result));
             self.push_ready_sync(file, files);
         }
         let transfer = self.table.get(key)?;

@@ -25,7 +25,7 @@ pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room
 #[cfg(feature = "compio")]
 pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
-    EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
-    is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
+    EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
+    is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};

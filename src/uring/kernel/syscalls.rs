@@ -434,7 +434,8 @@ impl WakePipe {
         // A full pipe has taken no further signal, of whatever kind.
         let may_miss_some = count == bytes.len();
         Signals {
-            is_woken: taken.contains(&WAKE),
+            is_woken: taken.contains(&WAKE) || may_miss_some,
+            is_granted: taken.contains(&GRANT),
             is_pressed: taken.contains(&PRESSURE) || may_miss_some,
         }
     }
@@ -458,6 +459,9 @@ impl Wake for WakePipe {
 /// The byte of a wake.
 const WAKE: u8 = 1;
 
+/// The byte that says that a ring of the driver's was granted a slot.
+const GRANT: u8 = 3;
+
 /// The byte that says that somebody waits for a slot.
 const PRESSURE: u8 = 2;
 
@@ -465,7 +469,21 @@ const PRESSURE: u8 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signals {
     pub(crate) is_woken: bool,
+    pub(crate) is_granted: bool,
     pub(crate) is_pressed: bool,
+}
+
+/// A [`WakePipe`] whose wake says that a ring was granted a slot.
+pub(crate) struct GrantPipe(pub(crate) Arc<WakePipe>);
+
+impl Wake for GrantPipe {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.write(GRANT);
+    }
 }
 
 /// A pipe as those see it who tell that somebody waits for a slot.

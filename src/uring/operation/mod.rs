@@ -10,3 +10,4 @@ pub use addressed::{Addressed, Destination};
 pub use in_flight::{Completion, InFlight};
 pub use operation::Descriptor;
 pub use operation::{Operation, Progress};
+pub(crate) use read_write::RANGES_MAX;

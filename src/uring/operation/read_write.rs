@@ -23,7 +23,7 @@ fn entry_offset(offset: u64) -> u64 {
 }
 
 /// The number of ranges that one vectored operation can have (`IOV_MAX`).
-const RANGES_MAX: usize = 1024;
+pub(crate) const RANGES_MAX: usize = 1024;
 
 impl RegisteredArena {
     /// Reads from `offset` of a file into the room behind the written bytes of the buffer. A new
