@@ -6,9 +6,12 @@
 //! * `registration`: an arena in a ring's table of registered buffers.
 //! * `operation`: reads, writes and sends that own their memory.
 //! * `buffer_ring`: receiving into slots that the kernel chooses.
+//! * `messages`: datagrams by plain system calls, where no ring is used.
 
 mod buffer_ring;
 mod kernel;
+#[cfg(feature = "tokio")]
+mod messages;
 mod operation;
 mod registration;
 
@@ -31,6 +34,8 @@ pub(crate) use kernel::{
 };
 #[cfg(feature = "tokio")]
 pub(crate) use kernel::{check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down};
+#[cfg(feature = "tokio")]
+pub(crate) use messages::{DATAGRAMS_MAX, Inbox, send_datagram, send_datagrams};
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
     InFlight, Operation, Progress, SendOptions,

@@ -22,6 +22,8 @@ mod monoio;
 #[cfg(feature = "tokio")]
 mod panics;
 #[cfg(feature = "tokio")]
+mod pool_datagrams;
+#[cfg(feature = "tokio")]
 mod pool_end;
 #[cfg(feature = "tokio")]
 mod pool_engines;

@@ -5,6 +5,7 @@
 //! | a connection, in place of tokio's `TcpStream` or `UnixStream` | [`Pool::stream`] |
 //! | the bytes of a socket, in the slots where they arrived | [`Stream::try_next`] |
 //! | sends of memory from where it lies | [`SendHalf::send`] |
+//! | datagrams, in place of tokio's `UdpSocket` or `UnixDatagram` | [`Pool::datagrams`] |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
 //! | slots to write to | [`Pool::allocate`] |
 //!
@@ -37,6 +38,8 @@
 //! # }
 //! ```
 
+mod datagram_socket;
+mod datagrams;
 mod engine;
 mod file;
 mod pool;
@@ -48,6 +51,8 @@ mod send_queue;
 mod socket;
 mod stream;
 
+pub use datagram_socket::DatagramSocket;
+pub use datagrams::{DatagramSender, Datagrams};
 pub use engine::{Engine, EngineChoice, PoolMetrics};
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};

@@ -7,9 +7,11 @@ use std::sync::OnceLock;
 
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::datagram_socket::{ConvertDatagrams, DatagramSocket};
+use super::datagrams::{Datagrams, SendMemory, prepare};
 use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
-use super::readiness::Readiness;
+use super::readiness::{DatagramLink, Readiness};
 use super::recv_stream::RecvStream;
 use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
 use super::send_half::SendHalf;
@@ -29,6 +31,9 @@ const MESSAGES_MAX: usize = 64;
 
 /// The default of bytes that are queued to be sent on one connection.
 const SEND_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a slot in front of a datagram that a ring receives.
+const DETAILS_BYTES: usize = 304;
 
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
@@ -51,6 +56,8 @@ struct Engines {
     ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
+    /// The arenas that a ring sends copies from.
+    send_memory: SendMemory,
 }
 
 /// The options that only a ring has.
@@ -340,6 +347,7 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool, PoolError> {
         let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
         let send_arenas = self.send_arenas;
+        let send_memory = SendMemory { blocks: send_arenas.clone(), slots: arena.clone() };
         let engine = EngineOptions { arena: arena.clone(), ring, driver, send_arenas };
         let (own_thread, batch_scheduling) = (self.own_thread, self.batch_scheduling);
         let options = RingOptions { engine, own_thread, batch_scheduling };
@@ -348,6 +356,7 @@ impl PoolBuilder {
             readiness: Readiness::new(arena.clone(), send_bytes_max),
             ring: OnceLock::new(),
             later: Mutex::new(None),
+            send_memory,
         };
         match (engines.choice.connections, engines.choice.files) {
             (Engine::Ring, _) => {
@@ -535,6 +544,89 @@ impl Pool {
         }
         let socket = Convert::into_fd(socket)?;
         self.on_ring(ring, socket).map_err(StreamError::without_socket)
+    }
+
+    /// Takes a datagram socket: receives each datagram into a slot, and sends.
+    ///
+    /// The example of [`Datagrams`] shows it. The socket becomes non-blocking, also for its clones.
+    /// On a ring a slot also holds a header of 304 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] with the socket: the descriptor is no datagram socket, there is no tokio
+    /// runtime here, or the pool's ring has no room for it (as for [`stream`](Self::stream)) or
+    /// cannot receive datagrams: its slots are too small, or shared by messages; Linux before 6.0.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn datagrams<S: DatagramSocket>(&self, socket: S) -> Result<Datagrams, StreamError<S>> {
+        self.datagrams_on(self.engines.choice.connections, socket)
+    }
+
+    /// Takes a datagram socket as [`datagrams`](Self::datagrams) does, on an engine of its own.
+    ///
+    /// ```
+    /// use tokio::net::UdpSocket;
+    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 2048)?)?;
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let to = socket.local_addr()?;
+    /// let mut datagrams = pool.datagrams_on(Engine::Readiness, socket)?;
+    /// UdpSocket::bind("127.0.0.1:0").await?.send_to(b"ping", to).await?;
+    /// assert_eq!(datagrams.recv().await?.bytes, "ping");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `datagrams`. [`Unsupported`](io::ErrorKind::Unsupported) if the pool has no ring and
+    /// cannot start one.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn datagrams_on<S: DatagramSocket>(
+        &self,
+        engine: Engine,
+        socket: S,
+    ) -> Result<Datagrams, StreamError<S>> {
+        let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
+        let slot_bytes = self.arena.slot_capacity();
+        if engine == Engine::Readiness {
+            let runtime = match Handle::try_current() {
+                Ok(runtime) => runtime,
+                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
+            };
+            if let Err(error) = prepare(socket.as_fd(), slot_bytes) {
+                return Err(StreamError::new(error, socket));
+            }
+            let watched = socket.into_watched()?.0;
+            let shared = self.engines.readiness.shared();
+            return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
+        }
+        let Some(ring) = self.engines.ring() else {
+            let text = format!("the pool has no ring: {}", self.engine());
+            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
+        };
+        // A header lies in front of the bytes.
+        let prepared = prepare(socket.as_fd(), slot_bytes.saturating_sub(DETAILS_BYTES));
+        let clone = prepared.and_then(|()| socket.as_fd().try_clone_to_owned());
+        let clone = match clone {
+            Ok(clone) => clone,
+            Err(error) => return Err(StreamError::new(error, socket)),
+        };
+        if let Err(error) = ring.register_datagrams() {
+            return Err(StreamError::new(error.into(), socket));
+        }
+        let socket = match ConvertDatagrams::into_fd(socket) {
+            Ok(socket) => socket,
+            Err(refused) => {
+                ring.release_datagrams();
+                return Err(refused);
+            }
+        };
+        let (ring, memory) = (Arc::clone(ring), self.engines.send_memory.clone());
+        let sockets = (socket, clone);
+        Ok(Datagrams::on_ring(ring, sockets, self.messages_max, self.send_bytes_max, memory))
     }
 
     fn on_ring(&self, ring: &Arc<EngineHandle>, socket: OwnedFd) -> io::Result<Stream> {

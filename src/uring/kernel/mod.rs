@@ -31,6 +31,6 @@ pub(crate) use syscalls::{
     is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection, shut_down,
     socket_type,
 };
-pub(super) use syscalls::{SocketOption, set_number, socket_domain};
+pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};
 #[cfg(feature = "tokio")]
 pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down};

@@ -578,13 +578,23 @@ fn socket_option<T: Copy>(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,
+    value: T,
+) -> Option<T> {
+    raw_socket_option(socket.as_raw_fd(), level, name, value)
+}
+
+/// Reads an option as [`socket_option`] does, of what may be no descriptor at all.
+fn raw_socket_option<T: Copy>(
+    socket: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
     mut value: T,
 ) -> Option<T> {
     let mut bytes = size_of::<T>() as libc::socklen_t;
     let to = (&raw mut value).cast();
     // SAFETY: value and length are live during the call, and the options read here are of plain
     // numbers.
-    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut bytes) };
+    let answer = unsafe { libc::getsockopt(socket, level, name, to, &raw mut bytes) };
     (answer == 0).then_some(value)
 }
 
@@ -620,6 +630,11 @@ pub(in crate::uring) fn set_number(
 /// Returns the family of a socket (`SO_DOMAIN`), such as `AF_INET6`.
 pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
     socket_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, 0)
+}
+
+/// Returns whether a number is the descriptor of a Unix socket.
+pub(in crate::uring) fn is_unix_socket(fd: RawFd) -> bool {
+    raw_socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN, 0) == Some(libc::AF_UNIX)
 }
 
 /// Returns whether a socket is of IPv4 or IPv6.

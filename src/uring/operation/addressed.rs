@@ -124,7 +124,7 @@ impl Destination {
         self
     }
 
-    fn parts(&self) -> MessageParts {
+    pub(in crate::uring) fn parts(&self) -> MessageParts {
         let name = RawAddress::from(&self.to);
         let is_v6 = name.family() == libc::AF_INET6;
         let mut control = SendControl::new();
@@ -188,7 +188,7 @@ impl fmt::Debug for MessageParts {
 
 impl MessageParts {
     /// Points the header to name, control messages and `span`. Returns the header.
-    pub(super) fn prepare(&mut self, span: Span) -> *const libc::msghdr {
+    pub(in crate::uring) fn prepare(&mut self, span: Span) -> *const libc::msghdr {
         self.range = libc::iovec { iov_base: span.start.as_ptr().cast(), iov_len: span.len };
         self.header.msg_name = self.name.as_ptr().cast_mut().cast();
         self.header.msg_namelen = self.name.len();
@@ -246,6 +246,16 @@ impl<M: IoMemory> Addressed<M> {
     /// Returns the memory.
     pub fn memory(&self) -> &M {
         &self.memory
+    }
+
+    /// Points the header to name, control messages and the memory's bytes. Returns the header, which
+    /// is valid while the value is borrowed.
+    #[cfg(feature = "tokio")]
+    pub(in crate::uring) fn header(&mut self) -> *const libc::msghdr
+    where
+        M: AsRef<[u8]>,
+    {
+        self.parts.prepare(Span::of(self.memory.as_ref()))
     }
 
     /// Returns the memory, and forgets the address.

@@ -1,9 +1,11 @@
 //! The engine on tokio's reactor: a socket that is ready takes a slot, and receives into it.
 
 mod connection;
+mod datagrams;
 mod pool;
 mod shared;
 
 pub(super) use connection::{Connection, Reading, send};
+pub(super) use datagrams::{DatagramLink, ReceivingDatagrams};
 pub(super) use pool::Readiness;
 pub(super) use shared::Shared;

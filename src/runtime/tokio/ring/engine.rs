@@ -105,16 +105,18 @@ impl EngineOptions {
         Share::new(self.arena.slot_count(), self.arena.slot_capacity())
     }
 
-    /// Makes the driver, on the thread that will turn it.
-    fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
+    /// Makes the driver, on the thread that will turn it. Says also whether it takes datagrams.
+    fn build(self) -> Result<(Driver, Dispatcher, Result<(), DriverError>), PoolError> {
         let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
         let mut driver = builder.build()?;
-        let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
+        // Streams do not use the room for details.
+        let ring = driver.register_buffer_ring(&self.arena, self.ring.datagram_details(true))?;
         driver.register(&self.arena)?;
         for arena in &self.send_arenas {
             driver.register(arena)?;
         }
-        Ok((driver, Dispatcher::new(ring, operations)))
+        let takes_datagrams = driver.check_datagrams(ring);
+        Ok((driver, Dispatcher::new(ring, operations), takes_datagrams))
     }
 }
 
@@ -137,8 +139,9 @@ impl ThreadEngine {
                 tracing::warn!(%error, "the pool's thread is scheduled like any other");
             }
             match ThreadEngine::new(options) {
-                Ok(engine) => {
-                    let handle = EngineHandle::new(Arc::clone(&engine.dispatcher.mailbox), share);
+                Ok((engine, takes_datagrams)) => {
+                    let mailbox = Arc::clone(&engine.dispatcher.mailbox);
+                    let handle = EngineHandle::new(mailbox, share, takes_datagrams);
                     if started.send(Ok(handle)).is_ok() {
                         engine.run();
                     }
@@ -152,10 +155,10 @@ impl ThreadEngine {
         answer.recv().map_err(ended)?
     }
 
-    fn new(options: EngineOptions) -> Result<ThreadEngine, PoolError> {
-        let (mut driver, dispatcher) = options.build()?;
+    fn new(options: EngineOptions) -> Result<(ThreadEngine, Result<(), DriverError>), PoolError> {
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         dispatcher.mailbox.wait(&driver.waker()?);
-        Ok(ThreadEngine { driver, dispatcher })
+        Ok((ThreadEngine { driver, dispatcher }, takes_datagrams))
     }
 
     fn run(mut self) {
@@ -232,7 +235,7 @@ impl TaskEngine {
             return Err(PoolError::OtherThread);
         }
         let share = options.share();
-        let (mut driver, dispatcher) = options.build()?;
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
         #[allow(
@@ -240,7 +243,7 @@ impl TaskEngine {
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
-        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox), share);
+        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox), share, takes_datagrams);
         dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
+use super::datagrams::DatagramCommand;
 use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
@@ -78,6 +79,8 @@ pub(crate) enum Command {
     ReleaseSocket {
         key: FileKey,
     },
+    /// Concerns a datagram socket.
+    Datagrams(DatagramCommand),
     /// Ends the pool. Without an answer the last handle is gone: what was given to the pool to send
     /// and to write goes out first.
     Shutdown {
@@ -94,6 +97,7 @@ impl Command {
                 queue.end_if_open(&reason.error());
                 queue.fail_if_busy(&reason.error());
             }
+            Command::Datagrams(command) => command.cancel(&reason.error()),
             // The other commands have an answer, and its drop wakes their task; or nobody waits.
             _ => {}
         }
@@ -119,6 +123,8 @@ struct State {
 struct Names {
     table: Slab<Option<Connection>>,
     connections: usize,
+    datagram_sockets: usize,
+    /// The most connections and datagram sockets together.
     connections_max: usize,
     /// The runtime that the engine is a task of, which needs no guard.
     of_engine: Option<RuntimeId>,
@@ -133,10 +139,18 @@ struct Connection {
 }
 
 impl Names {
-    fn insert(&mut self, connection: Option<Connection>) -> Result<FileKey, DriverError> {
+    /// Fails if no further connection or datagram socket has room.
+    fn check_room(&self) -> Result<(), DriverError> {
         let limit = self.connections_max;
-        if connection.is_some() && self.connections >= limit {
-            return Err(DriverError::TooManyOperations { limit });
+        match self.connections + self.datagram_sockets < limit {
+            true => Ok(()),
+            false => Err(DriverError::TooManyOperations { limit }),
+        }
+    }
+
+    fn insert(&mut self, connection: Option<Connection>) -> Result<FileKey, DriverError> {
+        if connection.is_some() {
+            self.check_room()?;
         }
         self.connections += usize::from(connection.is_some());
         let key = self.table.insert(connection).ok();
@@ -150,6 +164,7 @@ impl Mailbox {
         let names = Names {
             table: Slab::new(Slab::<()>::LIMIT_MAX),
             connections: 0,
+            datagram_sockets: 0,
             connections_max,
             of_engine: None,
             guarded: Vec::new(),
@@ -279,11 +294,17 @@ pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
     /// The slots that unread messages of its streams hold.
     share: Arc<Share>,
+    /// The reason why its ring takes no datagrams, if it does not.
+    takes_datagrams: Result<(), DriverError>,
 }
 
 impl EngineHandle {
-    pub(super) fn new(mailbox: Arc<Mailbox>, share: Share) -> EngineHandle {
-        EngineHandle { mailbox, share: Arc::new(share) }
+    pub(super) fn new(
+        mailbox: Arc<Mailbox>,
+        share: Share,
+        takes_datagrams: Result<(), DriverError>,
+    ) -> EngineHandle {
+        EngineHandle { mailbox, share: Arc::new(share), takes_datagrams }
     }
 
     pub(crate) fn share(&self) -> Arc<Share> {
@@ -356,19 +377,40 @@ impl EngineHandle {
         if self.here().is_ok() {
             let queues = self.mailbox.queues(|_| true);
             metrics.connections += queues.len();
+            metrics.datagram_sockets += self.mailbox.names.lock().datagram_sockets;
             metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
         }
     }
 
     /// Fails if no further connection has room.
     pub(crate) fn check_room(&self) -> Result<(), DriverError> {
-        let names = self.mailbox.names.lock();
-        let limit = names.connections_max;
-        if names.connections < limit {
-            Ok(())
-        } else {
-            Err(DriverError::TooManyOperations { limit })
-        }
+        self.mailbox.names.lock().check_room()
+    }
+
+    /// Takes room for a datagram socket, if the ring can receive from one.
+    pub(crate) fn register_datagrams(&self) -> Result<(), DriverError> {
+        self.here()?;
+        self.takes_datagrams?;
+        let mut names = self.mailbox.names.lock();
+        names.check_room()?;
+        names.datagram_sockets += 1;
+        Ok(())
+    }
+
+    /// Gives back the room of a datagram socket.
+    pub(crate) fn release_datagrams(&self) {
+        self.mailbox.names.lock().datagram_sockets -= 1;
+    }
+
+    /// Returns the error of everything that is asked after the end.
+    pub(crate) fn end_error(&self) -> io::Error {
+        self.mailbox.end_error()
+    }
+
+    /// Fails if the engine has ended.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        self.here()?;
+        self.mailbox.state.lock().end.map_or(Ok(()), |end| Err(end.error()))
     }
 
     /// Has a task of the runtime watch for its end, once.
