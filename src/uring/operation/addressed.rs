@@ -139,13 +139,20 @@ impl Destination {
             control.segments(bytes);
         }
         if let Some(bits) = self.ecn {
-            control.ecn(bits, is_v6);
+            // What a socket of IPv6 sends by IPv4 is marked by the option of IPv4.
+            control.ecn(bits, is_v6 && !is_mapped(&self.to));
         }
         // SAFETY: a message header is numbers and pointers, and all zero is an empty one.
         let header: libc::msghdr = unsafe { std::mem::zeroed() };
         let range = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         MessageParts { header, range, name, control }
     }
+}
+
+/// Returns whether an address of IPv6 stands for one of IPv4.
+fn is_mapped(address: &Address) -> bool {
+    let Address::Ip(SocketAddr::V6(address)) = address else { return false };
+    address.ip().to_ipv4_mapped().is_some()
 }
 
 fn is_broadcast(address: IpAddr) -> bool {

@@ -33,19 +33,15 @@ const SEND_BYTES_MAX: usize = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendOptions {
     zero_copy_from: usize,
-    wait_all: bool,
-    more_to_come: bool,
+    /// The flags of the call that are not of each.
+    flags: i32,
 }
 
 impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on.
     pub fn new() -> SendOptions {
-        SendOptions {
-            zero_copy_from: SendOptions::ZERO_COPY_FROM,
-            wait_all: false,
-            more_to_come: false,
-        }
+        SendOptions { zero_copy_from: SendOptions::ZERO_COPY_FROM, flags: 0 }
     }
 
     /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
@@ -87,7 +83,7 @@ impl SendOptions {
     /// ```
     #[must_use]
     pub fn wait_all(mut self) -> SendOptions {
-        self.wait_all = true;
+        self.flags |= libc::MSG_WAITALL;
         self
     }
 
@@ -100,27 +96,26 @@ impl SendOptions {
     /// ```
     #[must_use]
     pub fn more_to_come(mut self) -> SendOptions {
-        self.more_to_come = true;
+        self.flags |= libc::MSG_MORE;
         self
     }
 
     /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
     pub(crate) fn in_parts(mut self) -> SendOptions {
-        self.wait_all = false;
+        self.flags &= !libc::MSG_WAITALL;
+        self
+    }
+
+    /// Has the send fail in place of waiting in the kernel (`EAGAIN`).
+    pub(crate) fn at_once(mut self) -> SendOptions {
+        self.flags |= libc::MSG_DONTWAIT;
         self
     }
 
     /// Returns the flags of the call. A broken connection is an error of the operation, never a
     /// signal.
     fn flags(self) -> i32 {
-        let mut flags = libc::MSG_NOSIGNAL;
-        if self.wait_all {
-            flags |= libc::MSG_WAITALL;
-        }
-        if self.more_to_come {
-            flags |= libc::MSG_MORE;
-        }
-        flags
+        libc::MSG_NOSIGNAL | self.flags
     }
 }
 

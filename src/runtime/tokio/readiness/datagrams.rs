@@ -98,6 +98,7 @@ impl DatagramLink {
 
     /// Waits until the socket may take a datagram.
     pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.check_open()?;
         let mut end = EndWatch::new(&self.shared);
         let mut writable = pin!(self.socket().writable());
         poll_fn(|context| {

@@ -165,6 +165,7 @@ impl EndWatch {
 
     /// Has the task woken when the pool is shut down. Fails if it was before.
     pub(super) fn register(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.shared.check_open()?;
         let known = self.known.as_ref();
         if !known.is_some_and(|(_, waker)| waker.will_wake(context.waker())) {
             // Outside of the lock: cloning and dropping a waker runs code of the user's.
