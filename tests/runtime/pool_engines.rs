@@ -37,6 +37,13 @@ async fn assert_serves(pool: &Pool) -> Outcome {
     drop((incoming, outgoing));
     let (echoed, was_reset) = timeout(TIMEOUT, echo).await??;
     assert!(echoed == expected && !was_reset);
+    let mut datagrams = pool.datagrams(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    client.send_to(b"ping", datagrams.local_addr()?).await?;
+    let datagram = timeout(TIMEOUT, datagrams.recv()).await??;
+    timeout(TIMEOUT, datagrams.send_to(datagram.bytes, client.local_addr()?)).await??;
+    assert_eq!(timeout(TIMEOUT, client.recv(&mut [0; 8])).await??, 4);
+    drop(datagrams);
     let path = TestFile::new("engines", b"");
     let file = pool.file(path.open())?;
     timeout(TIMEOUT, file.write_at(Bytes::from(expected.clone()), 0)).await??;

@@ -14,9 +14,7 @@ use bytes::{BufMut, Bytes};
 
 use super::datagram_socket::{check_type, local_address};
 use super::readiness::{DatagramLink, ReceivingDatagrams};
-use super::ring::{
-    Backpressure, Command, DatagramCommand, EngineHandle, Held, Outgoing, StreamQueue,
-};
+use super::ring::{Command, DatagramCommand, EngineHandle, Outgoing, Place, StreamQueue};
 use super::send_queue::Reset;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::buffer::Payload;
@@ -117,6 +115,7 @@ struct RingLink {
     room: std::sync::Arc<Semaphore>,
     room_max: usize,
     memory: SendMemory,
+    _counted: Arc<()>,
 }
 
 /// The memory that bytes are copied to, if they are only lent for a send.
@@ -147,7 +146,7 @@ impl SendMemory {
 impl RingLink {
     /// Puts a command into the engine's mailbox.
     fn post(&self, command: DatagramCommand) {
-        self.engine.post(Command::Datagrams(command));
+        self.engine.post(Command::Datagrams { command, place: None });
     }
 
     /// Returns the room that a datagram of `bytes` takes: all of it for one that is larger.
@@ -208,7 +207,6 @@ impl Drop for RingLink {
             // Its datagrams and wakers are the parent's.
             return std::mem::forget(Arc::clone(&self.queue));
         }
-        self.engine.release_datagrams();
         self.post(DatagramCommand::Close { queue: Arc::clone(&self.queue) });
     }
 }
@@ -216,8 +214,8 @@ impl Drop for RingLink {
 /// The receiving side of a datagram socket that a driver has.
 struct RingReceiving {
     link: Arc<RingLink>,
-    /// The slots of the datagrams that were taken out last.
-    held: Option<Held>,
+    /// The slots of the datagrams that were taken out last: unread until all are handed out.
+    held: usize,
 }
 
 impl RingReceiving {
@@ -230,16 +228,14 @@ impl RingReceiving {
         let RingLink { engine, queue, .. } = &*self.link;
         engine.here()?;
         // Those that were taken out before are handed out.
-        self.held = None;
+        queue.hand_out(std::mem::take(&mut self.held));
         let messages = ready!(queue.poll_take(taken, context))?;
         if taken.is_empty() {
             // The end was told before.
             return Poll::Ready(Err(engine.end_error()));
         }
-        if messages.slots > 0 {
-            self.held = Some(queue.hold(messages.slots));
-        }
-        if messages.change == Backpressure::Resume {
+        self.held = messages.slots;
+        if messages.must_resume {
             self.link.post(DatagramCommand::Resume { queue: Arc::clone(queue) });
         }
         Poll::Ready(Ok(()))
@@ -249,8 +245,9 @@ impl RingReceiving {
 impl Drop for RingReceiving {
     fn drop(&mut self) {
         if self.link.engine.here().is_err() {
-            return std::mem::forget(self.held.take());
+            return;
         }
+        self.link.queue.hand_out(self.held);
         self.link.queue.abandon();
         self.link.post(DatagramCommand::Pause { queue: Arc::clone(&self.link.queue) });
     }
@@ -278,10 +275,11 @@ pub(super) fn prepare(socket: BorrowedFd<'_>, slot_bytes: usize) -> io::Result<(
 }
 
 impl Datagrams {
-    /// Has the engine receive from a socket, for which room was taken.
+    /// Has the engine receive from a socket, and keeps a clone of it.
     pub(super) fn on_ring(
         engine: Arc<EngineHandle>,
         (socket, clone): (OwnedFd, OwnedFd),
+        place: Place,
         messages_max: usize,
         send_bytes_max: usize,
         memory: SendMemory,
@@ -289,11 +287,14 @@ impl Datagrams {
         let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), Reset::default()));
         let room_max = send_bytes_max.clamp(1, u32::MAX as usize >> 4);
         let room = std::sync::Arc::new(Semaphore::new(room_max));
-        let link = RingLink { engine, queue, socket: clone, room, room_max, memory };
-        link.post(DatagramCommand::Open { socket, queue: Arc::clone(&link.queue) });
+        let counted = engine.datagram_socket();
+        let command = DatagramCommand::Open { socket, queue: Arc::clone(&queue) };
+        engine.post(Command::Datagrams { command, place: Some(place) });
+        let socket = clone;
+        let link = RingLink { engine, queue, socket, room, room_max, memory, _counted: counted };
         let link = Arc::new(link);
         Datagrams {
-            receiving: Receiving::Ring(RingReceiving { link: Arc::clone(&link), held: None }),
+            receiving: Receiving::Ring(RingReceiving { link: Arc::clone(&link), held: 0 }),
             taken: VecDeque::new(),
             sender: DatagramSender(Sending::Ring(link)),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::driver::DriverError;
 
@@ -108,12 +108,64 @@ pub struct PoolMetrics {
     pub connections: usize,
     /// The datagram sockets that the pool has, on either engine.
     pub datagram_sockets: usize,
-    /// The streams of [`Engine::Readiness`] that wait for a slot.
+    /// The streams that wait for a slot.
     pub streams_starved: usize,
-    /// The number of times that such a stream had to wait.
+    /// The number of times that a stream had to wait for a slot.
     pub starvations: u64,
+    /// The streams of [`Engine::Ring`] that nobody reads, and whose sockets are paused.
+    pub streams_paused: usize,
+    /// The messages of [`Engine::Ring`] that were copied out of their slots: short ones, and those
+    /// of streams that nobody reads. The other engine copies none.
+    pub copied: u64,
     /// The bytes that are queued to be sent, under way, or reserved for sends.
     pub send_bytes: usize,
+}
+
+/// The least time between two warnings of starvation.
+const WARNINGS_EVERY: Duration = Duration::from_secs(10);
+
+/// The waits of streams for slots, as the log tells of them: when they begin, at most every ten
+/// seconds, and the end of what was told.
+#[derive(Debug, Default)]
+pub(super) struct Starvation {
+    told: Option<Instant>,
+    is_told: bool,
+}
+
+impl Starvation {
+    /// Notes that a stream waits. Returns whether the log is to tell.
+    pub(super) fn begin(&mut self) -> bool {
+        let now = Instant::now();
+        let is_recent = self.told.is_some_and(|at| now.duration_since(at) < WARNINGS_EVERY);
+        if self.is_told || is_recent {
+            return false;
+        }
+        self.told = Some(now);
+        self.is_told = true;
+        true
+    }
+
+    /// Notes that no stream waits any more. Returns the time since the begin that the log has told
+    /// of, if it is to tell.
+    pub(super) fn end(&mut self) -> Option<Duration> {
+        let began = self.told.filter(|_| std::mem::take(&mut self.is_told))?;
+        Some(began.elapsed())
+    }
+}
+
+/// Warns that streams of a pool with so many slots wait. Calls the program's subscriber.
+#[cold]
+pub(super) fn tell_starvation(slots: usize) {
+    tracing::warn!(
+        slots,
+        "streams wait for slots, because all are in use: drop received bytes sooner, copy what is kept, or build the arena with more slots"
+    );
+}
+
+/// Tells that the wait is over. Calls the program's subscriber.
+#[cold]
+pub(super) fn tell_end_of_starvation(slots: usize, lasted: Duration) {
+    tracing::info!(slots, ?lasted, "no stream waits for a slot any more");
 }
 
 /// The reason why an engine does nothing any more.

@@ -148,6 +148,41 @@ impl File {
             }
         }
     }
+
+    /// Waits until the bytes of all writes that are over are on the disk, without metadata that is
+    /// not needed to read them (`fdatasync`).
+    ///
+    /// If the future is dropped, the sync goes on. After a sync that failed, bytes before it may be
+    /// lost, whatever a later one says.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+    /// let path = std::env::temp_dir().join(format!("uring-arena-sync-{}", std::process::id()));
+    /// let log = pool.file(std::fs::File::create(&path)?)?;
+    /// log.write_at(Bytes::from_static(b"a record"), 0).await?;
+    /// log.sync_data().await?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of fdatasync(2), of an earlier sync of the file through a ring, or
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down.
+    pub async fn sync_data(&self) -> io::Result<()> {
+        match &self.0 {
+            Inner::Blocking(file) => file.run(StdFile::sync_data).await,
+            Inner::Ring(RingFile { key, engine }) => {
+                engine.ask(|answer| Command::SyncData { key: *key, answer }).await
+            }
+        }
+    }
 }
 
 impl Drop for RingFile {
@@ -184,10 +219,11 @@ impl BlockingFile {
             return Err(TransferError::NoRoom { capacity: buffer.capacity() }.into());
         }
         let address = buffer.as_ptr().addr() + buffer.len();
-        let read = move |file: &StdFile, is_direct| {
+        let is_direct = check(&self.file, offset, room, address)?;
+        let read = move |file: &StdFile| {
             read_to_the_end(file, is_direct, &mut buffer, offset).map(|()| buffer)
         };
-        self.run(offset, room, address, read).await
+        self.run(read).await
     }
 
     /// Writes all of a payload.
@@ -197,29 +233,25 @@ impl BlockingFile {
             drop_contained(payload);
             return Err(error);
         }
-        let write = move |file: &StdFile, _| {
+        let write = move |file: &StdFile| {
             let result = file.write_all_at(payload.as_ref(), offset);
             drop_contained(payload);
             result
         };
-        self.run(offset, len, address, write).await
+        self.run(write).await
     }
 
     /// Runs a blocking call on the file. It goes on if the future is dropped.
     async fn run<T: Send + 'static>(
         &self,
-        offset: u64,
-        len: usize,
-        address: usize,
-        call: impl FnOnce(&StdFile, bool) -> io::Result<T> + Send + 'static,
+        call: impl FnOnce(&StdFile) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         self.shared.check_open()?;
         let file = Arc::clone(&self.file);
-        let is_direct = check(&file, offset, len, address)?;
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let operation = self.shared.operation();
         let called = runtime.spawn_blocking(move || {
-            let result = call(&file, is_direct).map_err(explained);
+            let result = call(&file).map_err(explained);
             // The memory of the call is dropped before.
             drop(operation);
             result

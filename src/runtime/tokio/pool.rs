@@ -13,9 +13,10 @@ use super::engine::{Engine, EngineChoice, PoolMetrics};
 use super::file::File;
 use super::readiness::{DatagramLink, Readiness};
 use super::recv_stream::RecvStream;
-use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
+use super::ring::{
+    Command, EngineHandle, EngineOptions, Place, PoolError, TaskEngine, ThreadEngine,
+};
 use super::send_half::SendHalf;
-use super::send_queue::Reset;
 use super::socket::{Convert, Socket, StreamError};
 use super::stream::Stream;
 use crate::arena::{AllocError, BuddyArena, FixedArena};
@@ -217,8 +218,8 @@ impl PoolBuilder {
 
     /// Sets the options of the driver. Default: [`Driver::builder`].
     ///
-    /// Its [`operations`](DriverBuilder::operations) are the most streams, reads and writes
-    /// together, and the most halves. Sends have room of their own.
+    /// Its [`operations`](DriverBuilder::operations) are the most connections, reads, writes and
+    /// syncs together. Sends have room of their own.
     ///
     /// ```
     /// use uring_arena::{Driver, FixedArena, tokio::Pool};
@@ -539,11 +540,11 @@ impl Pool {
             let text = format!("the pool has no ring: {}", self.engine());
             return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
         };
-        if let Err(error) = ring.check_room() {
-            return Err(StreamError::new(error.into(), socket));
-        }
-        let socket = Convert::into_fd(socket)?;
-        self.on_ring(ring, socket).map_err(StreamError::without_socket)
+        let place = match ring.take_place() {
+            Ok(place) => place,
+            Err(error) => return Err(StreamError::new(error.into(), socket)),
+        };
+        self.on_ring(ring, socket, place)
     }
 
     /// Takes a datagram socket: receives each datagram into a slot, and sends.
@@ -614,29 +615,41 @@ impl Pool {
             Ok(clone) => clone,
             Err(error) => return Err(StreamError::new(error, socket)),
         };
-        if let Err(error) = ring.register_datagrams() {
-            return Err(StreamError::new(error.into(), socket));
-        }
-        let socket = match ConvertDatagrams::into_fd(socket) {
+        let place = match ring.take_datagram_place() {
+            Ok(place) => place,
+            Err(error) => return Err(StreamError::new(error.into(), socket)),
+        };
+        let socket = ConvertDatagrams::into_fd(socket)?;
+        let (ring, memory) = (Arc::clone(ring), self.engines.send_memory.clone());
+        let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
+        let sockets = (socket, clone);
+        Ok(Datagrams::on_ring(ring, sockets, place, messages_max, send_bytes_max, memory))
+    }
+
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    fn on_ring<S: Socket>(
+        &self,
+        ring: &Arc<EngineHandle>,
+        socket: S,
+        place: Place,
+    ) -> Result<Stream, StreamError<S>> {
+        let clone = socket.as_fd().try_clone_to_owned();
+        let half =
+            clone.and_then(|clone| SendHalf::on_ring(Arc::clone(ring), clone, self.send_bytes_max));
+        let mut half = match half {
+            Ok(half) => half,
+            Err(error) => return Err(StreamError::new(error, socket)),
+        };
+        let socket = match Convert::into_fd(socket) {
             Ok(socket) => socket,
             Err(refused) => {
-                ring.release_datagrams();
+                half.detach();
                 return Err(refused);
             }
         };
-        let (ring, memory) = (Arc::clone(ring), self.engines.send_memory.clone());
-        let sockets = (socket, clone);
-        Ok(Datagrams::on_ring(ring, sockets, self.messages_max, self.send_bytes_max, memory))
-    }
-
-    fn on_ring(&self, ring: &Arc<EngineHandle>, socket: OwnedFd) -> io::Result<Stream> {
-        let clone = socket.try_clone()?;
-        let half = SendHalf::on_ring(Arc::clone(ring), clone, self.send_bytes_max)?;
-        Ok(Stream::new(self.receive(ring, socket, half.known_reset().clone()), half))
-    }
-
-    fn receive(&self, ring: &Arc<EngineHandle>, socket: OwnedFd, reset: Reset) -> RecvStream {
-        RecvStream::on_ring(Arc::clone(ring), socket, self.messages_max, reset)
+        let engine = Arc::clone(ring);
+        let read = RecvStream::on_ring(engine, socket, place, self.messages_max, Some(&half));
+        Ok(Stream::new(read, half))
     }
 
     /// Receives from a socket. Returns its bytes as a stream.
@@ -658,12 +671,16 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] of tokio's, if it does not let go of the socket.
+    /// An [`io::Error`] of tokio's, if it does not let go of the socket. On a ring
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), if the pool has as many connections as the
+    /// [`operations`](crate::DriverBuilder::operations) that it was built for.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
         if self.engines.choice.connections == Engine::Ring
             && let Some(ring) = self.engines.ring()
         {
-            return Ok(self.receive(ring, Convert::into_fd(socket)?, Reset::default()));
+            let (place, engine) = (ring.take_place()?, Arc::clone(ring));
+            let socket = Convert::into_fd(socket)?;
+            return Ok(RecvStream::on_ring(engine, socket, place, self.messages_max, None));
         }
         let (stream, half) = self.stream(socket)?.into_split();
         // The end of the stream is the drop of what is left.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,11 +12,12 @@ use ::tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use ::tokio::task::coop::poll_proceed;
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
+use tracing::Span;
 
 use super::readiness::{Connection, Reading};
-use super::ring::{Backpressure, Command, EngineHandle, Held, StreamQueue};
+use super::ring::{Command, EngineHandle, Place, Receive, StreamQueue};
 use super::send_half::SendHalf;
-use super::send_queue::Reset;
+use super::send_queue::{connection_span, trace_received};
 use crate::sync::Arc;
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
@@ -47,8 +48,9 @@ enum Source {
 struct RingSource {
     queue: Arc<StreamQueue>,
     engine: Arc<EngineHandle>,
-    /// The slots of the messages that were taken out last.
-    held: Option<Held>,
+    span: Span,
+    /// The slots of the messages that were taken out last: unread until all are handed out.
+    held: usize,
     is_over: bool,
 }
 
@@ -61,14 +63,13 @@ impl RingSource {
     ) -> Poll<io::Result<()>> {
         self.engine.here()?;
         // Those that were taken out before are handed out.
-        self.held = None;
+        self.queue.hand_out(std::mem::take(&mut self.held));
         let polled = ready!(self.queue.poll_take(taken, context));
         self.is_over = taken.is_empty();
+        trace_received(&self.span, polled.as_ref().map(|_| taken.iter().map(Bytes::len).sum()));
         let messages = polled?;
-        if messages.slots > 0 {
-            self.held = Some(self.queue.hold(messages.slots));
-        }
-        if messages.change == Backpressure::Resume {
+        self.held = messages.slots;
+        if messages.must_resume {
             self.engine.post(Command::Resume { queue: Arc::clone(&self.queue) });
         }
         Poll::Ready(Ok(()))
@@ -78,9 +79,9 @@ impl RingSource {
 impl Drop for RingSource {
     fn drop(&mut self) {
         if self.engine.here().is_err() {
-            std::mem::forget(self.held.take());
             return std::mem::forget(Arc::clone(&self.queue));
         }
+        self.queue.hand_out(self.held);
         self.queue.abandon();
         if !self.is_over {
             self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
@@ -88,17 +89,33 @@ impl Drop for RingSource {
     }
 }
 
+/// Tells the log of a receive by tokio's reactor.
+#[inline]
+fn trace_first(reading: &Reading, received: &io::Result<Option<Bytes>>) {
+    let len = |first: &Option<Bytes>| first.as_ref().map_or(0, Bytes::len);
+    trace_received(reading.connection().queue().span(), received.as_ref().map(len));
+}
+
 impl RecvStream {
+    /// Gives a socket to a driver, with the half that may send on it.
     pub(super) fn on_ring(
         engine: Arc<EngineHandle>,
         socket: OwnedFd,
+        place: Place,
         messages_max: usize,
-        reset: Reset,
+        half: Option<&SendHalf>,
     ) -> RecvStream {
+        let span = match half {
+            Some(half) => half.span().clone(),
+            None => connection_span(socket.as_fd()),
+        };
+        let reset = half.map(|half| half.known_reset().clone()).unwrap_or_default();
         let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
-        engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
-        let source =
-            Source::Ring(Box::new(RingSource { queue, engine, held: None, is_over: false }));
+        let stream = Arc::clone(&queue);
+        let half = half.and_then(SendHalf::ring_side);
+        engine.post(Command::Receive(Receive { socket, stream, half, place }));
+        let ring = RingSource { queue, engine, span, held: 0, is_over: false };
+        let source = Source::Ring(Box::new(ring));
         RecvStream { source, taken: VecDeque::new(), finished: false }
     }
 
@@ -125,9 +142,15 @@ impl RecvStream {
         }
     }
 
-    /// Takes the bytes that were received and not handed out.
-    pub(super) fn take_received(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.taken).into()
+    /// Takes the bytes that were received and not handed out. A driver lets go of the socket.
+    pub(super) async fn take_received(&mut self) -> io::Result<Vec<Bytes>> {
+        if let Source::Ring(ring) = &mut self.source {
+            let (queue, engine) = (Arc::clone(&ring.queue), Arc::clone(&ring.engine));
+            engine.ask(|answer| Command::GiveBack { queue, answer }).await?;
+            ring.is_over = true;
+            self.taken.extend(ring.queue.take_arrived());
+        }
+        Ok(std::mem::take(&mut self.taken).into())
     }
 
     /// Waits for bytes, or the end. Does nothing if some were received and not handed out.
@@ -139,6 +162,7 @@ impl RecvStream {
             Source::Ring(ring) => ready!(ring.poll_messages(&mut self.taken, context)),
             Source::Readiness(reading) => {
                 let received = ready!(reading.poll_receive(&mut self.taken, context));
+                trace_first(reading, &received);
                 // In front of those that came with it.
                 received.map(|first| first.into_iter().for_each(|it| self.taken.push_front(it)))
             }
@@ -155,6 +179,7 @@ impl RecvStream {
                 // Takes part in the budget of the task, and goes past the queue.
                 Source::Readiness(reading) => {
                     let received = ready!(reading.poll_receive(&mut self.taken, context));
+                    trace_first(reading, &received);
                     self.finished = !matches!(received, Ok(Some(_)));
                     return Poll::Ready(received.transpose());
                 }
@@ -228,6 +253,8 @@ impl AsyncRead for RecvStream {
         {
             let filled = room.filled().len();
             let read = ready!(reading.poll_read(context, room));
+            let span = reading.connection().queue().span();
+            trace_received(span, read.as_ref().map(|()| room.filled().len() - filled));
             this.finished = read.is_err() || room.filled().len() == filled && room.remaining() > 0;
             return Poll::Ready(read);
         }

@@ -52,7 +52,9 @@ impl Readiness {
         let connections = self.table.all();
         metrics.connections += connections.len();
         metrics.datagram_sockets += self.shared.datagram_sockets();
-        (metrics.streams_starved, metrics.starvations) = self.shared.line().counts();
+        let (starved, starvations) = self.shared.line().counts();
+        metrics.streams_starved += starved;
+        metrics.starvations += starvations;
         let bytes = connections.iter().map(|connection| connection.queue().charged());
         metrics.send_bytes += bytes.sum::<usize>();
     }

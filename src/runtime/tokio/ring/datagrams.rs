@@ -9,7 +9,7 @@ use ::tokio::sync::{OwnedSemaphorePermit, oneshot};
 use bytes::Bytes;
 
 use super::id_map::IdMap;
-use super::stream_queue::{Backpressure, StreamQueue};
+use super::stream_queue::StreamQueue;
 use crate::buffer::Payload;
 use crate::driver::{BufferRingId, Driver, DriverError, OperationId, SocketId, SubmitError};
 use crate::runtime::tokio::engine::{EngineEnd, log_refusal};
@@ -122,25 +122,23 @@ impl DatagramSockets {
         self.sends.len() == 0 && self.sockets.iter().all(|socket| socket.waiting.is_empty())
     }
 
-    /// Carries a command out. A further socket has `room` or not, and the sockets may have `ahead`
-    /// sends under way together, besides one each.
+    /// Carries a command out. The sockets may have `ahead` sends under way together, besides one
+    /// each. Returns the socket that was opened, if one was.
     pub(super) fn on_command(
         &mut self,
         driver: &mut Driver,
         ring: BufferRingId,
         command: DatagramCommand,
-        room: Result<(), DriverError>,
         ahead: usize,
-    ) {
+    ) -> Option<SocketId> {
         match command {
             DatagramCommand::Open { socket, queue } => {
-                let open = || {
-                    room?;
-                    driver.receive_datagrams(ring, socket).map_err(|refused| refused.error)
-                };
-                match open() {
-                    Ok(id) => self.opened(driver, id, queue),
-                    Err(error) => queue.end(Err(error.into())),
+                match driver.receive_datagrams(ring, socket) {
+                    Ok(id) => {
+                        self.opened(driver, id, queue);
+                        return Some(id);
+                    }
+                    Err(refused) => queue.end(Err(refused.error.into())),
                 }
             }
             DatagramCommand::Pause { queue } => change(&queue, |id| driver.pause(id)),
@@ -149,19 +147,21 @@ impl DatagramSockets {
                 let socket = queue.socket().and_then(|id| Some((id, self.sockets.get_mut(id)?)));
                 let Some((id, socket)) = socket else {
                     let text = "the driver has closed the datagram socket, or has not taken it: its receiver is told why";
-                    return outgoing.fail(io::Error::new(io::ErrorKind::NotConnected, text));
+                    outgoing.fail(io::Error::new(io::ErrorKind::NotConnected, text));
+                    return None;
                 };
                 socket.waiting.push_back(outgoing);
                 self.send_waiting(driver, id, ahead);
             }
             DatagramCommand::Close { queue } => {
-                let Some(id) = queue.socket() else { return };
+                let id = queue.socket()?;
                 if let Some(socket) = self.sockets.get_mut(id) {
                     socket.is_released = true;
                 }
                 self.close_if_done(driver, id);
             }
         }
+        None
     }
 
     fn opened(&mut self, driver: &mut Driver, id: SocketId, queue: Arc<Queue>) {
@@ -173,16 +173,22 @@ impl DatagramSockets {
         }
     }
 
-    pub(super) fn on_datagram(
+    /// Takes a datagram in. Returns whether it was copied out of its slot.
+    pub(super) fn received(
         &mut self,
         driver: &mut Driver,
         id: SocketId,
         datagram: Datagram<Bytes>,
-    ) {
-        let Some(socket) = self.sockets.get(id) else { return drop_contained(datagram) };
-        if socket.queue.push(datagram) == Backpressure::Pause {
+    ) -> bool {
+        let Some(socket) = self.sockets.get(id) else {
+            drop_contained(datagram);
+            return false;
+        };
+        let pushed = socket.queue.push(datagram);
+        if pushed.must_pause {
             log_refusal(driver.pause(id));
         }
+        pushed.is_copied
     }
 
     pub(super) fn on_sent(

@@ -116,7 +116,7 @@ impl EngineOptions {
             driver.register(arena)?;
         }
         let takes_datagrams = driver.check_datagrams(ring);
-        Ok((driver, Dispatcher::new(ring, operations), takes_datagrams))
+        Ok((driver, Dispatcher::new(ring, operations, self.arena), takes_datagrams))
     }
 }
 

@@ -10,5 +10,5 @@ mod stream_queue;
 pub(super) use datagrams::{DatagramCommand, Outgoing};
 pub use engine::PoolError;
 pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
-pub(super) use mailbox::{Command, EngineHandle, FileKey};
-pub(super) use stream_queue::{Backpressure, Held, StreamQueue};
+pub(super) use mailbox::{Command, EngineHandle, FileKey, Place, Receive};
+pub(super) use stream_queue::StreamQueue;
