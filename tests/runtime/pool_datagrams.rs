@@ -283,7 +283,8 @@ fn pending_errors_do_not_end_the_receive() -> Outcome {
 #[test]
 fn a_batch_goes_out_but_for_what_is_refused() -> Outcome {
     on_all(
-        || paged_arena(64, 2048),
+        // Room for all that come, which are kept, and for what lies ready.
+        || paged_arena(256, 2048),
         |pool, _, _| async move {
             let name = unix_name();
             let peer = std::os::unix::net::UnixDatagram::bind_addr(&name)?;

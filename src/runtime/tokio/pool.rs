@@ -597,11 +597,12 @@ impl Pool {
                 Ok(runtime) => runtime,
                 Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
             };
-            if let Err(error) = prepare(socket.as_fd(), slot_bytes) {
+            let shared = self.engines.readiness.shared();
+            let here = shared.here().map_err(io::Error::from);
+            if let Err(error) = here.and_then(|()| prepare(socket.as_fd(), slot_bytes)) {
                 return Err(StreamError::new(error, socket));
             }
             let watched = socket.into_watched()?.0;
-            let shared = self.engines.readiness.shared();
             return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
         }
         let Some(ring) = self.engines.ring() else {
