@@ -50,7 +50,7 @@ fn commands_and_answers_are_framed() -> Outcome {
                 let parts = [bulk("SET"), bulk(key), bulk(pattern(number + round, len))];
                 frames.feed(BytesFrame::Array(parts.into())).await?;
             }
-            frames.flush().await?;
+            SinkExt::<BytesFrame>::flush(&mut frames).await?;
             for _ in 0..16 {
                 let answer = frames.next().await.ok_or("it ends early")??;
                 assert_eq!(answer, BytesFrame::SimpleString("OK".into()));
@@ -59,7 +59,7 @@ fn commands_and_answers_are_framed() -> Outcome {
                 let parts = [bulk("GET"), bulk(format!("key {number}"))];
                 frames.feed(BytesFrame::Array(parts.into())).await?;
             }
-            frames.flush().await?;
+            SinkExt::<BytesFrame>::flush(&mut frames).await?;
             for number in 0..16 {
                 let expected = bulk(pattern(number + round, (number * 997 + round * 131) % 9000));
                 let answer = frames.next().await.ok_or("it ends early")??;
