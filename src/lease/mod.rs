@@ -19,7 +19,7 @@ mod models;
 mod registry;
 mod run;
 mod stats;
-#[cfg(any(feature = "tokio", all(test, uring_arena_loom)))]
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
 mod unread;
 mod waiter;
 
@@ -37,7 +37,7 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
-#[cfg(any(feature = "tokio", all(test, uring_arena_loom)))]
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
 pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;

@@ -122,11 +122,9 @@ mod on_tokio_uring {
 #[cfg(feature = "tokio")]
 mod on_a_pool {
     use std::io::Write;
-    use std::time::Duration;
 
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UdpSocket;
     use tokio::time::timeout;
     use uring_arena::tokio::{Engine, Pool};
 
@@ -206,8 +204,13 @@ mod on_a_pool {
     }
 
     /// Datagram sockets are the parent's as well.
+    #[cfg(feature = "io-uring")]
     #[test]
     fn a_child_leaves_the_parents_datagram_sockets_alone() -> Outcome {
+        use std::time::Duration;
+
+        use tokio::net::UdpSocket;
+
         let engines = [Engine::Readiness, Engine::Ring];
         for (runtime, engine) in
             engines.into_iter().flat_map(|engine| runtimes().map(|runtime| (runtime, engine)))

@@ -21,7 +21,7 @@ mod fork;
 mod monoio;
 #[cfg(feature = "tokio")]
 mod panics;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", feature = "io-uring"))]
 mod pool_datagrams;
 #[cfg(feature = "tokio")]
 mod pool_end;

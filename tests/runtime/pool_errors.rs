@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::support::limits::{leave_descriptors, run_alone, set_descriptors};
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{rings, settings, tcp_pair};
+use crate::support::tokio::{RingsOnly, rings, settings, tcp_pair};
 use crate::support::{TIMEOUT, paged_arena, seccomp};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
+use uring_arena::FixedArena;
 use uring_arena::tokio::{Engine, Pool};
-use uring_arena::{Driver, FixedArena};
 
 /// A file that the kernel does not describe is refused with the kernel's number, each time: here a
 /// filter refuses statx(2).
@@ -55,8 +55,7 @@ fn a_refusal_of_the_driver_is_of_its_kind() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let driver = Driver::builder().operations(1);
-            let pool = Pool::builder(arena.clone()).engine(engine).driver(driver).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).operations(1).build()?;
             let file = pool.file(std::fs::File::open("/dev/zero")?)?;
             let mut full = pool.try_allocate()?;
             std::io::Write::write_all(&mut full, &[0; 4096])?;

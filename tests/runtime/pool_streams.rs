@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{
-    narrow_pair, read_to_the_end, rings, settings, tcp_pair, until, until_all_free,
+    RingsOnly, narrow_pair, read_to_the_end, rings, settings, tcp_pair, until, until_all_free,
 };
 use crate::support::{Random, TIMEOUT, message_pair, paged_arena, pattern};
 use bytes::Bytes;
@@ -16,7 +16,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use uring_arena::tokio::{Engine, Pool, Stream};
-use uring_arena::{BufferRing, Driver};
 
 /// The bytes come whole and in order, whatever way of reading each of them comes by.
 #[test]
@@ -261,8 +260,7 @@ fn a_socket_comes_back_from_a_stream_in_any_state() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(4);
-            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let builder = Pool::builder(arena.clone()).engine(engine).entries(4);
             let pool = builder.messages_max(2).build()?;
             for len in [0, 1, 5_000, 100_000] {
                 for is_finished in [false, true] {
@@ -366,8 +364,7 @@ fn a_connection_too_many_is_refused_at_once() -> Outcome {
     for (runtime, engine) in rings() {
         let arena = paged_arena(16, 4096);
         runtime.block_on(async {
-            let driver = Driver::builder().operations(4);
-            let pool = Pool::builder(arena.clone()).engine(engine).driver(driver).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).operations(4).build()?;
             let mut far_ends = Vec::new();
             let mut near_end = || {
                 let (near, far) = UnixStream::pair().unwrap();
@@ -504,8 +501,7 @@ fn short_messages_that_nobody_reads_pin_little() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(1024, SLOT);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(16);
-            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(16).build()?;
             let mut streams = Vec::new();
             for _ in 0..STREAMS {
                 let (near, far) = UnixStream::pair()?;
@@ -538,8 +534,7 @@ fn streams_that_nobody_reads_leave_slots_for_one_that_is_read() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(8);
-            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let builder = Pool::builder(arena.clone()).engine(engine).entries(8);
             let pool = builder.messages_max(64).build()?;
             let mut unread = Vec::new();
             for _ in 0..8 {

@@ -9,11 +9,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::field::{Field, Visit};
 use tracing::span;
-use uring_arena::BufferRing;
 use uring_arena::tokio::{Engine, Pool};
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{rings, settings, until, until_all_free};
+use crate::support::tokio::{RingsOnly, rings, settings, until, until_all_free};
 use crate::support::{TIMEOUT, paged_arena};
 
 /// A log: the level, the span and the text of each event.
@@ -109,8 +108,7 @@ fn starvation_is_told_when_it_begins_and_when_it_ends() -> Outcome {
         let (arena, log) = (paged_arena(4, 4096), Log::default());
         let logging = tracing::subscriber::set_default(log.clone());
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(4);
-            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
             let (near, mut far) = UnixStream::pair()?;
             let mut stream = pool.stream(near)?;
             for round in 1..=5 {
@@ -155,8 +153,7 @@ fn paused_streams_and_copies_are_counted() -> Outcome {
         assert_eq!(engine, Engine::Ring);
         let arena = paged_arena(64, 16 << 10);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(16).copy_under_pressure(false);
-            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let builder = Pool::builder(arena.clone()).engine(engine).entries_without_copies(16);
             let pool = builder.messages_max(20).build()?;
             let (near, mut far) = UnixStream::pair()?;
             let mut stream = pool.stream(near)?;

@@ -9,7 +9,8 @@ use ::tokio::io::Interest;
 use ::tokio::net::{UdpSocket, UnixDatagram};
 
 use super::socket::StreamError;
-use crate::uring::{is_of_ip, socket_type};
+use crate::system::socket_type;
+use crate::uring::is_of_ip;
 
 /// A datagram socket that a pool takes: of tokio, of the standard library, or any descriptor of
 /// one. The trait is sealed.

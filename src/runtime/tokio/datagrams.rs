@@ -8,15 +8,18 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
+use ::tokio::runtime::Handle;
 use ::tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ::tokio::task::coop::poll_proceed;
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 
-use super::datagram_socket::{check_type, local_address};
+use super::datagram_socket::{ConvertDatagrams, DatagramSocket, check_type, local_address};
+use super::engine::Engine;
+use super::pool::Pool;
 use super::readiness::{DatagramLink, ReceivingDatagrams};
 use super::ring::{Command, DatagramCommand, EngineHandle, Outgoing, Place, StreamQueue};
 use super::send_queue::Reset;
-use crate::arena::{BuddyArena, FixedArena};
+use super::socket::StreamError;
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::{Addressed, Datagram, DatagramDetails, Destination, is_of_ip};
@@ -114,33 +117,7 @@ struct RingLink {
     /// The room among what is to be sent, in bytes.
     room: std::sync::Arc<Semaphore>,
     room_max: usize,
-    memory: SendMemory,
     _counted: Arc<()>,
-}
-
-/// The memory that bytes are copied to, if they are only lent for a send.
-#[derive(Debug, Clone)]
-pub(super) struct SendMemory {
-    pub(super) blocks: Vec<BuddyArena>,
-    pub(super) slots: FixedArena,
-}
-
-impl SendMemory {
-    /// Copies bytes: to a block or a slot that is free, or else to the heap.
-    fn copy(&self, bytes: &[u8]) -> Payload {
-        let block = self.blocks.iter().find_map(|arena| arena.allocate_bytes(bytes.len()).ok());
-        let slot = || match bytes.len() <= self.slots.slot_capacity() {
-            true => self.slots.allocate().ok(),
-            false => None,
-        };
-        match block.or_else(slot) {
-            Some(mut buffer) => {
-                buffer.put_slice(bytes);
-                buffer.into()
-            }
-            None => Bytes::copy_from_slice(bytes).into(),
-        }
-    }
 }
 
 impl RingLink {
@@ -196,7 +173,7 @@ impl RingLink {
         self.engine.check_open()?;
         let room = std::sync::Arc::clone(&self.room).try_acquire_many_owned(self.cost(bytes.len()));
         let room = room.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
-        self.push(self.memory.copy(bytes), destination, None, room);
+        self.push(self.engine.send_memory().copy(bytes), destination, None, room);
         Ok(())
     }
 }
@@ -253,10 +230,94 @@ impl Drop for RingReceiving {
     }
 }
 
+/// Bytes of a slot in front of a datagram that a ring receives.
+const DETAILS_BYTES: usize = 304;
+
+/// Datagram sockets.
+impl Pool {
+    /// Takes a datagram socket: receives each datagram into a slot, and sends.
+    ///
+    /// The example of [`Datagrams`] shows it. The socket becomes non-blocking, also for its clones.
+    /// On a ring a slot also holds a header of 304 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`] with the socket: the descriptor is no datagram socket, there is no tokio
+    /// runtime here, or the pool's ring has no room for it (as for [`stream`](Self::stream)) or
+    /// cannot receive datagrams: its slots are too small, or shared by messages; Linux before 6.0.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn datagrams<S: DatagramSocket>(&self, socket: S) -> Result<Datagrams, StreamError<S>> {
+        self.datagrams_on(self.engines.choice.connections, socket)
+    }
+
+    /// Takes a datagram socket as [`datagrams`](Self::datagrams) does, on an engine of its own.
+    ///
+    /// ```
+    /// use tokio::net::UdpSocket;
+    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(64, 2048)?)?;
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let to = socket.local_addr()?;
+    /// let mut datagrams = pool.datagrams_on(Engine::Readiness, socket)?;
+    /// UdpSocket::bind("127.0.0.1:0").await?.send_to(b"ping", to).await?;
+    /// assert_eq!(datagrams.recv().await?.bytes, "ping");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for `datagrams`. [`Unsupported`](io::ErrorKind::Unsupported) if the pool has no ring and
+    /// cannot start one.
+    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
+    pub fn datagrams_on<S: DatagramSocket>(
+        &self,
+        engine: Engine,
+        socket: S,
+    ) -> Result<Datagrams, StreamError<S>> {
+        let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
+        let slot_bytes = self.arena().slot_capacity();
+        if engine == Engine::Readiness {
+            let runtime = match Handle::try_current() {
+                Ok(runtime) => runtime,
+                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
+            };
+            let shared = self.engines.readiness.shared();
+            if let Err(error) = shared.here().and_then(|()| prepare(socket.as_fd(), slot_bytes)) {
+                return Err(StreamError::new(error, socket));
+            }
+            let watched = socket.into_watched()?.0;
+            return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
+        }
+        let Some(ring) = self.engines.ring() else {
+            let text = format!("the pool has no ring: {}", self.engine());
+            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
+        };
+        // A header lies in front of the bytes.
+        let prepared = prepare(socket.as_fd(), slot_bytes.saturating_sub(DETAILS_BYTES));
+        let clone = prepared.and_then(|()| socket.as_fd().try_clone_to_owned());
+        let clone = match clone {
+            Ok(clone) => clone,
+            Err(error) => return Err(StreamError::new(error, socket)),
+        };
+        let place = match ring.take_datagram_place() {
+            Ok(place) => place,
+            Err(error) => return Err(StreamError::new(error.into(), socket)),
+        };
+        let socket = ConvertDatagrams::into_fd(socket)?;
+        let ring = Arc::clone(ring);
+        let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
+        Ok(Datagrams::on_ring(ring, (socket, clone), place, messages_max, send_bytes_max))
+    }
+}
+
 /// Checks a socket that a pool is to take, and asks it for the details of its datagrams.
 ///
 /// Details that the kernel or the socket does not have are left out.
-pub(super) fn prepare(socket: BorrowedFd<'_>, slot_bytes: usize) -> io::Result<()> {
+fn prepare(socket: BorrowedFd<'_>, slot_bytes: usize) -> io::Result<()> {
     check_type(socket)?;
     if !is_of_ip(socket) {
         return Ok(());
@@ -276,13 +337,12 @@ pub(super) fn prepare(socket: BorrowedFd<'_>, slot_bytes: usize) -> io::Result<(
 
 impl Datagrams {
     /// Has the engine receive from a socket, and keeps a clone of it.
-    pub(super) fn on_ring(
+    fn on_ring(
         engine: Arc<EngineHandle>,
         (socket, clone): (OwnedFd, OwnedFd),
         place: Place,
         messages_max: usize,
         send_bytes_max: usize,
-        memory: SendMemory,
     ) -> Datagrams {
         let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), Reset::default()));
         let room_max = send_bytes_max.clamp(1, u32::MAX as usize >> 4);
@@ -291,7 +351,7 @@ impl Datagrams {
         let command = DatagramCommand::Open { socket, queue: Arc::clone(&queue) };
         engine.post(Command::Datagrams { command, place: Some(place) });
         let socket = clone;
-        let link = RingLink { engine, queue, socket, room, room_max, memory, _counted: counted };
+        let link = RingLink { engine, queue, socket, room, room_max, _counted: counted };
         let link = Arc::new(link);
         Datagrams {
             receiving: Receiving::Ring(RingReceiving { link: Arc::clone(&link), held: 0 }),
@@ -300,7 +360,7 @@ impl Datagrams {
         }
     }
 
-    pub(super) fn by_readiness(link: DatagramLink) -> Datagrams {
+    fn by_readiness(link: DatagramLink) -> Datagrams {
         let link = Arc::new(link);
         let receiving = Box::new(ReceivingDatagrams::new(Arc::clone(&link)));
         Datagrams {

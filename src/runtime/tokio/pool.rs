@@ -5,26 +5,24 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
-use ::tokio::runtime::{Handle, RuntimeFlavor};
+use ::tokio::runtime::Handle;
 
-use super::datagram_socket::{ConvertDatagrams, DatagramSocket};
-use super::datagrams::{Datagrams, SendMemory, prepare};
-use super::engine::{Engine, EngineChoice, PoolMetrics};
+use super::engine::{Engine, EngineChoice, NO_RING, PoolError, PoolMetrics, ShutdownReport};
 use super::file::File;
-use super::readiness::{DatagramLink, Readiness};
+use super::readiness::Readiness;
 use super::recv_stream::RecvStream;
-use super::ring::{
-    Command, EngineHandle, EngineOptions, Place, PoolError, TaskEngine, ThreadEngine,
-};
+use super::ring::{self, EngineHandle, RingFile, RingOptions};
 use super::send_half::SendHalf;
-use super::socket::{Convert, Socket, StreamError};
+use super::socket::{Socket, StreamError};
 use super::stream::Stream;
 use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
-use crate::driver::{DrainReport, Driver, DriverBuilder};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use crate::driver::DriverBuilder;
 use crate::lease::WaitForSlot;
 use crate::sync::{Arc, Mutex};
-use crate::uring::{BufferRing, BufferRingOptions, check_calls};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use crate::uring::BufferRingOptions;
 
 /// The default of messages that wait for one stream before its socket is paused, if the arena is
 /// large.
@@ -33,9 +31,6 @@ const MESSAGES_MAX: usize = 64;
 /// The default of bytes that are queued to be sent on one connection.
 const SEND_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a slot in front of a datagram that a ring receives.
-const DETAILS_BYTES: usize = 304;
-
 /// An arena that ordinary tokio receives into, reads files into, and sends from. Clones share it.
 ///
 /// The [module](super) has an overview and an example. A pool ends by
@@ -43,58 +38,25 @@ const DETAILS_BYTES: usize = 304;
 /// clones, streams, files and halves.
 #[derive(Clone)]
 pub struct Pool {
-    engines: Arc<Engines>,
-    messages_max: usize,
-    send_bytes_max: usize,
+    pub(super) engines: Arc<Engines>,
+    pub(super) messages_max: usize,
+    pub(super) send_bytes_max: usize,
     arena: FixedArena,
 }
 
 /// The engines of a pool. That of readiness costs nothing until it is used.
-struct Engines {
-    choice: EngineChoice,
-    readiness: Readiness,
+pub(super) struct Engines {
+    pub(super) choice: EngineChoice,
+    pub(super) readiness: Readiness,
     /// The ring, once something needs it, or why it cannot be.
     ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
-    /// The arenas that a ring sends copies from.
-    send_memory: SendMemory,
-}
-
-/// The options that only a ring has.
-#[derive(Debug, Clone)]
-struct RingOptions {
-    engine: EngineOptions,
-    own_thread: bool,
-    batch_scheduling: bool,
-}
-
-impl RingOptions {
-    /// Starts the engine: on the one-thread runtime that this thread turns, or else with a thread
-    /// of its own.
-    fn start(self) -> Result<EngineHandle, PoolError> {
-        let is_one_thread =
-            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
-        match Handle::try_current() {
-            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
-                TaskEngine::start(self.engine, &runtime)
-            }
-            _ => ThreadEngine::start(self.engine, self.batch_scheduling),
-        }
-    }
-
-    /// Starts the engine for an operation that may come from any thread.
-    fn start_anywhere(self) -> Result<EngineHandle, PoolError> {
-        match self.clone().start() {
-            Err(PoolError::OtherThread) => RingOptions { own_thread: true, ..self }.start(),
-            started => started,
-        }
-    }
 }
 
 impl Engines {
     /// Returns the ring, which starts if it has not yet, unless it cannot be.
-    fn ring(&self) -> Option<&Arc<EngineHandle>> {
+    pub(super) fn ring(&self) -> Option<&Arc<EngineHandle>> {
         let start = || {
             let options = self.later.lock().take();
             let options = options.ok_or_else(|| self.choice.reason.clone())?;
@@ -134,14 +96,10 @@ fn step_down(cause: &str) {
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder {
     arena: FixedArena,
-    ring: BufferRingOptions,
-    driver: DriverBuilder,
+    ring: RingOptions,
     messages_max: usize,
     send_bytes_max: usize,
-    own_thread: bool,
-    batch_scheduling: bool,
     engine: Engine,
-    send_arenas: Vec<BuddyArena>,
 }
 
 impl PoolBuilder {
@@ -173,7 +131,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn send_arena(mut self, arena: BuddyArena) -> PoolBuilder {
-        self.send_arenas.push(arena);
+        self.ring.add_send_arena(arena);
         self
     }
 
@@ -211,8 +169,9 @@ impl PoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub fn ring(mut self, ring: BufferRingOptions) -> PoolBuilder {
-        self.ring = ring;
+        self.ring.engine.ring = ring;
         self
     }
 
@@ -231,8 +190,9 @@ impl PoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub fn driver(mut self, driver: DriverBuilder) -> PoolBuilder {
-        self.driver = driver;
+        self.ring.engine.driver = driver;
         self
     }
 
@@ -291,7 +251,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn own_thread(mut self) -> PoolBuilder {
-        self.own_thread = true;
+        self.ring.own_thread = true;
         self
     }
 
@@ -314,7 +274,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn batch_scheduling(mut self, yes: bool) -> PoolBuilder {
-        self.batch_scheduling = yes;
+        self.ring.batch_scheduling = yes;
         self
     }
 
@@ -337,8 +297,8 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// None but for [`Engine::Ring`]. [`PoolError`]: io_uring is forbidden or too old, or the
-    /// system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
+    /// None but for [`Engine::Ring`]. [`PoolError`]: the build has no ring, io_uring is forbidden or
+    /// too old, or the system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
     /// one-thread runtime and does not turn it, as in `spawn_blocking`:
     /// [`own_thread`](Self::own_thread) serves there.
     ///
@@ -346,25 +306,22 @@ impl PoolBuilder {
     ///
     /// With [`Engine::Ring`] inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
-        let send_arenas = self.send_arenas;
-        let send_memory = SendMemory { blocks: send_arenas.clone(), slots: arena.clone() };
-        let engine = EngineOptions { arena: arena.clone(), ring, driver, send_arenas };
-        let (own_thread, batch_scheduling) = (self.own_thread, self.batch_scheduling);
-        let options = RingOptions { engine, own_thread, batch_scheduling };
+        let PoolBuilder { arena, ring: options, messages_max, send_bytes_max, .. } = self;
         let engines = Engines {
             choice: choose(self.engine),
             readiness: Readiness::new(arena.clone(), send_bytes_max),
             ring: OnceLock::new(),
             later: Mutex::new(None),
-            send_memory,
         };
         match (engines.choice.connections, engines.choice.files) {
             (Engine::Ring, _) => {
                 let started = Arc::new(options.start()?);
                 engines.ring.get_or_init(|| Ok(started));
             }
-            (_, Engine::Ring) => *engines.later.lock() = Some(options),
+            // A connection may ask for one, and then is told why there is none.
+            _ if ring::IS_BUILT && engines.choice.files == Engine::Ring => {
+                *engines.later.lock() = Some(options);
+            }
             _ => {}
         }
         Ok(Pool { engines: Arc::new(engines), messages_max, send_bytes_max, arena })
@@ -379,10 +336,13 @@ fn choose(asked: Engine) -> EngineChoice {
     }
     const MEASURED: &str = "a whole server costs least so (docs/design/runtimes.md)";
     let (connections, files) = (Engine::Readiness, Engine::Ring);
-    match check_calls() {
+    if !ring::IS_BUILT {
+        let reason = format!("{MEASURED}, and {NO_RING}");
+        return EngineChoice { connections, files: Engine::Readiness, reason };
+    }
+    match ring::check() {
         Ok(()) => EngineChoice { connections, files, reason: MEASURED.into() },
-        Err(error) => {
-            let cause = error.to_string();
+        Err(cause) => {
             step_down(&cause);
             let reason = format!("{MEASURED}, but files cannot use io_uring: {cause}");
             EngineChoice { connections, files: Engine::Readiness, reason }
@@ -418,16 +378,11 @@ impl Pool {
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
         PoolBuilder {
+            ring: RingOptions::new(arena.clone()),
             arena,
-            // Half of the slots: the others are for files, sends, and bytes that streams hold.
-            ring: BufferRing::options(),
-            driver: Driver::builder(),
             messages_max,
             send_bytes_max: SEND_BYTES_MAX,
-            own_thread: false,
-            batch_scheduling: false,
             engine: Engine::Auto,
-            send_arenas: Vec::new(),
         }
     }
 
@@ -540,117 +495,9 @@ impl Pool {
             let text = format!("the pool has no ring: {}", self.engine());
             return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
         };
-        let place = match ring.take_place() {
-            Ok(place) => place,
-            Err(error) => return Err(StreamError::new(error.into(), socket)),
-        };
-        self.on_ring(ring, socket, place)
-    }
-
-    /// Takes a datagram socket: receives each datagram into a slot, and sends.
-    ///
-    /// The example of [`Datagrams`] shows it. The socket becomes non-blocking, also for its clones.
-    /// On a ring a slot also holds a header of 304 bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError`] with the socket: the descriptor is no datagram socket, there is no tokio
-    /// runtime here, or the pool's ring has no room for it (as for [`stream`](Self::stream)) or
-    /// cannot receive datagrams: its slots are too small, or shared by messages; Linux before 6.0.
-    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
-    pub fn datagrams<S: DatagramSocket>(&self, socket: S) -> Result<Datagrams, StreamError<S>> {
-        self.datagrams_on(self.engines.choice.connections, socket)
-    }
-
-    /// Takes a datagram socket as [`datagrams`](Self::datagrams) does, on an engine of its own.
-    ///
-    /// ```
-    /// use tokio::net::UdpSocket;
-    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pool = Pool::new(FixedArena::new(64, 2048)?)?;
-    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    /// let to = socket.local_addr()?;
-    /// let mut datagrams = pool.datagrams_on(Engine::Readiness, socket)?;
-    /// UdpSocket::bind("127.0.0.1:0").await?.send_to(b"ping", to).await?;
-    /// assert_eq!(datagrams.recv().await?.bytes, "ping");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As for `datagrams`. [`Unsupported`](io::ErrorKind::Unsupported) if the pool has no ring and
-    /// cannot start one.
-    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
-    pub fn datagrams_on<S: DatagramSocket>(
-        &self,
-        engine: Engine,
-        socket: S,
-    ) -> Result<Datagrams, StreamError<S>> {
-        let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
-        let slot_bytes = self.arena.slot_capacity();
-        if engine == Engine::Readiness {
-            let runtime = match Handle::try_current() {
-                Ok(runtime) => runtime,
-                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
-            };
-            let shared = self.engines.readiness.shared();
-            let here = shared.here().map_err(io::Error::from);
-            if let Err(error) = here.and_then(|()| prepare(socket.as_fd(), slot_bytes)) {
-                return Err(StreamError::new(error, socket));
-            }
-            let watched = socket.into_watched()?.0;
-            return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
-        }
-        let Some(ring) = self.engines.ring() else {
-            let text = format!("the pool has no ring: {}", self.engine());
-            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
-        };
-        // A header lies in front of the bytes.
-        let prepared = prepare(socket.as_fd(), slot_bytes.saturating_sub(DETAILS_BYTES));
-        let clone = prepared.and_then(|()| socket.as_fd().try_clone_to_owned());
-        let clone = match clone {
-            Ok(clone) => clone,
-            Err(error) => return Err(StreamError::new(error, socket)),
-        };
-        let place = match ring.take_datagram_place() {
-            Ok(place) => place,
-            Err(error) => return Err(StreamError::new(error.into(), socket)),
-        };
-        let socket = ConvertDatagrams::into_fd(socket)?;
-        let (ring, memory) = (Arc::clone(ring), self.engines.send_memory.clone());
         let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
-        let sockets = (socket, clone);
-        Ok(Datagrams::on_ring(ring, sockets, place, messages_max, send_bytes_max, memory))
-    }
-
-    #[allow(clippy::result_large_err, reason = "the error gives the socket back")]
-    fn on_ring<S: Socket>(
-        &self,
-        ring: &Arc<EngineHandle>,
-        socket: S,
-        place: Place,
-    ) -> Result<Stream, StreamError<S>> {
-        let clone = socket.as_fd().try_clone_to_owned();
-        let half =
-            clone.and_then(|clone| SendHalf::on_ring(Arc::clone(ring), clone, self.send_bytes_max));
-        let mut half = match half {
-            Ok(half) => half,
-            Err(error) => return Err(StreamError::new(error, socket)),
-        };
-        let socket = match Convert::into_fd(socket) {
-            Ok(socket) => socket,
-            Err(refused) => {
-                half.detach();
-                return Err(refused);
-            }
-        };
-        let engine = Arc::clone(ring);
-        let read = RecvStream::on_ring(engine, socket, place, self.messages_max, Some(&half));
-        Ok(Stream::new(read, half))
+        let (source, sender) = ring::connect(ring, socket, messages_max, send_bytes_max)?;
+        Ok(Stream::new(RecvStream::on_ring(source), SendHalf::on_ring(sender)))
     }
 
     /// Receives from a socket. Returns its bytes as a stream.
@@ -679,9 +526,7 @@ impl Pool {
         if self.engines.choice.connections == Engine::Ring
             && let Some(ring) = self.engines.ring()
         {
-            let (place, engine) = (ring.take_place()?, Arc::clone(ring));
-            let socket = Convert::into_fd(socket)?;
-            return Ok(RecvStream::on_ring(engine, socket, place, self.messages_max, None));
+            return Ok(RecvStream::on_ring(ring::receive(ring, socket, self.messages_max)?));
         }
         let (stream, half) = self.stream(socket)?.into_split();
         // The end of the stream is the drop of what is left.
@@ -730,13 +575,17 @@ impl Pool {
     /// # Errors
     ///
     /// None now; a file that cannot be used gives an error at its first operation.
+    #[cfg_attr(
+        not(all(feature = "io-uring", target_os = "linux")),
+        allow(unreachable_code, reason = "there are no files of a ring")
+    )]
     pub fn file(&self, file: impl Into<OwnedFd>) -> io::Result<File> {
         let readiness = &self.engines.readiness;
         if self.engines.choice.files == Engine::Ring
             && readiness.shared().check_open().is_ok()
             && let Some(ring) = self.engines.ring()
         {
-            return Ok(File::on_ring(Arc::clone(ring), file.into()));
+            return Ok(File::on_ring(RingFile::new(ring, file.into())));
         }
         Ok(File::blocking(file.into(), Arc::clone(readiness.shared())))
     }
@@ -822,12 +671,11 @@ impl Pool {
     ///
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already; an error of
     /// another kind if the kernel does not answer.
-    pub async fn shutdown(self) -> io::Result<DrainReport> {
+    pub async fn shutdown(self) -> io::Result<ShutdownReport> {
         let Engines { readiness, ring, .. } = &*self.engines;
         let mut report = readiness.shutdown().await?;
         if let Some(Ok(ring)) = ring.get() {
-            let shutdown = |answer| Command::Shutdown { answer: Some(answer) };
-            report = report.and(ring.ask(shutdown).await?);
+            report = report.and(ring.shutdown().await?);
         }
         Ok(report)
     }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,12 +11,11 @@ use ::tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use ::tokio::task::coop::poll_proceed;
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
-use tracing::Span;
 
 use super::readiness::{Connection, Reading};
-use super::ring::{Command, EngineHandle, Place, Receive, StreamQueue};
+use super::ring::RingSource;
 use super::send_half::SendHalf;
-use super::send_queue::{connection_span, trace_received};
+use super::send_queue::trace_received;
 use crate::sync::Arc;
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
@@ -44,51 +42,6 @@ enum Source {
     Readiness(Reading),
 }
 
-/// A socket that a driver receives from.
-struct RingSource {
-    queue: Arc<StreamQueue>,
-    engine: Arc<EngineHandle>,
-    span: Span,
-    /// The slots of the messages that were taken out last: unread until all are handed out.
-    held: usize,
-    is_over: bool,
-}
-
-impl RingSource {
-    /// Waits for messages, and takes all that are there. There are none at the end.
-    fn poll_messages(
-        &mut self,
-        taken: &mut VecDeque<Bytes>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.engine.here()?;
-        // Those that were taken out before are handed out.
-        self.queue.hand_out(std::mem::take(&mut self.held));
-        let polled = ready!(self.queue.poll_take(taken, context));
-        self.is_over = taken.is_empty();
-        trace_received(&self.span, polled.as_ref().map(|_| taken.iter().map(Bytes::len).sum()));
-        let messages = polled?;
-        self.held = messages.slots;
-        if messages.must_resume {
-            self.engine.post(Command::Resume { queue: Arc::clone(&self.queue) });
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for RingSource {
-    fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            return std::mem::forget(Arc::clone(&self.queue));
-        }
-        self.queue.hand_out(self.held);
-        self.queue.abandon();
-        if !self.is_over {
-            self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
-        }
-    }
-}
-
 /// Tells the log of a receive by tokio's reactor.
 #[inline]
 fn trace_first(reading: &Reading, received: &io::Result<Option<Bytes>>) {
@@ -97,26 +50,12 @@ fn trace_first(reading: &Reading, received: &io::Result<Option<Bytes>>) {
 }
 
 impl RecvStream {
-    /// Gives a socket to a driver, with the half that may send on it.
-    pub(super) fn on_ring(
-        engine: Arc<EngineHandle>,
-        socket: OwnedFd,
-        place: Place,
-        messages_max: usize,
-        half: Option<&SendHalf>,
-    ) -> RecvStream {
-        let span = match half {
-            Some(half) => half.span().clone(),
-            None => connection_span(socket.as_fd()),
-        };
-        let reset = half.map(|half| half.known_reset().clone()).unwrap_or_default();
-        let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
-        let stream = Arc::clone(&queue);
-        let half = half.and_then(SendHalf::ring_side);
-        engine.post(Command::Receive(Receive { socket, stream, half, place }));
-        let ring = RingSource { queue, engine, span, held: 0, is_over: false };
-        let source = Source::Ring(Box::new(ring));
-        RecvStream { source, taken: VecDeque::new(), finished: false }
+    pub(super) fn on_ring(source: RingSource) -> RecvStream {
+        RecvStream {
+            source: Source::Ring(Box::new(source)),
+            taken: VecDeque::new(),
+            finished: false,
+        }
     }
 
     pub(super) fn by_readiness(connection: Arc<Connection>) -> RecvStream {
@@ -135,7 +74,7 @@ impl RecvStream {
     /// Returns whether the half is of the same connection.
     pub(super) fn is_of(&self, half: &SendHalf) -> bool {
         match &self.source {
-            Source::Ring(ring) => ring.queue.known_reset().is_same(half.known_reset()),
+            Source::Ring(ring) => ring.is_of(half.queue()),
             Source::Readiness(reading) => {
                 half.connection().is_some_and(|its| Arc::ptr_eq(its, reading.connection()))
             }
@@ -145,10 +84,7 @@ impl RecvStream {
     /// Takes the bytes that were received and not handed out. A driver lets go of the socket.
     pub(super) async fn take_received(&mut self) -> io::Result<Vec<Bytes>> {
         if let Source::Ring(ring) = &mut self.source {
-            let (queue, engine) = (Arc::clone(&ring.queue), Arc::clone(&ring.engine));
-            engine.ask(|answer| Command::GiveBack { queue, answer }).await?;
-            ring.is_over = true;
-            self.taken.extend(ring.queue.take_arrived());
+            ring.give_back(&mut self.taken).await?;
         }
         Ok(std::mem::take(&mut self.taken).into())
     }

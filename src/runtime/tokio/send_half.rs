@@ -2,27 +2,21 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::tokio::io::unix::AsyncFd;
-use ::tokio::io::{AsyncWrite, Interest};
-use ::tokio::runtime::Handle;
+use ::tokio::io::AsyncWrite;
 use bytes::Bytes;
-use tracing::Span;
 
 use super::engine::EngineEnd;
 use super::readiness::{Connection, send};
-use super::ring::{Command, EngineHandle, FileKey};
-use super::send_queue::{Place, Reset, SendQueue, drop_contained};
-use super::socket::Link;
+use super::ring::RingSender;
+use super::send_queue::{Place, SendQueue, drop_contained};
 use crate::buffer::Payload;
-use crate::driver::DriverError;
 use crate::sync::Arc;
-use crate::uring::SendOptions;
+use crate::system::SendOptions;
 
 /// The writing side of a socket: sends of memory where it lies, zero-copy from the pool's arena;
 /// and an `AsyncWrite`.
@@ -84,90 +78,12 @@ enum Sender {
     Readiness(Arc<Connection>),
 }
 
-/// A connection whose sends go to a driver.
-struct RingSender {
-    /// The queue's descriptor, watched for writing only: arriving bytes wake no task. `None` once
-    /// the half is dropped.
-    watched: Option<AsyncFd<Watched>>,
-    queue: Arc<SendQueue>,
-    engine: Arc<EngineHandle>,
-    key: FileKey,
-}
-
-/// The queue of a half, as the descriptor that tokio watches.
-struct Watched(Arc<SendQueue>);
-
-impl Watched {
-    fn socket(&self) -> &TcpStream {
-        match self.0.socket() {
-            Link::Own(socket) => socket,
-            Link::Watched(_) => unreachable!("a driver sends from a descriptor of its own"),
-        }
-    }
-}
-
-impl AsRawFd for Watched {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket().as_raw_fd()
-    }
-}
-
-impl RingSender {
-    fn new(engine: Arc<EngineHandle>, socket: OwnedFd, bytes_max: usize) -> io::Result<RingSender> {
-        let queue = Arc::new(SendQueue::new(Link::own(socket), bytes_max));
-        queue.answer_stream();
-        #[allow(
-            deprecated,
-            reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
-        )]
-        let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
-        let key = engine.register(&queue, &Handle::current());
-        Ok(RingSender { watched: Some(watched), queue, engine, key })
-    }
-
-    /// Queues a send, for which room of `reserved` was taken, and tells the engine.
-    fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
-        if self.queue.push(payload, options, reserved)? {
-            self.engine.post(Command::Send { key: self.key });
-        }
-        Ok(())
-    }
-
-    /// Writes by `write` once the socket takes bytes.
-    fn poll_write_by(
-        &self,
-        context: &mut Context<'_>,
-        mut write: impl FnMut(&mut &TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let watched = self.watched.as_ref().expect("there until the drop");
-        loop {
-            let mut ready = ready!(watched.poll_write_ready(context))?;
-            match ready.try_io(|watched| write(&mut watched.get_ref().socket())) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl Drop for RingSender {
-    fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            // tokio's watch and the connection are the parent's, and so are the locks.
-            std::mem::forget((self.watched.take(), Arc::clone(&self.queue)));
-            return;
-        }
-        self.queue.release();
-        self.engine.release(self.key);
-    }
-}
-
 impl Sender {
     /// Fails in a forked child of the pool's process.
     #[inline]
-    fn here(&self) -> Result<(), DriverError> {
+    fn here(&self) -> io::Result<()> {
         match self {
-            Sender::Ring(ring) => ring.engine.here(),
+            Sender::Ring(ring) => ring.here(),
             Sender::Readiness(connection) => connection.shared().here(),
         }
     }
@@ -175,7 +91,7 @@ impl Sender {
     #[inline]
     fn queue(&self) -> &SendQueue {
         match self {
-            Sender::Ring(ring) => &ring.queue,
+            Sender::Ring(ring) => ring.queue(),
             Sender::Readiness(connection) => connection.queue(),
         }
     }
@@ -197,12 +113,7 @@ impl Sender {
     ) -> Poll<io::Result<usize>> {
         let connection = match self {
             Sender::Readiness(connection) => connection,
-            Sender::Ring(ring) if pieces.is_empty() => {
-                return ring.poll_write_by(context, |socket| socket.write(bytes));
-            }
-            Sender::Ring(ring) => {
-                return ring.poll_write_by(context, |socket| socket.write_vectored(pieces));
-            }
+            Sender::Ring(ring) => return ring.poll_write(context, bytes, pieces),
         };
         let socket = connection.socket();
         loop {
@@ -259,13 +170,9 @@ impl Drop for InLine<'_> {
 }
 
 impl SendHalf {
-    pub(super) fn on_ring(
-        engine: Arc<EngineHandle>,
-        socket: OwnedFd,
-        bytes_max: usize,
-    ) -> io::Result<SendHalf> {
-        let sender = Sender::Ring(Box::new(RingSender::new(engine, socket, bytes_max)?));
-        Ok(SendHalf { sender, place: None, unsent: None, is_left_open: false })
+    pub(super) fn on_ring(sender: RingSender) -> SendHalf {
+        let sender = Sender::Ring(Box::new(sender));
+        SendHalf { sender, place: None, unsent: None, is_left_open: false }
     }
 
     pub(super) fn by_readiness(connection: Arc<Connection>) -> SendHalf {
@@ -273,13 +180,8 @@ impl SendHalf {
         SendHalf { sender, place: None, unsent: None, is_left_open: false }
     }
 
-    pub(super) fn known_reset(&self) -> &Reset {
-        self.sender.queue().known_reset()
-    }
-
-    /// Returns the span of the connection.
-    pub(super) fn span(&self) -> &Span {
-        self.sender.queue().span()
+    pub(super) fn queue(&self) -> &SendQueue {
+        self.sender.queue()
     }
 
     /// Has the drop of the half end nothing.
@@ -287,23 +189,10 @@ impl SendHalf {
         self.is_left_open = true;
     }
 
-    /// Returns the name and the queue by which a driver knows the half.
-    pub(super) fn ring_side(&self) -> Option<(FileKey, Arc<SendQueue>)> {
-        match &self.sender {
-            Sender::Ring(ring) => Some((ring.key, Arc::clone(&ring.queue))),
-            Sender::Readiness(_) => None,
-        }
-    }
-
-    /// Ends the half, which is idle, without an end of the connection.
-    pub(super) fn detach(&mut self) {
-        self.leave_open();
-        self.sender.queue().detach();
-    }
-
     /// Returns a descriptor of the connection, which this half has no part in any more.
     pub(super) fn take_socket(&mut self) -> io::Result<OwnedFd> {
-        self.detach();
+        self.leave_open();
+        self.sender.queue().detach();
         self.sender.queue().as_fd().try_clone_to_owned()
     }
 

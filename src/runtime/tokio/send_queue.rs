@@ -20,7 +20,7 @@ use tracing::{Level, Span};
 use super::socket::Link;
 use crate::buffer::Payload;
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
+use crate::system::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
 use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.

@@ -18,7 +18,7 @@ use bytes::BufMut;
 use bytes::buf::UninitSlice;
 
 use crate::buffer::Buffer;
-use crate::uring::socket_type;
+use crate::system::socket_type;
 
 /// The most buffers that one call receives into.
 pub(super) const BUFFERS_MAX: usize = 16;

@@ -50,12 +50,8 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Option<Options>, Box<dyn Error>> {
-    let line = CommandLine {
-        help: HELP,
-        options: &["--bytes", "--engine"],
-        flags: &[],
-        operands: &[],
-    };
+    let line =
+        CommandLine { help: HELP, options: &["--bytes", "--engine"], flags: &[], operands: &[] };
     let mut options = Options { bytes: 16 << 20, engine: Engine::Auto };
     let given = line.parse(|option, value| {
         match option {

@@ -156,10 +156,7 @@ struct Poller {
 }
 
 impl UdpPoller for Poller {
-    fn poll_writable(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let sender = &this.sender;
         let waiting = this.waiting.get_or_insert_with(|| {

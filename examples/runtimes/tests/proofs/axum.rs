@@ -67,7 +67,8 @@ fn handlers_take_and_give_bodies_until_the_server_stops() -> Outcome {
             assert!(body == expected, "{count} parts");
         }
         let sent = Bytes::from(pattern(9, 300_000));
-        let request = Request::post("/echo").header("host", "here").body(Full::new(sent.clone()))?;
+        let request =
+            Request::post("/echo").header("host", "here").body(Full::new(sent.clone()))?;
         let answer = sender.send_request(request).await?;
         assert!(answer.into_body().collect().await?.to_bytes() == sent);
         let request = Request::get("/nowhere").header("host", "here");

@@ -59,7 +59,8 @@ fn requests_and_answers_of_http_1_come_whole() -> Outcome {
             let pool = pool.clone();
             clients.spawn(async move {
                 let stream = TokioIo::new(connect(&pool, address).await);
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(stream).await?;
                 let connection = tokio::spawn(connection);
                 for (number, body) in bodies().iter().enumerate() {
                     let answer = sender.send_request(request(number, body)).await?;

@@ -17,11 +17,10 @@ use ::tokio::task::yield_now;
 
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::driver::DriverError;
 use crate::lease::WaitForSlot;
 use crate::region::Process;
 use crate::runtime::tokio::engine::{
-    EngineEnd, LAST_MOMENT, Starvation, tell_end_of_starvation, tell_starvation,
+    EngineEnd, LAST_MOMENT, Starvation, check_process, tell_end_of_starvation, tell_starvation,
 };
 use crate::sync::{Arc, Mutex, contain};
 use crate::wait::{Panicked, WakeList};
@@ -74,6 +73,7 @@ impl Shared {
     }
 
     /// Returns the mark of one datagram socket, which counts until it is dropped.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub(super) fn datagram_socket(&self) -> Arc<()> {
         Arc::clone(&self.datagram_sockets)
     }
@@ -90,11 +90,8 @@ impl Shared {
 
     /// Fails in a forked child of the pool's process.
     #[inline]
-    pub(crate) fn here(&self) -> Result<(), DriverError> {
-        match self.process.other() {
-            None => Ok(()),
-            Some((of, to)) => Err(DriverError::OtherProcess { of, to }),
-        }
+    pub(crate) fn here(&self) -> io::Result<()> {
+        check_process(self.process)
     }
 
     /// Fails if the pool was shut down.
@@ -154,12 +151,14 @@ impl Shared {
 }
 
 /// The wish of a task to be woken when the pool is shut down.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub(super) struct EndWatch {
     shared: Arc<Shared>,
     /// The number of the wish, and the waker that is registered.
     known: Option<(u64, Waker)>,
 }
 
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 impl EndWatch {
     pub(super) fn new(shared: &Arc<Shared>) -> EndWatch {
         EndWatch { shared: Arc::clone(shared), known: None }
@@ -183,6 +182,7 @@ impl EndWatch {
     }
 }
 
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 impl Drop for EndWatch {
     fn drop(&mut self) {
         if let Some((number, waker)) = self.known.take()

@@ -6,10 +6,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use ::tokio::sync::{OwnedSemaphorePermit, oneshot};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 use super::id_map::IdMap;
 use super::stream_queue::StreamQueue;
+use crate::arena::{BuddyArena, FixedArena};
 use crate::buffer::Payload;
 use crate::driver::{BufferRingId, Driver, DriverError, OperationId, SocketId, SubmitError};
 use crate::runtime::tokio::engine::{EngineEnd, log_refusal};
@@ -313,5 +314,30 @@ fn clone_of(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),
         None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// The memory that bytes are copied to, if they are only lent for a send.
+#[derive(Debug, Clone)]
+pub(crate) struct SendMemory {
+    pub(super) blocks: Vec<BuddyArena>,
+    pub(super) slots: FixedArena,
+}
+
+impl SendMemory {
+    /// Copies bytes: to a block or a slot that is free, or else to the heap.
+    pub(crate) fn copy(&self, bytes: &[u8]) -> Payload {
+        let block = self.blocks.iter().find_map(|arena| arena.allocate_bytes(bytes.len()).ok());
+        let slot = || match bytes.len() <= self.slots.slot_capacity() {
+            true => self.slots.allocate().ok(),
+            false => None,
+        };
+        match block.or_else(slot) {
+            Some(mut buffer) => {
+                buffer.put_slice(bytes);
+                buffer.into()
+            }
+            None => Bytes::copy_from_slice(bytes).into(),
+        }
     }
 }

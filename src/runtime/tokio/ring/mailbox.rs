@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
-use super::datagrams::DatagramCommand;
+use super::datagrams::{DatagramCommand, SendMemory};
 use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
 use crate::region::Process;
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -337,6 +337,7 @@ pub(crate) struct EngineHandle {
     takes_datagrams: Result<(), DriverError>,
     /// Each datagram socket has a clone.
     datagram_sockets: Arc<()>,
+    send_memory: SendMemory,
 }
 
 impl EngineHandle {
@@ -344,13 +345,20 @@ impl EngineHandle {
         mailbox: Arc<Mailbox>,
         share: Share,
         takes_datagrams: Result<(), DriverError>,
+        send_memory: SendMemory,
     ) -> EngineHandle {
         let (share, datagram_sockets) = (Arc::new(share), Arc::new(()));
-        EngineHandle { mailbox, share, takes_datagrams, datagram_sockets }
+        EngineHandle { mailbox, share, takes_datagrams, datagram_sockets, send_memory }
     }
 
     pub(crate) fn share(&self) -> Arc<Share> {
         Arc::clone(&self.share)
+    }
+
+    /// Ends the pool, and waits for that.
+    pub(crate) async fn shutdown(&self) -> io::Result<ShutdownReport> {
+        let report = self.ask(|answer| Command::Shutdown { answer: Some(answer) }).await?;
+        Ok(report.into())
     }
 
     /// Fails in a forked child of the engine's process.
@@ -432,6 +440,11 @@ impl EngineHandle {
         self.here()?;
         self.takes_datagrams?;
         Place::take(&self.mailbox)
+    }
+
+    /// Returns the memory that a send of bytes which are only lent goes out from.
+    pub(crate) fn send_memory(&self) -> &SendMemory {
+        &self.send_memory
     }
 
     /// Returns the mark of one datagram socket, which counts until it is dropped.
