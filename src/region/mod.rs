@@ -5,14 +5,19 @@
 mod build_error;
 #[cfg(target_os = "linux")]
 mod mapping;
+mod options;
+#[cfg(target_os = "linux")]
+mod process;
 mod region;
 
 pub use build_error::BuildError;
-#[cfg(any(feature = "io-uring", feature = "tokio-uring"))]
-pub(crate) use mapping::Process;
+#[cfg(all(test, feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use options::fake_page;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use mapping::system_page_bytes;
-pub use mapping::{Backing, PageSize};
-pub(crate) use mapping::{InChildren, RegionOptions};
+pub(crate) use options::system_page_bytes;
+pub use options::{Backing, PageSize};
+pub(crate) use options::{InChildren, RegionOptions};
+#[cfg(all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"))]
+pub(crate) use process::Process;
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};
