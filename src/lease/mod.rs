@@ -19,6 +19,8 @@ mod models;
 mod registry;
 mod run;
 mod stats;
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+mod unread;
 mod waiter;
 
 pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
@@ -35,6 +37,8 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
 pub(crate) use waiter::WaitForSlot;

@@ -1,4 +1,4 @@
-//! An anonymous mapping: page-aligned, zero, with the advice that the builder asked for (Linux).
+//! An anonymous mapping: page-aligned, zero, with the advice that the builder asked for.
 //!
 //! # Safety
 //!
@@ -6,11 +6,12 @@
 //! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
+use std::io;
+use std::ptr::NonNull;
+
 use super::build_error::BuildError;
 use super::options::{Backing, InChildren, RegionOptions, real_page_bytes, system_page_bytes};
 use super::process::Process;
-use std::io;
-use std::ptr::NonNull;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;

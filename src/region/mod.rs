@@ -6,7 +6,6 @@ mod build_error;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod options;
-#[cfg(target_os = "linux")]
 mod process;
 mod region;
 
@@ -17,7 +16,7 @@ pub(crate) use options::fake_page;
 pub(crate) use options::system_page_bytes;
 pub use options::{Backing, PageSize};
 pub(crate) use options::{InChildren, RegionOptions};
-#[cfg(all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"))]
+#[cfg(any(feature = "io-uring", feature = "tokio-uring", feature = "tokio"))]
 pub(crate) use process::Process;
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: calls of the C library, and reaching the mark of a process, which is never freed.
+//! Unsafe here: calls of the C library; reaching the mark of a process, which is never freed; and,
+//! where the kernel wipes no pages, having forked children reach it.
 #![allow(unsafe_code)]
 
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -15,7 +16,10 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 pub(crate) struct Process {
     /// A word that is zero in every other process.
     mark: &'static AtomicU32,
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code, reason = "for the texts of errors"))]
+    #[cfg_attr(
+        not(any(feature = "io-uring", feature = "tokio")),
+        allow(dead_code, reason = "for the texts of errors")
+    )]
     id: u32,
 }
 
@@ -42,30 +46,31 @@ impl Process {
     }
 
     /// Returns the numbers of the process and of this one, if they are two.
-    #[cfg(feature = "io-uring")]
+    #[cfg(any(feature = "io-uring", feature = "tokio"))]
     pub(crate) fn other(self) -> Option<(u32, u32)> {
         if self.is_current() { None } else { Some((self.id, std::process::id())) }
     }
 }
 
-/// Makes the mark of this process: its number, in a page that the kernel wipes in forked children.
+/// Makes the mark of this process: its number, in a word that is zero in forked children.
 ///
-/// Without memory, on a kernel before 4.14, and on other systems than Linux, the mark tells no
-/// processes apart.
+/// Without memory, or on a Linux before 4.14, the mark tells no processes apart.
 fn make_mark() -> &'static AtomicU32 {
-    let id = std::process::id();
-    match wiped_page() {
-        Some(page) => {
-            page.store(id, Ordering::Relaxed);
-            page
-        }
-        None => Box::leak(Box::new(AtomicU32::new(id))),
+    let mark: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(std::process::id())));
+    #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
+    if let Some(wiped) = word_wiped_by_forks() {
+        wiped.store(mark.load(Ordering::Relaxed), Ordering::Relaxed);
+        return wiped;
     }
+    #[cfg(all(unix, not(target_os = "linux")))]
+    wipe_in_children();
+    mark
 }
 
-/// Maps a page that is never unmapped, and that forked children find zero.
+/// Maps a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). It is never
+/// unmapped.
 #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
-fn wiped_page() -> Option<&'static AtomicU32> {
+fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
     let bytes = super::options::system_page_bytes();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -85,9 +90,18 @@ fn wiped_page() -> Option<&'static AtomicU32> {
     unsafe { page.cast::<AtomicU32>().as_ref() }
 }
 
-#[cfg(not(all(target_os = "linux", not(uring_arena_loom))))]
-fn wiped_page() -> Option<&'static AtomicU32> {
-    None
+/// Has each forked child set its copy of the mark to zero, where the kernel does not.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn wipe_in_children() {
+    extern "C" fn wipe() {
+        // SAFETY: lasts for ever (invariant of `LatestMark`). A store is all that a child may do.
+        if let Some(mark) = unsafe { MARK.0.load(Ordering::Relaxed).as_ref() } {
+            mark.store(0, Ordering::Relaxed);
+        }
+    }
+
+    // SAFETY: the function is the program's for ever, and calls nothing.
+    unsafe { libc::pthread_atfork(None, None, Some(wipe)) };
 }
 
 /// The place of the mark that was made last.

@@ -17,7 +17,7 @@ mod transfer;
 pub mod compio;
 #[cfg(all(feature = "monoio", target_os = "linux"))]
 pub mod monoio;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub mod tokio;
 #[cfg(all(feature = "tokio-uring", target_os = "linux"))]
 pub mod tokio_uring;
