@@ -1,15 +1,22 @@
-//! A small server of the protocol of Redis: PING, SET, GET.
+//! A small server of the protocol of Redis: PING, SET, GET; and one of HTTP/1, by hyper.
 //!
 //! One task a connection. The answers to all requests that came together go out by one write. The
 //! code is the same for all contenders but for the source of the bytes.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use uring_arena::FixedArena;
@@ -46,6 +53,10 @@ pub fn serve_on(listener: std::net::TcpListener, kind: &str, threads: &str) -> i
             socket.set_nodelay(true)?;
             let table = Arc::clone(&table);
             match (kind.as_str(), &pool) {
+                ("http-plain", _) => drop(tokio::spawn(http(socket))),
+                (kind, Some(pool)) if kind.starts_with("http-") => {
+                    drop(tokio::spawn(http(pool.stream(socket)?)));
+                }
                 ("plain", _) => drop(tokio::spawn(plain(socket, table))),
                 (kind, Some(pool)) if kind.ends_with("-read") => {
                     let stream = pool.stream(socket)?;
@@ -68,7 +79,7 @@ fn runtime(threads: &str) -> io::Result<Runtime> {
 }
 
 fn pool(kind: &str) -> io::Result<Option<Pool>> {
-    let engine = match kind.trim_end_matches("-read") {
+    let engine = match kind.trim_end_matches("-read").trim_start_matches("http-") {
         "plain" => return Ok(None),
         "ring" => Engine::Ring,
         "readiness" => Engine::Readiness,
@@ -76,6 +87,15 @@ fn pool(kind: &str) -> io::Result<Option<Pool>> {
     };
     let arena = FixedArena::new(SLOTS, READ_BYTES).map_err(io::Error::other)?;
     Ok(Some(Pool::builder(arena).engine(engine).build()?))
+}
+
+/// Serves HTTP/1 by hyper: a short answer to each request.
+async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    let answer = async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; 64]))))
+    };
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+    serving.await.map_err(io::Error::other)
 }
 
 /// Reads as programs on tokio do: into room that is reserved, four KiB at a time.
@@ -143,11 +163,7 @@ pub(super) enum Served {
 }
 
 /// Answers the first request in `bytes`, if it is whole.
-pub(super) fn serve(
-    bytes: &[u8],
-    table: &Table,
-    answers: &mut impl Write,
-) -> io::Result<Served> {
+pub(super) fn serve(bytes: &[u8], table: &Table, answers: &mut impl Write) -> io::Result<Served> {
     let mut parser = Parser { bytes, at: 0, needs: bytes.len() + 1 };
     let Some(count) = parser.number(b'*')? else { return Ok(Served::Needs(parser.needs)) };
     let mut words = [&[][..]; 8];
