@@ -27,7 +27,8 @@ pub use kernel::{
 pub(crate) use kernel::{
     EventFd, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max, disabled_by_sysctl,
     has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring, listen_on,
-    new_socket, peer_address, reset_connection, room_remedy, shut_down, socket_type, who_forbids,
+    new_socket, peer_address, reset_connection, room_remedy, shut_down, socket_type,
+    submit_and_wait_for_one, who_forbids,
 };
 #[cfg(feature = "tokio")]
 pub(crate) use kernel::{check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down};

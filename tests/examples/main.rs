@@ -6,6 +6,7 @@ mod support;
 
 mod command_lines;
 mod ingest;
+mod prometheus;
 mod proxy;
 mod recv_loop;
 mod servers;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::driver::DriverError;
+use crate::driver::{DriverError, DriverMetrics};
 
 /// The time that a shutdown gives to what halves that are gone have left to send.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -99,6 +99,8 @@ pub struct PoolMetrics {
     pub starvations: u64,
     /// The bytes that are queued to be sent, under way, or reserved for sends.
     pub send_bytes: usize,
+    /// The counters of the ring's driver, as of its last turn; all zero without a ring.
+    pub driver: DriverMetrics,
 }
 
 /// The reason why an engine does nothing any more.

@@ -19,7 +19,8 @@ use super::stream::Stream;
 use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
 use crate::driver::{DrainReport, Driver, DriverBuilder};
-use crate::lease::WaitForSlot;
+use crate::lease::{Place, WaitForSlot};
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{Arc, Mutex};
 use crate::uring::{BufferRing, BufferRingOptions, check_calls};
 
@@ -646,17 +647,20 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn allocate(&self) -> Buffer {
-        let handle = self.arena.handle();
-        if let Some((lease, start)) = handle.try_claim_slot() {
-            return Buffer::new(lease, start, handle.slot_bytes);
+    #[cfg_attr(feature = "holders", track_caller)]
+    pub fn allocate(&self) -> impl Future<Output = Buffer> + '_ {
+        let (handle, place) = (self.arena.handle(), Place::here());
+        async move {
+            if let Some((lease, start)) = handle.try_claim_slot(place) {
+                return Buffer::new(lease, start, handle.slot_bytes);
+            }
+            let lease = match WaitForSlot::claim_or_join(handle, 0, place) {
+                Ok(lease) => lease,
+                Err(wait) => wait.await,
+            };
+            let start = lease.slot_start();
+            Buffer::new(lease, start, handle.slot_bytes)
         }
-        let lease = match WaitForSlot::claim_or_join(handle, 0) {
-            Ok(lease) => lease,
-            Err(wait) => wait.await,
-        };
-        let start = lease.slot_start();
-        Buffer::new(lease, start, handle.slot_bytes)
     }
 
     /// Claims a slot of the arena. Never waits.
@@ -675,6 +679,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`AllocError::ArenaFull`] if no slot is free.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn try_allocate(&self) -> Result<Buffer, AllocError> {
         self.arena.allocate()
     }
@@ -723,9 +728,44 @@ impl Pool {
     }
 }
 
+impl HasMetricsPart for Pool {
+    fn metrics_part(&self, name: &str) -> MetricsPart {
+        let (metrics, engine) = (self.metrics(), self.engine());
+        let part = MetricsPart::new("pool", name)
+            .label("connections_by", format!("{:?}", engine.connections).to_lowercase())
+            .label("files_by", format!("{:?}", engine.files).to_lowercase())
+            .gauge("uring_arena_pool_connections", "Connections", metrics.connections)
+            .gauge(
+                "uring_arena_pool_streams_starved",
+                "Streams that wait for a slot now",
+                metrics.streams_starved,
+            )
+            .counter(
+                "uring_arena_pool_starvations_total",
+                "Times that a stream had to wait for a slot",
+                metrics.starvations,
+            )
+            .bytes(
+                "uring_arena_pool_send_bytes",
+                "Bytes queued to be sent, under way, or reserved",
+                metrics.send_bytes,
+            )
+            .part(self.arena.metrics_part(name));
+        match self.engines.ring.get() {
+            Some(Ok(_)) => part.part(metrics.driver.add_to(MetricsPart::new("driver", name))),
+            _ => part,
+        }
+    }
+}
+
+/// Shows the arena, the engines, and the counts of [`metrics`](Pool::metrics).
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("arena", &self.arena).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("arena", &self.arena)
+            .field("engine", &self.engine())
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
     }
 }
 

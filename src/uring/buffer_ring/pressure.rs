@@ -66,7 +66,9 @@ impl Pressure {
         }
         let slots = arena.allocator.slots();
         let count = slots.slot_count();
-        let free = count - slots.live();
+        let live = slots.live();
+        arena.note_live_count(live);
+        let free = count - live;
         self.until_look = (count / (2 * FEW)) as u32;
         let was_on = std::mem::replace(&mut self.is_on, free + owned < count / FEW);
         was_on != self.is_on

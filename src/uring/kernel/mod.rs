@@ -29,7 +29,7 @@ pub(crate) use syscalls::disconnect;
 pub(crate) use syscalls::{
     EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
     is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection, shut_down,
-    socket_type,
+    socket_type, submit_and_wait_for_one,
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};
 #[cfg(feature = "tokio")]

@@ -127,7 +127,7 @@ impl Dispatcher {
             self.send_queued(driver, key);
             self.close_if_done(driver, key);
         }
-        self.mailbox.take(&mut self.commands);
+        self.mailbox.take(&mut self.commands, driver.metrics());
         self.commands.reverse();
         while let Some(command) = self.commands.pop() {
             match self.ending {

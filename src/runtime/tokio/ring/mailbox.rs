@@ -13,7 +13,7 @@ use ::tokio::sync::oneshot;
 
 use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
-use crate::driver::{DrainReport, DriverError};
+use crate::driver::{DrainReport, DriverError, DriverMetrics};
 use crate::region::Process;
 use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
@@ -113,6 +113,8 @@ struct State {
     /// Set when the engine takes no further commands.
     end: Option<EngineEnd>,
     waker: Option<Waker>,
+    /// The counters of the driver when the engine took commands last.
+    driver: DriverMetrics,
 }
 
 /// The files and connections that have a name.
@@ -146,7 +148,8 @@ impl Names {
 
 impl Mailbox {
     pub(super) fn new(connections_max: usize) -> Mailbox {
-        let state = State { commands: Vec::new(), end: None, waker: None };
+        let (commands, driver) = (Vec::new(), DriverMetrics::default());
+        let state = State { commands, end: None, waker: None, driver };
         let names = Names {
             table: Slab::new(Slab::<()>::LIMIT_MAX),
             connections: 0,
@@ -207,9 +210,11 @@ impl Mailbox {
         }
     }
 
-    /// Moves all commands into `taken`, which is empty.
-    pub(super) fn take(&self, taken: &mut Vec<Command>) {
-        std::mem::swap(&mut self.state.lock().commands, taken);
+    /// Moves all commands into `taken`, which is empty, and keeps the counters of the driver.
+    pub(super) fn take(&self, taken: &mut Vec<Command>, driver: DriverMetrics) {
+        let mut state = self.state.lock();
+        state.driver = driver;
+        std::mem::swap(&mut state.commands, taken);
     }
 
     /// Refuses further commands, and cancels those that the engine has not taken. Connections that
@@ -354,6 +359,7 @@ impl EngineHandle {
     /// Adds what this engine has to the metrics of a pool.
     pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
         if self.here().is_ok() {
+            metrics.driver = self.mailbox.state.lock().driver;
             let queues = self.mailbox.queues(|_| true);
             metrics.connections += queues.len();
             metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
