@@ -8,8 +8,12 @@
 //! cargo run --release --example log_store -- [FILE]    # without: one that goes with the program
 //! ```
 
+#[path = "log_store/crash.rs"]
+mod crash;
 #[path = "log_store/log.rs"]
 mod log;
+#[path = "log_store/store.rs"]
+mod store;
 mod support;
 
 use std::error::Error;
@@ -20,10 +24,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bytes::BufMut;
-use log::{BLOCK, HEADER, Step, check, crash_everywhere, payload, put_record, record_at, recover};
+use crash::{check, crash_everywhere, payload};
+use log::{BLOCK, HEADER, record_at, recover};
+use store::Store;
 use support::{CommandLine, UnnamedFile, check_all_free, count, mistake, nonzero, say};
-use uring_arena::{Buffer, Driver, Event, FileId, FixedArena};
 
 const LINE: CommandLine = CommandLine {
     help: "\
@@ -75,129 +79,6 @@ fn parse() -> Result<Option<Options>, Box<dyn Error>> {
 
 fn main() -> ExitCode {
     support::run(parse, run)
-}
-
-struct Store {
-    driver: Driver,
-    arena: FixedArena,
-    file: FileId,
-    batch: Buffer,
-    /// The records of the batch, and all before it.
-    batched: usize,
-    appended: u64,
-    durable: u64,
-    end: u64,
-    is_committing: bool,
-    commits: u64,
-    /// The first steps.
-    trace: Vec<Step>,
-}
-
-/// The first bytes of the log, whose steps are recorded.
-const TRACED: u64 = 1 << 19;
-
-impl Store {
-    fn new(file: File, depth: usize) -> Result<Store, Box<dyn Error>> {
-        let arena = FixedArena::with_slot_capacity(nonzero(4)?, nonzero(depth as u64 * BLOCK)?);
-        let arena = arena.alignment(BLOCK as usize).build()?;
-        let mut driver = Driver::builder().build()?;
-        driver.register(&arena)?;
-        let file = driver.add_file(file)?;
-        let batch = arena.allocate()?;
-        let (batched, appended, durable, end, commits) = (0, 0, 0, 0, 0);
-        Ok(Store {
-            driver,
-            arena,
-            file,
-            batch,
-            batched,
-            appended,
-            durable,
-            end,
-            is_committing: false,
-            commits,
-            trace: Vec::new(),
-        })
-    }
-
-    /// Appends a record. It is durable when `durable` has passed its number.
-    fn append(&mut self, payload: &[u8], depth: usize) -> Result<(), Box<dyn Error>> {
-        // A record does not cross into the next block.
-        let left = BLOCK as usize - self.batch.len() % BLOCK as usize;
-        if left < BLOCK as usize && left < HEADER as usize + payload.len() {
-            self.batch.put_bytes(0, left);
-        }
-        while self.batched == depth
-            || self.batch.len() + HEADER as usize + payload.len() > self.batch.capacity()
-        {
-            self.wait()?;
-        }
-        put_record(&mut self.batch, self.appended, payload);
-        (self.batched, self.appended) = (self.batched + 1, self.appended + 1);
-        self.commit_if_idle()
-    }
-
-    /// Writes and syncs the batch, unless the disk still has one.
-    fn commit_if_idle(&mut self) -> Result<(), Box<dyn Error>> {
-        if self.is_committing || self.batched == 0 {
-            return Ok(());
-        }
-        let len = self.batch.len().next_multiple_of(BLOCK as usize);
-        self.batch.put_bytes(0, len - self.batch.len());
-        let batch = std::mem::replace(&mut self.batch, self.arena.allocate()?);
-        if self.end < TRACED {
-            self.trace.push(Step::Write { offset: self.end, bytes: batch.to_vec() });
-        }
-        self.driver.write(self.file, batch, self.end)?;
-        let sync = self.driver.sync_data(self.file)?;
-        self.driver.set_token(sync, self.appended)?;
-        self.end += len as u64;
-        (self.batched, self.is_committing) = (0, true);
-        Ok(())
-    }
-
-    /// Waits for the disk, and gives it the next batch.
-    fn wait(&mut self) -> Result<(), Box<dyn Error>> {
-        match self.driver.wait_event()? {
-            Event::Wrote { result, .. } => drop(result?),
-            // A sync that fails is the end: what was before it may be lost.
-            Event::Done { token, result, .. } => {
-                result?;
-                (self.durable, self.is_committing) = (token, false);
-                self.commits += 1;
-                if let Some(Step::Write { .. }) = self.trace.last() {
-                    self.trace.push(Step::Synced { records: token });
-                }
-                self.commit_if_idle()?;
-            }
-            other => return Err(mistake(format!("unexpected: {other:?}"))),
-        }
-        Ok(())
-    }
-
-    /// Reserves room, so that writes need not grow the file.
-    fn reserve(&mut self, bytes: u64) -> Result<(), Box<dyn Error>> {
-        self.driver.allocate(self.file, 0, bytes)?;
-        match self.driver.wait_event()? {
-            Event::Done { result: Err(error), .. }
-                if error.kind() == std::io::ErrorKind::Unsupported => {}
-            Event::Done { result, .. } => result?,
-            other => return Err(mistake(format!("unexpected: {other:?}"))),
-        }
-        Ok(())
-    }
-
-    /// Reads the block of a record by its place.
-    fn read(&mut self, at: usize) -> Result<Buffer, Box<dyn Error>> {
-        let (buffer, block) = (self.arena.allocate()?, at as u64 / BLOCK * BLOCK);
-        self.driver.read_at_most(self.file, buffer, block, BLOCK as usize)?;
-        loop {
-            if let Event::Read { result, buffer, .. } = self.driver.wait_event()? {
-                result?;
-                return Ok(buffer);
-            }
-        }
-    }
 }
 
 fn open(options: &Options) -> Result<(File, UnnamedFile), Box<dyn Error>> {
@@ -259,8 +140,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let crashes = crash_everywhere(&store.trace, most)?;
     let drained = store.driver.drain(Duration::from_secs(10))?;
-    drop(store.batch);
-    check_all_free(&store.arena, drained.in_flight)?;
+    let arena = store.arena.clone();
+    drop(store);
+    check_all_free(&arena, drained.in_flight)?;
     say!("verified {records} records, and the log after {crashes} crashes");
     Ok(())
 }

@@ -97,6 +97,8 @@ mod runtime;
 mod slab;
 mod slots;
 mod sync;
+#[cfg(all(unix, not(uring_arena_loom)))]
+mod system;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod uring;
 mod wait;
@@ -127,13 +129,21 @@ mod items {
     pub use crate::lease::{TrimObstacle, TrimReport};
     pub use crate::metrics::{HasMetrics, Metric, MetricKind, MetricUnit, Metrics, MetricsPart};
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
+    #[cfg(all(any(feature = "io-uring", feature = "tokio"), unix, not(uring_arena_loom)))]
+    pub use crate::system::SendOptions;
+    #[cfg(all(
+        any(feature = "io-uring", feature = "tokio"),
+        target_os = "linux",
+        not(uring_arena_loom)
+    ))]
+    pub use crate::system::{DirectAlignment, DirectError, DirectFile};
     #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
     pub use crate::uring::{
         Address, Addressed, BufferRing, BufferRingMetrics, BufferRingOptions, Completion, Datagram,
-        DatagramDetails, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
-        Feature, FromSlot, InFlight, Memlock, MissingFeatureError, Operation, Probe, Progress,
-        Received, RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
-        RegistrationPolicy, RingError, SendOptions, Status, UnavailableError, ring_info,
+        DatagramDetails, Descriptor, Destination, Feature, FromSlot, InFlight, Memlock,
+        MissingFeatureError, Operation, Probe, Progress, Received, RegisterError, RegisterOptions,
+        RegisteredArena, Registrable, RegistrationMode, RegistrationPolicy, RingError, Status,
+        UnavailableError, ring_info,
     };
 
     #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
@@ -145,7 +155,12 @@ pub use items::*;
 pub use runtime::compio;
 #[cfg(feature = "monoio")]
 pub use runtime::monoio;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub use runtime::tokio;
+
+#[cfg(all(feature = "tokio", not(unix)))]
+compile_error!(
+    "the feature `tokio` of uring-arena needs a Unix: on Windows read into buffers of an arena by tokio's own calls (`read_buf`), which needs no feature"
+);
 #[cfg(feature = "tokio-uring")]
 pub use runtime::tokio_uring;

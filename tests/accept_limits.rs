@@ -183,6 +183,56 @@ fn a_listener_without_descriptors_is_paused_resumed_and_closed() {
     finish(driver);
 }
 
+/// A connect and a listener need a descriptor of their own: the refusal names the remedy, and they
+/// are made when there is one.
+#[test]
+fn without_a_descriptor_left_a_connect_and_a_listener_are_refused_by_name() {
+    let _turn = turn();
+    let mut few = FewDescriptors::new();
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(8, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(2)).unwrap();
+    let (listening, clients) = listener(0);
+    let address = listening.local_addr().unwrap();
+    let before = driver.metrics();
+    few.take_all_but(0);
+    let refused = driver.connect(ring, address, 7).unwrap_err();
+    assert!(refused.to_string().contains("ulimit -n"), "{refused}");
+    let refused = driver.listen(SocketAddr::from(([127, 0, 0, 1], 0)), 7).unwrap_err();
+    assert!(refused.to_string().contains("ulimit -n"), "{refused}");
+    assert_eq!(driver.metrics().in_flight, before.in_flight);
+    few.give_back();
+    driver.connect(ring, address, 7).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Connected { token: 7, .. }));
+    // What is made needs no further one: sends, syncs, times, addressed sends.
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = udp.local_addr().unwrap();
+    let file = driver.add_file(std::fs::File::open("/dev/null").unwrap()).unwrap();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    few.take_all_but(0);
+    let udp = driver.receive_datagrams(ring, udp).unwrap();
+    let stream = driver.receive(ring, stream).unwrap();
+    driver.send_to(udp, bytes::Bytes::from_static(b"to itself"), to).unwrap();
+    driver.send(stream, bytes::Bytes::from_static(b"hello")).unwrap();
+    driver.sync_all(file).unwrap();
+    driver.timer(Instant::now(), 8).unwrap();
+    let mut told = 0;
+    run(&mut driver, |event| {
+        match event {
+            Event::Sent { result, .. } => assert!(result.is_ok(), "{result:?}"),
+            // Nothing is there to be synced.
+            Event::Done { result, .. } => assert!(result.is_err()),
+            Event::Datagram { .. } | Event::Timer { token: 8, .. } => {}
+            other => panic!("{other:?}"),
+        }
+        told += 1;
+        told == 5
+    });
+    drop((clients, listening));
+    finish(driver);
+    assert_all_free(&arena);
+}
+
 /// Another loop sleeps in poll(2), and looks when the event descriptor is signalled.
 #[test]
 fn another_loop_learns_when_a_listener_goes_on() {

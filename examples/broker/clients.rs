@@ -8,30 +8,32 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use uring_arena::{BufferRing, Driver, Event, FixedArena, SendOptions, SocketId};
 
+use crate::broker::{Broker, SLOT_BYTES, behind_max};
+use crate::options::Options;
 use crate::support::{self, Checksum, check_all_free, fill_random, mistake, say};
-use crate::{Broker, Options, SLOT_BYTES};
 
 /// Runs broker and clients, and compares what each subscriber got.
 pub fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     let subscribers = options.subscribers.get();
     support::need_descriptors(2 * subscribers as u64 + 64)?;
-    let mut broker = Broker::new(options, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut broker = Broker::new(any, options.slots.get(), options.idle)?;
     let address = broker.address()?;
     let (messages, bytes) = (options.messages.get(), options.bytes.get());
-    let behind = options.behind_max() as u64;
+    let behind = behind_max(options.slots.get()) as u64;
     let (begin, may_begin) = channel();
     let clients = std::thread::spawn(move || {
         Clients::run(address, subscribers, (messages, bytes), behind, &may_begin)
             .map_err(|error| error.to_string())
     });
     while broker.subscribers() < subscribers && !clients.is_finished() {
-        broker.step()?;
+        broker.step()?.into_iter().for_each(|told| say!("{told}"));
     }
     let (started, cpu, before) = (Instant::now(), support::thread_cpu(), broker.driver.metrics());
     begin.send(())?;
     let expected = (subscribers * messages) as u64;
     while broker.tally.delivered < expected && !clients.is_finished() {
-        broker.step()?;
+        broker.step()?.into_iter().for_each(|told| say!("{told}"));
     }
     let (time, cpu, after) =
         (started.elapsed(), support::thread_cpu() - cpu, broker.driver.metrics());

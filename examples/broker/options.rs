@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::broker::{MESSAGE_MAX, SLOT_BYTES};
 use crate::support::{self, CommandLine, count, mistake, nonzero};
-use crate::{BEHIND_PART, MESSAGE_MAX, SLOT_BYTES};
 
 const LINE: CommandLine = CommandLine {
     help: "\
@@ -67,11 +67,4 @@ pub fn parse() -> Result<Option<Options>, Box<dyn Error>> {
     given.check_without("--listen", &own, "the clients decide that")?;
     support::check_slots(options.slots, nonzero(SLOT_BYTES as u64)?, 1)?;
     Ok(Some(options))
-}
-
-impl Options {
-    /// Returns the bytes on their way to a subscriber from which on it is paused.
-    pub fn behind_max(&self) -> usize {
-        self.slots.get() * SLOT_BYTES / BEHIND_PART
-    }
 }

@@ -15,7 +15,8 @@ pub(super) struct Durability {
     groups: VecDeque<Group>,
     /// The number of the first group.
     first: u64,
-    is_syncing: bool,
+    /// The sync that is under way: with the kernel, or about to be.
+    syncing: Option<Key>,
     /// The error of a sync that failed. The kernel may have dropped what it could not write, and
     /// would call the next sync a success.
     failed: Option<i32>,
@@ -69,25 +70,33 @@ impl Durability {
     /// Returns the next sync that need not wait any more. It is under way from then on.
     pub(super) fn next_ready(&mut self) -> Option<Ready> {
         let first = self.groups.front()?;
-        let sync = first.sync.filter(|_| first.writes_left == 0 && !self.is_syncing)?;
+        let sync = first.sync.filter(|_| first.writes_left == 0 && self.syncing.is_none())?;
         let failed_write = self.groups.pop_front().and_then(|group| group.failed);
-        (self.first, self.is_syncing) = (self.first + 1, true);
+        (self.first, self.syncing) = (self.first + 1, Some(sync));
         Some(Ready { sync, failed_write })
     }
 
     /// Notes that a sync did not happen: the next one tells the error of the write.
     pub(super) fn skip(&mut self, ready: Ready) {
-        self.is_syncing = false;
-        let next = self.groups.front_mut();
-        next.expect("a group stands behind each sync").failed = ready.failed_write;
+        self.syncing = None;
+        let next = self.groups.front_mut().expect("a group stands behind each sync");
+        next.failed = ready.failed_write.or(next.failed);
+    }
+
+    /// Notes that a sync has left the table. The next one need not wait for it.
+    pub(super) fn forget_sync(&mut self, sync: Key) {
+        if self.syncing == Some(sync) {
+            self.syncing = None;
+        }
     }
 
     /// Notes that the sync under way is over. `failed` is the error of the kernel.
     pub(super) fn end_sync(&mut self, failed: Option<i32>) {
-        self.is_syncing = false;
-        // These say that there is nothing to sync, or that nothing was tried.
+        self.syncing = None;
+        // These say that there is nothing to sync, or that nothing was tried. `EROFS` is not one of
+        // them: a file system that was damaged goes read-only, and drops what it had to write.
         let is_of_call = |errno: &i32| {
-            let of_call = [libc::EINVAL, libc::EBADF, libc::EROFS, libc::EOPNOTSUPP];
+            let of_call = [libc::EINVAL, libc::EBADF, libc::EOPNOTSUPP];
             of_call.contains(errno) || [libc::EINTR, libc::ECANCELED].contains(errno)
         };
         self.failed = self.failed.or(failed.filter(|errno| !is_of_call(errno)));

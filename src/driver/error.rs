@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::uring::{DirectError, Memlock, RingError, room_remedy, who_forbids};
+use crate::system::DirectError;
+use crate::uring::{Memlock, RingError, room_remedy, who_forbids};
 
 /// An error of making a driver, or of an operation that it could not take.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -180,7 +181,7 @@ pub enum DriverError {
     )]
     RingIsIncremental,
     /// A system call failed.
-    #[error("{action} failed: {}", errno_text(*errno))]
+    #[error("{action} failed: {}{}", errno_text(*errno), system_remedy(*errno))]
     System {
         /// The name of what was tried.
         action: &'static str,
@@ -231,6 +232,17 @@ pub enum TransferError {
         len: usize,
         /// The highest offset of any file, in bytes.
         limit: u64,
+    },
+    /// A message has more pieces than the kernel takes by one call. A part of it would go out as a
+    /// message of its own.
+    #[error(
+        "a message of {pieces} pieces is more than the {limit} that one call takes: join some of them"
+    )]
+    TooManyPieces {
+        /// The pieces that are not empty.
+        pieces: usize,
+        /// The most pieces of a message.
+        limit: usize,
     },
     /// An earlier write or send ended in the middle of its bytes, so later ones would be taken for
     /// its rest. It comes as the error of an event.
@@ -381,9 +393,9 @@ impl TransferError {
     /// Returns the kind of the error as an `io::Error`.
     fn kind(&self) -> io::ErrorKind {
         match self {
-            TransferError::NoRoom { .. } | TransferError::Offset { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            TransferError::NoRoom { .. }
+            | TransferError::Offset { .. }
+            | TransferError::TooManyPieces { .. } => io::ErrorKind::InvalidInput,
             TransferError::Torn { .. } => io::ErrorKind::BrokenPipe,
             TransferError::NotDurable { errno } => errno_text(*errno).kind(),
             TransferError::Direct(error) => error.kind(),
@@ -423,6 +435,16 @@ fn type_text(socket_type: i32) -> String {
     }
 }
 
+/// Returns what mends the failure of a system call, where the number tells.
+fn system_remedy(errno: i32) -> String {
+    match errno {
+        libc::EMFILE | libc::ENFILE => format!("; {}", room_remedy(errno)),
+        libc::EADDRINUSE => "; take another address, or end what listens there".into(),
+        libc::EADDRNOTAVAIL => "; take an address of this machine (`ip address`)".into(),
+        _ => String::new(),
+    }
+}
+
 fn errno_text(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
@@ -447,6 +469,11 @@ mod tests {
             text(libc::EMFILE).contains("64 entries") && text(libc::EMFILE).contains("ulimit -n")
         );
         assert!(text(libc::ENOMEM).contains("fewer entries"));
+        let text = |errno| DriverError::System { action: "listening", errno }.to_string();
+        assert!(text(libc::EMFILE).contains("ulimit -n"), "{}", text(libc::EMFILE));
+        assert!(text(libc::ENFILE).contains("fs.file-max"), "{}", text(libc::ENFILE));
+        assert!(text(libc::EADDRINUSE).contains("another address"), "{}", text(libc::EADDRINUSE));
+        assert!(text(libc::EIO).ends_with(&errno_text(libc::EIO).to_string()));
     }
 
     #[test]

@@ -6,21 +6,22 @@
 //! Unsafe here: asking for the flags of a descriptor, which is open meanwhile.
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::cell::{RefCell, RefMut};
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, FileType};
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::rc::Rc;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::rc::{Rc, Weak};
 
 use super::durability::Durability;
 use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
+use crate::system::{DirectAlignment, socket_type};
 use crate::uring::{
-    Descriptor, DirectAlignment, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip,
-    reset_connection, socket_type,
+    Descriptor, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip, reset_connection,
 };
 
 /// Returns whether a descriptor is an event descriptor, or may be one because `/proc` does not say.
@@ -126,8 +127,11 @@ pub(super) struct OpenFile {
     pub(super) is_shut_down: bool,
     /// The socket is not connected yet: nothing is pushed on it.
     pub(super) is_connecting: bool,
-    /// The writes that syncs wait for.
-    pub(super) durability: Durability,
+    /// The writes that syncs wait for, shared by all files of one inode: the kernel tells an error
+    /// once for all duplicates of a descriptor.
+    durability: Rc<RefCell<Durability>>,
+    /// The device and the number of the inode, if the file has offsets.
+    inode: Option<Inode>,
     /// The program has closed the file: it goes when its operations are over.
     closing: bool,
     /// The program has thrown away what was to be sent.
@@ -143,10 +147,15 @@ pub(super) enum FileEnd {
     Sending(Key, Option<i32>),
 }
 
+/// The device and the number of an inode.
+type Inode = (u64, u64);
+
 /// The files of one driver.
 pub(super) struct Files {
     driver: u32,
     table: Slab<OpenFile>,
+    /// The order of writes and syncs of each inode that is open.
+    durabilities: HashMap<Inode, Weak<RefCell<Durability>>>,
     /// Each file that is closed has an event, not aborted ones alone.
     has_events_of_all: bool,
     /// The entries of the ring's table of files: none if the kernel has no such table. `None` until
@@ -157,13 +166,14 @@ pub(super) struct Files {
 impl OpenFile {
     fn new(file: OwnedFd) -> Result<OpenFile, FileError> {
         let file = File::from(file);
-        let FileKind { has_offsets, is_nameless, direct, writes } = match FileKind::of(&file) {
+        let kind = match FileKind::of(&file) {
             Ok(kind) => kind,
             Err(reason) => return Err(FileError { reason, file: file.into() }),
         };
+        let FileKind { has_offsets, is_nameless, direct, writes, inode } = kind;
         let fd = Rc::new(QuickClose::new(file.into()));
         let open = OpenFile::of(fd, writes);
-        Ok(OpenFile { has_offsets, is_nameless, direct, ..open })
+        Ok(OpenFile { has_offsets, is_nameless, direct, inode, ..open })
     }
 
     /// Makes a file without offsets.
@@ -186,10 +196,21 @@ impl OpenFile {
             connection_error: None,
             is_shut_down: false,
             is_connecting: false,
-            durability: Durability::default(),
+            durability: Rc::default(),
+            inode: None,
             closing: false,
             aborted: false,
         }
+    }
+
+    /// Returns whether the file keeps the boundaries of messages.
+    pub(super) fn keeps_messages(&self) -> bool {
+        matches!(self.writes, Writes::Messages | Writes::Datagrams)
+    }
+
+    /// Returns the order of writes and syncs.
+    pub(super) fn durability(&self) -> RefMut<'_, Durability> {
+        self.durability.borrow_mut()
     }
 
     /// Returns the descriptor of a file that is not closed.
@@ -227,22 +248,26 @@ struct FileKind {
     is_nameless: bool,
     direct: Option<DirectAlignment>,
     writes: Writes,
+    inode: Option<Inode>,
 }
 
 impl FileKind {
     fn of(file: &File) -> io::Result<FileKind> {
-        let kind = file.metadata()?.file_type();
+        let metadata = file.metadata()?;
+        let kind = metadata.file_type();
         let has_offsets = kind.is_file() || kind.is_block_device();
         let is_stream = kind.is_socket() || kind.is_fifo() || kind.is_char_device();
         let direct = if has_offsets { DirectAlignment::in_force(file)? } else { None };
         let writes = Writes::of(file, kind)?;
-        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct, writes })
+        let inode = has_offsets.then(|| (metadata.dev(), metadata.ino()));
+        Ok(FileKind { has_offsets, is_nameless: !has_offsets && !is_stream, direct, writes, inode })
     }
 }
 
 impl Files {
     pub(super) fn new(driver: u32, has_events_of_all: bool) -> Files {
-        Files { driver, table: Slab::new(usize::MAX), has_events_of_all, ring_table: None }
+        let (table, durabilities) = (Slab::new(usize::MAX), HashMap::new());
+        Files { driver, table, durabilities, has_events_of_all, ring_table: None }
     }
 
     pub(super) fn add(
@@ -252,6 +277,7 @@ impl Files {
         wakeup: &mut Wakeup,
     ) -> Result<FileId, FileError> {
         let mut open = OpenFile::new(file)?;
+        self.share_durability(&mut open);
         if let Some(fd) = &open.fd
             && open.is_nameless
             && is_event_fd(fd.as_fd())
@@ -265,6 +291,27 @@ impl Files {
         }
         let key = self.table.insert(open).ok().expect("a file has a descriptor of its own");
         Ok(FileId::new(self.driver, key))
+    }
+
+    /// Has a new file share the order of writes and syncs with the open files of its inode; but not
+    /// with those of which a sync failed: a file that is added anew begins anew.
+    fn share_durability(&mut self, open: &mut OpenFile) {
+        let Some(inode) = open.inode else { return };
+        let of_others = self.durabilities.get(&inode).and_then(Weak::upgrade);
+        match of_others.filter(|it| it.borrow().failed().is_none()) {
+            Some(shared) => open.durability = shared,
+            None => drop(self.durabilities.insert(inode, Rc::downgrade(&open.durability))),
+        }
+    }
+
+    /// Forgets the order of writes and syncs of an inode with the last file that has it.
+    fn end_durability(&mut self, key: Key) {
+        let Some(OpenFile { inode: Some(inode), durability, .. }) = self.get(key) else { return };
+        let latest = self.durabilities.get(inode).map(Weak::as_ptr);
+        if Rc::strong_count(durability) == 1 && latest == Some(Rc::as_ptr(durability)) {
+            let inode = *inode;
+            self.durabilities.remove(&inode);
+        }
     }
 
     /// Takes in the sending direction of a socket that is received from. Returns its key.
@@ -389,6 +436,7 @@ impl Files {
             tracing::warn!(index = key.index(), "a closed file stays in the ring's table");
             return None;
         }
+        self.end_durability(key);
         let has_events_of_all = self.has_events_of_all;
         let open = self.get_mut(key)?;
         if let Some(socket) = open.socket {

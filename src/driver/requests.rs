@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::squeue;
 
-use super::files::is_event_fd;
+use super::files::{OpenFile, is_event_fd};
 use super::ids::AnyId;
 use super::socket::Source;
 use super::timers::Due;
@@ -22,8 +22,9 @@ use super::{
 };
 use crate::buffer::{Buffer, Payload};
 use crate::slab::Key;
+use crate::system::SendOptions;
 use crate::uring::{
-    Address, Addressed, Destination, Feature, RawAddress, SendOptions, listen_on, new_socket,
+    Address, Addressed, Destination, Feature, RANGES_MAX, RawAddress, listen_on, new_socket,
     reset_connection,
 };
 
@@ -546,7 +547,8 @@ impl Driver {
     /// Stops receiving from a socket, or accepting, and closes it, in both directions.
     ///
     /// What was given to be sent before goes out first, however long its peer takes:
-    /// [`abort`](Self::abort) ends that, also after this call.
+    /// [`abort`](Self::abort) ends that, also after this call. A [connect](Self::connect) that is
+    /// under way is given up, and with it what was to be sent.
     /// [`Event::Closed`](crate::Event::Closed) follows when all of it is over and the kernel has
     /// let go of the socket. Bytes that came before are still handed out.
     ///
@@ -1159,7 +1161,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// The memory back, and a [`TransferError`], as for [`send`](Self::send).
+    /// The memory back, and a [`TransferError`], as for [`send`](Self::send);
+    /// [`TooManyPieces`](TransferError::TooManyPieces) for more than 1024 pieces of one datagram or
+    /// message. A stream takes any number.
     ///
     /// ```
     /// # use std::io::Read;
@@ -1239,7 +1243,8 @@ impl Driver {
     /// * If a sync fails, the kernel may drop the bytes that it could not write. So each later sync
     ///   of the file fails too, until the program adds the file anew.
     ///
-    /// Writes by [`push`](Self::push) are not known to it.
+    /// A file that was added more than once, by whichever descriptor, is one file here. Writes by
+    /// [`push`](Self::push) are not known to it.
     ///
     /// # Errors
     ///
@@ -1362,8 +1367,22 @@ impl Driver {
             Ok(file) => file,
             Err(error) => return Err(SubmitError::new(error, memory)),
         };
+        if let Memory::Pieces(_) = memory
+            && let Err(error) = self.check_pieces(file, &memory)
+        {
+            return Err(SubmitError { error, memory });
+        }
         let transfer = Transfer::new(Some(file), action, memory, offset);
         self.transfers.begin(transfer, &mut self.files, &self.arenas, &mut self.submitter)
+    }
+
+    /// Checks that pieces for a socket of messages go out as one.
+    fn check_pieces(&self, file: Key, memory: &Memory) -> Result<(), TransferError> {
+        let (pieces, limit) = (memory.piece_count(), RANGES_MAX);
+        if pieces > limit && self.files.get(file).is_some_and(OpenFile::keeps_messages) {
+            return Err(TransferError::TooManyPieces { pieces, limit });
+        }
+        Ok(())
     }
 
     fn begin_on(

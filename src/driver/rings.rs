@@ -235,7 +235,7 @@ impl Ring {
         wakeup.poll(submitter)?;
         let (arena, place) = (self.buffers.arena(), self.buffers.place());
         let waiting = self.waiting.get_or_insert_with(|| WaitForSlot::join(arena, 0, place));
-        let mut context = Context::from_waker(wakeup.waker());
+        let mut context = Context::from_waker(wakeup.grant_waker());
         let granted = Pin::new(waiting).poll(&mut context);
         if let Poll::Ready(lease) = granted {
             self.waiting = None;

@@ -44,8 +44,8 @@ struct Silence {
 // nothing.
 pub(super) struct Timers {
     driver: u32,
-    /// The tokens of the program's timers, and their times.
-    table: Slab<(Instant, u64)>,
+    /// The tokens of the program's timers. `None`: the time is over, and the event is to be taken.
+    table: Slab<Option<u64>>,
     /// The things that are due, by time. The number separates those of one time.
     due: BTreeMap<(Instant, u64), Due>,
     numbers: u64,
@@ -73,7 +73,7 @@ impl Timers {
 
     /// Makes a timer of the program's. Returns `None` if there are too many.
     pub(super) fn add(&mut self, at: Instant, token: u64) -> Option<TimerId> {
-        let key = self.table.insert((at, token)).ok()?;
+        let key = self.table.insert(Some(token)).ok()?;
         self.push(at, Due::Timer(key));
         Some(TimerId::new(self.driver, key))
     }
@@ -81,7 +81,18 @@ impl Timers {
     /// Removes a timer of the program's.
     pub(super) fn remove(&mut self, id: TimerId) -> Result<(), DriverError> {
         let key = id.key_in(self.driver)?;
-        self.table.remove(key).map(drop).ok_or(DriverError::UnknownTimer)
+        match self.table.get(key) {
+            Some(Some(_)) => drop(self.table.remove(key)),
+            _ => return Err(DriverError::UnknownTimer),
+        }
+        Ok(())
+    }
+
+    /// Removes a timer whose event was taken. Its index may be given out again.
+    pub(super) fn forget(&mut self, id: TimerId) {
+        if let Ok(key) = id.key_in(self.driver) {
+            self.table.remove(key);
+        }
     }
 
     /// Has something done at a time.
@@ -141,7 +152,7 @@ impl Timers {
 
     /// Takes a timer whose time is over. Returns its id and token, if it was not removed.
     pub(super) fn take(&mut self, key: Key) -> Option<(TimerId, u64)> {
-        let (_, token) = self.table.remove(key)?;
+        let token = self.table.get_mut(key)?.take()?;
         Some((TimerId::new(self.driver, key), token))
     }
 

@@ -87,23 +87,6 @@ pub struct DrainReport {
     pub tokens_left: Vec<u64>,
 }
 
-impl DrainReport {
-    /// Adds what another part of the same whole reports.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn and(mut self, other: DrainReport) -> DrainReport {
-        self.closed += other.closed;
-        self.discarded_bytes += other.discarded_bytes;
-        self.unreported_slots += other.unreported_slots;
-        self.in_flight += other.in_flight;
-        self.receives_in_flight += other.receives_in_flight;
-        self.transfers_in_flight += other.transfers_in_flight;
-        self.rings_left += other.rings_left;
-        self.quarantined += other.quarantined;
-        self.tokens_left.extend(other.tokens_left);
-        self
-    }
-}
-
 /// Turns.
 impl Driver {
     /// Submits what is pending, and waits until something happened. Returns at once if there are
@@ -200,8 +183,8 @@ impl Driver {
             if let Some(event) = self.next() {
                 return Ok(event);
             }
-            if self.wakeup.told_wakes != self.wakeup.wakes {
-                self.wakeup.told_wakes = self.wakeup.wakes;
+            if self.wakeup.told_wakes != self.wakeup.program_wakes {
+                self.wakeup.told_wakes = self.wakeup.program_wakes;
                 return Ok(Event::Woken);
             }
             self.wait()?;
@@ -532,7 +515,7 @@ impl Driver {
         if !self.submitter.is_ours() {
             return None;
         }
-        let Driver { sockets, transfers, rings, files, submitter, .. } = self;
+        let Driver { sockets, transfers, rings, files, timers, submitter, .. } = self;
         loop {
             match transfers.next_event(files, submitter) {
                 Some(Found::Event(event)) => return Some(event),
@@ -543,6 +526,9 @@ impl Driver {
                 }
                 None => {
                     let event = sockets.next_event(rings, files, transfers, submitter);
+                    if let Some(Event::Timer { id, .. }) = event {
+                        timers.forget(id);
+                    }
                     // The end of a socket may have ended its sending direction.
                     if event.is_some() || !transfers.has_events() {
                         return event;

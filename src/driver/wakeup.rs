@@ -16,14 +16,17 @@ use super::DriverError;
 use super::ids::Tag;
 use super::submitter::Submitter;
 use crate::sync::Arc;
-use crate::uring::{EventFd, PressurePipe, WakePipe};
+use crate::uring::{EventFd, GrantPipe, PressurePipe, WakePipe};
 
 /// A pipe with the waker that signals it, and the registered event descriptor.
 //
 // The waker keeps the pipe open, so a wake after the driver's end writes to no other file.
 pub(super) struct Wakeup {
     pipe: Arc<WakePipe>,
+    /// The waker of the program.
     waker: Waker,
+    /// The waker of the rings that wait for a slot.
+    grant_waker: Waker,
     /// The waker that tells that somebody waits for a slot.
     pressure_waker: Waker,
     /// The ring polls the pipe.
@@ -40,8 +43,10 @@ pub(super) struct Wakeup {
     reads_event_fds: bool,
     /// The next turn has something to do here. Beside the others, so that a turn asks one question.
     acts_each_turn: bool,
-    /// The wakes that arrived, and those of them that the program was told of.
+    /// The wakes that arrived.
     pub(super) wakes: u64,
+    /// The wakes among them by wakers of the program, and those of these that it was told of.
+    pub(super) program_wakes: u64,
     pub(super) told_wakes: u64,
 }
 
@@ -52,10 +57,12 @@ impl Wakeup {
             .map_err(|error| DriverError::no_room_or("making a pipe", &error, entries))?;
         let pipe = Arc::new(pipe);
         let waker = Waker::from(Arc::clone(&pipe));
+        let grant_waker = Waker::from(Arc::new(GrantPipe(Arc::clone(&pipe))));
         let pressure_waker = Waker::from(Arc::new(PressurePipe(Arc::clone(&pipe))));
         Ok(Wakeup {
             pipe,
             waker,
+            grant_waker,
             pressure_waker,
             polled: false,
             shared: false,
@@ -65,13 +72,14 @@ impl Wakeup {
             reads_event_fds: false,
             acts_each_turn: false,
             wakes: 0,
+            program_wakes: 0,
             told_wakes: 0,
         })
     }
 
-    /// Returns the waker for a wait of the driver's own, which polls the pipe meanwhile.
-    pub(super) fn waker(&self) -> &Waker {
-        &self.waker
+    /// Returns the waker for the rings, which wait for slots; the pipe is polled meanwhile.
+    pub(super) fn grant_waker(&self) -> &Waker {
+        &self.grant_waker
     }
 
     /// Returns a waker for the program, which may use it at any time.
@@ -171,7 +179,8 @@ impl Wakeup {
     /// Notes that the poll completed.
     pub(super) fn on_completion(&mut self) {
         let signals = self.pipe.clear();
-        self.wakes += u64::from(signals.is_woken);
+        self.wakes += u64::from(signals.is_woken || signals.is_granted);
+        self.program_wakes += u64::from(signals.is_woken);
         self.look_due |= signals.is_pressed;
         self.polled = false;
         self.update();

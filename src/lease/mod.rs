@@ -23,6 +23,8 @@ mod registry;
 mod run;
 mod stats;
 mod trim;
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+mod unread;
 mod waiter;
 
 pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
@@ -46,6 +48,8 @@ pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
 pub(crate) use trim::Trim;
 pub use trim::{TrimObstacle, TrimReport};
+#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
 pub(crate) use waiter::WaitForSlot;

@@ -8,8 +8,8 @@ use bytes::BufMut;
 use loom::future::block_on;
 use loom::thread;
 
-use super::{Lease, Place, Run, Trim, TrimObstacle, WaitForSlot};
-use crate::sync::set_thread_index;
+use super::{Lease, Place, Run, Trim, TrimObstacle, UnreadSlots, WaitForSlot};
+use crate::sync::{Arc, Mutex, set_thread_index};
 use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, LocalArena, SlotSpec};
 
 const SLOT_BYTES: usize = 8;
@@ -408,5 +408,34 @@ fn two_notes_of_a_high_water_mark() {
         arena.handle().note_live_count(1);
         thread.join().unwrap();
         assert_eq!(arena.handle().live_max(), 2);
+    });
+}
+
+/// One thread receives into slots that two others take: no count runs below zero, the share is
+/// never exceeded, and in the end all of it is there again.
+#[test]
+fn one_receiver_against_two_takers_of_unread_slots() {
+    loom::model(|| {
+        let unread = Arc::new(UnreadSlots::new(6));
+        // What the streams have received and not taken, as the lock of a queue passes it on.
+        let received = Arc::new([Mutex::new(0), Mutex::new(0)]);
+        let takers = [0, 1].map(|stream| {
+            let (unread, received) = (unread.clone(), received.clone());
+            thread::spawn(move || {
+                let taken = std::mem::take(&mut *received[stream].lock());
+                unread.sub(taken);
+            })
+        });
+        for stream in [0, 1, 0] {
+            let mut held = received[stream].lock();
+            if unread.allows(*held + 1) {
+                *held += 1;
+                unread.add(1);
+            }
+            assert!(*held <= 2, "a third of the slots");
+        }
+        takers.into_iter().for_each(|taker| taker.join().unwrap());
+        received.iter().for_each(|held| unread.sub(std::mem::take(&mut *held.lock())));
+        assert!(unread.allows(3) && !unread.allows(4), "all slots are left");
     });
 }

@@ -466,12 +466,17 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 3 } else { 256 },
+            ..ProptestConfig::default()
+        })]
+
         /// Claims, cuts, joins, shares and frees runs at random: each slot has one owner, no bytes
         /// that are held change, and all slots are free in the end.
         #[test]
         fn each_slot_of_a_run_has_one_owner(
             zero: bool,
-            steps in prop::collection::vec(step(), 1..150),
+            steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 150 }),
         ) {
             let policy = if zero { InitPolicy::Zero } else { InitPolicy::Uninit };
             let arena = arena(70, policy);

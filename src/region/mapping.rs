@@ -1,19 +1,20 @@
-//! An anonymous mapping: page-aligned, zero, with the advice that the builder asked for; and the
-//! process that a mapping, or anything else that forked children do not share, belongs to.
+//! An anonymous mapping: page-aligned, zero, with the advice that the builder asked for.
 //!
 //! # Safety
 //!
 //! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or
-//! unmaps them, and dropping it is the only way they go.
-//! Unsafe here: reaching the mark of a process, which is never freed.
+//! unmaps them, and dropping it is the only way they go. A page that a process wipes in its forked
+//! children is never unmapped.
 #![allow(unsafe_code)]
 
-use super::build_error::BuildError;
 use std::io;
-use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use super::build_error::BuildError;
+use super::options::{Backing, InChildren, RegionOptions};
+use super::process::Process;
+#[cfg(not(uring_arena_loom))]
+use crate::sync::AtomicU32;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -261,208 +262,13 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
 }
 
-/// The source of an arena's memory.
-///
-/// # Forked children
-///
-/// A child shares the pages of an anonymous mapping with its parent until one of the two writes.
-/// With huge pages each such write needs a spare one in the system's pool. Without one the child is
-/// killed (`SIGBUS`): at its own write, and at its next access after a write of the parent. While
-/// the memory is registered with a ring, the child gets its copies at once. Then fork(2) fails
-/// (`ENOMEM`) without enough spare pages. Measured on Linux 6.18.
-///
-/// **Keep an arena on huge pages from children**
-/// ([`keep_from_children`](crate::FixedArenaBuilder::keep_from_children)), and preferably any that
-/// is registered. [`std::process::Command`] concerns no arena unless it runs code of the program in
-/// the child (`pre_exec`): it copies no memory.
-///
-/// ```
-/// use uring_arena::{Backing, FixedArena};
-///
-/// let arena = FixedArena::with_sizes(64, 65536).backing(Backing::TransparentHuge).build()?;
-/// assert_eq!(arena.slot_count(), 64);
-/// # Ok::<(), uring_arena::BuildError>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Backing {
-    /// An anonymous private mapping: page-aligned, zero, not shared. The default
-    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). On other systems than Linux:
-    /// the heap.
-    #[default]
-    Anonymous,
-    /// The global allocator.
-    Heap,
-    /// An anonymous mapping on 2 MiB boundaries that asks for transparent huge pages
-    /// (`MADV_HUGEPAGE`, [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html)).
-    /// An ordinary mapping where the system has switched huge pages off.
-    TransparentHuge,
-    /// Huge pages of 2 MiB from the system's reserved pool (`MAP_HUGETLB`, `vm.nr_hugepages`). A
-    /// [forked child](Backing#forked-children) needs spare ones.
-    Huge2MiB,
-    /// Huge pages of 1 GiB from the system's reserved pool (`MAP_HUGETLB`). A
-    /// [forked child](Backing#forked-children) needs spare ones.
-    Huge1GiB,
-}
-
-/// A way to make the pages of an arena present when the arena is built.
-///
-/// ```
-/// use uring_arena::{FixedArena, PageSize};
-///
-/// // Touch nothing now; the kernel brings each page in on first use.
-/// let arena = FixedArena::with_sizes(16, 4096).page_size(PageSize::Unknown).build()?;
-/// # drop(arena);
-/// # Ok::<(), uring_arena::BuildError>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PageSize {
-    /// No page is touched when the arena is built.
-    Unknown,
-    /// The system's page size (`sysconf(_SC_PAGESIZE)`), in one kernel call where there is one
-    /// (`MADV_POPULATE_WRITE`, Linux 5.14). The default.
-    #[default]
-    Auto,
-    /// Pages of this many bytes.
-    Size(NonZeroUsize),
-}
-
-/// All choices about the memory of an arena.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RegionOptions {
-    pub(crate) backing: Backing,
-    pub(crate) page_size: PageSize,
-    pub(crate) numa_node: Option<u32>,
-    pub(crate) in_children: InChildren,
-}
-
-/// The pages that a forked child finds in place of a mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum InChildren {
-    /// Copies.
-    #[default]
-    Copied,
-    /// None: the child must not touch the memory.
-    Absent,
-    /// Pages of zeros, which are the child's own; none where the kernel cannot.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code, reason = "for the rings of buffers"))]
-    Zeroed,
-}
-
-/// The process that a value was made in.
-///
-/// A forked child has a copy of the value. What the kernel keeps for the parent, such as a ring, is
-/// not the child's, although the child has its descriptor.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Process {
-    /// A word that is zero in every other process.
-    mark: &'static AtomicU32,
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code, reason = "for the texts of errors"))]
-    id: u32,
-}
-
-/// The mark of this process; in a forked child that of its parent, until the child needs one.
+/// Makes a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). Returns
+/// `None` if it cannot.
 #[cfg(not(uring_arena_loom))]
-static MARK: LatestMark = LatestMark(AtomicPtr::new(std::ptr::null_mut()));
-
-impl Process {
-    /// Returns this process.
-    pub(crate) fn current() -> Process {
-        #[cfg(not(uring_arena_loom))]
-        let mark = MARK.get(make_mark);
-        #[cfg(uring_arena_loom)]
-        let mark = make_mark();
-        Process { mark, id: mark.load(Ordering::Relaxed) }
-    }
-
-    /// Returns whether this process is the one that the value was made in: one comparison.
-    #[inline]
-    pub(crate) fn is_current(self) -> bool {
-        // Relaxed: in one process the word never changes. The fork changes it, before the child
-        // runs.
-        self.mark.load(Ordering::Relaxed) != 0
-    }
-
-    /// Returns the numbers of the process and of this one, if they are two.
-    #[cfg(feature = "io-uring")]
-    pub(crate) fn other(self) -> Option<(u32, u32)> {
-        if self.is_current() { None } else { Some((self.id, std::process::id())) }
-    }
-}
-
-/// Makes the mark of this process: its number, in a page that the kernel wipes in forked children.
-///
-/// Without memory, or on a kernel before 4.14, the mark tells no processes apart.
-fn make_mark() -> &'static AtomicU32 {
-    let mark = Box::leak(Box::new(AtomicU32::new(std::process::id())));
-    #[cfg(not(uring_arena_loom))]
-    if let Ok(page) = map(system_page_bytes(), 0)
-        && page.madvise(libc::MADV_WIPEONFORK).is_ok()
-    {
-        let page = std::mem::ManuallyDrop::new(page);
-        // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
-        let wiped: &'static AtomicU32 = unsafe { page.start.cast().as_ref() };
-        wiped.store(mark.load(Ordering::Relaxed), Ordering::Relaxed);
-        return wiped;
-    }
-    mark
-}
-
-/// The place of the mark that was made last.
-// Invariant: null, or a reference that lasts for ever.
-struct LatestMark(AtomicPtr<AtomicU32>);
-
-impl LatestMark {
-    /// Returns the mark of this process, which `make` makes if there is none yet.
-    fn get(&self, make: impl FnOnce() -> &'static AtomicU32) -> &'static AtomicU32 {
-        // Acquire: pairs with the Release below, so the mark is seen as it was made.
-        let known = self.0.load(Ordering::Acquire);
-        // SAFETY: lasts for ever (invariant).
-        if let Some(mark) = unsafe { known.as_ref() }
-            && mark.load(Ordering::Relaxed) != 0
-        {
-            return mark;
-        }
-        let new = make();
-        let pointer = std::ptr::from_ref(new).cast_mut();
-        match self.0.compare_exchange(known, pointer, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => new,
-            // Of another thread of this process, because the mark changes once in a process.
-            // SAFETY: lasts for ever (invariant).
-            Err(theirs) => unsafe { &*theirs },
-        }
-    }
-}
-
-#[cfg(all(test, uring_arena_loom))]
-mod models {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::thread;
-
-    fn mark(id: u32) -> &'static AtomicU32 {
-        Box::leak(Box::new(AtomicU32::new(id)))
-    }
-
-    #[test]
-    fn two_threads_of_a_child_make_one_mark() {
-        for parent in [None, Some(0)] {
-            loom::model(move || {
-                let parent = parent
-                    .map_or(std::ptr::null_mut(), |id| std::ptr::from_ref(mark(id)).cast_mut());
-                let latest = Arc::new(LatestMark(AtomicPtr::new(parent)));
-                let other = {
-                    let latest = Arc::clone(&latest);
-                    thread::spawn(move || {
-                        let found = latest.get(|| mark(1));
-                        (std::ptr::from_ref(found).addr(), found.load(Ordering::Relaxed))
-                    })
-                };
-                let found = latest.get(|| mark(2));
-                let found = (std::ptr::from_ref(found).addr(), found.load(Ordering::Relaxed));
-                assert_ne!(found.1, 0);
-                assert_eq!(found, other.join().unwrap());
-            });
-        }
-    }
+pub(super) fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
+    let page = map(system_page_bytes(), 0).ok()?;
+    page.madvise(libc::MADV_WIPEONFORK).ok()?;
+    let page = std::mem::ManuallyDrop::new(page);
+    // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
+    Some(unsafe { page.start.cast().as_ref() })
 }

@@ -5,14 +5,16 @@
 mod build_error;
 #[cfg(target_os = "linux")]
 mod mapping;
+mod options;
+mod process;
 mod region;
 
 pub use build_error::BuildError;
-#[cfg(any(feature = "io-uring", feature = "tokio-uring"))]
-pub(crate) use mapping::Process;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use mapping::system_page_bytes;
-pub use mapping::{Backing, PageSize};
-pub(crate) use mapping::{InChildren, RegionOptions};
+pub use options::{Backing, PageSize};
+pub(crate) use options::{InChildren, RegionOptions};
+#[cfg(any(feature = "io-uring", feature = "tokio-uring", feature = "tokio"))]
+pub(crate) use process::Process;
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

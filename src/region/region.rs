@@ -10,11 +10,11 @@
 #![allow(unsafe_code)]
 
 use super::build_error::BuildError;
-#[cfg(not(target_os = "linux"))]
-use super::mapping::InChildren;
-use super::mapping::{Backing, PageSize, RegionOptions};
 #[cfg(target_os = "linux")]
 use super::mapping::{Mapping, populate, system_page_bytes};
+#[cfg(not(target_os = "linux"))]
+use super::options::InChildren;
+use super::options::{Backing, PageSize, RegionOptions};
 use std::alloc::Layout;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;

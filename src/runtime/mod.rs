@@ -11,7 +11,7 @@ mod transfer;
 pub mod compio;
 #[cfg(feature = "monoio")]
 pub mod monoio;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub mod tokio;
 #[cfg(feature = "tokio-uring")]
 pub mod tokio_uring;

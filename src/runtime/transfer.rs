@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 use super::liveness::{Life, RuntimeLiveness};
 use crate::buffer::Buffer;
 use crate::sync::contain;
-use crate::uring::{disconnect, shut_down, socket_type};
+use crate::system::{disconnect, shut_down, socket_type};
 
 /// The last offset of a file. The kernel takes larger ones for negative numbers, and -1 for the
 /// file's own position.

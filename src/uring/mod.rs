@@ -19,22 +19,20 @@ pub use buffer_ring::{
 };
 #[cfg(feature = "compio")]
 pub(crate) use kernel::cancel_opcode;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub(crate) use kernel::disconnect;
+#[cfg(feature = "tokio")]
+pub(crate) use kernel::check_calls;
 pub use kernel::{
     Address, Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info,
 };
 pub(crate) use kernel::{
-    EventFd, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max, disabled_by_sysctl,
-    has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring, listen_on,
-    new_socket, peer_address, reset_connection, room_remedy, shut_down, socket_type,
-    submit_and_wait_for_one, who_forbids,
+    EventFd, GrantPipe, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max,
+    disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
+    listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait_for_one,
+    who_forbids,
 };
-#[cfg(feature = "tokio")]
-pub(crate) use kernel::{check_calls, is_tcp_closed, limit_standstill, reset_or_shut_down};
+pub(crate) use operation::RANGES_MAX;
 pub use operation::{
-    Addressed, Completion, Descriptor, Destination, DirectAlignment, DirectError, DirectFile,
-    InFlight, Operation, Progress, SendOptions,
+    Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,
 };
 pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,

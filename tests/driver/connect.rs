@@ -3,9 +3,11 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::io::ioctl_fionbio;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use uring_arena::{Address, BufferRing, BufferRingId, Driver, DriverError, Event, FixedArena};
 
@@ -126,6 +128,21 @@ impl Deaf {
         Deaf { address: address.into(), _listener: listener, _waiting: waiting }
     }
 
+    /// Accepts and keeps connections on a thread, which ends a while after the last one.
+    fn accept_all(&self) -> JoinHandle<()> {
+        let listener = self._listener.try_clone().unwrap();
+        ioctl_fionbio(&listener, true).unwrap();
+        std::thread::spawn(move || {
+            let (mut kept, mut last) = (Vec::new(), Instant::now());
+            while last.elapsed() < TIMEOUT / 4 && kept.len() < 2 {
+                if let Ok(socket) = rustix::net::accept(&listener) {
+                    (last, _) = (Instant::now(), kept.push(socket));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    }
+
     fn unix() -> Deaf {
         let name = format!("uring-arena deaf {} {:?}", std::process::id(), Instant::now());
         use std::os::linux::net::SocketAddrExt;
@@ -176,6 +193,91 @@ fn a_connect_that_nobody_answers_is_given_up_in_time_and_can_be_closed_and_drain
             let report = driver.drain(TIMEOUT).unwrap();
             assert_eq!((report.in_flight, report.closed), (0, 1));
             drop(driver);
+            assert_all_free(&arena);
+        }
+    });
+}
+
+#[test]
+fn a_connect_that_is_closed_gives_up_what_was_to_be_sent() {
+    watched(|| {
+        for deaf in [Deaf::tcp, Deaf::unix] {
+            let Some((mut driver, arena, ring)) = with_ring() else { return };
+            let deaf = deaf();
+            for is_shut_down in [false, true] {
+                let id = driver.connect(ring, deaf.address.clone(), 7).unwrap();
+                driver.send(id, Bytes::from_static(b"never")).unwrap();
+                driver.send(id, Bytes::from_static(b"ever")).unwrap();
+                if is_shut_down {
+                    driver.shutdown_write(id).unwrap();
+                }
+                driver.wait_timeout(Duration::from_millis(5)).unwrap();
+                driver.close(id).unwrap();
+                let mut given_up = 0;
+                run(&mut driver, |event| match event {
+                    Event::Sent { result, sent: 0, .. } => {
+                        given_up += usize::from(result.is_err());
+                        false
+                    }
+                    Event::Done { result, .. } => {
+                        given_up += usize::from(result.is_err());
+                        false
+                    }
+                    Event::Closed { error, .. } => {
+                        assert!(error.is_none(), "the program has closed it");
+                        true
+                    }
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(given_up, 2 + usize::from(is_shut_down), "before the end");
+            }
+            finish(driver);
+            assert_all_free(&arena);
+        }
+    });
+}
+
+#[test]
+fn a_send_that_is_given_up_before_the_connection_lets_no_other_go_too_early() {
+    watched(|| {
+        for deaf in [Deaf::tcp, Deaf::unix] {
+            let Some((mut driver, arena, ring)) = with_ring() else { return };
+            let deaf = deaf();
+            let id = driver.connect(ring, deaf.address.clone(), 7).unwrap();
+            let first = driver.send(id, Bytes::from_static(b"given up")).unwrap();
+            let second = driver.send(id, Bytes::from_static(b"late")).unwrap();
+            let third = driver.send(id, Bytes::from_static(b"sent")).unwrap();
+            driver.cancel_operation(first).unwrap();
+            driver.set_deadline(second, Instant::now()).unwrap();
+            for expected in [first, second] {
+                run(&mut driver, |event| {
+                    let Event::Sent { id, result, .. } = event else { panic!("{event:?}") };
+                    assert!(id == expected && result.is_err(), "{result:?}");
+                    true
+                });
+            }
+            for _ in 0..5 {
+                driver.wait_timeout(Duration::from_millis(5)).unwrap();
+                let event = driver.next();
+                assert!(event.is_none(), "there is no connection: {event:?}");
+            }
+            // Now the server takes connections.
+            let accepting = deaf.accept_all();
+            let mut is_sent = false;
+            run(&mut driver, |event| match event {
+                Event::Connected { .. } => false,
+                Event::Sent { id, result, .. } => {
+                    assert_eq!((id, result.unwrap()), (third, 4));
+                    is_sent = true;
+                    true
+                }
+                other => panic!("{other:?}"),
+            });
+            assert!(is_sent);
+            accepting.join().unwrap();
+            driver.close(id).unwrap();
+            run(&mut driver, |event| matches!(event, Event::Closed { .. }));
+            finish(driver);
             assert_all_free(&arena);
         }
     });

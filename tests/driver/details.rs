@@ -1,19 +1,20 @@
 //! Datagrams whole: where they go and come from, their details, and answers from the right address.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use rustix::net::sockopt;
 use uring_arena::{
     Address, BufferRing, BufferRingId, Datagram, DatagramDetails, Destination, Driver, DriverError,
-    Event, FixedArena, SocketId,
+    Event, FixedArena, SendOptions, SocketId, TransferError,
 };
 
 use crate::support::driver::{driver, finish, run};
-use crate::support::{TIMEOUT, arena, assert_all_free, filled, message_pair, pattern};
+use crate::support::{TIMEOUT, arena, assert_all_free, filled, message_pair, pattern, watched};
 
 /// Builds a driver with a ring that has room for details.
 fn with_ring(slots: usize, slot_bytes: usize) -> Option<(Driver, FixedArena, BufferRingId)> {
@@ -222,6 +223,156 @@ fn messages_of_a_connection_are_answered_on_their_id() {
     run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
     finish(driver);
     assert_all_free(&arena);
+}
+
+/// A part of a message would go out as a message of its own.
+#[test]
+fn a_message_of_more_pieces_than_one_call_takes_is_refused_whole() {
+    let Some((mut driver, arena, ring)) = with_ring(8, 2048) else { return };
+    let peer = client("127.0.0.1:0");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(peer.local_addr().unwrap()).unwrap();
+    let udp = driver.receive_datagrams(ring, socket.try_clone().unwrap()).unwrap();
+    let file = driver.add_file(socket).unwrap();
+    let (ours, theirs) = message_pair();
+    let messages = driver.add_file(ours).unwrap();
+    let pieces = |count| (0..count).flat_map(|_| [Bytes::from_static(b"x"), Bytes::new()]);
+    let options = SendOptions::new();
+    let refusals = [
+        driver.send_vectored(udp, pieces(1025), options).unwrap_err(),
+        driver.send_vectored(file, pieces(1025), options).unwrap_err(),
+        driver.send_vectored(messages, pieces(1025), options).unwrap_err(),
+        driver.write_vectored(messages, pieces(1025), 0).unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!(refused.error, TransferError::TooManyPieces { pieces: 1025, limit: 1024 });
+        assert_eq!(refused.memory.len(), 2050, "it comes back");
+    }
+    driver.send_vectored(udp, pieces(1024), options).unwrap();
+    driver.send_vectored(messages, pieces(1024), options).unwrap();
+    let mut sent = 0;
+    run(&mut driver, |event| {
+        let Event::SentVectored { result, .. } = event else { panic!("{event:?}") };
+        sent += usize::from(result.unwrap() == 1024);
+        sent == 2
+    });
+    let mut bytes = [0; 2048];
+    assert_eq!(peer.recv(&mut bytes).unwrap(), 1024, "the first one");
+    let flags = rustix::net::RecvFlags::DONTWAIT;
+    assert_eq!(rustix::net::recv(&theirs, &mut bytes[..], flags).unwrap().0, 1024);
+    assert!(rustix::net::recv(&theirs, &mut bytes[..], flags).is_err(), "and no other");
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// An ICMP message about a datagram is the error of a later send, of none, or of the receive. It
+/// ends nothing.
+#[test]
+fn sends_to_nobody_fail_alone_and_the_socket_goes_on() {
+    watched(|| {
+        let Some((mut driver, arena, ring)) = with_ring(32, 2048) else { return };
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ours.connect(address).unwrap();
+        let our_address = ours.local_addr().unwrap();
+        let file = driver.add_file(ours.try_clone().unwrap()).unwrap();
+        let id = driver.receive_datagrams(ring, ours).unwrap();
+        let (mut told, mut failed) = (0, 0);
+        for round in 0..60 {
+            match round % 4 {
+                0 => driver.send(id, Bytes::from_static(b"nobody")).unwrap(),
+                1 => driver.send(file, Bytes::from_static(b"nobody")).unwrap(),
+                2 => driver.send_to(id, Bytes::from_static(b"nobody"), address).unwrap(),
+                _ => driver.send_to(file, filled(&arena, b"nobody"), address).unwrap(),
+            };
+            run(&mut driver, |event| {
+                let Event::Sent { result, sent, .. } = event else { panic!("{event:?}") };
+                match result {
+                    Ok(bytes) => assert_eq!((bytes, sent), (6, 6)),
+                    Err(error) => {
+                        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+                        failed += 1;
+                    }
+                }
+                told += 1;
+                true
+            });
+        }
+        assert!(told == 60 && failed < 60, "{failed} of {told}");
+        let back = UdpSocket::bind(address).unwrap();
+        back.send_to(b"back", our_address).unwrap();
+        assert_eq!(&next_datagram(&mut driver, id).bytes[..], b"back");
+        driver.send(id, Bytes::from_static(b"again")).unwrap();
+        run(&mut driver, |event| matches!(event, Event::Sent { .. }));
+        finish(driver);
+        assert_all_free(&arena);
+    });
+}
+
+/// Messages that wait for room in a Unix socket's queue are cancelled, aborted, and drained.
+#[test]
+fn addressed_messages_to_a_peer_that_does_not_read_are_given_up() {
+    watched(|| {
+        let Some((mut driver, arena, ring)) = with_ring(32, 2048) else { return };
+        let name = |of: &str| {
+            let name = format!("uring-arena stuck {of} {}", std::process::id());
+            UnixAddress::from_abstract_name(name).unwrap()
+        };
+        let deaf = UnixDatagram::bind_addr(&name("deaf")).unwrap();
+        let ours = UnixDatagram::bind_addr(&name("ours")).unwrap();
+        let id = driver.receive_datagrams(ring, ours).unwrap();
+        let begin = |driver: &mut Driver, token| {
+            let bytes = filled(&arena, &[7; 2048]);
+            let send = driver.send_to(id, bytes, name("deaf")).unwrap();
+            driver.set_token(send, token).unwrap();
+            send
+        };
+        // The queue has a limit of datagrams, and holds few.
+        let mut stuck = Vec::new();
+        while stuck.is_empty() {
+            let sends: Vec<_> = (0..8).map(|token| begin(&mut driver, token)).collect();
+            let mut over = Vec::new();
+            let until = Instant::now() + Duration::from_millis(100);
+            while Instant::now() < until && over.len() < sends.len() {
+                driver.wait_timeout(Duration::from_millis(10)).unwrap();
+                while let Some(event) = driver.next() {
+                    let Event::Sent { id, result, .. } = event else { panic!("{event:?}") };
+                    assert_eq!(result.unwrap(), 2048);
+                    over.push(id);
+                }
+            }
+            stuck = sends.into_iter().filter(|id| !over.contains(id)).collect();
+        }
+        let first = stuck.remove(0);
+        driver.set_deadline(first, Instant::now()).unwrap();
+        run(&mut driver, |event| {
+            let Event::Sent { id, result, .. } = event else { panic!("{event:?}") };
+            assert_eq!((id, result.unwrap_err().kind()), (first, ErrorKind::TimedOut));
+            true
+        });
+        begin(&mut driver, 9);
+        driver.abort(id).unwrap();
+        let mut given_up = 0;
+        run(&mut driver, |event| match event {
+            Event::Sent { result, .. } => {
+                assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+                given_up += 1;
+                false
+            }
+            Event::Closed { error: None, .. } => true,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(given_up, stuck.len() + 1);
+        // A drain ends the same.
+        let other = driver.add_file(UnixDatagram::unbound().unwrap()).unwrap();
+        driver.send_to(other, filled(&arena, b"never"), name("deaf")).unwrap();
+        driver.wait_timeout(Duration::from_millis(5)).unwrap();
+        finish(driver);
+        drop(deaf);
+        assert_all_free(&arena);
+    });
 }
 
 #[test]

@@ -1,22 +1,25 @@
 //! Forked children: what they have of a driver is a copy, and the ring is the parent's.
+#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use io_uring::{opcode, types};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::sockopt::{set_socket_linger, socket_linger};
 use uring_arena::{
     ArenaId, BufferRing, BufferRingId, Driver, DriverError, Event, FileId, FixedArena, OperationId,
-    RegisterError, RingError, SocketId, TransferError,
+    RegisterError, RingError, SendOptions, SocketId, TransferError,
 };
 
 use crate::support::driver::{driver, finish, run};
 use crate::support::fork::{Settler, in_child, mappings};
-use crate::support::{arena, assert_all_free, paged_arena, tcp_pair};
+use crate::support::{TIMEOUT, arena, assert_all_free, paged_arena, tcp_pair};
 
 /// A driver with something of every kind under way.
 struct Busy {
@@ -183,6 +186,104 @@ fn a_child_that_uses_its_copy_is_refused_by_name() {
     });
     assert!(!busy.driver.wait_timeout(Duration::from_millis(20)).unwrap(), "the child woke it");
     busy.goes_on();
+}
+
+/// A server's driver: connects, timers, silence, syncs, addressed sends, entries of the program's.
+#[test]
+fn a_child_of_a_server_is_refused_by_name_and_its_copy_ends_nothing() {
+    let Some(mut driver) = driver() else { return };
+    let arena = paged_arena(16, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
+    let listener = driver.listen(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+    let socket = driver.socket(listener).unwrap().try_clone_to_owned().unwrap();
+    let address = TcpListener::from(socket).local_addr().unwrap();
+    let connection = driver.connect(ring, address, 2).unwrap();
+    driver.set_connect_deadline(connection, Instant::now() + TIMEOUT).unwrap();
+    driver.set_idle_timeout(connection, Some(TIMEOUT)).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to_udp = udp.local_addr().unwrap();
+    let udp = driver.receive_datagrams(ring, udp).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let pipe = driver.add_file(writer).unwrap();
+    driver.write(pipe, Bytes::from(vec![0; 1 << 20]), 0).unwrap();
+    let waits = driver.sync_all(pipe).unwrap();
+    let poll = opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), libc::POLLPRI as u32).build();
+    // SAFETY: the entry names the pipe, which outlives it.
+    let pushed = unsafe { driver.push(poll, 3) }.unwrap();
+    let timer = driver.timer(Instant::now() + TIMEOUT, 4).unwrap();
+    driver.timer(Instant::now() + Duration::from_millis(50), 5).unwrap();
+    driver.wait_timeout(Duration::from_millis(5)).unwrap();
+    let parent = std::process::id();
+    let mut copy = Some(driver);
+    in_child(|| {
+        let mut driver = copy.take().unwrap();
+        let other = DriverError::OtherProcess { of: parent, to: std::process::id() };
+        let now = Instant::now();
+        // SAFETY: it is refused, and names nothing.
+        let nop = unsafe { driver.push(opcode::Nop::new().build(), 0) };
+        for answer in [
+            nop.map(drop),
+            driver.connect(ring, address, 0).map(drop),
+            driver.set_connect_deadline(connection, now),
+            driver.set_idle_timeout(connection, None),
+            driver.set_deadline(waits, now),
+            driver.set_deadline(pushed, now),
+            driver.cancel_operation(pushed),
+            driver.cancel_operation(waits),
+            driver.timer(now, 0).map(drop),
+            driver.sync_all(pipe).map(drop),
+            driver.sync_range(pipe, 0, 0).map(drop),
+            driver.allocate(pipe, 0, 1).map(drop),
+            driver.shutdown_write(connection).map(drop),
+            driver.abort(connection),
+            driver.abort_file(pipe),
+            driver.wait_event().map(drop),
+        ] {
+            assert_eq!(answer, Err(other));
+        }
+        let of_transfer = TransferError::Driver(other);
+        let refused = driver.send_to(udp, Bytes::new(), to_udp).unwrap_err();
+        assert_eq!(refused.error, of_transfer);
+        let refused = driver.send_vectored(udp, [Bytes::new()], SendOptions::new()).unwrap_err();
+        assert_eq!(refused.error, of_transfer);
+        let refused = driver.write_vectored(pipe, [Bytes::new()], 0).unwrap_err();
+        assert_eq!(refused.error, of_transfer);
+        drop(driver);
+    });
+    // Everything goes on in the parent.
+    let mut driver = copy.expect("the parent keeps its own");
+    driver.send_to(udp, Bytes::from_static(b"to itself"), to_udp).unwrap();
+    driver.send(connection, Bytes::from_static(b"hello")).unwrap();
+    let (mut told, mut accepted) = (Vec::new(), None);
+    run(&mut driver, |event| {
+        told.push(match event {
+            Event::Accepted { socket, .. } => {
+                accepted = Some(socket);
+                "accepted"
+            }
+            Event::Connected { token: 2, .. } => "connected",
+            Event::Sent { result, .. } => {
+                result.unwrap();
+                "sent"
+            }
+            Event::Datagram { datagram, .. } => {
+                assert_eq!(datagram.bytes, "to itself");
+                "datagram"
+            }
+            Event::Timer { token: 5, .. } => "timer",
+            other => panic!("{other:?}"),
+        });
+        told.len() == 6
+    });
+    told.sort_unstable();
+    assert_eq!(told, ["accepted", "connected", "datagram", "sent", "sent", "timer"]);
+    let mut text = [0; 5];
+    TcpStream::from(accepted.unwrap()).read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"hello");
+    driver.cancel_timer(timer).unwrap();
+    finish(driver);
+    drop(reader);
+    assert_all_free(&arena);
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! Ids of the driver: each names one thing, and nothing afterwards.
+#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use crate::support::driver::{build, driver, finish, run};
-use crate::support::{arena, assert_all_free, paged_arena};
+use crate::support::{TIMEOUT, arena, assert_all_free, paged_arena};
 use bytes::Bytes;
+use io_uring::{opcode, types};
 use uring_arena::{
-    BufferRing, Driver, DriverError, Event, RegisterOptions, RegistrationMode, TransferError,
+    BufferRing, Driver, DriverError, Event, RegisterOptions, RegistrationMode, SendOptions,
+    TransferError,
 };
 
 /// Checks for the error that names the remedy.
@@ -71,6 +75,130 @@ fn ids_of_another_driver_are_refused_and_say_so() {
     assert_other(of_transfer(ours.send(file, Bytes::new()).unwrap_err().error));
     finish(ours);
     finish(theirs);
+    assert_all_free(&arena);
+}
+
+#[test]
+fn ids_of_another_driver_are_refused_by_each_call_of_a_server() {
+    let (Some(mut theirs), Some(mut ours)) = (driver(), driver()) else { return };
+    let arena = paged_arena(8, 4096);
+    let options = BufferRing::options().entries(2);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let later = Instant::now() + TIMEOUT;
+    // The same things at the same indices in both.
+    let make = |driver: &mut Driver| {
+        let ring = driver.register_buffer_ring(&arena, options).unwrap();
+        let socket = driver.connect(ring, address, 0).unwrap();
+        let file = driver.add_file(File::options().write(true).open("/dev/null").unwrap()).unwrap();
+        let timer = driver.timer(later, 0).unwrap();
+        // SAFETY: the entry names a time that outlives it.
+        let pushed = unsafe { driver.push(opcode::Timeout::new(&FOREVER).build(), 0) }.unwrap();
+        (ring, socket, file, timer, pushed)
+    };
+    let (ring, socket, file, timer, pushed) = make(&mut theirs);
+    let own = make(&mut ours);
+    assert_eq!(
+        (socket.index(), file.index(), timer.index(), pushed.index()),
+        (own.1.index(), own.2.index(), own.3.index(), own.4.index())
+    );
+    let before = ours.metrics().in_flight;
+    assert_other(ours.connect(ring, address, 0));
+    assert_other(ours.set_connect_deadline(socket, later));
+    assert_other(ours.set_half_open(socket, true));
+    assert_other(ours.set_idle_timeout(socket, None));
+    assert_other(ours.shutdown_write(socket));
+    assert_other(ours.shutdown_write(file));
+    assert_other(ours.abort(socket));
+    assert_other(ours.abort_file(file));
+    assert_other(ours.set_token(socket, 1));
+    assert_other(ours.set_token(file, 1));
+    assert_other(ours.set_token(pushed, 1));
+    assert_other(ours.set_deadline(pushed, later));
+    assert_other(ours.cancel_operation(pushed));
+    assert_other(ours.cancel_timer(timer));
+    assert_other(ours.sync_all(file));
+    assert_other(ours.sync_data(file));
+    assert_other(ours.sync_range(file, 0, 1));
+    assert_other(ours.allocate(file, 0, 1));
+    let of_transfer = |error| match error {
+        TransferError::Driver(error) => Err::<(), _>(error),
+        other => panic!("{other}"),
+    };
+    let bytes = Bytes::new;
+    assert_other(of_transfer(ours.send_to(socket, bytes(), address).unwrap_err().error));
+    assert_other(of_transfer(ours.send_to(file, bytes(), address).unwrap_err().error));
+    let sent = ours.send_vectored(socket, [bytes()], SendOptions::new());
+    assert_other(of_transfer(sent.unwrap_err().error));
+    assert_other(of_transfer(ours.write_vectored(file, [bytes()], 0).unwrap_err().error));
+    let buffer = || arena.allocate().unwrap();
+    assert_other(of_transfer(ours.read_vectored(file, vec![buffer()], 0).unwrap_err().error));
+    assert_other(of_transfer(ours.read_at_most(file, buffer(), 0, 1).unwrap_err().error));
+    assert_eq!(ours.metrics().in_flight, before, "nothing was begun");
+    finish(ours);
+    finish(theirs);
+    assert_all_free(&arena);
+}
+
+/// A time that no test sees the end of.
+static FOREVER: types::Timespec = types::Timespec::new().sec(1 << 30);
+
+#[test]
+fn ids_of_what_is_gone_are_refused_by_each_call_of_a_server() {
+    let Some(mut driver) = driver() else { return };
+    let arena = paged_arena(4, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(1)).unwrap();
+    let now = Instant::now();
+    let (ours, peer) = UnixStream::pair().unwrap();
+    let socket = driver.receive(ring, ours).unwrap();
+    let send = driver.send(socket, Bytes::from_static(b"x")).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Sent { .. }));
+    for answer in
+        [driver.set_token(send, 1), driver.set_deadline(send, now), driver.cancel_operation(send)]
+    {
+        assert_eq!(answer, Err(DriverError::UnknownOperation));
+    }
+    // It is closed, and its event is to be taken: it is sent on no more, and can be aborted.
+    driver.close(socket).unwrap();
+    let refused = driver.send(socket, Bytes::new()).unwrap_err();
+    assert_eq!(refused.error, TransferError::Driver(DriverError::SocketEnded));
+    assert_eq!(driver.shutdown_write(socket), Err(DriverError::SocketEnded));
+    driver.abort(socket).unwrap();
+    run(&mut driver, |event| matches!(event, Event::Closed { .. }));
+    drop(peer);
+    // The next one has its index.
+    let again = driver.receive(ring, UnixStream::pair().unwrap().0).unwrap();
+    assert_eq!(again.index(), socket.index());
+    for answer in [
+        driver.set_half_open(socket, true),
+        driver.set_idle_timeout(socket, None),
+        driver.set_connect_deadline(socket, now),
+        driver.set_token(socket, 1),
+        driver.abort(socket),
+        driver.shutdown_write(socket).map(drop),
+    ] {
+        assert_eq!(answer, Err(DriverError::UnknownSocket));
+    }
+    let file = driver.add_file(File::open("/dev/null").unwrap()).unwrap();
+    driver.close_file(file).unwrap();
+    for answer in [
+        driver.sync_all(file).map(drop),
+        driver.sync_range(file, 0, 0).map(drop),
+        driver.allocate(file, 0, 1).map(drop),
+        driver.shutdown_write(file).map(drop),
+        driver.set_token(file, 1),
+        driver.abort_file(file),
+    ] {
+        assert_eq!(answer, Err(DriverError::UnknownFile));
+    }
+    let timer = driver.timer(now, 1).unwrap();
+    run(&mut driver, |event| match event {
+        // Its peer was dropped.
+        Event::Closed { .. } => false,
+        event => matches!(event, Event::Timer { .. }),
+    });
+    assert_eq!(driver.cancel_timer(timer), Err(DriverError::UnknownTimer));
+    finish(driver);
     assert_all_free(&arena);
 }
 

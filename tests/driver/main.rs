@@ -9,6 +9,7 @@ mod cancel;
 mod connect;
 mod datagrams;
 mod details;
+mod disks;
 mod empty;
 mod ends;
 mod errors;

@@ -10,8 +10,8 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode, types};
 use uring_arena::{BufferRing, Driver, DriverError, Event};
 
-use crate::support::arena;
 use crate::support::driver::{build, driver, finish, run};
+use crate::support::{TIMEOUT, arena};
 
 fn nop() -> Entry {
     opcode::Nop::new().build()
@@ -130,12 +130,46 @@ fn entries_that_the_driver_cannot_live_with_are_refused() {
         assert!(matches!(error, DriverError::EntryFlag { .. }), "{error}");
         assert!(error.to_string().contains(text), "{error}");
     }
+    // A splice names the file that it reads by a flag of its own.
+    let splice = opcode::Splice::new(types::Fixed(0), -1, types::Fd(1), -1, 1).build();
+    // SAFETY: it is refused.
+    let error = unsafe { driver.push(splice, 0) }.unwrap_err();
+    assert!(error.to_string().contains("SPLICE_F_FD_IN_FIXED"), "{error}");
     let receive = opcode::Recv::new(types::Fd(0), std::ptr::null_mut(), 0).buf_group(9).build();
     // SAFETY: it is refused.
     let error = unsafe { driver.push(receive.flags(Flags::BUFFER_SELECT), 0) }.unwrap_err();
     assert_eq!(error, DriverError::EntryGroup { group: 9 });
     assert_eq!(driver.metrics().in_flight, 0);
     finish(driver);
+}
+
+/// Tokens may be equal; each entry that is left is named, and a later drain names none.
+#[test]
+fn a_drain_ends_the_entries_that_can_be_ended_and_a_drop_waits_for_none() {
+    let Some(mut driver) = driver() else { return };
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let poll = || {
+        let events = libc::POLLIN as u32;
+        opcode::PollAdd::new(types::Fd(reader.as_raw_fd()), events).multi(true).build()
+    };
+    for token in [5, 5, 6] {
+        // SAFETY: the entry names the pipe, which outlives it.
+        unsafe { driver.push(poll(), token) }.unwrap();
+    }
+    // SAFETY: as above; it is never submitted by a turn.
+    let chain = unsafe { driver.push_linked(&[(poll(), 7), (nop(), 8)]) }.unwrap();
+    driver.cancel_operation(chain[1]).unwrap();
+    // Without time: what is cancelled once is over.
+    let report = driver.drain(Duration::ZERO).unwrap();
+    assert_eq!((report.tokens_left.len(), report.in_flight), (0, 0), "{report:?}");
+    writer.write_all(b"x").unwrap();
+    assert!(!driver.wait_timeout(Duration::from_millis(5)).unwrap());
+    // SAFETY: as above.
+    unsafe { driver.push(poll(), 9) }.unwrap();
+    assert_eq!(next_completed(&mut driver).0, 9);
+    let begin = Instant::now();
+    drop(driver);
+    assert!(begin.elapsed() < TIMEOUT);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::support::driver::{driver, finish, run};
-use crate::support::{arena, assert_all_free, tcp_pair};
+use crate::support::{arena, assert_all_free, tcp_pair, watched};
 use bytes::Bytes;
 use uring_arena::{BufferRing, Driver, Event};
 
@@ -98,4 +98,34 @@ fn a_ring_that_waits_no_more_hands_its_slot_on() {
     run(&mut driver, |event| matches!(event, Event::Closed { error: None, .. }));
     finish(driver);
     assert_all_free(&arena);
+}
+
+/// A program that waits for events is told of its own wakers' wakes, and not of the driver's.
+#[test]
+fn a_slot_that_is_granted_is_no_event_of_its_own() {
+    watched(|| {
+        let Some(mut driver) = driver() else { return };
+        let arena = arena(1, 64);
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(1)).unwrap();
+        let (mut sender, socket) = tcp_pair();
+        driver.receive(ring, socket).unwrap();
+        for round in 0..50 {
+            sender.write_all(b"a").unwrap();
+            let bytes = next_bytes(&mut driver);
+            sender.write_all(b"b").unwrap();
+            wait_until_parked(&mut driver);
+            let holder = thread::spawn(move || drop(bytes));
+            match driver.wait_event().unwrap() {
+                Event::Received { bytes, .. } => assert_eq!(bytes, "b"),
+                other => panic!("in round {round}: {other:?}"),
+            }
+            holder.join().unwrap();
+        }
+        assert!(driver.metrics().wakeups > 0, "it slept");
+        // Its own are told still.
+        driver.waker().unwrap().wake();
+        assert!(matches!(driver.wait_event().unwrap(), Event::Woken));
+        finish(driver);
+        assert_all_free(&arena);
+    });
 }

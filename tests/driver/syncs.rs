@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Instant;
 
 use bytes::Bytes;
 use uring_arena::{
@@ -11,7 +12,7 @@ use uring_arena::{
 
 use crate::support::driver::{build, driver, finish, run};
 use crate::support::{
-    TestFile, arena, assert_all_free, filled, paged_arena, pattern, tcp_pair, written,
+    TestFile, arena, assert_all_free, filled, paged_arena, pattern, tcp_pair, watched, written,
 };
 
 /// Waits for the `Done` event of an operation. Other events must be of writes.
@@ -119,6 +120,60 @@ fn a_sync_that_is_given_up_hands_the_error_of_a_write_to_the_next() {
     driver.close_file(pipe).unwrap();
     assert_eq!(driver.sync_all(pipe), Err(DriverError::UnknownFile));
     finish(driver);
+}
+
+/// A sync that need not wait is pushed with the next turn. One that is given up before must not
+/// keep those behind it.
+#[test]
+fn a_sync_that_is_given_up_before_the_turn_keeps_no_other() {
+    watched(|| {
+        let Some(mut driver) = driver() else { return };
+        let path = TestFile::new("sync-given-up", b"content");
+        let file = driver.add_file(path.open()).unwrap();
+        for round in 0..3 {
+            let first = driver.sync_all(file).unwrap();
+            let behind = driver.sync_data(file).unwrap();
+            match round {
+                0 => driver.cancel_operation(first).unwrap(),
+                1 => driver.set_deadline(first, Instant::now()).unwrap(),
+                // Both.
+                _ => {
+                    [first, behind].into_iter().for_each(|id| driver.cancel_operation(id).unwrap())
+                }
+            }
+            let last = driver.sync_all(file).unwrap();
+            let mut ended = Vec::new();
+            run(&mut driver, |event| {
+                let Event::Done { id, result, .. } = event else { panic!("{event:?}") };
+                ended.push((id, result.is_ok()));
+                ended.len() == 3
+            });
+            assert!(ended.contains(&(last, true)), "in round {round}: {ended:?}");
+            assert!(ended.contains(&(behind, round < 2)), "in round {round}: {ended:?}");
+        }
+        finish(driver);
+    });
+}
+
+/// The write behind a sync that was given up has failed already when its turn comes.
+#[test]
+fn the_error_of_a_write_outlives_a_sync_before_it_that_is_given_up() {
+    let Some(mut driver) = driver() else { return };
+    let path = TestFile::new("sync-handed-on", b"content");
+    let read_only = driver.add_file(File::open(&path).unwrap()).unwrap();
+    let file = driver.add_file(path.open()).unwrap();
+    // Both are one file: the write that is slow, and the one that fails.
+    let arena = paged_arena(1, 16 << 20);
+    let slow = filled(&arena, &pattern(1, 16 << 20));
+    driver.write(file, slow, 0).unwrap();
+    let given_up = driver.sync_all(file).unwrap();
+    driver.write(read_only, Bytes::from_static(b"refused"), 0).unwrap();
+    let told = driver.sync_all(file).unwrap();
+    driver.cancel_operation(given_up).unwrap();
+    assert_eq!(done(&mut driver, given_up).unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+    assert_eq!(done(&mut driver, told).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    finish(driver);
+    assert_all_free(&arena);
 }
 
 #[test]

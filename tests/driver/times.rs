@@ -41,6 +41,64 @@ fn timers_end_in_order_and_never_early() {
     finish(driver);
 }
 
+/// A program has a table by the index of its timers: an event must find the timer that it is of.
+#[test]
+fn the_index_of_a_timer_is_not_given_out_before_its_event_was_taken() {
+    let Some(mut driver) = driver() else { return };
+    let now = Instant::now();
+    let ids = [1, 2, 3].map(|token| driver.timer(now, token).unwrap());
+    let mut ended = 0;
+    run(&mut driver, |event| {
+        assert!(matches!(event, Event::Timer { .. }));
+        ended += 1;
+        ended == 1
+    });
+    // The other two are over, and their events are still to come.
+    let next = driver.timer(now + TIMEOUT, 4).unwrap();
+    assert!(ids[1..].iter().all(|id| id.index() != next.index()), "{ids:?} {next:?}");
+    assert_eq!(driver.cancel_timer(ids[2]), Err(DriverError::UnknownTimer));
+    for id in &ids[1..] {
+        run(&mut driver, |event| matches!(event, Event::Timer { id: of, .. } if of == *id));
+    }
+    let again = driver.timer(now + TIMEOUT, 5).unwrap();
+    assert!(ids.iter().any(|id| id.index() == again.index()), "{ids:?} {again:?}");
+    driver.cancel_timer(next).unwrap();
+    driver.cancel_timer(again).unwrap();
+    finish(driver);
+}
+
+#[test]
+fn an_operation_that_was_given_up_before_its_time_says_so() {
+    let Some(mut driver) = driver() else { return };
+    let arena = arena(4, 4096);
+    let (stuck, _peer) = stuck_pair();
+    let stuck = driver.add_file(stuck).unwrap();
+    let (silent, _other) = UnixStream::pair().unwrap();
+    let silent = driver.add_file(silent).unwrap();
+    let read = driver.read(silent, arena.allocate().unwrap(), 0).unwrap();
+    let first = driver.send(stuck, Bytes::from(vec![1; 64 << 20])).unwrap();
+    let queued = driver.send(stuck, Bytes::from_static(b"behind it")).unwrap();
+    driver.wait_timeout(MS(5)).unwrap();
+    // Their time is over before the program takes the events.
+    for id in [read, queued, first] {
+        driver.cancel_operation(id).unwrap();
+        driver.set_deadline(id, Instant::now()).unwrap();
+    }
+    let mut given_up = 0;
+    run(&mut driver, |event| {
+        let result = match event {
+            Event::Read { result, .. } | Event::Sent { result, .. } => result,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
+        given_up += 1;
+        given_up == 3
+    });
+    driver.abort_file(stuck).unwrap();
+    finish(driver);
+    assert_all_free(&arena);
+}
+
 #[test]
 fn a_timer_is_told_to_another_loop() {
     watched(|| {

@@ -7,14 +7,14 @@ use std::pin::pin;
 use std::task::Poll;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{runtimes, settings, tcp_pair, until_all_free};
+use crate::support::tokio::{RingsOnly, runtimes, settings, tcp_pair, until_all_free};
 use crate::support::{TIMEOUT, nz, paged_arena};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 use uring_arena::tokio::{Engine, Pool};
-use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BufferRing, FixedArena, SendOptions};
+use uring_arena::{BuddyArena, BuddyGeometry, Buffer, FixedArena, SendOptions};
 
 /// The number of polls after which a future counts as endless: more than any here takes.
 const POLLS_MAX: usize = 50;
@@ -54,10 +54,7 @@ fn a_receive_that_is_dropped_loses_no_byte() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(4))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut incoming = pool.recv_stream(near)?;
             let (mut expected, mut received) = (Vec::new(), Vec::new());
@@ -97,7 +94,7 @@ fn a_send_that_is_dropped_sends_all_or_nothing_and_gives_its_memory_back() -> Ou
             runtime.block_on(async {
                 let pool = Pool::builder(arena.clone())
                     .engine(engine)
-                    .ring(BufferRing::options().entries(2))
+                    .entries(2)
                     .send_bytes_max(65536)
                     .build()?;
                 let (near, mut far) = tcp_pair().await;
@@ -142,10 +139,7 @@ fn a_file_operation_that_is_dropped_keeps_its_slot_until_it_is_over() -> Outcome
     for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(2))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(2).build()?;
             let file = std::fs::File::options()
                 .create(true)
                 .truncate(true)
@@ -189,10 +183,7 @@ fn a_shutdown_that_is_dropped_goes_on_by_itself() -> Outcome {
         runtime.block_on(async {
             let mut finished = false;
             for polls in 0..POLLS_MAX {
-                let pool = Pool::builder(arena.clone())
-                    .engine(engine)
-                    .ring(BufferRing::options().entries(4))
-                    .build()?;
+                let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
                 let (near, mut far) = tcp_pair().await;
                 let incoming = pool.recv_stream(near)?;
                 far.write_all(&[1; 100_000]).await?;
@@ -260,10 +251,7 @@ fn a_runtime_that_ends_under_dropped_futures_loses_nothing() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = arena();
         let pool = runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(4))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
             let (near, mut far) = tcp_pair().await;
             let (mut incoming, outgoing) = pool.split(near)?;
             far.write_all(&[1; 1000]).await?;

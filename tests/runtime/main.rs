@@ -28,11 +28,15 @@ mod pool_engines;
 #[cfg(feature = "tokio")]
 mod pool_errors;
 #[cfg(feature = "tokio")]
+mod pool_files;
+#[cfg(feature = "tokio")]
 mod pool_panics;
 #[cfg(feature = "tokio")]
 mod pool_sends;
 #[cfg(feature = "tokio")]
 mod pool_streams;
+#[cfg(feature = "tokio")]
+mod pool_watching;
 #[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]

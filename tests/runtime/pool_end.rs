@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::runtimes::{Outcome, full_connection};
 use crate::support::tokio::{
-    narrow_pair, read_to_the_end, rings, runtimes, settings, tcp_pair, until, until_all_free,
+    RingsOnly, narrow_pair, read_to_the_end, rings, runtimes, settings, tcp_pair, until,
+    until_all_free,
 };
 use crate::support::{TIMEOUT, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
@@ -19,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use uring_arena::tokio::{Engine, Pool, PoolError};
-use uring_arena::{BufferRing, FixedArena, SendOptions};
+use uring_arena::{FixedArena, SendOptions};
 
 /// More than a narrow connection holds, and less than a queue takes.
 const MANY: usize = 600_000;
@@ -397,8 +398,7 @@ fn a_runtime_that_is_driven_or_dropped_elsewhere_leaks_nothing_uncounted() -> Ou
             let arena = arena();
             let runtime = one_thread();
             let (pool, mut incoming, outgoing, far) = runtime.block_on(async {
-                let ring = BufferRing::options().entries(8);
-                let pool = Pool::builder(arena.clone()).engine(Engine::Ring).ring(ring).build()?;
+                let pool = Pool::builder(arena.clone()).engine(Engine::Ring).entries(8).build()?;
                 let (near, far) = narrow_pair().await;
                 let (mut incoming, outgoing) = pool.split(near)?;
                 if has_traffic {

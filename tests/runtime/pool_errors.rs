@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::support::limits::{leave_descriptors, run_alone, set_descriptors};
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{rings, settings, tcp_pair};
+use crate::support::tokio::{RingsOnly, rings, settings, tcp_pair};
 use crate::support::{TIMEOUT, paged_arena, seccomp};
 use bytes::Bytes;
+use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
+use uring_arena::FixedArena;
 use uring_arena::tokio::{Engine, Pool};
-use uring_arena::{Driver, FixedArena};
 
 /// A file that the kernel does not describe is refused with the kernel's number, each time: here a
 /// filter refuses statx(2).
@@ -54,8 +55,7 @@ fn a_refusal_of_the_driver_is_of_its_kind() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let driver = Driver::builder().operations(1);
-            let pool = Pool::builder(arena.clone()).engine(engine).driver(driver).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).operations(1).build()?;
             let file = pool.file(std::fs::File::open("/dev/zero")?)?;
             let mut full = pool.try_allocate()?;
             std::io::Write::write_all(&mut full, &[0; 4096])?;
@@ -70,8 +70,9 @@ fn a_refusal_of_the_driver_is_of_its_kind() -> Outcome {
             let (near, _far) = tcp_pair().await;
             let _stream = pool.recv_stream(near)?;
             let (near, _far) = tcp_pair().await;
-            let mut refused = pool.recv_stream(near)?;
-            let error = timeout(TIMEOUT, refused.try_next()).await?.unwrap_err();
+            let error = pool.recv_stream(near).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+            let error = file.read_at(pool.try_allocate()?, 0).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
             assert!(error.to_string().contains("more `operations`"), "{error}");
             pool.shutdown().await?;
@@ -147,30 +148,33 @@ fn a_pool_that_a_filter_forbids_says_so() {
     }
 }
 
-/// Run by [`a_half_without_a_descriptor_tells_its_number`]: no other test is in this process.
+/// Run by [`a_connection_without_a_descriptor_is_refused`]: no other test is in this process.
 #[test]
 #[ignore = "lowers a limit of the process: run by another test"]
-fn helper_half_without_a_descriptor() {
+fn helper_connection_without_a_descriptor() {
     for (runtime, engine) in rings() {
         runtime.block_on(async {
-            // The queue holds one send: the room of each that fails is free again.
             let builder = Pool::builder(paged_arena(8, 4096)).send_bytes_max(1);
             let pool = builder.engine(engine).build().unwrap();
             let (near, far) = tcp_pair().await;
             let (_incoming, outgoing) = pool.split(near).unwrap();
             let before = leave_descriptors(0);
+            // A send needs no descriptor.
             for _ in 0..3 {
                 let send = outgoing.send(Bytes::from_static(b"x"));
-                // A half may have its clone beforehand; if not, it tells why it got none.
-                if let Err(error) = timeout(TIMEOUT, send).await.unwrap() {
-                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
-                }
+                timeout(TIMEOUT, send).await.unwrap().unwrap();
             }
-            let split = pool.split(far);
+            let refused = pool.stream(far);
             set_descriptors(before);
-            assert_eq!(split.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.error.raw_os_error(), Some(libc::EMFILE));
+            let mut far = refused.socket.expect("it comes back");
             // With descriptors it goes on.
             timeout(TIMEOUT, outgoing.send(Bytes::from_static(b"y"))).await.unwrap().unwrap();
+            let mut text = [0; 4];
+            timeout(TIMEOUT, far.read_exact(&mut text)).await.unwrap().unwrap();
+            assert_eq!(&text, b"xxxy");
+            drop(pool.stream(far).unwrap());
             pool.shutdown().await.unwrap();
         });
     }
@@ -178,6 +182,6 @@ fn helper_half_without_a_descriptor() {
 }
 
 #[test]
-fn a_half_without_a_descriptor_tells_its_number() {
-    run_alone("pool_errors::helper_half_without_a_descriptor", &[]);
+fn a_connection_without_a_descriptor_is_refused() {
+    run_alone("pool_errors::helper_connection_without_a_descriptor", &[]);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{
-    narrow_pair, read_to_the_end, runtimes, settings, tcp_pair, until, until_all_free,
+    RingsOnly, narrow_pair, read_to_the_end, runtimes, settings, tcp_pair, until, until_all_free,
 };
 use crate::support::{Random, TIMEOUT, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 use uring_arena::tokio::{Engine, Pool, SendHalf};
-use uring_arena::{Driver, FixedArena, SendOptions};
+use uring_arena::{FixedArena, SendOptions};
 
 /// A time after which a future that is not ready waits for the peer.
 const SHORT: Duration = Duration::from_millis(30);
@@ -635,8 +635,8 @@ fn stuck_peers_hold_no_other_connection_up() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = arena();
         runtime.block_on(async {
-            let driver = Driver::builder().operations(CONNECTIONS);
-            let pool = Pool::builder(arena.clone()).engine(engine).driver(driver).build()?;
+            let pool =
+                Pool::builder(arena.clone()).engine(engine).operations(CONNECTIONS).build()?;
             let mut stuck = Vec::new();
             for _ in 1..CONNECTIONS {
                 let (near, far) = narrow_pair().await;

@@ -1,19 +1,20 @@
 //! A connection as one value: every way of reading and writing, splitting, and giving it back.
 
 use std::io::{ErrorKind, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{read_to_the_end, runtimes, settings, tcp_pair, until_all_free};
+use crate::support::tokio::{
+    RingsOnly, narrow_pair, read_to_the_end, rings, settings, tcp_pair, until, until_all_free,
+};
 use crate::support::{Random, TIMEOUT, message_pair, paged_arena, pattern};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use uring_arena::BufferRing;
 use uring_arena::tokio::{Engine, Pool, Stream};
 
 /// The bytes come whole and in order, whatever way of reading each of them comes by.
@@ -212,30 +213,35 @@ fn blocking(socket: TcpStream) -> std::io::Result<std::net::TcpStream> {
 /// A socket that is given back is open in both directions, with what was received and not read.
 #[test]
 fn a_stream_gives_its_socket_back_with_what_is_unread() -> Outcome {
-    for runtime in runtimes() {
+    for (runtime, engine) in settings() {
         let arena = paged_arena(16, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone()).engine(Engine::Readiness).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut stream = pool.stream(near)?;
             far.write_all(b"line\nrest").await?;
             let mut line = String::new();
             timeout(TIMEOUT, stream.read_line(&mut line)).await??;
-            let (socket, unread) = stream.into_inner()?;
+            // Sends that are over hinder nothing.
+            stream.send(Bytes::from_static(b"sent")).await?;
+            timeout(TIMEOUT, stream.write_half().flush()).await??;
+            let (socket, unread) = timeout(TIMEOUT, stream.into_inner()).await??;
             assert_eq!((&line[..], unread.concat()), ("line\n", b"rest".to_vec()));
+            assert_eq!(pool.metrics().connections, 0);
             let mut socket = TcpStream::from_std(socket.into())?;
             far.write_all(b"later").await?;
             let mut later = [0; 5];
             timeout(TIMEOUT, socket.read_exact(&mut later)).await??;
             socket.write_all(&later).await?;
-            timeout(TIMEOUT, far.read_exact(&mut later)).await??;
-            assert_eq!(&later, b"later");
+            let mut both = [0; 9];
+            timeout(TIMEOUT, far.read_exact(&mut both)).await??;
+            assert_eq!(&both, b"sentlater");
             // With sends queued the connection ends behind them.
             let stream = pool.stream(socket)?;
             stream.send(Bytes::from(vec![7; 900_000])).await?;
             stream.send(Bytes::from(vec![8; 100_000])).await?;
             // Or all of it is out already.
-            if let Err(error) = stream.into_inner() {
+            if let Err(error) = timeout(TIMEOUT, stream.into_inner()).await? {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
             }
             let (received, was_reset) = read_to_the_end(far).await;
@@ -245,6 +251,208 @@ fn a_stream_gives_its_socket_back_with_what_is_unread() -> Outcome {
         runtime.block_on(until_all_free(&arena));
     }
     Ok(())
+}
+
+/// A socket is given back by a stream in any state: not read, at its end, paused, starved, of a
+/// pool that was shut down. Nothing that the peer sent is lost.
+#[test]
+fn a_socket_comes_back_from_a_stream_in_any_state() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(8, 4096);
+        runtime.block_on(async {
+            let builder = Pool::builder(arena.clone()).engine(engine).entries(4);
+            let pool = builder.messages_max(2).build()?;
+            for len in [0, 1, 5_000, 100_000] {
+                for is_finished in [false, true] {
+                    let (near, mut far) = tcp_pair().await;
+                    let mut stream = pool.stream(near)?;
+                    let sending = tokio::spawn(async move {
+                        far.write_all(&vec![7; len]).await?;
+                        if is_finished {
+                            far.shutdown().await?;
+                        }
+                        Ok::<_, std::io::Error>(far)
+                    });
+                    let mut all = Vec::new();
+                    if len > 0 {
+                        all.extend(timeout(TIMEOUT, stream.try_next()).await??.unwrap());
+                    }
+                    // Some arrive meanwhile, and stop the socket of a ring.
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                    let (socket, unread) = timeout(TIMEOUT, stream.into_inner()).await??;
+                    all.extend(unread.concat());
+                    drop(unread);
+                    let mut socket = TcpStream::from_std(socket.into())?;
+                    while all.len() < len {
+                        let mut more = [0; 4096];
+                        match timeout(TIMEOUT, socket.read(&mut more)).await?? {
+                            0 => panic!("{} of {len} bytes came", all.len()),
+                            read => all.extend(&more[..read]),
+                        }
+                    }
+                    assert!(all.len() == len && all.iter().all(|&byte| byte == 7));
+                    let mut far = timeout(TIMEOUT, sending).await???;
+                    socket.write_all(b"still open").await?;
+                    let mut text = [0; 10];
+                    timeout(TIMEOUT, far.read_exact(&mut text)).await??;
+                }
+            }
+            let (near, _far) = tcp_pair().await;
+            let stream = pool.stream(near)?;
+            timeout(TIMEOUT, pool.shutdown()).await??;
+            if let Err(error) = timeout(TIMEOUT, stream.into_inner()).await? {
+                assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// As a sink a stream sends items in order with its other sends, waits for room, and loses none.
+#[test]
+fn a_stream_is_a_sink_of_bytes() -> Outcome {
+    use futures_util::{FutureExt, SinkExt};
+
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let builder = Pool::builder(arena.clone()).engine(engine);
+            let pool = builder.send_bytes_max(1000).build()?;
+            // More than the bound at a time, and less; sends and writes between.
+            let (near, far) = tcp_pair().await;
+            let reading = tokio::spawn(read_to_the_end(far));
+            let mut stream = pool.stream(near)?;
+            let mut expected = Vec::new();
+            for number in 0..200u8 {
+                let item = vec![number; usize::from(number) * 50];
+                expected.extend(&item);
+                match number % 4 {
+                    0 => timeout(TIMEOUT, stream.send(Bytes::from(item))).await??,
+                    1 => timeout(TIMEOUT, SinkExt::send(&mut stream, item.into())).await??,
+                    2 => timeout(TIMEOUT, stream.write_all(&item)).await??,
+                    _ => timeout(TIMEOUT, stream.feed(item.into())).await??,
+                }
+            }
+            timeout(TIMEOUT, SinkExt::<Bytes>::close(&mut stream)).await??;
+            assert_eq!(timeout(TIMEOUT, reading).await??, (expected, false));
+            let error = stream.feed(Bytes::from_static(b"late")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            // An item that waits for room goes out, whatever is dropped.
+            let (near, far) = narrow_pair().await;
+            let mut stream = pool.stream(near)?;
+            let mut fed = 0;
+            while let Some(done) = stream.feed(Bytes::from(vec![7; 700])).now_or_never() {
+                done?;
+                fed += 700;
+                tokio::task::yield_now().await;
+            }
+            drop(stream);
+            assert_eq!(read_to_the_end(far).await, (vec![7; fed], false));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Connections of a ring are counted where they are made, of whatever kind: the one too many is
+/// refused at once, with the number, and there is room again when one is gone.
+#[test]
+fn a_connection_too_many_is_refused_at_once() -> Outcome {
+    for (runtime, engine) in rings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).operations(4).build()?;
+            let mut far_ends = Vec::new();
+            let mut near_end = || {
+                let (near, far) = UnixStream::pair().unwrap();
+                far_ends.push(far);
+                near
+            };
+            for _ in 0..3 {
+                // Those of the round before are closed soon.
+                let streams = [
+                    once_there_is_room(|| Ok(pool.stream(near_end())?)).await,
+                    once_there_is_room(|| Ok(pool.stream(near_end())?)).await,
+                ];
+                let receivers = [
+                    once_there_is_room(|| pool.recv_stream(near_end())).await,
+                    once_there_is_room(|| pool.recv_stream(near_end())).await,
+                ];
+                let refused = pool.stream(near_end()).unwrap_err();
+                assert_eq!(refused.error.kind(), ErrorKind::QuotaExceeded);
+                assert!(refused.to_string().contains("4 operations"), "{refused}");
+                assert!(refused.socket.is_some(), "it comes back");
+                let refused = pool.recv_stream(near_end()).unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
+                // A half alone keeps the place, and so does a stream that has ended.
+                let halves = streams.map(|stream| stream.into_split().1);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                assert!(pool.stream(near_end()).is_err());
+                drop(receivers);
+                let more = once_there_is_room(|| pool.recv_stream(near_end())).await;
+                drop((halves, more));
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Tries until there is room.
+async fn once_there_is_room<T>(mut make: impl FnMut() -> std::io::Result<T>) -> T {
+    let tries = async {
+        loop {
+            match make() {
+                Ok(made) => break made,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::QuotaExceeded),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(TIMEOUT, tries).await.expect("room")
+}
+
+/// A connection has two descriptors at most, also when it has sent; one on readiness.
+#[test]
+fn a_connection_has_few_descriptors() -> Outcome {
+    for (runtime, engine) in settings() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let name = descriptor_name(near.as_fd());
+            let mut stream = pool.stream(near)?;
+            stream.send(Bytes::from_static(b"sent")).await?;
+            stream.write_all(b"written").await?;
+            far.write_all(b"came").await?;
+            assert_eq!(timeout(TIMEOUT, stream.try_next()).await??.unwrap(), "came");
+            let mut all = [0; 11];
+            timeout(TIMEOUT, far.read_exact(&mut all)).await??;
+            let most = if engine == Engine::Ring { 2 } else { 1 };
+            let count = descriptors_named(&name);
+            assert!(count <= most, "{count} descriptors on {engine}");
+            drop(stream);
+            until("all are closed", || descriptors_named(&name) == 0).await;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Returns the name that the system gives what lies behind a descriptor, such as `socket:[123]`.
+fn descriptor_name(socket: impl AsRawFd) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap()
+}
+
+/// Counts the descriptors of this process with such a name.
+fn descriptors_named(name: &std::path::Path) -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    all.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|it| it == name)).count()
 }
 
 /// Outside of a runtime there is no reactor: the socket comes back.
@@ -293,8 +501,7 @@ fn short_messages_that_nobody_reads_pin_little() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(1024, SLOT);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(16);
-            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(16).build()?;
             let mut streams = Vec::new();
             for _ in 0..STREAMS {
                 let (near, far) = UnixStream::pair()?;
@@ -327,8 +534,7 @@ fn streams_that_nobody_reads_leave_slots_for_one_that_is_read() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(8);
-            let builder = Pool::builder(arena.clone()).engine(engine).ring(ring);
+            let builder = Pool::builder(arena.clone()).engine(engine).entries(8);
             let pool = builder.messages_max(64).build()?;
             let mut unread = Vec::new();
             for _ in 0..8 {

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use crate::support::runtimes::{Outcome, full_connection, read_empty};
-use crate::support::tokio::{rings, runtimes, settings, tcp_pair, until, until_all_free};
+use crate::support::tokio::{
+    RingsOnly, rings, runtimes, settings, tcp_pair, until, until_all_free,
+};
 use crate::support::{TIMEOUT, TestFile, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
+use uring_arena::SendOptions;
 use uring_arena::tokio::{Engine, Pool};
-use uring_arena::{BufferRing, SendOptions};
 
 #[test]
 fn many_connections_are_received_and_leave_the_thread() -> Outcome {
@@ -170,10 +172,7 @@ fn a_dropped_read_keeps_its_slot_until_the_kernel_is_done() -> Outcome {
     for (runtime, engine) in rings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(1))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(1).build()?;
             let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
             let silent = pool.file(near)?;
             let before = arena.metrics().bytes_live;
@@ -199,9 +198,8 @@ fn a_stream_that_nobody_reads_leaves_slots_for_others() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(16);
             let pool =
-                Pool::builder(arena.clone()).engine(engine).ring(ring).messages_max(8).build()?;
+                Pool::builder(arena.clone()).engine(engine).entries(16).messages_max(8).build()?;
             let (near, mut far) = tcp_pair().await;
             let mut lazy = pool.recv_stream(near)?;
             let expected = pattern(7, 500_000);
@@ -461,10 +459,7 @@ fn idle_connections_hold_no_memory() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = paged_arena(64, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(16))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(16).build()?;
             let mut idle = Vec::new();
             for _ in 0..300 {
                 let (near, far) = UnixStream::pair()?;
@@ -516,10 +511,7 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
     for (runtime, engine) in rings() {
         let arena = paged_arena(8, 4096);
         runtime.block_on(async {
-            let pool = Pool::builder(arena.clone())
-                .engine(engine)
-                .ring(BufferRing::options().entries(1))
-                .build()?;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(1).build()?;
             let filled = || {
                 let mut buffer = pool.try_allocate().unwrap();
                 buffer.put_bytes(7, 4096);
@@ -557,9 +549,7 @@ fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
         let arena = paged_arena(8, 4096);
         let [runtime, _] = runtimes();
         let (mut incoming, mut far) = runtime.block_on(async {
-            let builder = Pool::builder(arena.clone())
-                .engine(Engine::Ring)
-                .ring(BufferRing::options().entries(4));
+            let builder = Pool::builder(arena.clone()).engine(Engine::Ring).entries(4);
             let pool = if own_thread { builder.own_thread().build()? } else { builder.build()? };
             let (near, far) = std::os::unix::net::UnixStream::pair()?;
             near.set_nonblocking(true)?;

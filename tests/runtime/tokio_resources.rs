@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::support::limits::{leave_descriptors, run_alone, set_descriptors};
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{settings, tcp_pair, until_all_free};
+use crate::support::tokio::{RingsOnly, settings, tcp_pair, until_all_free};
 use crate::support::{TIMEOUT, arena, nz};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
+use uring_arena::FixedArena;
 use uring_arena::tokio::Pool;
-use uring_arena::{BufferRing, FixedArena};
 
 /// Run by [`a_pool_that_starves_without_descriptors_goes_on`].
 #[test]
@@ -21,8 +21,7 @@ fn helper_pool_without_descriptors() {
     for (runtime, engine) in settings() {
         let arena = arena(2, 64);
         runtime.block_on(async {
-            let ring = BufferRing::options().entries(2);
-            let pool = Pool::builder(arena.clone()).engine(engine).ring(ring).build().unwrap();
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(2).build().unwrap();
             let (near, mut far) = UnixStream::pair().unwrap();
             let (mut incoming, _outgoing) = pool.split(near).unwrap();
             let before = leave_descriptors(0);
@@ -62,8 +61,7 @@ fn pools_share_an_arena_and_an_idle_one_gives_its_slots_back() -> Outcome {
     for (runtime, engine) in settings() {
         let arena = FixedArena::with_slot_capacity(nz(8), nz(64)).build_async()?;
         runtime.block_on(async {
-            let all = BufferRing::options().entries(8);
-            let idle = Pool::builder(arena.clone().into()).engine(engine).ring(all).build()?;
+            let idle = Pool::builder(arena.clone().into()).engine(engine).entries(8).build()?;
             let (near, mut silent) = tcp_pair().await;
             let mut quiet = idle.recv_stream(near)?;
             sleep(Duration::from_millis(5)).await;

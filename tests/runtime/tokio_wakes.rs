@@ -15,11 +15,10 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-use uring_arena::BufferRing;
 use uring_arena::tokio::{Engine, Pool, RecvStream};
 
 use crate::support::signals::{Signals, Target};
-use crate::support::tokio::{settings, until_all_free};
+use crate::support::tokio::{RingsOnly, settings, until_all_free};
 use crate::support::{TIMEOUT, arena, number_from_env, watched};
 
 /// Returns how often the tests that prove that no wake is lost wait for one.
@@ -84,9 +83,8 @@ fn streams_claims_and_commands_all_get_their_wakes() {
         for (runtime, engine) in settings() {
             let arena = uring_arena::FixedArena::with_sizes(3, 64).build_async().unwrap();
             runtime.block_on(async {
-                let ring = BufferRing::options().entries(2);
                 let pool =
-                    Pool::builder((*arena).clone()).engine(engine).ring(ring).build().unwrap();
+                    Pool::builder((*arena).clone()).engine(engine).entries(2).build().unwrap();
                 let mut tasks = Vec::new();
                 let mut threads = Vec::new();
                 for _ in 0..STREAMS {

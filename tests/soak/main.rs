@@ -9,6 +9,7 @@ mod claims;
 mod peers;
 #[cfg(feature = "tokio")]
 mod pool;
+mod servers;
 mod streams;
 
 /// Returns the time that each soak takes.

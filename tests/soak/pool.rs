@@ -3,8 +3,8 @@
 //!
 //! Every byte is right, or both sides are told. No connection is left open, no slot is lost.
 //! `URING_ARENA_SOAK_SECONDS` sets the time (2 s), `URING_ARENA_SOAK_SEED` the random numbers,
-//! `URING_ARENA_SOAK_ENGINE` the engine (`ring` or `readiness`; either by default). See
-//! `scripts/soak`.
+//! `URING_ARENA_SOAK_ENGINE` the engine (`ring` or `readiness`; either by default),
+//! `URING_ARENA_SOAK_CONNECTIONS` the most connections of a pool (20). See `scripts/soak`.
 //!
 //! A watchdog tells a hang from slowness: it looks for progress, however slow, and says whether the
 //! runtime or only its tasks stand still.
@@ -33,16 +33,13 @@ use uring_arena::{BufferRing, FixedArena, SendOptions};
 
 use crate::streams::settings;
 use crate::support::limits::leave_descriptors;
-use crate::support::{Random, assert_all_free, paged_arena};
+use crate::support::{Random, assert_all_free, number_from_env, paged_arena};
 
 /// The time without any progress after which something hangs.
 const HANG: Duration = Duration::from_secs(60);
 
 /// The time between two looks of the watchdog.
 const ROUND: Duration = Duration::from_millis(500);
-
-/// The number of connections of one pool.
-const CONNECTIONS: u64 = 20;
 
 /// The count of what has happened: bytes that were verified, and tasks that ended.
 static PROGRESS: AtomicU64 = AtomicU64::new(0);
@@ -546,9 +543,11 @@ impl Life<'_> {
                 TICKS.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for _ in 0..self.random.below(CONNECTIONS) {
+        let most = number_from_env("URING_ARENA_SOAK_CONNECTIONS", 20);
+        for _ in 0..self.random.below(most) {
             self.connect(&pool);
-            if self.random.one_in(4) {
+            // A few hundred are there at once.
+            if self.random.one_in(most.div_ceil(5)) {
                 sleep(Duration::from_millis(self.random.below(10))).await;
             }
         }

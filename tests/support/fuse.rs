@@ -112,7 +112,7 @@ impl StuckFile {
 }
 
 /// Gives this thread mounts of its own, which are gone when it ends.
-fn keep_mounts_to_this_thread() -> io::Result<()> {
+pub fn keep_mounts_to_this_thread() -> io::Result<()> {
     // SAFETY: takes a number, and affects this thread only.
     let mut answer = unsafe { libc::unshare(libc::CLONE_NEWNS) };
     if answer == 0 {

@@ -12,6 +12,8 @@ pub mod fuse;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod limits;
 #[cfg(target_os = "linux")]
+pub mod mount;
+#[cfg(target_os = "linux")]
 pub mod network;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub mod ring;

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
-use uring_arena::tokio::Engine;
+use uring_arena::tokio::{Engine, PoolBuilder};
 
 use super::{Countable, TIMEOUT, assert_all_free};
 
@@ -17,10 +17,60 @@ pub fn runtimes() -> [Runtime; 2] {
     [Builder::new_current_thread().enable_all().build().unwrap(), multi]
 }
 
-/// Builds each kind of runtime for each engine of a pool: each test runs on all four.
+/// Returns whether this build has the engine.
+pub fn is_built(engine: Engine) -> bool {
+    engine != Engine::Ring || cfg!(all(feature = "io-uring", target_os = "linux"))
+}
+
+/// Options of a pool that only a ring has. A build without rings leaves them out.
+pub trait RingsOnly: Sized {
+    /// Sets the slots that lie ready for the kernel.
+    fn entries(self, entries: u16) -> Self;
+
+    /// As `entries`, and copies nothing while few slots are free.
+    fn entries_without_copies(self, entries: u16) -> Self;
+
+    /// Sets the most connections.
+    fn operations(self, operations: usize) -> Self;
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+impl RingsOnly for PoolBuilder {
+    fn entries(self, entries: u16) -> PoolBuilder {
+        self.ring(uring_arena::BufferRing::options().entries(entries.into()))
+    }
+
+    fn entries_without_copies(self, entries: u16) -> PoolBuilder {
+        let ring = uring_arena::BufferRing::options().entries(entries.into());
+        self.ring(ring.copy_under_pressure(false))
+    }
+
+    fn operations(self, operations: usize) -> PoolBuilder {
+        self.driver(uring_arena::Driver::builder().operations(operations))
+    }
+}
+
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+impl RingsOnly for PoolBuilder {
+    fn entries(self, _: u16) -> PoolBuilder {
+        self
+    }
+
+    fn entries_without_copies(self, _: u16) -> PoolBuilder {
+        self
+    }
+
+    fn operations(self, _: usize) -> PoolBuilder {
+        self
+    }
+}
+
+/// Builds each kind of runtime for each engine of a pool that the build has: each test runs on all
+/// four.
 pub fn settings() -> impl Iterator<Item = (Runtime, Engine)> {
     [Engine::Ring, Engine::Readiness]
         .into_iter()
+        .filter(|engine| is_built(*engine))
         .flat_map(|engine| runtimes().map(|runtime| (runtime, engine)))
         .inspect(|(runtime, engine)| {
             // Captured unless the test fails.

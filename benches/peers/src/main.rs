@@ -20,7 +20,8 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|pa
   page            writes the page again from what is on record
   servers [NAME=LIST]...
                   whole servers under redis-benchmark, alone: runs, seconds, threads, clients,
-                  loads, contenders
+                  loads, contenders; the word `calls` counts system calls in a run of its own
+  servers link    one connection over a link with a delay (`rtt=20`, `seconds=3`), as root
   --quick         all parts within two minutes, programs with 0.05 s of processor time a run
   --release-only  leaves out the micro cases in the other profiles, which cargo must build
   --out FOLDER    where the page goes: docs, or target/peers for a quick run";
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
         ["far-ends", address, shape] => serve(uring_arena_peers::far_ends(address, shape)),
         #[cfg(feature = "io")]
         ["server", kind, threads] => uring_arena_peers::servers::run(kind, threads),
+        #[cfg(feature = "io")]
+        ["servers", "link", ref words @ ..] => uring_arena_peers::servers::link(words),
+        #[cfg(feature = "io")]
+        ["link-inside", ref words @ ..] => uring_arena_peers::servers::link_inside(words),
         #[cfg(feature = "io")]
         ["servers", ref words @ ..] => uring_arena_peers::servers::measure(words),
         _ => compare(&words),

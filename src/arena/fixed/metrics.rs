@@ -88,6 +88,12 @@ impl FixedArena {
         }
     }
 
+    /// Returns whether no slot is free now. Walks over all words.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.handle().allocator.slots().live() == self.slot_count()
+    }
+
     /// Counts the slots by state.
     ///
     /// The call walks over all slots: it is for monitoring, not for hot paths.

@@ -61,8 +61,12 @@ impl Sockets {
     ) -> Option<Event<B>> {
         let connecting = self.connecting.remove(&key);
         let socket = self.table.get_mut(key)?;
+        if result >= 0 && socket.sending.is_some() {
+            self.pending_events.push_back(PendingEvent::Connected(key));
+        }
         if socket.wanted == Wanted::Closed {
-            return self.remove(key, None, rings);
+            // Without a connection what was to be sent never goes out.
+            return self.end(key, None, result < 0, rings);
         }
         if result < 0 {
             let timed_out = connecting.is_some_and(|connecting| connecting.timed_out);
@@ -70,9 +74,6 @@ impl Sockets {
             return self.remove(key, Some(errno), rings);
         }
         self.to_rearm.push_back(key);
-        if socket.sending.is_some() {
-            self.pending_events.push_back(PendingEvent::Connected(key));
-        }
         Some(Event::Connected { id: SocketId::new(self.driver, key), token: socket.token })
     }
 

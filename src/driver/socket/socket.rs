@@ -8,9 +8,9 @@ use io_uring::{opcode, squeue, types};
 
 use crate::driver::{DriverError, Event, SocketId};
 use crate::slab::Key;
+use crate::system::socket_type;
 use crate::uring::{
     BufferRing, Feature, FromSlot, QuickClose, RawAddress, Remaining, Status, is_listening,
-    socket_type,
 };
 
 /// The kind of a socket, and the buffer ring that it receives into.

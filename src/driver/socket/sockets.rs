@@ -524,6 +524,18 @@ impl Sockets {
         errno: Option<i32>,
         rings: &mut Rings,
     ) -> Option<Event<B>> {
+        self.end(key, errno, errno.is_some(), rings)
+    }
+
+    /// Removes a socket as [`remove`](Self::remove) does. Its sending direction ends at once, or
+    /// when everything is sent.
+    pub(super) fn end<B>(
+        &mut self,
+        key: Key,
+        errno: Option<i32>,
+        at_once: bool,
+        rings: &mut Rings,
+    ) -> Option<Event<B>> {
         self.stop_waiting(key, rings);
         let socket = self.table.get_mut(key)?;
         if socket.sending.is_some() {
@@ -531,7 +543,7 @@ impl Sockets {
             if let Some(errno) = errno {
                 self.end_errors.insert(key, errno);
             }
-            self.pending_events.push_back(PendingEvent::EndSending(key, errno.is_some()));
+            self.pending_events.push_back(PendingEvent::EndSending(key, at_once));
             return None;
         }
         self.forget(key, errno, rings)

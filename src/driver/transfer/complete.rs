@@ -113,7 +113,7 @@ impl Transfers {
         let (is_sync, file) = (matches!(transfer.action, Action::Sync(_)), transfer.file);
         let open = file.and_then(|file| files.get_mut(file));
         if let (true, Some(open)) = (is_sync, open) {
-            open.durability.end_sync(Transfer::errno_of(result));
+            open.durability().end_sync(Transfer::errno_of(result));
             self.push_ready_sync(file, files);
         }
         let transfer = self.table.get(key)?;
@@ -170,7 +170,8 @@ mod tests {
     use crate::driver::arenas::Arenas;
     use crate::driver::transfer::{Action, Extent, Found, Memory, Transfer};
     use crate::driver::wakeup::Wakeup;
-    use crate::uring::{Probe, SendOptions};
+    use crate::system::SendOptions;
+    use crate::uring::Probe;
 
     /// The transfers of a ring that is never entered: the test makes the completions up.
     struct MadeUp {

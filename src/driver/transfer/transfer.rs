@@ -13,11 +13,13 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use crate::buffer::{Borrowed, Buffer, IoMemory, Payload, Span};
 use crate::driver::arenas::Arenas;
+use crate::driver::durability::Durability;
 use crate::driver::files::{OpenFile, Torn, Writes};
 use crate::driver::{Event, OperationId, TransferError};
 use crate::slab::Key;
 use crate::sync::contain;
-use crate::uring::{Addressed, Descriptor, Operation, SendOptions};
+use crate::system::SendOptions;
+use crate::uring::{Addressed, Descriptor, Operation};
 
 /// The kind of a transfer.
 ///
@@ -264,6 +266,27 @@ impl Transfer {
         matches!(self.action, Action::Write | Action::Allocate(_))
     }
 
+    /// Returns whether the transfer is a sync, or what syncs wait for.
+    pub(super) fn is_ordered_by_syncs(&self) -> bool {
+        self.is_write() || matches!(self.action, Action::Sync(_))
+    }
+
+    /// Leaves the order of writes and syncs of its file, with its result.
+    pub(super) fn leave_order(
+        &self,
+        key: Key,
+        result: Result<(), Failure>,
+        durability: &mut Durability,
+    ) {
+        match self.action {
+            Action::Write => durability.end_write(self.group, Transfer::errno_of(result)),
+            // No bytes of it could be called durable.
+            Action::Allocate(_) => durability.end_write(self.group, None),
+            Action::Sync(_) => durability.forget_sync(key),
+            _ => {}
+        }
+    }
+
     /// Returns whether the kernel has the result of a zero-copy send, and no further try follows:
     /// all bytes are in the socket's queue, or the send was given up.
     pub(super) fn moves_no_more(&self) -> bool {
@@ -376,7 +399,7 @@ impl Transfer {
             (Action::Write | Action::Send(_), _) => self.done < self.len(),
             _ => false,
         };
-        let is_message = matches!(file.writes, Writes::Messages | Writes::Datagrams);
+        let is_message = file.keeps_messages();
         match (is_short, can_go_on && !is_message) {
             (false, _) => Next::Over(Ok(())),
             (true, true) => Next::GoOn,
@@ -576,6 +599,13 @@ impl Memory {
                 bytes
             }
         }
+    }
+
+    /// Returns the number of pieces that are not empty.
+    pub(crate) fn piece_count(&self) -> usize {
+        let mut count = 0;
+        self.written(&mut |span: Span| count += usize::from(span.len > 0));
+        count
     }
 
     /// Returns whether a read has room left.

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::time::Instant;
 
+use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 
 use super::transfer::{
@@ -23,7 +24,7 @@ use crate::driver::ids::Tag;
 use crate::driver::submitter::Submitter;
 use crate::driver::{DriverError, Event, OperationId, SubmitError};
 use crate::slab::{Key, Slab};
-use crate::uring::shut_down;
+use crate::system::shut_down;
 
 /// The operations of one driver on files and sockets, and the entries of the program's.
 //
@@ -121,10 +122,10 @@ impl Transfers {
         transfer.position = open.operations.len();
         open.operations.push(key);
         if transfer.is_write() {
-            transfer.group = open.durability.begin_write();
+            transfer.group = open.durability().begin_write();
         }
         if let Action::Sync(_) = transfer.action {
-            open.durability.begin_sync(key);
+            open.durability().begin_sync(key);
             self.push_ready_sync(file, files);
             return false;
         }
@@ -143,15 +144,16 @@ impl Transfers {
     /// Has the next sync of a file pushed that need not wait any more; or ends it if a write or a
     /// sync before it failed.
     pub(super) fn push_ready_sync(&mut self, file: Option<Key>, files: &mut Files) {
-        let Some(open) = file.and_then(|file| files.get_mut(file)) else { return };
-        while let Some(ready @ Ready { sync, failed_write }) = open.durability.next_ready() {
+        let Some(open) = file.and_then(|file| files.get(file)) else { return };
+        let mut durability = open.durability();
+        while let Some(ready @ Ready { sync, failed_write }) = durability.next_ready() {
             let transfer = self.table.get_mut(sync).filter(|transfer| !transfer.is_over());
             let Some(transfer) = transfer else {
                 // It was given up.
-                open.durability.skip(ready);
+                durability.skip(ready);
                 continue;
             };
-            let failure = match (failed_write, open.durability.failed()) {
+            let failure = match (failed_write, durability.failed()) {
                 (Some(errno), _) => Failure::Errno(errno),
                 (None, Some(errno)) => Failure::NotDurable(errno),
                 (None, None) => {
@@ -159,7 +161,7 @@ impl Transfers {
                     return;
                 }
             };
-            open.durability.end_sync(None);
+            durability.end_sync(None);
             transfer.fail(failure);
             self.pending_events.push_back(PendingEvent::Over(sync));
         }
@@ -273,9 +275,13 @@ impl Transfers {
         files: &mut Files,
         submitter: &mut Submitter,
     ) -> Result<(), DriverError> {
+        // One that the program gave up before ends by that.
+        let is_given_up = |transfer: &Transfer| transfer.cancelled || transfer.is_over();
+        let is_first = self.table.get(key).is_some_and(|transfer| !is_given_up(transfer));
         self.cancel_key(key, files, submitter)?;
         if let Some(transfer) = self.table.get_mut(key) {
-            (transfer.timed_out, transfer.deadline) = (true, Some(again));
+            transfer.timed_out |= is_first;
+            transfer.deadline = Some(again);
         }
         Ok(())
     }
@@ -424,7 +430,9 @@ impl Transfers {
         open.queue.pop_front();
         while let Some(&next) = open.queue.front() {
             if self.table.get(next).is_some_and(|next| !next.is_over()) {
-                self.to_rearm.push_back(next);
+                if !open.is_connecting {
+                    self.to_rearm.push_back(next);
+                }
                 return;
             }
             open.queue.pop_front();
@@ -448,10 +456,10 @@ impl Transfers {
         {
             moved.position = transfer.position;
         }
-        if transfer.is_write()
-            && let Some(open) = files.get_mut(file)
+        if let Some(open) = files.get(file)
+            && transfer.is_ordered_by_syncs()
         {
-            open.durability.end_write(transfer.group, Transfer::errno_of(result));
+            transfer.leave_order(key, result, &mut open.durability());
             self.push_ready_sync(Some(file), files);
         }
         self.close_if_idle(file, files, submitter);
@@ -595,17 +603,32 @@ const REFUSED: [(Flags, &str); 5] = [
     (Flags::FIXED_FILE, "IOSQE_FIXED_FILE: the table of files is the driver's"),
 ];
 
-/// The offsets of the flags and of the buffer group in an entry, in bytes.
+/// The offsets of the flags, of the flags of the operation, and of the buffer group in an entry, in
+/// bytes.
 const FLAGS_AT: usize = 1;
+const OP_FLAGS_AT: usize = 28;
 const GROUP_AT: usize = 40;
 
-/// Returns the flags of an entry, for which the io-uring crate has no getter.
-fn flags_of(entry: &Entry) -> Flags {
+/// The flag of a splice that names the file it reads by an index (`SPLICE_F_FD_IN_FIXED`).
+const SPLICE_FD_IN_FIXED: u32 = 1 << 31;
+
+/// Returns a field of an entry, for which the io-uring crate has no getter.
+///
+/// # Safety
+///
+/// A `T` at this offset lies within the 64 bytes of the entry, and any bits are one.
+unsafe fn field_at<T: Copy>(entry: &Entry, offset: usize) -> T {
     const { assert!(size_of::<Entry>() == 64) };
-    // SAFETY: within the 64 bytes of the entry.
-    let field = unsafe { std::ptr::from_ref(entry).cast::<u8>().add(FLAGS_AT) };
-    // SAFETY: a byte of plain data inside the entry.
-    Flags::from_bits_retain(unsafe { field.read() })
+    // SAFETY: within the entry, by the caller's promise.
+    let field = unsafe { std::ptr::from_ref(entry).cast::<u8>().add(offset) };
+    // SAFETY: plain data inside the entry, by the caller's promise.
+    unsafe { field.cast::<T>().read_unaligned() }
+}
+
+/// Returns the flags of an entry.
+fn flags_of(entry: &Entry) -> Flags {
+    // SAFETY: a byte of plain data within the entry.
+    Flags::from_bits_retain(unsafe { field_at::<u8>(entry, FLAGS_AT) })
 }
 
 /// Returns the buffer group that the entry receives into, if it does; or an error if the driver
@@ -615,10 +638,15 @@ pub(crate) fn check_entry(entry: &Entry) -> Result<Option<u16>, DriverError> {
     if let Some((_, flag)) = REFUSED.iter().find(|(refused, _)| flags.contains(*refused)) {
         return Err(DriverError::EntryFlag { flag });
     }
-    // SAFETY: within the 64 bytes of the entry.
-    let field = unsafe { std::ptr::from_ref(entry).cast::<u8>().add(GROUP_AT) };
-    // SAFETY: two bytes of plain data inside the entry.
-    let group = unsafe { field.cast::<u16>().read_unaligned() };
+    let splices =
+        [opcode::Splice::CODE, opcode::Tee::CODE].map(u32::from).contains(&entry.get_opcode());
+    // SAFETY: a number of plain data within the entry.
+    if splices && unsafe { field_at::<u32>(entry, OP_FLAGS_AT) } & SPLICE_FD_IN_FIXED != 0 {
+        let flag = "SPLICE_F_FD_IN_FIXED: the table of files is the driver's";
+        return Err(DriverError::EntryFlag { flag });
+    }
+    // SAFETY: a number of plain data within the entry.
+    let group = unsafe { field_at::<u16>(entry, GROUP_AT) };
     Ok(flags.contains(Flags::BUFFER_SELECT).then_some(group))
 }
 
@@ -662,7 +690,7 @@ impl Transfers {
 
 #[cfg(test)]
 mod tests {
-    use io_uring::{opcode, types};
+    use io_uring::types;
 
     use super::*;
 
@@ -677,6 +705,11 @@ mod tests {
         }
         let fixed = opcode::Fsync::new(types::Fixed(3)).build();
         assert!(check_entry(&fixed).is_err());
+        let splice = |from: types::Fd| opcode::Splice::new(from, -1, types::Fd(1), -1, 10);
+        assert!(check_entry(&splice(types::Fd(0)).flags(1).build()).is_ok());
+        let fixed = opcode::Splice::new(types::Fixed(3), -1, types::Fd(1), -1, 10).build();
+        let error = check_entry(&fixed).unwrap_err();
+        assert!(error.to_string().contains("SPLICE_F_FD_IN_FIXED"), "{error}");
     }
 
     #[test]

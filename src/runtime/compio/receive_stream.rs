@@ -25,7 +25,8 @@ use super::op_adapter::{Begun, Completion, OpAdapter, OpState};
 use super::ring_state::{RingState, Ticket};
 use crate::driver::DriverError;
 use crate::runtime::liveness::{Guard, Life};
-use crate::uring::{BufferRing, Status, socket_type};
+use crate::system::socket_type;
+use crate::uring::{BufferRing, Status};
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
 /// `io::Result<Bytes>`.

@@ -15,9 +15,9 @@ use super::guard::{AttachError, RuntimeGuard};
 use super::submitted::{SendAll, Submitted};
 use crate::buffer::{Buffer, IoMemory};
 use crate::runtime::transfer::{check_offset, check_room};
+use crate::system::SendOptions;
 use crate::uring::{
     Descriptor, Feature, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
-    SendOptions,
 };
 
 /// An arena registered with the ring of the compio runtime that it was made in.

@@ -24,7 +24,8 @@ use crate::buffer::IoMemory;
 use crate::runtime::liveness::{Guard, Life};
 use crate::runtime::transfer::{Attempt, SendOn, WholeSend};
 use crate::sync::contain;
-use crate::uring::{Descriptor, Operation, Probe, Progress, RegisteredArena, SendOptions};
+use crate::system::SendOptions;
+use crate::uring::{Descriptor, Operation, Probe, Progress, RegisteredArena};
 
 /// An operation, until the program gets the memory back.
 struct TransferState<M: IoMemory> {

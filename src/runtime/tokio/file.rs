@@ -16,12 +16,17 @@ use ::tokio::runtime::Handle;
 
 use super::engine::EngineEnd;
 use super::readiness::Shared;
-use super::ring::{Command, EngineHandle, FileKey};
+use super::ring::RingFile;
 use super::send_queue::drop_contained;
 use crate::buffer::{Buffer, Payload};
-use crate::driver::TransferError;
 use crate::sync::Arc;
-use crate::uring::DirectAlignment;
+#[cfg(target_os = "linux")]
+use crate::system::DirectAlignment;
+
+#[cfg(not(target_os = "linux"))]
+use libc::pread;
+#[cfg(target_os = "linux")]
+use libc::pread64 as pread;
 
 /// A file of a [`Pool`](super::Pool).
 ///
@@ -48,15 +53,9 @@ enum Inner {
     Blocking(BlockingFile),
 }
 
-/// A file that a driver has.
-struct RingFile {
-    key: FileKey,
-    engine: Arc<EngineHandle>,
-}
-
 impl File {
-    pub(super) fn on_ring(engine: Arc<EngineHandle>, file: OwnedFd) -> File {
-        File(Inner::Ring(RingFile { key: engine.open(file), engine }))
+    pub(super) fn on_ring(file: RingFile) -> File {
+        File(Inner::Ring(file))
     }
 
     pub(super) fn blocking(file: OwnedFd, shared: Arc<Shared>) -> File {
@@ -76,9 +75,7 @@ impl File {
     pub async fn read_at(&self, buffer: Buffer, offset: u64) -> io::Result<Buffer> {
         match &self.0 {
             Inner::Blocking(file) => file.read_at(buffer, offset).await,
-            Inner::Ring(RingFile { key, engine }) => {
-                engine.ask(|answer| Command::Read { key: *key, buffer, offset, answer }).await
-            }
+            Inner::Ring(file) => file.read_at(buffer, offset).await,
         }
     }
 
@@ -143,26 +140,47 @@ impl File {
         let payload = memory.into();
         match &self.0 {
             Inner::Blocking(file) => file.write_at(payload, offset).await,
-            Inner::Ring(RingFile { key, engine }) => {
-                engine.ask(|answer| Command::Write { key: *key, payload, offset, answer }).await
-            }
+            Inner::Ring(file) => file.write_at(payload, offset).await,
         }
     }
-}
 
-impl Drop for RingFile {
-    fn drop(&mut self) {
-        self.engine.close(self.key);
+    /// Waits until the bytes of all writes that are over are on the disk, without metadata that is
+    /// not needed to read them (`fdatasync`).
+    ///
+    /// If the future is dropped, the sync goes on. After a sync that failed, bytes before it may be
+    /// lost, whatever a later one says.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use uring_arena::{FixedArena, tokio::Pool};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+    /// let path = std::env::temp_dir().join(format!("uring-arena-sync-{}", std::process::id()));
+    /// let log = pool.file(std::fs::File::create(&path)?)?;
+    /// log.write_at(Bytes::from_static(b"a record"), 0).await?;
+    /// log.sync_data().await?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of fdatasync(2), of an earlier sync of the file through a ring, or
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down.
+    pub async fn sync_data(&self) -> io::Result<()> {
+        match &self.0 {
+            Inner::Blocking(file) => file.run(StdFile::sync_data).await,
+            Inner::Ring(file) => file.sync_data().await,
+        }
     }
 }
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut file = f.debug_struct("File");
-        if let Inner::Ring(ring) = &self.0 {
-            file.field("key", &ring.key);
-        }
-        file.finish_non_exhaustive()
+        f.debug_struct("File").finish_non_exhaustive()
     }
 }
 
@@ -181,13 +199,17 @@ impl BlockingFile {
     async fn read_at(&self, mut buffer: Buffer, offset: u64) -> io::Result<Buffer> {
         let room = buffer.capacity() - buffer.len();
         if room == 0 {
-            return Err(TransferError::NoRoom { capacity: buffer.capacity() }.into());
+            let capacity = buffer.capacity();
+            return Err(invalid(format!(
+                "the buffer has no room left: its {capacity} bytes are all written; clear it, or give a new one"
+            )));
         }
         let address = buffer.as_ptr().addr() + buffer.len();
-        let read = move |file: &StdFile, is_direct| {
+        let is_direct = check(&self.file, offset, room, address)?;
+        let read = move |file: &StdFile| {
             read_to_the_end(file, is_direct, &mut buffer, offset).map(|()| buffer)
         };
-        self.run(offset, room, address, read).await
+        self.run(read).await
     }
 
     /// Writes all of a payload.
@@ -197,29 +219,25 @@ impl BlockingFile {
             drop_contained(payload);
             return Err(error);
         }
-        let write = move |file: &StdFile, _| {
+        let write = move |file: &StdFile| {
             let result = file.write_all_at(payload.as_ref(), offset);
             drop_contained(payload);
             result
         };
-        self.run(offset, len, address, write).await
+        self.run(write).await
     }
 
     /// Runs a blocking call on the file. It goes on if the future is dropped.
     async fn run<T: Send + 'static>(
         &self,
-        offset: u64,
-        len: usize,
-        address: usize,
-        call: impl FnOnce(&StdFile, bool) -> io::Result<T> + Send + 'static,
+        call: impl FnOnce(&StdFile) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         self.shared.check_open()?;
         let file = Arc::clone(&self.file);
-        let is_direct = check(&file, offset, len, address)?;
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let operation = self.shared.operation();
         let called = runtime.spawn_blocking(move || {
-            let result = call(&file, is_direct).map_err(explained);
+            let result = call(&file).map_err(explained);
             // The memory of the call is dropped before.
             drop(operation);
             result
@@ -232,14 +250,25 @@ impl BlockingFile {
     }
 }
 
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
 /// Fails if no file has bytes at `offset`, or if the range is not aligned as `O_DIRECT` needs it.
 ///
 /// Returns whether the file is open with `O_DIRECT`.
 fn check(file: &StdFile, offset: u64, len: usize, address: usize) -> io::Result<bool> {
     let limit = i64::MAX as u64;
     if offset.checked_add(len as u64).is_none_or(|end| end > limit) {
-        return Err(TransferError::Offset { offset, len, limit }.into());
+        return Err(invalid(format!(
+            "{len} bytes at offset {offset} reach beyond {limit}, the last offset of any file: give an offset in the file"
+        )));
     }
+    is_direct(file, offset, len, address)
+}
+
+#[cfg(target_os = "linux")]
+fn is_direct(file: &StdFile, offset: u64, len: usize, address: usize) -> io::Result<bool> {
     match DirectAlignment::in_force(file)? {
         None => Ok(false),
         Some(alignment) => {
@@ -247,6 +276,12 @@ fn check(file: &StdFile, offset: u64, len: usize, address: usize) -> io::Result<
             Ok(true)
         }
     }
+}
+
+/// Nothing says what `O_DIRECT` needs here, where there is such a flag: the system's error does.
+#[cfg(not(target_os = "linux"))]
+fn is_direct(_: &StdFile, _: u64, _: usize, _: usize) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Says what to do with what has no offsets.
@@ -283,9 +318,8 @@ fn read_to_the_end(
 fn read_once(file: &StdFile, buffer: &mut Buffer, offset: u64) -> io::Result<usize> {
     let room = buffer.spare_capacity_mut();
     // SAFETY: the room is this buffer's own, live during the call, and as long as said.
-    let answer = unsafe {
-        libc::pread64(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), offset as i64)
-    };
+    let answer =
+        unsafe { pread(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), offset as _) };
     let bytes = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
     let len = buffer.len() + bytes;
     // SAFETY: the kernel wrote `bytes` bytes behind the written ones, within the capacity.

@@ -39,20 +39,25 @@
 
 mod engine;
 mod file;
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+mod no_ring;
 mod pool;
 mod readiness;
 mod recv_stream;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod ring;
 mod send_half;
 mod send_queue;
 mod socket;
 mod stream;
 
-pub use engine::{Engine, EngineChoice, PoolMetrics};
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+use no_ring as ring;
+
+pub use engine::{Engine, EngineChoice, PoolError, PoolMetrics, ShutdownReport};
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
-pub use ring::PoolError;
 pub use send_half::{SendHalf, SendPermit};
 pub use socket::{Socket, StreamError};
 pub use stream::{ReuniteError, Stream};

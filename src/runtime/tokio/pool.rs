@@ -5,24 +5,25 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
-use ::tokio::runtime::{Handle, RuntimeFlavor};
+use ::tokio::runtime::Handle;
 
-use super::engine::{Engine, EngineChoice, PoolMetrics};
+use super::engine::{Engine, EngineChoice, NO_RING, PoolError, PoolMetrics, ShutdownReport};
 use super::file::File;
 use super::readiness::Readiness;
 use super::recv_stream::RecvStream;
-use super::ring::{Command, EngineHandle, EngineOptions, PoolError, TaskEngine, ThreadEngine};
+use super::ring::{self, EngineHandle, RingFile, RingOptions};
 use super::send_half::SendHalf;
-use super::send_queue::Reset;
-use super::socket::{Convert, Socket, StreamError};
+use super::socket::{Socket, StreamError};
 use super::stream::Stream;
 use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
-use crate::driver::{DrainReport, Driver, DriverBuilder};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use crate::driver::DriverBuilder;
 use crate::lease::{Place, WaitForSlot};
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{Arc, Mutex};
-use crate::uring::{BufferRing, BufferRingOptions, check_calls};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use crate::uring::BufferRingOptions;
 
 /// The default of messages that wait for one stream before its socket is paused, if the arena is
 /// large.
@@ -52,37 +53,6 @@ struct Engines {
     ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
-}
-
-/// The options that only a ring has.
-#[derive(Debug, Clone)]
-struct RingOptions {
-    engine: EngineOptions,
-    own_thread: bool,
-    batch_scheduling: bool,
-}
-
-impl RingOptions {
-    /// Starts the engine: on the one-thread runtime that this thread turns, or else with a thread
-    /// of its own.
-    fn start(self) -> Result<EngineHandle, PoolError> {
-        let is_one_thread =
-            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
-        match Handle::try_current() {
-            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
-                TaskEngine::start(self.engine, &runtime)
-            }
-            _ => ThreadEngine::start(self.engine, self.batch_scheduling),
-        }
-    }
-
-    /// Starts the engine for an operation that may come from any thread.
-    fn start_anywhere(self) -> Result<EngineHandle, PoolError> {
-        match self.clone().start() {
-            Err(PoolError::OtherThread) => RingOptions { own_thread: true, ..self }.start(),
-            started => started,
-        }
-    }
 }
 
 impl Engines {
@@ -127,14 +97,10 @@ fn step_down(cause: &str) {
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder {
     arena: FixedArena,
-    ring: BufferRingOptions,
-    driver: DriverBuilder,
+    ring: RingOptions,
     messages_max: usize,
     send_bytes_max: usize,
-    own_thread: bool,
-    batch_scheduling: bool,
     engine: Engine,
-    send_arenas: Vec<BuddyArena>,
 }
 
 impl PoolBuilder {
@@ -166,7 +132,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn send_arena(mut self, arena: BuddyArena) -> PoolBuilder {
-        self.send_arenas.push(arena);
+        self.ring.add_send_arena(arena);
         self
     }
 
@@ -204,15 +170,16 @@ impl PoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub fn ring(mut self, ring: BufferRingOptions) -> PoolBuilder {
-        self.ring = ring;
+        self.ring.engine.ring = ring;
         self
     }
 
     /// Sets the options of the driver. Default: [`Driver::builder`].
     ///
-    /// Its [`operations`](DriverBuilder::operations) are the most streams, reads and writes
-    /// together, and the most halves. Sends have room of their own.
+    /// Its [`operations`](DriverBuilder::operations) are the most connections, reads, writes and
+    /// syncs together. Sends have room of their own.
     ///
     /// ```
     /// use uring_arena::{Driver, FixedArena, tokio::Pool};
@@ -224,8 +191,9 @@ impl PoolBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub fn driver(mut self, driver: DriverBuilder) -> PoolBuilder {
-        self.driver = driver;
+        self.ring.engine.driver = driver;
         self
     }
 
@@ -284,7 +252,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn own_thread(mut self) -> PoolBuilder {
-        self.own_thread = true;
+        self.ring.own_thread = true;
         self
     }
 
@@ -307,7 +275,7 @@ impl PoolBuilder {
     /// # }
     /// ```
     pub fn batch_scheduling(mut self, yes: bool) -> PoolBuilder {
-        self.batch_scheduling = yes;
+        self.ring.batch_scheduling = yes;
         self
     }
 
@@ -330,8 +298,8 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// None but for [`Engine::Ring`]. [`PoolError`]: io_uring is forbidden or too old, or the
-    /// system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
+    /// None but for [`Engine::Ring`]. [`PoolError`]: the build has no ring, io_uring is forbidden or
+    /// too old, or the system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
     /// one-thread runtime and does not turn it, as in `spawn_blocking`:
     /// [`own_thread`](Self::own_thread) serves there.
     ///
@@ -339,11 +307,7 @@ impl PoolBuilder {
     ///
     /// With [`Engine::Ring`] inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring, driver, messages_max, send_bytes_max, .. } = self;
-        let send_arenas = self.send_arenas;
-        let engine = EngineOptions { arena: arena.clone(), ring, driver, send_arenas };
-        let (own_thread, batch_scheduling) = (self.own_thread, self.batch_scheduling);
-        let options = RingOptions { engine, own_thread, batch_scheduling };
+        let PoolBuilder { arena, ring: options, messages_max, send_bytes_max, .. } = self;
         let engines = Engines {
             choice: choose(self.engine),
             readiness: Readiness::new(arena.clone(), send_bytes_max),
@@ -355,7 +319,10 @@ impl PoolBuilder {
                 let started = Arc::new(options.start()?);
                 engines.ring.get_or_init(|| Ok(started));
             }
-            (_, Engine::Ring) => *engines.later.lock() = Some(options),
+            // A connection may ask for one, and then is told why there is none.
+            _ if ring::IS_BUILT && engines.choice.files == Engine::Ring => {
+                *engines.later.lock() = Some(options);
+            }
             _ => {}
         }
         Ok(Pool { engines: Arc::new(engines), messages_max, send_bytes_max, arena })
@@ -370,10 +337,13 @@ fn choose(asked: Engine) -> EngineChoice {
     }
     const MEASURED: &str = "a whole server costs least so (docs/design/runtimes.md)";
     let (connections, files) = (Engine::Readiness, Engine::Ring);
-    match check_calls() {
+    if !ring::IS_BUILT {
+        let reason = format!("{MEASURED}, and {NO_RING}");
+        return EngineChoice { connections, files: Engine::Readiness, reason };
+    }
+    match ring::check() {
         Ok(()) => EngineChoice { connections, files, reason: MEASURED.into() },
-        Err(error) => {
-            let cause = error.to_string();
+        Err(cause) => {
             step_down(&cause);
             let reason = format!("{MEASURED}, but files cannot use io_uring: {cause}");
             EngineChoice { connections, files: Engine::Readiness, reason }
@@ -409,16 +379,11 @@ impl Pool {
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
         PoolBuilder {
+            ring: RingOptions::new(arena.clone()),
             arena,
-            // Half of the slots: the others are for files, sends, and bytes that streams hold.
-            ring: BufferRing::options(),
-            driver: Driver::builder(),
             messages_max,
             send_bytes_max: SEND_BYTES_MAX,
-            own_thread: false,
-            batch_scheduling: false,
             engine: Engine::Auto,
-            send_arenas: Vec::new(),
         }
     }
 
@@ -531,21 +496,9 @@ impl Pool {
             let text = format!("the pool has no ring: {}", self.engine());
             return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
         };
-        if let Err(error) = ring.check_room() {
-            return Err(StreamError::new(error.into(), socket));
-        }
-        let socket = Convert::into_fd(socket)?;
-        self.on_ring(ring, socket).map_err(StreamError::without_socket)
-    }
-
-    fn on_ring(&self, ring: &Arc<EngineHandle>, socket: OwnedFd) -> io::Result<Stream> {
-        let clone = socket.try_clone()?;
-        let half = SendHalf::on_ring(Arc::clone(ring), clone, self.send_bytes_max)?;
-        Ok(Stream::new(self.receive(ring, socket, half.known_reset().clone()), half))
-    }
-
-    fn receive(&self, ring: &Arc<EngineHandle>, socket: OwnedFd, reset: Reset) -> RecvStream {
-        RecvStream::on_ring(Arc::clone(ring), socket, self.messages_max, reset)
+        let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
+        let (source, sender) = ring::connect(ring, socket, messages_max, send_bytes_max)?;
+        Ok(Stream::new(RecvStream::on_ring(source), SendHalf::on_ring(sender)))
     }
 
     /// Receives from a socket. Returns its bytes as a stream.
@@ -567,12 +520,14 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// An [`io::Error`] of tokio's, if it does not let go of the socket.
+    /// An [`io::Error`] of tokio's, if it does not let go of the socket. On a ring
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded), if the pool has as many connections as the
+    /// [`operations`](crate::DriverBuilder::operations) that it was built for.
     pub fn recv_stream(&self, socket: impl Socket) -> io::Result<RecvStream> {
         if self.engines.choice.connections == Engine::Ring
             && let Some(ring) = self.engines.ring()
         {
-            return Ok(self.receive(ring, Convert::into_fd(socket)?, Reset::default()));
+            return Ok(RecvStream::on_ring(ring::receive(ring, socket, self.messages_max)?));
         }
         let (stream, half) = self.stream(socket)?.into_split();
         // The end of the stream is the drop of what is left.
@@ -621,13 +576,17 @@ impl Pool {
     /// # Errors
     ///
     /// None now; a file that cannot be used gives an error at its first operation.
+    #[cfg_attr(
+        not(all(feature = "io-uring", target_os = "linux")),
+        allow(unreachable_code, reason = "there are no files of a ring")
+    )]
     pub fn file(&self, file: impl Into<OwnedFd>) -> io::Result<File> {
         let readiness = &self.engines.readiness;
         if self.engines.choice.files == Engine::Ring
             && readiness.shared().check_open().is_ok()
             && let Some(ring) = self.engines.ring()
         {
-            return Ok(File::on_ring(Arc::clone(ring), file.into()));
+            return Ok(File::on_ring(RingFile::new(ring, file.into())));
         }
         Ok(File::blocking(file.into(), Arc::clone(readiness.shared())))
     }
@@ -717,12 +676,11 @@ impl Pool {
     ///
     /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the pool was shut down already; an error of
     /// another kind if the kernel does not answer.
-    pub async fn shutdown(self) -> io::Result<DrainReport> {
+    pub async fn shutdown(self) -> io::Result<ShutdownReport> {
         let Engines { readiness, ring, .. } = &*self.engines;
         let mut report = readiness.shutdown().await?;
         if let Some(Ok(ring)) = ring.get() {
-            let shutdown = |answer| Command::Shutdown { answer: Some(answer) };
-            report = report.and(ring.ask(shutdown).await?);
+            report = report.and(ring.shutdown().await?);
         }
         Ok(report)
     }
@@ -745,16 +703,27 @@ impl HasMetricsPart for Pool {
                 "Times that a stream had to wait for a slot",
                 metrics.starvations,
             )
+            .gauge(
+                "uring_arena_pool_streams_paused",
+                "Streams that nobody reads, and whose sockets are paused",
+                metrics.streams_paused,
+            )
+            .counter(
+                "uring_arena_pool_copied_total",
+                "Messages that were copied out of their slots",
+                metrics.copied,
+            )
             .bytes(
                 "uring_arena_pool_send_bytes",
                 "Bytes queued to be sent, under way, or reserved",
                 metrics.send_bytes,
             )
             .part(self.arena.metrics_part(name));
-        match self.engines.ring.get() {
-            Some(Ok(_)) => part.part(metrics.driver.add_to(MetricsPart::new("driver", name))),
-            _ => part,
+        #[cfg(all(feature = "io-uring", target_os = "linux"))]
+        if let Some(Ok(_)) = self.engines.ring.get() {
+            return part.part(metrics.driver.add_to(MetricsPart::new("driver", name)));
         }
+        part
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,9 +13,9 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 
 use super::readiness::{Connection, Reading};
-use super::ring::{Backpressure, Command, EngineHandle, Held, StreamQueue};
+use super::ring::RingSource;
 use super::send_half::SendHalf;
-use super::send_queue::Reset;
+use super::send_queue::trace_received;
 use crate::sync::Arc;
 
 /// The bytes that a socket receives, in the slots where they arrived: a [`Stream`] of
@@ -43,63 +42,20 @@ enum Source {
     Readiness(Reading),
 }
 
-/// A socket that a driver receives from.
-struct RingSource {
-    queue: Arc<StreamQueue>,
-    engine: Arc<EngineHandle>,
-    /// The slots of the messages that were taken out last.
-    held: Option<Held>,
-    is_over: bool,
-}
-
-impl RingSource {
-    /// Waits for messages, and takes all that are there. There are none at the end.
-    fn poll_messages(
-        &mut self,
-        taken: &mut VecDeque<Bytes>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.engine.here()?;
-        // Those that were taken out before are handed out.
-        self.held = None;
-        let polled = ready!(self.queue.poll_take(taken, context));
-        self.is_over = taken.is_empty();
-        let messages = polled?;
-        if messages.slots > 0 {
-            self.held = Some(self.queue.hold(messages.slots));
-        }
-        if messages.change == Backpressure::Resume {
-            self.engine.post(Command::Resume { queue: Arc::clone(&self.queue) });
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for RingSource {
-    fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            std::mem::forget(self.held.take());
-            return std::mem::forget(Arc::clone(&self.queue));
-        }
-        self.queue.abandon();
-        if !self.is_over {
-            self.engine.post(Command::Close { queue: Arc::clone(&self.queue) });
-        }
-    }
+/// Tells the log of a receive by tokio's reactor.
+#[inline]
+fn trace_first(reading: &Reading, received: &io::Result<Option<Bytes>>) {
+    let len = |first: &Option<Bytes>| first.as_ref().map_or(0, Bytes::len);
+    trace_received(reading.connection().queue().span(), received.as_ref().map(len));
 }
 
 impl RecvStream {
-    pub(super) fn on_ring(
-        engine: Arc<EngineHandle>,
-        socket: OwnedFd,
-        messages_max: usize,
-        reset: Reset,
-    ) -> RecvStream {
-        let queue = Arc::new(StreamQueue::new(messages_max, engine.share(), reset));
-        engine.post(Command::Receive { socket, queue: Arc::clone(&queue) });
-        let source =
-            Source::Ring(Box::new(RingSource { queue, engine, held: None, is_over: false }));
-        RecvStream { source, taken: VecDeque::new(), finished: false }
+    pub(super) fn on_ring(source: RingSource) -> RecvStream {
+        RecvStream {
+            source: Source::Ring(Box::new(source)),
+            taken: VecDeque::new(),
+            finished: false,
+        }
     }
 
     pub(super) fn by_readiness(connection: Arc<Connection>) -> RecvStream {
@@ -118,16 +74,19 @@ impl RecvStream {
     /// Returns whether the half is of the same connection.
     pub(super) fn is_of(&self, half: &SendHalf) -> bool {
         match &self.source {
-            Source::Ring(ring) => ring.queue.known_reset().is_same(half.known_reset()),
+            Source::Ring(ring) => ring.is_of(half.queue()),
             Source::Readiness(reading) => {
                 half.connection().is_some_and(|its| Arc::ptr_eq(its, reading.connection()))
             }
         }
     }
 
-    /// Takes the bytes that were received and not handed out.
-    pub(super) fn take_received(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.taken).into()
+    /// Takes the bytes that were received and not handed out. A driver lets go of the socket.
+    pub(super) async fn take_received(&mut self) -> io::Result<Vec<Bytes>> {
+        if let Source::Ring(ring) = &mut self.source {
+            ring.give_back(&mut self.taken).await?;
+        }
+        Ok(std::mem::take(&mut self.taken).into())
     }
 
     /// Waits for bytes, or the end. Does nothing if some were received and not handed out.
@@ -139,6 +98,7 @@ impl RecvStream {
             Source::Ring(ring) => ready!(ring.poll_messages(&mut self.taken, context)),
             Source::Readiness(reading) => {
                 let received = ready!(reading.poll_receive(&mut self.taken, context));
+                trace_first(reading, &received);
                 // In front of those that came with it.
                 received.map(|first| first.into_iter().for_each(|it| self.taken.push_front(it)))
             }
@@ -155,6 +115,7 @@ impl RecvStream {
                 // Takes part in the budget of the task, and goes past the queue.
                 Source::Readiness(reading) => {
                     let received = ready!(reading.poll_receive(&mut self.taken, context));
+                    trace_first(reading, &received);
                     self.finished = !matches!(received, Ok(Some(_)));
                     return Poll::Ready(received.transpose());
                 }
@@ -228,6 +189,8 @@ impl AsyncRead for RecvStream {
         {
             let filled = room.filled().len();
             let read = ready!(reading.poll_read(context, room));
+            let span = reading.connection().queue().span();
+            trace_received(span, read.as_ref().map(|()| room.filled().len() - filled));
             this.finished = read.is_err() || room.filled().len() == filled && room.remaining() > 0;
             return Poll::Ready(read);
         }

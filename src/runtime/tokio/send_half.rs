@@ -2,26 +2,21 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
-use ::tokio::io::unix::AsyncFd;
-use ::tokio::io::{AsyncWrite, Interest};
-use ::tokio::runtime::Handle;
+use ::tokio::io::AsyncWrite;
+use bytes::Bytes;
 
 use super::engine::EngineEnd;
 use super::readiness::{Connection, send};
-use super::ring::{Command, EngineHandle, FileKey};
-use super::send_queue::{Place, Reset, SendQueue};
-use super::socket::Link;
+use super::ring::RingSender;
+use super::send_queue::{Place, SendQueue, drop_contained};
 use crate::buffer::Payload;
-use crate::driver::DriverError;
 use crate::sync::Arc;
-use crate::uring::SendOptions;
+use crate::system::SendOptions;
 
 /// The writing side of a socket: sends of memory where it lies, zero-copy from the pool's arena;
 /// and an `AsyncWrite`.
@@ -63,8 +58,17 @@ pub struct SendHalf {
     sender: Sender,
     /// The place of the write, flush or shutdown that waits.
     place: Place,
+    /// The item of a `Sink` that waits for room in the queue.
+    unsent: Option<Box<Unsent>>,
     /// The socket goes back to the program: the drop does not end the connection.
     is_left_open: bool,
+}
+
+/// A payload that waits for room, at its place in line.
+struct Unsent {
+    payload: Payload,
+    cost: usize,
+    place: Place,
 }
 
 /// The engine that sends what is queued.
@@ -74,107 +78,12 @@ enum Sender {
     Readiness(Arc<Connection>),
 }
 
-/// A connection whose sends go to a driver.
-struct RingSender {
-    /// The queue's descriptor, watched for writing only: arriving bytes wake no task. `None` once
-    /// the half is dropped.
-    watched: Option<AsyncFd<Watched>>,
-    queue: Arc<SendQueue>,
-    engine: Arc<EngineHandle>,
-    key: FileKey,
-    /// Set once the engine has a clone of the socket, which it gets for the first send.
-    introduced: OnceLock<()>,
-}
-
-/// The queue of a half, as the descriptor that tokio watches.
-struct Watched(Arc<SendQueue>);
-
-impl Watched {
-    fn socket(&self) -> &TcpStream {
-        match self.0.socket() {
-            Link::Own(socket) => socket,
-            Link::Watched(_) => unreachable!("a driver sends from a descriptor of its own"),
-        }
-    }
-}
-
-impl AsRawFd for Watched {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket().as_raw_fd()
-    }
-}
-
-impl RingSender {
-    fn new(engine: Arc<EngineHandle>, socket: OwnedFd, bytes_max: usize) -> io::Result<RingSender> {
-        let queue = Arc::new(SendQueue::new(Link::own(socket), bytes_max));
-        queue.answer_stream();
-        #[allow(
-            deprecated,
-            reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
-        )]
-        let watched = AsyncFd::with_interest(Watched(Arc::clone(&queue)), Interest::WRITABLE)?;
-        let key = engine.register(&queue, &Handle::current())?;
-        Ok(RingSender { watched: Some(watched), queue, engine, key, introduced: OnceLock::new() })
-    }
-
-    /// Gives the engine a clone of the socket, unless it has one.
-    fn introduce(&self) -> io::Result<()> {
-        if self.introduced.get().is_some() {
-            return Ok(());
-        }
-        let socket = self.queue.as_fd().try_clone_to_owned()?;
-        // Another task's command may overtake this one: it finds no sender, and the engine looks
-        // into the queue when it gets to know it.
-        if self.introduced.set(()).is_ok() {
-            let queue = Arc::clone(&self.queue);
-            self.engine.post(Command::OpenSocket { key: self.key, socket, queue });
-        }
-        Ok(())
-    }
-
-    /// Queues a send, for which room of `reserved` was taken, and tells the engine.
-    fn push(&self, payload: Payload, options: SendOptions, reserved: usize) -> io::Result<()> {
-        if self.queue.push(payload, options, reserved)? {
-            self.engine.post(Command::Send { key: self.key });
-        }
-        Ok(())
-    }
-
-    /// Writes by `write` once the socket takes bytes.
-    fn poll_write_by(
-        &self,
-        context: &mut Context<'_>,
-        mut write: impl FnMut(&mut &TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let watched = self.watched.as_ref().expect("there until the drop");
-        loop {
-            let mut ready = ready!(watched.poll_write_ready(context))?;
-            match ready.try_io(|watched| write(&mut watched.get_ref().socket())) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl Drop for RingSender {
-    fn drop(&mut self) {
-        if self.engine.here().is_err() {
-            // tokio's watch and the connection are the parent's, and so are the locks.
-            std::mem::forget((self.watched.take(), Arc::clone(&self.queue)));
-            return;
-        }
-        self.queue.release();
-        self.engine.release(self.key, self.introduced.get().is_some());
-    }
-}
-
 impl Sender {
     /// Fails in a forked child of the pool's process.
     #[inline]
-    fn here(&self) -> Result<(), DriverError> {
+    fn here(&self) -> io::Result<()> {
         match self {
-            Sender::Ring(ring) => ring.engine.here(),
+            Sender::Ring(ring) => ring.here(),
             Sender::Readiness(connection) => connection.shared().here(),
         }
     }
@@ -182,7 +91,7 @@ impl Sender {
     #[inline]
     fn queue(&self) -> &SendQueue {
         match self {
-            Sender::Ring(ring) => &ring.queue,
+            Sender::Ring(ring) => ring.queue(),
             Sender::Readiness(connection) => connection.queue(),
         }
     }
@@ -204,12 +113,7 @@ impl Sender {
     ) -> Poll<io::Result<usize>> {
         let connection = match self {
             Sender::Readiness(connection) => connection,
-            Sender::Ring(ring) if pieces.is_empty() => {
-                return ring.poll_write_by(context, |socket| socket.write(bytes));
-            }
-            Sender::Ring(ring) => {
-                return ring.poll_write_by(context, |socket| socket.write_vectored(pieces));
-            }
+            Sender::Ring(ring) => return ring.poll_write(context, bytes, pieces),
         };
         let socket = connection.socket();
         loop {
@@ -266,27 +170,35 @@ impl Drop for InLine<'_> {
 }
 
 impl SendHalf {
-    pub(super) fn on_ring(
-        engine: Arc<EngineHandle>,
-        socket: OwnedFd,
-        bytes_max: usize,
-    ) -> io::Result<SendHalf> {
-        let sender = Sender::Ring(Box::new(RingSender::new(engine, socket, bytes_max)?));
-        Ok(SendHalf { sender, place: None, is_left_open: false })
+    pub(super) fn on_ring(sender: RingSender) -> SendHalf {
+        let sender = Sender::Ring(Box::new(sender));
+        SendHalf { sender, place: None, unsent: None, is_left_open: false }
     }
 
     pub(super) fn by_readiness(connection: Arc<Connection>) -> SendHalf {
         let sender = Sender::Readiness(connection);
-        SendHalf { sender, place: None, is_left_open: false }
+        SendHalf { sender, place: None, unsent: None, is_left_open: false }
     }
 
-    pub(super) fn known_reset(&self) -> &Reset {
-        self.sender.queue().known_reset()
+    pub(super) fn queue(&self) -> &SendQueue {
+        self.sender.queue()
     }
 
     /// Has the drop of the half end nothing.
     pub(super) fn leave_open(&mut self) {
         self.is_left_open = true;
+    }
+
+    /// Returns a descriptor of the connection, which this half has no part in any more.
+    pub(super) fn take_socket(&mut self) -> io::Result<OwnedFd> {
+        self.leave_open();
+        self.sender.queue().detach();
+        self.sender.queue().as_fd().try_clone_to_owned()
+    }
+
+    /// Returns whether every send is over.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unsent.is_none() && self.sender.queue().is_idle()
     }
 
     /// Returns the connection, if tokio's reactor watches it.
@@ -311,8 +223,7 @@ impl SendHalf {
     /// # Errors
     ///
     /// The error of an earlier send, of the socket, or [`BrokenPipe`](io::ErrorKind::BrokenPipe)
-    /// if the half or the pool was shut down: every call from then on has the same error. An error
-    /// of a missing descriptor (`EMFILE`) is passing: the connection goes on without this send.
+    /// if the half or the pool was shut down: every call from then on has the same error.
     ///
     /// ```
     /// use bytes::BufMut;
@@ -475,6 +386,43 @@ impl SendHalf {
         }
     }
 
+    /// Queues the item that waits for room, once there is some.
+    #[inline]
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_first_unsent(context)
+    }
+
+    #[cold]
+    fn poll_first_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(unsent) = &mut self.unsent else { return Poll::Ready(Ok(())) };
+        let room = self.sender.queue().poll_room(&mut unsent.place, unsent.cost, context);
+        let taken = ready!(room);
+        let Some(unsent) = self.unsent.take() else { return Poll::Ready(Ok(())) };
+        let Unsent { payload, cost, .. } = *unsent;
+        if let Err(error) = taken {
+            drop_contained(payload);
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(self.sender.push(payload, SendOptions::new(), cost))
+    }
+
+    /// Queues an item at once if there is room, or takes a place in line for it.
+    fn take_item(&mut self, payload: Payload) -> io::Result<()> {
+        self.sender.here()?;
+        let queue = self.sender.queue();
+        let cost = queue.cost(payload.as_ref().len());
+        let mut place = None;
+        if self.unsent.is_none() && queue.try_room(&mut place, cost)? {
+            return self.sender.push(payload, SendOptions::new(), cost);
+        }
+        debug_assert!(self.unsent.is_none(), "`poll_ready` comes before each item");
+        self.unsent = Some(Box::new(Unsent { payload, cost, place }));
+        Ok(())
+    }
+
     /// Writes one piece or several, behind what is queued.
     fn poll_write_any(
         &mut self,
@@ -483,6 +431,7 @@ impl SendHalf {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.sender.here()?;
+        ready!(self.poll_unsent(context))?;
         let queue = self.sender.queue();
         ready!(queue.poll_turn(&mut self.place, context))?;
         let Poll::Ready(written) = self.sender.poll_write(context, bytes, pieces) else {
@@ -537,12 +486,6 @@ impl SendPermit<'_> {
         }
         let sender = &self.half.sender;
         sender.here()?;
-        if let Sender::Ring(ring) = sender
-            && len > 0
-        {
-            // Before the room is given away: without a descriptor the drop gives it back.
-            ring.introduce()?;
-        }
         sender.push(payload, options, std::mem::take(&mut self.cost))
     }
 }
@@ -579,6 +522,7 @@ impl AsyncWrite for SendHalf {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.sender.here()?;
+        ready!(this.poll_unsent(context))?;
         let queue = this.sender.queue();
         queue.poll_flushed(&mut this.place, context)
     }
@@ -586,9 +530,61 @@ impl AsyncWrite for SendHalf {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.sender.here()?;
+        ready!(this.poll_unsent(context))?;
         let queue = this.sender.queue();
         queue.close();
         queue.poll_closed(&mut this.place, context)
+    }
+}
+
+/// Queues each item as [`SendHalf::send`] does, in order with its sends and the writes of tokio's.
+///
+/// The sink is ready while no item waits for room. So it takes one item more than the queue has
+/// room for; that one is queued by any later call. A flush is over when the memory of the items is
+/// free, and a close when the end of the stream is out. A half that is dropped sends what it has.
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::{SinkExt, StreamExt};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use uring_arena::{FixedArena, tokio::Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+/// let (near, mut far) = tokio::net::UnixStream::pair()?;
+/// let (incoming, mut outgoing) = pool.split(near)?;
+/// far.write_all(b"echo").await?;
+/// far.shutdown().await?;
+/// incoming.forward(&mut outgoing).await?; // and closes it
+/// let mut text = String::new();
+/// far.read_to_string(&mut text).await?;
+/// assert_eq!(text, "echo");
+/// # Ok(())
+/// # }
+/// ```
+impl futures_sink::Sink<Bytes> for SendHalf {
+    type Error = io::Error;
+
+    fn poll_ready(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), io::Error>> {
+        self.sender.here()?;
+        ready!(self.poll_unsent(context))?;
+        Poll::Ready(self.sender.queue().refusal().map_or(Ok(()), Err))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, bytes: Bytes) -> Result<(), io::Error> {
+        self.take_item(bytes.into())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        AsyncWrite::poll_flush(self, context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        AsyncWrite::poll_shutdown(self, context)
     }
 }
 
@@ -605,9 +601,16 @@ impl Drop for SendHalf {
                 // tokio's watch and the connection are the parent's, and so are the locks.
                 std::mem::forget(Arc::clone(connection));
             }
+            std::mem::forget(self.unsent.take());
             return;
         }
         self.sender.queue().stop_watching(&mut self.place);
+        if let Some(unsent) = self.unsent.take() {
+            let Unsent { payload, mut place, .. } = *unsent;
+            self.sender.queue().leave_line(&mut place);
+            // Past the bound: nothing follows it. A connection that has failed takes no more.
+            let _ = self.sender.push(payload, SendOptions::new(), 0);
+        }
         if let Sender::Readiness(connection) = &self.sender
             && Arc::strong_count(connection) > 1
             && !self.is_left_open

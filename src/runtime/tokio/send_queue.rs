@@ -10,14 +10,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
 
 use super::socket::Link;
 use crate::buffer::Payload;
 use crate::sync::{Arc, Mutex, contain};
-use crate::uring::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
+use crate::system::{SendOptions, is_tcp_closed, limit_standstill, reset_or_shut_down, shut_down};
 use crate::wait::{Panicked, WakeList};
 
 /// The bytes that the shortest send counts for, because its place in the queue takes memory too.
@@ -66,6 +69,8 @@ pub(super) struct SendQueue {
     /// The most bytes that are queued, under way and reserved together.
     bytes_max: usize,
     reset: Reset,
+    /// What the log tells of the connection, at its finest level.
+    span: Span,
     /// The state, once something was queued, or has ended. A connection that only writes as tokio
     /// does has none: neither memory nor a lock.
     state: OnceLock<Box<Mutex<State>>>,
@@ -90,7 +95,7 @@ struct Outstanding {
 /// |-----------|-----------------------------------------|-------------------------------|
 /// | `Open`    | taken                                   | `Closing`, `Closed`, `Failed` |
 /// | `Closing` | refused; those that were taken go out   | `Closed`, `Failed`            |
-/// | `Closed`  | refused; the end of the stream is out   | `Failed`                      |
+/// | `Closed`  | refused; the end of the stream is out, or the socket is another's | `Failed` |
 /// | `Failed`  | refused with the reason                 |                               |
 enum Phase {
     Open,
@@ -161,6 +166,28 @@ impl Drop for Aftermath {
 /// Drops what belongs to the user: its drop may panic, and harms nobody else.
 pub(super) fn drop_contained<T>(value: T) {
     contain("a drop", || drop(value));
+}
+
+/// Makes the span of a connection for the log: at the finest level only.
+pub(super) fn connection_span(socket: BorrowedFd<'_>) -> Span {
+    tracing::trace_span!("connection", fd = socket.as_raw_fd())
+}
+
+/// Tells the log what a receive brought: at the finest level only.
+#[inline]
+pub(super) fn trace_received(span: &Span, received: Result<usize, &io::Error>) {
+    if Level::TRACE <= LevelFilter::current() {
+        tell_received(span, received);
+    }
+}
+
+#[cold]
+fn tell_received(span: &Span, received: Result<usize, &io::Error>) {
+    match received {
+        Ok(0) => tracing::trace!(parent: span, "the peer has finished"),
+        Ok(bytes) => tracing::trace!(parent: span, bytes, "received"),
+        Err(error) => tracing::trace!(parent: span, %error, "receives no more"),
+    }
 }
 
 /// The place of a task in one of the queue's lists, from its first poll to its last.
@@ -301,7 +328,13 @@ impl State {
 impl SendQueue {
     pub(super) fn new(socket: Link, bytes_max: usize) -> SendQueue {
         let (state, reset) = (OnceLock::new(), Reset::default());
-        SendQueue { socket, bytes_max: bytes_max.max(1), reset, state }
+        let span = connection_span(socket.as_fd());
+        SendQueue { socket, bytes_max: bytes_max.max(1), reset, span, state }
+    }
+
+    #[inline]
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Returns the state, which there is from now on.
@@ -391,6 +424,20 @@ impl SendQueue {
         polled
     }
 
+    /// Takes room for `cost` if it is there, or else a place in line for a task that asks later.
+    /// Returns whether there was room.
+    pub(super) fn try_room(&self, place: &mut Place, cost: usize) -> io::Result<bool> {
+        let mut after = Aftermath::default();
+        let mut state = self.state().lock();
+        if let Poll::Ready(taken) = state.try_room(place, cost, self.bytes_max, &mut after) {
+            drop(state);
+            return taken.map(|()| true);
+        }
+        let ticket = *place.get_or_insert_with(|| state.take_ticket());
+        state.line.insert(ticket, Waiting { cost, waker: None });
+        Ok(false)
+    }
+
     /// Gives up the place of a task that waits for room.
     pub(super) fn leave_line(&self, place: &mut Place) {
         let mut after = Aftermath::default();
@@ -418,6 +465,7 @@ impl SendQueue {
     ) -> io::Result<bool> {
         let mut after = Aftermath::default();
         let len = payload.as_ref().len();
+        tracing::trace!(parent: &self.span, bytes = len, "queued");
         let cost = if len == 0 { 0 } else { self.cost(len).min(reserved) };
         let mut state = self.state().lock();
         if let Some(refusal) = state.phase.refusal() {
@@ -545,6 +593,14 @@ impl SendQueue {
         }
     }
 
+    /// Ends the queue, which is idle, without an end of the connection.
+    pub(super) fn detach(&self) {
+        let mut state = self.state().lock();
+        if let Phase::Open = state.phase {
+            state.phase = Phase::Closed;
+        }
+    }
+
     /// Closes the queue, whose sender is gone. A peer that takes nothing for long is not waited
     /// for.
     pub(super) fn release(&self) {
@@ -620,6 +676,7 @@ impl SendQueue {
         }
         state.fail(error, &mut after);
         drop(state);
+        tracing::trace!(parent: &self.span, %error, "sends no more");
         self.reset.note(error);
         self.reset_or_shut_down();
     }

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: having the kernel receive into the room of several buffers, and counting the bytes
-//! as written.
+//! Unsafe here: having the kernel receive into the room of buffers, and counting the bytes as
+//! written; and having it send bytes that are borrowed.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -15,9 +15,10 @@ use std::task::{Context, Poll};
 use ::tokio::io::Interest;
 use ::tokio::net::{TcpStream, UnixStream};
 use bytes::BufMut;
+use bytes::buf::UninitSlice;
 
 use crate::buffer::Buffer;
-use crate::uring::socket_type;
+use crate::system::socket_type;
 
 /// The most buffers that one call receives into.
 pub(super) const BUFFERS_MAX: usize = 16;
@@ -37,7 +38,7 @@ pub(super) const BUFFERS_MAX: usize = 16;
 /// can_be_taken::<std::os::unix::net::UnixStream>();
 /// can_be_taken::<std::os::fd::OwnedFd>();
 /// ```
-pub trait Socket: sealed::Convert {}
+pub trait Socket: sealed::Convert + AsFd {}
 
 /// A socket that a pool did not take, and the reason.
 ///
@@ -135,10 +136,14 @@ impl Watched {
     /// Receives into the room of `buffer`. Never waits.
     #[inline]
     pub(super) fn read_into(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
-        let room = buffer.chunk_mut().len();
-        with!(self, socket => {
-            attempt!(socket, Interest::READABLE, room, socket.try_read_buf(buffer))
-        })
+        let room = buffer.chunk_mut();
+        let len = room.len();
+        let bytes = with!(self, socket => {
+            attempt!(socket, Interest::READABLE, len, receive_once(socket.as_fd(), room))
+        })?;
+        // SAFETY: the kernel wrote `bytes` bytes at the start of the room.
+        unsafe { buffer.advance_mut(bytes) };
+        Ok(bytes)
     }
 
     /// Receives into the room of several buffers, the first ones first. Never waits.
@@ -162,7 +167,7 @@ impl Watched {
     #[inline]
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         with!(self, socket => {
-            attempt!(socket, Interest::WRITABLE, bytes.len(), socket.try_write(bytes))
+            attempt!(socket, Interest::WRITABLE, bytes.len(), send_once(socket.as_fd(), bytes))
         })
     }
 
@@ -178,6 +183,30 @@ impl Watched {
     pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
         with!(self, socket => socket.into_std().map(OwnedFd::from))
     }
+}
+
+/// A send on a connection that is broken gives no signal.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
+/// The option `SO_NOSIGPIPE`, which the standard library sets, says so.
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: libc::c_int = 0;
+
+/// Receives once. tokio's own calls ask its reactor twice: here and in `try_io`.
+#[inline]
+fn receive_once(socket: BorrowedFd<'_>, room: &mut UninitSlice) -> io::Result<usize> {
+    // SAFETY: the room is borrowed mutably, and live during the call.
+    let answer = unsafe { libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), 0) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends once, as `receive_once` receives.
+#[inline]
+fn send_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are borrowed, and live during the call.
+    let answer =
+        unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), NO_SIGNAL) };
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
 /// Receives once into the room of several buffers.

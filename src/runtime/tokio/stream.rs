@@ -8,13 +8,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ::tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use ::tokio::task::yield_now;
 use bytes::Bytes;
+use futures_sink::Sink;
 
 use super::recv_stream::RecvStream;
 use super::send_half::SendHalf;
 use super::socket::{address_by, set_no_delay};
 use crate::buffer::Payload;
 use crate::sync::Arc;
+
+/// The turns of its runtime that a connection without sends is waited for.
+const TURNS_MAX: usize = 10_000;
 
 /// A connection of a [`Pool`](super::Pool), in place of tokio's `TcpStream` or `UnixStream`.
 ///
@@ -195,18 +200,18 @@ impl Stream {
     /// ```
     /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
     /// use tokio::net::{TcpListener, TcpStream};
-    /// use uring_arena::{FixedArena, tokio::{Engine, Pool}};
+    /// use uring_arena::{FixedArena, tokio::Pool};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pool = Pool::builder(FixedArena::new(64, 4096)?).engine(Engine::Readiness).build()?;
+    /// let pool = Pool::new(FixedArena::new(64, 4096)?)?;
     /// let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// let mut client = TcpStream::connect(listener.local_addr()?).await?;
     /// let mut stream = pool.stream(listener.accept().await?.0)?;
     /// client.write_all(b"first\nsecond").await?;
     /// let mut line = String::new();
     /// stream.read_line(&mut line).await?;
-    /// let (socket, unread) = stream.into_inner()?;
+    /// let (socket, unread) = stream.into_inner().await?;
     /// let socket = TcpStream::from_std(socket.into())?;
     /// assert_eq!((&line[..], unread.concat()), ("first\n", b"second".to_vec()));
     /// # drop(socket);
@@ -216,28 +221,33 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while sends are queued: [`flush`] first. A stream
-    /// of [`Engine::Ring`](super::Engine::Ring) is refused with
-    /// [`Unsupported`](io::ErrorKind::Unsupported), as the kernel may still receive for it. The
-    /// connection is closed then, as by a drop.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while sends are queued: [`flush`] first. The error
+    /// of the connection, if it failed meanwhile. The connection is closed then, as by a drop, and
+    /// so it is if the future is dropped.
     ///
     /// [`flush`]: SendHalf::flush
-    pub fn into_inner(self) -> io::Result<(OwnedFd, Vec<Bytes>)> {
+    pub async fn into_inner(self) -> io::Result<(OwnedFd, Vec<Bytes>)> {
         let Stream { mut read, mut write } = self;
-        let Some(connection) = read.connection().map(Arc::clone) else {
-            let text = "the kernel may still receive for a stream of the ring: use one of Engine::Readiness, or a clone of the socket";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        };
-        let received = read.take_received();
-        if connection.queue().is_idle() {
-            write.leave_open();
-            drop((read, write));
-            if let Some(socket) = connection.into_socket() {
-                return Ok((socket.into_fd()?, received));
-            }
+        if !write.is_idle() {
+            let text = "sends are queued on the connection: flush it first";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
-        let text = "sends are queued on the connection: flush it first";
-        Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+        let received = read.take_received().await?;
+        let Some(connection) = read.connection().map(Arc::clone) else {
+            return Ok((write.take_socket()?, received));
+        };
+        write.leave_open();
+        drop((read, write));
+        // The task that sent the last bytes may be on its way to its end.
+        for _ in 0..TURNS_MAX {
+            if Arc::strong_count(&connection) == 1 {
+                break;
+            }
+            yield_now().await;
+        }
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "the pool uses the connection");
+        let socket = connection.into_socket().ok_or_else(busy)?;
+        Ok((socket.into_fd()?, received))
     }
 
     /// Returns the address of the peer. For TCP.
@@ -306,6 +316,55 @@ impl futures_core::Stream for Stream {
     }
 }
 
+/// Sends as the sink of [`SendHalf`] does.
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::sink::SinkExt;
+/// use tokio::io::AsyncReadExt;
+/// use uring_arena::{FixedArena, tokio::Pool};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
+/// let (near, mut far) = tokio::net::UnixStream::pair()?;
+/// let mut stream = pool.stream(near)?;
+/// SinkExt::send(&mut stream, Bytes::from_static(b"hello")).await?; // and waits for its memory
+/// let mut text = [0; 5];
+/// far.read_exact(&mut text).await?;
+/// assert_eq!(&text, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+impl Sink<Bytes> for Stream {
+    type Error = io::Error;
+
+    fn poll_ready(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), io::Error>> {
+        Pin::new(&mut self.write).poll_ready(context)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, bytes: Bytes) -> Result<(), io::Error> {
+        Sink::start_send(Pin::new(&mut self.write), bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), io::Error>> {
+        Sink::poll_flush(Pin::new(&mut self.write), context)
+    }
+
+    fn poll_close(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), io::Error>> {
+        Sink::poll_close(Pin::new(&mut self.write), context)
+    }
+}
+
 impl AsyncRead for Stream {
     #[inline]
     fn poll_read(
@@ -351,7 +410,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.write).poll_flush(context)
+        AsyncWrite::poll_flush(Pin::new(&mut self.write), context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,9 +7,10 @@
 
 use crate::buffer::ArenaBytes;
 use crate::lease::CopyCharge;
+use crate::system::socket_type;
 use crate::uring::kernel::{
     NAME_BYTES_MAX, RECEIVE_CONTROL_BYTES, ReceivedControl, SocketOption, UDP_GRO,
-    error_was_pending, ip_address, is_at_end, set_number, socket_domain, socket_type, unix_address,
+    error_was_pending, ip_address, is_at_end, set_number, socket_domain, unix_address,
 };
 use bytes::Buf;
 use bytes::Bytes;

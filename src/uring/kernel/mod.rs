@@ -24,13 +24,9 @@ pub use probe::{Probe, ring_info};
 pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room_remedy};
 #[cfg(feature = "compio")]
 pub(crate) use syscalls::cancel_opcode;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
-pub(crate) use syscalls::disconnect;
 pub(crate) use syscalls::{
-    EventFd, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes, is_at_end,
-    is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection, shut_down,
-    socket_type, submit_and_wait_for_one,
+    EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
+    is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
+    submit_and_wait_for_one,
 };
 pub(super) use syscalls::{SocketOption, set_number, socket_domain};
-#[cfg(feature = "tokio")]
-pub(crate) use syscalls::{is_tcp_closed, limit_standstill, reset_or_shut_down};

@@ -14,11 +14,12 @@
 
 use crate::region::Process;
 use crate::sync::Arc;
+use crate::system::{disconnect, set_linger, set_option, socket_option, socket_type, to_result};
 use crate::uring::kernel::address::{RawAddress, ip_address};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::task::Wake;
 
@@ -456,7 +457,8 @@ impl WakePipe {
         // A full pipe has taken no further signal, of whatever kind.
         let may_miss_some = count == bytes.len();
         Signals {
-            is_woken: taken.contains(&WAKE),
+            is_woken: taken.contains(&WAKE) || may_miss_some,
+            is_granted: taken.contains(&GRANT),
             is_pressed: taken.contains(&PRESSURE) || may_miss_some,
         }
     }
@@ -480,6 +482,9 @@ impl Wake for WakePipe {
 /// The byte of a wake.
 const WAKE: u8 = 1;
 
+/// The byte that says that a ring of the driver's was granted a slot.
+const GRANT: u8 = 3;
+
 /// The byte that says that somebody waits for a slot.
 const PRESSURE: u8 = 2;
 
@@ -487,7 +492,21 @@ const PRESSURE: u8 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signals {
     pub(crate) is_woken: bool,
+    pub(crate) is_granted: bool,
     pub(crate) is_pressed: bool,
+}
+
+/// A [`WakePipe`] whose wake says that a ring was granted a slot.
+pub(crate) struct GrantPipe(pub(crate) Arc<WakePipe>);
+
+impl Wake for GrantPipe {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.write(GRANT);
+    }
 }
 
 /// A pipe as those see it who tell that somebody waits for a slot.
@@ -502,11 +521,6 @@ impl Wake for PressurePipe {
     fn wake_by_ref(self: &Arc<Self>) {
         self.0.write(PRESSURE);
     }
-}
-
-/// Returns the type of a socket (`SO_TYPE`), such as `SOCK_STREAM`, or `None` of anything else.
-pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
-    socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE, 0)
 }
 
 /// Returns whether a connection has ended: its peer sends no more, and no message waits.
@@ -573,16 +587,6 @@ pub(crate) fn reset_connection(socket: BorrowedFd<'_>) {
     }
 }
 
-/// Disconnects a socket (connect(2) to `AF_UNSPEC`), which resets a TCP connection.
-///
-/// Returns `false` if its protocol does not know that, or a call waits on the socket.
-pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> bool {
-    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
-    let bytes = size_of_val(&nowhere) as libc::socklen_t;
-    // SAFETY: the address is live during the call.
-    unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) == 0 }
-}
-
 /// Sees to it that closing the socket does not wait: a time to linger (`SO_LINGER`) is switched
 /// off. What is queued is sent all the same.
 ///
@@ -594,38 +598,6 @@ pub(crate) fn stop_lingering(socket: BorrowedFd<'_>) {
     if known.as_ref().is_some_and(lingers) {
         set_linger(socket, off);
     }
-}
-
-/// Reads an option of a socket into `value`, or its first bytes, or returns `None`.
-fn socket_option<T: Copy>(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    mut value: T,
-) -> Option<T> {
-    let mut bytes = size_of::<T>() as libc::socklen_t;
-    let to = (&raw mut value).cast();
-    // SAFETY: value and length are live during the call, and the options read here are of plain
-    // numbers.
-    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, to, &raw mut bytes) };
-    (answer == 0).then_some(value)
-}
-
-fn set_linger(socket: BorrowedFd<'_>, linger: libc::linger) {
-    // The option exists on every socket.
-    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
-}
-
-/// Sets an option of plain numbers. Returns 0, or -1 with the error in `errno`.
-fn set_option<T: Copy>(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-) -> libc::c_int {
-    let (from, bytes) = ((&raw const *value).cast(), size_of::<T>() as libc::socklen_t);
-    // SAFETY: reads `value`, of that length.
-    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, from, bytes) }
 }
 
 /// The level and the name of an option of a socket.
@@ -648,11 +620,6 @@ pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_
 /// Returns whether a socket is of IPv4 or IPv6.
 pub(crate) fn is_of_ip(socket: BorrowedFd<'_>) -> bool {
     matches!(socket_domain(socket), Some(libc::AF_INET | libc::AF_INET6))
-}
-
-/// Turns the answer of a system call into a result.
-fn to_result(answer: libc::c_int) -> io::Result<libc::c_int> {
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 /// Makes a stream socket for an address.
@@ -690,17 +657,6 @@ pub(crate) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     if answer < 0 { None } else { ip_address(&name) }
 }
 
-/// Shuts one or both directions of a socket down: the sending one behind what was sent.
-pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
-    let how = match how {
-        Shutdown::Read => libc::SHUT_RD,
-        Shutdown::Write => libc::SHUT_WR,
-        Shutdown::Both => libc::SHUT_RDWR,
-    };
-    // SAFETY: refers to no memory.
-    to_result(unsafe { libc::shutdown(socket.as_raw_fd(), how) }).map(drop)
-}
-
 /// A descriptor whose close does not wait, whatever `SO_LINGER` says.
 #[derive(Debug)]
 pub(crate) struct QuickClose(OwnedFd);
@@ -734,48 +690,6 @@ impl AsRawFd for QuickClose {
 impl Drop for QuickClose {
     fn drop(&mut self) {
         stop_lingering(self.as_fd());
-    }
-}
-
-/// The time after which a peer that takes nothing loses the rest of a connection that nobody
-/// watches any more, in milliseconds.
-#[cfg(feature = "tokio")]
-const STANDSTILL_MS: libc::c_uint = 60_000;
-
-/// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
-/// connection of another family is shut down in both directions: it knows no reset.
-///
-/// Returns whether the peer sees a reset now.
-#[cfg(feature = "tokio")]
-pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
-    if disconnect(socket) {
-        return true;
-    }
-    // Refused: by another family, or beside a call that waits on the socket. The last close resets.
-    set_linger(socket, libc::linger { l_onoff: 1, l_linger: 0 });
-    // The peer may be gone already.
-    let _ = shut_down(socket, Shutdown::Both);
-    false
-}
-
-/// Returns whether a TCP connection is closed: it was reset, or both sides have sent their end.
-#[cfg(feature = "tokio")]
-pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
-    /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
-    const CLOSED: u8 = 7;
-
-    // The first byte of `tcp_info` is the state.
-    socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) == Some(CLOSED)
-}
-
-/// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
-/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
-#[cfg(feature = "tokio")]
-pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
-    let none: libc::c_uint = 0;
-    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
-    if socket_option(socket, level, name, none) == Some(none) {
-        set_option(socket, level, name, &STANDSTILL_MS);
     }
 }
 

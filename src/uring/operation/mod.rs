@@ -1,15 +1,13 @@
 //! Operations: reads, writes and sends that own their memory until the kernel is done with it.
 
 mod addressed;
-mod direct;
 mod in_flight;
 mod operation;
 mod read_write;
 mod send;
 
 pub use addressed::{Addressed, Destination};
-pub use direct::{DirectAlignment, DirectError, DirectFile};
 pub use in_flight::{Completion, InFlight};
 pub use operation::Descriptor;
 pub use operation::{Operation, Progress};
-pub use send::SendOptions;
+pub(crate) use read_write::RANGES_MAX;

@@ -7,11 +7,9 @@ use io_uring::{opcode, squeue};
 use super::operation::{Descriptor, build};
 use super::operation::{Iovecs, Kind, Operation};
 use crate::buffer::{Buffer, IoMemory, Span};
+use crate::system::TRANSFER_BYTES_MAX;
 use crate::uring::kernel::Feature;
 use crate::uring::registration::RegisteredArena;
-
-/// Bytes that the kernel moves in one operation at most (`MAX_RW_COUNT`): a page less than 2 GiB.
-pub(super) const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
 
 /// An offset that the kernel refuses (`EINVAL`).
 const NO_OFFSET: u64 = 1 << 63;
@@ -25,7 +23,7 @@ fn entry_offset(offset: u64) -> u64 {
 }
 
 /// The number of ranges that one vectored operation can have (`IOV_MAX`).
-const RANGES_MAX: usize = 1024;
+pub(crate) const RANGES_MAX: usize = 1024;
 
 impl RegisteredArena {
     /// Reads from `offset` of a file into the room behind the written bytes of the buffer. A new

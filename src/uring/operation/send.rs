@@ -12,6 +12,7 @@ use super::operation::{Descriptor, build};
 use super::operation::{Iovecs, Kind, Operation};
 use super::read_write::{Spans, one_span};
 use crate::buffer::IoMemory;
+use crate::system::SendOptions;
 use crate::uring::kernel::{Feature, SEND_ZC_REPORT_USAGE};
 use crate::uring::registration::RegisteredArena;
 
@@ -21,112 +22,18 @@ const RECVSEND_FIXED_BUF: u16 = 4;
 /// Bytes that one send carries at most: they fit the kernel's `int` results with room to spare.
 const SEND_BYTES_MAX: usize = 1 << 30;
 
-/// The options of a send.
-///
-/// ```
-/// use uring_arena::SendOptions;
-///
-/// let always = SendOptions::new().zero_copy_from(1);
-/// let never = SendOptions::new().zero_copy_from(usize::MAX);
-/// # let _ = (always, never);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendOptions {
-    zero_copy_from: usize,
-    wait_all: bool,
-    more_to_come: bool,
-}
-
 impl SendOptions {
-    /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
-    /// on.
-    pub fn new() -> SendOptions {
-        SendOptions {
-            zero_copy_from: SendOptions::ZERO_COPY_FROM,
-            wait_all: false,
-            more_to_come: false,
-        }
-    }
-
-    /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
-    /// saves: the kernel counts pages and sends a notification. The memory stays in use until the
-    /// peer has acknowledged the bytes.
-    ///
-    /// Measured (`benches/peers`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
-    /// Copying 10 to 20 KiB at 5 to 10 GB/s takes as long. **Loopback always copies**, so there a
-    /// zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36
-    /// times at 64 KiB. To send to the same machine, set the threshold to `usize::MAX`. The
-    /// `copied` of [`Progress::Done`](crate::Progress::Done) says whether the kernel copied.
-    pub const ZERO_COPY_FROM: usize = 16 << 10;
-
-    /// Makes sends of this many bytes and more zero-copy, if kernel and registration allow it.
-    ///
-    /// ```
-    /// use uring_arena::SendOptions;
-    ///
-    /// let from_a_page_on = SendOptions::new().zero_copy_from(4096);
-    /// assert_ne!(from_a_page_on, SendOptions::new());
-    /// ```
-    #[must_use]
-    pub fn zero_copy_from(mut self, bytes: usize) -> SendOptions {
-        self.zero_copy_from = bytes;
-        self
-    }
-
-    /// Completes the send only when all bytes are sent, or the connection fails (`MSG_WAITALL`).
-    /// Otherwise a send may be short.
-    ///
-    /// A send that was cancelled, or that failed after a part, completes with the bytes that went
-    /// out, and no error. So a short one of a stream socket has torn the stream: its rest goes
-    /// next, or nothing does. One entry sends 1 GiB at most. Sockets with kernel TLS refuse the
-    /// flag (`EOPNOTSUPP`).
-    ///
-    /// ```
-    /// let options = uring_arena::SendOptions::new().wait_all();
-    /// # let _ = options;
-    /// ```
-    #[must_use]
-    pub fn wait_all(mut self) -> SendOptions {
-        self.wait_all = true;
-        self
-    }
-
-    /// Announces that more bytes follow at once: the kernel may hold a partial segment back
-    /// (`MSG_MORE`).
-    ///
-    /// ```
-    /// let head_of_a_message = uring_arena::SendOptions::new().more_to_come();
-    /// # let _ = head_of_a_message;
-    /// ```
-    #[must_use]
-    pub fn more_to_come(mut self) -> SendOptions {
-        self.more_to_come = true;
-        self
-    }
-
-    /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
-    pub(crate) fn in_parts(mut self) -> SendOptions {
-        self.wait_all = false;
-        self
-    }
-
     /// Returns the flags of the call. A broken connection is an error of the operation, never a
     /// signal.
     fn flags(self) -> i32 {
         let mut flags = libc::MSG_NOSIGNAL;
-        if self.wait_all {
+        if self.waits_for_all() {
             flags |= libc::MSG_WAITALL;
         }
-        if self.more_to_come {
+        if self.announces_more() {
             flags |= libc::MSG_MORE;
         }
         flags
-    }
-}
-
-impl Default for SendOptions {
-    fn default() -> SendOptions {
-        SendOptions::new()
     }
 }
 
@@ -201,7 +108,7 @@ impl RegisteredArena {
             return self.send_message(socket, memory, options, (header, span.len), index, None);
         }
         let (start, len) = (span.start.as_ptr().cast_const(), span.len as u32);
-        let index = if span.len >= options.zero_copy_from && self.probe().has(Feature::SendZc) {
+        let index = if options.asks_for_zero_copy(span.len) && self.probe().has(Feature::SendZc) {
             self.index_of(start, span.len)
         } else {
             None
@@ -223,7 +130,7 @@ impl RegisteredArena {
     /// Returns whether a message of so many pieces or with an address is to be zero-copy.
     fn sends_zero_copy(&self, bytes: usize, options: SendOptions) -> bool {
         let probe = self.probe();
-        bytes >= options.zero_copy_from
+        options.asks_for_zero_copy(bytes)
             && probe.has(Feature::SendMsgZc)
             && probe.has(Feature::VectoredFixed)
     }

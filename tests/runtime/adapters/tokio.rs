@@ -7,11 +7,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::{Adapter, Arena, Limit};
+use crate::support::tokio::RingsOnly;
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
+use uring_arena::Buffer;
 use uring_arena::tokio::{Engine, File, Pool, RecvStream, SendHalf};
-use uring_arena::{Buffer, BufferRing};
 
 macro_rules! tokio_adapter {
     ($name:ident, $engine:expr, $builder:expr) => {
@@ -36,8 +37,7 @@ macro_rules! tokio_adapter {
             }
 
             fn attach(arena: &Arena) -> Pool {
-                let ring = BufferRing::options().entries(2);
-                Pool::builder((**arena).clone()).engine($engine).ring(ring).build().unwrap()
+                Pool::builder((**arena).clone()).engine($engine).entries(2).build().unwrap()
             }
 
             fn connection(pool: &Pool, near: TcpStream) -> (RecvStream, SendHalf) {

@@ -1,9 +1,14 @@
 //! The runs: interleaved pairs of a contender and plain tokio, and what each server spent.
+//!
+//! A figure is the median of the ratios of the pairs. Its half-width is that of the interval which
+//! holds the median of as many pairs in 19 of 20 cases, by the order of the ratios.
 
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+
+use crate::measure::Syscalls;
 
 /// The options of `redis-benchmark` beside the number of its clients.
 struct Load {
@@ -56,24 +61,72 @@ impl Drop for Server {
     }
 }
 
-/// Runs one load, and returns the processor time of the server a request, in nanoseconds.
-fn run(kind: &str, threads: &str, load: &Load, clients: &str, requests: u64) -> io::Result<f64> {
+/// The result of one run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    /// The processor time of the server a request, in nanoseconds.
+    time: f64,
+    /// Latencies as the client saw them, in milliseconds: means over its tests.
+    p50: f64,
+    p99: f64,
+    /// System calls of the server a request, if they were counted.
+    calls: f64,
+}
+
+/// Runs one load.
+fn run(kind: &str, threads: &str, load: &Load, clients: &str, requests: u64) -> io::Result<Run> {
+    run_counted(kind, threads, load, clients, requests, false)
+}
+
+fn run_counted(
+    kind: &str,
+    threads: &str,
+    load: &Load,
+    clients: &str,
+    requests: u64,
+    counts_calls: bool,
+) -> io::Result<Run> {
     let server = Server::start(kind, threads)?;
+    let counter = counts_calls.then(|| Syscalls::attach(server.child.id())).transpose()?;
     let before = server.spent()?;
     let output = Command::new("redis-benchmark")
-        .args(["-p", &server.port, "-c", clients, "-n", &requests.to_string(), "-q"])
+        .args(["-p", &server.port, "-c", clients, "-n", &requests.to_string(), "--csv"])
         .args(load.words)
         .output()?;
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let tests = load.words[1].split(',').count() as u64;
-    Ok((server.spent()? - before) as f64 / (requests * tests) as f64)
+    let total = (requests * load.words[1].split(',').count() as u64) as f64;
+    let time = (server.spent()? - before) as f64 / total;
+    let calls = counter.map(Syscalls::stop).transpose()?.unwrap_or(0) as f64 / total;
+    let output = String::from_utf8_lossy(&output.stdout);
+    Ok(Run { time, p50: mean_of(&output, "p50"), p99: mean_of(&output, "p99"), calls })
+}
+
+/// Returns the mean of a column of redis-benchmark's table, over its rows.
+fn mean_of(table: &str, column: &str) -> f64 {
+    let mut lines = table.lines().map(|line| line.split(',').map(|cell| cell.trim_matches('"')));
+    let heading =
+        |mut line: std::iter::Map<_, _>| line.position(|cell: &str| cell.starts_with(column));
+    let Some(column) = lines.next().and_then(heading) else { return f64::NAN };
+    let cells: Vec<f64> =
+        lines.filter_map(|mut line| line.nth(column)?.parse::<f64>().ok()).collect();
+    cells.iter().sum::<f64>() / cells.len() as f64
 }
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// Returns half the width of the interval of the median, of sorted values: the ranks that lie about
+/// two standard deviations of a binomial count beside the middle.
+fn half_width(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let reach = 0.98 * count.sqrt();
+    let low = (count / 2.0 - reach).floor().max(0.0) as usize;
+    let high = (count / 2.0 + reach).ceil().min(count - 1.0) as usize;
+    (values[high] - values[low]) / 2.0
 }
 
 /// Measures. The words: runs, clients, threads (0 for one thread), contenders, loads, seconds of
@@ -92,56 +145,107 @@ pub fn measure(words: &[&str]) -> io::Result<()> {
     };
     let (runs, seconds) = (number("runs", 9.0) as usize, number("seconds", 5.0));
     let contenders = list("contenders", &CONTENDERS.join(","));
-    println!("| threads | load | clients | server | µs a request | ÷ plain (lowest – highest) |");
-    println!("|---|---|--:|---|--:|--:|");
+    let counts_calls = words.contains(&"calls");
+    println!(
+        "| threads | load | clients | server | µs a request | ÷ plain | p50 ÷ plain | p99 ÷ plain | calls a request |"
+    );
+    println!("|---|---|--:|---|--:|--:|--:|--:|--:|");
     for threads in list("threads", "0,2") {
         let loads = list("loads", "P1,P16,100 KB");
         for load in LOADS.iter().filter(|load| loads.iter().any(|name| name == load.name)) {
             for clients in list("clients", "1,4,16,50,64,512") {
-                let probe = run("plain", &threads, load, &clients, 2000)?;
+                let probe = run("plain", &threads, load, &clients, 2000)?.time;
                 let tests = load.words[1].split(',').count() as f64;
                 let requests = ((seconds * 1e9 / probe / tests) as u64).max(2000);
-                compare(&threads, load, &clients, requests, runs, &contenders)?;
+                let case = Case { threads: &threads, load, clients: &clients, requests };
+                case.compare(runs, &contenders, counts_calls)?;
             }
         }
     }
     Ok(())
 }
 
-/// Compares all contenders on one load. "plain" beside plain is the control.
-fn compare(
-    threads: &str,
-    load: &Load,
-    clients: &str,
+/// A load of one size, on one kind of runtime.
+struct Case<'a> {
+    threads: &'a str,
+    load: &'a Load,
+    clients: &'a str,
     requests: u64,
-    runs: usize,
-    contenders: &[String],
-) -> io::Result<()> {
-    let mut times = vec![Vec::new(); contenders.len()];
-    let mut ratios = vec![Vec::new(); contenders.len()];
-    for round in 0..runs {
-        for (index, kind) in contenders.iter().enumerate() {
-            let plain = || run("plain", threads, load, clients, requests);
-            let own = || run(kind, threads, load, clients, requests);
-            // Each goes first in turn.
-            let (own, plain) = match round % 2 {
-                0 => {
-                    let plain = plain()?;
-                    (own()?, plain)
-                }
-                _ => (own()?, plain()?),
-            };
-            times[index].push(own / 1000.0);
-            ratios[index].push(own / plain);
-        }
+}
+
+impl Case<'_> {
+    fn run(&self, kind: &str) -> io::Result<Run> {
+        run(kind, self.threads, self.load, self.clients, self.requests)
     }
-    for (index, kind) in contenders.iter().enumerate() {
-        let (time, ratio) = (median(&mut times[index]), median(&mut ratios[index]));
-        let (low, high) = (ratios[index][0], ratios[index][runs - 1]);
-        let (load, threads) = (load.name, if threads == "0" { "one" } else { threads });
+
+    /// Compares all contenders. "plain" beside plain is the control.
+    fn compare(&self, runs: usize, contenders: &[String], counts_calls: bool) -> io::Result<()> {
+        let mut pairs = vec![Vec::new(); contenders.len()];
+        for round in 0..runs {
+            for (index, kind) in contenders.iter().enumerate() {
+                // Each goes first in turn.
+                let (own, plain) = if round % 2 == 0 {
+                    let plain = self.run("plain")?;
+                    (self.run(kind)?, plain)
+                } else {
+                    (self.run(kind)?, self.run("plain")?)
+                };
+                pairs[index].push((own, plain));
+            }
+        }
+        for (kind, pairs) in contenders.iter().zip(pairs) {
+            let calls = match counts_calls {
+                true => format!("{:.2}", self.calls(kind)?),
+                false => String::new(),
+            };
+            self.print(kind, &pairs, &calls);
+        }
+        Ok(())
+    }
+
+    /// Counts the system calls of a run of its own: counting slows each of them down.
+    fn calls(&self, kind: &str) -> io::Result<f64> {
+        let Case { threads, load, clients, requests } = *self;
+        Ok(run_counted(kind, threads, load, clients, requests, true)?.calls)
+    }
+
+    fn print(&self, kind: &str, pairs: &[(Run, Run)], calls: &str) {
+        let ratio = |part: fn(&Run) -> f64| {
+            let mut ratios: Vec<_> =
+                pairs.iter().map(|(own, plain)| part(own) / part(plain)).collect();
+            let middle = median(&mut ratios);
+            format!("{middle:.3} ± {:.3}", half_width(&ratios))
+        };
+        let mut times: Vec<_> = pairs.iter().map(|(own, _)| own.time / 1000.0).collect();
+        let threads = if self.threads == "0" { "one" } else { self.threads };
         println!(
-            "| {threads} | {load} | {clients} | {kind} | {time:.2} | {ratio:.3} ({low:.3} – {high:.3}) |"
+            "| {threads} | {} | {} | {kind} | {:.2} | {} | {} | {} | {calls} |",
+            self.load.name,
+            self.clients,
+            median(&mut times),
+            ratio(|run| run.time),
+            ratio(|run| run.p50),
+            ratio(|run| run.p99),
         );
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_by_their_names() {
+        let table = "\"test\",\"rps\",\"p50_latency_ms\",\"p99_latency_ms\"\n\
+                     \"SET\",\"10.0\",\"0.25\",\"1.0\"\n\"GET\",\"10.0\",\"0.75\",\"3.0\"\n";
+        assert_eq!((mean_of(table, "p50"), mean_of(table, "p99")), (0.5, 2.0));
+    }
+
+    #[test]
+    fn the_interval_of_a_median_narrows_with_more_pairs() {
+        let spread = |count: usize| (0..count).map(|at| at as f64 / count as f64).collect();
+        let few: Vec<f64> = spread(9);
+        let many: Vec<f64> = spread(99);
+        assert!(half_width(&many) < half_width(&few) / 2.0);
+    }
 }

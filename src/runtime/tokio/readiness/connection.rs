@@ -22,7 +22,7 @@ use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::runtime::tokio::socket::{BUFFERS_MAX, Link, Watched};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex};
-use crate::uring::SendOptions;
+use crate::system::SendOptions;
 
 /// A connection that tokio's reactor watches: one descriptor for both directions.
 ///

@@ -11,11 +11,10 @@ use ::tokio::sync::oneshot;
 use super::connection::{Connection, Table};
 use super::shared::Shared;
 use crate::arena::FixedArena;
-use crate::driver::DrainReport;
-use crate::runtime::tokio::engine::{EngineEnd, LINGER, PoolMetrics};
+use crate::runtime::tokio::engine::{EngineEnd, LINGER, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::socket::Watched;
 use crate::sync::Arc;
-use crate::uring::shut_down;
+use crate::system::shut_down;
 
 /// The time that reads and writes of files have to end at a shutdown.
 const FILES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,14 +50,16 @@ impl Readiness {
     pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
         let connections = self.table.all();
         metrics.connections += connections.len();
-        (metrics.streams_starved, metrics.starvations) = self.shared.line().counts();
+        let (starved, starvations) = self.shared.line().counts();
+        metrics.streams_starved += starved;
+        metrics.starvations += starvations;
         let bytes = connections.iter().map(|connection| connection.queue().charged());
         metrics.send_bytes += bytes.sum::<usize>();
     }
 
     /// Ends all connections, and waits for what halves that are gone have left to send, and for
     /// files.
-    pub(crate) async fn shutdown(&self) -> io::Result<DrainReport> {
+    pub(crate) async fn shutdown(&self) -> io::Result<ShutdownReport> {
         self.shared.check_open()?;
         if !self.shared.end() {
             return Err(EngineEnd::ShutDown.error());
@@ -74,10 +75,10 @@ impl Readiness {
             let body = move || over.send(left.wait());
             std::thread::Builder::new().name("uring-arena-end".into()).spawn(body)?;
             let in_flight = is_over.await.unwrap_or(0);
-            let report = DrainReport { closed, in_flight, ..DrainReport::default() };
+            let report = ShutdownReport { closed, in_flight, ..ShutdownReport::default() };
             return Ok(report);
         }
-        Ok(DrainReport { closed, ..DrainReport::default() })
+        Ok(ShutdownReport { closed, ..ShutdownReport::default() })
     }
 }
 

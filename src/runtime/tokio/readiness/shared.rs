@@ -10,17 +10,18 @@ use std::io;
 use std::num::NonZeroU64;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::task::yield_now;
 
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::driver::DriverError;
 use crate::lease::{Place, WaitForSlot};
 use crate::region::Process;
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT};
+use crate::runtime::tokio::engine::{
+    EngineEnd, LAST_MOMENT, Starvation, check_process, tell_end_of_starvation, tell_starvation,
+};
 use crate::sync::{Arc, Mutex, contain};
 use crate::wait::{Panicked, WakeList};
 
@@ -70,11 +71,8 @@ impl Shared {
 
     /// Fails in a forked child of the pool's process.
     #[inline]
-    pub(crate) fn here(&self) -> Result<(), DriverError> {
-        match self.process.other() {
-            None => Ok(()),
-            Some((of, to)) => Err(DriverError::OtherProcess { of, to }),
-        }
+    pub(crate) fn here(&self) -> io::Result<()> {
+        check_process(self.process)
     }
 
     /// Fails if the pool was shut down.
@@ -154,9 +152,6 @@ impl Drop for Ahead {
 /// The turns that the streams which were woken have to come for a slot.
 const TURNS: usize = 8;
 
-/// The least time between two warnings.
-const WARNINGS_EVERY: Duration = Duration::from_secs(10);
-
 /// The place of a stream in the line, kept until it has a slot.
 pub(super) type Ticket = Option<NonZeroU64>;
 
@@ -178,7 +173,7 @@ struct State {
     is_served: bool,
     /// The number of times that a stream found no slot.
     count: u64,
-    warned: Option<Instant>,
+    starvation: Starvation,
 }
 
 /// Calls wakers, which are foreign code, without a lock.
@@ -198,7 +193,7 @@ impl Line {
             last_ticket: NonZeroU64::MIN,
             is_served: false,
             count: 0,
-            warned: None,
+            starvation: Starvation::default(),
         });
         Line { arena, process, state }
     }
@@ -236,14 +231,14 @@ impl Line {
         state.count += u64::from(is_new);
         wakers.push_unneeded(state.line.insert(place, Some(waker)).flatten());
         let must_serve = !std::mem::replace(&mut state.is_served, true);
-        let must_warn = is_new && state.must_warn();
+        let must_tell = is_new && state.starvation.begin();
         drop(state);
         call(wakers);
         if must_serve {
             runtime.spawn(serve(Serving(Arc::clone(self))));
         }
-        if must_warn {
-            warn(&self.arena);
+        if must_tell {
+            tell_starvation(self.arena.slot_count());
         }
         Poll::Pending
     }
@@ -265,30 +260,12 @@ impl Line {
 }
 
 impl State {
-    fn must_warn(&mut self) -> bool {
-        let now = Instant::now();
-        let is_due = self.warned.is_none_or(|at| now.duration_since(at) >= WARNINGS_EVERY);
-        if is_due {
-            self.warned = Some(now);
-        }
-        is_due
-    }
-
     /// Wakes up to `count` streams that were not, the oldest first. Returns their number.
     fn wake(&mut self, count: usize, wakers: &mut WakeList) -> usize {
         let waiting = self.line.values_mut().filter(|waker| waker.is_some());
         let woken = waiting.take(count).map(|waker| wakers.push_woken(waker.take()));
         woken.count()
     }
-}
-
-#[cold]
-fn warn(arena: &FixedArena) {
-    let slots = arena.slot_count();
-    tracing::warn!(
-        slots,
-        "streams wait for slots, because all are in use: drop received bytes sooner, copy what is kept, or build the arena with more slots"
-    );
 }
 
 /// The task that serves the line. The line is served by another when this one is dropped.
@@ -304,10 +281,15 @@ impl Serving {
 
     /// Ends the task if nobody is in line.
     fn is_over(&self) -> bool {
-        self.with(|state, _| {
+        let (is_over, lasted) = self.with(|state, _| {
             state.is_served = !state.line.is_empty();
-            !state.is_served
-        })
+            let is_over = !state.is_served;
+            (is_over, if is_over { state.starvation.end() } else { None })
+        });
+        if let Some(lasted) = lasted {
+            tell_end_of_starvation(self.0.arena.slot_count(), lasted);
+        }
+        is_over
     }
 
     /// Lays a slot ready, and wakes the first stream of the line.

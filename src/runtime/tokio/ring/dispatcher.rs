@@ -1,17 +1,23 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Answer, Command, FileKey, Mailbox, cancel_contained};
-use super::stream_queue::{Backpressure, StreamQueue};
+use bytes::Bytes;
+
+use super::mailbox::{
+    Answer, Command, FileKey, Mailbox, Place, Receive, RingCounts, cancel_contained,
+};
+use super::stream_queue::StreamQueue;
+use crate::arena::FixedArena;
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
     SubmitError, TransferError,
 };
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, LINGER};
+use crate::runtime::tokio::engine::{
+    EngineEnd, LAST_MOMENT, LINGER, Starvation, tell_end_of_starvation, tell_starvation,
+};
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::sync::{Arc, contain};
 
@@ -28,16 +34,15 @@ const SENDS_AHEAD: usize = 64;
 pub(super) struct Dispatcher {
     ring: BufferRingId,
     pub(super) mailbox: Arc<Mailbox>,
-    streams: IdMap<SocketId, Arc<StreamQueue>>,
+    connections: IdMap<SocketId, Connection>,
     /// The open files, and the errors of those that the driver refused.
     files: IdMap<FileKey, Result<FileId, OpenError>>,
     senders: IdMap<FileKey, Sender>,
     answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox, the first one last; empty between turns.
     commands: Vec<Command>,
-    /// The most streams, reads and writes together, and the most senders: as the user asked.
+    /// The most connections, reads and writes together: as the user asked.
     operations_max: usize,
-    reads: usize,
     writes: usize,
     sends: usize,
     /// Senders whose next send the driver could not take for now.
@@ -45,13 +50,20 @@ pub(super) struct Dispatcher {
     ending: Option<Ending>,
     /// Everything was cancelled.
     is_ended: bool,
-    /// The streams that ended since.
+    /// The connections that ended since.
     closed: usize,
+    /// The messages that were copied out of their slots.
+    copied: u64,
+    /// The connections that are paused.
+    paused: usize,
+    starvation: Starvation,
+    arena: FixedArena,
     /// The reason to give to tasks that wait when the engine ends.
     pub(super) end: EngineEnd,
 }
 
-/// The error of a file that could not be opened: its number, if it is the system's, and its kind.
+/// The error of a file that could not be opened, or that a connection has ended with: its number, if
+/// it is the system's, and its kind.
 #[derive(Clone, Copy)]
 struct OpenError {
     errno: Option<i32>,
@@ -68,14 +80,29 @@ impl OpenError {
     }
 }
 
+/// A connection that the driver receives from. The driver closes it when both of its sides are done.
+struct Connection {
+    stream: Arc<StreamQueue>,
+    /// The half that may send on it.
+    half: Option<FileKey>,
+    /// The peer has finished, or the stream is gone.
+    is_received: bool,
+    is_paused: bool,
+    /// The task that wants the socket back, without an end of the connection.
+    wanted_by: Option<Answer<()>>,
+    _place: Place,
+}
+
 /// The sending side of a connection.
 struct Sender {
     queue: Arc<SendQueue>,
-    file: FileId,
+    socket: SocketId,
     /// The sends that the driver has.
     under_way: usize,
-    /// The half is gone: the file is closed after the last send.
+    /// The half is gone: this side is done after the last send.
     is_released: bool,
+    /// The error that the connection has ended with.
+    broken: Option<OpenError>,
 }
 
 /// The end of a pool that is under way.
@@ -88,30 +115,34 @@ struct Ending {
 
 /// The task that waits for an operation.
 enum OperationAnswer {
-    Read(Answer<Buffer>),
-    Written(Answer<()>),
+    Read { answer: Answer<Buffer>, _place: Place },
+    Written { answer: Answer<()>, _place: Place },
+    Synced { answer: Answer<()>, _place: Place },
     Sent { sender: FileKey, number: u64 },
 }
 
 impl Dispatcher {
     /// Makes the dispatcher of a driver that has room for three times `operations_max` operations.
-    pub(super) fn new(ring: BufferRingId, operations_max: usize) -> Dispatcher {
+    pub(super) fn new(ring: BufferRingId, operations_max: usize, arena: FixedArena) -> Dispatcher {
         Dispatcher {
             ring,
             mailbox: Arc::new(Mailbox::new(operations_max)),
-            streams: IdMap::new(),
+            connections: IdMap::new(),
             files: IdMap::new(),
             senders: IdMap::new(),
             answers: IdMap::new(),
             commands: Vec::new(),
             operations_max,
-            reads: 0,
             writes: 0,
             sends: 0,
             stalled: Vec::new(),
             ending: None,
             is_ended: false,
             closed: 0,
+            copied: 0,
+            paused: 0,
+            starvation: Starvation::default(),
+            arena,
             end: EngineEnd::Runtime,
         }
     }
@@ -127,7 +158,8 @@ impl Dispatcher {
             self.send_queued(driver, key);
             self.close_if_done(driver, key);
         }
-        self.mailbox.take(&mut self.commands, driver.metrics());
+        let counts = self.counts(driver);
+        self.mailbox.take(&mut self.commands, counts);
         self.commands.reverse();
         while let Some(command) = self.commands.pop() {
             match self.ending {
@@ -140,29 +172,24 @@ impl Dispatcher {
 
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
-            Event::Received { id, bytes, .. } => {
-                let Some(queue) = self.streams.get(id) else { return drop_contained(bytes) };
-                if queue.push(bytes) == Backpressure::Pause {
-                    log_refusal(driver.pause(id));
-                }
-            }
-            Event::Closed { id, error, .. } => {
-                let Some(queue) = self.streams.remove(id) else { return };
-                self.closed += 1;
-                let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
-                queue.end(error.or(was_closed_by_us).map_or(Ok(()), Err));
-            }
+            Event::Received { id, bytes, .. } => self.received(driver, id, bytes),
+            Event::Finished { id, .. } => self.finished(driver, id),
+            Event::Closed { id, error, .. } => self.socket_closed(id, error),
             Event::Read { id, result, buffer, .. } => {
-                if let Some(OperationAnswer::Read(answer)) = self.answers.remove(id) {
-                    self.reads -= 1;
+                if let Some(OperationAnswer::Read { answer, .. }) = self.answers.remove(id) {
                     tell(answer, result.map(|_| buffer).map_err(|error| self.cause(error)));
                 }
             }
             Event::Wrote { id, result, payload, .. } => {
                 let result = whole(result, payload.as_ref());
                 drop_contained(payload);
-                if let Some(OperationAnswer::Written(answer)) = self.answers.remove(id) {
+                if let Some(OperationAnswer::Written { answer, .. }) = self.answers.remove(id) {
                     self.writes -= 1;
+                    tell(answer, result.map_err(|error| self.cause(error)));
+                }
+            }
+            Event::Done { id, result, .. } => {
+                if let Some(OperationAnswer::Synced { answer, .. }) = self.answers.remove(id) {
                     tell(answer, result.map_err(|error| self.cause(error)));
                 }
             }
@@ -182,17 +209,19 @@ impl Dispatcher {
 
     fn on_command(&mut self, driver: &mut Driver, command: Command) {
         match command {
-            Command::Receive { socket, queue } => self.receive(driver, socket, queue),
+            Command::Receive(receive) => self.receive(driver, receive),
             Command::Resume { queue } => {
                 if let Some(id) = queue.socket() {
+                    self.note_pause(id, false);
                     log_refusal(driver.resume(id));
                 }
             }
             Command::Close { queue } => {
                 if let Some(id) = queue.socket() {
-                    log_refusal(driver.close(id));
+                    self.stop_receiving(driver, id);
                 }
             }
+            Command::GiveBack { queue, answer } => self.give_back(driver, &queue, answer),
             Command::Open { key, file } => {
                 // Its operations get the error.
                 let opened = driver.add_file(file).map_err(|error| OpenError::new(&error.into()));
@@ -204,21 +233,23 @@ impl Dispatcher {
                 }
             }
             Command::Read { key, buffer, offset, answer } => {
-                let submit = |file| driver.read(file, buffer, offset);
-                if let Some((id, answer)) = self.submit(key, answer, submit) {
-                    self.reads += 1;
-                    self.answers.insert(id, OperationAnswer::Read(answer));
+                let submit = |file| driver.read(file, buffer, offset).map_err(refused);
+                if let Some((id, answer, _place)) = self.submit(key, answer, submit) {
+                    self.answers.insert(id, OperationAnswer::Read { answer, _place });
                 }
             }
             Command::Write { key, payload, offset, answer } => {
-                let submit = |file| driver.write(file, payload, offset);
-                if let Some((id, answer)) = self.submit(key, answer, submit) {
+                let submit = |file| driver.write(file, payload, offset).map_err(refused);
+                if let Some((id, answer, _place)) = self.submit(key, answer, submit) {
                     self.writes += 1;
-                    self.answers.insert(id, OperationAnswer::Written(answer));
+                    self.answers.insert(id, OperationAnswer::Written { answer, _place });
                 }
             }
-            Command::OpenSocket { key, socket, queue } => {
-                self.open_sender(driver, key, socket, queue);
+            Command::SyncData { key, answer } => {
+                let submit = |file| driver.sync_data(file).map_err(io::Error::from);
+                if let Some((id, answer, _place)) = self.submit(key, answer, submit) {
+                    self.answers.insert(id, OperationAnswer::Synced { answer, _place });
+                }
             }
             Command::Send { key } => self.send_queued(driver, key),
             Command::ReleaseSocket { key } => {
@@ -232,32 +263,6 @@ impl Dispatcher {
         }
     }
 
-    fn receive(&mut self, driver: &mut Driver, socket: OwnedFd, queue: Arc<StreamQueue>) {
-        let received = match self.check_room() {
-            Ok(()) => driver.receive(self.ring, socket).map_err(|refused| refused.error),
-            Err(error) => Err(error),
-        };
-        match received {
-            Ok(id) => {
-                let is_wanted = queue.attach(id);
-                self.streams.insert(id, queue);
-                if !is_wanted {
-                    log_refusal(driver.close(id));
-                }
-            }
-            Err(error) => queue.end(Err(error.into())),
-        }
-    }
-
-    /// Checks that the share of streams, reads and writes has room.
-    fn check_room(&self) -> Result<(), DriverError> {
-        let limit = self.operations_max;
-        match self.streams.len() + self.reads + self.writes < limit {
-            true => Ok(()),
-            false => Err(DriverError::TooManyOperations { limit }),
-        }
-    }
-
     /// Returns what a task is told of a read or write that failed: the end of the pool if that is
     /// why.
     fn cause(&self, error: io::Error) -> io::Error {
@@ -267,49 +272,157 @@ impl Dispatcher {
         }
     }
 
-    /// Submits a read or write. Tells the task at once if that fails.
-    fn submit<T, M>(
+    /// Submits an operation on a file. Tells the task at once if that fails.
+    fn submit<T>(
         &mut self,
         key: FileKey,
         answer: Answer<T>,
-        submit: impl FnOnce(FileId) -> Result<OperationId, SubmitError<M>>,
-    ) -> Option<(OperationId, Answer<T>)> {
-        let refused = match (self.files.get(key), self.check_room()) {
-            (None, _) => io::ErrorKind::NotFound.into(),
-            (Some(Err(error)), _) => error.to_io_error(),
-            (_, Err(error)) => error.into(),
-            (Some(&Ok(file)), Ok(())) => match submit(file) {
-                Ok(id) => return Some((id, answer)),
-                Err(SubmitError { error, memory, .. }) => {
-                    drop_contained(memory);
-                    error.into()
-                }
-            },
+        submit: impl FnOnce(FileId) -> io::Result<OperationId>,
+    ) -> Option<(OperationId, Answer<T>, Place)> {
+        let submitted = match (self.files.get(key), Place::take(&self.mailbox)) {
+            (None, _) => Err(io::ErrorKind::NotFound.into()),
+            (Some(Err(error)), _) => Err(error.to_io_error()),
+            (_, Err(error)) => Err(error.into()),
+            (Some(&Ok(file)), Ok(place)) => submit(file).map(|id| (id, place)),
         };
-        tell(answer, Err(refused));
-        None
+        match submitted {
+            Ok((id, place)) => Some((id, answer, place)),
+            Err(error) => {
+                tell(answer, Err(error));
+                None
+            }
+        }
+    }
+
+    /// Returns the counts that the pool's metrics tell.
+    fn counts(&mut self, driver: &Driver) -> RingCounts {
+        let (metrics, slots) = (driver.metrics(), self.arena.slot_count());
+        if metrics.parked == 0 {
+            if let Some(lasted) = self.starvation.end() {
+                tell_end_of_starvation(slots, lasted);
+            }
+        } else if self.arena.is_full() && self.starvation.begin() {
+            // Otherwise the next turn finds slots.
+            tell_starvation(slots);
+        }
+        RingCounts {
+            starved: metrics.parked,
+            starvations: metrics.starved,
+            paused: self.paused,
+            copied: self.copied + metrics.copied,
+            driver: metrics,
+        }
+    }
+}
+
+/// Receives.
+impl Dispatcher {
+    fn receive(&mut self, driver: &mut Driver, receive: Receive) {
+        let Receive { socket, stream, half, place } = receive;
+        let received = driver.receive(self.ring, socket).map_err(|refused| refused.error);
+        // The connection ends when both of its sides are done.
+        let id = match received.and_then(|id| driver.set_half_open(id, true).map(|()| id)) {
+            Ok(id) => id,
+            Err(error) => {
+                if let Some((_, queue)) = half {
+                    queue.fail(&error.into());
+                }
+                return stream.end(Err(error.into()));
+            }
+        };
+        let is_wanted = stream.attach(id);
+        let key = half.as_ref().map(|(key, _)| *key);
+        if let Some((key, queue)) = half {
+            let (under_way, is_released, broken) = (0, false, None);
+            let sender = Sender { queue, socket: id, under_way, is_released, broken };
+            self.senders.insert(key, sender);
+        }
+        let connection = Connection {
+            stream,
+            half: key,
+            is_received: false,
+            is_paused: false,
+            wanted_by: None,
+            _place: place,
+        };
+        self.connections.insert(id, connection);
+        if !is_wanted {
+            self.stop_receiving(driver, id);
+        }
+    }
+
+    fn received(&mut self, driver: &mut Driver, id: SocketId, bytes: Bytes) {
+        let Some(connection) = self.connections.get(id) else { return drop_contained(bytes) };
+        let pushed = connection.stream.push(bytes);
+        self.copied += u64::from(pushed.is_copied);
+        if pushed.must_pause {
+            self.note_pause(id, true);
+            log_refusal(driver.pause(id));
+        }
+    }
+
+    fn note_pause(&mut self, id: SocketId, is_paused: bool) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.is_paused != is_paused
+        {
+            connection.is_paused = is_paused;
+            self.paused = self.paused.wrapping_add_signed(if is_paused { 1 } else { -1 });
+        }
+    }
+
+    /// Ends the stream of a connection whose peer has finished. The half may go on.
+    fn finished(&mut self, driver: &mut Driver, id: SocketId) {
+        if let Some(connection) = self.connections.get(id) {
+            connection.stream.end(Ok(()));
+            self.stop_receiving(driver, id);
+        }
+    }
+
+    /// Receives no more. The connection stays as long as its half may send.
+    fn stop_receiving(&mut self, driver: &mut Driver, id: SocketId) {
+        self.note_pause(id, false);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_received = true;
+        log_refusal(match connection.half {
+            Some(_) => driver.pause(id),
+            None => driver.close(id),
+        });
+    }
+
+    fn socket_closed(&mut self, id: SocketId, error: Option<io::Error>) {
+        self.note_pause(id, false);
+        let Some(connection) = self.connections.remove(id) else { return };
+        self.closed += 1;
+        if let (Some(error), Some(key)) = (&error, connection.half)
+            && let Some(sender) = self.senders.get_mut(key)
+        {
+            sender.broken = Some(OpenError::new(error));
+        }
+        if let Some(answer) = connection.wanted_by {
+            return tell(answer, error.map_or(Ok(()), Err));
+        }
+        let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
+        connection.stream.end(error.or(was_closed_by_us).map_or(Ok(()), Err));
+    }
+
+    /// Lets go of a socket that has nothing left to send.
+    fn give_back(&mut self, driver: &mut Driver, queue: &StreamQueue, answer: Answer<()>) {
+        let Some(id) = queue.socket() else {
+            // The peer has finished, or the connection has failed: the driver has no part in it.
+            return tell(answer, Ok(()));
+        };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(key) = connection.half.take() {
+            self.senders.remove(key);
+            self.mailbox.forget(key);
+        }
+        connection.wanted_by = Some(answer);
+        log_refusal(driver.close(id));
     }
 }
 
 /// Sends.
 impl Dispatcher {
-    fn open_sender(
-        &mut self,
-        driver: &mut Driver,
-        key: FileKey,
-        socket: OwnedFd,
-        queue: Arc<SendQueue>,
-    ) {
-        match driver.add_file(socket) {
-            Ok(file) => {
-                let sender = Sender { queue, file, under_way: 0, is_released: false };
-                self.senders.insert(key, sender);
-                self.send_queued(driver, key);
-            }
-            Err(error) => queue.fail(&error.into()),
-        }
-    }
-
     /// Gives the driver what a connection has queued, as far as its share of operations goes.
     fn send_queued(&mut self, driver: &mut Driver, key: FileKey) {
         while let Some(sender) = self.senders.get_mut(key) {
@@ -322,7 +435,11 @@ impl Dispatcher {
                 return;
             }
             let Some(QueuedSend { number, payload, options }) = sender.queue.next() else { return };
-            match driver.send_with(sender.file, payload, options) {
+            if let Some(broken) = sender.broken {
+                sender.queue.fail(&broken.to_io_error());
+                return drop_contained(payload);
+            }
+            match driver.send_with(sender.socket, payload, options) {
                 Ok(id) => {
                     sender.under_way += 1;
                     self.sends += 1;
@@ -352,13 +469,20 @@ impl Dispatcher {
         self.close_if_done(driver, key);
     }
 
-    /// Closes the socket of a sender that is gone and has nothing left to send.
+    /// Ends the side of a sender that is gone and has nothing left to send.
     fn close_if_done(&mut self, driver: &mut Driver, key: FileKey) {
         let Some(sender) = self.senders.get(key) else { return };
-        if sender.is_released && sender.under_way == 0 && sender.queue.is_idle() {
-            log_refusal(driver.close_file(sender.file));
-            self.senders.remove(key);
-            self.mailbox.forget(key);
+        if !sender.is_released || sender.under_way > 0 || !sender.queue.is_idle() {
+            return;
+        }
+        let id = sender.socket;
+        self.senders.remove(key);
+        self.mailbox.forget(key);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.half = None;
+            if connection.is_received {
+                log_refusal(driver.close(id));
+            }
         }
     }
 }
@@ -385,7 +509,7 @@ impl Dispatcher {
             return true;
         }
         if self.is_ended {
-            return self.streams.len() + self.answers.len() == 0;
+            return self.connections.len() + self.answers.len() == 0;
         }
         let writes = if ending.deadline.is_none() { self.writes } else { 0 };
         writes == 0 && self.senders.iter().all(|sender| sender.queue.is_idle())
@@ -402,7 +526,7 @@ impl Dispatcher {
         self.mailbox.end(EngineEnd::ShutDown);
         self.is_ended = true;
         self.closed = 0;
-        for id in self.streams.ids() {
+        for id in self.connections.ids() {
             log_refusal(driver.close(id));
         }
         for id in self.answers.ids() {
@@ -453,8 +577,8 @@ impl Drop for Dispatcher {
         let end = self.end;
         self.mailbox.end(end);
         self.commands.drain(..).rev().for_each(|command| cancel_contained(command, end));
-        for queue in self.streams.drain() {
-            queue.end(Err(self.end.error()));
+        for connection in self.connections.drain() {
+            connection.stream.end(Err(self.end.error()));
         }
         self.answers.drain().for_each(drop_contained);
         self.ending.take().into_iter().for_each(drop_contained);
@@ -481,6 +605,12 @@ fn is_passing(error: &TransferError) -> bool {
         error,
         DriverError::TooManyOperations { .. } | DriverError::System { errno: libc::EBUSY, .. }
     )
+}
+
+/// Returns the reason of a refusal, and drops the memory.
+fn refused<M>(refused: SubmitError<M>) -> io::Error {
+    drop_contained(refused.memory);
+    refused.error.into()
 }
 
 /// Checks that an operation moved all of its bytes.

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
-use ::tokio::runtime::Handle;
+use ::tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::dispatcher::Dispatcher;
 use super::mailbox::EngineHandle;
@@ -33,54 +33,9 @@ use super::stream_queue::Share;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
-use crate::runtime::tokio::engine::EngineEnd;
+use crate::runtime::tokio::engine::{EngineEnd, PoolError};
 use crate::sync::Arc;
-use crate::uring::{BufferRingOptions, EventFd, RegisterError, RingError};
-
-/// An error of [`PoolBuilder::build`](crate::tokio::PoolBuilder::build).
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// The system gave no io_uring.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// The kernel did not take the arena for receiving.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The kernel did not register the arena.
-    #[error(transparent)]
-    Register(#[from] RegisterError),
-    /// The system gave no descriptor, or tokio did not watch the descriptor.
-    #[error(
-        "no event descriptor for the pool ({0}): raise the limit of descriptors (`ulimit -n`), or build the pool with `own_thread`"
-    )]
-    Event(io::Error),
-    /// The system did not start the pool's thread.
-    #[error(
-        "the pool's thread did not start ({0}): raise the limit of threads (`ulimit -u`), or build the pool inside a one-thread runtime"
-    )]
-    Thread(io::Error),
-    /// The one-thread runtime that this thread has entered is not turned by this thread.
-    #[error(
-        "this thread has entered a one-thread runtime that it does not turn, as in `spawn_blocking` or beside `Handle::enter`: build the pool in a task of the runtime or inside its `block_on`, or with `own_thread`"
-    )]
-    OtherThread,
-}
-
-debug_is_display!(PoolError);
-into_io_error!(PoolError);
-
-impl PoolError {
-    fn kind(&self) -> io::ErrorKind {
-        match self {
-            PoolError::Driver(error) => error.kind(),
-            PoolError::Ring(error) => error.kind(),
-            PoolError::Register(error) => error.kind(),
-            PoolError::Event(error) | PoolError::Thread(error) => error.kind(),
-            PoolError::OtherThread => io::ErrorKind::Unsupported,
-        }
-    }
-}
+use crate::uring::{BufferRing, BufferRingOptions, EventFd};
 
 /// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
 /// and writes; one for a send of each connection; one for sends ahead of these.
@@ -114,7 +69,50 @@ impl EngineOptions {
         for arena in &self.send_arenas {
             driver.register(arena)?;
         }
-        Ok((driver, Dispatcher::new(ring, operations)))
+        Ok((driver, Dispatcher::new(ring, operations, self.arena)))
+    }
+}
+
+/// The options that only a ring has.
+#[derive(Debug, Clone)]
+pub(crate) struct RingOptions {
+    pub(crate) engine: EngineOptions,
+    pub(crate) own_thread: bool,
+    pub(crate) batch_scheduling: bool,
+}
+
+impl RingOptions {
+    pub(crate) fn new(arena: FixedArena) -> RingOptions {
+        // Half of the slots: the others are for files, sends, and bytes that streams hold.
+        let (ring, driver) = (BufferRing::options(), Driver::builder());
+        let engine = EngineOptions { arena, ring, driver, send_arenas: Vec::new() };
+        RingOptions { engine, own_thread: false, batch_scheduling: false }
+    }
+
+    /// Adds an arena that sends and writes use registered.
+    pub(crate) fn add_send_arena(&mut self, arena: BuddyArena) {
+        self.engine.send_arenas.push(arena);
+    }
+
+    /// Starts the engine: on the one-thread runtime that this thread turns, or else with a thread
+    /// of its own.
+    pub(crate) fn start(self) -> Result<EngineHandle, PoolError> {
+        let is_one_thread =
+            |runtime: &Handle| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        match Handle::try_current() {
+            Ok(runtime) if is_one_thread(&runtime) && !self.own_thread => {
+                TaskEngine::start(self.engine, &runtime)
+            }
+            _ => ThreadEngine::start(self.engine, self.batch_scheduling),
+        }
+    }
+
+    /// Starts the engine for an operation that may come from any thread.
+    pub(crate) fn start_anywhere(self) -> Result<EngineHandle, PoolError> {
+        match self.clone().start() {
+            Err(PoolError::OtherThread) => RingOptions { own_thread: true, ..self }.start(),
+            started => started,
+        }
     }
 }
 

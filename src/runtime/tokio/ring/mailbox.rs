@@ -15,7 +15,7 @@ use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError, DriverMetrics};
 use crate::region::Process;
-use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics};
+use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex, contain};
@@ -33,17 +33,30 @@ impl FileKey {
     }
 }
 
+/// A connection that the engine is to receive from.
+pub(crate) struct Receive {
+    pub(crate) socket: OwnedFd,
+    pub(crate) stream: Arc<StreamQueue>,
+    /// The sending side, if there is one.
+    pub(crate) half: Option<(FileKey, Arc<SendQueue>)>,
+    pub(crate) place: Place,
+}
+
 /// One request of a task to the engine.
 pub(crate) enum Command {
-    Receive {
-        socket: OwnedFd,
-        queue: Arc<StreamQueue>,
-    },
+    Receive(Receive),
     Resume {
         queue: Arc<StreamQueue>,
     },
+    /// Tells that the stream is gone.
     Close {
         queue: Arc<StreamQueue>,
+    },
+    /// Takes a socket from the driver that has nothing left to send, without an end of the
+    /// connection.
+    GiveBack {
+        queue: Arc<StreamQueue>,
+        answer: Answer<()>,
     },
     Open {
         key: FileKey,
@@ -64,17 +77,15 @@ pub(crate) enum Command {
         offset: u64,
         answer: Answer<()>,
     },
-    /// Gives a connection's sending side to the engine.
-    OpenSocket {
+    SyncData {
         key: FileKey,
-        socket: OwnedFd,
-        queue: Arc<SendQueue>,
+        answer: Answer<()>,
     },
     /// Tells that a queue has sends.
     Send {
         key: FileKey,
     },
-    /// Tells that the sender is gone: the socket is closed when its queue is empty.
+    /// Tells that the sender is gone.
     ReleaseSocket {
         key: FileKey,
     },
@@ -88,14 +99,13 @@ pub(crate) enum Command {
 impl Command {
     /// Drops the command undone, so that its task learns of the end of the pool.
     fn cancel(self, reason: EngineEnd) {
-        match self {
-            Command::Receive { queue, .. } => queue.end(Err(reason.error())),
-            Command::OpenSocket { queue, .. } => {
+        // The other commands have an answer, and its drop wakes their task; or nobody waits.
+        if let Command::Receive(Receive { stream, half, .. }) = self {
+            if let Some((_, queue)) = half {
                 queue.end_if_open(&reason.error());
                 queue.fail_if_busy(&reason.error());
             }
-            // The other commands have an answer, and its drop wakes their task; or nobody waits.
-            _ => {}
+            stream.end(Err(reason.error()));
         }
     }
 }
@@ -113,15 +123,28 @@ struct State {
     /// Set when the engine takes no further commands.
     end: Option<EngineEnd>,
     waker: Option<Waker>,
-    /// The counters of the driver when the engine took commands last.
-    driver: DriverMetrics,
+    counts: RingCounts,
+}
+
+/// The counts of an engine, as of its last turn.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RingCounts {
+    /// The connections that wait for a slot, and how often one had to.
+    pub(super) starved: usize,
+    pub(super) starvations: u64,
+    /// The connections whose sockets are paused.
+    pub(super) paused: usize,
+    /// The messages that were copied out of their slots.
+    pub(super) copied: u64,
+    pub(super) driver: DriverMetrics,
 }
 
 /// The files and connections that have a name.
 struct Names {
     table: Slab<Option<Connection>>,
-    connections: usize,
-    connections_max: usize,
+    /// The connections, reads and writes that there are, and the most of them.
+    places: usize,
+    places_max: usize,
     /// The runtime that the engine is a task of, which needs no guard.
     of_engine: Option<RuntimeId>,
     /// Other runtimes that connections were made in, and what ends their guard with the pool.
@@ -135,25 +158,45 @@ struct Connection {
 }
 
 impl Names {
-    fn insert(&mut self, connection: Option<Connection>) -> Result<FileKey, DriverError> {
-        let limit = self.connections_max;
-        if connection.is_some() && self.connections >= limit {
+    fn insert(&mut self, connection: Option<Connection>) -> FileKey {
+        let key = self.table.insert(connection).ok();
+        FileKey(key.expect("more names than the system has descriptors"))
+    }
+}
+
+/// The place of a connection, a read or a write among those that an engine has room for. Its drop
+/// gives the place back.
+pub(crate) struct Place(Arc<Mailbox>);
+
+impl Place {
+    pub(super) fn take(mailbox: &Arc<Mailbox>) -> Result<Place, DriverError> {
+        let mut names = mailbox.names.lock();
+        let limit = names.places_max;
+        if names.places >= limit {
             return Err(DriverError::TooManyOperations { limit });
         }
-        self.connections += usize::from(connection.is_some());
-        let key = self.table.insert(connection).ok();
-        Ok(FileKey(key.expect("more names than the system has descriptors")))
+        names.places += 1;
+        drop(names);
+        Ok(Place(Arc::clone(mailbox)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.0.here().is_ok() {
+            self.0.names.lock().places -= 1;
+        }
     }
 }
 
 impl Mailbox {
-    pub(super) fn new(connections_max: usize) -> Mailbox {
-        let (commands, driver) = (Vec::new(), DriverMetrics::default());
-        let state = State { commands, end: None, waker: None, driver };
+    pub(super) fn new(places_max: usize) -> Mailbox {
+        let counts = RingCounts::default();
+        let state = State { commands: Vec::new(), end: None, waker: None, counts };
         let names = Names {
             table: Slab::new(Slab::<()>::LIMIT_MAX),
-            connections: 0,
-            connections_max,
+            places: 0,
+            places_max,
             of_engine: None,
             guarded: Vec::new(),
         };
@@ -210,10 +253,10 @@ impl Mailbox {
         }
     }
 
-    /// Moves all commands into `taken`, which is empty, and keeps the counters of the driver.
-    pub(super) fn take(&self, taken: &mut Vec<Command>, driver: DriverMetrics) {
+    /// Moves all commands into `taken`, which is empty, and leaves the counts of the engine.
+    pub(super) fn take(&self, taken: &mut Vec<Command>, counts: RingCounts) {
         let mut state = self.state.lock();
-        state.driver = driver;
+        state.counts = counts;
         std::mem::swap(&mut state.commands, taken);
     }
 
@@ -266,10 +309,7 @@ impl Mailbox {
         if self.here().is_err() {
             return;
         }
-        let mut names = self.names.lock();
-        if let Some(Some(_)) = names.table.remove(key.0) {
-            names.connections -= 1;
-        }
+        self.names.lock().table.remove(key.0);
     }
 }
 
@@ -295,6 +335,12 @@ impl EngineHandle {
         Arc::clone(&self.share)
     }
 
+    /// Ends the pool, and waits for that.
+    pub(crate) async fn shutdown(&self) -> io::Result<ShutdownReport> {
+        let report = self.ask(|answer| Command::Shutdown { answer: Some(answer) }).await?;
+        Ok(report.into())
+    }
+
     /// Fails in a forked child of the engine's process.
     pub(crate) fn here(&self) -> Result<(), DriverError> {
         self.mailbox.here()
@@ -316,7 +362,6 @@ impl EngineHandle {
     /// Gives a file to the driver. Returns the key that later commands name it by.
     pub(crate) fn open(&self, file: OwnedFd) -> FileKey {
         let key = self.mailbox.names.lock().insert(None);
-        let key = key.expect("files have no limit of their own");
         self.post(Command::Open { key, file });
         key
     }
@@ -328,52 +373,44 @@ impl EngineHandle {
         self.mailbox.forget(key);
     }
 
-    /// Gives the sending side of a connection a name. The engine gets to know it with its first
-    /// send, but ends it with the pool, and when this runtime ends.
-    pub(crate) fn register(
-        &self,
-        queue: &Arc<SendQueue>,
-        runtime: &Handle,
-    ) -> Result<FileKey, DriverError> {
+    /// Takes the place of a connection. Fails if none is left.
+    pub(crate) fn take_place(&self) -> Result<Place, DriverError> {
+        self.here()?;
+        Place::take(&self.mailbox)
+    }
+
+    /// Gives the sending side of a connection a name, by which the engine gets to know it with the
+    /// connection. The engine ends it with the pool, and when this runtime ends.
+    pub(crate) fn register(&self, queue: &Arc<SendQueue>, runtime: &Handle) -> FileKey {
         let connection = Connection { queue: Arc::downgrade(queue), runtime: runtime.id() };
-        let key = self.mailbox.names.lock().insert(Some(connection))?;
+        let key = self.mailbox.names.lock().insert(Some(connection));
         self.guard(runtime);
         let end = self.mailbox.state.lock().end;
         if let Some(reason) = end {
             queue.end_if_open(&reason.error());
         }
-        Ok(key)
+        key
     }
 
     /// Tells the engine that the sender of a connection is gone.
-    pub(crate) fn release(&self, key: FileKey, is_known_to_engine: bool) {
-        if self.here().is_err() {
-            return;
-        }
-        match is_known_to_engine {
-            true => self.post(Command::ReleaseSocket { key }),
-            false => self.mailbox.forget(key),
+    pub(crate) fn release(&self, key: FileKey) {
+        if self.here().is_ok() {
+            self.post(Command::ReleaseSocket { key });
         }
     }
 
     /// Adds what this engine has to the metrics of a pool.
     pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
         if self.here().is_ok() {
-            metrics.driver = self.mailbox.state.lock().driver;
             let queues = self.mailbox.queues(|_| true);
             metrics.connections += queues.len();
             metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
-        }
-    }
-
-    /// Fails if no further connection has room.
-    pub(crate) fn check_room(&self) -> Result<(), DriverError> {
-        let names = self.mailbox.names.lock();
-        let limit = names.connections_max;
-        if names.connections < limit {
-            Ok(())
-        } else {
-            Err(DriverError::TooManyOperations { limit })
+            let counts = self.mailbox.state.lock().counts;
+            metrics.streams_starved += counts.starved;
+            metrics.starvations += counts.starvations;
+            metrics.streams_paused += counts.paused;
+            metrics.copied += counts.copied;
+            metrics.driver = counts.driver;
         }
     }
 

@@ -2,10 +2,20 @@
 
 mod dispatcher;
 mod engine;
+mod handles;
 mod mailbox;
 mod stream_queue;
 
-pub use engine::PoolError;
-pub(super) use engine::{EngineOptions, TaskEngine, ThreadEngine};
-pub(super) use mailbox::{Command, EngineHandle, FileKey};
-pub(super) use stream_queue::{Backpressure, Held, StreamQueue};
+pub(super) use engine::RingOptions;
+pub(super) use handles::{RingFile, RingSender, RingSource, connect, receive};
+pub(super) use mailbox::EngineHandle;
+
+use crate::uring::check_calls;
+
+/// The build has the ring.
+pub(super) const IS_BUILT: bool = true;
+
+/// Checks that the system allows the calls of io_uring. Returns what forbids them, and the remedy.
+pub(super) fn check() -> Result<(), String> {
+    check_calls().map_err(|error| error.to_string())
+}

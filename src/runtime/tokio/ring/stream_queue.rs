@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::driver::SocketId;
+use crate::lease::UnreadSlots;
 use crate::runtime::tokio::send_queue::{Reset, drop_contained};
 use crate::sync::{Arc, Mutex, contain};
 
@@ -17,46 +18,18 @@ const SHORT_HOLD_MAX: usize = 64 << 10;
 /// The part of a slot up to which a message counts as short.
 const SHORT_PART: usize = 8;
 
-/// The slots of an arena that hold messages which nobody has asked for yet.
+/// The slots of one arena, and the unread messages in them.
 ///
-/// A stream may hold as many as half of those that are left, and what comes beyond is copied out of
-/// its slot. So however many streams nobody reads, some slots are left for those that are read: of
-/// 64 slots one stream may hold 21, two 16 each.
+/// A stream may hold unread a share of what is left ([`UnreadSlots`]). What comes beyond is copied
+/// out of its slot.
 pub(crate) struct Share {
-    slots: usize,
     slot_bytes: usize,
-    unread: Mutex<usize>,
+    unread: UnreadSlots,
 }
 
 impl Share {
     pub(super) fn new(slots: usize, slot_bytes: usize) -> Share {
-        Share { slots, slot_bytes, unread: Mutex::new(0) }
-    }
-
-    /// Returns the slots that one stream may hold now.
-    fn limit(&self) -> usize {
-        self.slots.saturating_sub(*self.unread.lock()) / 2
-    }
-
-    fn add(&self, slots: usize) {
-        *self.unread.lock() += slots;
-    }
-
-    fn sub(&self, slots: usize) {
-        *self.unread.lock() -= slots;
-    }
-}
-
-/// The slots that a stream has taken out of its queue, and not handed out. They count until this is
-/// dropped.
-pub(crate) struct Held {
-    share: Arc<Share>,
-    slots: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.share.sub(self.slots);
+        Share { slot_bytes, unread: UnreadSlots::new(slots) }
     }
 }
 
@@ -84,18 +57,20 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// The change that the length of a queue asks of its socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backpressure {
-    Unchanged,
-    Pause,
-    Resume,
+/// The consequences of a message that was appended.
+#[derive(Debug, Default)]
+pub(super) struct Pushed {
+    /// The queue is full now: the socket is to be paused.
+    pub(super) must_pause: bool,
+    /// The message was copied out of its slot.
+    pub(super) is_copied: bool,
 }
 
 /// The messages that a stream took out.
 pub(crate) struct Taken {
-    pub(crate) change: Backpressure,
-    /// The slots that they lie in, which still count as unread: see [`StreamQueue::hold`].
+    /// The socket is paused, and is to go on.
+    pub(crate) must_resume: bool,
+    /// The slots that they lie in, which count as unread until [`StreamQueue::hand_out`].
     pub(crate) slots: usize,
 }
 
@@ -104,15 +79,11 @@ impl State {
     fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Taken>> {
         std::mem::swap(&mut self.arrived, taken);
         if !taken.is_empty() {
-            let was_paused = std::mem::take(&mut self.is_paused);
-            let change = match was_paused {
-                true => Backpressure::Resume,
-                false => Backpressure::Unchanged,
-            };
-            return Some(Ok(Taken { change, slots: std::mem::take(&mut self.in_slots) }));
+            let must_resume = std::mem::take(&mut self.is_paused);
+            return Some(Ok(Taken { must_resume, slots: std::mem::take(&mut self.in_slots) }));
         }
         let end = std::mem::replace(self.end.as_mut()?, Ok(()));
-        Some(end.map(|()| Taken { change: Backpressure::Unchanged, slots: 0 }))
+        Some(end.map(|()| Taken { must_resume: false, slots: 0 }))
     }
 }
 
@@ -125,7 +96,7 @@ impl StreamQueue {
         &self.reset
     }
 
-    /// Records the socket that fills the queue. Returns `false` if the stream is gone already.
+    /// Records the socket that fills the queue, or did. Returns `false` if the stream is gone already.
     pub(super) fn attach(&self, socket: SocketId) -> bool {
         let mut state = self.state.lock();
         state.socket = Some(socket);
@@ -136,15 +107,13 @@ impl StreamQueue {
         self.state.lock().socket
     }
 
-    /// Appends a message, and wakes the stream. Returns [`Backpressure::Pause`] if the queue is
-    /// full now.
-    pub(super) fn push(&self, bytes: Bytes) -> Backpressure {
-        let limit = self.share.limit();
+    /// Appends a message, and wakes the stream.
+    pub(super) fn push(&self, bytes: Bytes) -> Pushed {
         let mut state = self.state.lock();
         if state.is_abandoned {
             drop(state);
             drop_contained(bytes);
-            return Backpressure::Unchanged;
+            return Pushed::default();
         }
         // A long message lies in several slots.
         let slots = bytes.len().div_ceil(self.share.slot_bytes).max(1);
@@ -153,24 +122,26 @@ impl StreamQueue {
             is_short && (state.in_slots + 1) * self.share.slot_bytes > SHORT_HOLD_MAX;
         let mut copied = None;
         // A socket that is told to pause may receive a few messages more.
-        if is_worth_a_copy || state.in_slots + slots > limit {
+        if is_worth_a_copy || !self.share.unread.allows(state.in_slots + slots) {
             state.arrived.push_back(Bytes::copy_from_slice(&bytes));
             copied = Some(bytes);
         } else {
             state.arrived.push_back(bytes);
             state.in_slots += slots;
-            self.share.add(slots);
+            self.share.unread.add(slots);
         }
-        let is_full = state.arrived.len() >= self.messages_max || state.in_slots >= limit;
+        let is_full = state.arrived.len() >= self.messages_max
+            || !self.share.unread.allows(state.in_slots + 1);
         let must_pause = is_full && !state.is_paused;
         state.is_paused |= must_pause;
         let waker = state.waker.take();
         drop(state);
+        let is_copied = copied.is_some();
         // Outside of the lock: a slot that is free wakes others.
         copied.into_iter().for_each(drop_contained);
         // Outside of the lock: the stream takes it at once.
         wake(waker);
-        if must_pause { Backpressure::Pause } else { Backpressure::Unchanged }
+        Pushed { must_pause, is_copied }
     }
 
     /// Records the end of the socket, and wakes the stream. It is no end in good order if a send
@@ -178,7 +149,6 @@ impl StreamQueue {
     pub(super) fn end(&self, end: io::Result<()>) {
         let end = end.and_then(|()| self.reset.error().map_or(Ok(()), Err));
         let mut state = self.state.lock();
-        state.socket = None;
         state.end.get_or_insert(end);
         let waker = state.waker.take();
         drop(state);
@@ -187,8 +157,7 @@ impl StreamQueue {
 
     /// Moves all messages into `taken`, which is empty; `taken` stays empty at the end.
     ///
-    /// The change is [`Backpressure::Resume`] if the socket was paused. Returns the error of the
-    /// socket once.
+    /// Returns the error of the socket once.
     pub(crate) fn poll_take(
         &self,
         taken: &mut VecDeque<Bytes>,
@@ -213,9 +182,21 @@ impl StreamQueue {
         result.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Makes the slots that were taken out count until the value is dropped.
-    pub(crate) fn hold(&self, slots: usize) -> Held {
-        Held { share: Arc::clone(&self.share), slots }
+    /// Counts slots that were taken out as read: what lay in them is handed out.
+    pub(crate) fn hand_out(&self, slots: usize) {
+        if slots > 0 {
+            self.share.unread.sub(slots);
+        }
+    }
+
+    /// Takes the messages of a connection that ends without an end of its stream.
+    pub(crate) fn take_arrived(&self) -> VecDeque<Bytes> {
+        let mut state = self.state.lock();
+        let slots = std::mem::take(&mut state.in_slots);
+        let arrived = std::mem::take(&mut state.arrived);
+        drop(state);
+        self.hand_out(slots);
+        arrived
     }
 
     /// Drops the messages, because the stream is gone.
@@ -225,7 +206,7 @@ impl StreamQueue {
         let left = (std::mem::take(&mut state.arrived), state.waker.take());
         let slots = std::mem::take(&mut state.in_slots);
         drop(state);
-        self.share.sub(slots);
+        self.hand_out(slots);
         // Outside of the lock: messages and wakers may run code of others.
         drop(left);
     }

@@ -12,8 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::read_write::TRANSFER_BYTES_MAX;
 use crate::buffer::Buffer;
+
+/// Bytes that the kernel moves in one operation at most (`MAX_RW_COUNT`): a page less than 2 GiB.
+pub(crate) const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
 
 /// The flag `STATX_DIOALIGN` (Linux 6.1).
 const STATX_DIOALIGN: u32 = 0x2000;
@@ -188,6 +190,7 @@ impl DirectAlignment {
 
     /// Returns the most bytes of one operation after which another may go on: as many as the kernel
     /// moves at once, in whole units of the alignment.
+    #[cfg(feature = "io-uring")]
     pub(crate) fn len_max(&self) -> usize {
         let unit = self.offset.max(self.memory).max(1) as usize;
         TRANSFER_BYTES_MAX / unit * unit

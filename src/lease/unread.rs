@@ -1,0 +1,62 @@
+//! The slots of an arena that hold messages which nobody has asked for yet, and the share of them
+//! that one stream may hold.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicUsize, Ordering};
+
+/// The count of the slots of an arena that hold unread messages.
+///
+/// A stream may hold as many as half of those that are left. So however many streams nobody reads,
+/// some slots are left for those that are read: of 64 slots one stream may hold 21, two 16 each.
+///
+/// One thread receives, and it alone adds; any thread subtracts. Each side writes a cache line of
+/// its own, and the receiver looks at the other one only when its own numbers leave no room.
+// Invariants: 1. `added - taken` slots are held, modulo 2⁶⁴. 2. `taken_seen` is a former `taken`,
+// or it: `added - taken_seen` is at least what is held. 3. A slot is added before it is taken, and
+// in the order of the two threads: so no subtraction is seen before its addition.
+pub(crate) struct UnreadSlots {
+    slots: usize,
+    receiver: CachePadded<Receiver>,
+    taken: CachePadded<AtomicUsize>,
+}
+
+/// The receiver's side.
+struct Receiver {
+    added: AtomicUsize,
+    taken_seen: AtomicUsize,
+}
+
+impl UnreadSlots {
+    /// Makes the count of an arena with so many slots, none of which is held.
+    pub(crate) fn new(slots: usize) -> UnreadSlots {
+        let receiver = Receiver { added: AtomicUsize::new(0), taken_seen: AtomicUsize::new(0) };
+        let taken = CachePadded::new(AtomicUsize::new(0));
+        UnreadSlots { slots, receiver: CachePadded::new(receiver), taken }
+    }
+
+    /// Returns whether a stream may hold `wanted` slots in all. For the receiver.
+    pub(crate) fn allows(&self, wanted: usize) -> bool {
+        // Relaxed, as all here: numbers, which order nothing.
+        let added = self.receiver.added.load(Ordering::Relaxed);
+        let limit = |taken| self.slots.saturating_sub(added.wrapping_sub(taken)) / 2;
+        if wanted <= limit(self.receiver.taken_seen.load(Ordering::Relaxed)) {
+            return true;
+        }
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.receiver.taken_seen.store(taken, Ordering::Relaxed);
+        wanted <= limit(taken)
+    }
+
+    /// Counts slots that a stream holds from now on. For the receiver.
+    pub(crate) fn add(&self, slots: usize) {
+        let added = self.receiver.added.load(Ordering::Relaxed);
+        // Stored: nobody else writes the number.
+        self.receiver.added.store(added.wrapping_add(slots), Ordering::Relaxed);
+    }
+
+    /// Counts slots that a stream does not hold any more.
+    pub(crate) fn sub(&self, slots: usize) {
+        self.taken.fetch_add(slots, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,91 @@
+//! The choices about the memory of an arena.
+
+use std::num::NonZeroUsize;
+
+/// The source of an arena's memory.
+///
+/// # Forked children
+///
+/// A child shares the pages of an anonymous mapping with its parent until one of the two writes.
+/// With huge pages each such write needs a spare one in the system's pool. Without one the child is
+/// killed (`SIGBUS`): at its own write, and at its next access after a write of the parent. While
+/// the memory is registered with a ring, the child gets its copies at once. Then fork(2) fails
+/// (`ENOMEM`) without enough spare pages. Measured on Linux 6.18.
+///
+/// **Keep an arena on huge pages from children**
+/// ([`keep_from_children`](crate::FixedArenaBuilder::keep_from_children)), and preferably any that
+/// is registered. [`std::process::Command`] concerns no arena unless it runs code of the program in
+/// the child (`pre_exec`): it copies no memory.
+///
+/// ```
+/// use uring_arena::{Backing, FixedArena};
+///
+/// let arena = FixedArena::with_sizes(64, 65536).backing(Backing::TransparentHuge).build()?;
+/// assert_eq!(arena.slot_count(), 64);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backing {
+    /// An anonymous private mapping: page-aligned, zero, not shared. The default
+    /// ([mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)). On other systems than Linux:
+    /// the heap.
+    #[default]
+    Anonymous,
+    /// The global allocator.
+    Heap,
+    /// An anonymous mapping on 2 MiB boundaries that asks for transparent huge pages
+    /// (`MADV_HUGEPAGE`, [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html)).
+    /// An ordinary mapping where the system has switched huge pages off.
+    TransparentHuge,
+    /// Huge pages of 2 MiB from the system's reserved pool (`MAP_HUGETLB`, `vm.nr_hugepages`). A
+    /// [forked child](Backing#forked-children) needs spare ones.
+    Huge2MiB,
+    /// Huge pages of 1 GiB from the system's reserved pool (`MAP_HUGETLB`). A
+    /// [forked child](Backing#forked-children) needs spare ones.
+    Huge1GiB,
+}
+
+/// A way to make the pages of an arena present when the arena is built.
+///
+/// ```
+/// use uring_arena::{FixedArena, PageSize};
+///
+/// // Touch nothing now; the kernel brings each page in on first use.
+/// let arena = FixedArena::with_sizes(16, 4096).page_size(PageSize::Unknown).build()?;
+/// # drop(arena);
+/// # Ok::<(), uring_arena::BuildError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PageSize {
+    /// No page is touched when the arena is built.
+    Unknown,
+    /// The system's page size (`sysconf(_SC_PAGESIZE)`), in one kernel call where there is one
+    /// (`MADV_POPULATE_WRITE`, Linux 5.14). The default.
+    #[default]
+    Auto,
+    /// Pages of this many bytes.
+    Size(NonZeroUsize),
+}
+
+/// All choices about the memory of an arena.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RegionOptions {
+    pub(crate) backing: Backing,
+    pub(crate) page_size: PageSize,
+    pub(crate) numa_node: Option<u32>,
+    pub(crate) in_children: InChildren,
+}
+
+/// The pages that a forked child finds in place of a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum InChildren {
+    /// Copies.
+    #[default]
+    Copied,
+    /// None: the child must not touch the memory.
+    Absent,
+    /// Pages of zeros, which are the child's own; none where the kernel cannot.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code, reason = "for the rings of buffers"))]
+    Zeroed,
+}

@@ -1,0 +1,179 @@
+//! What a pool tells of itself: its counts, and its events in the log.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tracing::field::{Field, Visit};
+use tracing::span;
+use uring_arena::tokio::{Engine, Pool};
+
+use crate::support::runtimes::Outcome;
+use crate::support::tokio::{RingsOnly, rings, settings, until, until_all_free};
+use crate::support::{TIMEOUT, paged_arena};
+
+/// A log: the level, the span and the text of each event.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+/// The fields of an event, as text.
+#[derive(Default)]
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!(" {field}={value:?}");
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("uring_arena")
+    }
+
+    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+        let mut fields = Fields::default();
+        span.record(&mut fields);
+        let mut events = self.0.lock().unwrap();
+        events.push(format!("span {}{}", span.metadata().name(), fields.0));
+        span::Id::from_u64(events.len() as u64)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let of = event.parent().map_or(0, |span| span.into_u64());
+        let level = *event.metadata().level();
+        self.0.lock().unwrap().push(format!("{level} of {of}:{}", fields.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Log {
+    /// Returns the events that contain a text.
+    fn with(&self, text: &str) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|event| event.contains(text)).cloned().collect()
+    }
+}
+
+/// At the finest level the log has a span of each connection, and what it received and sent.
+#[test]
+fn a_connection_has_a_span_with_what_it_does() -> Outcome {
+    for (runtime, engine) in settings() {
+        let (arena, log) = (paged_arena(16, 4096), Log::default());
+        let logging = tracing::subscriber::set_default(log.clone());
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = UnixStream::pair()?;
+            let mut stream = pool.stream(near)?;
+            let spans = log.with("span connection fd=");
+            assert_eq!(spans.len(), 1, "{:?}", log.with(""));
+            let number = 1 + log.with("").iter().position(|event| *event == spans[0]).unwrap();
+            far.write_all(b"hello").await?;
+            assert_eq!(timeout(TIMEOUT, stream.try_next()).await??.unwrap(), "hello");
+            stream.send(Bytes::from_static(b"answer")).await?;
+            let mut text = [0; 6];
+            timeout(TIMEOUT, far.read_exact(&mut text)).await??;
+            drop(far);
+            assert!(timeout(TIMEOUT, stream.try_next()).await??.is_none());
+            for text in ["received bytes=5", "queued bytes=6", "the peer has finished"] {
+                let told = log.with(text);
+                assert_eq!(told.len(), 1, "{text}: {:?}", log.with(""));
+                assert!(told[0].starts_with(&format!("TRACE of {number}:")), "{told:?}");
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        drop(logging);
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// The log tells the begin of a starvation with the remedy, and its end, but not each of many.
+#[test]
+fn starvation_is_told_when_it_begins_and_when_it_ends() -> Outcome {
+    // The engine of a ring must run on the thread that the log is set for.
+    for (runtime, engine) in settings().step_by(2) {
+        let (arena, log) = (paged_arena(4, 4096), Log::default());
+        let logging = tracing::subscriber::set_default(log.clone());
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
+            let (near, mut far) = UnixStream::pair()?;
+            let mut stream = pool.stream(near)?;
+            for round in 1..=5 {
+                let mut held = Vec::new();
+                while held.len() < 4 {
+                    far.write_all(&[round; 4096]).await?;
+                    held.push(timeout(TIMEOUT, stream.try_next()).await??.unwrap());
+                }
+                far.write_all(b"one more").await?;
+                {
+                    let mut next = std::pin::pin!(stream.try_next());
+                    let starving = pool.metrics().starvations;
+                    let none = timeout(Duration::from_millis(20), &mut next).await;
+                    assert!(none.is_err(), "no slot is free");
+                    assert!(pool.metrics().starvations > starving || round > 1);
+                    assert_eq!(pool.metrics().streams_starved, 1);
+                    held.clear();
+                    assert_eq!(timeout(TIMEOUT, next).await??.unwrap(), "one more");
+                }
+                until("nobody starves", || pool.metrics().streams_starved == 0).await;
+            }
+            until("the end is told", || !log.with("no stream waits").is_empty()).await;
+            let begins = log.with("streams wait for slots");
+            assert_eq!(begins.len(), 1, "{begins:?}");
+            assert!(begins[0].starts_with("WARN") && begins[0].contains("slots=4"), "{begins:?}");
+            assert!(begins[0].contains("more slots"), "{begins:?}");
+            let ends = log.with("no stream waits");
+            assert!(ends.len() == 1 && ends[0].starts_with("INFO"), "{ends:?}");
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        drop(logging);
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// Streams of a ring that nobody reads are counted while they are paused, and so is what was copied
+/// out of its slot for them.
+#[test]
+fn paused_streams_and_copies_are_counted() -> Outcome {
+    for (runtime, engine) in rings() {
+        assert_eq!(engine, Engine::Ring);
+        let arena = paged_arena(64, 16 << 10);
+        runtime.block_on(async {
+            let builder = Pool::builder(arena.clone()).engine(engine).entries_without_copies(16);
+            let pool = builder.messages_max(20).build()?;
+            let (near, mut far) = UnixStream::pair()?;
+            let mut stream = pool.stream(near)?;
+            assert_eq!((pool.metrics().streams_paused, pool.metrics().copied), (0, 0));
+            for number in 0..30u8 {
+                far.write_all(&[number]).await?;
+                // Each is received by itself.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            until("the stream is paused", || pool.metrics().streams_paused == 1).await;
+            // Four slots are 64 KiB.
+            let copied = pool.metrics().copied;
+            assert!((10..=30).contains(&copied), "{copied} copies");
+            let mut all = [0; 30];
+            timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
+            assert!(all.iter().copied().eq(0..30));
+            until("the stream goes on", || pool.metrics().streams_paused == 0).await;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
