@@ -23,7 +23,10 @@ mod registry;
 mod run;
 mod stats;
 mod trim;
-#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
 mod unread;
 mod waiter;
 
@@ -48,7 +51,10 @@ pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
 pub(crate) use trim::Trim;
 pub use trim::{TrimObstacle, TrimReport};
-#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
 pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;

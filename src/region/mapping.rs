@@ -3,18 +3,15 @@
 //! # Safety
 //!
 //! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or
-//! unmaps them, and dropping it is the only way they go. A page that a process wipes in its forked
-//! children is never unmapped.
+//! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::ptr::NonNull;
 
 use super::build_error::BuildError;
-use super::options::{Backing, InChildren, RegionOptions};
+use super::options::{Backing, InChildren, RegionOptions, real_page_bytes, system_page_bytes};
 use super::process::Process;
-#[cfg(not(uring_arena_loom))]
-use crate::sync::AtomicU32;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -58,11 +55,11 @@ impl Mapping {
         let page_bytes = huge_bytes.max(system_page_bytes());
         let alignment = match options.backing {
             Backing::TransparentHuge => alignment.max(2 * MIB),
-            _ => alignment,
+            _ => alignment.max(page_bytes),
         };
         let len = bytes.checked_next_multiple_of(page_bytes).ok_or(BuildError::SizeOverflow)?;
         // Room to move the start up to the alignment; `cut` unmaps the rest.
-        let slack = if alignment > page_bytes { alignment } else { 0 };
+        let slack = if alignment > huge_bytes.max(real_page_bytes()) { alignment } else { 0 };
         let mapped = len.checked_add(slack).ok_or(BuildError::SizeOverflow)?;
         let whole = map(mapped, flags).map_err(|error| match huge_bytes {
             0 => BuildError::OutOfMemory { bytes, reason: error.to_string() },
@@ -208,13 +205,6 @@ pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
     check(answer).is_ok()
 }
 
-/// Returns the size of an ordinary page in bytes.
-pub(crate) fn system_page_bytes() -> usize {
-    // SAFETY: reads a constant of the system.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096)
-}
-
 fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
     // SAFETY: a new private anonymous mapping, at an address of the kernel's choice, touches no
     // memory that exists.
@@ -260,15 +250,4 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
         )
     };
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
-}
-
-/// Makes a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). Returns
-/// `None` if it cannot.
-#[cfg(not(uring_arena_loom))]
-pub(super) fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
-    let page = map(system_page_bytes(), 0).ok()?;
-    page.madvise(libc::MADV_WIPEONFORK).ok()?;
-    let page = std::mem::ManuallyDrop::new(page);
-    // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
-    Some(unsafe { page.start.cast().as_ref() })
 }

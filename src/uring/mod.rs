@@ -6,9 +6,12 @@
 //! * `registration`: an arena in a ring's table of registered buffers.
 //! * `operation`: reads, writes and sends that own their memory.
 //! * `buffer_ring`: receiving into slots that the kernel chooses.
+//! * `messages`: datagrams by plain system calls, where no ring is used.
 
 mod buffer_ring;
 mod kernel;
+#[cfg(feature = "tokio")]
+mod messages;
 mod operation;
 mod registration;
 
@@ -30,6 +33,8 @@ pub(crate) use kernel::{
     listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait_for_one,
     who_forbids,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use messages::{DATAGRAMS_MAX, Inbox, send_datagram, send_datagrams};
 pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,

@@ -5,6 +5,7 @@
 mod support;
 
 mod command_lines;
+mod doctor;
 mod ingest;
 mod prometheus;
 mod proxy;

@@ -22,6 +22,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("compio-polling", cfg!(feature = "compio-polling")),
     ("monoio", cfg!(feature = "monoio")),
     ("metrics", cfg!(feature = "metrics")),
+    ("doctor", cfg!(feature = "doctor")),
 ];
 
 /// Builds the examples, once, as this binary was built. Returns the folder that they are in.

@@ -29,4 +29,4 @@ pub(crate) use syscalls::{
     is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
     submit_and_wait_for_one,
 };
-pub(super) use syscalls::{SocketOption, set_number, socket_domain};
+pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};
