@@ -113,7 +113,11 @@ macro_rules! attempt {
             if 0 < bytes && bytes < $room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match (moved, tried) {
-            (Some(bytes), _) => Ok(bytes),
+            (Some(bytes), tried) => {
+                // The error made above, which owns nothing: its drop would be a call.
+                std::mem::forget(tried);
+                Ok(bytes)
+            }
             (None, Err(error)) => Err(error),
             (None, Ok(())) => unreachable!("an attempt that succeeds says how many bytes it moved"),
         }

@@ -27,6 +27,7 @@ use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::datagrams::SendMemory;
 use super::dispatcher::Dispatcher;
 use super::mailbox::EngineHandle;
 use super::stream_queue::Share;
@@ -35,7 +36,15 @@ use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
 use crate::runtime::tokio::engine::{EngineEnd, PoolError};
 use crate::sync::Arc;
-use crate::uring::{BufferRing, BufferRingOptions, EventFd};
+use crate::uring::{BufferRing, BufferRingOptions, EventFd, check_calls};
+
+/// The build has the ring.
+pub(crate) const IS_BUILT: bool = true;
+
+/// Checks that the system allows the calls of io_uring. Returns what forbids them, and the remedy.
+pub(crate) fn check() -> Result<(), String> {
+    check_calls().map_err(|error| error.to_string())
+}
 
 /// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
 /// and writes; one for a send of each connection; one for sends ahead of these.
@@ -60,16 +69,22 @@ impl EngineOptions {
         Share::new(self.arena.slot_count(), self.arena.slot_capacity())
     }
 
-    /// Makes the driver, on the thread that will turn it.
-    fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
+    fn send_memory(&self) -> SendMemory {
+        SendMemory { blocks: self.send_arenas.clone(), slots: self.arena.clone() }
+    }
+
+    /// Makes the driver, on the thread that will turn it. Says also whether it takes datagrams.
+    fn build(self) -> Result<(Driver, Dispatcher, Result<(), DriverError>), PoolError> {
         let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
         let mut driver = builder.build()?;
-        let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
+        // Streams do not use the room for details.
+        let ring = driver.register_buffer_ring(&self.arena, self.ring.datagram_details(true))?;
         driver.register(&self.arena)?;
         for arena in &self.send_arenas {
             driver.register(arena)?;
         }
-        Ok((driver, Dispatcher::new(ring, operations, self.arena)))
+        let takes_datagrams = driver.check_datagrams(ring);
+        Ok((driver, Dispatcher::new(ring, operations, self.arena), takes_datagrams))
     }
 }
 
@@ -129,14 +144,15 @@ impl ThreadEngine {
         batch_scheduling: bool,
     ) -> Result<EngineHandle, PoolError> {
         let (started, answer) = mpsc::sync_channel(1);
-        let share = options.share();
+        let (share, memory) = (options.share(), options.send_memory());
         let body = move || {
             if batch_scheduling && let Err(error) = run_as_batch() {
                 tracing::warn!(%error, "the pool's thread is scheduled like any other");
             }
             match ThreadEngine::new(options) {
-                Ok(engine) => {
-                    let handle = EngineHandle::new(Arc::clone(&engine.dispatcher.mailbox), share);
+                Ok((engine, takes_datagrams)) => {
+                    let mailbox = Arc::clone(&engine.dispatcher.mailbox);
+                    let handle = EngineHandle::new(mailbox, share, takes_datagrams, memory);
                     if started.send(Ok(handle)).is_ok() {
                         engine.run();
                     }
@@ -150,10 +166,10 @@ impl ThreadEngine {
         answer.recv().map_err(ended)?
     }
 
-    fn new(options: EngineOptions) -> Result<ThreadEngine, PoolError> {
-        let (mut driver, dispatcher) = options.build()?;
+    fn new(options: EngineOptions) -> Result<(ThreadEngine, Result<(), DriverError>), PoolError> {
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         dispatcher.mailbox.wait(&driver.waker()?);
-        Ok(ThreadEngine { driver, dispatcher })
+        Ok((ThreadEngine { driver, dispatcher }, takes_datagrams))
     }
 
     fn run(mut self) {
@@ -229,8 +245,8 @@ impl TaskEngine {
         if !turns(runtime) && can_tell_who_turns() {
             return Err(PoolError::OtherThread);
         }
-        let share = options.share();
-        let (mut driver, dispatcher) = options.build()?;
+        let (share, memory) = (options.share(), options.send_memory());
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
         #[allow(
@@ -238,7 +254,8 @@ impl TaskEngine {
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
-        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox), share);
+        let handle =
+            EngineHandle::new(Arc::clone(&dispatcher.mailbox), share, takes_datagrams, memory);
         dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());
@@ -490,9 +507,17 @@ impl Drop for ThreadBound {
 /// messages together.
 fn run_as_batch() -> io::Result<()> {
     const THIS_THREAD: libc::pid_t = 0;
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: reads `parameters`, which is ours.
-    let answer = unsafe { libc::sched_setscheduler(THIS_THREAD, libc::SCHED_BATCH, &parameters) };
+    // The kernel's `struct sched_param`; musl's differs, and its function is a stub.
+    let priority: libc::c_int = 0;
+    // SAFETY: reads `priority`, which is ours.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            THIS_THREAD,
+            libc::SCHED_BATCH,
+            &raw const priority,
+        )
+    };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
