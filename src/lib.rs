@@ -161,7 +161,11 @@ mod items {
     pub use crate::lease::{TrimObstacle, TrimReport};
     pub use crate::metrics::{HasMetrics, Metric, MetricKind, MetricUnit, Metrics, MetricsPart};
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
-    #[cfg(all(any(feature = "io-uring", feature = "tokio"), unix, not(uring_arena_loom)))]
+    #[cfg(all(
+        any(all(feature = "io-uring", target_os = "linux"), feature = "tokio"),
+        unix,
+        not(uring_arena_loom)
+    ))]
     pub use crate::system::SendOptions;
     #[cfg(all(
         any(feature = "io-uring", feature = "tokio"),

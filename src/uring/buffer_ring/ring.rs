@@ -486,9 +486,11 @@ impl BufferRing {
 
     /// Looks whether the arena is short of slots: then short messages are copied.
     fn look_for_pressure(&mut self, claimed: u32, is_short: bool) {
-        let owned = Owned { posted: self.posted.len(), spare: self.spare_count() };
-        if self.pressure.note(&self.arena, claimed, is_short, owned) {
-            self.set_fast_path();
+        if self.pressure.is_due(claimed, is_short) {
+            let owned = Owned { posted: self.posted.len(), spare: self.spare_count() };
+            if self.pressure.look(&self.arena, owned) {
+                self.set_fast_path();
+            }
         }
     }
 
