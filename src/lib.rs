@@ -55,7 +55,10 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 // Without the kernel side some of the core's hooks have no user.
-#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
+#![cfg_attr(
+    any(not(all(feature = "io-uring", target_os = "linux")), uring_arena_loom),
+    allow(dead_code)
+)]
 
 #[macro_use]
 mod macros;

@@ -13,7 +13,7 @@ pub use direct::{DirectAlignment, DirectError, DirectFile};
 #[cfg(any(feature = "io-uring", feature = "tokio"))]
 pub use send_options::SendOptions;
 #[cfg_attr(
-    not(all(feature = "io-uring", feature = "tokio")),
+    not(all(feature = "io-uring", feature = "tokio", target_os = "linux")),
     allow(unused_imports, reason = "each feature uses some of them")
 )]
 pub(crate) use socket::{

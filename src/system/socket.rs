@@ -6,7 +6,10 @@
 //! the call.
 #![allow(unsafe_code)]
 // Each feature uses some of them.
-#![cfg_attr(not(all(feature = "io-uring", feature = "tokio")), allow(dead_code))]
+#![cfg_attr(
+    not(all(feature = "io-uring", feature = "tokio", target_os = "linux")),
+    allow(dead_code)
+)]
 
 use std::io;
 use std::net::Shutdown;
