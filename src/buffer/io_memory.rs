@@ -40,7 +40,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn of(bytes: &[u8]) -> Span {
+    pub(crate) fn of(bytes: &[u8]) -> Span {
         Span { start: NonNull::from(bytes).cast(), len: bytes.len() }
     }
 

@@ -390,6 +390,16 @@ impl DriverError {
 }
 
 impl TransferError {
+    /// Returns whether the same operation may be taken later.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_passing(&self) -> bool {
+        let TransferError::Driver(error) = self else { return false };
+        matches!(
+            error,
+            DriverError::TooManyOperations { .. } | DriverError::System { errno: libc::EBUSY, .. }
+        )
+    }
+
     /// Returns the kind of the error as an `io::Error`.
     fn kind(&self) -> io::ErrorKind {
         match self {

@@ -48,6 +48,28 @@ pub(super) enum Writes {
     Datagrams,
 }
 
+/// The form of the sends of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendForm {
+    /// Over when all bytes are sent (`MSG_WAITALL`).
+    Whole,
+    /// Refused if the socket is full (`MSG_DONTWAIT`): messages. A Unix socket copies a message
+    /// before it finds out that the peer's queue is full, and a kernel that tries the same entry
+    /// again then sends an empty one.
+    AtOnce,
+    /// Without flags: the socket refused them, as one with kernel TLS does.
+    Plain,
+}
+
+impl SendForm {
+    fn of(writes: Writes) -> SendForm {
+        match writes {
+            Writes::Messages => SendForm::AtOnce,
+            Writes::AtOffsets | Writes::Stream | Writes::Datagrams => SendForm::Whole,
+        }
+    }
+}
+
 impl Writes {
     fn of_socket(socket: BorrowedFd<'_>) -> Writes {
         match socket_type(socket) {
@@ -111,8 +133,8 @@ pub(super) struct OpenFile {
     pub(super) refuses_zero_copy: bool,
     /// The operations that name the file. Each has its position in here.
     pub(super) operations: Vec<Key>,
-    /// The socket refused `MSG_WAITALL`, as one with kernel TLS does.
-    pub(super) refuses_wait_all: bool,
+    /// The form in which the socket takes sends.
+    pub(super) send_form: SendForm,
     /// Sends, and writes to a stream, in order. The first one is under way: two at a time could mix
     /// on a stream.
     pub(super) queue: VecDeque<Key>,
@@ -188,7 +210,7 @@ impl OpenFile {
             direct: None,
             writes,
             refuses_zero_copy: false,
-            refuses_wait_all: false,
+            send_form: SendForm::of(writes),
             queue: VecDeque::new(),
             over_in_queue: 0,
             torn: None,

@@ -357,6 +357,12 @@ impl Driver {
         self.open(|driver| driver.datagram_source(ring), socket.into())
     }
 
+    /// Checks that datagrams can be received into a ring.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_datagrams(&self, ring: BufferRingId) -> Result<(), DriverError> {
+        self.datagram_source(ring).map(drop)
+    }
+
     /// Returns the source of datagrams into a ring, if its slots can take them.
     fn datagram_source(&self, ring: BufferRingId) -> Result<Source, DriverError> {
         let (key, ring) = self.rings.by_id(ring)?;

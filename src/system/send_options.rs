@@ -12,19 +12,15 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendOptions {
     zero_copy_from: usize,
-    wait_all: bool,
-    more_to_come: bool,
+    /// The flags of the call that are not of each.
+    flags: i32,
 }
 
 impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on.
     pub fn new() -> SendOptions {
-        SendOptions {
-            zero_copy_from: SendOptions::ZERO_COPY_FROM,
-            wait_all: false,
-            more_to_come: false,
-        }
+        SendOptions { zero_copy_from: SendOptions::ZERO_COPY_FROM, flags: 0 }
     }
 
     /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
@@ -66,7 +62,7 @@ impl SendOptions {
     /// ```
     #[must_use]
     pub fn wait_all(mut self) -> SendOptions {
-        self.wait_all = true;
+        self.flags |= libc::MSG_WAITALL;
         self
     }
 
@@ -79,14 +75,21 @@ impl SendOptions {
     /// ```
     #[must_use]
     pub fn more_to_come(mut self) -> SendOptions {
-        self.more_to_come = true;
+        self.flags |= libc::MSG_MORE;
         self
     }
 
     /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
     #[cfg(feature = "io-uring")]
     pub(crate) fn in_parts(mut self) -> SendOptions {
-        self.wait_all = false;
+        self.flags &= !libc::MSG_WAITALL;
+        self
+    }
+
+    /// Has the send fail in place of waiting in the kernel (`EAGAIN`).
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn at_once(mut self) -> SendOptions {
+        self.flags |= libc::MSG_DONTWAIT;
         self
     }
 
@@ -96,16 +99,10 @@ impl SendOptions {
         bytes >= self.zero_copy_from
     }
 
-    /// Returns whether the send completes only when all bytes are sent.
+    /// Returns the flags of the call that are not of each.
     #[cfg(feature = "io-uring")]
-    pub(crate) fn waits_for_all(self) -> bool {
-        self.wait_all
-    }
-
-    /// Returns whether more bytes follow at once.
-    #[cfg(feature = "io-uring")]
-    pub(crate) fn announces_more(self) -> bool {
-        self.more_to_come
+    pub(crate) fn further_flags(self) -> i32 {
+        self.flags
     }
 }
 

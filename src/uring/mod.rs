@@ -6,9 +6,12 @@
 //! * `registration`: an arena in a ring's table of registered buffers.
 //! * `operation`: reads, writes and sends that own their memory.
 //! * `buffer_ring`: receiving into slots that the kernel chooses.
+//! * `messages`: datagrams by plain system calls, where no ring is used.
 
 mod buffer_ring;
 mod kernel;
+#[cfg(feature = "tokio")]
+mod messages;
 mod operation;
 mod registration;
 
@@ -29,6 +32,8 @@ pub(crate) use kernel::{
     disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
     listen_on, new_socket, peer_address, reset_connection, room_remedy, who_forbids,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use messages::{DATAGRAMS_MAX, Inbox, send_datagram, send_datagrams};
 pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,

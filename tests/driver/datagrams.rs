@@ -4,7 +4,8 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use crate::support::driver::{driver, finish, run};
@@ -14,7 +15,9 @@ use rustix::net::{
     AddressFamily, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
     connect, listen, send, shutdown, socket_with,
 };
-use uring_arena::{BufferRing, BufferRingId, Driver, DriverError, Event, FixedArena, SocketId};
+use uring_arena::{
+    BufferRing, BufferRingId, Driver, DriverError, Event, FixedArena, SendOptions, SocketId,
+};
 
 fn driver_with_ring(slots: usize, bytes: usize) -> Option<(Driver, FixedArena, BufferRingId)> {
     let mut driver = driver()?;
@@ -458,4 +461,101 @@ fn the_end_of_messages_is_told_when_slots_come_back() {
     assert_eq!(until_closed(&mut driver, id), (vec![], None));
     finish(driver);
     assert_all_free(&arena);
+}
+
+/// The ways to send a message.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Plain,
+    Vectored,
+    Addressed,
+}
+
+/// A peer that does not read makes messages wait, and each comes whole: a send that the kernel
+/// tries again does not go out as an empty message.
+#[test]
+fn messages_that_wait_for_their_peer_come_whole() {
+    for way in [Way::Plain, Way::Vectored, Way::Addressed] {
+        for (is_blocking, is_connected) in
+            [(true, true), (false, true), (true, false), (false, false)]
+        {
+            let Some(mut driver) = driver() else { return };
+            let name = format!("uring-arena waits {way:?} {is_blocking} {is_connected}");
+            let name = UnixAddress::from_abstract_name(name).unwrap();
+            let (theirs, ours) =
+                (UnixDatagram::bind_addr(&name).unwrap(), UnixDatagram::unbound().unwrap());
+            let (ours, theirs) = match way {
+                Way::Addressed => {
+                    if is_connected {
+                        ours.connect_addr(&name).unwrap();
+                    }
+                    (OwnedFd::from(ours), OwnedFd::from(theirs))
+                }
+                _ if is_connected => message_pair(),
+                _ => continue,
+            };
+            rustix::io::ioctl_fionbio(&ours, !is_blocking).unwrap();
+            // Receiving meanwhile.
+            let arena = arena(8, 4096);
+            let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+            let id = driver.receive_datagrams(ring, ours).unwrap();
+            driver.wait_timeout(Duration::from_millis(1)).unwrap();
+            // More than the peer's queue takes.
+            let mut sends = 64;
+            for number in 0..sends {
+                let message = bytes::Bytes::from(pattern(number, 4000 + number));
+                match way {
+                    Way::Plain => driver.send(id, message).unwrap(),
+                    Way::Vectored => {
+                        let pieces = [message.slice(..50), message.slice(50..)];
+                        driver.send_vectored(id, pieces, SendOptions::new()).unwrap()
+                    }
+                    Way::Addressed => driver.send_to(id, message, &name).unwrap(),
+                };
+            }
+            let setting = format!("{way:?}, blocking {is_blocking}, connected {is_connected}");
+            // Until the peer reads, the driver sleeps.
+            driver.wait_timeout(Duration::from_millis(20)).unwrap();
+            while let Some(event) = driver.next() {
+                sends -= usize::from(is_sent(event));
+            }
+            let before = driver.metrics().enters;
+            driver.wait_timeout(Duration::from_millis(200)).unwrap();
+            let enters = driver.metrics().enters - before;
+            assert!(enters < 50, "{enters} calls beside a peer that does not read: {setting}");
+            for number in 0..64 {
+                let mut room = [0; 8192];
+                let bytes = loop {
+                    while let Some(event) = driver.next() {
+                        sends -= usize::from(is_sent(event));
+                    }
+                    let flags = rustix::net::RecvFlags::DONTWAIT;
+                    match rustix::net::recv(&theirs, &mut room[..], flags) {
+                        Ok((len, _)) => break len,
+                        Err(rustix::io::Errno::AGAIN) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    driver.wait_timeout(Duration::from_millis(1)).unwrap();
+                };
+                assert!(
+                    room[..bytes] == pattern(number, 4000 + number),
+                    "message {number} has {bytes} bytes: {setting}"
+                );
+            }
+            while sends > 0 {
+                driver.wait_timeout(Duration::from_millis(1)).unwrap();
+                while let Some(event) = driver.next() {
+                    sends -= usize::from(is_sent(event));
+                }
+            }
+            finish(driver);
+        }
+    }
+}
+
+fn is_sent(event: Event) -> bool {
+    match event {
+        Event::Sent { result, .. } | Event::SentVectored { result, .. } => result.is_ok(),
+        other => panic!("{other:?}"),
+    }
 }

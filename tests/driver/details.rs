@@ -1,13 +1,15 @@
 //! Datagrams whole: where they go and come from, their details, and answers from the right address.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use rustix::net::sockopt;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sockopt};
 use uring_arena::{
     Address, BufferRing, BufferRingId, Datagram, DatagramDetails, Destination, Driver, DriverError,
     Event, FixedArena, SendOptions, SocketId, TransferError,
@@ -407,6 +409,54 @@ fn a_slot_without_room_for_details_is_refused_and_bad_destinations_fail_alone() 
     let mut bytes = [0; 16];
     assert_eq!(peer.recv(&mut bytes).unwrap(), 0);
     assert_eq!(peer.recv(&mut bytes).unwrap(), 4);
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// Marks go with datagrams of either family, also with those of IPv4 from a socket of IPv6.
+#[test]
+fn marks_go_with_datagrams_of_either_family() {
+    let Some((mut driver, arena, ring)) = with_ring(16, 2048) else { return };
+    let Ok(sender) = UdpSocket::bind("[::]:0") else { return eprintln!("SKIPPED: no IPv6") };
+    let sender = driver.add_file(sender).unwrap();
+    for (bound, mapped) in [("[::1]:0", None), ("127.0.0.1:0", Some(Ipv4Addr::LOCALHOST))] {
+        let server = UdpSocket::bind(bound).unwrap();
+        DatagramDetails::new().ecn().enable(&server).unwrap();
+        let mut address = server.local_addr().unwrap();
+        if let Some(ip) = mapped {
+            address.set_ip(ip.to_ipv6_mapped().into());
+        }
+        let id = driver.receive_datagrams(ring, server).unwrap();
+        for bits in [1, 2, 3, 0] {
+            let to = Destination::from(address).ecn(bits);
+            driver.send_to(sender, filled(&arena, b"marked"), to).unwrap();
+            assert_eq!(next_datagram(&mut driver, id).ecn(), Some(bits), "to {address}");
+        }
+    }
+    finish(driver);
+    assert_all_free(&arena);
+}
+
+/// Descriptors that a Unix peer sends along do not stay open here.
+#[test]
+fn descriptors_that_come_along_are_closed() {
+    let Some((mut driver, arena, ring)) = with_ring(16, 2048) else { return };
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let id = driver.receive_datagrams(ring, ours).unwrap();
+    let (read, write) = std::io::pipe().unwrap();
+    let fds = [write.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let bytes = [IoSlice::new(b"with a pipe")];
+    rustix::net::sendmsg(&theirs, &bytes, &mut control, SendFlags::empty()).unwrap();
+    drop(write);
+    assert_eq!(next_datagram(&mut driver, id).bytes, "with a pipe");
+    // The last writer is gone.
+    let events = rustix::event::PollFlags::HUP;
+    let mut polls = [rustix::event::PollFd::new(&read, events)];
+    let wait = rustix::event::Timespec { tv_sec: TIMEOUT.as_secs() as i64, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut polls, Some(&wait)).unwrap(), 1, "it is still open");
     finish(driver);
     assert_all_free(&arena);
 }

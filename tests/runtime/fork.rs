@@ -202,4 +202,53 @@ mod on_a_pool {
         }
         Ok(())
     }
+
+    /// Datagram sockets are the parent's as well.
+    #[cfg(feature = "io-uring")]
+    #[test]
+    fn a_child_leaves_the_parents_datagram_sockets_alone() -> Outcome {
+        use std::time::Duration;
+
+        use tokio::net::UdpSocket;
+
+        let engines = [Engine::Readiness, Engine::Ring];
+        for (runtime, engine) in
+            engines.into_iter().flat_map(|engine| runtimes().map(|runtime| (runtime, engine)))
+        {
+            let arena = paged_arena(16, 4096);
+            runtime.block_on(async {
+                let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+                let peer = UdpSocket::bind("127.0.0.1:0").await?;
+                let mut datagrams = pool.datagrams(UdpSocket::bind("127.0.0.1:0").await?)?;
+                let (ours, theirs) = (datagrams.local_addr()?, peer.local_addr()?);
+                // Waiting at the fork.
+                assert!(timeout(Duration::from_millis(5), datagrams.recv()).await.is_err());
+                let mut copies = Some((pool, datagrams));
+                in_child(|| {
+                    let (pool, mut datagrams) = copies.take().unwrap();
+                    let sender = datagrams.sender().clone();
+                    assert_refused(datagrams.recv());
+                    assert_refused(sender.send_to(Bytes::from_static(b"child"), theirs));
+                    assert_refused(sender.writable());
+                    assert_refused(async { sender.try_send_to(b"child", theirs) });
+                    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                    assert!(pool.datagrams(socket).is_err());
+                    drop((datagrams, pool, sender));
+                });
+                let (pool, mut datagrams) = copies.unwrap();
+                for _ in 0..4 {
+                    peer.send_to(b"parent", ours).await?;
+                    let datagram = timeout(TIMEOUT, datagrams.recv()).await??;
+                    assert_eq!(datagram.bytes, "parent");
+                    timeout(TIMEOUT, datagrams.send_to(datagram.bytes, theirs)).await??;
+                    assert_eq!(timeout(TIMEOUT, peer.recv(&mut [0; 8])).await??, 6);
+                }
+                drop(datagrams);
+                timeout(TIMEOUT, pool.shutdown()).await??;
+                Ok::<_, Box<dyn std::error::Error>>(())
+            })?;
+            runtime.block_on(until_all_free(&arena));
+        }
+        Ok(())
+    }
 }

@@ -21,6 +21,8 @@ mod fork;
 mod monoio;
 #[cfg(feature = "tokio")]
 mod panics;
+#[cfg(all(feature = "tokio", feature = "io-uring"))]
+mod pool_datagrams;
 #[cfg(feature = "tokio")]
 mod pool_end;
 #[cfg(feature = "tokio")]

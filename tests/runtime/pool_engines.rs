@@ -22,6 +22,17 @@ const CALLS: [libc::c_long; 3] =
 #[cfg(feature = "io-uring")]
 const ANSWERS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
 
+#[cfg(feature = "io-uring")]
+async fn assert_answers_datagrams(pool: &Pool) -> Outcome {
+    let mut datagrams = pool.datagrams(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+    client.send_to(b"ping", datagrams.local_addr()?).await?;
+    let datagram = timeout(TIMEOUT, datagrams.recv()).await??;
+    timeout(TIMEOUT, datagrams.send_to(datagram.bytes, client.local_addr()?)).await??;
+    assert_eq!(timeout(TIMEOUT, client.recv(&mut [0; 8])).await??, 4);
+    Ok(())
+}
+
 /// Fails unless a pool receives, sends, and reads and writes a file.
 async fn assert_serves(pool: &Pool) -> Outcome {
     let (near, mut far) = tcp_pair().await;
@@ -39,6 +50,8 @@ async fn assert_serves(pool: &Pool) -> Outcome {
     drop((incoming, outgoing));
     let (echoed, was_reset) = timeout(TIMEOUT, echo).await??;
     assert!(echoed == expected && !was_reset);
+    #[cfg(feature = "io-uring")]
+    assert_answers_datagrams(pool).await?;
     let path = TestFile::new("engines", b"");
     let file = pool.file(path.open())?;
     timeout(TIMEOUT, file.write_at(Bytes::from(expected.clone()), 0)).await??;

@@ -67,7 +67,8 @@ impl Transfers {
         submitter: &Submitter,
     ) -> Option<Event<B>> {
         let is_cancelled = self.table.get(key)?.cancelled;
-        if is_cancelled || result < 0 {
+        // A pause is over so.
+        if is_cancelled || result < 0 && result != -libc::ETIME {
             let errno = result.saturating_neg();
             let failure = Failure::Errno(if is_cancelled { libc::ECANCELED } else { errno });
             return self.finish(key, Err(failure), false, files, submitter);

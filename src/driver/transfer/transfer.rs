@@ -14,7 +14,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use crate::buffer::{Borrowed, Buffer, IoMemory, Payload, Span};
 use crate::driver::arenas::Arenas;
 use crate::driver::durability::Durability;
-use crate::driver::files::{OpenFile, Torn, Writes};
+use crate::driver::files::{OpenFile, SendForm, Torn, Writes};
 use crate::driver::{Event, OperationId, TransferError};
 use crate::slab::Key;
 use crate::sync::contain;
@@ -179,6 +179,8 @@ pub(crate) struct Transfer {
     pub(super) timed_out: bool,
     /// The kernel had no room for a zero-copy send of it: it goes on as an ordinary one.
     copies: bool,
+    /// The times in a row that a socket took no message for now.
+    pub(super) refusals: u8,
     /// The number of the program's. `None`: that of the file, as it is when the event is taken.
     pub(super) token: Option<u64>,
     /// The time when it is given up.
@@ -200,6 +202,7 @@ impl Transfer {
             cancelled: false,
             timed_out: false,
             copies: false,
+            refusals: 0,
             token: None,
             deadline: None,
             group: 0,
@@ -335,9 +338,10 @@ impl Transfer {
                 if file.refuses_zero_copy || self.copies {
                     options = options.zero_copy_from(usize::MAX);
                 }
-                options = match file.refuses_wait_all {
-                    true => options.in_parts(),
-                    false => options.wait_all(),
+                options = match file.send_form {
+                    SendForm::Whole => options.wait_all(),
+                    SendForm::AtOnce => options.in_parts().at_once(),
+                    SendForm::Plain => options.in_parts(),
                 };
                 arena.send_from(descriptor, memory, options, self.done)
             }
@@ -374,10 +378,13 @@ impl Transfer {
         match result {
             Ok(moved) => {
                 self.done += moved;
+                self.refusals = 0;
                 self.after_moving(moved, file)
             }
             Err(libc::EINTR) => Next::GoOn,
             Err(libc::EAGAIN) if !file.has_offsets => {
+                let is_message = file.writes == Writes::Messages;
+                self.refusals = self.refusals.saturating_add(u8::from(is_message));
                 if let State::Queued(memory) = self.state.take() {
                     self.state = State::Blocked(memory);
                 }
@@ -418,7 +425,9 @@ impl Transfer {
                 true
             }
             // As `tls_sw_sendmsg` of the kernel answers a flag that it does not know.
-            libc::EOPNOTSUPP | libc::EINVAL => !std::mem::replace(&mut file.refuses_wait_all, true),
+            libc::EOPNOTSUPP | libc::EINVAL => {
+                std::mem::replace(&mut file.send_form, SendForm::Plain) != SendForm::Plain
+            }
             // Room that an ordinary send does not need, or pages that make no datagram.
             libc::ENOMEM | libc::ENOBUFS | libc::EMSGSIZE if was_zero_copy => {
                 self.copies = true;
@@ -517,8 +526,24 @@ fn sync_entry(descriptor: Descriptor, extent: Extent, offset: u64) -> squeue::En
     }
 }
 
+/// The pauses before a message is tried again that its socket refused though it was ready.
+static PAUSES: [types::Timespec; 6] = [
+    types::Timespec::new().nsec(1_000_000),
+    types::Timespec::new().nsec(2_000_000),
+    types::Timespec::new().nsec(4_000_000),
+    types::Timespec::new().nsec(8_000_000),
+    types::Timespec::new().nsec(16_000_000),
+    types::Timespec::new().nsec(32_000_000),
+];
+
 /// Builds the entry that waits until a descriptor which is set not to block is ready.
-pub(super) fn poll_entry(descriptor: Descriptor, action: Action) -> squeue::Entry {
+///
+/// A Unix socket that is not connected counts as ready while the queue of the message's receiver is
+/// full. After a second refusal in a row the entry is a pause.
+pub(super) fn poll_entry(descriptor: Descriptor, action: Action, refusals: u8) -> squeue::Entry {
+    if let Some(pause) = usize::from(refusals).checked_sub(2) {
+        return opcode::Timeout::new(&PAUSES[pause.min(PAUSES.len() - 1)]).build();
+    }
     let events = if let Action::Read(_) = action { libc::POLLIN } else { libc::POLLOUT } as u32;
     on!(descriptor, fd => opcode::PollAdd::new(fd, events))
 }

@@ -17,6 +17,22 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// go out meanwhile, and a peer that does not read is not waited for.
 pub(super) const LAST_MOMENT: Duration = Duration::from_millis(200);
 
+/// The bytes of slots that short messages hold at most while nobody has asked for them: of one
+/// stream, or of one datagram socket.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+const SHORT_HOLD_MAX: usize = 64 << 10;
+
+/// The part of a slot up to which a message counts as short.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+const SHORT_PART: usize = 8;
+
+/// Returns whether a message is copied out of its slot, behind `held` others that nobody has asked
+/// for: short ones hold little memory.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(super) fn is_worth_a_copy(bytes: usize, slot_bytes: usize, held: usize) -> bool {
+    bytes <= slot_bytes / SHORT_PART && (held + 1) * slot_bytes > SHORT_HOLD_MAX
+}
+
 /// The way in which a pool moves bytes between the kernel and its slots.
 ///
 /// [`PoolBuilder::engine`](super::PoolBuilder::engine) asks for one, and
@@ -200,6 +216,8 @@ pub struct PoolMetrics {
     /// The connections that the pool has, on either engine. Streams of
     /// [`recv_stream`](super::Pool::recv_stream) on a ring are not counted.
     pub connections: usize,
+    /// The datagram sockets that the pool has, on either engine.
+    pub datagram_sockets: usize,
     /// The streams that wait for a slot.
     pub streams_starved: usize,
     /// The number of times that a stream had to wait for a slot.
@@ -298,6 +316,15 @@ impl EngineEnd {
                 broken("the pool has ended, because its engine panicked: the panic was told before")
             }
         }
+    }
+}
+
+/// Logs the refusal of a change to a socket. It is closed already, or the kernel refuses to go on,
+/// which the next turn sees.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(super) fn log_refusal(result: Result<(), DriverError>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "nothing to do for a socket of the pool");
     }
 }
 

@@ -5,6 +5,7 @@
 //! | a connection, in place of tokio's `TcpStream` or `UnixStream` | [`Pool::stream`] |
 //! | the bytes of a socket, in the slots where they arrived | [`Stream::try_next`] |
 //! | sends of memory from where it lies | [`SendHalf::send`] |
+//! | datagrams, in place of tokio's `UdpSocket` or `UnixDatagram` | `Pool::datagrams` (Linux, feature `io-uring`) |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
 //! | slots to write to | [`Pool::allocate`] |
 //!
@@ -37,6 +38,10 @@
 //! # }
 //! ```
 
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod datagram_socket;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod datagrams;
 mod engine;
 mod file;
 #[cfg(not(all(feature = "io-uring", target_os = "linux")))]
@@ -54,6 +59,10 @@ mod stream;
 #[cfg(not(all(feature = "io-uring", target_os = "linux")))]
 use no_ring as ring;
 
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use datagram_socket::DatagramSocket;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use datagrams::{DatagramSender, Datagrams};
 pub use engine::{Engine, EngineChoice, PoolError, PoolMetrics, ShutdownReport};
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};

@@ -38,16 +38,16 @@ const SEND_BYTES_MAX: usize = 1 << 20;
 /// clones, streams, files and halves.
 #[derive(Clone)]
 pub struct Pool {
-    engines: Arc<Engines>,
-    messages_max: usize,
-    send_bytes_max: usize,
+    pub(super) engines: Arc<Engines>,
+    pub(super) messages_max: usize,
+    pub(super) send_bytes_max: usize,
     arena: FixedArena,
 }
 
 /// The engines of a pool. That of readiness costs nothing until it is used.
-struct Engines {
-    choice: EngineChoice,
-    readiness: Readiness,
+pub(super) struct Engines {
+    pub(super) choice: EngineChoice,
+    pub(super) readiness: Readiness,
     /// The ring, once something needs it, or why it cannot be.
     ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
@@ -56,7 +56,7 @@ struct Engines {
 
 impl Engines {
     /// Returns the ring, which starts if it has not yet, unless it cannot be.
-    fn ring(&self) -> Option<&Arc<EngineHandle>> {
+    pub(super) fn ring(&self) -> Option<&Arc<EngineHandle>> {
         let start = || {
             let options = self.later.lock().take();
             let options = options.ok_or_else(|| self.choice.reason.clone())?;

@@ -10,7 +10,8 @@ use crate::lease::CopyCharge;
 use crate::system::socket_type;
 use crate::uring::kernel::{
     NAME_BYTES_MAX, RECEIVE_CONTROL_BYTES, ReceivedControl, SocketOption, UDP_GRO,
-    error_was_pending, ip_address, is_at_end, set_number, socket_domain, unix_address,
+    error_was_pending, ip_address, is_at_end, is_unix_socket, set_number, socket_domain,
+    unix_address,
 };
 use bytes::Buf;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use io_uring::cqueue;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net;
 use std::time::SystemTime;
 use std::vec;
@@ -305,9 +306,34 @@ pub(super) struct Details {
     control: ReceivedControl,
 }
 
+impl Datagram<()> {
+    /// Makes a datagram of what the kernel wrote beside its bytes: a name, of which `name` is as
+    /// much as there was room for, control messages and flags.
+    pub(in crate::uring) fn new(
+        name: &[u8],
+        name_bytes: usize,
+        control: &[u8],
+        flags: libc::c_int,
+        payload_bytes: usize,
+    ) -> Datagram<()> {
+        let has = |flag: libc::c_int| flags & flag != 0;
+        // A name that was cut off is none.
+        let from_unix = (name_bytes <= name.len()).then(|| unix_address(name)).flatten();
+        let has_details = !control.is_empty() || from_unix.is_some();
+        let details = || Details { from_unix, control: ReceivedControl::parse(control) };
+        Datagram {
+            from: ip_address(name),
+            details: has_details.then(details).map(Box::new),
+            bytes: (),
+            is_truncated: has(libc::MSG_TRUNC),
+            is_void: payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR),
+        }
+    }
+}
+
 impl<B> Datagram<B> {
     /// Returns the datagram with other bytes.
-    pub(super) fn map<C>(self, bytes: impl FnOnce(B) -> C) -> Datagram<C> {
+    pub(in crate::uring) fn map<C>(self, bytes: impl FnOnce(B) -> C) -> Datagram<C> {
         let Datagram { from, details, is_truncated, is_void, .. } = self;
         Datagram { from, details, bytes: bytes(self.bytes), is_truncated, is_void }
     }
@@ -433,6 +459,11 @@ const LONG_NAME_BYTES: usize = NAME_BYTES_MAX.next_multiple_of(8);
 static PLAIN: ReceiveHeader = ReceiveHeader::new(NAME_BYTES, 0);
 static DETAILED: ReceiveHeader = ReceiveHeader::new(LONG_NAME_BYTES, RECEIVE_CONTROL_BYTES);
 
+/// The header of a receive from a Unix socket, whose control messages would be open descriptors of
+/// the sender's: without room for them the kernel drops them. The bytes begin where those of others
+/// do.
+static UNIX: ReceiveHeader = ReceiveHeader::new(LONG_NAME_BYTES + RECEIVE_CONTROL_BYTES, 0);
+
 impl DatagramLayout {
     pub(super) fn new(has_details: bool) -> DatagramLayout {
         DatagramLayout { has_details }
@@ -452,9 +483,14 @@ impl DatagramLayout {
         LENGTHS_BYTES + name + control
     }
 
-    /// Returns the message header of a receive.
-    pub(super) fn header(self) -> *const libc::msghdr {
-        &raw const if self.has_details { &DETAILED } else { &PLAIN }.0
+    /// Returns the message header of a receive from `socket`.
+    pub(super) fn header(self, socket: RawFd) -> *const libc::msghdr {
+        let header = match self.has_details {
+            false => &PLAIN,
+            true if is_unix_socket(socket) => &UNIX,
+            true => &DETAILED,
+        };
+        &raw const header.0
     }
 
     /// Takes a slot's bytes apart. Returns `None` if they are shorter than the header.
@@ -468,18 +504,8 @@ impl DatagramLayout {
         let (payload_bytes, flags) = (field(2) as usize, field(3));
         let name = &header[LENGTHS_BYTES..][..name_bytes.min(name_room)];
         let control = &header[LENGTHS_BYTES + name_room..][..control_bytes.min(control_room)];
-        let has = |flag: libc::c_int| flags & flag as u32 != 0;
-        // A name that was cut off is none.
-        let from_unix = (name_bytes <= name_room).then(|| unix_address(name)).flatten();
-        let has_details = !control.is_empty() || from_unix.is_some();
-        let details = || Details { from_unix, control: ReceivedControl::parse(control) };
-        let datagram = Datagram {
-            from: ip_address(name),
-            details: has_details.then(details).map(Box::new),
-            bytes: (),
-            is_truncated: has(libc::MSG_TRUNC),
-            is_void: payload_bytes == 0 && name_bytes == 0 && !has(libc::MSG_EOR),
-        };
+        let flags = flags as libc::c_int;
+        let datagram = Datagram::new(name, name_bytes, control, flags, payload_bytes);
         whole.advance(self.bytes());
         whole.truncate(payload_bytes);
         Some((datagram, whole))
@@ -556,7 +582,8 @@ impl DatagramDetails {
     }
 
     /// Asks for the time when the kernel received a datagram (`SO_TIMESTAMPNS`):
-    /// [`Datagram::timestamp`](crate::Datagram::timestamp).
+    /// [`Datagram::timestamp`](crate::Datagram::timestamp). Datagrams of Unix sockets have none:
+    /// they are received without control messages, which could be open descriptors.
     ///
     /// ```
     /// let details = uring_arena::DatagramDetails::new().timestamps();

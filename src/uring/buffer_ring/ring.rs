@@ -293,9 +293,9 @@ impl BufferRing {
     /// or 304 in a ring with room for [details](BufferRingOptions::datagram_details).
     ///
     /// [`complete_datagram`](Self::complete_datagram) interprets its completions. The example of
-    /// [`Datagram`](crate::Datagram) shows it.
+    /// [`Datagram`](crate::Datagram) shows it. Descriptors that a Unix peer sends along are closed.
     pub fn receive_datagrams(&self, fd: types::Fd) -> squeue::Entry {
-        opcode::RecvMsgMulti::new(fd, self.datagrams.header(), self.group).build()
+        opcode::RecvMsgMulti::new(fd, self.datagrams.header(fd.0), self.group).build()
     }
 
     /// Builds an entry for a multishot read of a pipe, or of another file that can be polled, into

@@ -28,4 +28,4 @@ pub(crate) use syscalls::{
     EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
     is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
 };
-pub(super) use syscalls::{SocketOption, set_number, socket_domain};
+pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};

@@ -594,6 +594,17 @@ pub(in crate::uring) fn socket_domain(socket: BorrowedFd<'_>) -> Option<libc::c_
     socket_option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN, 0)
 }
 
+/// Returns whether a number is the descriptor of a Unix socket.
+pub(in crate::uring) fn is_unix_socket(fd: RawFd) -> bool {
+    let mut domain: libc::c_int = 0;
+    let mut bytes = size_of_val(&domain) as libc::socklen_t;
+    let (level, name, to) = (libc::SOL_SOCKET, libc::SO_DOMAIN, (&raw mut domain).cast());
+    // SAFETY: number and length are live during the call; whatever the descriptor is, the call
+    // writes to nothing else.
+    let answer = unsafe { libc::getsockopt(fd, level, name, to, &raw mut bytes) };
+    answer == 0 && domain == libc::AF_UNIX
+}
+
 /// Returns whether a socket is of IPv4 or IPv6.
 pub(crate) fn is_of_ip(socket: BorrowedFd<'_>) -> bool {
     matches!(socket_domain(socket), Some(libc::AF_INET | libc::AF_INET6))

@@ -124,7 +124,7 @@ impl Destination {
         self
     }
 
-    fn parts(&self) -> MessageParts {
+    pub(in crate::uring) fn parts(&self) -> MessageParts {
         let name = RawAddress::from(&self.to);
         let is_v6 = name.family() == libc::AF_INET6;
         let mut control = SendControl::new();
@@ -139,13 +139,20 @@ impl Destination {
             control.segments(bytes);
         }
         if let Some(bits) = self.ecn {
-            control.ecn(bits, is_v6);
+            // What a socket of IPv6 sends by IPv4 is marked by the option of IPv4.
+            control.ecn(bits, is_v6 && !is_mapped(&self.to));
         }
         // SAFETY: a message header is numbers and pointers, and all zero is an empty one.
         let header: libc::msghdr = unsafe { std::mem::zeroed() };
         let range = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         MessageParts { header, range, name, control }
     }
+}
+
+/// Returns whether an address of IPv6 stands for one of IPv4.
+fn is_mapped(address: &Address) -> bool {
+    let Address::Ip(SocketAddr::V6(address)) = address else { return false };
+    address.ip().to_ipv4_mapped().is_some()
 }
 
 fn is_broadcast(address: IpAddr) -> bool {
@@ -188,7 +195,7 @@ impl fmt::Debug for MessageParts {
 
 impl MessageParts {
     /// Points the header to name, control messages and `span`. Returns the header.
-    pub(super) fn prepare(&mut self, span: Span) -> *const libc::msghdr {
+    pub(in crate::uring) fn prepare(&mut self, span: Span) -> *const libc::msghdr {
         self.range = libc::iovec { iov_base: span.start.as_ptr().cast(), iov_len: span.len };
         self.header.msg_name = self.name.as_ptr().cast_mut().cast();
         self.header.msg_namelen = self.name.len();
@@ -246,6 +253,16 @@ impl<M: IoMemory> Addressed<M> {
     /// Returns the memory.
     pub fn memory(&self) -> &M {
         &self.memory
+    }
+
+    /// Points the header to name, control messages and the memory's bytes. Returns the header, which
+    /// is valid while the value is borrowed.
+    #[cfg(feature = "tokio")]
+    pub(in crate::uring) fn header(&mut self) -> *const libc::msghdr
+    where
+        M: AsRef<[u8]>,
+    {
+        self.parts.prepare(Span::of(self.memory.as_ref()))
     }
 
     /// Returns the memory, and forgets the address.

@@ -26,14 +26,7 @@ impl SendOptions {
     /// Returns the flags of the call. A broken connection is an error of the operation, never a
     /// signal.
     fn flags(self) -> i32 {
-        let mut flags = libc::MSG_NOSIGNAL;
-        if self.waits_for_all() {
-            flags |= libc::MSG_WAITALL;
-        }
-        if self.announces_more() {
-            flags |= libc::MSG_MORE;
-        }
-        flags
+        libc::MSG_NOSIGNAL | self.further_flags()
     }
 }
 

@@ -26,7 +26,7 @@ const LOADS: [Load; 4] = [
     Load { name: "100 KB", words: &["-t", "set", "-P", "1", "-d", "100000"] },
 ];
 
-const CONTENDERS: [&str; 5] = ["plain", "auto", "auto-read", "readiness", "ring"];
+const CONTENDERS: [&str; 6] = ["plain", "auto", "auto-read", "readiness", "ring", "driver"];
 
 /// A server in a process of its own.
 struct Server {

@@ -50,6 +50,7 @@ impl Readiness {
     pub(crate) fn count(&self, metrics: &mut PoolMetrics) {
         let connections = self.table.all();
         metrics.connections += connections.len();
+        metrics.datagram_sockets += self.shared.datagram_sockets();
         let (starved, starvations) = self.shared.line().counts();
         metrics.streams_starved += starved;
         metrics.starvations += starvations;
@@ -66,7 +67,7 @@ impl Readiness {
         }
         let connections = self.table.all();
         connections.iter().for_each(|connection| close(connection));
-        let closed = connections.len();
+        let closed = connections.len() + self.shared.datagram_sockets();
         let mut left = Left { lingering: connections, operations: self.shared.operation() };
         left.lingering.retain(|connection| connection.queue().lingers());
         if !left.is_over() {

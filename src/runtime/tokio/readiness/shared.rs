@@ -36,6 +36,11 @@ pub(crate) struct Shared {
     ahead: Mutex<usize>,
     /// Set when the pool is shut down.
     end: OnceLock<EngineEnd>,
+    /// The tasks that are woken then. The socket of a connection is shut down, which wakes its
+    /// tasks; a datagram socket is not.
+    end_watches: Mutex<BTreeMap<u64, Waker>>,
+    /// Each datagram socket has a clone.
+    datagram_sockets: Arc<()>,
     /// The runtime that ends, and the moment by which its connections are done.
     last_moment: Mutex<Option<(RuntimeId, Instant)>>,
     /// Each read and write of a file that is under way has a clone, and each task that sends.
@@ -51,6 +56,8 @@ impl Shared {
             arena,
             ahead: Mutex::new(0),
             end: OnceLock::new(),
+            end_watches: Mutex::new(BTreeMap::new()),
+            datagram_sockets: Arc::new(()),
             last_moment: Mutex::new(None),
             operations: Arc::new(()),
         }
@@ -63,6 +70,18 @@ impl Shared {
     /// Returns the mark of one operation, which a shutdown waits for until it is dropped.
     pub(crate) fn operation(&self) -> Arc<()> {
         Arc::clone(&self.operations)
+    }
+
+    /// Returns the mark of one datagram socket, which counts until it is dropped.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(super) fn datagram_socket(&self) -> Arc<()> {
+        Arc::clone(&self.datagram_sockets)
+    }
+
+    /// Returns the number of datagram sockets.
+    pub(super) fn datagram_sockets(&self) -> usize {
+        // One is the pool's.
+        Arc::strong_count(&self.datagram_sockets) - 1
     }
 
     pub(super) fn is_here(&self) -> bool {
@@ -84,7 +103,12 @@ impl Shared {
 
     /// Ends the pool. Returns `false` if that was done already.
     pub(super) fn end(&self) -> bool {
-        self.end.set(EngineEnd::ShutDown).is_ok()
+        let is_first = self.end.set(EngineEnd::ShutDown).is_ok();
+        let watches = std::mem::take(&mut *self.end_watches.lock());
+        for waker in watches.into_values() {
+            contain("the waker of a datagram socket", || waker.wake());
+        }
+        is_first
     }
 
     /// Claims a slot for a caller that waits if there is none: `None` proves nothing.
@@ -122,6 +146,50 @@ impl Shared {
         match *last {
             Some((known, until)) if known == runtime => until,
             _ => last.insert((runtime, Instant::now() + LAST_MOMENT)).1,
+        }
+    }
+}
+
+/// The wish of a task to be woken when the pool is shut down.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(super) struct EndWatch {
+    shared: Arc<Shared>,
+    /// The number of the wish, and the waker that is registered.
+    known: Option<(u64, Waker)>,
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+impl EndWatch {
+    pub(super) fn new(shared: &Arc<Shared>) -> EndWatch {
+        EndWatch { shared: Arc::clone(shared), known: None }
+    }
+
+    /// Has the task woken when the pool is shut down. Fails if it was before.
+    pub(super) fn register(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.shared.check_open()?;
+        let known = self.known.as_ref();
+        if !known.is_some_and(|(_, waker)| waker.will_wake(context.waker())) {
+            // Outside of the lock: cloning and dropping a waker runs code of the user's.
+            let (kept, waker) = (context.waker().clone(), context.waker().clone());
+            let mut watches = self.shared.end_watches.lock();
+            let next = || watches.last_key_value().map_or(0, |(last, _)| last + 1);
+            let number = known.map_or_else(next, |(number, _)| *number);
+            let replaced = watches.insert(number, waker);
+            drop(watches);
+            drop((replaced, self.known.replace((number, kept))));
+        }
+        self.shared.check_open()
+    }
+}
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+impl Drop for EndWatch {
+    fn drop(&mut self) {
+        if let Some((number, waker)) = self.known.take()
+            && self.shared.is_here()
+        {
+            let removed = self.shared.end_watches.lock().remove(&number);
+            drop((removed, waker));
         }
     }
 }

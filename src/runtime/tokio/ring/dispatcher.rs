@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::datagrams::DatagramSockets;
+use super::id_map::{Id, IdMap};
 use super::mailbox::{
     Answer, Command, FileKey, Mailbox, Place, Receive, RingCounts, cancel_contained,
 };
@@ -13,10 +15,11 @@ use crate::arena::FixedArena;
 use crate::buffer::Buffer;
 use crate::driver::{
     BufferRingId, DrainReport, Driver, DriverError, Event, FileId, OperationId, SocketId,
-    SubmitError, TransferError,
+    SubmitError,
 };
 use crate::runtime::tokio::engine::{
-    EngineEnd, LAST_MOMENT, LINGER, Starvation, tell_end_of_starvation, tell_starvation,
+    EngineEnd, LAST_MOMENT, LINGER, Starvation, log_refusal, tell_end_of_starvation,
+    tell_starvation,
 };
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::sync::{Arc, contain};
@@ -38,6 +41,9 @@ pub(super) struct Dispatcher {
     /// The open files, and the errors of those that the driver refused.
     files: IdMap<FileKey, Result<FileId, OpenError>>,
     senders: IdMap<FileKey, Sender>,
+    datagrams: DatagramSockets,
+    /// The places of the datagram sockets.
+    datagram_places: IdMap<SocketId, Place>,
     answers: IdMap<OperationId, OperationAnswer>,
     /// Commands taken out of the mailbox, the first one last; empty between turns.
     commands: Vec<Command>,
@@ -130,6 +136,8 @@ impl Dispatcher {
             connections: IdMap::new(),
             files: IdMap::new(),
             senders: IdMap::new(),
+            datagrams: DatagramSockets::new(),
+            datagram_places: IdMap::new(),
             answers: IdMap::new(),
             commands: Vec::new(),
             operations_max,
@@ -158,6 +166,7 @@ impl Dispatcher {
             self.send_queued(driver, key);
             self.close_if_done(driver, key);
         }
+        self.datagrams.send_stalled(driver, self.operations_max.saturating_sub(self.sends));
         let counts = self.counts(driver);
         self.mailbox.take(&mut self.commands, counts);
         self.commands.reverse();
@@ -173,6 +182,9 @@ impl Dispatcher {
     fn on_event(&mut self, driver: &mut Driver, event: Event) {
         match event {
             Event::Received { id, bytes, .. } => self.received(driver, id, bytes),
+            Event::Datagram { id, datagram, .. } => {
+                self.copied += u64::from(self.datagrams.received(driver, id, datagram));
+            }
             Event::Finished { id, .. } => self.finished(driver, id),
             Event::Closed { id, error, .. } => self.socket_closed(id, error),
             Event::Read { id, result, buffer, .. } => {
@@ -196,8 +208,15 @@ impl Dispatcher {
             Event::Sent { id, result, payload, .. } => {
                 let result = whole(result, payload.as_ref());
                 drop_contained(payload);
-                if let Some(OperationAnswer::Sent { sender, number }) = self.answers.remove(id) {
-                    self.on_sent(driver, sender, number, result);
+                match self.answers.remove(id) {
+                    Some(OperationAnswer::Sent { sender, number }) => {
+                        self.on_sent(driver, sender, number, result);
+                    }
+                    _ => {
+                        let result = result.map_err(|error| self.cause(error));
+                        let ahead = self.operations_max.saturating_sub(self.sends);
+                        self.datagrams.on_sent(driver, id, result, ahead);
+                    }
                 }
             }
             // Its streams get bytes as soon as slots are free.
@@ -258,6 +277,13 @@ impl Dispatcher {
                     None => self.mailbox.forget(key),
                 }
                 self.close_if_done(driver, key);
+            }
+            Command::Datagrams { command, place } => {
+                let ahead = self.operations_max.saturating_sub(self.sends);
+                let opened = self.datagrams.on_command(driver, self.ring, command, ahead);
+                if let (Some(id), Some(place)) = (opened, place) {
+                    self.datagram_places.insert(id, place);
+                }
             }
             Command::Shutdown { answer } => self.begin_end(driver, answer),
         }
@@ -390,8 +416,12 @@ impl Dispatcher {
 
     fn socket_closed(&mut self, id: SocketId, error: Option<io::Error>) {
         self.note_pause(id, false);
-        let Some(connection) = self.connections.remove(id) else { return };
         self.closed += 1;
+        let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
+        let Some(connection) = self.connections.remove(id) else {
+            drop(self.datagram_places.remove(id));
+            return self.datagrams.on_closed(id, error.or(was_closed_by_us));
+        };
         if let (Some(error), Some(key)) = (&error, connection.half)
             && let Some(sender) = self.senders.get_mut(key)
         {
@@ -400,7 +430,6 @@ impl Dispatcher {
         if let Some(answer) = connection.wanted_by {
             return tell(answer, error.map_or(Ok(()), Err));
         }
-        let was_closed_by_us = self.is_ended.then(|| EngineEnd::ShutDown.error());
         connection.stream.end(error.or(was_closed_by_us).map_or(Ok(()), Err));
     }
 
@@ -428,7 +457,10 @@ impl Dispatcher {
             // Each sender may have one send under way: so none waits for the peer of another.
             let may_send = match sender.under_way {
                 0 => true,
-                under_way => under_way < SENDS_AHEAD && self.sends < self.operations_max,
+                under_way => {
+                    let sends = self.sends + self.datagrams.under_way();
+                    under_way < SENDS_AHEAD && sends < self.operations_max
+                }
             };
             if !may_send {
                 return;
@@ -446,7 +478,7 @@ impl Dispatcher {
                 }
                 Err(SubmitError { error, memory: payload, .. }) => {
                     sender.queue.put_back(QueuedSend { number, payload, options });
-                    match is_passing(&error) {
+                    match error.is_passing() {
                         true => self.stalled.push(key),
                         false => sender.queue.fail(&error.into()),
                     }
@@ -508,10 +540,15 @@ impl Dispatcher {
             return true;
         }
         if self.is_ended {
-            return self.connections.len() + self.answers.len() == 0;
+            return self.connections.len() + self.answers.len() + self.datagrams.len() == 0;
         }
         let writes = if ending.deadline.is_none() { self.writes } else { 0 };
-        writes == 0 && self.senders.iter().all(|sender| sender.queue.is_idle())
+        writes == 0 && self.is_sent()
+    }
+
+    /// Returns whether nothing is left to send.
+    fn is_sent(&self) -> bool {
+        self.datagrams.is_sent() && self.senders.iter().all(|sender| sender.queue.is_idle())
     }
 
     /// Returns the moment by which this stage of the pool's end is over, if there is one.
@@ -531,6 +568,7 @@ impl Dispatcher {
         for id in self.answers.ids() {
             log_refusal(driver.cancel_operation(id));
         }
+        self.datagrams.close_all(driver, &EngineEnd::ShutDown.error());
         let none = || Ending { answer: None, deadline: None };
         let deadline = Some(Instant::now() + DRAIN_TIMEOUT);
         self.ending.get_or_insert_with(none).deadline = deadline;
@@ -542,8 +580,7 @@ impl Dispatcher {
         let began = Instant::now();
         while began.elapsed() < LAST_MOMENT {
             self.turn(driver);
-            let is_busy = self.senders.iter().any(|sender| !sender.queue.is_idle());
-            if self.is_ended || !is_busy || driver.wait_timeout(LAST_MOMENT / 20).is_err() {
+            if self.is_ended || self.is_sent() || driver.wait_timeout(LAST_MOMENT / 20).is_err() {
                 return;
             }
         }
@@ -579,6 +616,7 @@ impl Drop for Dispatcher {
         for connection in self.connections.drain() {
             connection.stream.end(Err(self.end.error()));
         }
+        self.datagrams.end_all(end);
         self.answers.drain().for_each(drop_contained);
         self.ending.take().into_iter().for_each(drop_contained);
     }
@@ -587,23 +625,6 @@ impl Drop for Dispatcher {
 /// Tells a task the result of its command. Without a task that waits the result is dropped.
 fn tell<T>(answer: Answer<T>, result: io::Result<T>) {
     contain("an answer", || drop(answer.send(result)));
-}
-
-/// Logs the refusal of a change to a socket. It is closed already, or the kernel refuses to go on,
-/// which the next turn sees.
-fn log_refusal(result: Result<(), DriverError>) {
-    if let Err(error) = result {
-        tracing::debug!(%error, "nothing to do for a socket of the pool");
-    }
-}
-
-/// Returns whether a send that was refused may be taken later.
-fn is_passing(error: &TransferError) -> bool {
-    let TransferError::Driver(error) = error else { return false };
-    matches!(
-        error,
-        DriverError::TooManyOperations { .. } | DriverError::System { errno: libc::EBUSY, .. }
-    )
 }
 
 /// Returns the reason of a refusal, and drops the memory.
@@ -617,120 +638,8 @@ fn whole(result: io::Result<usize>, bytes: &[u8]) -> io::Result<()> {
     if result? == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// An id with a small index that no other live id of the same table has.
-trait Id: Copy + Eq {
-    fn index(self) -> usize;
-}
-
-impl Id for SocketId {
-    fn index(self) -> usize {
-        SocketId::index(self)
-    }
-}
-
 impl Id for FileKey {
     fn index(self) -> usize {
         FileKey::index(self)
-    }
-}
-
-impl Id for OperationId {
-    fn index(self) -> usize {
-        OperationId::index(self)
-    }
-}
-
-/// The values of the live ids of one table, by index.
-///
-/// The whole id is compared, so an id of another driver, or of an object that is gone, names
-/// nothing.
-struct IdMap<I, T> {
-    entries: Vec<Option<(I, T)>>,
-    len: usize,
-}
-
-impl<I: Id, T> IdMap<I, T> {
-    fn new() -> IdMap<I, T> {
-        IdMap { entries: Vec::new(), len: 0 }
-    }
-
-    /// Inserts the value of a new id. An older id with the same index names nothing from here on.
-    fn insert(&mut self, id: I, value: T) {
-        let index = id.index();
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
-        }
-        let known = self.entries[index].replace((id, value));
-        self.len += usize::from(known.is_none());
-    }
-
-    /// Returns the number of values.
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn get(&self, id: I) -> Option<&T> {
-        let (known, value) = self.entries.get(id.index())?.as_ref()?;
-        (*known == id).then_some(value)
-    }
-
-    fn get_mut(&mut self, id: I) -> Option<&mut T> {
-        let (known, value) = self.entries.get_mut(id.index())?.as_mut()?;
-        (*known == id).then_some(value)
-    }
-
-    fn remove(&mut self, id: I) -> Option<T> {
-        let entry = self.entries.get_mut(id.index())?;
-        let (_, value) = entry.take_if(|(known, _)| *known == id)?;
-        self.len -= 1;
-        Some(value)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().flatten().map(|(_, value)| value)
-    }
-
-    fn ids(&self) -> Vec<I> {
-        self.entries.iter().flatten().map(|(id, _)| *id).collect()
-    }
-
-    /// Removes all values.
-    fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.len = 0;
-        self.entries.drain(..).flatten().map(|(_, value)| value)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An index, and what tells the ids of one index apart: the generation, or the driver.
-    type TestId = (usize, u32);
-
-    impl Id for TestId {
-        fn index(self) -> usize {
-            self.0
-        }
-    }
-
-    #[test]
-    fn an_id_of_something_gone_or_of_another_driver_names_nothing() {
-        let mut map = IdMap::new();
-        let (first, second, foreign) = ((3, 1), (3, 2), (3, 9));
-        map.insert(first, 'a');
-        assert_eq!((map.get(first), map.get(second)), (Some(&'a'), None));
-        assert_eq!((map.remove(foreign), map.get((7, 1))), (None, None));
-        assert_eq!(map.remove(first), Some('a'));
-        assert_eq!(map.remove(first), None);
-        map.insert(second, 'b');
-        assert_eq!(map.get(first), None);
-        assert_eq!(map.remove(first), None);
-        assert_eq!(map.get(second), Some(&'b'));
-        // The object of `second` ended unseen; its index is used again.
-        map.insert((3, 3), 'c');
-        assert_eq!(map.len(), 1);
-        assert_eq!((map.get(second), map.get((3, 3))), (None, Some(&'c')));
-        assert_eq!(map.drain().collect::<Vec<_>>(), ['c']);
     }
 }

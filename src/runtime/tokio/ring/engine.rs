@@ -27,6 +27,7 @@ use ::tokio::io::Interest;
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::datagrams::SendMemory;
 use super::dispatcher::Dispatcher;
 use super::mailbox::EngineHandle;
 use super::stream_queue::Share;
@@ -68,16 +69,22 @@ impl EngineOptions {
         Share::new(self.arena.slot_count(), self.arena.slot_capacity())
     }
 
-    /// Makes the driver, on the thread that will turn it.
-    fn build(self) -> Result<(Driver, Dispatcher), PoolError> {
+    fn send_memory(&self) -> SendMemory {
+        SendMemory { blocks: self.send_arenas.clone(), slots: self.arena.clone() }
+    }
+
+    /// Makes the driver, on the thread that will turn it. Says also whether it takes datagrams.
+    fn build(self) -> Result<(Driver, Dispatcher, Result<(), DriverError>), PoolError> {
         let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
         let mut driver = builder.build()?;
-        let ring = driver.register_buffer_ring(&self.arena, self.ring)?;
+        // Streams do not use the room for details.
+        let ring = driver.register_buffer_ring(&self.arena, self.ring.datagram_details(true))?;
         driver.register(&self.arena)?;
         for arena in &self.send_arenas {
             driver.register(arena)?;
         }
-        Ok((driver, Dispatcher::new(ring, operations, self.arena)))
+        let takes_datagrams = driver.check_datagrams(ring);
+        Ok((driver, Dispatcher::new(ring, operations, self.arena), takes_datagrams))
     }
 }
 
@@ -137,14 +144,15 @@ impl ThreadEngine {
         batch_scheduling: bool,
     ) -> Result<EngineHandle, PoolError> {
         let (started, answer) = mpsc::sync_channel(1);
-        let share = options.share();
+        let (share, memory) = (options.share(), options.send_memory());
         let body = move || {
             if batch_scheduling && let Err(error) = run_as_batch() {
                 tracing::warn!(%error, "the pool's thread is scheduled like any other");
             }
             match ThreadEngine::new(options) {
-                Ok(engine) => {
-                    let handle = EngineHandle::new(Arc::clone(&engine.dispatcher.mailbox), share);
+                Ok((engine, takes_datagrams)) => {
+                    let mailbox = Arc::clone(&engine.dispatcher.mailbox);
+                    let handle = EngineHandle::new(mailbox, share, takes_datagrams, memory);
                     if started.send(Ok(handle)).is_ok() {
                         engine.run();
                     }
@@ -158,10 +166,10 @@ impl ThreadEngine {
         answer.recv().map_err(ended)?
     }
 
-    fn new(options: EngineOptions) -> Result<ThreadEngine, PoolError> {
-        let (mut driver, dispatcher) = options.build()?;
+    fn new(options: EngineOptions) -> Result<(ThreadEngine, Result<(), DriverError>), PoolError> {
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         dispatcher.mailbox.wait(&driver.waker()?);
-        Ok(ThreadEngine { driver, dispatcher })
+        Ok((ThreadEngine { driver, dispatcher }, takes_datagrams))
     }
 
     fn run(mut self) {
@@ -237,8 +245,8 @@ impl TaskEngine {
         if !turns(runtime) && can_tell_who_turns() {
             return Err(PoolError::OtherThread);
         }
-        let share = options.share();
-        let (mut driver, dispatcher) = options.build()?;
+        let (share, memory) = (options.share(), options.send_memory());
+        let (mut driver, dispatcher, takes_datagrams) = options.build()?;
         let event = EventFd::new().map_err(PoolError::Event)?;
         driver.register_eventfd(&event)?;
         #[allow(
@@ -246,7 +254,8 @@ impl TaskEngine {
             reason = "its successor is unsafe and new; the descriptor is our own, and stays the same"
         )]
         let event = AsyncFd::with_interest(event, Interest::READABLE).map_err(PoolError::Event)?;
-        let handle = EngineHandle::new(Arc::clone(&dispatcher.mailbox), share);
+        let handle =
+            EngineHandle::new(Arc::clone(&dispatcher.mailbox), share, takes_datagrams, memory);
         dispatcher.mailbox.engine_is_of(runtime);
         let driver = ThreadBound::new(driver);
         let (stage, report) = (Stage::Serving, DrainReport::default());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ::tokio::runtime::{Handle, Id as RuntimeId};
 use ::tokio::sync::oneshot;
 
+use super::datagrams::{DatagramCommand, SendMemory};
 use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
 use crate::driver::{DrainReport, DriverError};
@@ -89,6 +90,11 @@ pub(crate) enum Command {
     ReleaseSocket {
         key: FileKey,
     },
+    /// Concerns a datagram socket, which has its place from the first command on.
+    Datagrams {
+        command: DatagramCommand,
+        place: Option<Place>,
+    },
     /// Ends the pool. Without an answer the last handle is gone: what was given to the pool to send
     /// and to write goes out first.
     Shutdown {
@@ -99,13 +105,17 @@ pub(crate) enum Command {
 impl Command {
     /// Drops the command undone, so that its task learns of the end of the pool.
     fn cancel(self, reason: EngineEnd) {
-        // The other commands have an answer, and its drop wakes their task; or nobody waits.
-        if let Command::Receive(Receive { stream, half, .. }) = self {
-            if let Some((_, queue)) = half {
-                queue.end_if_open(&reason.error());
-                queue.fail_if_busy(&reason.error());
+        match self {
+            Command::Receive(Receive { stream, half, .. }) => {
+                if let Some((_, queue)) = half {
+                    queue.end_if_open(&reason.error());
+                    queue.fail_if_busy(&reason.error());
+                }
+                stream.end(Err(reason.error()));
             }
-            stream.end(Err(reason.error()));
+            Command::Datagrams { command, .. } => command.cancel(&reason.error()),
+            // The other commands have an answer, and its drop wakes their task; or nobody waits.
+            _ => {}
         }
     }
 }
@@ -323,11 +333,22 @@ pub(crate) struct EngineHandle {
     mailbox: Arc<Mailbox>,
     /// The slots that unread messages of its streams hold.
     share: Arc<Share>,
+    /// The reason why its ring takes no datagrams, if it does not.
+    takes_datagrams: Result<(), DriverError>,
+    /// Each datagram socket has a clone.
+    datagram_sockets: Arc<()>,
+    send_memory: SendMemory,
 }
 
 impl EngineHandle {
-    pub(super) fn new(mailbox: Arc<Mailbox>, share: Share) -> EngineHandle {
-        EngineHandle { mailbox, share: Arc::new(share) }
+    pub(super) fn new(
+        mailbox: Arc<Mailbox>,
+        share: Share,
+        takes_datagrams: Result<(), DriverError>,
+        send_memory: SendMemory,
+    ) -> EngineHandle {
+        let (share, datagram_sockets) = (Arc::new(share), Arc::new(()));
+        EngineHandle { mailbox, share, takes_datagrams, datagram_sockets, send_memory }
     }
 
     pub(crate) fn share(&self) -> Arc<Share> {
@@ -403,6 +424,8 @@ impl EngineHandle {
         if self.here().is_ok() {
             let queues = self.mailbox.queues(|_| true);
             metrics.connections += queues.len();
+            // One is the handle's.
+            metrics.datagram_sockets += Arc::strong_count(&self.datagram_sockets) - 1;
             metrics.send_bytes += queues.iter().map(|queue| queue.charged()).sum::<usize>();
             let counts = self.mailbox.state.lock().counts;
             metrics.streams_starved += counts.starved;
@@ -410,6 +433,34 @@ impl EngineHandle {
             metrics.streams_paused += counts.paused;
             metrics.copied += counts.copied;
         }
+    }
+
+    /// Takes the place of a datagram socket. Fails if none is left, or the ring takes no datagrams.
+    pub(crate) fn take_datagram_place(&self) -> Result<Place, DriverError> {
+        self.here()?;
+        self.takes_datagrams?;
+        Place::take(&self.mailbox)
+    }
+
+    /// Returns the memory that a send of bytes which are only lent goes out from.
+    pub(crate) fn send_memory(&self) -> &SendMemory {
+        &self.send_memory
+    }
+
+    /// Returns the mark of one datagram socket, which counts until it is dropped.
+    pub(crate) fn datagram_socket(&self) -> Arc<()> {
+        Arc::clone(&self.datagram_sockets)
+    }
+
+    /// Returns the error of everything that is asked after the end.
+    pub(crate) fn end_error(&self) -> io::Error {
+        self.mailbox.end_error()
+    }
+
+    /// Fails if the engine has ended.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        self.here()?;
+        self.mailbox.state.lock().end.map_or(Ok(()), |end| Err(end.error()))
     }
 
     /// Has a task of the runtime watch for its end, once.

@@ -9,14 +9,10 @@ use bytes::Bytes;
 
 use crate::driver::SocketId;
 use crate::lease::UnreadSlots;
+use crate::runtime::tokio::engine::is_worth_a_copy;
 use crate::runtime::tokio::send_queue::{Reset, drop_contained};
 use crate::sync::{Arc, Mutex, contain};
-
-/// The bytes of slots that short messages of one stream hold at most, while nobody reads it.
-const SHORT_HOLD_MAX: usize = 64 << 10;
-
-/// The part of a slot up to which a message counts as short.
-const SHORT_PART: usize = 8;
+use crate::uring::Datagram;
 
 /// The slots of one arena, and the unread messages in them.
 ///
@@ -33,9 +29,28 @@ impl Share {
     }
 }
 
+/// A message that a queue holds: bytes of a connection, or a datagram.
+pub(crate) trait Message {
+    /// Returns the bytes, which may be exchanged for a copy.
+    fn bytes(&mut self) -> &mut Bytes;
+}
+
+impl Message for Bytes {
+    #[inline]
+    fn bytes(&mut self) -> &mut Bytes {
+        self
+    }
+}
+
+impl Message for Datagram<Bytes> {
+    fn bytes(&mut self) -> &mut Bytes {
+        &mut self.bytes
+    }
+}
+
 /// The messages that arrived on one socket and that its stream has not taken.
-pub(crate) struct StreamQueue {
-    state: Mutex<State>,
+pub(crate) struct StreamQueue<M = Bytes> {
+    state: Mutex<State<M>>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
     share: Arc<Share>,
@@ -43,10 +58,9 @@ pub(crate) struct StreamQueue {
     reset: Reset,
 }
 
-#[derive(Default)]
-struct State {
+struct State<M> {
     socket: Option<SocketId>,
-    arrived: VecDeque<Bytes>,
+    arrived: VecDeque<M>,
     /// The slots that the messages among them lie in which were not copied.
     in_slots: usize,
     /// The result of the socket, once the peer has finished or the socket has failed.
@@ -74,9 +88,21 @@ pub(crate) struct Taken {
     pub(crate) slots: usize,
 }
 
-impl State {
+impl<M> State<M> {
+    fn new() -> State<M> {
+        State {
+            socket: None,
+            arrived: VecDeque::new(),
+            in_slots: 0,
+            end: None,
+            is_abandoned: false,
+            is_paused: false,
+            waker: None,
+        }
+    }
+
     /// Moves all messages into `taken`, or takes the end. Returns `None` if neither has come.
-    fn take(&mut self, taken: &mut VecDeque<Bytes>) -> Option<io::Result<Taken>> {
+    fn take(&mut self, taken: &mut VecDeque<M>) -> Option<io::Result<Taken>> {
         std::mem::swap(&mut self.arrived, taken);
         if !taken.is_empty() {
             let must_resume = std::mem::take(&mut self.is_paused);
@@ -87,9 +113,9 @@ impl State {
     }
 }
 
-impl StreamQueue {
-    pub(crate) fn new(messages_max: usize, share: Arc<Share>, reset: Reset) -> StreamQueue {
-        StreamQueue { state: Mutex::new(State::default()), messages_max, share, reset }
+impl<M: Message> StreamQueue<M> {
+    pub(crate) fn new(messages_max: usize, share: Arc<Share>, reset: Reset) -> StreamQueue<M> {
+        StreamQueue { state: Mutex::new(State::new()), messages_max, share, reset }
     }
 
     pub(crate) fn known_reset(&self) -> &Reset {
@@ -109,28 +135,27 @@ impl StreamQueue {
     }
 
     /// Appends a message, and wakes the stream.
-    pub(super) fn push(&self, bytes: Bytes) -> Pushed {
+    pub(super) fn push(&self, mut message: M) -> Pushed {
         let mut state = self.state.lock();
         if state.is_abandoned {
             drop(state);
-            drop_contained(bytes);
+            drop_contained(message);
             return Pushed::default();
         }
         // A long message lies in several slots.
-        let slots = bytes.len().div_ceil(self.share.slot_bytes).max(1);
-        let is_short = bytes.len() <= self.share.slot_bytes / SHORT_PART;
-        let is_worth_a_copy =
-            is_short && (state.in_slots + 1) * self.share.slot_bytes > SHORT_HOLD_MAX;
+        let (len, slot_bytes) = (message.bytes().len(), self.share.slot_bytes);
+        let slots = len.div_ceil(slot_bytes).max(1);
         let mut copied = None;
         // A socket that is told to pause may receive a few messages more.
+        let is_worth_a_copy = is_worth_a_copy(len, slot_bytes, state.in_slots);
         if is_worth_a_copy || !self.share.unread.allows(state.in_slots + slots) {
-            state.arrived.push_back(Bytes::copy_from_slice(&bytes));
-            copied = Some(bytes);
+            let copy = Bytes::copy_from_slice(message.bytes());
+            copied = Some(std::mem::replace(message.bytes(), copy));
         } else {
-            state.arrived.push_back(bytes);
             state.in_slots += slots;
             self.share.unread.add(slots);
         }
+        state.arrived.push_back(message);
         let is_full = state.arrived.len() >= self.messages_max
             || !self.share.unread.allows(state.in_slots + 1);
         let must_pause = is_full && !state.is_paused;
@@ -161,7 +186,7 @@ impl StreamQueue {
     /// Returns the error of the socket once.
     pub(crate) fn poll_take(
         &self,
-        taken: &mut VecDeque<Bytes>,
+        taken: &mut VecDeque<M>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Taken>> {
         let mut state = self.state.lock();
@@ -191,7 +216,7 @@ impl StreamQueue {
     }
 
     /// Takes the messages of a connection that ends without an end of its stream.
-    pub(crate) fn take_arrived(&self) -> VecDeque<Bytes> {
+    pub(crate) fn take_arrived(&self) -> VecDeque<M> {
         let mut state = self.state.lock();
         let slots = std::mem::take(&mut state.in_slots);
         let arrived = std::mem::take(&mut state.arrived);
