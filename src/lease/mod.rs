@@ -6,8 +6,8 @@
 mod batch;
 mod batch_owner;
 mod claim;
-mod copied;
 mod core;
+mod counts;
 mod free;
 mod handle;
 mod header;
@@ -19,16 +19,16 @@ mod models;
 mod registry;
 mod run;
 mod stats;
-#[cfg(any(
-    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
-    all(test, uring_arena_loom)
-))]
-mod unread;
 mod waiter;
 
 pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
 pub(crate) use self::core::{Core, CoreOptions};
-pub use copied::CopyCharge;
+pub use counts::CopyCharge;
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
+pub(crate) use counts::UnreadSlots;
 pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
 pub(crate) use handle::WeakHandle;
@@ -40,11 +40,6 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
-#[cfg(any(
-    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
-    all(test, uring_arena_loom)
-))]
-pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
 pub(crate) use waiter::WaitForSlot;
