@@ -13,7 +13,7 @@ use ::tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ::tokio::task::coop::poll_proceed;
 use bytes::Bytes;
 
-use super::datagram_socket::{ConvertDatagrams, DatagramSocket, check_type, local_address};
+use super::socket::datagram::{ConvertDatagrams, DatagramSocket, check_type, local_address};
 use super::engine::Engine;
 use super::pool::Pool;
 use super::readiness::{DatagramLink, ReceivingDatagrams};

@@ -32,7 +32,7 @@ async fn check(answer: Response<Incoming>, number: usize, body: &Bytes) -> Outco
     Ok(())
 }
 
-/// The bodies of the requests: none, short ones, and more than all slots hold.
+/// Makes the bodies of the requests: none, short ones, and more than all slots hold.
 fn bodies() -> Vec<Bytes> {
     let lens = [0, 1, 500, 5000, 70_000, 400_000, 3];
     lens.into_iter().enumerate().map(|(seed, len)| pattern(seed, len).into()).collect()
