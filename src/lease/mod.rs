@@ -19,7 +19,10 @@ mod models;
 mod registry;
 mod run;
 mod stats;
-#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
 mod unread;
 mod waiter;
 
@@ -37,7 +40,10 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
-#[cfg(any(all(feature = "tokio", feature = "io-uring"), all(test, uring_arena_loom)))]
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
 pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;

@@ -395,6 +395,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "loses bytes on purpose, and Miri finds what is lost")]
     fn lost_bytes_of_several_slots_count_each_slot_once() {
         let arena = arena(40, InitPolicy::Uninit);
         let first = Bytes::from(bytes(claim(&arena, 5).unwrap()));
@@ -458,7 +459,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 3 } else { 256 },
+            cases: if cfg!(miri) { 1 } else { 256 },
             ..ProptestConfig::default()
         })]
 
@@ -467,7 +468,7 @@ mod tests {
         #[test]
         fn each_slot_of_a_run_has_one_owner(
             zero: bool,
-            steps in prop::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 150 }),
+            steps in prop::collection::vec(step(), 1..if cfg!(miri) { 8 } else { 150 }),
         ) {
             let policy = if zero { InitPolicy::Zero } else { InitPolicy::Uninit };
             let arena = arena(70, policy);

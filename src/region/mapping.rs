@@ -3,8 +3,7 @@
 //! # Safety
 //!
 //! Unsafe here: calls of the C library. A `Mapping` owns its pages: nothing else maps over or
-//! unmaps them, and dropping it is the only way they go. A page that a process wipes in its forked
-//! children is never unmapped.
+//! unmaps them, and dropping it is the only way they go.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,8 +12,6 @@ use std::ptr::NonNull;
 use super::build_error::BuildError;
 use super::options::{Backing, InChildren, RegionOptions};
 use super::process::Process;
-#[cfg(not(uring_arena_loom))]
-use crate::sync::AtomicU32;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -233,15 +230,4 @@ fn no_huge_pages(bytes: usize, page_bytes: usize) -> BuildError {
         )
     };
     BuildError::HugePagesUnavailable { bytes, page_bytes, remedy }
-}
-
-/// Makes a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). Returns
-/// `None` if it cannot.
-#[cfg(not(uring_arena_loom))]
-pub(super) fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
-    let page = map(system_page_bytes(), 0).ok()?;
-    page.madvise(libc::MADV_WIPEONFORK).ok()?;
-    let page = std::mem::ManuallyDrop::new(page);
-    // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
-    Some(unsafe { page.start.cast().as_ref() })
 }

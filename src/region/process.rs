@@ -58,13 +58,33 @@ impl Process {
 fn make_mark() -> &'static AtomicU32 {
     let mark: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(std::process::id())));
     #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
-    if let Some(wiped) = super::mapping::word_wiped_by_forks() {
+    if let Some(wiped) = word_wiped_by_forks() {
         wiped.store(mark.load(Ordering::Relaxed), Ordering::Relaxed);
         return wiped;
     }
     #[cfg(all(unix, not(target_os = "linux")))]
     wipe_in_children();
     mark
+}
+
+/// Makes a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). Returns
+/// `None` if it cannot.
+#[cfg(all(target_os = "linux", not(uring_arena_loom)))]
+fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
+    const BYTES: usize = size_of::<AtomicU32>();
+    let (access, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, at an address of the kernel's choice, touches no memory that exists.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), BYTES, access, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the page made above, which nothing uses yet.
+    if unsafe { libc::madvise(page, BYTES, libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
+    unsafe { page.cast::<AtomicU32>().as_ref() }
 }
 
 /// Has each forked child set its copy of the mark to zero, where the kernel does not.

@@ -1,5 +1,5 @@
-//! What the library asks of the system beside rings: about sockets, and about files that are open
-//! with `O_DIRECT`. Works on every Unix; uses `buffer` and below.
+//! The calls of the system beside rings: on sockets, and on files that are open with `O_DIRECT`.
+//! Works on every Unix; uses `buffer` and below.
 
 #[cfg(target_os = "linux")]
 mod direct;

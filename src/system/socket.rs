@@ -1,4 +1,4 @@
-//! What the system says of a socket, and does to one, that the standard library does not offer.
+//! The questions to a socket, and the calls on one, that the standard library does not offer.
 //!
 //! # Safety
 //!
@@ -21,7 +21,8 @@ pub(crate) fn socket_type(fd: BorrowedFd<'_>) -> Option<libc::c_int> {
 ///
 /// Returns `false` if its protocol does not know that, or a call waits on the socket.
 pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> bool {
-    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+    // SAFETY: a structure of numbers. Its family is zero: `AF_UNSPEC`.
+    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
     let bytes = size_of_val(&nowhere) as libc::socklen_t;
     // SAFETY: the address is live during the call.
     unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, bytes) == 0 }
@@ -77,6 +78,7 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: Shutdown) -> io::Result<()>
 
 /// The time after which a peer that takes nothing loses the rest of a connection that nobody
 /// watches any more, in milliseconds.
+#[cfg(target_os = "linux")]
 const STANDSTILL_MS: libc::c_uint = 60_000;
 
 /// Resets a TCP connection, whatever is queued in the kernel and however many descriptors it has. A
@@ -95,20 +97,36 @@ pub(crate) fn reset_or_shut_down(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// Returns whether a TCP connection is closed: it was reset, or both sides have sent their end.
+/// Returns `false` on other systems than Linux.
 pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
     /// `TCP_CLOSE` of the kernel's `tcp_states.h`.
+    #[cfg(target_os = "linux")]
     const CLOSED: u8 = 7;
 
-    // The first byte of `tcp_info` is the state.
-    socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) == Some(CLOSED)
+    #[cfg(target_os = "linux")]
+    {
+        // The first byte of `tcp_info` is the state.
+        socket_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 0_u8) == Some(CLOSED)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        false
+    }
 }
 
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
-/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)).
+/// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)). Does
+/// nothing on other systems than Linux.
 pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
-    let none: libc::c_uint = 0;
-    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
-    if socket_option(socket, level, name, none) == Some(none) {
-        set_option(socket, level, name, &STANDSTILL_MS);
+    #[cfg(target_os = "linux")]
+    {
+        let none: libc::c_uint = 0;
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+        if socket_option(socket, level, name, none) == Some(none) {
+            set_option(socket, level, name, &STANDSTILL_MS);
+        }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }

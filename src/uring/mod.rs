@@ -17,6 +17,8 @@ pub use buffer_ring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, DatagramDetails, FromSlot,
     Received, RingError, Status,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use buffer_ring::{DATAGRAMS_MAX, Inbox};
 #[cfg(feature = "compio")]
 pub(crate) use kernel::cancel_opcode;
 #[cfg(feature = "tokio")]
@@ -29,14 +31,12 @@ pub(crate) use kernel::{
     disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
     listen_on, new_socket, peer_address, reset_connection, room_remedy, who_forbids,
 };
-#[cfg(feature = "tokio")]
-pub(crate) use buffer_ring::{DATAGRAMS_MAX, Inbox};
-#[cfg(feature = "tokio")]
-pub(crate) use operation::{send_datagram, send_datagrams};
 pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use operation::{send_datagram, send_datagrams};
 pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     RegistrationPolicy,

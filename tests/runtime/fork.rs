@@ -119,7 +119,7 @@ mod on_tokio_uring {
     }
 }
 
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", feature = "io-uring"))]
 mod on_a_pool {
     use std::io::Write;
 

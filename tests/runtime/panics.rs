@@ -92,6 +92,7 @@ fn a_payload_that_panics_is_sent_and_written_and_harms_nobody() -> Outcome {
     })
 }
 
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_waker_that_panics_harms_its_own_task_alone() -> Outcome {
     on_each_engine(&[Engine::Ring], |pool, arena| async move {

@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use uring_arena::tokio::{Engine, Pool};
 
 /// The three calls of io_uring, and the answers of sandboxes that forbid them.
+#[cfg(feature = "io-uring")]
 const CALLS: [libc::c_long; 3] =
     [libc::SYS_io_uring_setup, libc::SYS_io_uring_register, libc::SYS_io_uring_enter];
+#[cfg(feature = "io-uring")]
 const ANSWERS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
 
 #[cfg(feature = "io-uring")]
@@ -60,8 +62,37 @@ async fn assert_serves(pool: &Pool) -> Outcome {
     Ok(())
 }
 
+/// A build without a ring serves without it, and names the feature where one is asked for.
+#[cfg(not(feature = "io-uring"))]
+#[test]
+fn a_build_without_a_ring_names_the_feature() -> Outcome {
+    for runtime in runtimes() {
+        let arena = paged_arena(16, 4096);
+        runtime.block_on(async {
+            let pool = Pool::new(arena.clone())?;
+            let choice = pool.engine();
+            assert_eq!((choice.connections, choice.files), (Engine::Readiness, Engine::Readiness));
+            assert!(choice.reason.contains("`io-uring`"), "{choice}");
+            assert_serves(&pool).await?;
+            let (near, _far) = tcp_pair().await;
+            let refused = pool.stream_on(Engine::Ring, near).unwrap_err();
+            assert_eq!(refused.error.kind(), ErrorKind::Unsupported);
+            assert!(refused.to_string().contains("`io-uring`"), "{refused}");
+            assert!(refused.socket.is_some(), "it comes back");
+            timeout(TIMEOUT, pool.shutdown()).await??;
+            let error = Pool::builder(arena.clone()).engine(Engine::Ring).build().unwrap_err();
+            assert!(error.to_string().contains("`io-uring`"), "{error}");
+            assert_eq!(std::io::Error::from(error).kind(), ErrorKind::Unsupported);
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
 /// Whatever call of io_uring is forbidden, and however, a pool is built, serves, and says why it
 /// does without. One that must have a ring is refused, or says so at once.
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_pool_serves_where_a_filter_forbids_io_uring() {
     for call in CALLS {

@@ -16,6 +16,7 @@ use uring_arena::tokio::{Engine, Pool};
 
 /// A file that the kernel does not describe is refused with the kernel's number, each time: here a
 /// filter refuses statx(2).
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_file_that_the_driver_refused_is_told_with_its_number() {
     for is_one_thread in [true, false] {
@@ -83,6 +84,7 @@ fn a_refusal_of_the_driver_is_of_its_kind() -> Outcome {
 }
 
 /// An engine that fails is not a pool that was shut down.
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_pool_that_failed_tells_what_failed() -> Outcome {
     for is_one_thread in [true, false] {
@@ -128,6 +130,7 @@ fn assert_tells_of_the_failure(error: &std::io::Error) {
 }
 
 /// A pool that cannot be built says what forbids it.
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_pool_that_a_filter_forbids_says_so() {
     for errno in [libc::EPERM, libc::ENOSYS] {

@@ -226,7 +226,7 @@ fn a_pool_that_is_shut_down_first_resets_and_says_so() -> Outcome {
 
 #[test]
 fn a_runtime_that_ends_first_resets_and_a_half_that_is_kept_says_so() -> Outcome {
-    for kind in 0..4 {
+    for kind in 0..settings().count() {
         for is_kept in [false, true] {
             let (runtime, engine) = settings().nth(kind).unwrap();
             let arena = arena();
@@ -261,7 +261,7 @@ fn a_runtime_that_ends_first_resets_and_a_half_that_is_kept_says_so() -> Outcome
 /// A connection without anything left to send ends in order: what was sent is not lost to a reset.
 #[test]
 fn what_was_flushed_arrives_though_pool_or_runtime_end() -> Outcome {
-    for kind in 0..4 {
+    for kind in 0..settings().count() {
         for ended in ["runtime", "pool"] {
             let (runtime, engine) = settings().nth(kind).unwrap();
             let arena = arena();

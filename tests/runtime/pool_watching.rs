@@ -1,4 +1,4 @@
-//! What a pool tells of itself: its counts, and its events in the log.
+//! The counts of a pool, and its events in the log.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

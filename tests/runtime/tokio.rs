@@ -543,6 +543,7 @@ fn dropped_writes_and_sends_keep_their_bytes_until_the_kernel_is_done() -> Outco
 
 /// The engine of a runtime of one thread is a task that may not change threads. Its pool ends and
 /// says so, and its slots are not given out again.
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_runtime_of_one_thread_that_changes_threads_ends_its_pool() -> Outcome {
     for own_thread in [false, true] {

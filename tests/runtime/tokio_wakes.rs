@@ -165,6 +165,7 @@ fn a_starved_stream_behind_silent_ones_is_served() {
     });
 }
 
+#[cfg(feature = "io-uring")]
 #[test]
 fn signals_do_not_disturb_the_thread_of_a_pool() {
     watched(|| {

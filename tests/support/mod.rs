@@ -9,7 +9,7 @@ pub mod examples;
 pub mod fork;
 #[cfg(target_os = "linux")]
 pub mod fuse;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub mod limits;
 #[cfg(target_os = "linux")]
 pub mod mount;

@@ -22,12 +22,12 @@ pub fn is_built(engine: Engine) -> bool {
     engine != Engine::Ring || cfg!(all(feature = "io-uring", target_os = "linux"))
 }
 
-/// Options of a pool that only a ring has. A build without rings leaves them out.
+/// The options of a pool that only a ring has. A build without rings leaves them out.
 pub trait RingsOnly: Sized {
     /// Sets the slots that lie ready for the kernel.
     fn entries(self, entries: u16) -> Self;
 
-    /// As `entries`, and copies nothing while few slots are free.
+    /// Sets the same, and copies nothing while few slots are free.
     fn entries_without_copies(self, entries: u16) -> Self;
 
     /// Sets the most connections.

@@ -33,6 +33,8 @@ mod sends;
 #[cfg(feature = "io")]
 pub mod servers;
 #[cfg(feature = "io")]
+mod serving;
+#[cfg(feature = "io")]
 mod tasks;
 mod waiting;
 
@@ -58,6 +60,14 @@ pub fn parts(effort: run::Effort) -> Vec<report::Part> {
         disk::part(effort),
         #[cfg(feature = "io")]
         programs::part(effort),
+        #[cfg(feature = "io")]
+        serving::resp_part(effort),
+        #[cfg(feature = "io")]
+        serving::dns_part(effort),
+        #[cfg(feature = "io")]
+        serving::broker_part(effort),
+        #[cfg(feature = "io")]
+        serving::log_part(effort),
         scaling::part(effort),
     ]
 }

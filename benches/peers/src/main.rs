@@ -15,7 +15,8 @@ const SCALING: &str = "scaling";
 
 const USAGE: &str = "\
 usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|page]...
-  PART            core buddy waiting receive bulk runtimes send disk programs scaling; all but the last
+  PART            core buddy waiting receive bulk runtimes send disk programs resp dns broker log
+                  scaling; all but the last
   list            names the pairs of contender and case
   page            writes the page again from what is on record
   servers [NAME=LIST]...

@@ -64,7 +64,7 @@ impl FixedArena {
     }
 
     /// Returns whether no slot is free now. Walks over all words.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", feature = "io-uring", target_os = "linux"))]
     pub(crate) fn is_full(&self) -> bool {
         self.handle().allocator.slots().live() == self.slot_count()
     }

@@ -13,13 +13,13 @@ use ::tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ::tokio::task::coop::poll_proceed;
 use bytes::Bytes;
 
-use super::socket::datagram::{ConvertDatagrams, DatagramSocket, check_type, local_address};
 use super::engine::Engine;
 use super::pool::Pool;
 use super::readiness::{DatagramLink, ReceivingDatagrams};
 use super::ring::{Command, DatagramCommand, EngineHandle, Outgoing, Place, StreamQueue};
 use super::send_queue::Reset;
 use super::socket::StreamError;
+use super::socket::datagram::{ConvertDatagrams, DatagramSocket, check_type, local_address};
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::{Addressed, Datagram, DatagramDetails, Destination, is_of_ip};

@@ -278,7 +278,7 @@ fn is_direct(file: &StdFile, offset: u64, len: usize, address: usize) -> io::Res
     }
 }
 
-/// Nothing says what `O_DIRECT` needs here, where there is such a flag: the system's error does.
+/// Returns `false`: what `O_DIRECT` needs here, if there is such a flag, the error of a call says.
 #[cfg(not(target_os = "linux"))]
 fn is_direct(_: &StdFile, _: u64, _: usize, _: usize) -> io::Result<bool> {
     Ok(false)

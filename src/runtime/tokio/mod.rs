@@ -58,13 +58,13 @@ mod stream;
 use no_ring as ring;
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
-pub use socket::datagram::DatagramSocket;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub use datagrams::{DatagramSender, Datagrams};
 pub use engine::{Engine, EngineChoice, PoolError, PoolMetrics, ShutdownReport};
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use send_half::{SendHalf, SendPermit};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use socket::datagram::DatagramSocket;
 pub use socket::{Socket, StreamError};
 pub use stream::{ReuniteError, Stream};

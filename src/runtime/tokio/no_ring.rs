@@ -1,4 +1,4 @@
-//! In place of `ring` in a build without io_uring: nothing of it can be made.
+//! The face of `ring` in a build without io_uring: nothing of it can be made.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,7 +22,7 @@ pub(super) fn check() -> Result<(), String> {
     Err(PoolError::NoRing.to_string())
 }
 
-/// Nothing: an engine on a ring cannot be made.
+/// An engine on a ring, of which there is none.
 pub(super) enum EngineHandle {}
 
 /// The options of a ring that is never started.
@@ -76,7 +76,7 @@ pub(super) fn receive(
     match **engine {}
 }
 
-/// Nothing: no stream is of a ring.
+/// The part of a stream of a ring, of which there is none.
 pub(super) enum RingSource {}
 
 impl RingSource {
@@ -97,7 +97,7 @@ impl RingSource {
     }
 }
 
-/// Nothing: no half is of a ring.
+/// The part of a half of a ring, of which there is none.
 pub(super) enum RingSender {}
 
 impl RingSender {
@@ -123,7 +123,7 @@ impl RingSender {
     }
 }
 
-/// Nothing: no file is of a ring.
+/// The part of a file of a ring, of which there is none.
 pub(super) enum RingFile {}
 
 impl RingFile {

@@ -297,9 +297,9 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// None but for [`Engine::Ring`]. [`PoolError`]: the build has no ring, io_uring is forbidden or
-    /// too old, or the system refuses memory or a thread. [`PoolError::OtherThread`] on a thread that has entered a
-    /// one-thread runtime and does not turn it, as in `spawn_blocking`:
+    /// None but for [`Engine::Ring`]. [`PoolError`]: the build has no ring, io_uring is forbidden
+    /// or too old, or the system refuses memory or a thread. [`PoolError::OtherThread`] on a thread
+    /// that has entered a one-thread runtime and does not turn it, as in `spawn_blocking`:
     /// [`own_thread`](Self::own_thread) serves there.
     ///
     /// # Panics

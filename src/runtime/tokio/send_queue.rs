@@ -69,7 +69,7 @@ pub(super) struct SendQueue {
     /// The most bytes that are queued, under way and reserved together.
     bytes_max: usize,
     reset: Reset,
-    /// What the log tells of the connection, at its finest level.
+    /// The connection in the log, at its finest level.
     span: Span,
     /// The state, once something was queued, or has ended. A connection that only writes as tokio
     /// does has none: neither memory nor a lock.

@@ -113,7 +113,11 @@ macro_rules! attempt {
             if 0 < bytes && bytes < $room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match (moved, tried) {
-            (Some(bytes), _) => Ok(bytes),
+            (Some(bytes), tried) => {
+                // The error made above, which owns nothing: its drop would be a call.
+                std::mem::forget(tried);
+                Ok(bytes)
+            }
             (None, Err(error)) => Err(error),
             (None, Ok(())) => unreachable!("an attempt that succeeds says how many bytes it moved"),
         }
@@ -459,7 +463,10 @@ pub(super) mod datagram {
 
     impl WatchedDatagrams {
         /// Waits until a datagram may be there. Takes part in the task's budget.
-        pub(in crate::runtime::tokio) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        pub(in crate::runtime::tokio) fn poll_read_ready(
+            &self,
+            context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
             with!(self, socket => socket.poll_recv_ready(context))
         }
 
@@ -485,7 +492,9 @@ pub(super) mod datagram {
     }
 
     /// Returns an address of an IP socket.
-    pub(in crate::runtime::tokio) fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    pub(in crate::runtime::tokio) fn local_address(
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<SocketAddr> {
         std::net::UdpSocket::from(socket.try_clone_to_owned()?).local_addr()
     }
 

@@ -761,7 +761,8 @@ mod plain {
             buffers: &mut [Buffer],
         ) -> io::Result<usize> {
             let mut rooms = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DATAGRAMS_MAX];
-            let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; DATAGRAMS_MAX];
+            let mut headers =
+                [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; DATAGRAMS_MAX];
             for (index, buffer) in buffers.iter_mut().enumerate() {
                 rooms[index] = room_of(buffer);
                 let envelope = &mut self.envelopes[index];

@@ -9,10 +9,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::net;
-use std::ptr::NonNull;
 #[cfg(feature = "tokio")]
 use std::os::fd::AsRawFd;
+use std::os::unix::net;
+use std::ptr::NonNull;
 
 #[cfg(feature = "tokio")]
 use crate::buffer::Payload;

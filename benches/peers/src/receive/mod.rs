@@ -12,4 +12,4 @@ pub use cases::Receiving;
 pub use far_ends::far_ends;
 pub use part::part;
 pub use systems::{SYSTEMS, arena};
-pub use wire::{Shape, Wire};
+pub use wire::{Shape, Wire, allow_descriptors};

@@ -16,13 +16,17 @@ struct Load {
     words: &'static [&'static str],
 }
 
-const LOADS: [Load; 3] = [
+/// The load by `wrk` in place of `redis-benchmark` (Debian package `wrk`).
+const HTTP: &str = "HTTP";
+
+const LOADS: [Load; 4] = [
+    Load { name: HTTP, words: &["-t", "1", "-d", "4s", "--latency"] },
     Load { name: "P1", words: &["-t", "ping_mbulk,set,get", "-P", "1", "-d", "64"] },
     Load { name: "P16", words: &["-t", "ping_mbulk,set,get", "-P", "16", "-d", "64"] },
     Load { name: "100 KB", words: &["-t", "set", "-P", "1", "-d", "100000"] },
 ];
 
-const CONTENDERS: [&str; 5] = ["plain", "auto", "auto-read", "readiness", "ring"];
+const CONTENDERS: [&str; 6] = ["plain", "auto", "auto-read", "readiness", "ring", "driver"];
 
 /// A server in a process of its own.
 struct Server {
@@ -86,6 +90,9 @@ fn run_counted(
     requests: u64,
     counts_calls: bool,
 ) -> io::Result<Run> {
+    if load.name == HTTP {
+        return run_http(kind, threads, load, clients);
+    }
     let server = Server::start(kind, threads)?;
     let counter = counts_calls.then(|| Syscalls::attach(server.child.id())).transpose()?;
     let before = server.spent()?;
@@ -101,6 +108,34 @@ fn run_counted(
     let calls = counter.map(Syscalls::stop).transpose()?.unwrap_or(0) as f64 / total;
     let output = String::from_utf8_lossy(&output.stdout);
     Ok(Run { time, p50: mean_of(&output, "p50"), p99: mean_of(&output, "p99"), calls })
+}
+
+/// Runs `wrk` against a server of HTTP for the seconds that the load says.
+fn run_http(kind: &str, threads: &str, load: &Load, clients: &str) -> io::Result<Run> {
+    let server = Server::start(&format!("http-{kind}"), threads)?;
+    let before = server.spent()?;
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    let output = Command::new("wrk").args(load.words).args(["-c", clients, &url]).output()?;
+    let spent = server.spent()? - before;
+    let output = String::from_utf8_lossy(&output.stdout);
+    let behind = |mark: &str| {
+        let line = output.lines().find(|line| {
+            line.trim_start().starts_with(mark)
+                || line.contains(" requests in ") && mark == "requests"
+        })?;
+        // Percentages stand before their latency.
+        let words = line.split_whitespace().filter(|word| !word.ends_with('%'));
+        let mut words = words;
+        words.find_map(|word| {
+            let digits = word.trim_end_matches(char::is_alphabetic);
+            let scale = if word.ends_with("us") { 0.001 } else { 1.0 };
+            digits.parse::<f64>().ok().map(|number| number * scale)
+        })
+    };
+    let requests = behind("requests").ok_or_else(|| io::Error::other(output.to_string()))?;
+    let latency = |mark| behind(mark).unwrap_or(f64::NAN);
+    let (p50, p99) = (latency("50%"), latency("99%"));
+    Ok(Run { time: spent as f64 / requests, p50, p99, calls: f64::NAN })
 }
 
 /// Returns the mean of a column of redis-benchmark's table, over its rows.
@@ -154,6 +189,11 @@ pub fn measure(words: &[&str]) -> io::Result<()> {
         let loads = list("loads", "P1,P16,100 KB");
         for load in LOADS.iter().filter(|load| loads.iter().any(|name| name == load.name)) {
             for clients in list("clients", "1,4,16,50,64,512") {
+                if load.name == HTTP {
+                    let case = Case { threads: &threads, load, clients: &clients, requests: 0 };
+                    case.compare(runs, &contenders, false)?;
+                    continue;
+                }
                 let probe = run("plain", &threads, load, &clients, 2000)?.time;
                 let tests = load.words[1].split(',').count() as f64;
                 let requests = ((seconds * 1e9 / probe / tests) as u64).max(2000);

@@ -1,34 +1,51 @@
-//! A small server of the protocol of Redis: PING, SET, GET.
+//! A small server of the protocol of Redis: PING, SET, GET; and one of HTTP/1, by hyper.
 //!
 //! One task a connection. The answers to all requests that came together go out by one write. The
 //! code is the same for all contenders but for the source of the bytes.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use uring_arena::FixedArena;
 use uring_arena::tokio::{Engine, Pool};
 
 /// The size of a read, and of a slot.
-const READ_BYTES: usize = 4096;
-const SLOTS: usize = 1024;
+pub(super) const READ_BYTES: usize = 4096;
+pub(super) const SLOTS: usize = 1024;
 
-type Table = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
+pub(super) type Table = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
 /// Runs the server of a name until the process is killed. Prints the port.
 pub fn run(kind: &str, threads: &str) -> io::Result<()> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    println!("{}", listener.local_addr()?.port());
+    io::stdout().flush()?;
+    serve_on(listener, kind, threads)
+}
+
+/// Runs the server of a name on a listener until the process is killed.
+pub fn serve_on(listener: std::net::TcpListener, kind: &str, threads: &str) -> io::Result<()> {
+    if kind == "driver" {
+        return super::driver::run(listener);
+    }
     let runtime = runtime(threads)?;
     let kind = kind.to_owned();
+    listener.set_nonblocking(true)?;
     runtime.block_on(async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?.port());
-        io::stdout().flush()?;
+        let listener = TcpListener::from_std(listener)?;
         let pool = pool(&kind)?;
         let table = Table::default();
         loop {
@@ -36,6 +53,10 @@ pub fn run(kind: &str, threads: &str) -> io::Result<()> {
             socket.set_nodelay(true)?;
             let table = Arc::clone(&table);
             match (kind.as_str(), &pool) {
+                ("http-plain", _) => drop(tokio::spawn(http(socket))),
+                (kind, Some(pool)) if kind.starts_with("http-") => {
+                    drop(tokio::spawn(http(pool.stream(socket)?)));
+                }
                 ("plain", _) => drop(tokio::spawn(plain(socket, table))),
                 (kind, Some(pool)) if kind.ends_with("-read") => {
                     let stream = pool.stream(socket)?;
@@ -58,7 +79,7 @@ fn runtime(threads: &str) -> io::Result<Runtime> {
 }
 
 fn pool(kind: &str) -> io::Result<Option<Pool>> {
-    let engine = match kind.trim_end_matches("-read") {
+    let engine = match kind.trim_end_matches("-read").trim_start_matches("http-") {
         "plain" => return Ok(None),
         "ring" => Engine::Ring,
         "readiness" => Engine::Readiness,
@@ -66,6 +87,15 @@ fn pool(kind: &str) -> io::Result<Option<Pool>> {
     };
     let arena = FixedArena::new(SLOTS, READ_BYTES).map_err(io::Error::other)?;
     Ok(Some(Pool::builder(arena).engine(engine).build()?))
+}
+
+/// Serves HTTP/1 by hyper: a short answer to each request.
+async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    let answer = async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; 64]))))
+    };
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+    serving.await.map_err(io::Error::other)
 }
 
 /// Reads as programs on tokio do: into room that is reserved, four KiB at a time.
@@ -125,7 +155,7 @@ async fn pooled(mut stream: uring_arena::tokio::Stream, table: Table) -> io::Res
 }
 
 /// The first request of some bytes.
-enum Served {
+pub(super) enum Served {
     /// It was answered, and is so long.
     Whole(usize),
     /// It has so many bytes at least.
@@ -133,7 +163,11 @@ enum Served {
 }
 
 /// Answers the first request in `bytes`, if it is whole.
-fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Served> {
+pub(super) fn serve(
+    bytes: &[u8],
+    table: &Table,
+    answers: &mut impl Write,
+) -> io::Result<Served> {
     let mut parser = Parser { bytes, at: 0, needs: bytes.len() + 1 };
     let Some(count) = parser.number(b'*')? else { return Ok(Served::Needs(parser.needs)) };
     let mut words = [&[][..]; 8];
@@ -145,7 +179,7 @@ fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Serve
         *word = bytes;
     }
     match (&words[0].to_ascii_uppercase()[..], count) {
-        (b"PING", 1) => answers.extend_from_slice(b"+PONG\r\n"),
+        (b"PING", 1) => answers.write_all(b"+PONG\r\n")?,
         (b"SET", 3) => {
             let mut table = table.lock().expect("no holder panics");
             match table.get_mut(words[1]) {
@@ -155,19 +189,38 @@ fn serve(bytes: &[u8], table: &Table, answers: &mut Vec<u8>) -> io::Result<Serve
                 }
                 None => drop(table.insert(words[1].to_vec(), words[2].to_vec())),
             }
-            answers.extend_from_slice(b"+OK\r\n");
+            answers.write_all(b"+OK\r\n")?;
         }
         (b"GET", 2) => match table.lock().expect("no holder panics").get(words[1]) {
             Some(value) => {
                 write!(answers, "${}\r\n", value.len())?;
-                answers.extend_from_slice(value);
-                answers.extend_from_slice(b"\r\n");
+                answers.write_all(value)?;
+                answers.write_all(b"\r\n")?;
             }
-            None => answers.extend_from_slice(b"$-1\r\n"),
+            None => answers.write_all(b"$-1\r\n")?,
         },
-        _ => answers.extend_from_slice(b"-ERR unknown command\r\n"),
+        _ => answers.write_all(b"-ERR unknown command\r\n")?,
     }
     Ok(Served::Whole(parser.at))
+}
+
+/// A SET of which the value has not come whole.
+pub(super) struct LongSet<'a> {
+    pub(super) key: &'a [u8],
+    /// The place where the value begins, and its length.
+    pub(super) value_at: usize,
+    pub(super) value_bytes: usize,
+}
+
+/// Reads the head of a SET whose value has not come whole.
+pub(super) fn long_set(bytes: &[u8]) -> io::Result<Option<LongSet<'_>>> {
+    let mut parser = Parser { bytes, at: 0, needs: 0 };
+    if parser.number(b'*')? != Some(3) || parser.word()? != Some(b"SET") {
+        return Ok(None);
+    }
+    let Some(key) = parser.word()? else { return Ok(None) };
+    let value_bytes = parser.number(b'$')?;
+    Ok(value_bytes.map(|value_bytes| LongSet { key, value_at: parser.at, value_bytes }))
 }
 
 /// A request that is read from its start.

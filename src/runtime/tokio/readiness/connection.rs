@@ -134,7 +134,7 @@ impl Reading {
     }
 
     /// Waits until the socket may have bytes.
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.shared.check_open()?;
         let polled = ready!(self.connection.socket().poll_read_ready(context));

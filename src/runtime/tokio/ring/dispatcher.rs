@@ -68,7 +68,7 @@ pub(super) struct Dispatcher {
     pub(super) end: EngineEnd,
 }
 
-/// The error of a file that could not be opened, or that a connection has ended with: its number, if
+/// The error of a file that could not be opened, or of a connection that has ended: its number, if
 /// it is the system's, and its kind.
 #[derive(Clone, Copy)]
 struct OpenError {
@@ -86,7 +86,7 @@ impl OpenError {
     }
 }
 
-/// A connection that the driver receives from. The driver closes it when both of its sides are done.
+/// A connection that the driver receives from, and closes when both of its sides are done.
 struct Connection {
     stream: Arc<StreamQueue>,
     /// The half that may send on it.

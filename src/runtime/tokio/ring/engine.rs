@@ -36,7 +36,15 @@ use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
 use crate::region::Process;
 use crate::runtime::tokio::engine::{EngineEnd, PoolError};
 use crate::sync::Arc;
-use crate::uring::{BufferRing, BufferRingOptions, EventFd};
+use crate::uring::{BufferRing, BufferRingOptions, EventFd, check_calls};
+
+/// The build has the ring.
+pub(crate) const IS_BUILT: bool = true;
+
+/// Checks that the system allows the calls of io_uring. Returns what forbids them, and the remedy.
+pub(crate) fn check() -> Result<(), String> {
+    check_calls().map_err(|error| error.to_string())
+}
 
 /// The shares of a driver's operations, each as large as the user asked: one is for streams, reads
 /// and writes; one for a send of each connection; one for sends ahead of these.
@@ -499,9 +507,17 @@ impl Drop for ThreadBound {
 /// messages together.
 fn run_as_batch() -> io::Result<()> {
     const THIS_THREAD: libc::pid_t = 0;
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: reads `parameters`, which is ours.
-    let answer = unsafe { libc::sched_setscheduler(THIS_THREAD, libc::SCHED_BATCH, &parameters) };
+    // The kernel's `struct sched_param`; musl's differs, and its function is a stub.
+    let priority: libc::c_int = 0;
+    // SAFETY: reads `priority`, which is ours.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            THIS_THREAD,
+            libc::SCHED_BATCH,
+            &raw const priority,
+        )
+    };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -122,7 +122,8 @@ impl<M: Message> StreamQueue<M> {
         &self.reset
     }
 
-    /// Records the socket that fills the queue, or did. Returns `false` if the stream is gone already.
+    /// Records the socket that fills the queue, or did. Returns `false` if the stream is gone
+    /// already.
     pub(super) fn attach(&self, socket: SocketId) -> bool {
         let mut state = self.state.lock();
         state.socket = Some(socket);
