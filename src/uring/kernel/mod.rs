@@ -1,7 +1,6 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
 mod address;
-mod cache;
 mod feature;
 mod memlock;
 mod probe;
@@ -11,7 +10,6 @@ pub use address::Address;
 pub(crate) use address::RawAddress;
 pub(super) use address::{NAME_BYTES_MAX, ip_address, unix_address};
 pub(super) use address::{RECEIVE_CONTROL_BYTES, ReceivedControl, SendControl, UDP_GRO};
-pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
