@@ -518,8 +518,8 @@ pub(super) mod datagram {
 
     pub(in crate::runtime::tokio) use sealed::{ConvertDatagrams, WatchedDatagramSocket};
 
-    /// Checks that a descriptor is a datagram socket: each of the types that are taken may hold another
-    /// one.
+    /// Checks that a descriptor is a datagram socket: each of the types that are taken may hold
+    /// another one.
     pub(in crate::runtime::tokio) fn check_type(socket: BorrowedFd<'_>) -> io::Result<()> {
         match socket_type(socket) {
             Some(libc::SOCK_DGRAM) => Ok(()),

@@ -718,14 +718,14 @@ mod plain {
     }
 
     impl Inbox {
-        /// Makes an inbox. Without `has_control` the kernel drops all control messages: those of a Unix
-        /// socket would be open descriptors of the sender's.
+        /// Makes an inbox. Without `has_control` the kernel drops all control messages: those of a
+        /// Unix socket would be open descriptors of the sender's.
         pub(crate) fn new(has_control: bool) -> Inbox {
             Inbox { envelopes: Vec::new(), has_control }
         }
 
-        /// Receives a datagram into the room of each buffer, as far as some wait. Returns their number,
-        /// which is at least one.
+        /// Receives a datagram into the room of each buffer, as far as some wait. Returns their
+        /// number, which is at least one.
         pub(crate) fn receive(
             &mut self,
             socket: BorrowedFd<'_>,
@@ -745,8 +745,8 @@ mod plain {
         fn receive_one(&mut self, socket: BorrowedFd<'_>, buffer: &mut Buffer) -> io::Result<()> {
             let mut room = room_of(buffer);
             let mut header = self.envelopes[0].header(&mut room, self.has_control);
-            // SAFETY: the header points to an envelope and to the room of a buffer, which are borrowed
-            // mutably and live during the call.
+            // SAFETY: the header points to an envelope and to the room of a buffer, which are
+            // borrowed mutably and live during the call.
             let answer =
                 unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
             let bytes = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
@@ -770,8 +770,8 @@ mod plain {
             }
             let (fd, count) = (socket.as_raw_fd(), buffers.len() as libc::c_uint);
             let (flags, no_time) = (libc::MSG_DONTWAIT as _, ptr::null_mut());
-            // SAFETY: each header points to an envelope and to the room of a buffer, which are borrowed
-            // mutably and live during the call; `count` headers are there.
+            // SAFETY: each header points to an envelope and to the room of a buffer, which are
+            // borrowed mutably and live during the call; `count` headers are there.
             let answer = unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), count, flags, no_time) };
             let came = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
             for (index, buffer) in buffers.iter_mut().take(came).enumerate() {
@@ -782,8 +782,8 @@ mod plain {
             Ok(came)
         }
 
-        /// Returns the datagram of the last receive that lies in the buffer of this index, without its
-        /// bytes.
+        /// Returns the datagram of the last receive that lies in the buffer of this index, without
+        /// its bytes.
         pub(crate) fn datagram<B>(&self, index: usize, bytes: B) -> Datagram<B> {
             self.envelopes[index].datagram().map(|()| bytes)
         }

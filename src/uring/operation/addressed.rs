@@ -2,9 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: an empty message header, calls that read from memory which lives during the call, and
-//! moving a value with pointers into itself to another
-//! thread.
+//! Unsafe here: an empty message header, calls that read from memory which lives during the call,
+//! and moving a value with pointers into itself to another thread.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -262,8 +261,8 @@ impl<M: IoMemory> Addressed<M> {
         &self.memory
     }
 
-    /// Points the header to name, control messages and the memory's bytes. Returns the header, which
-    /// is valid while the value is borrowed.
+    /// Points the header to name, control messages and the memory's bytes. Returns the header,
+    /// which is valid while the value is borrowed.
     #[cfg(feature = "tokio")]
     pub(in crate::uring) fn header(&mut self) -> *const libc::msghdr
     where
