@@ -63,6 +63,7 @@ fn requests_and_answers_of_http_1_come_whole() -> Outcome {
                     hyper::client::conn::http1::handshake(stream).await?;
                 let connection = tokio::spawn(connection);
                 for (number, body) in bodies().iter().enumerate() {
+                    sender.ready().await?;
                     let answer = sender.send_request(request(number, body)).await?;
                     check(answer, number, body).await?;
                 }
@@ -140,6 +141,7 @@ fn a_client_that_hangs_up_harms_no_other() -> Outcome {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             let connection = tokio::spawn(connection);
+            sender.ready().await?;
             let answer = sender.send_request(request(turn, &Bytes::new())).await?;
             assert_eq!(answer.status(), 200);
             drop(sender);
