@@ -55,7 +55,21 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 // Without the kernel side some of the core's hooks have no user.
-#![cfg_attr(any(not(feature = "io-uring"), uring_arena_loom), allow(dead_code))]
+#![cfg_attr(
+    any(not(feature = "io-uring"), not(target_os = "linux"), uring_arena_loom),
+    allow(dead_code)
+)]
+// The documentation tells of each item which feature and system it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(
+    any(feature = "tokio-uring", feature = "compio", feature = "monoio"),
+    not(target_os = "linux")
+))]
+compile_error!(
+    "the features tokio-uring, compio and monoio of uring-arena need Linux: turn them on under \
+     [target.'cfg(target_os = \"linux\")'.dependencies] only"
+);
 
 #[macro_use]
 mod macros;
@@ -84,6 +98,24 @@ pub mod prelude {
     // Hidden, because the page of the root lists the items.
     #[doc(hidden)]
     pub use crate::items::*;
+}
+pub mod reexports {
+    //! The crates whose types stand in the interface of this one, in the versions that it uses.
+    //!
+    //! Entries and completions of [`io_uring`] are taken by the pieces, and slots freeze into
+    //! [`bytes::Bytes`].
+    //!
+    //! ```
+    //! use uring_arena::{FixedArena, reexports::bytes::Bytes};
+    //!
+    //! let bytes: Bytes = FixedArena::new(8, 4096)?.allocate()?.freeze().into();
+    //! assert!(bytes.is_empty());
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
+
+    pub use bytes;
+    #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+    pub use io_uring;
 }
 mod region;
 mod runtime;
@@ -135,14 +167,17 @@ mod items {
         UnavailableError, ring_info,
     };
 
-    #[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+    #[cfg(all(
+        any(feature = "tokio-uring", feature = "compio", feature = "monoio"),
+        target_os = "linux"
+    ))]
     pub use crate::runtime::Loan;
 }
 
 pub use items::*;
-#[cfg(feature = "compio")]
+#[cfg(all(feature = "compio", target_os = "linux"))]
 pub use runtime::compio;
-#[cfg(feature = "monoio")]
+#[cfg(all(feature = "monoio", target_os = "linux"))]
 pub use runtime::monoio;
 #[cfg(all(feature = "tokio", unix))]
 pub use runtime::tokio;
@@ -151,5 +186,5 @@ pub use runtime::tokio;
 compile_error!(
     "the feature `tokio` of uring-arena needs a Unix: on Windows read into buffers of an arena by tokio's own calls (`read_buf`), which needs no feature"
 );
-#[cfg(feature = "tokio-uring")]
+#[cfg(all(feature = "tokio-uring", target_os = "linux"))]
 pub use runtime::tokio_uring;

@@ -151,6 +151,118 @@ fn a_message_takes_one_allocation_as_bytes_and_none_in_place() {
     support::assert_all_free(&arena);
 }
 
+/// Pieces of many slots take one allocation each too, whatever their number of slots.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn a_piece_of_many_slots_takes_one_allocation() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use support::driver::{driver, finish};
+    use uring_arena::{BufferRing, Event};
+
+    let Some(mut driver) = driver() else { return };
+    let arena = support::paged_arena(1024, 4096);
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    driver.receive(ring, socket).unwrap();
+    let (message, mut bytes, mut pieces, mut long) = ([3; 128 << 10], 0, 0, 0);
+    let mut before = 0;
+    for round in 0..400 {
+        // By then the entries are long, and what is allocated once is there.
+        if round == 200 {
+            (before, bytes, pieces) = (ALLOCATIONS.get(), 0, 0);
+        }
+        let mut left = sender.write(&message).unwrap();
+        while left > 0 {
+            driver.wait_timeout(support::TIMEOUT).unwrap();
+            while let Some(event) = driver.next() {
+                let Event::Received { bytes: piece, .. } = event else { panic!("{event:?}") };
+                (left, bytes, pieces) = (left - piece.len(), bytes + piece.len(), pieces + 1);
+                long += usize::from(piece.len() > 8 * 4096);
+            }
+        }
+    }
+    assert!(long > 100, "{long} long pieces of {pieces}, {bytes} bytes");
+    assert_eq!(ALLOCATIONS.get() - before, pieces);
+    finish(driver);
+    support::assert_all_free(&arena);
+}
+
+/// Many connections of short messages, and a program that holds all: what is held ends at the
+/// slots and the copies that may live, and so does the memory.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+#[test]
+fn short_messages_that_are_never_dropped_keep_memory_constant() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use support::driver::{driver, finish, raise_descriptors};
+    use uring_arena::{BufferRing, Event};
+
+    const SOCKETS: usize = 512;
+    const COPIES: usize = 32 << 10;
+
+    if raise_descriptors(2 * SOCKETS as u64 + 64) < 2 * SOCKETS as u64 + 64 {
+        return eprintln!("SKIPPED: too few descriptors for {SOCKETS} sockets");
+    }
+    let Some(mut driver) = driver() else { return };
+    let arena = support::paged_arena(1024, 4096);
+    let options = BufferRing::options().copied_bytes_max(COPIES);
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
+    let mut senders = Vec::new();
+    for _ in 0..SOCKETS {
+        let (sender, socket) = UnixStream::pair().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        driver.receive(ring, socket).unwrap();
+        senders.push(sender);
+    }
+    // Room for all that can come, so that the list itself does not grow.
+    let most = arena.slot_count() + COPIES / 64;
+    let mut held: Vec<Bytes> = Vec::with_capacity(most + SOCKETS);
+    let (mut quiet_turns, mut allocated) = (0, 0);
+    while quiet_turns < 200 {
+        for sender in &mut senders {
+            // Those that are full wait.
+            let _ = sender.write(&[5; 64]);
+        }
+        driver.wait_timeout(Duration::from_millis(1)).unwrap();
+        let before = held.len();
+        while let Some(event) = driver.next() {
+            let Event::Received { bytes, .. } = event else { panic!("{event:?}") };
+            held.push(bytes);
+        }
+        assert!(held.len() <= most, "{} pieces of at most {most}", held.len());
+        assert!(arena.metrics().copied_bytes <= COPIES);
+        if held.len() > before {
+            (quiet_turns, allocated) = (0, BYTES.get());
+        } else {
+            quiet_turns += 1;
+        }
+    }
+    let copied = driver.ring_metrics(ring).unwrap().copied;
+    assert!(
+        copied > 0 && held.len() > arena.slot_count() / 2,
+        "{} held, {copied} copied",
+        held.len()
+    );
+    let more = BYTES.get() - allocated;
+    assert!(more < 64 << 10, "{more} bytes were allocated while nothing came");
+    // As soon as there is room all go on.
+    let before = held.len();
+    held.clear();
+    driver.wait_timeout(support::TIMEOUT).unwrap();
+    while let Some(event) = driver.next() {
+        assert!(matches!(event, Event::Received { .. }), "{event:?}");
+        held.push(Bytes::new());
+    }
+    assert!(!held.is_empty(), "nothing goes on after {before} pieces were dropped");
+    drop((held, senders));
+    finish(driver);
+    support::assert_all_free(&arena);
+}
+
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 #[test]
 fn the_tables_of_a_driver_cost_what_is_in_them() {

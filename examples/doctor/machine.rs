@@ -45,3 +45,11 @@ pub fn huge_pages(kib: u64) -> String {
         _ => "NO: this machine has none".into(),
     }
 }
+
+/// Returns the bytes of memory that are available.
+pub fn available_memory() -> Option<u64> {
+    let text = read("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse().ok()?;
+    Some(kib << 10)
+}

@@ -285,3 +285,53 @@ fn build_error(errno: i32, entries: u32, completion_entries: u32) -> DriverError
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use crate::region::fake_page;
+    use crate::{
+        Backing, BuddyArena, BufferRing, Driver, DriverError, Event, FixedArena, PageSize,
+    };
+
+    /// Everything that asks for the size of a page gets that of another machine: the memory of
+    /// arenas and rings begins on such pages, and the kernel takes it.
+    #[test]
+    fn a_driver_runs_with_pages_of_any_size() {
+        for page in [4096, 16384, 65536] {
+            fake_page::with(page, || {
+                let mut driver = match Driver::builder().build() {
+                    Err(DriverError::Forbidden { .. } | DriverError::Unsupported { .. }) => return,
+                    driver => driver.unwrap(),
+                };
+                for backing in [Backing::Anonymous, Backing::TransparentHuge] {
+                    for page_size in [PageSize::Auto, PageSize::Unknown] {
+                        let arena = FixedArena::with_sizes(9, 1000).backing(backing);
+                        let arena = arena.page_size(page_size).keep_from_children();
+                        let arena = arena.build().unwrap();
+                        let held = arena.allocate().unwrap();
+                        assert!(held.as_ptr().addr().is_multiple_of(page), "slot 0 begins a page");
+                        driver.register(&arena).unwrap();
+                        let ring = BufferRing::options().entries(2);
+                        let ring = driver.register_buffer_ring(&arena, ring).unwrap();
+                        let (mut sender, socket) = std::os::unix::net::UnixStream::pair().unwrap();
+                        driver.receive(ring, socket).unwrap();
+                        sender.write_all(b"hello").unwrap();
+                        // The end of the connection before may be told first.
+                        let bytes = loop {
+                            match driver.wait_event().unwrap() {
+                                Event::Received { bytes, .. } => break bytes,
+                                Event::Closed { .. } => {}
+                                event => panic!("{event:?}"),
+                            }
+                        };
+                        assert_eq!(bytes, "hello");
+                    }
+                }
+                let arena = BuddyArena::with_sizes(8 * page, 256).build().unwrap();
+                driver.register(&arena).unwrap();
+            });
+        }
+    }
+}

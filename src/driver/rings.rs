@@ -31,6 +31,8 @@ pub(super) struct Ring {
     pub(super) starved: Starved,
     /// The number of sockets that receive into the ring.
     pub(super) sockets: usize,
+    /// The receives that are armed for one message each, because sockets want more than lies ready.
+    turns_left: u32,
     /// The ring's place in the arena's queue of waiters, while it has starved sockets and no slot.
     waiting: Option<WaitForSlot>,
     /// Tells when somebody waits for a slot of the arena. Renewed while the ring is not starved.
@@ -53,6 +55,10 @@ pub(super) const IDLE_AFTER: Duration = Duration::from_millis(1);
 /// The time between two looks that refused claims cause: those who are refused do not wait.
 pub(super) const REFUSALS_APART: Duration = Duration::from_millis(100);
 
+/// The receives for one message each after which a ring that nobody starved on tries the other ones
+/// again.
+const TURNS: u32 = 64;
+
 /// The consequence of a look at a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -73,6 +79,7 @@ impl Ring {
             buffers,
             starved: Starved::default(),
             sockets: 0,
+            turns_left: 0,
             waiting: None,
             watch,
             watch_waker,
@@ -150,6 +157,22 @@ impl Ring {
             // final completion, and its bytes were handed out (see `Sockets::give_back`).
             unsafe { self.buffers.finish_unregister() };
         }
+    }
+
+    /// Notes that sockets want more entries than lie ready: from now on each gets one at a time.
+    pub(super) fn take_turns(&mut self) {
+        self.turns_left = TURNS;
+    }
+
+    /// Returns whether a receive that is armed now is for one message. Otherwise it takes all that
+    /// lies ready, if its socket has so much.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.turns_left > 0 && self.sockets > 1
+    }
+
+    /// Notes a receive that is armed while no socket is starved.
+    pub(super) fn count_turn(&mut self) {
+        self.turns_left = self.turns_left.saturating_sub(1);
     }
 
     /// Returns whether the next thing that is done for its starved sockets waits for an event.

@@ -10,7 +10,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use super::build_error::BuildError;
-use super::options::{Backing, InChildren, RegionOptions};
+use super::options::{Backing, InChildren, RegionOptions, real_page_bytes, system_page_bytes};
 use super::process::Process;
 
 const MIB: usize = 1 << 20;
@@ -54,11 +54,11 @@ impl Mapping {
         let page_bytes = huge_bytes.max(system_page_bytes());
         let alignment = match options.backing {
             Backing::TransparentHuge => alignment.max(2 * MIB),
-            _ => alignment,
+            _ => alignment.max(page_bytes),
         };
         let len = bytes.checked_next_multiple_of(page_bytes).ok_or(BuildError::SizeOverflow)?;
         // Room to move the start up to the alignment; `cut` unmaps the rest.
-        let slack = if alignment > page_bytes { alignment } else { 0 };
+        let slack = if alignment > huge_bytes.max(real_page_bytes()) { alignment } else { 0 };
         let mapped = len.checked_add(slack).ok_or(BuildError::SizeOverflow)?;
         let whole = map(mapped, flags).map_err(|error| match huge_bytes {
             0 => BuildError::OutOfMemory { bytes, reason: error.to_string() },
@@ -176,13 +176,6 @@ pub(super) fn populate(start: NonNull<u8>, len: usize) -> bool {
         )
     };
     check(answer).is_ok()
-}
-
-/// Returns the size of an ordinary page in bytes.
-pub(crate) fn system_page_bytes() -> usize {
-    // SAFETY: reads a constant of the system.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096)
 }
 
 fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {

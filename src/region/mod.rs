@@ -10,8 +10,10 @@ mod process;
 mod region;
 
 pub use build_error::BuildError;
+#[cfg(all(test, feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
+pub(crate) use options::fake_page;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use mapping::system_page_bytes;
+pub(crate) use options::system_page_bytes;
 pub use options::{Backing, PageSize};
 pub(crate) use options::{InChildren, RegionOptions};
 #[cfg(any(feature = "io-uring", feature = "tokio-uring", feature = "tokio"))]

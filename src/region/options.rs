@@ -1,4 +1,9 @@
-//! The choices about the memory of an arena.
+//! The choices about the memory of an arena, and the size of the system's pages.
+//!
+//! # Safety
+//!
+//! Unsafe here: asking the system for a constant.
+#![allow(unsafe_code)]
 
 use std::num::NonZeroUsize;
 
@@ -88,4 +93,50 @@ pub(crate) enum InChildren {
     /// Pages of zeros, which are the child's own; none where the kernel cannot.
     #[cfg_attr(not(feature = "io-uring"), allow(dead_code, reason = "for the rings of buffers"))]
     Zeroed,
+}
+
+/// Returns the size of an ordinary page of the system in bytes.
+#[cfg(target_os = "linux")]
+pub(crate) fn system_page_bytes() -> usize {
+    #[cfg(test)]
+    if let Some(bytes) = fake_page::bytes() {
+        return bytes;
+    }
+    real_page_bytes()
+}
+
+/// Returns the size of a page of this machine, whatever a test makes up.
+#[cfg(target_os = "linux")]
+pub(super) fn real_page_bytes() -> usize {
+    // SAFETY: reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+/// Returns the smallest size of a page in bytes that any system has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn system_page_bytes() -> usize {
+    4096
+}
+
+/// A page size that a test makes up for its thread, as a kernel of another machine would have it.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) mod fake_page {
+    use std::cell::Cell;
+
+    thread_local! {
+        static BYTES: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn bytes() -> Option<usize> {
+        BYTES.get()
+    }
+
+    /// Runs `test` with pages of so many bytes, a multiple of the real ones.
+    pub(crate) fn with<T>(bytes: usize, test: impl FnOnce() -> T) -> T {
+        BYTES.set(Some(bytes));
+        let answer = test();
+        BYTES.set(None);
+        answer
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: reaching the mark of a process, which is never freed; and, where the kernel wipes
-//! no pages, having forked children reach it.
+//! Unsafe here: calls of the C library; reaching the mark of a process, which is never freed; and,
+//! where the kernel wipes no pages, having forked children reach it.
 #![allow(unsafe_code)]
 
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -67,23 +67,26 @@ fn make_mark() -> &'static AtomicU32 {
     mark
 }
 
-/// Makes a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). Returns
-/// `None` if it cannot.
+/// Maps a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). It is never
+/// unmapped.
 #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
 fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
-    const BYTES: usize = size_of::<AtomicU32>();
-    let (access, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: a new mapping, at an address of the kernel's choice, touches no memory that exists.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), BYTES, access, flags, -1, 0) };
+    let bytes = super::options::system_page_bytes();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new private anonymous mapping, at an address of the kernel's choice, touches no
+    // memory that exists.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
     if page == libc::MAP_FAILED {
         return None;
     }
-    // SAFETY: the page made above, which nothing uses yet.
-    if unsafe { libc::madvise(page, BYTES, libc::MADV_WIPEONFORK) } != 0 {
+    // SAFETY: the page that was just mapped, which nobody uses yet.
+    if unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: as above, and the address goes no further.
+        unsafe { libc::munmap(page, bytes) };
         return None;
     }
-    // SAFETY: a page of our own, aligned, never unmapped, and zero, which is a value.
+    // SAFETY: a page of our own, aligned, never unmapped from here on, and zero, which is a value.
     unsafe { page.cast::<AtomicU32>().as_ref() }
 }
 

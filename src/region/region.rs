@@ -11,10 +11,10 @@
 
 use super::build_error::BuildError;
 #[cfg(target_os = "linux")]
-use super::mapping::{Mapping, populate, system_page_bytes};
+use super::mapping::{Mapping, populate};
 #[cfg(not(target_os = "linux"))]
 use super::options::InChildren;
-use super::options::{Backing, PageSize, RegionOptions};
+use super::options::{Backing, PageSize, RegionOptions, system_page_bytes};
 use std::alloc::Layout;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
@@ -206,12 +206,6 @@ impl std::fmt::Debug for Region {
             .field("len", &self.len)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the smallest size of a page in bytes that any system has.
-#[cfg(not(target_os = "linux"))]
-fn system_page_bytes() -> usize {
-    4096
 }
 
 /// Zeroes `len` bytes from `start`, in a way that the optimiser cannot leave out.

@@ -1,20 +1,29 @@
 //! The adapters: an arena on the runtimes that programs use, each behind its feature.
 
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+#[cfg(all(
+    any(feature = "tokio-uring", feature = "compio", feature = "monoio"),
+    target_os = "linux"
+))]
 mod liveness;
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+#[cfg(all(
+    any(feature = "tokio-uring", feature = "compio", feature = "monoio"),
+    target_os = "linux"
+))]
 mod loan;
-#[cfg(any(feature = "tokio-uring", feature = "compio"))]
+#[cfg(all(any(feature = "tokio-uring", feature = "compio"), target_os = "linux"))]
 mod transfer;
 
-#[cfg(feature = "compio")]
+#[cfg(all(feature = "compio", target_os = "linux"))]
 pub mod compio;
-#[cfg(feature = "monoio")]
+#[cfg(all(feature = "monoio", target_os = "linux"))]
 pub mod monoio;
 #[cfg(all(feature = "tokio", unix))]
 pub mod tokio;
-#[cfg(feature = "tokio-uring")]
+#[cfg(all(feature = "tokio-uring", target_os = "linux"))]
 pub mod tokio_uring;
 
-#[cfg(any(feature = "tokio-uring", feature = "compio", feature = "monoio"))]
+#[cfg(all(
+    any(feature = "tokio-uring", feature = "compio", feature = "monoio"),
+    target_os = "linux"
+))]
 pub use loan::Loan;

@@ -129,8 +129,8 @@ impl Starving {
         Starving { sockets, slots, edge_triggered: false, claimants: 0, wakers: 0 }
     }
 
-    /// Receives until the sockets found no slot `starvations` times. Each message is held until
-    /// another thread drops it.
+    /// Receives until the sockets found no slot, or the ring was woken with one, `starvations`
+    /// times. Each message is held until another thread drops it.
     fn run(self, starvations: u64) {
         let Some(mut driver) = driver() else { return };
         let Starving { sockets, slots, edge_triggered, claimants, wakers } = self;
@@ -165,7 +165,8 @@ impl Starving {
                 }
             }));
         }
-        while driver.metrics().starved < starvations {
+        let waits = |driver: &Driver| driver.metrics().starved + driver.metrics().wakeups;
+        while waits(&driver) < starvations {
             other.sleep_until_told(&driver);
             other.look(&mut driver, |_, event| {
                 let Event::Received { id, bytes, .. } = event else { panic!("{event:?}") };

@@ -5,6 +5,7 @@
 mod support;
 
 mod command_lines;
+mod doctor;
 mod ingest;
 mod proxy;
 mod recv_loop;

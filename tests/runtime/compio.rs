@@ -426,6 +426,33 @@ fn short_messages_are_copied_and_starve_nobody() -> Outcome {
     })
 }
 
+/// The stream's ring has the settings of a driver's: bulk comes in pieces of many slots.
+#[test]
+fn bulk_comes_in_pieces_of_many_slots() -> Outcome {
+    let arena = paged_arena(1024, 4096);
+    Runtime::new()?.block_on(async {
+        let ring = ReceiveRing::new(&arena, BufferRing::options())?;
+        let (mut far, near) = pair();
+        let expected = pattern(3, 8 << 20);
+        let message = expected.clone();
+        let sender = std::thread::spawn(move || far.write_all(&message).unwrap());
+        let mut incoming = ring.receive(&near);
+        let (mut at, mut long) = (0, 0);
+        while at < expected.len() {
+            let bytes = timeout(TIMEOUT, incoming.try_next()).await??.unwrap();
+            assert!(expected[at..].starts_with(&bytes), "differs at {at}");
+            at += bytes.len();
+            long += usize::from(bytes.len() > 8 * 4096);
+        }
+        assert!(long > 20, "{long} long pieces");
+        sender.join().unwrap();
+        assert!(incoming.try_next().await?.is_none());
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
+    assert_all_free(&arena);
+    Ok(())
+}
+
 #[test]
 fn a_dropped_stream_lets_go_of_everything() -> Outcome {
     let arena = paged_arena(8, 4096);

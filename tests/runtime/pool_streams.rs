@@ -564,3 +564,32 @@ fn streams_that_nobody_reads_leave_slots_for_one_that_is_read() -> Outcome {
     }
     Ok(())
 }
+
+/// The ring of a pool has the settings of a driver's: bulk comes in pieces of many slots.
+#[test]
+fn bulk_comes_in_pieces_of_many_slots() -> Outcome {
+    for (runtime, engine) in rings() {
+        let arena = paged_arena(1024, 4096);
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).engine(engine).build()?;
+            let (near, mut far) = tcp_pair().await;
+            let mut stream = pool.stream(near)?;
+            let expected = pattern(3, 8 << 20);
+            let message = expected.clone();
+            let sending = tokio::spawn(async move { far.write_all(&message).await.unwrap() });
+            let (mut at, mut long) = (0, 0);
+            while let Some(bytes) = timeout(TIMEOUT, stream.try_next()).await?? {
+                assert!(expected[at..].starts_with(&bytes), "differs at {at}");
+                at += bytes.len();
+                long += usize::from(bytes.len() > 8 * 4096);
+            }
+            assert_eq!(at, expected.len());
+            assert!(long > 20, "{long} long pieces");
+            sending.await?;
+            drop((stream, pool));
+            until_all_free(&arena).await;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    Ok(())
+}

@@ -21,6 +21,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("compio", cfg!(feature = "compio")),
     ("compio-polling", cfg!(feature = "compio-polling")),
     ("monoio", cfg!(feature = "monoio")),
+    ("doctor", cfg!(feature = "doctor")),
 ];
 
 /// Builds the examples, once, as this binary was built. Returns the folder that they are in.

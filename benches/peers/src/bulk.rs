@@ -3,17 +3,25 @@
 //!
 //! Each piece of ours is a `Bytes`. `epoll` reads into one buffer again and again, and hands
 //! nothing out: no receiver that hands memory out can do less.
+//!
+//! At most a few megabytes are on their way at a time. Without that bound the sockets fill up as
+//! soon as a receiver falls behind once: their bytes are in no cache any more, so it stays behind,
+//! and its acknowledgements make its own core send the next bytes. Which receiver that happens to
+//! is chance, and costs three times as much.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::thread::JoinHandleExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
@@ -21,17 +29,19 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use uring_arena::{BufferRing, Driver, Event, FixedArena};
 
-use crate::measure::{Stopwatch, be_load, pin_to_core};
+use crate::measure::{Stopwatch, be_load, now, pin_to_core};
 use crate::report::{OURS, Part, Plot};
 use crate::run::{Amount, Answer, Case, Effort, Method, Metric, Sample, Work, bind, metric};
 
 const INTRODUCTION: &str = "\
 TCP over loopback, not in lockstep: a thread on one core sends to all connections in turn, as much \
-as each takes, and the receiver is on the other core. Measured is the processor time of the \
-receiver's thread for each GB. Our settings are the defaults, with an arena of 16 MiB: 256 slots \
-of 64 KiB or 4,096 of 4 KiB. Each piece is a `Bytes`, and is dropped at once, or by a thread on \
-the sender's core, whose time is not in it. Tokio reads into `BytesMut` of 64 KiB on a runtime of \
-one thread. `epoll` reads into one buffer of 64 KiB and hands nothing out.";
+as each takes, and the receiver is on the other core. At most 4 MiB are on their way. Measured is \
+the processor time of the receiver's thread for each GB. Our settings are the defaults, with an \
+arena of 16 MiB: 256 slots of 64 KiB or 4,096 of 4 KiB. Each piece is a `Bytes`, and is dropped at \
+once, or by a thread on the sender's core, whose time is apart. Tokio reads into `BytesMut` of 64 \
+KiB on a runtime of one thread. `epoll` reads into one buffer of 64 KiB and hands nothing out. \
+Where pieces are dropped elsewhere, there is also an `epoll` that hands an empty `Bytes` on for \
+each read: the price of the queue alone.";
 
 /// The bytes of the buffers that others read into.
 const READ_BYTES: usize = 64 << 10;
@@ -42,15 +52,24 @@ const ARENA_BYTES: usize = 16 << 20;
 /// The bytes that one operation of a round is: a round is so many of them.
 const UNIT_BYTES: u64 = 1 << 20;
 
+/// The bytes that are sent and not taken yet, at most.
+const WINDOW_BYTES: u64 = 4 << 20;
+
+/// The bytes after which a receiver says how much it has taken.
+const NOTE_BYTES: u64 = 128 << 10;
+
 pub fn part(effort: Effort) -> Part {
     let counts = effort.choose(&[16, 64][..], &[1, 16, 64, 512]);
     let sizes = effort.choose(&[64 << 10][..], &[512, 4096, 64 << 10, 1 << 20]);
     let mut groups = Vec::new();
     for &bytes in sizes {
         for &connections in counts {
+            let is_bulk = bytes >= 64 << 10 && [16, 64].contains(&connections);
             for is_handed in [false, true] {
-                let stream = Stream { connections, bytes, is_handed };
-                groups.push(vec![bind(stream, &RECEIVERS, effort)]);
+                if is_bulk || !is_handed {
+                    let stream = Stream { connections, bytes, is_handed };
+                    groups.push(vec![bind(stream, &RECEIVERS, effort)]);
+                }
             }
         }
     }
@@ -94,19 +113,20 @@ impl Case for Stream {
             metric("cpu", "receiver's CPU per GB", "s", 1.0),
             metric("rate", "rate", "GB/s", 1.0),
             metric("piece", "bytes of a piece", "KiB", 1.0 / 1024.0),
+            metric("dropper", "CPU per GB of the thread that drops", "s", 1.0),
         ];
-        ALL
+        if self.is_handed { ALL } else { &ALL[..3] }
     }
 
     fn method(&self, effort: Effort) -> Method {
         // Small messages take ten times as long.
-        let units = effort.choose(64, 384) / if self.bytes < 4096 { 8 } else { 1 };
+        let units = effort.choose(64, 512) / if self.bytes < 4096 { 8 } else { 1 };
         let (starts, rounds) = effort.choose((1, 3), (3, 5));
         Method { pinned: false, ..Method::rounds(starts, rounds, Amount::Times(units)) }
     }
 }
 
-static RECEIVERS: [Answer<Stream>; 4] = [
+static RECEIVERS: [Answer<Stream>; 5] = [
     Answer::new(OURS, "256 slots of 64 KiB, default settings", |stream, _| {
         start(stream, |sockets, hand_on| ours(sockets, 64 << 10, hand_on))
     }),
@@ -114,8 +134,14 @@ static RECEIVERS: [Answer<Stream>; 4] = [
         start(stream, |sockets, hand_on| ours(sockets, 4096, hand_on))
     }),
     Answer::new("epoll + read", "one buffer of 64 KiB; hands nothing out", |stream, _: &Path| {
-        start(stream, epoll)
+        start(stream, |sockets, _| epoll(sockets, Box::new(drop)))
     }),
+    Answer {
+        suits: |stream, _| stream.is_handed,
+        ..Answer::new("epoll, and an empty `Bytes` handed on", "the same buffer", |stream, _| {
+            start(stream, epoll)
+        })
+    },
     Answer::new("tokio + BytesMut", "`read_buf` into 64 KiB, `split().freeze()`", |stream, _| {
         start(stream, tokio_streams)
     }),
@@ -125,31 +151,49 @@ static RECEIVERS: [Answer<Stream>; 4] = [
 type HandOn = Box<dyn FnMut(Bytes)>;
 
 /// The bytes and the pieces that came.
-#[derive(Default)]
 struct Tally {
     bytes: u64,
     pieces: u64,
+    /// The bytes that the sender was told of.
+    noted: u64,
+    way: Arc<AtomicU64>,
 }
 
 impl Tally {
+    /// Begins a round. `way` is the number of bytes that are on their way.
+    fn new(way: &Arc<AtomicU64>) -> Self {
+        Self { bytes: 0, pieces: 0, noted: 0, way: way.clone() }
+    }
+
     fn add(&mut self, len: usize) {
         self.bytes += len as u64;
         self.pieces += 1;
+        if self.bytes - self.noted >= NOTE_BYTES {
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        self.way.fetch_sub(self.bytes - self.noted, Relaxed);
+        self.noted = self.bytes;
     }
 }
 
 /// A receiver: takes in so many bytes.
-type Receive = Box<dyn FnMut(u64) -> io::Result<Tally>>;
+type Receive = Box<dyn FnMut(u64, Tally) -> io::Result<Tally>>;
 
 fn start(
     stream: &Stream,
     receiver: impl FnOnce(Vec<TcpStream>, HandOn) -> io::Result<Receive>,
 ) -> io::Result<Work> {
     let (outgoing, incoming) = connect(stream.connections)?;
-    let orders = send_on(outgoing, stream.bytes);
+    let way = Arc::new(AtomicU64::new(0));
+    let orders = send_on(outgoing, stream.bytes, way.clone());
+    let mut dropper = None;
     let hand_on: HandOn = match stream.is_handed {
         true => {
-            let queue = drop_elsewhere();
+            let (queue, clock) = drop_elsewhere()?;
+            dropper = Some(clock);
             Box::new(move |bytes| queue.send(bytes).unwrap_or_default())
         }
         false => Box::new(|bytes| drop(std::hint::black_box(bytes))),
@@ -160,13 +204,19 @@ fn start(
     Ok(Box::new(move |units| {
         // As much on each connection.
         let each = (units * UNIT_BYTES).div_ceil(connections);
-        let (wall, cpu) = (Instant::now(), Stopwatch::thread());
+        let dropping = || dropper.map_or(0.0, |clock| now(clock).as_secs_f64());
+        let (wall, cpu, before) = (Instant::now(), Stopwatch::thread(), dropping());
         orders.send(each).map_err(io::Error::other)?;
-        let tally = receive(each * connections)?;
+        let mut tally = receive(each * connections, Tally::new(&way))?;
+        tally.note();
         let gigabytes = tally.bytes as f64 / 1e9;
         let sample = Sample::default().with("cpu", cpu.elapsed().as_secs_f64() / gigabytes);
         let sample = sample.with("rate", gigabytes / wall.elapsed().as_secs_f64());
-        Ok(sample.with("piece", tally.bytes as f64 / tally.pieces as f64))
+        let sample = sample.with("piece", tally.bytes as f64 / tally.pieces as f64);
+        Ok(match dropper {
+            Some(_) => sample.with("dropper", (dropping() - before) / gigabytes),
+            None => sample,
+        })
     }))
 }
 
@@ -182,32 +232,37 @@ fn connect(count: usize) -> io::Result<(Vec<TcpStream>, Vec<TcpStream>)> {
     Ok(pairs)
 }
 
-/// Drops what is sent to it, on the sender's core.
-fn drop_elsewhere() -> SyncSender<Bytes> {
+/// Drops what is sent to it, on the sender's core. Also returns the clock of that thread.
+fn drop_elsewhere() -> io::Result<(SyncSender<Bytes>, libc::clockid_t)> {
     let (queue, pieces) = sync_channel(256);
-    thread::spawn(move || {
+    let thread = thread::spawn(move || {
         be_load();
         pin_to_core(1);
         pieces.into_iter().for_each(drop);
     });
-    queue
+    let mut clock = 0;
+    // SAFETY: the thread lives as long as the queue, and the pointer is to a live value.
+    match unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &mut clock) } {
+        0 => Ok((queue, clock)),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// Sends messages of `size` bytes on all connections in turn, as many bytes on each as is ordered.
-fn send_on(sockets: Vec<TcpStream>, size: usize) -> Sender<u64> {
+fn send_on(sockets: Vec<TcpStream>, size: usize, way: Arc<AtomicU64>) -> Sender<u64> {
     let (orders, ordered) = channel();
     thread::spawn(move || {
         be_load();
         pin_to_core(1);
         for each in ordered {
-            send_round(&sockets, size, each).expect("the receiver reads");
+            send_round(&sockets, size, each, &way).expect("the receiver reads");
         }
         sockets.iter().for_each(|socket| socket.shutdown(Shutdown::Both).unwrap_or_default());
     });
     orders
 }
 
-fn send_round(sockets: &[TcpStream], size: usize, each: u64) -> io::Result<()> {
+fn send_round(sockets: &[TcpStream], size: usize, each: u64, way: &AtomicU64) -> io::Result<()> {
     let message = vec![0x5A; size];
     let mut left: VecDeque<(usize, u64)> = (0..sockets.len()).map(|at| (at, each)).collect();
     while !left.is_empty() {
@@ -217,9 +272,13 @@ fn send_round(sockets: &[TcpStream], size: usize, each: u64) -> io::Result<()> {
             // What is left of the message that was begun.
             let begun = ((each - bytes) % size as u64) as usize;
             let part = (size - begun).min(bytes as usize);
+            while way.load(Relaxed) > WINDOW_BYTES {
+                thread::sleep(Duration::from_micros(1));
+            }
             match (&sockets[at]).write(&message[..part]) {
                 Ok(sent) => {
                     is_stuck = false;
+                    way.fetch_add(sent as u64, Relaxed);
                     bytes -= sent as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -257,8 +316,7 @@ fn ours(sockets: Vec<TcpStream>, slot_bytes: usize, mut hand_on: HandOn) -> io::
     for socket in sockets {
         driver.receive(ring, socket).map_err(|refused| io::Error::other(refused.error))?;
     }
-    Ok(Box::new(move |wanted| {
-        let mut tally = Tally::default();
+    Ok(Box::new(move |wanted, mut tally| {
         while tally.bytes < wanted {
             driver.wait().map_err(io::Error::other)?;
             while let Some(event) = driver.next() {
@@ -273,7 +331,7 @@ fn ours(sockets: Vec<TcpStream>, slot_bytes: usize, mut hand_on: HandOn) -> io::
     }))
 }
 
-fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
+fn epoll(sockets: Vec<TcpStream>, mut hand_on: HandOn) -> io::Result<Receive> {
     // SAFETY: no pointers are passed.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     for (at, socket) in (0..).zip(&sockets) {
@@ -284,8 +342,7 @@ fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
     }
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 256];
     let mut buffer = vec![0u8; READ_BYTES];
-    Ok(Box::new(move |wanted| {
-        let mut tally = Tally::default();
+    Ok(Box::new(move |wanted, mut tally| {
         while tally.bytes < wanted {
             // SAFETY: the pointer is to 256 live entries.
             let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 256, -1) };
@@ -294,7 +351,10 @@ fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
                 // SAFETY: the pointer is to so many live bytes.
                 let read = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), READ_BYTES) };
                 match usize::try_from(read) {
-                    Ok(len) if len > 0 => tally.add(len),
+                    Ok(len) if len > 0 => {
+                        tally.add(len);
+                        hand_on(Bytes::new());
+                    }
                     _ => return Err(io::Error::last_os_error()),
                 }
             }
@@ -305,7 +365,7 @@ fn epoll(sockets: Vec<TcpStream>, _: HandOn) -> io::Result<Receive> {
 
 /// The bytes that the tasks of one runtime have received.
 struct Received {
-    tally: RefCell<Tally>,
+    tally: RefCell<Option<Tally>>,
     hand_on: RefCell<HandOn>,
     /// The bytes at which the round is over.
     wanted: Cell<u64>,
@@ -328,10 +388,11 @@ fn tokio_streams(sockets: Vec<TcpStream>, hand_on: HandOn) -> io::Result<Receive
         tasks.spawn_local(tokio_stream(socket, received));
     }
     drop(inside);
-    Ok(Box::new(move |wanted| {
+    Ok(Box::new(move |wanted, tally| {
         received.wanted.set(wanted);
+        received.tally.replace(Some(tally));
         tasks.block_on(&runtime, received.is_over.notified());
-        Ok(received.tally.take())
+        received.tally.take().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }))
 }
 
@@ -342,6 +403,7 @@ async fn tokio_stream(mut socket: tokio::net::TcpStream, received: Rc<Received>)
         let Ok(len @ 1..) = socket.read_buf(&mut buffer).await else { return };
         received.hand_on.borrow_mut()(buffer.split().freeze());
         let mut tally = received.tally.borrow_mut();
+        let Some(tally) = &mut *tally else { return };
         tally.add(len);
         if tally.bytes >= received.wanted.get() {
             received.is_over.notify_one();

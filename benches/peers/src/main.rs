@@ -14,7 +14,7 @@ use uring_arena_peers::{parts, pin_to_core, wear_in_heap};
 const SCALING: &str = "scaling";
 
 const USAGE: &str = "\
-usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|page]...
+usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [--only TEXT] [PART|list|page]...
   PART            core buddy waiting receive bulk runtimes send disk programs resp dns broker log
                   scaling; all but the last
   list            names the pairs of contender and case
@@ -25,6 +25,7 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [PART|list|pa
   servers link    one connection over a link with a delay (`rtt=20`, `seconds=3`), as root
   --quick         all parts within two minutes, programs with 0.05 s of processor time a run
   --release-only  leaves out the micro cases in the other profiles, which cargo must build
+  --only TEXT     measures the cases whose names have the text; the others stay on record
   --out FOLDER    where the page goes: docs, or target/peers for a quick run";
 
 fn main() -> ExitCode {
@@ -66,6 +67,7 @@ fn end_on_panic() {
 /// Measures the parts asked for, and writes the page from all parts on record.
 fn compare(words: &[&str]) -> io::Result<()> {
     let (mut effort, mut folder, mut asked) = (Effort { quick: false }, None, Vec::new());
+    let mut only = None;
     let mut profiles = Profile::ALL.to_vec();
     let mut words = words.iter();
     while let Some(&word) = words.next() {
@@ -73,6 +75,7 @@ fn compare(words: &[&str]) -> io::Result<()> {
             "--quick" => effort.quick = true,
             "--release-only" => profiles.truncate(1),
             "--out" => folder = words.next().map(PathBuf::from),
+            "--only" => only = words.next().copied(),
             _ => asked.push(word),
         }
     }
@@ -95,7 +98,7 @@ fn compare(words: &[&str]) -> io::Result<()> {
     let benchmarks = folder.join("benchmarks");
     fs::create_dir_all(&benchmarks)?;
     for part in all.iter().filter(is_asked) {
-        measure(part, effort, &mut profiles, &benchmarks)?;
+        measure(part, effort, only, &mut profiles, &benchmarks)?;
     }
     #[cfg(feature = "io")]
     uring_arena_peers::report::write_page(&folder, all)?;
@@ -121,6 +124,7 @@ fn list(part: &Part) {
 fn measure(
     part: &Part,
     effort: Effort,
+    only: Option<&str>,
     profiles: &mut Vec<Profile>,
     folder: &Path,
 ) -> io::Result<()> {
@@ -139,16 +143,36 @@ fn measure(
         Session { part: part.name, effort, scratch: &scratch.0, profiles, remarks: Vec::new() };
     remarks.drain(..).for_each(|remark| session.remark(remark));
     let mut rows = Vec::new();
+    let is_asked = |key: &str| only.is_none_or(|text| key.contains(text));
     for (index, group) in part.groups.iter().enumerate() {
+        if !group.iter().any(|comparison| is_asked(&comparison.key)) {
+            continue;
+        }
         let title = group.first().map_or("", |comparison| &comparison.title);
         eprintln!("{} [{}/{}] {title}", part.name, index + 1, part.groups.len());
         rows.extend(session.measure(group));
     }
-    let table = Table::of_rows(&rows, effort.quick, session.remarks);
-    let kept = promises(part.name, &rows);
+    let mut table = Table::of_rows(&rows, effort.quick, session.remarks);
+    let mut kept = promises(part.name, &rows);
     print(part.name, &table, &rows, &kept);
+    if only.is_some() {
+        let keys: Vec<&str> =
+            part.groups.iter().flatten().map(|comparison| &*comparison.key).collect();
+        table.keep_others(folder, part.name, &keys);
+        keep_measured(&mut kept, folder);
+    }
     table.store(folder, part.name)?;
     Table { lines: kept, ..Table::default() }.store_promises(folder, part.name)
+}
+
+/// Replaces the promises that this run did not measure by those on record.
+fn keep_measured(kept: &mut [Vec<String>], folder: &Path) {
+    let before = Table::load(folder, "promises").unwrap_or_default().lines;
+    for line in kept.iter_mut().filter(|line| line.last().is_some_and(|it| it == "not measured")) {
+        if let Some(old) = before.iter().find(|old| old[..5] == line[..5]) {
+            line.clone_from(old);
+        }
+    }
 }
 
 /// Does the work of one pair.

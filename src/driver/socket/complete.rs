@@ -69,6 +69,9 @@ impl Sockets {
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
         if !remaining.is_empty() {
             socket.came = SERVED | ACTIVE;
+            if status != Status::Armed {
+                socket.count_in_turn(remaining.bytes(), buffers.slot_bytes());
+            }
         }
         self.current_completion = Some(CurrentCompletion { key, source, remaining, status, phase });
         None
@@ -151,6 +154,7 @@ impl Sockets {
                 let served = socket.came & SERVED != 0;
                 if let Some(ring) = rings.of_mut(socket.source.ring()) {
                     ring.starved.push(key, served);
+                    ring.take_turns();
                 }
                 return None;
             }

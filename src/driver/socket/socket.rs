@@ -130,6 +130,8 @@ pub(super) struct Socket {
     pub(super) multishot: bool,
     /// The marks [`SERVED`] and [`ACTIVE`], set when bytes come.
     pub(super) came: u8,
+    /// The slots that the socket got in its turn so far, while sockets take turns.
+    pub(super) turn: u8,
     /// The socket stays open when the peer has finished.
     pub(super) half_open: bool,
     /// The sending direction among the files, once something was sent.
@@ -146,7 +148,7 @@ impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Source, multishot: bool) -> Socket {
         let (phase, wanted) = (Phase::Idle, Wanted::Open);
         let fd = Rc::new(QuickClose::new(fd));
-        let (fast_generation, token, came) = (0, 0, 0);
+        let (fast_generation, token, came, turn) = (0, 0, 0, 0);
         let (half_open, sending) = (false, None);
         Socket {
             fd,
@@ -157,6 +159,7 @@ impl Socket {
             wanted,
             multishot,
             came,
+            turn,
             half_open,
             sending,
         }
@@ -172,11 +175,12 @@ impl Socket {
         opcode::PollAdd::new(types::Fd(self.fd.as_raw_fd()), libc::POLLIN as u32).build()
     }
 
-    /// Builds the entry that accepts, or that receives into the socket's buffer ring.
-    pub(super) fn entry(&self, ring: Option<&BufferRing>) -> squeue::Entry {
+    /// Builds the entry that accepts, or that receives into the socket's buffer ring: one message
+    /// if `once`.
+    pub(super) fn entry(&self, ring: Option<&BufferRing>, once: bool) -> squeue::Entry {
         let fd = types::Fd(self.fd.as_raw_fd());
         let nobody = std::ptr::null_mut();
-        match (self.source, self.multishot, ring) {
+        match (self.source, self.multishot && !once, ring) {
             (Source::Stream(_), true, Some(ring)) => ring.receive_multi(fd),
             (Source::Stream(_), false, Some(ring)) => ring.receive_once(fd),
             (Source::Pipe(_), true, Some(ring)) => ring.read_multi(fd),
@@ -192,6 +196,21 @@ impl Socket {
             }
             (_, _, None) => unreachable!("a buffer ring stays while it has sockets"),
         }
+    }
+
+    /// Counts the slots of `bytes` in the socket's turn.
+    pub(super) fn count_in_turn(&mut self, bytes: usize, slot_bytes: usize) {
+        let slots = bytes.div_ceil(slot_bytes).min(u8::MAX.into());
+        self.turn = self.turn.saturating_add(slots as u8);
+    }
+
+    /// Returns whether the socket's turn is over, and begins the next one then. A piece of many
+    /// slots ends it, and as many short ones. What was too much counts in the next one.
+    pub(super) fn ends_turn(&mut self, piece_slots: u32) -> bool {
+        // A piece has 32 slots at most.
+        let left = self.turn.checked_sub(piece_slots as u8);
+        self.turn = left.unwrap_or(self.turn);
+        left.is_some()
     }
 
     /// Returns whether a receive may fail by an error that is not of the socket.

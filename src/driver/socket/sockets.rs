@@ -235,7 +235,8 @@ impl Sockets {
             self.in_flight += 1;
             return Ok(());
         }
-        let entry = socket.entry(ring.map(|ring| &ring.buffers));
+        let once = ring.is_some_and(Ring::takes_turns);
+        let entry = socket.entry(ring.map(|ring| &ring.buffers), once);
         // SAFETY: the table owns the descriptor, the ring its slots (see the head of this file).
         unsafe { submitter.push(Tag::socket(key), entry) }?;
         socket.phase = Phase::InFlight;
@@ -256,7 +257,10 @@ impl Sockets {
         while let Some(&key) = self.to_rearm.front() {
             match self.table.get(key) {
                 Some(socket) if socket.phase == Phase::Idle => {
-                    self.arm(key, rings.of_mut(socket.source.ring()).as_deref(), submitter)?;
+                    let mut ring = rings.of_mut(socket.source.ring());
+                    if !self.queue_if_starved(key, ring.as_deref_mut()) {
+                        self.arm(key, ring.as_deref(), submitter)?;
+                    }
                 }
                 Some(socket) if socket.phase == Phase::Delayed => {
                     self.back_off.wait(key, submitter)?;
@@ -266,6 +270,23 @@ impl Sockets {
             self.to_rearm.pop_front();
         }
         Ok(())
+    }
+
+    /// Has a socket that got its turn wait behind those that starve. Returns `false` if there are
+    /// none, or the socket is not to be received from.
+    fn queue_if_starved(&mut self, key: Key, ring: Option<&mut Ring>) -> bool {
+        let (Some(ring), Some(socket)) = (ring, self.table.get_mut(key)) else { return false };
+        if !ring.takes_turns() || socket.wanted != Wanted::Open {
+            return false;
+        }
+        if ring.starved.count() == 0 {
+            ring.count_turn();
+            return false;
+        }
+        let is_over = socket.ends_turn(ring.buffers.piece_slots());
+        socket.phase = Phase::Starved;
+        ring.starved.push(key, is_over);
+        true
     }
 
     /// Has a socket that failed for a lack of the system's try again, after some time.
@@ -345,6 +366,9 @@ impl Sockets {
         submitter: &mut Submitter,
     ) -> Result<bool, DriverError> {
         let ready = ring.refill_or_wait(wakeup, submitter)?;
+        if ring.starved.count() > ready {
+            ring.take_turns();
+        }
         for _ in 0..ready {
             let is_starved =
                 |key| self.table.get(key).is_some_and(|socket| socket.phase == Phase::Starved);

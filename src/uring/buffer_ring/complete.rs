@@ -35,6 +35,10 @@ impl Remaining {
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 /// The bytes of one completion in one entry.

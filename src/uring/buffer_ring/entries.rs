@@ -10,7 +10,9 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use crate::region::{Backing, BuildError, InChildren, PageSize, Region, RegionOptions};
+use crate::region::{
+    Backing, BuildError, InChildren, PageSize, Region, RegionOptions, system_page_bytes,
+};
 use crate::sync::{AtomicU16, Ordering};
 
 /// One entry in the kernel's layout (`struct io_uring_buf`).
@@ -22,9 +24,6 @@ pub(super) struct RingEntry {
     /// The ring's tail in entry 0. Unused in every other entry.
     pub(super) tail: u16,
 }
-
-/// The alignment of the array: the kernel wants it to start on a page.
-const ALIGNMENT: usize = 4096;
 
 /// The entries of one buffer ring, and its tail.
 ///
@@ -50,7 +49,9 @@ impl RingEntries {
             in_children: InChildren::Zeroed,
             ..RegionOptions::default()
         };
-        let region = Region::new(usize::from(count) * size_of::<RingEntry>(), ALIGNMENT, &request)?;
+        // The kernel wants the array to start on a page.
+        let alignment = system_page_bytes();
+        let region = Region::new(usize::from(count) * size_of::<RingEntry>(), alignment, &request)?;
         Ok(RingEntries { region: ManuallyDrop::new(region), mask: u32::from(count) - 1 })
     }
 
@@ -126,7 +127,21 @@ impl RingEntries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::region::fake_page;
     use io_uring::types::BufRingEntry;
+
+    #[test]
+    fn the_array_starts_on_a_page_whatever_its_size() {
+        for page in [4096, 16384, 65536] {
+            fake_page::with(page, || {
+                for _ in 0..8 {
+                    let entries = RingEntries::new(1).unwrap();
+                    assert!(entries.address().is_multiple_of(page as u64));
+                    entries.free();
+                }
+            });
+        }
+    }
 
     #[test]
     fn an_entry_is_laid_out_as_the_kernel_has_it() {

@@ -19,11 +19,25 @@ const COPIED_MIN: usize = 64 << 10;
 pub(super) struct Pressure {
     /// The bytes below which messages are copied while there is pressure; 0 if that is off.
     copy_below: usize,
-    is_on: bool,
+    /// The number of free slots below which there is pressure.
+    few: usize,
+    /// The slots that lie ready may be used up before the next look, and few are free besides.
+    is_near: bool,
+    /// The slots that were free at the last look.
+    free: usize,
     /// The slots that the ring claims before it looks again.
     until_look: u32,
     /// The bytes of all copies of the arena that may live at one time.
     pub(super) copied_max: usize,
+}
+
+/// The slots that a ring owns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owned {
+    /// The slots that lie ready for the kernel.
+    pub(super) posted: usize,
+    /// The others.
+    pub(super) spare: usize,
 }
 
 impl Pressure {
@@ -34,28 +48,38 @@ impl Pressure {
         let copies = is_enabled && slot_bytes >= SLOT_BYTES_MIN;
         Pressure {
             copy_below: if copies { slot_bytes / SHORT } else { 0 },
-            is_on: false,
+            few: arena.allocator.slots().slot_count() / FEW,
+            is_near: false,
+            free: 0,
             until_look: 0,
             copied_max: copied_max.unwrap_or(COPIED_MIN.max(arena.region.len() / 4)),
         }
     }
 
-    /// Returns the bytes below which messages are copied now, because of the pressure.
-    pub(super) fn copy_below(&self) -> usize {
-        if self.is_on { self.copy_below } else { 0 }
+    /// Returns the bytes below which messages may have to be copied before the next look.
+    pub(super) fn copy_below_at_most(&self) -> usize {
+        if self.is_near { self.copy_below } else { 0 }
+    }
+
+    /// Returns the bytes below which messages are copied now that `posted` slots lie ready.
+    #[inline]
+    pub(super) fn copy_below(&self, posted: usize) -> usize {
+        if self.is_near && self.free + posted < self.few { self.copy_below } else { 0 }
     }
 
     /// Notes that the ring claimed slots, and has `owned` ones that no message has. `is_short` says
-    /// that it found no more. Returns whether the pressure began or ended.
+    /// that it found no more. Returns whether the pressure came near, or went.
     ///
     /// Counting the free slots of an arena reads all of its words. So the ring counts again only
-    /// when it has claimed a sixteenth of the slots since, or found none.
+    /// when it has claimed a sixteenth of the slots since, or found none. All that lies ready may
+    /// become messages before that. So pressure is near as soon as few slots are free besides, and
+    /// messages hold as many.
     pub(super) fn note(
         &mut self,
         arena: &Handle,
         claimed: u32,
         is_short: bool,
-        owned: usize,
+        owned: Owned,
     ) -> bool {
         if self.copy_below == 0 {
             return false;
@@ -66,9 +90,12 @@ impl Pressure {
         }
         let slots = arena.allocator.slots();
         let count = slots.slot_count();
-        let free = count - slots.live();
+        let live = slots.live();
         self.until_look = (count / (2 * FEW)) as u32;
-        let was_on = std::mem::replace(&mut self.is_on, free + owned < count / FEW);
-        was_on != self.is_on
+        self.free = count - live + owned.spare;
+        let held = live.saturating_sub(owned.posted + owned.spare);
+        let is_near = self.free < self.few && held >= self.few;
+        let was_near = std::mem::replace(&mut self.is_near, is_near);
+        was_near != is_near
     }
 }

@@ -15,7 +15,7 @@ use super::depth::Depth;
 use super::entries::RingEntries;
 use super::options::BufferRingOptions;
 use super::posted::PostedQueue;
-use super::pressure::Pressure;
+use super::pressure::{Owned, Pressure};
 use super::received::DatagramLayout;
 use crate::lease::{Handle, Lease, Run};
 use crate::region::Process;
@@ -238,6 +238,11 @@ impl BufferRing {
     #[inline]
     pub(crate) fn entries_ready(&self) -> usize {
         self.posted.span() as usize
+    }
+
+    /// Returns the most slots of one piece.
+    pub(crate) fn piece_slots(&self) -> u32 {
+        self.depth.run_max()
     }
 
     /// Takes only entries of one slot from now on: for messages that must not be longer.
@@ -470,7 +475,7 @@ impl BufferRing {
 
     /// Looks whether the arena is short of slots: then short messages are copied.
     fn look_for_pressure(&mut self, claimed: u32, is_short: bool) {
-        let owned = self.slot_count();
+        let owned = Owned { posted: self.posted.len(), spare: self.spare_count() };
         if self.pressure.note(&self.arena, claimed, is_short, owned) {
             self.set_fast_path();
         }
@@ -478,13 +483,14 @@ impl BufferRing {
 
     /// Sets which messages take the fast path: those that are not copied.
     pub(super) fn set_fast_path(&mut self) {
-        self.fast_path = FastPathRange::new(self.copy_below(), self.is_slow, self.slot_bytes);
+        let copy_below = self.copy_below.max(self.pressure.copy_below_at_most());
+        self.fast_path = FastPathRange::new(copy_below, self.is_slow, self.slot_bytes);
     }
 
     /// Returns the bytes below which messages are copied now.
     #[inline]
     pub(super) fn copy_below(&self) -> usize {
-        self.copy_below.max(self.pressure.copy_below())
+        self.copy_below.max(self.pressure.copy_below(self.posted.len()))
     }
 
     /// Frees what short messages left of long entries, unless the ring has nothing else: whole

@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_needed_is_counted_in_pages_of_the_system() {
+        for page in [4096, 16384, 65536] {
+            let (ring, array) = crate::region::fake_page::with(page, || {
+                (Memlock::for_ring(1, 2).needed, Memlock::for_buffer_ring(1).needed)
+            });
+            assert_eq!((ring, array), (2 * page as u64, page as u64));
+        }
+    }
+
+    #[test]
     fn the_remedy_fits_the_limits() {
         let memlock = |soft, hard| Memlock {
             needed: 1 << 20,

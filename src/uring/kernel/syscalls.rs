@@ -12,7 +12,7 @@
 //! connection.
 #![allow(unsafe_code)]
 
-use crate::region::Process;
+use crate::region::{Process, system_page_bytes};
 use crate::sync::Arc;
 use crate::system::{disconnect, set_linger, set_option, socket_option, socket_type, to_result};
 use crate::uring::kernel::address::{RawAddress, ip_address};
@@ -191,15 +191,21 @@ pub(in crate::uring) fn clone_buffers(ring: RawFd, cloned: &Cloned) -> io::Resul
     unsafe { register(ring, REGISTER_CLONE_BUFFERS, &argument, 1) }.map(drop)
 }
 
+/// Allocates memory with a whole page of the system in it. Also returns the address of the page:
+/// the kernel wants the array of a buffer ring to start on one.
+fn whole_page() -> (Vec<u8>, usize) {
+    let page_bytes = system_page_bytes();
+    let memory = vec![0; 2 * page_bytes];
+    let start = memory.as_ptr().addr().next_multiple_of(page_bytes);
+    (memory, start)
+}
+
 /// Checks that a buffer ring with `flags` can be registered: registers one of a single entry and
 /// removes it again.
 pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<()> {
-    #[repr(align(4096))]
-    struct Page(#[allow(dead_code)] [u8; 4096]);
-
-    let page = Box::new(Page([0; 4096]));
+    let (memory, start) = whole_page();
     let argument = BufferRingRegister {
-        ring_addr: (&raw const *page) as u64,
+        ring_addr: start as u64,
         ring_entries: 1,
         group: 0,
         flags,
@@ -213,7 +219,7 @@ pub(in crate::uring) fn try_buffer_ring(ring: RawFd, flags: u16) -> io::Result<(
     let removed = unsafe { register(ring, UNREGISTER_PBUF_RING, &argument, 1) };
     if removed.is_err() {
         // The page is still registered and must not be reused, so it is leaked.
-        std::mem::forget(page);
+        std::mem::forget(memory);
     }
     removed.map(drop)
 }
@@ -684,6 +690,19 @@ impl Drop for QuickClose {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::region::fake_page;
+
+    #[test]
+    fn the_array_of_a_probe_is_a_whole_page_whatever_its_size() {
+        for page in [4096, 16384, 65536] {
+            fake_page::with(page, || {
+                let (memory, start) = whole_page();
+                assert!(start.is_multiple_of(page));
+                assert!(memory.as_ptr_range().contains(&std::ptr::without_provenance(start)));
+                assert!(start + page <= memory.as_ptr_range().end.addr());
+            });
+        }
+    }
 
     #[test]
     fn arguments_have_the_kernels_layout() {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::region::system_page_bytes;
+
 /// The number of entries that a table can have.
 pub(super) const ENTRIES_MAX: usize = 1 << 14;
 
@@ -60,15 +62,15 @@ fn least_common_multiple(a: usize, b: usize) -> Option<usize> {
 /// Returns the bytes that the kernel locks for entries of `entry_bytes` over `len` bytes at
 /// `start`. Each entry locks the pages that it touches.
 pub(super) fn locked_bytes(start: usize, len: usize, entry_bytes: usize) -> u64 {
-    const PAGE: u64 = 4096;
+    let page = system_page_bytes() as u64;
     let (start, len, entry) = (start as u64, len as u64, entry_bytes as u64);
-    if start.is_multiple_of(PAGE) && entry.is_multiple_of(PAGE) {
-        return len.next_multiple_of(PAGE);
+    if start.is_multiple_of(page) && entry.is_multiple_of(page) {
+        return len.next_multiple_of(page);
     }
     (0..len.div_ceil(entry))
         .map(|index| {
             let (from, to) = (start + index * entry, start + (index * entry + entry).min(len));
-            to.next_multiple_of(PAGE) - from / PAGE * PAGE
+            to.next_multiple_of(page) - from / page * page
         })
         .sum()
 }
@@ -208,6 +210,7 @@ mod tests {
 #[cfg(test)]
 mod table_tests {
     use super::*;
+    use crate::region::fake_page;
 
     #[test]
     fn an_index_is_given_only_within_one_entry() {
@@ -234,8 +237,14 @@ mod table_tests {
 
     #[test]
     fn entries_that_share_a_page_lock_it_each() {
-        assert_eq!(locked_bytes(0, 8192, 4096), 8192);
-        assert_eq!(locked_bytes(0, 8192, 2048), 4 * 4096);
-        assert_eq!(locked_bytes(100, 4096, 4096), 8192);
+        for page in [4096, 16384, 65536] {
+            fake_page::with(page, || {
+                let locks = |start, len, entry| locked_bytes(start, len, entry) as usize / page;
+                assert_eq!(locks(0, 2 * page, page), 2);
+                assert_eq!(locks(0, 2 * page, page / 2), 4);
+                assert_eq!(locks(100, page, page), 2);
+                assert_eq!(locks(0, 100, 100), 1);
+            });
+        }
     }
 }

@@ -46,6 +46,17 @@ impl Table {
         fact.map_or("unknown", |fact| &fact.1)
     }
 
+    /// Adds the rows on record of the cases that this table has none of, in the order of `keys`.
+    pub fn keep_others(&mut self, folder: &Path, part: &str, keys: &[&str]) {
+        let before = Self::load(folder, part).unwrap_or_default().lines;
+        let is_here = |case: &String| self.lines.iter().any(|line| &line[0] == case);
+        let others: Vec<_> = before.into_iter().filter(|line| !is_here(&line[0])).collect();
+        self.lines.extend(others);
+        let place = |line: &Vec<String>| keys.iter().position(|&key| key == line[0]);
+        self.lines.retain(|line| place(line).is_some());
+        self.lines.sort_by_key(place);
+    }
+
     /// Writes the rows of a part.
     pub fn store(&self, folder: &Path, part: &str) -> io::Result<()> {
         self.write(&folder.join(format!("{part}.tsv")), ROWS)

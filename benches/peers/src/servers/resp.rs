@@ -163,11 +163,7 @@ pub(super) enum Served {
 }
 
 /// Answers the first request in `bytes`, if it is whole.
-pub(super) fn serve(
-    bytes: &[u8],
-    table: &Table,
-    answers: &mut impl Write,
-) -> io::Result<Served> {
+pub(super) fn serve(bytes: &[u8], table: &Table, answers: &mut impl Write) -> io::Result<Served> {
     let mut parser = Parser { bytes, at: 0, needs: bytes.len() + 1 };
     let Some(count) = parser.number(b'*')? else { return Ok(Served::Needs(parser.needs)) };
     let mut words = [&[][..]; 8];

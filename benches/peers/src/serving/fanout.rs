@@ -118,9 +118,9 @@ fn start(serve: Serve) -> io::Result<Work> {
     be_load();
     allow_descriptors(2 * SUBSCRIBERS as u64 + 64)?;
     let (tell, told) = channel();
-    thread::Builder::new().name("server".into()).spawn(move || {
-        serve(&move |address| tell.send(address).expect("it waits"))
-    })?;
+    thread::Builder::new()
+        .name("server".into())
+        .spawn(move || serve(&move |address| tell.send(address).expect("it waits")))?;
     let address = told.recv().map_err(io::Error::other)?;
     let mut subscribers = Vec::new();
     for _ in 0..SUBSCRIBERS {
