@@ -157,7 +157,7 @@ impl RingLink {
         answer: Option<oneshot::Sender<io::Result<()>>>,
         room: OwnedSemaphorePermit,
     ) {
-        let outgoing = Outgoing { payload, destination, answer, room };
+        let outgoing = Box::new(Outgoing { payload, destination, answer, room });
         self.post(DatagramCommand::Send { queue: Arc::clone(&self.queue), outgoing });
     }
 
@@ -418,8 +418,13 @@ impl Datagrams {
     ///
     /// As for `recv`.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Datagram<Bytes>>> {
-        ready!(self.poll_fill(usize::MAX, true, context))?;
-        Poll::Ready(Ok(self.taken.pop_front().expect("at least one")))
+        loop {
+            ready!(self.poll_fill(usize::MAX, true, context))?;
+            // There is at least one now.
+            if let Some(datagram) = self.taken.pop_front() {
+                return Poll::Ready(Ok(datagram));
+            }
+        }
     }
 
     /// Waits for the next datagram. It may be empty.

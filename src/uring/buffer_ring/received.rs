@@ -693,6 +693,7 @@ mod plain {
         }
 
         /// Takes down what the kernel has set in the header of a receive.
+        #[allow(clippy::unnecessary_cast, reason = "another C library has another type")]
         fn note(&mut self, header: &libc::msghdr, bytes: usize) {
             self.name_bytes = header.msg_namelen as usize;
             self.control_bytes = header.msg_controllen as usize;

@@ -38,7 +38,7 @@ pub(crate) enum DatagramCommand {
     },
     Send {
         queue: Arc<Queue>,
-        outgoing: Outgoing,
+        outgoing: Box<Outgoing>,
     },
     /// Closes the socket, behind what is to be sent.
     Close {
@@ -151,7 +151,7 @@ impl DatagramSockets {
                     outgoing.fail(io::Error::new(io::ErrorKind::NotConnected, text));
                     return None;
                 };
-                socket.waiting.push_back(outgoing);
+                socket.waiting.push_back(*outgoing);
                 self.send_waiting(driver, id, ahead);
             }
             DatagramCommand::Close { queue } => {
