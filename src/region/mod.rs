@@ -16,7 +16,10 @@ pub(crate) use options::fake_page;
 pub(crate) use options::system_page_bytes;
 pub use options::{Backing, PageSize};
 pub(crate) use options::{InChildren, RegionOptions};
-#[cfg(any(feature = "io-uring", feature = "tokio-uring", feature = "tokio"))]
+#[cfg(any(
+    all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"),
+    all(feature = "tokio", unix)
+))]
 pub(crate) use process::Process;
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -10,7 +10,7 @@ mod socket;
 pub(crate) use direct::TRANSFER_BYTES_MAX;
 #[cfg(all(any(feature = "io-uring", feature = "tokio"), target_os = "linux"))]
 pub use direct::{DirectAlignment, DirectError, DirectFile};
-#[cfg(any(feature = "io-uring", feature = "tokio"))]
+#[cfg(any(all(feature = "io-uring", target_os = "linux"), feature = "tokio"))]
 pub use send_options::SendOptions;
 #[cfg_attr(
     not(all(feature = "io-uring", feature = "tokio")),

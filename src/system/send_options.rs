@@ -16,6 +16,12 @@ pub struct SendOptions {
     flags: i32,
 }
 
+/// The flag that announces more bytes, where the system has one.
+#[cfg(target_os = "linux")]
+const MORE: libc::c_int = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: libc::c_int = 0;
+
 impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on.
@@ -67,7 +73,7 @@ impl SendOptions {
     }
 
     /// Announces that more bytes follow at once: the kernel may hold a partial segment back
-    /// (`MSG_MORE`).
+    /// (`MSG_MORE`). Systems without that send at once.
     ///
     /// ```
     /// let head_of_a_message = uring_arena::SendOptions::new().more_to_come();
@@ -75,32 +81,32 @@ impl SendOptions {
     /// ```
     #[must_use]
     pub fn more_to_come(mut self) -> SendOptions {
-        self.flags |= libc::MSG_MORE;
+        self.flags |= MORE;
         self
     }
 
     /// Lets the send be short, for sockets that refuse `MSG_WAITALL`.
-    #[cfg(feature = "io-uring")]
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub(crate) fn in_parts(mut self) -> SendOptions {
         self.flags &= !libc::MSG_WAITALL;
         self
     }
 
     /// Has the send fail in place of waiting in the kernel (`EAGAIN`).
-    #[cfg(feature = "io-uring")]
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub(crate) fn at_once(mut self) -> SendOptions {
         self.flags |= libc::MSG_DONTWAIT;
         self
     }
 
     /// Returns whether a send of so many bytes is to be zero-copy.
-    #[cfg(feature = "io-uring")]
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub(crate) fn asks_for_zero_copy(self, bytes: usize) -> bool {
         bytes >= self.zero_copy_from
     }
 
     /// Returns the flags of the call that are not of each.
-    #[cfg(feature = "io-uring")]
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
     pub(crate) fn further_flags(self) -> i32 {
         self.flags
     }
