@@ -213,8 +213,8 @@ impl Transfers {
             }
             State::Blocked(memory) => {
                 let entry = poll_entry(descriptor, transfer.action, transfer.refusals);
-                // SAFETY: the entry refers to no memory, or to what is never written, and the driver
-                // owns the descriptor.
+                // SAFETY: the entry refers to no memory, or to what is never written, and the
+                // driver owns the descriptor.
                 let pushed = unsafe { submitter.push(Tag::transfer(key), entry) };
                 transfer.state = match pushed {
                     Ok(()) => State::Polling(memory),
@@ -570,6 +570,19 @@ impl Transfers {
         self.table.iter().flat_map(|(_, transfer)| match &transfer.state {
             State::Running(operation) => operation.memory().addresses(),
             _ => Vec::new(),
+        })
+    }
+
+    /// Iterates over the addresses of the memory of transfers that are not over: what the kernel
+    /// has, and what waits for its turn.
+    #[cfg(feature = "holders")]
+    pub(crate) fn addresses_given(&self) -> impl Iterator<Item = usize> {
+        self.table.iter().flat_map(|(_, transfer)| match &transfer.state {
+            State::Running(operation) => operation.memory().addresses(),
+            State::Queued(memory) | State::Blocked(memory) | State::Polling(memory) => {
+                memory.addresses()
+            }
+            State::Pushed | State::Over(..) | State::Moving => Vec::new(),
         })
     }
 

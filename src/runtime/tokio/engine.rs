@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
-use crate::driver::{DrainReport, DriverError};
+use crate::driver::{DrainReport, DriverError, DriverMetrics};
 use crate::region::Process;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 use crate::uring::{RegisterError, RingError};
@@ -229,6 +229,10 @@ pub struct PoolMetrics {
     pub copied: u64,
     /// The bytes that are queued to be sent, under way, or reserved for sends.
     pub send_bytes: usize,
+    /// The counters of the ring's driver, as of its last turn; all zero without a ring. Needs the
+    /// feature `io-uring`.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub driver: DriverMetrics,
 }
 
 /// The least time between two warnings of starvation.
@@ -243,14 +247,13 @@ pub(super) struct Starvation {
 }
 
 impl Starvation {
-    /// Notes that a stream waits. Returns whether the log is to tell.
-    pub(super) fn begin(&mut self) -> bool {
-        let now = Instant::now();
-        let is_recent = self.told.is_some_and(|at| now.duration_since(at) < WARNINGS_EVERY);
-        if self.is_told || is_recent {
+    /// Notes that a stream waits, if `is_so` confirms it. Returns whether the log is to tell.
+    pub(super) fn begin(&mut self, is_so: impl FnOnce() -> bool) -> bool {
+        let is_recent = |at: Instant| at.elapsed() < WARNINGS_EVERY;
+        if self.is_told || self.told.is_some_and(is_recent) || !is_so() {
             return false;
         }
-        self.told = Some(now);
+        self.told = Some(Instant::now());
         self.is_told = true;
         true
     }

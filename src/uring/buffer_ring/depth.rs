@@ -4,7 +4,8 @@
 //! program reads it from. Bulk data gets few entries of many bytes, and small messages get many of
 //! one slot each.
 
-use crate::uring::kernel::half_l2_cache;
+use std::fs;
+use std::sync::OnceLock;
 
 /// The most bytes of one entry: a larger message costs the kernel and the program no less a byte.
 const ENTRY_BYTES_MAX: u32 = 64 << 10;
@@ -162,6 +163,37 @@ fn prev_power_of_two(count: u32) -> u32 {
     1 << count.max(1).ilog2()
 }
 
+/// The bytes that are taken for half of the second-level cache where sysfs does not tell.
+const HALF_L2_DEFAULT: usize = 256 << 10;
+
+/// Returns the bytes of half the second-level cache of a processor. Read once in a process.
+fn half_l2_cache() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| l2_cache().map_or(HALF_L2_DEFAULT, |bytes| bytes / 2))
+}
+
+/// Reads the size of the second-level cache of the first processor.
+fn l2_cache() -> Option<usize> {
+    (0..8).find_map(|index| {
+        let read = |name| {
+            fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}"))
+        };
+        let is_l2 = read("level").ok()?.trim() == "2";
+        is_l2.then(|| parse(&read("size").ok()?))?
+    })
+}
+
+/// Reads a size as sysfs writes it: `1024K`.
+fn parse(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, unit) = match text.char_indices().next_back()? {
+        (at, 'K') => (&text[..at], 1 << 10),
+        (at, 'M') => (&text[..at], 1 << 20),
+        _ => (text, 1),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(unit).filter(|&bytes| bytes > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +290,15 @@ mod tests {
             }
             assert!((4..=1024).contains(&depth.slots), "{}", depth.slots);
         }
+    }
+
+    #[test]
+    fn sizes_are_read_as_sysfs_writes_them() {
+        assert_eq!(parse("1024K\n"), Some(1 << 20));
+        assert_eq!((parse("2M"), parse("512")), (Some(2 << 20), Some(512)));
+        for wrong in ["", "K", "x", "0K", "99999999999999999999M"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+        assert!(half_l2_cache() > 0);
     }
 }

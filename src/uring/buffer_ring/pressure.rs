@@ -88,6 +88,7 @@ impl Pressure {
         let slots = arena.allocator.slots();
         let count = slots.slot_count();
         let live = slots.live();
+        arena.note_live_count(live);
         self.until_look = (count / (2 * FEW)) as u32;
         self.free = count - live + owned.spare;
         let held = live.saturating_sub(owned.posted + owned.spare);

@@ -1,7 +1,6 @@
 //! The kernel's interface: system calls, features, limits, and the reasons for a refusal.
 
 mod address;
-mod cache;
 mod feature;
 mod memlock;
 mod probe;
@@ -11,7 +10,6 @@ pub use address::Address;
 pub(crate) use address::RawAddress;
 pub(super) use address::{NAME_BYTES_MAX, ip_address, unix_address};
 pub(super) use address::{RECEIVE_CONTROL_BYTES, ReceivedControl, SendControl, UDP_GRO};
-pub(super) use cache::half_l2_cache;
 pub(crate) use feature::who_forbids;
 pub use feature::{Feature, MissingFeatureError};
 pub use memlock::Memlock;
@@ -27,5 +25,6 @@ pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
     EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
     is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
+    submit_and_wait_for_one,
 };
 pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};

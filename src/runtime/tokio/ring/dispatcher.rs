@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::datagrams::DatagramSockets;
-use super::id_map::{Id, IdMap};
 use super::mailbox::{
     Answer, Command, FileKey, Mailbox, Place, Receive, RingCounts, cancel_contained,
 };
@@ -22,6 +21,7 @@ use crate::runtime::tokio::engine::{
     tell_starvation,
 };
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
+use crate::slab::{Id, IdMap};
 use crate::sync::{Arc, contain};
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
@@ -327,8 +327,8 @@ impl Dispatcher {
             if let Some(lasted) = self.starvation.end() {
                 tell_end_of_starvation(slots, lasted);
             }
-        } else if self.arena.is_full() && self.starvation.begin() {
-            // Otherwise the next turn finds slots.
+        } else if self.starvation.begin(|| self.arena.is_full()) {
+            // With free slots the next turn finds some.
             tell_starvation(slots);
         }
         RingCounts {
@@ -336,6 +336,7 @@ impl Dispatcher {
             starvations: metrics.starved,
             paused: self.paused,
             copied: self.copied + metrics.copied,
+            driver: metrics,
         }
     }
 }
