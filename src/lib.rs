@@ -15,6 +15,11 @@
 //!   [`NotifyRegistration`], [`Waiter`], [`BuddyWaiter`], [`WaitRegistration`]
 //! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`Location`],
 //!   [`RegionLocation`]
+//! * who holds the slots (feature `holders`): [`TrackHolders`], [`Holders`], [`Holder`],
+//!   [`HolderGroup`], [`HolderState`], [`HolderAlarm`]
+//! * giving memory back: [`TrimReport`], [`TrimObstacle`]
+//! * metrics of all parts as one tree: [`Metrics`], [`MetricsPart`], [`Metric`], [`MetricKind`],
+//!   [`MetricUnit`], [`HasMetrics`]
 //! * errors: [`BuildError`], [`AllocError`], [`BufferFullError`]
 //!
 //! **2. Pieces for a ring of your own**: they build entries and interpret completions.
@@ -47,6 +52,7 @@
 #![cfg_attr(
     not(all(
         feature = "async-alloc",
+        feature = "holders",
         feature = "tokio",
         feature = "tokio-uring",
         feature = "compio",
@@ -79,6 +85,7 @@ mod buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 mod driver;
 mod lease;
+mod metrics;
 pub mod prelude {
     //! The structs, enums, traits and functions of the [root](crate), without its modules.
     //!
@@ -149,8 +156,16 @@ mod items {
         Event, FileError, FileId, HasToken, OperationId, SendOn, SocketError, SocketId,
         SubmitError, TimerId, TransferError,
     };
+    #[cfg(feature = "holders")]
+    pub use crate::lease::{Holder, HolderAlarm, HolderGroup, HolderState, Holders, TrackHolders};
+    pub use crate::lease::{TrimObstacle, TrimReport};
+    pub use crate::metrics::{HasMetrics, Metric, MetricKind, MetricUnit, Metrics, MetricsPart};
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
-    #[cfg(all(any(feature = "io-uring", feature = "tokio"), unix, not(uring_arena_loom)))]
+    #[cfg(all(
+        any(all(feature = "io-uring", target_os = "linux"), feature = "tokio"),
+        unix,
+        not(uring_arena_loom)
+    ))]
     pub use crate::system::SendOptions;
     #[cfg(all(
         any(feature = "io-uring", feature = "tokio"),

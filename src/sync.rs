@@ -156,6 +156,29 @@ pub(crate) fn drop_panic(panic: Box<dyn std::any::Any + Send>) {
     }
 }
 
+/// A limit on events of one kind in the log: one a second.
+pub(crate) struct EventLimit(AtomicU64);
+
+/// The time between two events of one kind.
+const EVENT_EVERY_MS: u64 = 1000;
+
+impl EventLimit {
+    pub(crate) fn new() -> EventLimit {
+        EventLimit(AtomicU64::new(0))
+    }
+
+    /// Returns `true` if an event may be written now: it then counts as written.
+    pub(crate) fn is_due(&self) -> bool {
+        let now_ms = process_clock_ms();
+        // Relaxed: it only limits a number.
+        let told_ms = self.0.load(Ordering::Relaxed);
+        if told_ms != 0 && now_ms < told_ms + EVENT_EVERY_MS {
+            return false;
+        }
+        self.0.compare_exchange(told_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// Returns the milliseconds since a fixed moment of this process, never zero.
 pub(crate) fn process_clock_ms() -> u64 {
     use std::sync::OnceLock;

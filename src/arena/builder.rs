@@ -6,9 +6,15 @@
 #![allow(unsafe_code)]
 
 use crate::lease::{CoreOptions, Handle};
+#[cfg(feature = "holders")]
+use crate::lease::{HolderOptions, Holders};
 use crate::region::{BuildError, Dealloc, PageSize, Region, RegionOptions};
 use crate::slots::Allocator;
+#[cfg(feature = "holders")]
+use crate::sync::{Arc, thread_local};
 use crate::wait::OnFree;
+#[cfg(feature = "holders")]
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -42,6 +48,8 @@ pub(super) struct BuilderOptions {
     pub(super) region: RegionOptions,
     /// A callback for every free, for a wake policy of the user's.
     pub(super) on_free: Option<OnFree>,
+    #[cfg(feature = "holders")]
+    pub(super) holders: HolderOptions,
 }
 
 impl BuilderOptions {
@@ -56,9 +64,17 @@ impl BuilderOptions {
         alignment: usize,
         memory: Option<CallerMemory>,
     ) -> Result<(Handle, PageSize), BuildError> {
-        let BuilderOptions { zero, spill, region: options, on_free } = self;
+        let BuilderOptions { zero, spill, region: options, on_free, .. } = self;
         let page_size = if memory.is_some() { PageSize::Unknown } else { options.page_size };
-        let core = CoreOptions { allocator, slot_bytes, zero, spill, on_free };
+        let core = CoreOptions {
+            allocator,
+            slot_bytes,
+            zero,
+            spill,
+            on_free,
+            #[cfg(feature = "holders")]
+            holders: HolderOptions { at_end: Some(Holders::at_end), ..self.holders },
+        };
         let handle = Handle::new(core, || match memory {
             Some(memory) => memory.into_region(bytes),
             None => Region::new(bytes, alignment, &options),
@@ -199,6 +215,47 @@ macro_rules! shared_setters {
                 self
             }
 
+            /// Chooses the claims that are recorded: who holds the slots, and since when.
+            ///
+            /// Default: [`TrackHolders::Off`](crate::TrackHolders::Off). `holders` of the arena
+            /// shows the records. A record takes 64 bytes for each slot that was ever recorded, or
+            /// smallest block at which a recorded block began.
+            ///
+            /// ```
+            /// use uring_arena::{BuddyArena, FixedArena, TrackHolders};
+            ///
+            /// let track = TrackHolders::Sampled(64);
+            /// let fixed = FixedArena::with_sizes(4, 4096).track_holders(track).build()?;
+            /// let buddy = BuddyArena::with_sizes(16384, 4096).track_holders(track).build()?;
+            /// # drop((fixed, buddy));
+            /// # Ok::<(), uring_arena::BuildError>(())
+            /// ```
+            #[cfg(feature = "holders")]
+            pub fn track_holders(mut self, track: crate::TrackHolders) -> $builder {
+                self.options.holders.one_in = track.one_in();
+                self
+            }
+
+            /// Records the backtrace of each claim that is recorded too.
+            ///
+            /// That takes some microseconds and some kilobytes a record.
+            ///
+            /// ```
+            /// use uring_arena::{FixedArena, TrackHolders};
+            ///
+            /// let builder = FixedArena::with_sizes(4, 4096).track_holders(TrackHolders::All);
+            /// let arena = builder.holder_backtraces().build()?;
+            /// let held = arena.allocate()?;
+            /// assert!(arena.holders().iter().next().unwrap().backtrace.is_some());
+            /// # drop(held);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[cfg(feature = "holders")]
+            pub fn holder_backtraces(mut self) -> $builder {
+                self.options.holders.backtraces = true;
+                self
+            }
+
             /// Chooses the way in which [`build`](Self::build) makes the pages present.
             ///
             /// Default: [`PageSize::Auto`](crate::PageSize::Auto). Without effect on memory of the
@@ -320,6 +377,43 @@ pub enum AllocError {
 
 debug_is_display!(AllocError);
 into_io_error!(AllocError);
+
+#[cfg(feature = "holders")]
+thread_local! {
+    /// The snapshot at the last claim that was refused on this thread.
+    static AT_REFUSAL: RefCell<Option<Arc<Holders>>> = const { RefCell::new(None) };
+}
+
+/// Keeps a snapshot of the holders for a claim that was refused just now.
+#[cfg(feature = "holders")]
+pub(super) fn keep_report(handle: &Handle) {
+    let holders = Holders::at_refusal(handle);
+    let replaced = AT_REFUSAL.try_with(|kept| kept.replace(holders));
+    drop(replaced);
+}
+
+#[cfg(feature = "holders")]
+impl AllocError {
+    /// Returns who held the memory when the last claim of this thread was refused.
+    ///
+    /// `None` if its arena does not [track](crate::FixedArenaBuilder::track_holders) holders. The
+    /// snapshot is up to 0.1 s older than the refusal: many refusals share one.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, TrackHolders};
+    ///
+    /// let arena = FixedArena::with_sizes(1, 64).track_holders(TrackHolders::All).build()?;
+    /// let held = arena.allocate()?;
+    /// let error = arena.allocate().unwrap_err();
+    /// let report = error.report().unwrap();
+    /// assert!(report.summary().contains("1 claims, 64 of 64 bytes"));
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn report(&self) -> Option<Arc<Holders>> {
+        AT_REFUSAL.try_with(|kept| kept.borrow().clone()).ok().flatten()
+    }
+}
 
 impl AllocError {
     fn kind(self) -> io::ErrorKind {

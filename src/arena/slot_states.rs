@@ -1,6 +1,9 @@
 //! The number of slots in each state.
 
+use std::fmt;
+
 use crate::lease::{ClaimedSlot, Handle};
+use crate::metrics::MetricsPart;
 
 /// The slots of a fixed arena, or the smallest blocks of a buddy arena, counted by state.
 ///
@@ -51,6 +54,25 @@ pub struct SlotStates {
     pub quarantined: usize,
 }
 
+/// Writes the states that some slot has in one line: `7 free, 1 held`.
+impl fmt::Display for SlotStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} free", self.free)?;
+        for (count, state) in [
+            (self.held, "held"),
+            (self.published, "ready"),
+            (self.in_flight, "in flight"),
+            (self.frozen, "frozen"),
+            (self.quarantined, "quarantined"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {state}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The state of a slot that a driver has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnRing {
@@ -62,6 +84,16 @@ impl SlotStates {
     /// Returns the number of all slots, or smallest blocks, of the arena.
     pub fn total(&self) -> usize {
         self.free + self.held + self.published + self.in_flight + self.frozen + self.quarantined
+    }
+
+    /// Adds the states to the metrics of an arena.
+    pub(crate) fn add_to(&self, part: MetricsPart) -> MetricsPart {
+        part.gauge("uring_arena_slots_free", "Slots, or smallest blocks, that are free", self.free)
+            .gauge("uring_arena_slots_held", "Slots that the program may write", self.held)
+            .gauge("uring_arena_slots_ready", "Slots in buffer rings", self.published)
+            .gauge("uring_arena_slots_in_flight", "Slots in operations", self.in_flight)
+            .gauge("uring_arena_slots_frozen", "Slots that the program may read", self.frozen)
+            .gauge("uring_arena_slots_quarantined", "Slots lost for good", self.quarantined)
     }
 
     /// Counts the slots of the arena of `handle`. `on_ring` returns the state of a claimed slot

@@ -62,7 +62,7 @@ impl ArenaBytes {
     /// The range lies in the slot, is initialised, and nothing writes it any more.
     #[inline]
     pub(crate) unsafe fn from_lease(lease: Lease, ptr: NonNull<u8>, len: usize) -> ArenaBytes {
-        lease.record_freeze();
+        let lease = lease.with_freeze_counted();
         ArenaBytes { ptr, len, storage: SharedStorage::slot(lease) }
     }
 

@@ -302,6 +302,30 @@ impl Buffer {
         Ok(())
     }
 
+    /// Sets the label of the claim, for [`Holders`](crate::Holders). It stays with the bytes when
+    /// the buffer is frozen.
+    ///
+    /// Does nothing if the claim is not recorded, or has spilled. Each label that differs is kept
+    /// for ever: use few.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, TrackHolders};
+    ///
+    /// let arena = FixedArena::with_sizes(4, 64).track_holders(TrackHolders::All).build()?;
+    /// let mut buffer = arena.allocate()?;
+    /// buffer.label("requests");
+    /// let bytes = buffer.freeze();
+    /// assert_eq!(arena.holders().iter().next().unwrap().label.as_deref(), Some("requests"));
+    /// # drop(bytes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "holders")]
+    pub fn label(&mut self, label: &str) {
+        if let Some(lease) = self.lease() {
+            lease.record_label(label);
+        }
+    }
+
     /// Drops the buffer, and so frees its slot: a name for a drop that is meant.
     ///
     /// ```

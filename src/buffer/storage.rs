@@ -195,6 +195,18 @@ impl SharedStorage {
         Some(unsafe { &*std::ptr::from_ref(&self.0).cast::<Lease>() })
     }
 
+    /// Adds an owner of several slots, or of a vector. Out of line, so that a clone of one slot
+    /// stays a handful of instructions.
+    #[inline(never)]
+    fn inc_ref_of_tagged(&self) {
+        match self.as_run() {
+            // The owners of several slots are counted in the header of the first, as those of one.
+            Some(run) => run.lease(0).header().inc_ref(),
+            // SAFETY: this value holds a count of the vector (invariant).
+            None => unsafe { Arc::increment_strong_count(self.vector()) },
+        }
+    }
+
     /// Returns the lease by value if this is its only owner, and the storage itself otherwise.
     pub(super) fn into_unique_lease(self) -> Result<Lease, SharedStorage> {
         if !self.lease().is_some_and(|lease| lease.header().is_unique()) {
@@ -211,14 +223,11 @@ impl SharedStorage {
 impl Clone for SharedStorage {
     #[inline]
     fn clone(&self) -> SharedStorage {
-        if self.is_heap() {
-            // SAFETY: this value holds a count of the vector (invariant).
-            unsafe { Arc::increment_strong_count(self.vector()) };
-        } else {
-            // The owners of several slots are counted in the header of the first, as those of one.
-            let header = self.0.as_ptr().map_addr(|address| address & !RUN).cast::<Header>();
+        if self.is_slot() {
             // SAFETY: the header of a slot that this value is an owner of (invariant).
-            unsafe { &*header }.inc_ref();
+            unsafe { self.0.cast::<Header>().as_ref() }.inc_ref();
+        } else {
+            self.inc_ref_of_tagged();
         }
         SharedStorage(self.0)
     }

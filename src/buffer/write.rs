@@ -21,13 +21,10 @@ use bytes::buf::UninitSlice;
 use super::buffer::{Buffer, BufferFullError};
 use super::storage::Storage;
 use crate::lease::{Core, Lease, SPILL};
-use crate::sync::{Ordering, process_clock_ms};
+use crate::sync::Ordering;
 
 /// The room that a spilled buffer gets when it is asked for some, in bytes at least.
 const GROW_BYTES: usize = 64;
-
-/// The time between two warnings about spills of one arena, in milliseconds.
-const WARN_EVERY_MS: u64 = 1000;
 
 impl Buffer {
     /// Appends all of `data`, or nothing.
@@ -355,19 +352,7 @@ impl io::Write for Buffer {
 
 /// Warns of a spill, at most once a second per arena: a loaded program spills without end.
 fn warn_of_spill(core: &Core, slot_bytes: usize, needed_bytes: usize) {
-    let now_ms = process_clock_ms();
-    // Relaxed: it only limits the number of warnings.
-    let warned_ms = core.counters.spill_warned_ms.load(Ordering::Relaxed);
-    if warned_ms != 0 && now_ms < warned_ms + WARN_EVERY_MS {
-        return;
-    }
-    let is_ours = core.counters.spill_warned_ms.compare_exchange(
-        warned_ms,
-        now_ms,
-        Ordering::Relaxed,
-        Ordering::Relaxed,
-    );
-    if is_ours.is_ok() {
+    if core.counters.spill_events.is_due() {
         let spills = core.counters.spills.load(Ordering::Relaxed);
         tracing::warn!(
             slot_bytes,

@@ -14,6 +14,10 @@ use super::transfer::Transfers;
 use super::wakeup::Wakeup;
 use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics};
 use crate::arena::{FixedArena, OnRing, SlotStates};
+use crate::lease::{ClaimedSlot, Handle};
+#[cfg(feature = "holders")]
+use crate::lease::{HolderState, Holders};
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{AtomicU32, Ordering};
 use crate::uring::{
     BufferRingMetrics, BufferRingOptions, Probe, RegisterError, RegisterOptions, RegisteredArena,
@@ -298,6 +302,7 @@ impl Driver {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn register_buffer_ring(
         &mut self,
         arena: &FixedArena,
@@ -405,10 +410,46 @@ impl Driver {
     /// ```
     pub fn slot_states(&self, arena: &impl Registrable) -> SlotStates {
         let handle = handle_of(arena);
+        SlotStates::of(handle, self.state_on_rings(handle, self.transfers.addresses_running()))
+    }
+
+    /// Takes a snapshot of who holds the memory of `arena`: as the arena's own
+    /// [`holders`](crate::FixedArena::holders), with what this driver's rings and operations have.
+    ///
+    /// ```
+    /// # use uring_arena::{BufferRing, Driver, FixedArena, HolderState, TrackHolders};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let arena = FixedArena::with_sizes(16, 4096).track_holders(TrackHolders::All).build()?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
+    /// let holders = driver.holders(&arena);
+    /// assert!(holders.iter().all(|holder| holder.state == HolderState::Ready));
+    /// # let _ = ring;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "holders")]
+    pub fn holders(&self, arena: &impl Registrable) -> Holders {
+        let handle = handle_of(arena);
+        let mut on_ring = self.state_on_rings(handle, self.transfers.addresses_given());
+        Holders::of(handle, |owned| {
+            on_ring(owned).map(|state| match state {
+                OnRing::Published => HolderState::Ready,
+                OnRing::InFlight => HolderState::InFlight,
+            })
+        })
+    }
+
+    /// Returns a function that tells the state of the slots that rings and operations have.
+    /// `addresses` are those of the operations' memory.
+    fn state_on_rings(
+        &self,
+        handle: &Handle,
+        addresses: impl Iterator<Item = usize>,
+    ) -> impl FnMut(&ClaimedSlot) -> Option<OnRing> {
         let published = sorted(self.rings.owned_slots(handle));
-        let addresses = self.transfers.addresses_running();
         let in_flight = sorted(addresses.flat_map(|address| handle.indices_of_address(address)));
-        SlotStates::of(handle, |owned| {
+        move |owned| {
             if published.binary_search(&owned.first).is_ok() {
                 return Some(OnRing::Published);
             }
@@ -418,7 +459,7 @@ impl Driver {
                 .get(next)
                 .is_some_and(|&unit| u64::from(unit - owned.first) < owned.min_blocks);
             is_in_flight.then_some(OnRing::InFlight)
-        })
+        }
     }
 
     /// Returns the number of operations that the kernel has.
@@ -460,13 +501,27 @@ impl AsRawFd for Driver {
     }
 }
 
+impl HasMetricsPart for Driver {
+    fn metrics_part(&self, name: &str) -> MetricsPart {
+        let part = self.metrics().add_to(MetricsPart::new("driver", name));
+        self.rings.metrics_parts().into_iter().fold(part, MetricsPart::part)
+    }
+}
+
+/// Shows the operations, those in flight, the slots that lie ready in rings, and the sockets that
+/// wait for some.
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metrics = self.metrics();
         f.debug_struct("Driver")
             .field("number", &self.number)
             .field("fd", &self.as_raw_fd())
             .field("operations", &(self.sockets.len() + self.transfers.len()))
-            .field("in_flight", &self.in_flight())
+            .field("in_flight", &metrics.in_flight)
+            .field("ready", &metrics.published)
+            .field("parked", &metrics.parked)
+            .field("rings", &self.rings.len())
+            .field("empty_rings", &metrics.empty_rings)
             .finish_non_exhaustive()
     }
 }

@@ -152,4 +152,23 @@ mod tests {
         order.end_sync(None);
         assert_eq!(order.next_ready().unwrap().failed_write, None);
     }
+    #[test]
+    fn an_error_behind_a_sync_that_is_given_up_is_told_by_the_next() {
+        let mut order = Durability::default();
+        let slow = order.begin_write();
+        order.begin_sync(key(1));
+        let failing = order.begin_write();
+        order.begin_sync(key(2));
+        order.end_write(failing, Some(libc::EIO));
+        order.end_write(slow, None);
+        let ready = order.next_ready().unwrap();
+        order.skip(ready);
+        let ready = order.next_ready().unwrap();
+        assert_eq!(ready, Ready { sync: key(2), failed_write: Some(libc::EIO) });
+        // One that has left the table meanwhile keeps no other.
+        order.begin_sync(key(3));
+        assert_eq!(order.next_ready(), None);
+        order.forget_sync(key(2));
+        assert_eq!(order.next_ready(), Some(Ready { sync: key(3), failed_write: None }));
+    }
 }

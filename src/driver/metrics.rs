@@ -1,5 +1,7 @@
 //! The counters of a driver.
 
+use crate::metrics::MetricsPart;
+
 /// A snapshot of the counters of one [`Driver`](crate::Driver).
 ///
 /// ```
@@ -57,4 +59,58 @@ pub struct DriverMetrics {
     pub published: usize,
     /// The buffer rings in which no slot lies ready now.
     pub empty_rings: usize,
+}
+
+impl DriverMetrics {
+    /// Adds the counters to the metrics of a driver.
+    pub(crate) fn add_to(&self, part: MetricsPart) -> MetricsPart {
+        part.gauge("uring_arena_driver_in_flight", "Operations in the kernel", self.in_flight)
+            .gauge("uring_arena_driver_slots_ready", "Slots ready in rings", self.published)
+            .gauge("uring_arena_driver_sockets_parked", "Sockets that wait for slots", self.parked)
+            .gauge("uring_arena_driver_rings_empty", "Rings without a ready slot", self.empty_rings)
+            .counter("uring_arena_driver_enters_total", "System calls", self.enters)
+            .counter("uring_arena_driver_completions_total", "Completions", self.completions)
+            .counter(
+                "uring_arena_driver_unknown_completions_total",
+                "Completions of nothing that was in flight",
+                self.unknown_completions,
+            )
+            .counter(
+                "uring_arena_driver_contained_panics_total",
+                "Payloads whose drop panicked",
+                self.contained_panics,
+            )
+            .counter("uring_arena_driver_armed_total", "Receives and accepts armed", self.armed)
+            .counter(
+                "uring_arena_driver_starved_total",
+                "Times that a socket found no slot ready",
+                self.starved,
+            )
+            .counter(
+                "uring_arena_driver_retries_total",
+                "Receives and accepts that failed and were tried again",
+                self.retries,
+            )
+            .counter("uring_arena_driver_wakeups_total", "Wakes of the driver", self.wakeups)
+            .counter(
+                "uring_arena_driver_transfers_total",
+                "Reads, writes and sends pushed",
+                self.transfers,
+            )
+            .counter(
+                "uring_arena_driver_resumed_total",
+                "Reads, writes and sends that came short and went on",
+                self.resumed,
+            )
+            .counter(
+                "uring_arena_driver_zero_copy_sends_total",
+                "Sends that were zero-copy",
+                self.zero_copy_sends,
+            )
+            .counter(
+                "uring_arena_driver_zero_copy_sends_copied_total",
+                "Zero-copy sends whose bytes the kernel copied after all",
+                self.zero_copy_sends_copied,
+            )
+    }
 }

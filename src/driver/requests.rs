@@ -1203,7 +1203,9 @@ impl Driver {
     ///
     /// [`Event::Sent`](crate::Event::Sent) brings the memory back. Each datagram goes out whole or
     /// not at all; one that fails keeps none from following. Those of an IP socket go out side by
-    /// side, as the network has no order either; messages of a Unix socket one after another.
+    /// side, as the network has no order either; messages of a Unix socket one after another. On a
+    /// connected socket the error may be of an earlier datagram, about which an ICMP message came:
+    /// the one that it is told of has not gone out.
     ///
     /// # Errors
     ///

@@ -18,8 +18,9 @@ use super::wakeup::Wakeup;
 use super::{BufferRingId, DriverError, DriverMetrics};
 use crate::arena::FixedArena;
 use crate::lease::{Handle, WaitForSlot, Watch};
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::slab::{Key, Slab};
-use crate::sync::contain;
+use crate::sync::{EventLimit, contain};
 use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe, RingError};
 
 /// The number of group ids.
@@ -45,6 +46,9 @@ pub(super) struct Ring {
     refused_at: Option<Instant>,
     /// The receives without a final completion since the group was unregistered.
     receives_left: usize,
+    /// The limit of events that tell of starvation, and whether its end is to be told.
+    events: EventLimit,
+    is_starvation_told: bool,
     /// The kernel did not take the group again just now: it is tried again later.
     pub(super) is_delayed: bool,
 }
@@ -87,6 +91,8 @@ impl Ring {
             refusals,
             refused_at: None,
             receives_left: 0,
+            events: EventLimit::new(),
+            is_starvation_told: false,
             is_delayed: false,
         }
     }
@@ -215,6 +221,7 @@ impl Ring {
         if self.starved.count() > 0 {
             return Look::Calm;
         }
+        self.tell_of_end_of_starvation();
         self.stop_waiting();
         // What it has got is for the sockets that waited.
         self.seen = (self.buffers.activity(), Instant::now());
@@ -246,10 +253,11 @@ impl Ring {
             }
             // The ring is not to hear of itself.
             self.watch.stop();
+            self.tell_of_starvation();
         }
         wakeup.poll(submitter)?;
-        let arena = self.buffers.arena();
-        let waiting = self.waiting.get_or_insert_with(|| WaitForSlot::join(arena, 0));
+        let (arena, place) = (self.buffers.arena(), self.buffers.place());
+        let waiting = self.waiting.get_or_insert_with(|| WaitForSlot::join(arena, 0, place));
         let mut context = Context::from_waker(wakeup.grant_waker());
         let granted = Pin::new(waiting).poll(&mut context);
         if let Poll::Ready(lease) = granted {
@@ -261,6 +269,28 @@ impl Ring {
             self.stop_waiting();
         }
         Ok(self.buffers.entries_ready())
+    }
+
+    /// Tells the log that sockets wait for slots, once a second at most.
+    #[cold]
+    fn tell_of_starvation(&mut self) {
+        if self.events.is_due() {
+            self.is_starvation_told = true;
+            tracing::info!(
+                group = self.buffers.group(),
+                sockets = self.starved.count(),
+                starved = self.buffers.metrics().starved,
+                "a buffer ring has no slot: drop received bytes sooner, copy short ones (`copy_below`), or build a larger arena"
+            );
+        }
+    }
+
+    /// Tells the log that no socket waits for slots any more, if it was told that some do.
+    fn tell_of_end_of_starvation(&mut self) {
+        if std::mem::take(&mut self.is_starvation_told) {
+            let (group, ready) = (self.buffers.group(), self.buffers.metrics().published);
+            tracing::info!(group, ready, "a buffer ring has slots again");
+        }
     }
 
     fn add_counts_to(&self, metrics: &mut DriverMetrics) {
@@ -285,6 +315,7 @@ impl Rings {
         Rings { driver, table: Slab::new(GROUPS), past: DriverMetrics::default() }
     }
 
+    #[cfg_attr(feature = "holders", track_caller)]
     pub(super) fn register(
         &mut self,
         arena: &FixedArena,
@@ -318,6 +349,18 @@ impl Rings {
         let ring = Ring::new(buffers, wakeup.share_with_watch().clone());
         let key = self.table.insert(ring).ok().expect("each ring has a group of its own");
         Ok(BufferRingId::new(self.driver, key))
+    }
+
+    /// Returns a snapshot of each ring, under the number of its group.
+    pub(super) fn metrics_parts(&self) -> Vec<MetricsPart> {
+        let part = |ring: &Ring| {
+            ring.buffers.metrics_part(&ring.buffers.group().to_string()).gauge(
+                "uring_arena_ring_sockets",
+                "Sockets that receive into the ring",
+                ring.sockets,
+            )
+        };
+        self.iter().map(part).collect()
     }
 
     fn free_group(&self) -> Result<u16, RingError> {

@@ -15,7 +15,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::DriverError;
 use super::ids::Tag;
 use crate::region::Process;
-use crate::uring::is_refusal;
+use crate::uring::{is_refusal, submit_and_wait_for_one};
 
 /// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
 /// to wait for centuries.
@@ -166,18 +166,21 @@ impl Submitter {
         if matches!(wait, Wait::Never) && self.is_at_rest() {
             return Ok(false);
         }
-        let submitter = self.uring.submitter();
         self.enters += 1;
         let answer = match wait {
-            Wait::Never => submitter.submit_and_wait(0),
-            Wait::Forever => submitter.submit_and_wait(1),
+            Wait::Never => number(self.uring.submitter().submit_and_wait(0)),
+            Wait::Forever => {
+                let entries = self.uring.submission().len();
+                submit_and_wait_for_one(self.uring.as_raw_fd(), entries)
+            }
             Wait::Until(until) => {
                 let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
                 let left = types::Timespec::from(left);
-                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&left))
+                let arguments = types::SubmitArgs::new().timespec(&left);
+                number(self.uring.submitter().submit_with_args(1, &arguments))
             }
         };
-        match answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+        match answer {
             Ok(0) => Ok(false),
             // The number of entries that were submitted hides a signal after it. `ETIME` may be the
             // end of the longest wait.
@@ -222,6 +225,11 @@ impl Submitter {
     pub(super) fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
     }
+}
+
+/// Returns the number of the error, if the kernel was entered in vain.
+fn number(answer: std::io::Result<usize>) -> Result<usize, i32> {
+    answer.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 impl AsRawFd for Submitter {

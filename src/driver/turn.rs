@@ -187,7 +187,7 @@ impl Driver {
                 self.wakeup.told_wakes = self.wakeup.program_wakes;
                 return Ok(Event::Woken);
             }
-            self.turn(Wait::Forever)?;
+            self.wait()?;
         }
     }
 
@@ -330,12 +330,15 @@ impl Driver {
         Ok(self.wakeup.share())
     }
 
+    // Always: a wait without end is the most frequent, and asks for nothing of the other kinds.
+    #[inline(always)]
     fn turn(&mut self, wait: Wait) -> Result<(), DriverError> {
         while self.turn_once(wait)? && self.goes_on(wait) {}
         Ok(())
     }
 
     /// Does one round. Returns `true` if another one may be needed before the wait is over.
+    #[inline(always)] // as `turn`
     fn turn_once(&mut self, wait: Wait) -> Result<bool, DriverError> {
         let is_unfinished = self.prepare()?;
         // Sockets that could be armed and are not yet wait for no event: look, and go on arming.
@@ -607,6 +610,13 @@ impl Driver {
         let mut report = DrainReport::default();
         let answer = self.end_operations(Limit::At(Wait::timeout(timeout)), &mut report);
         self.unregister_all(&mut report);
+        tracing::debug!(
+            closed = report.closed,
+            discarded_bytes = report.discarded_bytes,
+            in_flight = report.in_flight,
+            quarantined = report.quarantined,
+            "a driver was drained; what is in flight ends with its device or peer: drain again"
+        );
         answer.map(|()| report)
     }
 

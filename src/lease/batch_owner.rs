@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use super::batch::{self, Batch};
 use super::handle::Handle;
 use super::header::Header;
+use super::holder_table::Place;
 use super::lease::Lease;
 use crate::sync::Ordering;
 
@@ -58,7 +59,7 @@ impl SlotBatch {
 
     /// Claims an idle slot, and returns its lease and its first byte.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim(&self, handle: &Handle) -> Option<(Lease, NonNull<u8>)> {
+    pub(crate) fn claim(&self, handle: &Handle, place: Place) -> Option<(Lease, NonNull<u8>)> {
         let shared = self.shared();
         // Relaxed: only this thread touches `idle`.
         let mut idle = shared.idle.load(Ordering::Relaxed);
@@ -74,6 +75,14 @@ impl SlotBatch {
             handle.carry_claims();
         }
         lease.header().set_order(0);
+        #[cfg(feature = "holders")]
+        if handle.tracks_holders() {
+            let slot = lease.index();
+            // SAFETY: the header of the slot, which is this lease's.
+            unsafe { handle.track(header, slot, place) };
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = place;
         Some((lease, start))
     }
 
@@ -87,9 +96,9 @@ impl SlotBatch {
     /// Claims slots of the arena until the batch has `wanted`. Returns the number of new ones.
     ///
     /// That there are less proves nothing.
-    pub(crate) fn refill(&self, handle: &Handle, wanted: usize) -> usize {
+    pub(crate) fn refill(&self, handle: &Handle, wanted: usize, place: Place) -> usize {
         let left = wanted.min(BATCH_MAX).saturating_sub(self.members.get().count_ones() as usize);
-        handle.claim_slots(left, |lease, start, _| self.add(lease, start))
+        handle.claim_slots(left, place, |lease, start, _| self.add(lease, start))
     }
 
     /// Adds a slot to a batch that has room for it: as an idle one.

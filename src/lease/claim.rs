@@ -11,6 +11,9 @@ use std::ptr::NonNull;
 use super::core::Core;
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, is_rare};
+#[cfg(feature = "holders")]
+use super::holder_table::HolderTable;
+use super::holder_table::Place;
 use super::lease::Lease;
 use crate::region::scrub;
 use crate::slots::{Allocator, Search, SlotGroup};
@@ -21,23 +24,23 @@ impl Handle {
     ///
     /// Returns `None` only if there was an instant during the call at which no slot was free.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
+    pub(crate) fn claim_slot(&self, place: Place) -> Option<(Lease, NonNull<u8>)> {
         let slot = match self.allocator.slots().claim_hinted() {
             Some(slot) => slot,
             None => self.claim_slow(0)?,
         };
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.own_slot(slot) })
+        Some(unsafe { self.own_slot(slot, place) })
     }
 
     /// Claims a slot as [`claim_slot`](Self::claim_slot) does, for a caller that waits if there is
     /// none: `None` proves nothing.
     #[inline]
-    pub(crate) fn try_claim_slot(&self) -> Option<(Lease, NonNull<u8>)> {
+    pub(crate) fn try_claim_slot(&self, place: Place) -> Option<(Lease, NonNull<u8>)> {
         let bitmap = self.allocator.slots();
         let slot = bitmap.claim_hinted().or_else(|| bitmap.look(1).map(SlotGroup::lowest))?;
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.own_slot(slot) })
+        Some(unsafe { self.own_slot(slot, place) })
     }
 
     /// Makes the lease of a claimed slot. Also returns its first byte.
@@ -46,11 +49,14 @@ impl Handle {
     ///
     /// The slot is claimed, has no lease, and is the caller's.
     #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn own_slot(&self, slot: u32) -> (Lease, NonNull<u8>) {
+    unsafe fn own_slot(&self, slot: u32, place: Place) -> (Lease, NonNull<u8>) {
         // SAFETY: the core is live (invariant), and the allocator gives out only slots that exist.
         let header = unsafe { Core::slot_header_at(self.core, slot) };
         // SAFETY: the caller's promise.
-        (unsafe { self.slot_lease(header, slot) }, self.slot_start(slot))
+        let lease = unsafe { self.slot_lease(header, slot) };
+        // SAFETY: the header of the slot, which the caller has.
+        unsafe { self.track(header, slot, place) };
+        (lease, self.slot_start(slot))
     }
 
     /// Claims up to `wanted` slots, and hands each to `each` with its first byte and its index.
@@ -60,6 +66,7 @@ impl Handle {
     pub(crate) fn claim_slots(
         &self,
         wanted: usize,
+        place: Place,
         mut each: impl FnMut(Lease, NonNull<u8>, u32),
     ) -> usize {
         let bitmap = self.allocator.slots();
@@ -70,7 +77,7 @@ impl Handle {
             let Some(SlotGroup { first, mask }) = group else { break };
             claimed += mask.count_ones() as usize;
             let (start, slot_bytes) = (self.slot_start(first), self.slot_bytes);
-            for (lease, bit) in Claimed::new(self, first, mask) {
+            for (lease, bit) in Claimed::new(self, first, mask, place) {
                 // SAFETY: the slots that the allocator has lie inside the region.
                 let start = unsafe { start.add(bit as usize * slot_bytes) };
                 each(lease, start, first + bit);
@@ -83,23 +90,23 @@ impl Handle {
     ///
     /// Returns `None` only if there was an instant during the call at which no such block was free.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(crate) fn claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
+    pub(crate) fn claim_block(&self, order: u32, place: Place) -> Option<(Lease, NonNull<u8>)> {
         let first = match self.allocator.blocks().claim_hinted(order) {
             Some(first) => first,
             None => self.claim_slow(order)?,
         };
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.own_block(first, order) })
+        Some(unsafe { self.own_block(first, order, place) })
     }
 
     /// Claims a block as [`claim_block`](Self::claim_block) does, for a caller that waits if there
     /// is none: `None` proves nothing.
     #[inline]
-    pub(crate) fn try_claim_block(&self, order: u32) -> Option<(Lease, NonNull<u8>)> {
+    pub(crate) fn try_claim_block(&self, order: u32, place: Place) -> Option<(Lease, NonNull<u8>)> {
         let buddy = self.allocator.blocks();
         let first = buddy.claim_hinted(order).or_else(|| buddy.search_by_hints(order))?;
         // SAFETY: just claimed, so this is its only lease.
-        Some(unsafe { self.own_block(first, order) })
+        Some(unsafe { self.own_block(first, order, place) })
     }
 
     /// Makes the lease of a claimed block of `order`. Also returns its first byte.
@@ -108,11 +115,14 @@ impl Handle {
     ///
     /// The block at `first` is claimed, has no lease, and is the caller's.
     #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn own_block(&self, first: u32, order: u32) -> (Lease, NonNull<u8>) {
+    unsafe fn own_block(&self, first: u32, order: u32, place: Place) -> (Lease, NonNull<u8>) {
         // SAFETY: the core is live (invariant), and the block is claimed (the caller's promise).
         let header = unsafe { Core::record_order(self.core, first, order) };
         // SAFETY: the caller's promise.
-        (unsafe { self.block_lease(header, first, order) }, self.slot_start(first))
+        let lease = unsafe { self.block_lease(header, first, order) };
+        // SAFETY: the header of the block, which the caller has.
+        unsafe { self.track(header, first, place) };
+        (lease, self.slot_start(first))
     }
 
     /// Claims a slot, or a block of `order`, by a search. Returns its index, or that of its first
@@ -170,17 +180,43 @@ impl Handle {
         }
     }
 
+    /// Records a claim that was just made, if it is one of those that are to be recorded.
+    ///
+    /// # Safety
+    ///
+    /// `header` is that of slot, or block, `index`, which the caller has claimed.
+    #[inline(always)] // see `FixedArena::allocate`
+    pub(super) unsafe fn track(&self, header: NonNull<Header>, index: u32, place: Place) {
+        #[cfg(feature = "holders")]
+        if let Some(table) = &self.holders {
+            // SAFETY: headers live as long as the core, and are all atomics.
+            let header = unsafe { header.as_ref() };
+            if table.is_due(header.claims(), index) {
+                record_holder(table, header, index, place);
+            }
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = (header, index, place);
+    }
+
+    /// Returns whether some claims are recorded.
+    #[cfg(feature = "holders")]
+    #[inline]
+    pub(super) fn tracks_holders(&self) -> bool {
+        self.holders.is_some()
+    }
+
     /// Makes the lease of a slot, or block of `order`, off the fast path.
     ///
     /// # Safety
     ///
     /// `slot` is claimed, has no lease, and is the caller's.
-    pub(super) unsafe fn granted_lease(&self, slot: u32, order: u32) -> Lease {
+    pub(super) unsafe fn granted_lease(&self, slot: u32, order: u32, place: Place) -> Lease {
         let (lease, _) = match &self.allocator {
             // SAFETY: the caller's promise.
-            Allocator::Slots(_) => unsafe { self.own_slot(slot) },
+            Allocator::Slots(_) => unsafe { self.own_slot(slot, place) },
             // SAFETY: the caller's promise.
-            Allocator::Blocks(_) => unsafe { self.own_block(slot, order) },
+            Allocator::Blocks(_) => unsafe { self.own_block(slot, order, place) },
         };
         lease
     }
@@ -254,6 +290,14 @@ impl Handle {
     }
 }
 
+#[cfg(feature = "holders")]
+#[cold]
+#[inline(never)]
+fn record_holder(table: &HolderTable, header: &Header, index: u32, place: Place) {
+    table.record(index, header.claims(), place);
+    header.set_tracked();
+}
+
 /// The slots of one word that were claimed together, as an iterator over their leases.
 ///
 /// A drop frees the slots that were not taken out, so that a caller's panic loses none.
@@ -264,14 +308,15 @@ struct Claimed<'a> {
     header: NonNull<HeaderLine>,
     first: u32,
     mask: u32,
+    place: Place,
 }
 
 impl Claimed<'_> {
     #[inline]
-    fn new(handle: &Handle, first: u32, mask: u32) -> Claimed<'_> {
+    fn new(handle: &Handle, first: u32, mask: u32, place: Place) -> Claimed<'_> {
         // SAFETY: the handle keeps the core live, and every word has a first slot.
         let header = unsafe { Core::slot_header_at(handle.core, first) }.cast();
-        Claimed { handle, header, first, mask }
+        Claimed { handle, header, first, mask, place }
     }
 }
 
@@ -290,7 +335,10 @@ impl Iterator for Claimed<'_> {
         // lie side by side.
         let header = unsafe { self.header.add(bit as usize) }.cast();
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        Some((unsafe { self.handle.slot_lease(header, self.first + bit) }, bit))
+        let lease = unsafe { self.handle.slot_lease(header, self.first + bit) };
+        // SAFETY: the header of the slot, which this value had claimed.
+        unsafe { self.handle.track(header, self.first + bit, self.place) };
+        Some((lease, bit))
     }
 }
 

@@ -18,6 +18,8 @@ use crossbeam_utils::CachePadded;
 
 use super::counts::CopiedBytes;
 use super::header::{self, Header, HeaderLine};
+#[cfg(feature = "holders")]
+use super::holder_table::{HolderOptions, HolderTable};
 #[cfg(not(uring_arena_loom))]
 use super::registry::{self, Entry};
 use crate::region::BuildError;
@@ -25,7 +27,7 @@ use crate::region::Region;
 use crate::slots::Allocator;
 #[cfg(not(uring_arena_loom))]
 use crate::slots::{BLOCK_ORDER_MAX, SLOTS_MAX};
-use crate::sync::{Arc, AtomicU64, AtomicUsize};
+use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, EventLimit, Mutex, Ordering, contain};
 use crate::wait::{OnFree, Waiters};
 
 /// The parts of an arena, but for its memory.
@@ -37,6 +39,8 @@ pub(crate) struct CoreOptions {
     pub(crate) spill: bool,
     /// The wake policy of a user.
     pub(crate) on_free: Option<OnFree>,
+    #[cfg(feature = "holders")]
+    pub(crate) holders: HolderOptions,
 }
 
 /// An arena without its handles.
@@ -50,6 +54,11 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     /// The bytes of messages that were copied out. Copies outlive the arena.
     pub(crate) copied: Arc<CopiedBytes>,
+    /// The records of claims, if they are tracked.
+    #[cfg(feature = "holders")]
+    pub(super) holders: Option<Box<HolderTable>>,
+    /// The registrations of the memory with the kernel.
+    pub(super) pins: Mutex<usize>,
     /// The fields written off the fast path, on lines of their own: the others are only read.
     pub(crate) counters: CachePadded<Counters>,
 }
@@ -64,8 +73,14 @@ pub(crate) struct Counters {
     pub(crate) quarantined: AtomicU64,
     pub(super) claims_carried: AtomicU64,
     pub(super) frozen_carried: AtomicU64,
-    /// The time of the last warning about a spill, in milliseconds of the process's clock.
-    pub(crate) spill_warned_ms: AtomicU64,
+    /// The most slots, or smallest blocks, that were seen claimed at one time.
+    pub(super) live_max: AtomicUsize,
+    /// The limits of warnings about spills, of events about waits, and about lost slots.
+    pub(crate) spill_events: EventLimit,
+    pub(super) wait_events: EventLimit,
+    pub(super) quarantine_events: EventLimit,
+    /// An event told that claims wait, and none that they do not any more.
+    pub(super) is_wait_told: AtomicU8,
 }
 
 impl Core {
@@ -93,6 +108,8 @@ impl Core {
         #[cfg(not(uring_arena_loom))]
         let (start, len) = (region.start().addr().get(), region.len());
         let waiters = Waiters::new(&options.allocator, options.on_free);
+        #[cfg(feature = "holders")]
+        let holders = HolderTable::new(options.allocator.index_count(), options.holders);
         let flag = |set, flag| if set { flag } else { 0 };
         let flags = flag(options.zero, header::ZERO)
             | flag(options.spill, header::SPILL)
@@ -105,7 +122,11 @@ impl Core {
                 quarantined: AtomicU64::new(0),
                 claims_carried: AtomicU64::new(0),
                 frozen_carried: AtomicU64::new(0),
-                spill_warned_ms: AtomicU64::new(0),
+                live_max: AtomicUsize::new(0),
+                spill_events: EventLimit::new(),
+                wait_events: EventLimit::new(),
+                quarantine_events: EventLimit::new(),
+                is_wait_told: AtomicU8::new(0),
             }),
             allocator: options.allocator,
             region,
@@ -113,6 +134,9 @@ impl Core {
             flags,
             waiters,
             copied: Arc::default(),
+            pins: Mutex::new(0),
+            #[cfg(feature = "holders")]
+            holders,
         };
         // SAFETY: freshly allocated with room and alignment for a core.
         unsafe { core.write(value) };
@@ -235,6 +259,22 @@ impl Core {
     #[inline]
     pub(super) fn core_offset_and_flags(&self, index: u32) -> u32 {
         self.offset_of(index) as u32 | self.flags
+    }
+
+    /// Counts a slot that is lost for good, and tells the log, once a second at most.
+    pub(super) fn count_quarantined(&self, slot: u32) {
+        // Relaxed: a counter.
+        let before = self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
+        if !cfg!(uring_arena_loom) && self.counters.quarantine_events.is_due() {
+            contain("the log", || {
+                tracing::error!(
+                    slot,
+                    quarantined = before + 1,
+                    slot_bytes = self.slot_bytes,
+                    "a slot is lost, because the kernel may still write to it: wait for operations, or drain, before they are dropped"
+                );
+            });
+        }
     }
 
     /// Returns the first byte of slot, or smallest block, `index`, which the allocator has.

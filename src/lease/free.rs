@@ -129,16 +129,16 @@ unsafe fn after_free(core: NonNull<Core>, header: NonNull<Header>, freed: FreeOu
 #[cold]
 unsafe fn release_to_waiters(core: NonNull<Core>, header: NonNull<Header>) {
     // SAFETY: live while the claim lasts, and all atomics.
-    let order = unsafe { header.as_ref() }.order().into();
+    let order: u32 = unsafe { header.as_ref() }.order().into();
     // SAFETY: as above.
     let offset = unsafe { header.as_ref() }.core_offset();
     // SAFETY: our claim keeps the core live.
     let index = unsafe { core.as_ref() }.index_at(offset);
     // SAFETY: our claim keeps the core live.
     if let Some(handle) = unsafe { Handle::upgrade(core) } {
-        // Nobody has frozen a slot that is on its way to a waiter.
+        // Nobody has frozen, and nobody holds, a slot that is on its way to a waiter.
         // SAFETY: live while the claim lasts, and all atomics.
-        unsafe { header.as_ref() }.clear_frozen();
+        unsafe { header.as_ref() }.set_order(order as u8);
         let record_order = |first, order| handle.record_order(first, order);
         handle.waiters.release(&handle.allocator, index, order, &record_order);
         return;

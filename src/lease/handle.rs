@@ -206,10 +206,22 @@ unsafe fn drop_handle(core: NonNull<Core>) {
 /// The last handle is gone; called once.
 #[cold]
 unsafe fn close(core: NonNull<Core>) {
+    #[cfg(feature = "holders")]
+    report_claims(core);
     // SAFETY: live: `pending` still counts the closing.
     let drained = unsafe { core.as_ref().allocator.close() };
     // SAFETY: the words just counted, and the closing, are ours to count.
     unsafe { count_drained(core, drained + 1) };
+}
+
+/// Tells, of an arena that tracks its holders, which claims are out when its last handle is gone.
+#[cfg(feature = "holders")]
+fn report_claims(core: NonNull<Core>) {
+    // Not counted, and so never dropped: the closing that is not done yet keeps the core live.
+    let view = std::mem::ManuallyDrop::new(Handle { core });
+    if let Some(table) = &view.holders {
+        table.tell_of_end(&*view);
+    }
 }
 
 /// Counts `words` of the allocator as drained. The last of them ends the arena.

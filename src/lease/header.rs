@@ -25,6 +25,8 @@ const QUARANTINED: u8 = 1 << 1;
 const FROZEN: u8 = 1 << 7;
 /// A bit of `order`: the free of the block is not to be remembered by the thread.
 const FORGOTTEN: u8 = 1 << 6;
+/// A bit of `order`: the claim is recorded (`holder_table`).
+const TRACKED: u8 = 1 << 5;
 const ORDER: u8 = 0x1F;
 
 /// The bits of a count of claims that are zero at rare claims: see [`is_rare`].
@@ -257,6 +259,7 @@ impl Header {
         self.is_unique() || self.dec_shared_ref()
     }
 
+    #[inline]
     fn dec_shared_ref(&self) -> bool {
         // Release: this owner's reads come before the last owner's free. Acquire: pairs with the
         // others' Release.
@@ -294,7 +297,21 @@ impl Header {
     /// Clears the mark that the slot, or block, is frozen: its owner may write again.
     #[inline]
     pub(crate) fn clear_frozen(&self) {
-        self.order.store(self.order(), Ordering::Relaxed);
+        let kept = self.order.load(Ordering::Relaxed) & (ORDER | TRACKED);
+        self.order.store(kept, Ordering::Relaxed);
+    }
+
+    /// Marks the claim as recorded. The next claim clears the mark.
+    #[cfg(feature = "holders")]
+    pub(super) fn set_tracked(&self) {
+        self.order.store(self.order.load(Ordering::Relaxed) | TRACKED, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if the claim is recorded.
+    #[cfg(feature = "holders")]
+    #[inline]
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.order.load(Ordering::Relaxed) & TRACKED != 0
     }
 
     /// Returns `true` if the owner of the slot, or block, has frozen it.

@@ -140,6 +140,16 @@ impl Lease {
         if self.header().has(ZERO) {
             self = self.with_written_recorded(start, len);
         }
+        #[cfg(feature = "holders")]
+        if self.header().is_tracked() {
+            self = self.with_used_recorded(len);
+        }
+        self.with_freeze_counted()
+    }
+
+    /// Returns the lease, with a freeze recorded. The lease goes by value, as above.
+    #[inline]
+    pub(crate) fn with_freeze_counted(self) -> Lease {
         if self.header().record_freeze() { self.with_freezes_carried() } else { self }
     }
 
@@ -148,6 +158,66 @@ impl Lease {
         let before = start.addr().get() - self.slot_start().addr().get();
         self.record_written(before + len);
         self
+    }
+
+    /// Returns the lease. Records a receipt of `len` bytes from a connection, if the claim is
+    /// recorded.
+    #[inline]
+    #[cfg_attr(
+        not(all(feature = "io-uring", target_os = "linux")),
+        allow(dead_code, reason = "only rings receive")
+    )]
+    pub(crate) fn with_receipt_recorded(self, len: usize, connection: Option<u64>) -> Lease {
+        #[cfg(feature = "holders")]
+        if self.header().is_tracked() {
+            return self.with_receipt(len, connection);
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = (len, connection);
+        self
+    }
+
+    /// Records a receipt, as [`with_receipt_recorded`](Self::with_receipt_recorded) does.
+    #[inline]
+    #[cfg_attr(
+        not(all(feature = "io-uring", target_os = "linux")),
+        allow(dead_code, reason = "only rings receive")
+    )]
+    pub(crate) fn record_receipt(&self, len: usize, connection: Option<u64>) {
+        #[cfg(feature = "holders")]
+        if self.header().is_tracked()
+            && let Some(table) = &self.core().holders
+        {
+            table.record_received(self.index(), self.header().claims(), len, connection);
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = (len, connection);
+    }
+
+    #[cfg(feature = "holders")]
+    #[cold]
+    fn with_receipt(self, len: usize, connection: Option<u64>) -> Lease {
+        self.record_receipt(len, connection);
+        self
+    }
+
+    #[cfg(feature = "holders")]
+    #[cold]
+    fn with_used_recorded(self, len: usize) -> Lease {
+        if let Some(table) = &self.core().holders {
+            table.record_used(self.index(), self.header().claims(), len);
+        }
+        self
+    }
+
+    /// Records a label of the claim, if the claim is recorded.
+    #[cfg(feature = "holders")]
+    pub(crate) fn record_label(&self, label: &str) {
+        if self.header().is_tracked()
+            && let Some(table) = &self.core().holders
+        {
+            table.record_label(self.index(), self.header().claims(), label);
+        }
     }
 
     #[cold]
@@ -172,8 +242,7 @@ impl Lease {
     /// Counts the slot as lost, once. The owner that calls this never drops its lease.
     pub(crate) fn mark_quarantined(&self) {
         if self.header().mark_quarantined() {
-            // Relaxed: a counter.
-            self.core().counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            self.core().count_quarantined(self.index());
         }
     }
 

@@ -11,6 +11,9 @@ mod counts;
 mod free;
 mod handle;
 mod header;
+mod holder_table;
+#[cfg(feature = "holders")]
+mod holders;
 mod lease;
 #[cfg(all(test, uring_arena_loom))]
 #[allow(unsafe_code)] // `from_raw` is the way to see that the memory is given back
@@ -19,6 +22,7 @@ mod models;
 mod registry;
 mod run;
 mod stats;
+mod trim;
 mod waiter;
 
 pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
@@ -33,6 +37,11 @@ pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
 pub(crate) use handle::WeakHandle;
 pub(crate) use header::{Header, SPILL, ZERO};
+#[cfg(feature = "holders")]
+pub(crate) use holder_table::HolderOptions;
+pub(crate) use holder_table::Place;
+#[cfg(feature = "holders")]
+pub use holders::{Holder, HolderAlarm, HolderGroup, HolderState, Holders, TrackHolders};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use lease::SlotPtr;
@@ -40,6 +49,8 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
+pub(crate) use trim::Trim;
+pub use trim::{TrimObstacle, TrimReport};
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
 pub(crate) use waiter::WaitForSlot;

@@ -8,7 +8,7 @@ use bytes::BufMut;
 use loom::future::block_on;
 use loom::thread;
 
-use super::{Lease, Run, UnreadSlots, WaitForSlot};
+use super::{Lease, Place, Run, Trim, TrimObstacle, UnreadSlots, WaitForSlot};
 use crate::sync::{Arc, Mutex, set_thread_index};
 use crate::{ArenaBytes, Buffer, Dealloc, FixedArena, LocalArena, SlotSpec};
 
@@ -150,15 +150,16 @@ fn a_thaw_against_the_drop_of_the_other_owner() {
 }
 
 fn claim(arena: &FixedArena) -> Option<Lease> {
-    let (lease, _) = arena.handle().claim_slot()?;
+    let (lease, _) = arena.handle().claim_slot(Place::here())?;
     Some(lease)
 }
 
 /// Claims as a task does.
 fn claim_waiting(arena: &FixedArena) -> Lease {
-    let free = arena.handle().try_claim_slot().map(|(lease, _)| lease);
+    let free = arena.handle().try_claim_slot(Place::here()).map(|(lease, _)| lease);
     free.unwrap_or_else(|| {
-        WaitForSlot::claim_or_join(arena.handle(), 0).unwrap_or_else(|wait| block_on(wait))
+        WaitForSlot::claim_or_join(arena.handle(), 0, Place::here())
+            .unwrap_or_else(|wait| block_on(wait))
     })
 }
 
@@ -178,7 +179,7 @@ fn a_lease_that_waits_against_a_free() {
 fn a_ring_and_a_task_wait_for_one_slot() {
     model(1, |arena| {
         let held = claim(&arena).unwrap();
-        let ring = WaitForSlot::join(arena.handle(), 0);
+        let ring = WaitForSlot::join(arena.handle(), 0, Place::here());
         let waiter = arena.clone();
         let task = thread::spawn(move || drop(claim_waiting(&waiter)));
         let freeing = thread::spawn(move || drop(held));
@@ -196,7 +197,7 @@ fn a_ring_and_a_task_wait_for_one_slot() {
 fn the_last_handle_against_frees_with_a_stale_flag() {
     model(2, |arena| {
         let (first, second) = (claim(&arena).unwrap(), claim(&arena).unwrap());
-        drop(WaitForSlot::join(arena.handle(), 0));
+        drop(WaitForSlot::join(arena.handle(), 0, Place::here()));
         let freeing = thread::spawn(move || drop(first));
         let other = thread::spawn(move || drop(second));
         drop(arena);
@@ -210,7 +211,7 @@ fn the_last_handle_against_frees_with_a_stale_flag() {
 fn the_last_handle_of_a_waiter_against_its_grant() {
     model(1, |arena| {
         let held = claim(&arena).unwrap();
-        let wait = WaitForSlot::join(arena.handle(), 0);
+        let wait = WaitForSlot::join(arena.handle(), 0, Place::here());
         drop(arena);
         let freeing = thread::spawn(move || drop(held));
         drop(wait);
@@ -281,7 +282,7 @@ fn giving_back_against_a_free_elsewhere() {
 
 /// Claims both slots of an arena as one run, and makes bytes of them.
 fn bytes_of_a_run(arena: &FixedArena) -> ArenaBytes {
-    let (run, start, _) = Run::claim(arena.handle(), &mut 0, 2).unwrap();
+    let (run, start, _) = Run::claim(arena.handle(), &mut 0, 2, Place::here()).unwrap();
     // SAFETY: the run owns these bytes.
     unsafe { start.write_bytes(1, 2 * SLOT_BYTES) };
     // SAFETY: written just now, and the run moves into the bytes.
@@ -312,7 +313,7 @@ fn a_free_of_two_slots_against_a_claim_of_either() {
         let other = arena.clone();
         let thread = thread::spawn(move || {
             set_thread_index(1);
-            if let Some((run, ..)) = Run::claim(other.handle(), &mut 0, 2) {
+            if let Some((run, ..)) = Run::claim(other.handle(), &mut 0, 2, Place::here()) {
                 assert_eq!(run.count(), 2, "both are free at once");
             }
             if let Ok(mut buffer) = other.allocate() {
@@ -335,7 +336,7 @@ fn a_wait_against_a_free_of_two_slots() {
         let thread = thread::spawn(move || drop(claim_waiting(&waiter)));
         drop(held);
         thread.join().unwrap();
-        drop(Run::claim(arena.handle(), &mut 0, 2).expect("both slots are free"));
+        drop(Run::claim(arena.handle(), &mut 0, 2, Place::here()).expect("both slots are free"));
     });
 }
 
@@ -354,6 +355,59 @@ fn two_charges_against_a_limit() {
         drop(mine);
         assert!(thread.join().unwrap() || kept);
         assert_eq!(arena.handle().copied.live(), 0);
+    });
+}
+
+/// Pages are given back while no registration has them, and no claim. All slots are free again.
+#[test]
+fn a_trim_against_a_registration_and_a_claim() {
+    model(2, |arena| {
+        let other = arena.clone();
+        let thread = thread::spawn(move || {
+            set_thread_index(1);
+            let handle = other.handle();
+            Trim(handle).pin();
+            // Stands for the kernel, which has the pages of every slot, free or not.
+            (0..2).for_each(|slot| handle.with_bytes_of(slot, || ()));
+            Trim(handle).unpin();
+            if let Ok(mut buffer) = other.allocate() {
+                buffer.put_u8(2);
+                assert_eq!(buffer.freeze_in_place(), [2][..]);
+            }
+        });
+        let report = arena.trim();
+        let registered = TrimObstacle::Registered { registrations: 1 };
+        assert!(report.obstacle.is_none_or(|obstacle| obstacle == registered));
+        thread.join().unwrap();
+        assert!(arena.trim().obstacle.is_none());
+        drop((arena.allocate().unwrap(), arena.allocate().unwrap()));
+    });
+}
+
+/// A claim that finds the only slot taken by a trim waits, and is served.
+#[test]
+fn a_trim_against_a_wait() {
+    model(1, |arena| {
+        let waiter = arena.clone();
+        let thread = thread::spawn(move || {
+            set_thread_index(1);
+            drop(claim_waiting(&waiter));
+        });
+        assert!(arena.trim().obstacle.is_none());
+        thread.join().unwrap();
+        drop(arena.allocate().unwrap());
+    });
+}
+
+/// A high-water mark that two threads note is the higher of the two.
+#[test]
+fn two_notes_of_a_high_water_mark() {
+    model(2, |arena| {
+        let other = arena.clone();
+        let thread = thread::spawn(move || other.handle().note_live_count(2));
+        arena.handle().note_live_count(1);
+        thread.join().unwrap();
+        assert_eq!(arena.handle().live_max(), 2);
     });
 }
 

@@ -18,14 +18,13 @@ use std::ptr::NonNull;
 use super::core::Core;
 use super::handle::Handle;
 use super::header::{Header, HeaderLine, LINE, ZERO};
+use super::holder_table::Place;
 use super::lease::Lease;
 #[cfg(not(uring_arena_loom))]
 use super::registry;
 #[cfg(not(uring_arena_loom))]
 use crate::slots::Allocator;
 use crate::slots::{SLOTS_PER_WORD, SlotRun};
-#[cfg(not(uring_arena_loom))]
-use crate::sync::Ordering;
 
 /// The claim of one slot, or of several that are adjacent. Dropping it frees them.
 // Invariants:
@@ -52,10 +51,11 @@ impl Run {
         handle: &Handle,
         hint: &mut usize,
         wanted: u32,
+        place: Place,
     ) -> Option<(Run, NonNull<u8>, u32)> {
         let SlotRun { first, count } = handle.allocator.slots().claim_run(hint, wanted)?;
         // SAFETY: just claimed, so the leases are the only ones.
-        let run = unsafe { Run::own(handle, first, count) };
+        let run = unsafe { Run::own(handle, first, count, place) };
         Some((run, handle.slot_start(first), first))
     }
 
@@ -64,9 +64,9 @@ impl Run {
     /// # Safety
     ///
     /// The slots are claimed, of one word, have no lease, and are the caller's.
-    unsafe fn own(handle: &Handle, first: u32, count: u32) -> Run {
+    unsafe fn own(handle: &Handle, first: u32, count: u32, place: Place) -> Run {
         // SAFETY: the caller's promise; leases that become pointers are not dropped.
-        let header = |slot| unsafe { handle.granted_lease(slot, 0) }.into_raw();
+        let header = |slot| unsafe { handle.granted_lease(slot, 0, place) }.into_raw();
         let run = Run { first: header(first), count };
         for slot in first + 1..first + count {
             header(slot);
@@ -167,6 +167,17 @@ impl Run {
         if self.lease(0).header().has(ZERO) {
             self.leases().for_each(|lease| lease.record_written(slot_bytes));
         }
+    }
+
+    /// Records that `len` bytes from a connection came into the slots whose claims are recorded.
+    #[inline]
+    pub(crate) fn record_receipt(&self, len: usize, connection: Option<u64>) {
+        #[cfg(feature = "holders")]
+        for lease in self.leases().filter(|lease| lease.header().is_tracked()) {
+            lease.record_receipt(len.min(lease.slot_bytes()), connection);
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = (len, connection);
     }
 
     /// Records a freeze of each slot.
@@ -295,15 +306,13 @@ pub(super) unsafe fn run_around(header: NonNull<Header>) -> (u32, u32) {
 pub(crate) unsafe fn quarantine_at(address: usize) {
     // SAFETY: the caller's promise.
     let Some((pointer, slot, count)) = (unsafe { claim_at(address) }) else { return };
-    // SAFETY: the share keeps this core live.
-    let counters = unsafe { &pointer.as_ref().counters };
     for slot in slot..slot + count {
         // SAFETY: live, and the slot exists because it is claimed.
         let header = unsafe { Core::header_at(pointer, slot) };
         // SAFETY: headers live as long as the core, and are all atomics.
         if unsafe { header.as_ref() }.mark_quarantined() {
-            // Relaxed: a counter.
-            counters.quarantined.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: the share keeps this core live.
+            unsafe { pointer.as_ref() }.count_quarantined(slot);
         }
     }
 }
@@ -369,7 +378,7 @@ mod tests {
     }
 
     fn claim(arena: &FixedArena, wanted: u32) -> Option<Run> {
-        Run::claim(arena.handle(), &mut 0, wanted).map(|(run, ..)| run)
+        Run::claim(arena.handle(), &mut 0, wanted, Place::here()).map(|(run, ..)| run)
     }
 
     /// Makes bytes of all of a run, which hold its slots' numbers.
@@ -477,10 +486,12 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Claim(wanted) => {
-                        runs.extend(Run::claim(arena.handle(), &mut hint, wanted).map(|run| run.0));
+                        let place = Place::here();
+                        let run = Run::claim(arena.handle(), &mut hint, wanted, place);
+                        runs.extend(run.map(|run| run.0));
                     }
                     Step::Single => {
-                        let slot = arena.handle().claim_slot();
+                        let slot = arena.handle().claim_slot(Place::here());
                         runs.extend(slot.map(|(lease, _)| Run::from_lease(lease)));
                     }
                     Step::Split(which, at) if !runs.is_empty() => {

@@ -24,6 +24,12 @@ pub(crate) struct ClaimedSlot {
     pub(crate) min_blocks: u64,
     pub(crate) frozen: bool,
     pub(crate) quarantined: bool,
+    /// The claim is recorded.
+    #[cfg(feature = "holders")]
+    pub(crate) tracked: bool,
+    /// The number of claims of the slot, with this one.
+    #[cfg(feature = "holders")]
+    pub(crate) claims: u32,
 }
 
 impl Handle {
@@ -33,6 +39,12 @@ impl Handle {
         let header = unsafe { Core::header_at(self.core, index) };
         // SAFETY: headers live as long as the core, which this handle keeps, and are all atomics.
         unsafe { header.as_ref() }
+    }
+
+    /// Runs code in which a model has the bytes of a slot alone.
+    #[cfg(uring_arena_loom)]
+    pub(super) fn with_bytes_of(&self, index: u32, code: impl FnOnce()) {
+        self.header(index).bytes.with_mut(|_| code());
     }
 
     /// Counts the successful claims so far. The count is exact while no claim is under way.
@@ -69,7 +81,16 @@ impl Handle {
         let mut claimed = |first, min_blocks| {
             let header = self.header(first);
             let (frozen, quarantined) = (header.is_frozen(), header.is_quarantined());
-            each(ClaimedSlot { first, min_blocks, frozen, quarantined });
+            each(ClaimedSlot {
+                first,
+                min_blocks,
+                frozen,
+                quarantined,
+                #[cfg(feature = "holders")]
+                tracked: header.is_tracked(),
+                #[cfg(feature = "holders")]
+                claims: header.claims(),
+            });
         };
         match &self.allocator {
             Allocator::Slots(bitmap) => bitmap.for_each_claimed(|slot| claimed(slot, 1)),
@@ -77,6 +98,70 @@ impl Handle {
                 buddy.for_each_claimed(|first| self.header(first).order().into(), claimed)
             }
         }
+    }
+
+    /// Counts the slots, or smallest blocks, that are claimed now, and notes the count for the
+    /// high-water mark.
+    pub(crate) fn note_live(&self) -> usize {
+        let live = match &self.allocator {
+            Allocator::Slots(bitmap) => bitmap.live(),
+            Allocator::Blocks(buddy) => buddy.live_min_blocks() as usize,
+        };
+        self.note_live_count(live);
+        live
+    }
+
+    /// Notes that `live` slots, or smallest blocks, were claimed at one time.
+    pub(crate) fn note_live_count(&self, live: usize) {
+        // Relaxed, as all here. The load spares most calls the write.
+        if live > self.counters.live_max.load(Ordering::Relaxed) {
+            self.counters.live_max.fetch_max(live, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the log that claims wait, once a second at most.
+    pub(super) fn tell_of_wait(&self) {
+        if cfg!(uring_arena_loom) || !self.counters.wait_events.is_due() {
+            return;
+        }
+        // Relaxed: it only pairs two events.
+        self.counters.is_wait_told.store(1, Ordering::Relaxed);
+        let waits = self.waiters.counts();
+        tracing::info!(
+            waiters = waits.waiters,
+            slots = self.index_count(),
+            slot_bytes = self.slot_bytes,
+            refusals = self.waiters.refusals(),
+            "claims wait for memory of an arena: drop buffers sooner, or build a larger arena (`holders` tells who has it)"
+        );
+    }
+
+    /// Tells the log that nobody waits any more, if it was told that somebody does.
+    pub(super) fn tell_of_end_of_wait(&self) {
+        if cfg!(uring_arena_loom) || self.counters.is_wait_told.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let waits = self.waiters.counts();
+        // The swap makes it one event.
+        if waits.waiters == 0 && self.counters.is_wait_told.swap(0, Ordering::Relaxed) == 1 {
+            tracing::info!(
+                waits = waits.waits,
+                longest_wait_ms = waits.longest_wait.as_millis() as u64,
+                slots = self.index_count(),
+                "no claim waits for memory of the arena any more"
+            );
+        }
+    }
+
+    /// Returns the most slots, or smallest blocks, that were known to be claimed at one time.
+    ///
+    /// A fixed arena that refused a claim had none left.
+    pub(crate) fn live_max(&self) -> usize {
+        let was_full = || self.waiters.refusals() > 0 || self.waiters.counts().was_full;
+        if self.allocator.has_slots() && was_full() {
+            return self.index_count();
+        }
+        self.counters.live_max.load(Ordering::Relaxed)
     }
 
     /// Returns the index of the slot, or smallest block, that holds `address`.

@@ -11,6 +11,7 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use super::handle::Handle;
+use super::holder_table::Place;
 use super::lease::Lease;
 use crate::sync::Arc;
 use crate::wait::{Pressure, WaiterId, WatchId, drop_waker};
@@ -25,21 +26,31 @@ pub(crate) struct WaitForSlot {
     handle: Handle,
     /// The waiter's identity; `None` once it was served.
     id: Option<WaiterId>,
+    place: Place,
 }
 
 impl WaitForSlot {
     /// Joins the queue behind all waiters for a block of `order`; slots are of order 0.
-    pub(crate) fn join(handle: &Handle, order: u32) -> WaitForSlot {
+    pub(crate) fn join(handle: &Handle, order: u32, place: Place) -> WaitForSlot {
         let id = handle.waiters.join(&handle.allocator, order);
-        WaitForSlot { handle: handle.clone(), id: Some(id) }
+        handle.note_live();
+        WaitForSlot { handle: handle.clone(), id: Some(id), place }
     }
 
     /// Claims a slot, or a block of `order`, or joins the queue if none is free.
-    pub(crate) fn claim_or_join(handle: &Handle, order: u32) -> Result<Lease, WaitForSlot> {
+    pub(crate) fn claim_or_join(
+        handle: &Handle,
+        order: u32,
+        place: Place,
+    ) -> Result<Lease, WaitForSlot> {
         match handle.waiters.claim_or_join(&handle.allocator, order) {
             // SAFETY: just claimed, so this is its only lease.
-            Ok(first) => Ok(unsafe { handle.granted_lease(first, order) }),
-            Err(id) => Err(WaitForSlot { handle: handle.clone(), id: Some(id) }),
+            Ok(first) => Ok(unsafe { handle.granted_lease(first, order, place) }),
+            Err(id) => {
+                handle.note_live();
+                handle.tell_of_wait();
+                Err(WaitForSlot { handle: handle.clone(), id: Some(id), place })
+            }
         }
     }
 
@@ -72,9 +83,10 @@ impl Future for WaitForSlot {
         let (slot, unneeded) = self.handle.waiters.poll(id, context.waker());
         let lease = slot.map(|slot| {
             self.id = None;
+            self.handle.tell_of_end_of_wait();
             // SAFETY: granted to this waiter alone, claimed, and without a lease (invariant 2 of
             // the queue).
-            unsafe { self.handle.granted_lease(slot, id.order) }
+            unsafe { self.handle.granted_lease(slot, id.order, self.place) }
         });
         // When the lease is made: foreign code may panic.
         drop_waker(unneeded);
@@ -132,20 +144,24 @@ impl Drop for Watch {
 
 /// A claimant that waits under a policy of the user's, for as long as the value exists.
 #[cfg(feature = "async-alloc")]
-pub(crate) struct WaitElsewhere(Handle);
+pub(crate) struct WaitElsewhere {
+    handle: Handle,
+    since: Instant,
+}
 
 #[cfg(feature = "async-alloc")]
 impl WaitElsewhere {
     pub(crate) fn begin(handle: &Handle) -> WaitElsewhere {
-        handle.waiters.wait_elsewhere(true);
-        WaitElsewhere(handle.clone())
+        handle.waiters.begin_elsewhere();
+        handle.note_live();
+        WaitElsewhere { handle: handle.clone(), since: Instant::now() }
     }
 }
 
 #[cfg(feature = "async-alloc")]
 impl Drop for WaitElsewhere {
     fn drop(&mut self) {
-        self.0.waiters.wait_elsewhere(false);
+        self.handle.waiters.end_elsewhere(self.since.elapsed());
     }
 }
 

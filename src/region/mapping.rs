@@ -30,6 +30,7 @@ const MPOL_BIND: libc::c_int = 2;
 pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    page_bytes: usize,
     /// The process that alone has the pages, if its forked children have none.
     owner: Option<Process>,
 }
@@ -66,6 +67,7 @@ impl Mapping {
             _ => no_huge_pages(bytes, huge_bytes),
         })?;
         let mut mapping = whole.cut(alignment, len);
+        mapping.page_bytes = page_bytes;
         mapping.advise(options)?;
         Ok(mapping)
     }
@@ -93,7 +95,32 @@ impl Mapping {
         let behind = unsafe { start.add(len) };
         unmap(whole.start, before);
         unmap(behind, whole.len - before - len);
-        Mapping { start, len, owner: None }
+        Mapping { start, len, page_bytes: whole.page_bytes, owner: None }
+    }
+
+    /// Returns the bytes of a page.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// Gives the whole pages in a range back to the system
+    /// ([madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html), `MADV_DONTNEED`; huge
+    /// pages: Linux 5.18). Returns the bytes of these pages.
+    ///
+    /// # Safety
+    ///
+    /// The range lies in the mapping, nobody else uses it, and no page of it is pinned.
+    pub(super) unsafe fn discard(&self, offset: usize, len: usize) -> io::Result<usize> {
+        let first = offset.next_multiple_of(self.page_bytes);
+        let end = (offset + len) / self.page_bytes * self.page_bytes;
+        if first >= end {
+            return Ok(0);
+        }
+        let start = self.start.as_ptr().wrapping_add(first).cast();
+        // SAFETY: whole pages of this mapping (invariant 1), which begins on a page. Nobody uses
+        // their bytes (the caller's promise).
+        check(unsafe { libc::madvise(start, end - first, libc::MADV_DONTNEED) })?;
+        Ok(end - first)
     }
 
     fn advise(&mut self, options: &RegionOptions) -> Result<(), BuildError> {
@@ -197,7 +224,7 @@ fn map(len: usize, flags: libc::c_int) -> io::Result<Mapping> {
     }
     let start =
         NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
-    Ok(Mapping { start, len, owner: None })
+    Ok(Mapping { start, len, page_bytes: system_page_bytes(), owner: None })
 }
 
 fn unmap(start: NonNull<u8>, len: usize) {

@@ -14,7 +14,10 @@ pub(crate) use building::fake_page;
 pub(crate) use building::system_page_bytes;
 pub use building::{Backing, BuildError, PageSize};
 pub(crate) use building::{InChildren, RegionOptions};
-#[cfg(any(feature = "io-uring", feature = "tokio-uring", feature = "tokio"))]
+#[cfg(any(
+    all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"),
+    all(feature = "tokio", unix)
+))]
 pub(crate) use process::Process;
 pub use region::{Dealloc, HeapDealloc, NoDealloc};
 pub(crate) use region::{Region, scrub};

@@ -67,8 +67,8 @@ fn make_mark() -> &'static AtomicU32 {
     mark
 }
 
-/// Maps a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). It is never
-/// unmapped.
+/// Maps a word that is zero, and that the kernel zeroes in forked children (Linux 4.14). It is
+/// never unmapped.
 #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
 fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
     let bytes = super::building::system_page_bytes();

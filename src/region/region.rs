@@ -142,6 +142,42 @@ impl Region {
         }
     }
 
+    /// Returns true if pages can be given back to the system one by one: they are of a private
+    /// mapping that this process has.
+    pub(crate) fn can_discard(&self) -> bool {
+        match &self.source {
+            #[cfg(target_os = "linux")]
+            Source::Mapped(mapping) => mapping.is_here(),
+            // A model discards nothing, and goes through the steps.
+            Source::Heap(_) | Source::Caller { .. } => cfg!(uring_arena_loom),
+        }
+    }
+
+    /// Returns the bytes of a page.
+    pub(crate) fn page_bytes(&self) -> usize {
+        match &self.source {
+            #[cfg(target_os = "linux")]
+            Source::Mapped(mapping) => mapping.page_bytes(),
+            Source::Heap(_) | Source::Caller { .. } => 1,
+        }
+    }
+
+    /// Gives the whole pages in a range back to the system. Their bytes are zero, and unwritten,
+    /// from then on. Returns the bytes of these pages.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the range, and the kernel has pinned no page of it.
+    pub(crate) unsafe fn discard(&self, offset: usize, len: usize) -> std::io::Result<usize> {
+        debug_assert!(offset + len <= self.len);
+        match &self.source {
+            #[cfg(target_os = "linux")]
+            // SAFETY: the caller's promise.
+            Source::Mapped(mapping) => unsafe { mapping.discard(offset, len) },
+            Source::Heap(_) | Source::Caller { .. } => Ok(0),
+        }
+    }
+
     /// Returns true if every byte was zero when the region was made.
     pub(crate) fn known_zero(&self) -> bool {
         self.known_zero

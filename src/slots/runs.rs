@@ -6,6 +6,9 @@ use crate::sync::Ordering;
 /// The number of words in which a claim looks for a whole run. Beyond them a shorter one will do.
 const WORDS_AT_MOST: usize = 16;
 
+/// The exchanges that a claim of a whole free run tries.
+const TRIES: usize = 8;
+
 /// A group of adjacent slots of one word that were claimed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotRun {
@@ -51,6 +54,30 @@ impl SlotBitmap {
         let start = lowest_run(!seen.claimed(), len)?;
         exchange(word, seen, seen.with_claimed(mask_of(start, len))).ok()?;
         Some(SlotRun { first: (index * SLOTS_PER_WORD) as u32 + start, count: len })
+    }
+
+    /// Claims the lowest run of free slots of a word from `bit` on, as long as it is.
+    ///
+    /// Returns `None` if there is none, or others are faster again and again.
+    pub(crate) fn claim_free_run(&self, index: usize, bit: u32) -> Option<SlotRun> {
+        for _ in 0..TRIES {
+            let above = u32::MAX.checked_shl(bit).unwrap_or(0);
+            let free = self.free_in(index) & above;
+            if free == 0 {
+                return None;
+            }
+            let start = free.trailing_zeros();
+            let len = (free >> start).trailing_ones();
+            let word = self.word(index);
+            // Relaxed: the exchange checks the value.
+            let seen = SlotWord(word.load(Ordering::Relaxed));
+            let mask = mask_of(start, len);
+            if seen.claimed() & mask == 0 && exchange(word, seen, seen.with_claimed(mask)).is_ok() {
+                let first = (index * SLOTS_PER_WORD) as u32 + start;
+                return Some(SlotRun { first, count: len });
+            }
+        }
+        None
     }
 
     fn free_in(&self, index: usize) -> u32 {

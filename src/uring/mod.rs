@@ -30,7 +30,8 @@ pub use kernel::{
 pub(crate) use kernel::{
     EventFd, GrantPipe, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max,
     disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
-    listen_on, new_socket, peer_address, reset_connection, room_remedy, who_forbids,
+    listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait_for_one,
+    who_forbids,
 };
 #[cfg(feature = "tokio")]
 pub(crate) use messages::{DATAGRAMS_MAX, Inbox, send_datagram, send_datagrams};

@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::reservation::{
     BYPASS_MAX, FREES_IN_VAIN_PER_MIN_BLOCK, FreeParts, ORDERS_WITHOUT, Reservation,
@@ -57,8 +58,25 @@ pub(super) struct WaitQueue {
     watches: Vec<Watch>,
     /// The number of claimants that wait under a policy of the user's.
     waiting_elsewhere: usize,
+    counts: WaitCounts,
     /// The waiters for blocks of each order, and the slots that were granted to them.
     orders: Box<[TicketQueue<u32>]>,
+}
+
+/// The waits of an arena: those that last now, and those that have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct WaitCounts {
+    /// The claimants that wait now.
+    pub(crate) waiters: usize,
+    /// The most claimants that waited at one time.
+    pub(crate) waiters_max: usize,
+    /// The waits that began.
+    pub(crate) waits: u64,
+    /// The longest wait so far, be it over or not. One under a policy of the user's counts when it
+    /// is over.
+    pub(crate) longest_wait: Duration,
+    /// A claimant waited because, at some instant, nothing at all was free.
+    pub(crate) was_full: bool,
 }
 
 /// The wish of a ring to be told, once, that somebody begins to wait.
@@ -77,10 +95,13 @@ pub(crate) struct WatchId(u64);
 pub(crate) struct TicketQueue<T> {
     waiting: VecDeque<Waiter>,
     granted: VecDeque<(u64, T)>,
+    /// The longest wait that is over.
+    longest: Duration,
 }
 
 struct Waiter {
     ticket: u64,
+    since: Instant,
     waker: Option<Waker>,
 }
 
@@ -132,6 +153,7 @@ impl WaitQueue {
             next_ticket: 0,
             watches: Vec::new(),
             waiting_elsewhere: 0,
+            counts: WaitCounts::default(),
             orders: (0..allocator.order_count()).map(|_| TicketQueue::new()).collect(),
         }
     }
@@ -158,7 +180,31 @@ impl WaitQueue {
         self.next_ticket += 1;
         self.idle_frees = 0;
         self.of_order(order).join(ticket);
+        self.record_wait();
         WaiterId { order, ticket }
+    }
+
+    /// Counts a wait that has just begun.
+    fn record_wait(&mut self) {
+        self.counts.waits += 1;
+        self.counts.waiters_max = self.counts.waiters_max.max(self.waiter_count());
+    }
+
+    fn waiter_count(&self) -> usize {
+        let queued: usize = self.orders.iter().map(|queue| queue.waiting.len()).sum();
+        queued + self.waiting_elsewhere
+    }
+
+    /// Notes that at this instant nothing at all is free.
+    pub(super) fn record_full(&mut self) {
+        self.counts.was_full = true;
+    }
+
+    /// Returns the waits so far.
+    pub(super) fn counts(&self) -> WaitCounts {
+        let longest = self.orders.iter().map(TicketQueue::longest_wait).max();
+        let longest_wait = self.counts.longest_wait.max(longest.unwrap_or_default());
+        WaitCounts { waiters: self.waiter_count(), longest_wait, ..self.counts }
     }
 
     /// Takes the slot that was granted to `id`, or tells whether `waker` is the one to be called.
@@ -178,9 +224,16 @@ impl WaitQueue {
         self.waiting_elsewhere > 0 || !self.is_nobody_waiting()
     }
 
-    /// Notes that a claimant begins to wait under a policy of the user's, or ends.
-    pub(super) fn wait_elsewhere(&mut self, begins: bool) {
-        if begins { self.waiting_elsewhere += 1 } else { self.waiting_elsewhere -= 1 }
+    /// Notes that a claimant begins to wait under a policy of the user's.
+    pub(super) fn begin_elsewhere(&mut self) {
+        self.waiting_elsewhere += 1;
+        self.record_wait();
+    }
+
+    /// Notes that such a claimant, which waited for as long as `waited`, waits no more.
+    pub(super) fn end_elsewhere(&mut self, waited: Duration) {
+        self.waiting_elsewhere -= 1;
+        self.counts.longest_wait = self.counts.longest_wait.max(waited);
     }
 
     /// Returns an identity for watches.
@@ -493,12 +546,13 @@ impl WaitQueue {
 impl<T> TicketQueue<T> {
     /// Makes an empty queue.
     pub(crate) fn new() -> TicketQueue<T> {
-        TicketQueue { waiting: VecDeque::new(), granted: VecDeque::new() }
+        let (waiting, granted) = (VecDeque::new(), VecDeque::new());
+        TicketQueue { waiting, granted, longest: Duration::ZERO }
     }
 
     /// Adds a waiter behind all others. Its ticket is higher than theirs.
     pub(crate) fn join(&mut self, ticket: u64) {
-        self.waiting.push_back(Waiter { ticket, waker: None });
+        self.waiting.push_back(Waiter { ticket, since: Instant::now(), waker: None });
     }
 
     /// Returns the ticket of the oldest waiter.
@@ -506,10 +560,17 @@ impl<T> TicketQueue<T> {
         self.waiting.front().map(|waiter| waiter.ticket)
     }
 
+    /// Returns the longest wait, be it over or not.
+    fn longest_wait(&self) -> Duration {
+        let oldest = self.waiting.front().map(|waiter| waiter.since.elapsed());
+        self.longest.max(oldest.unwrap_or_default())
+    }
+
     /// Grants `value` to the oldest waiter. There is one. Returns its waker.
     pub(crate) fn grant(&mut self, value: T) -> Option<Waker> {
         let waiter = self.waiting.pop_front().expect("the caller has seen a waiter");
         debug_assert!(self.granted.back().is_none_or(|(last, _)| *last < waiter.ticket));
+        self.longest = self.longest.max(waiter.since.elapsed());
         self.granted.push_back((waiter.ticket, value));
         waiter.waker
     }
@@ -539,6 +600,9 @@ impl<T> TicketQueue<T> {
     pub(crate) fn leave(&mut self, ticket: u64) -> (Option<T>, Option<Waker>) {
         let granted = self.take_granted(ticket);
         let waiter = self.find(ticket).and_then(|index| self.waiting.remove(index));
+        if let Some(waiter) = &waiter {
+            self.longest = self.longest.max(waiter.since.elapsed());
+        }
         (granted, waiter.and_then(|waiter| waiter.waker))
     }
 

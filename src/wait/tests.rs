@@ -451,7 +451,7 @@ fn the_built_in_wake_policy_leaves_frees_on_the_fast_path() {
     let arena = FixedArena::with_sizes(8, 64).build_async_with(policy.clone()).unwrap();
     assert!(is_freed_fast(&arena));
     // A wait in the arena's own queue ends, and a few frees clear the flags again.
-    drop(crate::lease::WaitForSlot::join(arena.handle(), 0));
+    drop(crate::lease::WaitForSlot::join(arena.handle(), 0, crate::lease::Place::here()));
     assert!(!is_freed_fast(&arena) && is_freed_fast(&arena));
     // A waiter that registers directly must hear of every free.
     let mut registration = Box::pin(Waiter::register(&policy));

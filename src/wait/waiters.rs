@@ -21,10 +21,11 @@
 //! While nobody waits nothing here is touched.
 
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::queue::{Polled, RecordOrder, Visit, WaitQueue, WaiterId, WatchId};
+use super::queue::{Polled, RecordOrder, Visit, WaitCounts, WaitQueue, WaiterId, WatchId};
 use super::wakes::{Panicked, WakeList};
 use crate::slots::Allocator;
 use crate::sync::{AtomicU64, Mutex, Ordering, fence};
@@ -119,13 +120,22 @@ impl Waiters {
         }
     }
 
-    /// Notes that a claimant begins to wait under a policy of the user's, or ends.
+    /// Notes that a claimant begins to wait under a policy of the user's.
     #[cfg_attr(not(feature = "async-alloc"), allow(dead_code, reason = "has the policies"))]
-    pub(crate) fn wait_elsewhere(&self, begins: bool) {
-        self.queue.lock().wait_elsewhere(begins);
-        if begins {
-            self.call_watches();
-        }
+    pub(crate) fn begin_elsewhere(&self) {
+        self.queue.lock().begin_elsewhere();
+        self.call_watches();
+    }
+
+    /// Notes that such a claimant, which waited for as long as `waited`, waits no more.
+    #[cfg_attr(not(feature = "async-alloc"), allow(dead_code, reason = "has the policies"))]
+    pub(crate) fn end_elsewhere(&self, waited: Duration) {
+        self.queue.lock().end_elsewhere(waited);
+    }
+
+    /// Returns the waits so far.
+    pub(crate) fn counts(&self) -> WaitCounts {
+        self.queue.lock().counts()
     }
 
     /// Calls all watches, because somebody waits.
@@ -215,7 +225,12 @@ impl Waiters {
     pub(crate) fn claim_or_join(&self, allocator: &Allocator, order: u32) -> Result<u32, WaiterId> {
         let mut queue = self.queue.lock();
         queue.set_flags(allocator);
-        allocator.claim_still(order).ok_or_else(|| queue.join(allocator, order))
+        allocator.claim_still(order).ok_or_else(|| {
+            if allocator.has_slots() {
+                queue.record_full();
+            }
+            queue.join(allocator, order)
+        })
     }
 
     /// Removes a waiter. Memory that was granted to it, or reserved for it, goes to the others.

@@ -7,9 +7,9 @@ use crate::tree::{Edge, FileId, Tree};
 /// The parts of `src`, each of which may use only those before it.
 ///
 /// The last ones are pages of re-exports for users.
-pub const ORDER: [&str; 17] = [
-    "macros", "sync", "slab", "region", "slots", "wait", "lease", "buffer", "arena", "system",
-    "uring", "driver", "runtime", "error", "prelude", "lib", "main",
+pub const ORDER: [&str; 18] = [
+    "macros", "sync", "slab", "metrics", "region", "slots", "wait", "lease", "buffer", "arena",
+    "system", "uring", "driver", "runtime", "error", "prelude", "lib", "main",
 ];
 
 /// Parts that know no memory, so that a model runs them alone.

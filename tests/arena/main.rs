@@ -10,7 +10,10 @@ mod buddy;
 mod errors;
 mod fixed;
 mod fork;
+#[cfg(feature = "holders")]
+mod holders;
 mod local;
+mod metrics;
 mod prelude;
 #[cfg(target_os = "linux")]
 mod refusals;
@@ -18,4 +21,6 @@ mod sizes;
 mod slot_states;
 mod spills;
 mod timeouts;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod trim;
 mod zero;

@@ -17,6 +17,9 @@ mod faults;
 mod fork;
 mod give_back;
 mod ids;
+#[cfg(feature = "holders")]
+mod leaks;
+mod metrics;
 mod older_kernels;
 mod one_id;
 mod panics;
@@ -32,5 +35,6 @@ mod syncs;
 mod times;
 mod torn;
 mod transfer;
+mod trim;
 mod wakes;
 mod whole;

@@ -19,6 +19,7 @@ const EXAMPLES: &[&str] = &[
     "doctor",
     "ingest",
     "log_store",
+    "prometheus",
     "proxy",
     "recv_loop",
     #[cfg(feature = "async-alloc")]

@@ -7,6 +7,7 @@ mod support;
 mod command_lines;
 mod doctor;
 mod ingest;
+mod prometheus;
 mod proxy;
 mod recv_loop;
 mod servers;

@@ -358,3 +358,38 @@ fn slots_that_are_received_ahead_leave_room_for_others() -> Outcome {
     }
     Ok(())
 }
+
+/// The engine's task looks twice at each wake: for what woke it, and whether it may sleep. Only one
+/// of the two looks enters the kernel.
+#[test]
+fn a_wake_of_a_ring_in_a_runtime_of_one_thread_enters_the_kernel_once() {
+    const MESSAGES: u64 = 500;
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let arena = paged_arena(64, 4096);
+        let pool = match Pool::builder(arena.clone()).engine(Engine::Ring).build() {
+            Ok(pool) => pool,
+            Err(error) => return eprintln!("SKIPPED: {error}"),
+        };
+        let (near, far) = UnixStream::pair().unwrap();
+        let far = far.into_std().unwrap();
+        let mut incoming = pool.recv_stream(near).unwrap();
+        let mut enters = Vec::new();
+        for number in 0..=MESSAGES {
+            (&far).write_all(&[7; 64]).unwrap();
+            let bytes = timeout(TIMEOUT, incoming.try_next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(bytes.len(), 64);
+            drop(bytes);
+            if number == 0 || number == MESSAGES {
+                enters.push(pool.metrics().driver.enters);
+            }
+        }
+        // Refills, and what else there is now and then, need no more than a few.
+        let entered = enters[1] - enters[0];
+        assert!((MESSAGES / 2..MESSAGES * 5 / 4).contains(&entered), "{entered} system calls");
+        let report = timeout(TIMEOUT, pool.shutdown()).await.unwrap().unwrap();
+        assert_eq!(report.in_flight, 0);
+        drop(incoming);
+        until_all_free(&arena).await;
+    });
+}

@@ -15,4 +15,5 @@ mod read_write_buddy;
 mod reconcile;
 mod registration;
 mod send_zc;
+mod trim;
 mod zero;

@@ -29,6 +29,15 @@ fn main() {
         paths::path_buddy_4096(&buddy);
         paths::path_buddy_65536(&buddy);
     }
+    #[cfg(feature = "holders")]
+    {
+        let sampled = paths::tracked(uring_arena::TrackHolders::Sampled(64));
+        let all = paths::tracked(uring_arena::TrackHolders::All);
+        for _ in 0..2 {
+            paths::path_claim_drop_sampled(&sampled);
+            paths::path_claim_drop_all(&all);
+        }
+    }
     black_box((full, held));
     paths::receive();
 }

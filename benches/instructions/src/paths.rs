@@ -108,6 +108,29 @@ paths! {
     }
 }
 
+/// Makes an arena that records some claims, or all.
+#[cfg(feature = "holders")]
+pub fn tracked(track: uring_arena::TrackHolders) -> FixedArena {
+    let builder = FixedArena::with_slot_capacity(nz(SLOTS), nz(4096)).alignment(4096);
+    builder.track_holders(track).build().expect("the arena builds")
+}
+
+#[cfg(feature = "holders")]
+#[inline(never)]
+pub fn path_claim_drop_sampled(arena: &FixedArena) {
+    for _ in 0..TIMES {
+        drop(black_box(arena.allocate()));
+    }
+}
+
+#[cfg(feature = "holders")]
+#[inline(never)]
+pub fn path_claim_drop_all(arena: &FixedArena) {
+    for _ in 0..TIMES {
+        drop(black_box(arena.allocate().ok()));
+    }
+}
+
 #[inline(never)]
 pub fn path_clone_drop_in_place(arena: &FixedArena) {
     let bytes = written(arena).freeze_in_place();

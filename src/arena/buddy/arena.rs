@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 
 use super::geometry::BuddyGeometry;
 use crate::arena::builder::AllocError;
+#[cfg(feature = "holders")]
+use crate::arena::builder::keep_report;
 use crate::buffer::Buffer;
-use crate::lease::{Handle, Lease, WaitForSlot};
+use crate::lease::{Handle, Lease, Place, Trim, TrimReport, WaitForSlot};
 
 /// The most bytes that the kernel registers as one buffer
 /// ([io_uring_register_buffers(3)](https://man7.org/linux/man-pages/man3/io_uring_register_buffers.3.html)).
 ///
 /// The kernel knows a buddy arena as few regions of this length.
 const REGION_BYTES_MAX: usize = 1 << 30;
+
+/// The refusals between two looks at how much is in use, for the high-water mark.
+const REFUSALS_PER_LOOK: u64 = 1024;
 
 /// An arena of blocks of variable size; clones share the memory.
 ///
@@ -87,11 +92,12 @@ impl BuddyArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline(always)] // as in `FixedArena::allocate`
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
         let Some(order) = self.order_of(len) else {
             return Err(self.refuse(AllocError::RequestTooLarge));
         };
-        match self.claim(len, order) {
+        match self.claim(len, order, Place::here()) {
             Some(buffer) => Ok(buffer),
             None => Err(self.refuse(AllocError::ArenaFull)),
         }
@@ -113,22 +119,23 @@ impl BuddyArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline(always)] // as `allocate`
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate_bytes(&self, len: usize) -> Result<Buffer, AllocError> {
         self.allocate(at_least_one(len))
     }
 
     /// Claims a block of `order` for `len` bytes. A refusal is exact, and counts as no failure.
     #[inline(always)] // see `FixedArena::allocate`
-    pub(super) fn claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
-        let (lease, start) = self.handle.claim_block(order)?;
+    pub(super) fn claim(&self, len: NonZeroUsize, order: u32, place: Place) -> Option<Buffer> {
+        let (lease, start) = self.handle.claim_block(order, place)?;
         Some(Buffer::new(lease, start, self.capacity_of(len, order)))
     }
 
     /// Claims a block as [`claim`](Self::claim) does, for a caller that waits if there is none:
     /// `None` proves nothing.
     #[inline]
-    pub(super) fn try_claim(&self, len: NonZeroUsize, order: u32) -> Option<Buffer> {
-        let (lease, start) = self.handle.try_claim_block(order)?;
+    pub(super) fn try_claim(&self, len: NonZeroUsize, order: u32, place: Place) -> Option<Buffer> {
+        let (lease, start) = self.handle.try_claim_block(order, place)?;
         Some(Buffer::new(lease, start, self.capacity_of(len, order)))
     }
 
@@ -157,18 +164,20 @@ impl BuddyArena {
     /// # other.join().unwrap();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate_timeout(
         &self,
         len: NonZeroUsize,
         timeout: Duration,
     ) -> Result<Buffer, AllocError> {
         let order = self.order_of(len).ok_or_else(|| self.refuse(AllocError::RequestTooLarge))?;
-        if let Some(buffer) = self.try_claim(len, order) {
+        let place = Place::here();
+        if let Some(buffer) = self.try_claim(len, order, place) {
             return Ok(buffer);
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let found = match WaitForSlot::claim_or_join(&self.handle, order) {
+        let found = match WaitForSlot::claim_or_join(&self.handle, order, place) {
             Ok(lease) => Some(lease),
             Err(wait) => wait.wait(deadline),
         };
@@ -192,6 +201,7 @@ impl BuddyArena {
     /// assert_eq!(buffer.capacity(), 1000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate_bytes_timeout(
         &self,
         len: usize,
@@ -223,7 +233,35 @@ impl BuddyArena {
     #[cold]
     pub(super) fn refuse(&self, error: AllocError) -> AllocError {
         self.handle.waiters.record_refusal();
+        #[cfg(feature = "holders")]
+        keep_report(&self.handle);
+        let refusals = self.handle.waiters.refusals();
+        // The count reads the whole allocator, as a refusal does: it is made for few of them.
+        if refusals.is_power_of_two() || refusals.is_multiple_of(REFUSALS_PER_LOOK) {
+            self.handle.note_live();
+        }
         error
+    }
+
+    /// Gives the pages of free blocks back to the system (`MADV_DONTNEED`). The arena stays as
+    /// large, and takes less memory until the blocks are used again.
+    ///
+    /// Each free block is claimed for the time of the call that gives its pages back, and is free
+    /// afterwards. Only whole pages in a block are given back.
+    ///
+    /// Nothing is given back while the arena is registered with a ring, or a block is quarantined.
+    /// The same holds for memory that is no mapping of this library. The report says so.
+    ///
+    /// ```
+    /// use uring_arena::BuddyArena;
+    ///
+    /// let arena = BuddyArena::new(1 << 20, 4096)?;
+    /// let report = arena.trim();
+    /// assert_eq!((report.bytes, report.obstacle), (1 << 20, None));
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn trim(&self) -> TrimReport {
+        Trim(&self.handle).run()
     }
 
     /// Finds the region that a slice lies in, and its distance from the start of that region.
@@ -312,12 +350,17 @@ pub(super) fn at_least_one(len: usize) -> NonZeroUsize {
     NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Shows the sizes, the smallest blocks by state, and the number of claimants that wait.
+///
+/// It walks over the whole allocator.
 impl fmt::Debug for BuddyArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BuddyArena")
             .field("total_size", &self.total_size())
             .field("min_block_size", &self.min_block_size())
             .field("max_order", &self.max_order())
+            .field("min_blocks", &format_args!("{}", self.slot_states()))
+            .field("waiters", &self.handle.waiters.counts().waiters)
             .finish_non_exhaustive()
     }
 }

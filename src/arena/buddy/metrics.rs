@@ -1,7 +1,12 @@
 //! The numbers of a buddy arena.
 
+use std::time::Duration;
+
 use super::arena::BuddyArena;
 use crate::arena::slot_states::SlotStates;
+#[cfg(feature = "holders")]
+use crate::lease::Holders;
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::Ordering;
 
 /// A snapshot of the counters of a [`BuddyArena`].
@@ -48,6 +53,19 @@ pub struct BuddyArenaMetrics {
     pub largest_free_block: usize,
     /// The blocks that are lost for good, because the kernel may still write to them.
     pub quarantined: u64,
+    /// The most bytes that were known to be live at one time, whole blocks counted.
+    ///
+    /// No claim and no free counts them. The mark is taken at snapshots, when a claim waits, and at
+    /// some refusals.
+    pub bytes_live_max: usize,
+    /// The claimants that wait for a block now.
+    pub waiters: usize,
+    /// The most claimants that waited at one time.
+    pub waiters_max: usize,
+    /// The waits that began.
+    pub waits: u64,
+    /// The longest wait, be it over or not.
+    pub longest_wait: Duration,
 }
 
 impl BuddyArena {
@@ -60,6 +78,8 @@ impl BuddyArena {
         let blocks = handle.allocator.blocks();
         let (splits, coalesces) = blocks.splits_and_merges();
         let live_blocks = handle.live_blocks();
+        let live_min_blocks = handle.note_live();
+        let waits = handle.waiters.counts();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
         BuddyArenaMetrics {
@@ -69,13 +89,18 @@ impl BuddyArena {
             frozen: handle.frozen(),
             spills: handle.counters.spills.load(Ordering::Relaxed),
             bytes_reserved: handle.region.len(),
-            bytes_live: blocks.live_min_blocks() as usize * handle.slot_bytes,
+            bytes_live: live_min_blocks * handle.slot_bytes,
             splits,
             coalesces,
             largest_free_block: blocks
                 .largest_free_order()
                 .map_or(0, |order| handle.slot_bytes << order),
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
+            bytes_live_max: handle.live_max() * handle.slot_bytes,
+            waiters: waits.waiters,
+            waiters_max: waits.waiters_max,
+            waits: waits.waits,
+            longest_wait: waits.longest_wait,
         }
     }
 
@@ -95,5 +120,69 @@ impl BuddyArena {
     /// ```
     pub fn slot_states(&self) -> SlotStates {
         SlotStates::of(self.handle(), |_| None)
+    }
+
+    /// Takes a snapshot of who holds the memory, for an arena that
+    /// [tracks](crate::BuddyArenaBuilder::track_holders) it.
+    ///
+    /// The call walks over all claims: it is for monitoring, not for hot paths. A driver's own
+    /// [`holders`](crate::Driver::holders) also tells what the kernel has.
+    ///
+    /// ```
+    /// use uring_arena::{BuddyArena, TrackHolders};
+    ///
+    /// let builder = BuddyArena::with_sizes(32768, 4096).track_holders(TrackHolders::All);
+    /// let arena = builder.build()?;
+    /// let held = arena.allocate_bytes(100)?;
+    /// let holders = arena.holders();
+    /// assert_eq!(holders.by_place()[0].claims, 1);
+    /// println!("{holders}");
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "holders")]
+    pub fn holders(&self) -> Holders {
+        Holders::of(self.handle(), |_| None)
+    }
+}
+
+impl HasMetricsPart for BuddyArena {
+    fn metrics_part(&self, name: &str) -> MetricsPart {
+        let states = self.slot_states();
+        let metrics = self.metrics();
+        let part = MetricsPart::new("arena", name).label("mode", "blocks");
+        states
+            .add_to(part)
+            .counter("uring_arena_claims_total", "Claims that were served", metrics.allocations_ok)
+            .counter(
+                "uring_arena_refusals_total",
+                "Claims that were refused: too large, or no such block free",
+                metrics.allocations_failed,
+            )
+            .counter("uring_arena_frees_total", "Blocks that were freed", metrics.frees)
+            .counter("uring_arena_freezes_total", "Buffers frozen in their block", metrics.frozen)
+            .counter("uring_arena_spills_total", "Buffers that moved to the heap", metrics.spills)
+            .counter("uring_arena_splits_total", "Free runs that were split", metrics.splits)
+            .counter("uring_arena_merges_total", "Runs that were merged", metrics.coalesces)
+            .bytes("uring_arena_reserved_bytes", "Bytes of the arena", metrics.bytes_reserved)
+            .bytes("uring_arena_live_bytes", "Bytes of blocks in use", metrics.bytes_live)
+            .bytes(
+                "uring_arena_live_max_bytes",
+                "Most bytes known to be in use at one time",
+                metrics.bytes_live_max,
+            )
+            .bytes(
+                "uring_arena_largest_free_bytes",
+                "Bytes of the largest block that could be claimed",
+                metrics.largest_free_block,
+            )
+            .gauge("uring_arena_waiters", "Claimants that wait now", metrics.waiters)
+            .gauge(
+                "uring_arena_waiters_max",
+                "Most claimants that waited at one time",
+                metrics.waiters_max,
+            )
+            .counter("uring_arena_waits_total", "Waits that began", metrics.waits)
+            .time("uring_arena_longest_wait_seconds", "Longest wait", metrics.longest_wait)
     }
 }

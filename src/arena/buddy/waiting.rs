@@ -9,7 +9,7 @@ use super::builder::BuddyArenaBuilder;
 use crate::arena::builder::AllocError;
 use crate::arena::wait_policy::{BuddyWaiter, NotifyWaiters, wait_under};
 use crate::buffer::Buffer;
-use crate::lease::WaitForSlot;
+use crate::lease::{Place, WaitElsewhere, WaitForSlot};
 use crate::region::BuildError;
 use crate::sync::Arc;
 use crate::wait::OnFree;
@@ -110,13 +110,20 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
     /// # }).unwrap();
     /// ```
     #[inline]
-    pub async fn allocate_async(&self, len: NonZeroUsize) -> Result<Buffer, AllocError> {
-        let Some(order) = self.arena.order_of(len) else {
-            return Err(self.arena.refuse(AllocError::RequestTooLarge));
-        };
-        match self.arena.try_claim(len, order) {
-            Some(buffer) => Ok(buffer),
-            None => Ok(self.wait(len, order).await),
+    #[cfg_attr(feature = "holders", track_caller)]
+    pub fn allocate_async(
+        &self,
+        len: NonZeroUsize,
+    ) -> impl Future<Output = Result<Buffer, AllocError>> + '_ {
+        let place = Place::here();
+        async move {
+            let Some(order) = self.arena.order_of(len) else {
+                return Err(self.arena.refuse(AllocError::RequestTooLarge));
+            };
+            match self.arena.try_claim(len, order, place) {
+                Some(buffer) => Ok(buffer),
+                None => Ok(self.wait(len, order, place).await),
+            }
         }
     }
 
@@ -127,22 +134,29 @@ impl<W: BuddyWaiter> AsyncBuddyArena<W> {
     /// # Errors
     ///
     /// As for [`allocate_async`](Self::allocate_async).
-    pub async fn allocate_bytes_async(&self, len: usize) -> Result<Buffer, AllocError> {
-        self.allocate_async(at_least_one(len)).await
+    #[cfg_attr(feature = "holders", track_caller)]
+    pub fn allocate_bytes_async(
+        &self,
+        len: usize,
+    ) -> impl Future<Output = Result<Buffer, AllocError>> + '_ {
+        self.allocate_async(at_least_one(len))
     }
 
     #[cold]
-    async fn wait(&self, len: NonZeroUsize, order: u32) -> Buffer {
-        let claim = || self.arena.claim(len, order);
+    async fn wait(&self, len: NonZeroUsize, order: u32, place: Place) -> Buffer {
+        let claim = || self.arena.claim(len, order, place);
         match &self.policy {
-            None => self.wait_in_order(len, order).await,
-            Some(policy) => wait_under(|| policy.register(order as usize), claim).await,
+            None => self.wait_in_order(len, order, place).await,
+            Some(policy) => {
+                let _waits = WaitElsewhere::begin(self.arena.handle());
+                wait_under(|| policy.register(order as usize), claim).await
+            }
         }
     }
 
     /// Waits in the arena's own queue.
-    async fn wait_in_order(&self, len: NonZeroUsize, order: u32) -> Buffer {
-        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), order) {
+    async fn wait_in_order(&self, len: NonZeroUsize, order: u32, place: Place) -> Buffer {
+        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), order, place) {
             Ok(lease) => lease,
             Err(wait) => wait.await,
         };

@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::arena::builder::AllocError;
+#[cfg(feature = "holders")]
+use crate::arena::builder::keep_report;
 use crate::buffer::Buffer;
-use crate::lease::{Handle, Lease, WaitForSlot};
+use crate::lease::{Handle, Lease, Place, Trim, TrimReport, WaitForSlot};
 
 /// An arena of equal slots; clones share the memory.
 ///
@@ -72,8 +74,9 @@ impl FixedArena {
     // Always: a `Buffer` that comes back through memory is written in four words and read in two
     // halves, which the processor cannot forward. Out of line that costs more than the claim.
     #[inline(always)]
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
-        match self.claim() {
+        match self.claim(Place::here()) {
             Some(buffer) => Ok(buffer),
             None => Err(self.refuse()),
         }
@@ -81,15 +84,15 @@ impl FixedArena {
 
     /// Claims a slot. A refusal is exact, and counts as no failure.
     #[inline(always)] // see `allocate`
-    pub(super) fn claim(&self) -> Option<Buffer> {
-        let (lease, start) = self.handle.claim_slot()?;
+    pub(super) fn claim(&self, place: Place) -> Option<Buffer> {
+        let (lease, start) = self.handle.claim_slot(place)?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
 
     /// Claims a slot, for a caller that waits if there is none: `None` proves nothing.
     #[inline]
-    pub(super) fn try_claim(&self) -> Option<Buffer> {
-        let (lease, start) = self.handle.try_claim_slot()?;
+    pub(super) fn try_claim(&self, place: Place) -> Option<Buffer> {
+        let (lease, start) = self.handle.try_claim_slot(place)?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
 
@@ -106,13 +109,14 @@ impl FixedArena {
     /// assert_eq!(arena.allocate_many(32, |buffer| buffers.push(buffer)), 8);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate_many(&self, count: usize, mut each: impl FnMut(Buffer)) -> usize {
-        let slot_bytes = self.handle.slot_bytes;
-        let mut claimed = self.handle.claim_slots(count, |lease, start, _| {
+        let (slot_bytes, place) = (self.handle.slot_bytes, Place::here());
+        let mut claimed = self.handle.claim_slots(count, place, |lease, start, _| {
             each(Buffer::new(lease, start, slot_bytes));
         });
         while claimed < count
-            && let Some(buffer) = self.claim()
+            && let Some(buffer) = self.claim(place)
         {
             each(buffer);
             claimed += 1;
@@ -144,13 +148,15 @@ impl FixedArena {
     /// # other.join().unwrap();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate_timeout(&self, timeout: Duration) -> Result<Buffer, AllocError> {
-        if let Some(buffer) = self.try_claim() {
+        let place = Place::here();
+        if let Some(buffer) = self.try_claim(place) {
             return Ok(buffer);
         }
         // A timeout beyond the clock's range is none.
         let deadline = Instant::now().checked_add(timeout);
-        let found = match WaitForSlot::claim_or_join(&self.handle, 0) {
+        let found = match WaitForSlot::claim_or_join(&self.handle, 0, place) {
             Ok(lease) => Some(lease),
             Err(wait) => wait.wait(deadline),
         };
@@ -166,7 +172,30 @@ impl FixedArena {
     #[cold]
     fn refuse(&self) -> AllocError {
         self.handle.waiters.record_refusal();
+        #[cfg(feature = "holders")]
+        keep_report(&self.handle);
         AllocError::ArenaFull
+    }
+
+    /// Gives the pages of free slots back to the system (`MADV_DONTNEED`). The arena stays as
+    /// large, and takes less memory until the slots are used again.
+    ///
+    /// Each free slot is claimed for the time of the call that gives its pages back, and is free
+    /// afterwards. Only whole pages in adjacent slots are given back.
+    ///
+    /// Nothing is given back while the arena is registered with a ring, or a slot is quarantined.
+    /// The same holds for memory that is no mapping of this library. The report says so.
+    ///
+    /// ```
+    /// use uring_arena::FixedArena;
+    ///
+    /// let arena = FixedArena::with_sizes(256, 4096).alignment(4096).build()?;
+    /// let report = arena.trim();
+    /// assert_eq!((report.bytes, report.obstacle), (1 << 20, None));
+    /// # Ok::<(), uring_arena::BuildError>(())
+    /// ```
+    pub fn trim(&self) -> TrimReport {
+        Trim(&self.handle).run()
     }
 
     /// Finds the slot that a slice lies in, and its distance from the start of that slot.
@@ -223,11 +252,16 @@ impl FixedArena {
     }
 }
 
+/// Shows the sizes, the slots by state, and the number of claimants that wait.
+///
+/// It walks over all slots.
 impl fmt::Debug for FixedArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FixedArena")
             .field("slot_count", &self.slot_count())
             .field("slot_capacity", &self.slot_capacity())
+            .field("slots", &format_args!("{}", self.slot_states()))
+            .field("waiters", &self.handle.waiters.counts().waiters)
             .finish_non_exhaustive()
     }
 }

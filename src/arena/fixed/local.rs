@@ -6,7 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use super::arena::FixedArena;
 use crate::arena::builder::AllocError;
 use crate::buffer::Buffer;
-use crate::lease::{BATCH_MAX, SlotBatch};
+use crate::lease::{BATCH_MAX, Place, SlotBatch};
 
 /// A batch of up to 32 slots of a [`FixedArena`] that one thread claims from.
 ///
@@ -54,10 +54,11 @@ impl LocalArena {
     /// Claims up to `slots` slots of an arena, 32 at most, for this thread to claim from.
     ///
     /// There may be less, if the arena has no more. The example of [`LocalArena`] shows it.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn new(arena: &FixedArena, slots: usize) -> LocalArena {
         let slots = slots.min(BATCH_MAX);
         let local = LocalArena { batch: SlotBatch::new(), slots, arena: arena.clone() };
-        local.refill();
+        local.refill_for(Place::here());
         local
     }
 
@@ -81,14 +82,16 @@ impl LocalArena {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline(always)] // as `FixedArena::allocate`
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate(&self) -> Result<Buffer, AllocError> {
-        match self.batch.claim(self.arena.handle()) {
+        match self.batch.claim(self.arena.handle(), Place::here()) {
             Some((lease, start)) => Ok(Buffer::new(lease, start, self.arena.handle().slot_bytes)),
             None => self.allocate_elsewhere(),
         }
     }
 
     #[cold]
+    #[cfg_attr(feature = "holders", track_caller)]
     fn allocate_elsewhere(&self) -> Result<Buffer, AllocError> {
         self.arena.allocate()
     }
@@ -121,8 +124,13 @@ impl LocalArena {
     /// no more. Returns the number of new ones.
     ///
     /// The example of [`give_back`](Self::give_back) shows it.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn refill(&self) -> usize {
-        self.batch.refill(self.arena.handle(), self.slots)
+        self.refill_for(Place::here())
+    }
+
+    fn refill_for(&self, place: Place) -> usize {
+        self.batch.refill(self.arena.handle(), self.slots, place)
     }
 
     /// Returns the arena that the slots are of.

@@ -1,7 +1,12 @@
 //! The numbers of a fixed arena.
 
+use std::time::Duration;
+
 use super::arena::FixedArena;
 use crate::arena::slot_states::SlotStates;
+#[cfg(feature = "holders")]
+use crate::lease::Holders;
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::Ordering;
 
 /// A snapshot of the counters of a [`FixedArena`].
@@ -38,6 +43,20 @@ pub struct FixedArenaMetrics {
     pub quarantined: u64,
     /// The bytes of messages that buffer rings copied out of the arena and that live now.
     pub copied_bytes: usize,
+    /// The most bytes that were known to be live at one time, whole slots counted.
+    ///
+    /// No claim and no free counts them. The mark is taken at snapshots, when a claim waits, and
+    /// when a buffer ring looks whether slots are few. It is exact once a claim was refused or
+    /// waited: then every slot was in use.
+    pub bytes_live_max: usize,
+    /// The claimants that wait for a slot now.
+    pub waiters: usize,
+    /// The most claimants that waited at one time.
+    pub waiters_max: usize,
+    /// The waits that began.
+    pub waits: u64,
+    /// The longest wait, be it over or not.
+    pub longest_wait: Duration,
 }
 
 impl FixedArena {
@@ -47,7 +66,8 @@ impl FixedArena {
     /// [`FixedArenaMetrics`] shows it.
     pub fn metrics(&self) -> FixedArenaMetrics {
         let handle = self.handle();
-        let live = handle.allocator.slots().live();
+        let live = handle.note_live();
+        let waits = handle.waiters.counts();
         let allocations_ok = handle.claims();
         // Relaxed: counters.
         FixedArenaMetrics {
@@ -60,6 +80,11 @@ impl FixedArena {
             bytes_live: live * handle.slot_bytes,
             quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
             copied_bytes: handle.copied.live(),
+            bytes_live_max: handle.live_max() * handle.slot_bytes,
+            waiters: waits.waiters,
+            waiters_max: waits.waiters_max,
+            waits: waits.waits,
+            longest_wait: waits.longest_wait,
         }
     }
 
@@ -89,5 +114,67 @@ impl FixedArena {
     /// ```
     pub fn slot_states(&self) -> SlotStates {
         SlotStates::of(self.handle(), |_| None)
+    }
+
+    /// Takes a snapshot of who holds the memory, for an arena that
+    /// [tracks](crate::FixedArenaBuilder::track_holders) it.
+    ///
+    /// The call walks over all claims: it is for monitoring, not for hot paths. A driver's own
+    /// [`holders`](crate::Driver::holders) also tells what the kernel has.
+    ///
+    /// ```
+    /// use uring_arena::{FixedArena, TrackHolders};
+    ///
+    /// let builder = FixedArena::with_sizes(8, 4096).track_holders(TrackHolders::All);
+    /// let arena = builder.build()?;
+    /// let held = arena.allocate()?;
+    /// let holders = arena.holders();
+    /// assert_eq!(holders.by_place()[0].claims, 1);
+    /// println!("{holders}");
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "holders")]
+    pub fn holders(&self) -> Holders {
+        Holders::of(self.handle(), |_| None)
+    }
+}
+
+impl HasMetricsPart for FixedArena {
+    fn metrics_part(&self, name: &str) -> MetricsPart {
+        let states = self.slot_states();
+        let metrics = self.metrics();
+        let part = MetricsPart::new("arena", name).label("mode", "slots");
+        states
+            .add_to(part)
+            .counter("uring_arena_claims_total", "Claims that were served", metrics.allocations_ok)
+            .counter(
+                "uring_arena_refusals_total",
+                "Claims that were refused because no slot was free",
+                metrics.allocations_failed,
+            )
+            .counter("uring_arena_frees_total", "Slots that were freed", metrics.frees)
+            .counter("uring_arena_freezes_total", "Buffers frozen in their slot", metrics.frozen)
+            .counter("uring_arena_spills_total", "Buffers that moved to the heap", metrics.spills)
+            .bytes("uring_arena_reserved_bytes", "Bytes of all slots", metrics.bytes_reserved)
+            .bytes("uring_arena_live_bytes", "Bytes of slots in use", metrics.bytes_live)
+            .bytes(
+                "uring_arena_live_max_bytes",
+                "Most bytes known to be in use at one time",
+                metrics.bytes_live_max,
+            )
+            .bytes(
+                "uring_arena_copied_bytes",
+                "Bytes of messages copied out of the arena that live now",
+                metrics.copied_bytes,
+            )
+            .gauge("uring_arena_waiters", "Claimants that wait now", metrics.waiters)
+            .gauge(
+                "uring_arena_waiters_max",
+                "Most claimants that waited at one time",
+                metrics.waiters_max,
+            )
+            .counter("uring_arena_waits_total", "Waits that began", metrics.waits)
+            .time("uring_arena_longest_wait_seconds", "Longest wait", metrics.longest_wait)
     }
 }

@@ -7,7 +7,7 @@ use super::arena::FixedArena;
 use super::builder::FixedArenaBuilder;
 use crate::arena::wait_policy::{NotifyWaiters, Waiter, wait_under};
 use crate::buffer::Buffer;
-use crate::lease::{WaitElsewhere, WaitForSlot};
+use crate::lease::{Place, WaitElsewhere, WaitForSlot};
 use crate::region::BuildError;
 use crate::sync::Arc;
 use crate::wait::OnFree;
@@ -102,27 +102,31 @@ impl<W: Waiter> AsyncFixedArena<W> {
     /// # }).unwrap();
     /// ```
     #[inline]
-    pub async fn allocate_async(&self) -> Buffer {
-        match self.arena.try_claim() {
-            Some(buffer) => buffer,
-            None => self.wait().await,
+    #[cfg_attr(feature = "holders", track_caller)]
+    pub fn allocate_async(&self) -> impl Future<Output = Buffer> + '_ {
+        let place = Place::here();
+        async move {
+            match self.arena.try_claim(place) {
+                Some(buffer) => buffer,
+                None => self.wait(place).await,
+            }
         }
     }
 
     #[cold]
-    async fn wait(&self) -> Buffer {
+    async fn wait(&self, place: Place) -> Buffer {
         match &self.policy {
-            None => self.wait_in_order().await,
+            None => self.wait_in_order(place).await,
             Some(policy) => {
                 let _waits = WaitElsewhere::begin(self.arena.handle());
-                wait_under(|| policy.register(), || self.arena.claim()).await
+                wait_under(|| policy.register(), || self.arena.claim(place)).await
             }
         }
     }
 
     /// Waits in the arena's own queue.
-    async fn wait_in_order(&self) -> Buffer {
-        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), 0) {
+    async fn wait_in_order(&self, place: Place) -> Buffer {
+        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), 0, place) {
             Ok(lease) => lease,
             Err(wait) => wait.await,
         };

@@ -35,6 +35,7 @@ impl Sockets {
             return None;
         }
         let buffers = &mut rings.at_mut(socket.source.ring()?)?.buffers;
+        buffers.set_connection(connection_number(socket.token, key));
         // SAFETY: a completion of a receive that was armed on this ring (the table says so), taken
         // from the queue once; and every completion before it was handed out to its end.
         let bytes = unsafe { buffers.take_fast(completion.result(), completion.flags()) }?;
@@ -82,8 +83,12 @@ impl Sockets {
         let current = self.current_completion.as_mut()?;
         let id = SocketId::new(self.driver, current.key);
         let token = self.table.get(current.key).map_or(0, |socket| socket.token);
+        let connection = connection_number(token, current.key);
         let ring = rings.of_mut(current.source.ring());
-        let event = ring.and_then(|ring| current.next_event(id, token, &mut ring.buffers));
+        let event = ring.and_then(|ring| {
+            ring.buffers.set_connection(connection);
+            current.next_event(id, token, &mut ring.buffers)
+        });
         if let Some(Event::Datagram { datagram, .. }) = &event
             && let Source::Messages(_) = current.source
             && let Some(socket) = self.table.get(current.key)
@@ -214,6 +219,13 @@ impl Sockets {
         let from = peer_address(socket.as_fd());
         Some(Event::Accepted { id, token, socket, from })
     }
+}
+
+/// Returns the number of a connection that bytes are recorded with: the socket's token, or else the
+/// number of its entry.
+#[inline]
+fn connection_number(token: u64, key: Key) -> u64 {
+    if token != 0 { token } else { key.index().into() }
 }
 
 #[cfg(test)]

@@ -573,6 +573,19 @@ impl Transfers {
         })
     }
 
+    /// Iterates over the addresses of the memory of transfers that are not over: what the kernel
+    /// has, and what waits for its turn.
+    #[cfg(feature = "holders")]
+    pub(crate) fn addresses_given(&self) -> impl Iterator<Item = usize> {
+        self.table.iter().flat_map(|(_, transfer)| match &transfer.state {
+            State::Running(operation) => operation.memory().addresses(),
+            State::Queued(memory) | State::Blocked(memory) | State::Polling(memory) => {
+                memory.addresses()
+            }
+            State::Pushed | State::Over(..) | State::Moving => Vec::new(),
+        })
+    }
+
     /// Collects the tokens of the program's entries that the kernel has.
     pub(crate) fn tokens_left(&self) -> Vec<u64> {
         let pushed = |(_, transfer): (Key, &Transfer)| {

@@ -31,7 +31,7 @@ use io_uring::opcode;
 
 use super::guard::RuntimeGuard;
 use super::op_adapter::{Begun, NoMemory, OpAdapter};
-use crate::lease::WaitForSlot;
+use crate::lease::{Place, WaitForSlot};
 use crate::runtime::liveness::{Guard, Life};
 use crate::sync::contain;
 use crate::uring::{BufferRing, RingError};
@@ -159,7 +159,7 @@ impl RingState {
             }
             let Some(mut waiting) = self.waiting.take() else {
                 // The place in the queue comes before a second look, so that no slot is missed.
-                let waiting = WaitForSlot::join(self.ring.borrow().arena(), 0);
+                let waiting = WaitForSlot::join(self.ring.borrow().arena(), 0, Place::here());
                 self.waiting.set(Some(waiting));
                 continue;
             };

@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
-use crate::driver::{DrainReport, DriverError};
+use crate::driver::{DrainReport, DriverError, DriverMetrics};
 use crate::region::Process;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 use crate::uring::{RegisterError, RingError};
@@ -229,6 +229,10 @@ pub struct PoolMetrics {
     pub copied: u64,
     /// The bytes that are queued to be sent, under way, or reserved for sends.
     pub send_bytes: usize,
+    /// The counters of the ring's driver, as of its last turn; all zero without a ring. Needs the
+    /// feature `io-uring`.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub driver: DriverMetrics,
 }
 
 /// The least time between two warnings of starvation.

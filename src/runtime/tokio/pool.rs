@@ -19,7 +19,8 @@ use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 use crate::driver::DriverBuilder;
-use crate::lease::WaitForSlot;
+use crate::lease::{Place, WaitForSlot};
+use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{Arc, Mutex};
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 use crate::uring::BufferRingOptions;
@@ -605,17 +606,20 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn allocate(&self) -> Buffer {
-        let handle = self.arena.handle();
-        if let Some((lease, start)) = handle.try_claim_slot() {
-            return Buffer::new(lease, start, handle.slot_bytes);
+    #[cfg_attr(feature = "holders", track_caller)]
+    pub fn allocate(&self) -> impl Future<Output = Buffer> + '_ {
+        let (handle, place) = (self.arena.handle(), Place::here());
+        async move {
+            if let Some((lease, start)) = handle.try_claim_slot(place) {
+                return Buffer::new(lease, start, handle.slot_bytes);
+            }
+            let lease = match WaitForSlot::claim_or_join(handle, 0, place) {
+                Ok(lease) => lease,
+                Err(wait) => wait.await,
+            };
+            let start = lease.slot_start();
+            Buffer::new(lease, start, handle.slot_bytes)
         }
-        let lease = match WaitForSlot::claim_or_join(handle, 0) {
-            Ok(lease) => lease,
-            Err(wait) => wait.await,
-        };
-        let start = lease.slot_start();
-        Buffer::new(lease, start, handle.slot_bytes)
     }
 
     /// Claims a slot of the arena. Never waits.
@@ -634,6 +638,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`AllocError::ArenaFull`] if no slot is free.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn try_allocate(&self) -> Result<Buffer, AllocError> {
         self.arena.allocate()
     }
@@ -681,9 +686,55 @@ impl Pool {
     }
 }
 
+impl HasMetricsPart for Pool {
+    fn metrics_part(&self, name: &str) -> MetricsPart {
+        let (metrics, engine) = (self.metrics(), self.engine());
+        let part = MetricsPart::new("pool", name)
+            .label("connections_by", format!("{:?}", engine.connections).to_lowercase())
+            .label("files_by", format!("{:?}", engine.files).to_lowercase())
+            .gauge("uring_arena_pool_connections", "Connections", metrics.connections)
+            .gauge(
+                "uring_arena_pool_streams_starved",
+                "Streams that wait for a slot now",
+                metrics.streams_starved,
+            )
+            .counter(
+                "uring_arena_pool_starvations_total",
+                "Times that a stream had to wait for a slot",
+                metrics.starvations,
+            )
+            .gauge(
+                "uring_arena_pool_streams_paused",
+                "Streams that nobody reads, and whose sockets are paused",
+                metrics.streams_paused,
+            )
+            .counter(
+                "uring_arena_pool_copied_total",
+                "Messages that were copied out of their slots",
+                metrics.copied,
+            )
+            .bytes(
+                "uring_arena_pool_send_bytes",
+                "Bytes queued to be sent, under way, or reserved",
+                metrics.send_bytes,
+            )
+            .part(self.arena.metrics_part(name));
+        #[cfg(all(feature = "io-uring", target_os = "linux"))]
+        if let Some(Ok(_)) = self.engines.ring.get() {
+            return part.part(metrics.driver.add_to(MetricsPart::new("driver", name)));
+        }
+        part
+    }
+}
+
+/// Shows the arena, the engines, and the counts of [`metrics`](Pool::metrics).
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("arena", &self.arena).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("arena", &self.arena)
+            .field("engine", &self.engine())
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
     }
 }
 

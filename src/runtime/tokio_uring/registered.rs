@@ -18,6 +18,7 @@ use super::guard::{AttachError, RuntimeGuard, in_runtime};
 use super::submitted::{Descriptor, Submitted, Target};
 use crate::arena::FixedArena;
 use crate::buffer::{Buffer, IoMemory};
+use crate::lease::Trim;
 
 /// The most entries that tokio-uring registers; it leaves further ones out without an error.
 const ENTRIES_MAX: usize = 1024;
@@ -84,11 +85,16 @@ impl Registered {
         // Not left to tokio-uring, which would register the first 1024 and say nothing.
         debug_assert!(tokens.len() <= ENTRIES_MAX, "{} entries", tokens.len());
         let registry = FixedBufRegistry::new(tokens);
-        in_runtime(|| registry.register())?.map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) => AttachError::TableTaken,
-            Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
-            _ => AttachError::Kernel(error),
-        })?;
+        // No page is given back to the system from here on: the runtime keeps the registration.
+        Trim(arena.handle()).pin();
+        let registered = in_runtime(|| registry.register()).and_then(|registered| {
+            registered.map_err(|error| match error.raw_os_error() {
+                Some(libc::EBUSY) => AttachError::TableTaken,
+                Some(libc::ENOMEM) => AttachError::MemoryLocked { bytes },
+                _ => AttachError::Kernel(error),
+            })
+        });
+        registered.inspect_err(|_| Trim(arena.handle()).unpin())?;
         Ok(Registered { arena: arena.clone(), slots_per_entry, registry, guard })
     }
 
@@ -222,7 +228,9 @@ impl Registered {
     /// ```
     pub fn unregister(self) -> io::Result<()> {
         RuntimeGuard::current()?;
-        in_runtime(|| self.registry.unregister())?
+        in_runtime(|| self.registry.unregister())??;
+        Trim(self.arena.handle()).unpin();
+        Ok(())
     }
 
     /// Finds the runtime that this thread is in, and the entry of its table that holds `memory`.

@@ -133,6 +133,8 @@ impl BufferRing {
         self.depth.bytes += len as u64;
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
         // slot. The slot is not shared, and the bytes fit.
+        let lease = lease.with_receipt_recorded(len, self.connection());
+        // SAFETY: as above.
         Some(B::arrived(unsafe { ArenaBytes::from_lease(lease, start, len) }))
     }
 
@@ -230,6 +232,15 @@ impl BufferRing {
         Some(datagram.map(|()| bytes))
     }
 
+    /// Returns the connection whose bytes come, if holders are tracked.
+    #[inline]
+    fn connection(&self) -> Option<u64> {
+        #[cfg(feature = "holders")]
+        return self.connection;
+        #[cfg(not(feature = "holders"))]
+        None
+    }
+
     /// Counts a copy of `bytes` against the arena. Returns `None` if too many live.
     fn charge(&self, bytes: usize) -> Option<CopyCharge> {
         self.arena.copied.charge(bytes, self.pressure.copied_max)
@@ -280,6 +291,7 @@ impl BufferRing {
         let Part { position, start, len, buf_more } = part;
         if buf_more {
             let lease = self.posted.lease_at(position)?;
+            lease.record_receipt(len as usize, self.connection());
             // SAFETY: the kernel has written these bytes and goes on behind them (`F_BUF_MORE`).
             // The ring gives its share up by `dec_ref`, or hands it on as one owner of
             // several.
@@ -297,6 +309,7 @@ impl BufferRing {
                 unreachable!("slot {} continues the run", other.index());
             }
         }
+        run.record_receipt(len as usize, self.connection());
         // SAFETY: the completion says that the kernel has written these bytes and is done with the
         // slots, which lie side by side.
         Some(unsafe { ArenaBytes::from_run(run, start, len as usize) })

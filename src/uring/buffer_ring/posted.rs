@@ -5,6 +5,7 @@
 //! queue. Entry and slot are not coupled: a slot that a user holds leaves no hole here. Its
 //! position went to the next slot that was published.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::lease::{Lease, Run, SlotPtr};
@@ -162,10 +163,11 @@ impl PostedQueue {
         if slot.id != id {
             return None;
         }
-        let lease = slot.lease.take()?;
+        // Not to be dropped on the way: so the compiler keeps it in a register.
+        let lease = ManuallyDrop::new(slot.lease.take()?);
         let start = slot.start.get();
         self.advance_head();
-        Some((lease, start))
+        Some((ManuallyDrop::into_inner(lease), start))
     }
 
     /// Moves the head on from its position, which is empty now.
@@ -319,7 +321,7 @@ mod tests {
     }
 
     fn post(queue: &mut PostedQueue, arena: &FixedArena) -> u16 {
-        let (lease, start) = arena.handle().claim_slot().unwrap();
+        let (lease, start) = arena.handle().claim_slot(crate::lease::Place::here()).unwrap();
         let id = lease.index() as u16;
         queue.post(lease, start, id);
         id

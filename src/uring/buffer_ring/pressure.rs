@@ -67,30 +67,28 @@ impl Pressure {
         if self.is_near && self.free + posted < self.few { self.copy_below } else { 0 }
     }
 
-    /// Notes that the ring claimed slots, and has `owned` ones that no message has. `is_short` says
-    /// that it found no more. Returns whether the pressure came near, or went.
+    /// Notes that the ring claimed slots. `is_short` says that it found no more. Returns whether to
+    /// look.
     ///
     /// Counting the free slots of an arena reads all of its words. So the ring counts again only
-    /// when it has claimed a sixteenth of the slots since, or found none. All that lies ready may
-    /// become messages before that. So pressure is near as soon as few slots are free besides, and
-    /// messages hold as many.
-    pub(super) fn note(
-        &mut self,
-        arena: &Handle,
-        claimed: u32,
-        is_short: bool,
-        owned: Owned,
-    ) -> bool {
-        if self.copy_below == 0 {
-            return false;
-        }
+    /// when it has claimed a sixteenth of the slots since, or found none.
+    #[inline]
+    pub(super) fn is_due(&mut self, claimed: u32, is_short: bool) -> bool {
         self.until_look = self.until_look.saturating_sub(claimed);
-        if self.until_look > 0 && !is_short {
-            return false;
-        }
+        (self.until_look == 0 || is_short) && self.copy_below > 0
+    }
+
+    /// Counts the free slots, while the ring has `owned` ones that no message has. Returns whether
+    /// the pressure came near, or went.
+    ///
+    /// All that lies ready may become messages before the next look. So pressure is near as soon as
+    /// few slots are free besides, and messages hold as many.
+    #[cold]
+    pub(super) fn look(&mut self, arena: &Handle, owned: Owned) -> bool {
         let slots = arena.allocator.slots();
         let count = slots.slot_count();
         let live = slots.live();
+        arena.note_live_count(live);
         self.until_look = (count / (2 * FEW)) as u32;
         self.free = count - live + owned.spare;
         let held = live.saturating_sub(owned.posted + owned.spare);

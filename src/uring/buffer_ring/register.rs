@@ -25,6 +25,7 @@ use super::posted::PostedQueue;
 use super::received::DatagramLayout;
 use super::ring::{BufferRing, BufferRingMetrics, Detached, FastPathRange};
 use crate::arena::FixedArena;
+use crate::lease::Place;
 use crate::region::Process;
 use crate::uring::kernel::{Memlock, is_refusal, syscalls};
 
@@ -46,12 +47,14 @@ impl BufferRing {
     /// 1. Every receive that names this group goes to `ring`.
     /// 2. Every completion of such a receive is handed to [`complete`](Self::complete) or
     ///    [`complete_datagram`](Self::complete_datagram) once, and no other completion is.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub unsafe fn register(
         ring: &impl AsRawFd,
         arena: &FixedArena,
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
         let mut buffers = BufferRing::unregistered(arena, options)?;
+        buffers.place = Place::here();
         // SAFETY: the caller's promise.
         unsafe { buffers.register_entries(ring.as_raw_fd()) }?;
         if buffers.incremental != options.wants_incremental() {
@@ -213,6 +216,9 @@ impl BufferRing {
             pressure: options.pressure(arena.handle()),
             is_slow: is_slow(arena, &options),
             fast_path: FastPathRange::new(0, true, slot_bytes),
+            place: Place::here(),
+            #[cfg(feature = "holders")]
+            connection: None,
             registered: false,
             process: Process::current(),
             metrics: BufferRingMetrics::default(),

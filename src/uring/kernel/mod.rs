@@ -25,5 +25,6 @@ pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
     EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
     is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
+    submit_and_wait_for_one,
 };
 pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};

@@ -44,6 +44,29 @@ const ASYNC_CANCEL_ANY: u32 = 1 << 2;
 #[cfg(feature = "compio")]
 const ASYNC_CANCEL_OP: u32 = 1 << 5;
 
+/// Submits entries of a ring without a polling thread, and waits for one completion
+/// ([io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html)).
+///
+/// Returns the number of entries that were submitted, or the error number. What the `io-uring`
+/// crate's `submit_and_wait` also asks concerns other kinds of rings, or calls that do not wait.
+#[inline]
+pub(crate) fn submit_and_wait_for_one(fd: RawFd, entries: usize) -> Result<usize, i32> {
+    const GETEVENTS: libc::c_ulong = 1;
+    const NO_MASK: libc::c_ulong = 0;
+    let (fd, entries) = (fd as libc::c_ulong, entries as libc::c_ulong);
+    let (at_least, flags) = (1 as libc::c_ulong, GETEVENTS);
+    // SAFETY: no memory is handed to the kernel; that of the entries is their pusher's duty.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_io_uring_enter, fd, entries, at_least, flags, NO_MASK, NO_MASK)
+    };
+    usize::try_from(answer).map_err(|_| last_errno())
+}
+
+#[cold]
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
 /// The kernel's `struct io_uring_sync_cancel_reg`.
 #[cfg(feature = "compio")]
 #[repr(C)]

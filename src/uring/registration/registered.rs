@@ -16,7 +16,7 @@ use super::options::{RegistrationMode, RegistrationPolicy};
 use super::table::BufferTable;
 use super::table::TableRanges;
 use crate::arena::{BuddyArena, FixedArena};
-use crate::lease::Handle;
+use crate::lease::{Handle, Trim};
 use crate::region::Process;
 use crate::uring::kernel::{Probe, UnavailableError, syscalls};
 
@@ -172,7 +172,13 @@ impl RegisteredArena {
             }
             Err(error) => return Err(error.into()),
         };
-        let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe)?;
+        // No page is given back to the system from here on (see `lease::trim`).
+        Trim(handle).pin();
+        let outcome = fallback::register(ring.as_raw_fd(), handle, &options, ranges, probe);
+        if !matches!(&outcome, Ok(outcome) if outcome.table.is_some()) {
+            Trim(handle).unpin();
+        }
+        let outcome = outcome?;
         for (mode, error) in &outcome.refused {
             tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
         }
@@ -352,6 +358,9 @@ impl RegisteredArena {
             Some(libc::EEXIST) => RegisterError::WrongThread,
             _ => RegisterError::system("unregistering", &error),
         })?;
+        if let Some(handle) = &self.handle {
+            Trim(handle).unpin();
+        }
         if let Some(ranges) = ranges {
             ranges.free(table.first, table.count);
         }

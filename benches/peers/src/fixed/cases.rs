@@ -11,7 +11,8 @@ use crate::measure::{
 use crate::report::OURS;
 use crate::run::{Case, Contender, Effort, Method, Metric, NANOS, Sample, Work, metric, repeat};
 
-use super::pool::{Pool, Setup};
+use super::drain::{MESSAGES, drains};
+use super::pool::{Pool, Received, Setup};
 use super::pools::Heap;
 
 /// One question to the contenders.
@@ -41,6 +42,8 @@ pub enum Fixed {
     Spill,
     /// No byte of an earlier owner is ever visible.
     Zero(usize),
+    /// Our part of a received message, when so many lie ready.
+    Drain,
     /// An exact count of a message's heap allocations.
     Heap,
 }
@@ -76,6 +79,10 @@ impl Case for Fixed {
             Self::Zero(bytes) => format!(
                 "zero-{bytes}: Nothing of an earlier owner visible: claim, write {bytes} B, drop"
             ),
+            Self::Drain => format!(
+                "drain-{MESSAGES}: A received message of 512 B, of {MESSAGES} that lie ready: from \
+                 the event to the drop"
+            ),
             Self::Heap => format!("heap: {round}: heap allocations"),
         }
     }
@@ -106,6 +113,7 @@ impl<P: Pool> Contender<Fixed> for PhantomData<P> {
         match case {
             Fixed::Full => P::BOUNDED,
             Fixed::Aged(..) => P::NAME == OURS,
+            Fixed::Drain => P::DRAINS.is_some(),
             Fixed::Spill => P::SPILLS,
             Fixed::Zero(..) => P::ZEROES,
             Fixed::Held(..) | Fixed::HandOver(..) | Fixed::Batch => P::HAS_SLOTS,
@@ -140,6 +148,9 @@ impl Contender<Fixed> for OnMimalloc {
 }
 
 fn start<P: Pool>(case: Fixed) -> io::Result<Work> {
+    if case == Fixed::Drain {
+        return drains(P::DRAINS == Some(Received::InPlace));
+    }
     let setup = match case {
         Fixed::Spill => Setup { spill: true, ..Setup::USUAL },
         Fixed::Zero(..) => Setup { zero: true, ..Setup::USUAL },
@@ -217,6 +228,7 @@ fn start<P: Pool>(case: Fixed) -> io::Result<Work> {
                 black_box(&slot);
             })
         }
+        Fixed::Drain => unreachable!("has no pool"),
         Fixed::Heap => Ok(Box::new(move |times| {
             (0..1000).for_each(|_| round_trip(&pool, &[7; 64]));
             let before = heap_allocations();

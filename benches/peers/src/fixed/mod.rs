@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod cases;
+mod drain;
 mod part;
 mod pool;
 mod pools;

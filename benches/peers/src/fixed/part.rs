@@ -43,7 +43,7 @@ pub fn part(effort: Effort) -> Part {
     groups.extend([1, 2].map(|count| Age::ALL.map(|age| Fixed::Aged(age, count)).to_vec()));
     groups.extend([Fixed::Full, Fixed::Batch, Fixed::Spill].map(|case| vec![case]));
     groups.extend([64, 4096].map(|bytes| vec![Fixed::Zero(bytes)]));
-    groups.push(vec![Fixed::Heap]);
+    groups.extend([Fixed::Drain, Fixed::Heap].map(|case| vec![case]));
     let bind =
         |group: Vec<Fixed>| group.into_iter().map(|case| bind(case, CONTENDERS, effort)).collect();
     let groups = groups.into_iter().map(bind).collect();

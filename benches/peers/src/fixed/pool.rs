@@ -18,6 +18,13 @@ impl Setup {
     pub const USUAL: Self = Self { slots: 1024, slot_bytes: 4096, zero: false, spill: false };
 }
 
+/// The form in which a driver hands received messages out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Received {
+    AsBytes,
+    InPlace,
+}
+
 /// One contender. A clone is a thread's handle on the same memory.
 ///
 /// The functions are inlined always, and values are shown to `black_box` by reference. Otherwise a
@@ -37,6 +44,8 @@ pub trait Pool: Clone + Send + Sync + 'static {
     const ZEROES: bool = true;
     /// Slots differ: they can be held, and dropped on another thread.
     const HAS_SLOTS: bool = true;
+    /// The driver that receives into the slots, if there is one.
+    const DRAINS: Option<Received> = None;
 
     fn new(setup: Setup) -> Self;
     fn claim(&self) -> Result<Self::Slot, Self::Refused>;

@@ -8,7 +8,7 @@ use uring_arena::ArenaBytes;
 
 use crate::report::OURS;
 
-use super::pool::{Pool, Setup, nz};
+use super::pool::{Pool, Received, Setup, nz};
 
 /// Writes into what is a `BufMut`.
 macro_rules! put_by_buf_mut {
@@ -29,7 +29,7 @@ macro_rules! put_by_buf_mut {
 macro_rules! arena_pool {
     (
         $pool:ident, $crate_name:ident, $name:expr, $note:literal, $frozen:ty, $freeze:ident,
-        $($claim_many:item)?
+        $($more:item)*
     ) => {
         #[derive(Clone)]
         pub struct $pool($crate_name::FixedArena);
@@ -66,13 +66,14 @@ macro_rules! arena_pool {
                 slot.$freeze()
             }
 
-            $($claim_many)?
+            $($more)*
         }
     };
 }
 
 arena_pool! {
     Ours, uring_arena, OURS, "", Bytes, freeze,
+    const DRAINS: Option<Received> = Some(Received::AsBytes);
     #[inline(always)]
     fn claim_many(&self, count: usize, into: &mut Vec<Self::Slot>) {
         self.0.allocate_many(count, |slot| into.push(slot));
@@ -81,6 +82,7 @@ arena_pool! {
 arena_pool! {
     OursInArena, uring_arena, "uring-arena, ArenaBytes", "never leaves the arena: no heap",
     ArenaBytes, freeze_in_place,
+    const DRAINS: Option<Received> = Some(Received::InPlace);
     #[inline(always)]
     fn claim_many(&self, count: usize, into: &mut Vec<Self::Slot>) {
         self.0.allocate_many(count, |slot| into.push(slot));

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::measure::is_installed;
 use crate::report::OURS;
@@ -24,8 +24,8 @@ pub const COMMITS: Question = Question {
         metric("cpu", "CPU per record", "µs", 1e-3),
     ],
     method: |effort| {
-        let wall = Duration::from_millis(effort.choose(100, 1000));
-        let rounds = Method::rounds(1, effort.choose(3, 9), Amount::Wall(wall));
+        let records = Amount::Times(effort.choose(2_000, 50_000));
+        let rounds = Method::rounds(1, effort.choose(3, 9), records);
         Method { observed: true, ..rounds }
     },
 };

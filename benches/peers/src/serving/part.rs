@@ -11,11 +11,12 @@ use super::{commits, dns, fanout, resp};
 const OBSERVED: &str = "\
 The server has a process of its own, with the load in other threads of it or in other programs. \
 Processor time is the server's thread alone, read from outside; system calls are counted by `perf \
-stat` at full speed, in a turn of its own. A round takes the server a second.";
+stat` at full speed, in a turn of its own. A round takes the server half a second.";
 
 const RESP: &str = "\
 A store of Redis' protocol on two cores: PING, SET and GET of `redis-benchmark` on 50 connections, \
-without pipelining, and SET of 100 KB.";
+without pipelining, and SET of 100 KB. One thread of clients is slower than the server, which then \
+sleeps between requests; two keep it busy.";
 
 const DNS: &str = "\
 `examples/dns_server` on one core, with the client: 64 questions in flight, by `sendmmsg` and \
@@ -29,10 +30,11 @@ const LOG: &str = "\
 `examples/log_store`: records of 4 KiB, a commit (`fdatasync`) behind 32 of them at most, past the \
 page cache, to a file whose room was reserved. More records per second are better.";
 
-/// Measures a server of which a round takes a second of processor time.
+/// Measures a server of which a round takes half a second of processor time.
 pub(super) fn server(effort: Effort) -> Method {
-    let time = Duration::from_millis(effort.choose(50, 1000));
-    Method { amount: Amount::Processor(time), ..Method::program(effort) }
+    let time = Duration::from_millis(effort.choose(50, 500));
+    let rounds = effort.choose(3, 2);
+    Method { amount: Amount::Processor(time), rounds, ..Method::program(effort) }
 }
 
 pub fn resp_part(effort: Effort) -> Part {

@@ -17,18 +17,28 @@ pub struct Requests {
     /// The commands, divided by commas.
     commands: &'static str,
     value_bytes: &'static str,
+    /// The threads of the clients: one is slower than the server, two are faster.
+    threads: &'static str,
 }
 
-pub const CASES: [Requests; 2] = [
+pub const CASES: [Requests; 3] = [
     Requests {
-        label: "resp-50: RESP, 50 connections, 64 B",
+        label: "resp-50: RESP, 50 connections, 64 B, a server that waits for its clients",
         commands: "ping_mbulk,set,get",
         value_bytes: "64",
+        threads: "1",
+    },
+    Requests {
+        label: "resp-50-busy: RESP, 50 connections, 64 B, a server that is busy",
+        commands: "ping_mbulk,set,get",
+        value_bytes: "64",
+        threads: "2",
     },
     Requests {
         label: "resp-50-long: RESP, 50 connections, SET of 100 KB",
         commands: "set",
         value_bytes: "100000",
+        threads: "1",
     },
 ];
 
@@ -50,7 +60,7 @@ impl Case for Requests {
     }
 }
 
-pub static SERVERS: [Answer<Requests>; 3] = [
+pub static SERVERS: [Answer<Requests>; 2] = [
     Answer::new(
         OURS,
         "`Driver`; answers by `send`, one for all requests that came together",
@@ -58,9 +68,6 @@ pub static SERVERS: [Answer<Requests>; 3] = [
     ),
     Answer::new("tokio", "`read_buf` into `BytesMut`, one `write_all`", |case, _| {
         start("plain", case)
-    }),
-    Answer::new("uring-arena on tokio", "`Pool`, with the engine that it takes", |case, _| {
-        start("auto", case)
     }),
 ];
 
@@ -74,7 +81,7 @@ fn start(kind: &'static str, case: &Requests) -> io::Result<Work> {
         let requests = times.max(50);
         let output = Command::new("redis-benchmark")
             .args(["-p", &port, "-c", "50", "-q", "-t", case.commands, "-d", case.value_bytes])
-            .args(["-n", &requests.to_string()])
+            .args(["-n", &requests.to_string(), "--threads", case.threads])
             .output()?;
         if !output.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));

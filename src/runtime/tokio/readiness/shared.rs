@@ -17,7 +17,7 @@ use ::tokio::task::yield_now;
 
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::lease::WaitForSlot;
+use crate::lease::{Place, WaitForSlot};
 use crate::region::Process;
 use crate::runtime::tokio::engine::{
     EngineEnd, LAST_MOMENT, Starvation, check_process, tell_end_of_starvation, tell_starvation,
@@ -115,7 +115,7 @@ impl Shared {
     #[inline]
     pub(super) fn try_claim(&self) -> Option<Buffer> {
         let handle = self.arena.handle();
-        let (lease, start) = handle.try_claim_slot()?;
+        let (lease, start) = handle.try_claim_slot(Place::here())?;
         Some(Buffer::new(lease, start, handle.slot_bytes))
     }
 
@@ -132,7 +132,7 @@ impl Shared {
             *ahead += granted;
             granted
         };
-        let claimed = handle.claim_slots(granted, |lease, start, _| {
+        let claimed = handle.claim_slots(granted, Place::here(), |lease, start, _| {
             slots.push(Buffer::new(lease, start, handle.slot_bytes));
         });
         let mut held = Ahead { shared: Arc::clone(self), slots: granted };
@@ -410,7 +410,7 @@ impl Drop for Serving {
 async fn serve(serving: Serving) {
     let handle = serving.0.arena.handle().clone();
     while !serving.is_over() {
-        let lease = match WaitForSlot::claim_or_join(&handle, 0) {
+        let lease = match WaitForSlot::claim_or_join(&handle, 0, Place::here()) {
             Ok(lease) => lease,
             Err(wait) => wait.await,
         };

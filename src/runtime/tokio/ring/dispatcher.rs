@@ -336,6 +336,7 @@ impl Dispatcher {
             starvations: metrics.starved,
             paused: self.paused,
             copied: self.copied + metrics.copied,
+            driver: metrics,
         }
     }
 }

@@ -14,7 +14,7 @@ use ::tokio::sync::oneshot;
 use super::datagrams::{DatagramCommand, SendMemory};
 use super::stream_queue::{Share, StreamQueue};
 use crate::buffer::{Buffer, Payload};
-use crate::driver::{DrainReport, DriverError};
+use crate::driver::{DrainReport, DriverError, DriverMetrics};
 use crate::region::Process;
 use crate::runtime::tokio::engine::{EngineEnd, LAST_MOMENT, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::send_queue::{SendQueue, drop_contained};
@@ -146,6 +146,7 @@ pub(super) struct RingCounts {
     pub(super) paused: usize,
     /// The messages that were copied out of their slots.
     pub(super) copied: u64,
+    pub(super) driver: DriverMetrics,
 }
 
 /// The files and connections that have a name.
@@ -432,6 +433,7 @@ impl EngineHandle {
             metrics.starvations += counts.starvations;
             metrics.streams_paused += counts.paused;
             metrics.copied += counts.copied;
+            metrics.driver = counts.driver;
         }
     }
 
