@@ -6,12 +6,9 @@
 //! * `registration`: an arena in a ring's table of registered buffers.
 //! * `operation`: reads, writes and sends that own their memory.
 //! * `buffer_ring`: receiving into slots that the kernel chooses.
-//! * `messages`: datagrams by plain system calls, where no ring is used.
 
 mod buffer_ring;
 mod kernel;
-#[cfg(feature = "tokio")]
-mod messages;
 mod operation;
 mod registration;
 
@@ -20,6 +17,8 @@ pub use buffer_ring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, DatagramDetails, FromSlot,
     Received, RingError, Status,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use buffer_ring::{DATAGRAMS_MAX, Inbox};
 #[cfg(feature = "compio")]
 pub(crate) use kernel::cancel_opcode;
 #[cfg(feature = "tokio")]
@@ -33,12 +32,12 @@ pub(crate) use kernel::{
     listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait_for_one,
     who_forbids,
 };
-#[cfg(feature = "tokio")]
-pub(crate) use messages::{DATAGRAMS_MAX, Inbox, send_datagram, send_datagrams};
 pub(crate) use operation::RANGES_MAX;
 pub use operation::{
     Addressed, Completion, Descriptor, Destination, InFlight, Operation, Progress,
 };
+#[cfg(feature = "tokio")]
+pub(crate) use operation::{send_datagram, send_datagrams};
 pub use registration::{
     RegisterError, RegisterOptions, RegisteredArena, Registrable, RegistrationMode,
     RegistrationPolicy,

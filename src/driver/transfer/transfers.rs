@@ -213,8 +213,8 @@ impl Transfers {
             }
             State::Blocked(memory) => {
                 let entry = poll_entry(descriptor, transfer.action, transfer.refusals);
-                // SAFETY: the entry refers to no memory, or to what is never written, and the driver
-                // owns the descriptor.
+                // SAFETY: the entry refers to no memory, or to what is never written, and the
+                // driver owns the descriptor.
                 let pushed = unsafe { submitter.push(Tag::transfer(key), entry) };
                 transfer.state = match pushed {
                     Ok(()) => State::Polling(memory),

@@ -13,13 +13,13 @@ use ::tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ::tokio::task::coop::poll_proceed;
 use bytes::Bytes;
 
-use super::datagram_socket::{ConvertDatagrams, DatagramSocket, check_type, local_address};
 use super::engine::Engine;
 use super::pool::Pool;
 use super::readiness::{DatagramLink, ReceivingDatagrams};
 use super::ring::{Command, DatagramCommand, EngineHandle, Outgoing, Place, StreamQueue};
 use super::send_queue::Reset;
 use super::socket::StreamError;
+use super::socket::datagram::{ConvertDatagrams, DatagramSocket, check_type, local_address};
 use crate::buffer::Payload;
 use crate::sync::Arc;
 use crate::uring::{Addressed, Datagram, DatagramDetails, Destination, is_of_ip};
@@ -157,7 +157,7 @@ impl RingLink {
         answer: Option<oneshot::Sender<io::Result<()>>>,
         room: OwnedSemaphorePermit,
     ) {
-        let outgoing = Outgoing { payload, destination, answer, room };
+        let outgoing = Box::new(Outgoing { payload, destination, answer, room });
         self.post(DatagramCommand::Send { queue: Arc::clone(&self.queue), outgoing });
     }
 
@@ -418,8 +418,13 @@ impl Datagrams {
     ///
     /// As for `recv`.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Datagram<Bytes>>> {
-        ready!(self.poll_fill(usize::MAX, true, context))?;
-        Poll::Ready(Ok(self.taken.pop_front().expect("at least one")))
+        loop {
+            ready!(self.poll_fill(usize::MAX, true, context))?;
+            // There is at least one now.
+            if let Some(datagram) = self.taken.pop_front() {
+                return Poll::Ready(Ok(datagram));
+            }
+        }
     }
 
     /// Waits for the next datagram. It may be empty.

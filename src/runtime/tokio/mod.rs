@@ -5,7 +5,7 @@
 //! | a connection, in place of tokio's `TcpStream` or `UnixStream` | [`Pool::stream`] |
 //! | the bytes of a socket, in the slots where they arrived | [`Stream::try_next`] |
 //! | sends of memory from where it lies | [`SendHalf::send`] |
-//! | datagrams, in place of tokio's `UdpSocket` or `UnixDatagram` | `Pool::datagrams` (Linux, feature `io-uring`) |
+//! | datagrams, on Linux with feature `io-uring` | `Pool::datagrams` |
 //! | reads and writes of a file, `O_DIRECT` too | [`Pool::file`] |
 //! | slots to write to | [`Pool::allocate`] |
 //!
@@ -39,8 +39,6 @@
 //! ```
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
-mod datagram_socket;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod datagrams;
 mod engine;
 mod file;
@@ -60,13 +58,13 @@ mod stream;
 use no_ring as ring;
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
-pub use datagram_socket::DatagramSocket;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub use datagrams::{DatagramSender, Datagrams};
 pub use engine::{Engine, EngineChoice, PoolError, PoolMetrics, ShutdownReport};
 pub use file::File;
 pub use pool::{Pool, PoolBuilder};
 pub use recv_stream::RecvStream;
 pub use send_half::{SendHalf, SendPermit};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use socket::datagram::DatagramSocket;
 pub use socket::{Socket, StreamError};
 pub use stream::{ReuniteError, Stream};

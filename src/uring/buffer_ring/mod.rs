@@ -16,6 +16,8 @@ mod fake_kernel;
 pub(crate) use complete::Remaining;
 pub use options::BufferRingOptions;
 pub use options::RingError;
+#[cfg(feature = "tokio")]
+pub(crate) use received::{DATAGRAMS_MAX, Inbox};
 pub use received::{Datagram, DatagramDetails};
 pub use received::{FromSlot, Received, Status};
 pub use ring::{BufferRing, BufferRingMetrics};

@@ -2,16 +2,22 @@
 //!
 //! # Safety
 //!
-//! Unsafe here: an empty message header, and moving a value with pointers into itself to another
-//! thread.
+//! Unsafe here: an empty message header, calls that read from memory which lives during the call,
+//! and moving a value with pointers into itself to another thread.
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(feature = "tokio")]
+use std::os::fd::AsRawFd;
 use std::os::unix::net;
 use std::ptr::NonNull;
 
+#[cfg(feature = "tokio")]
+use crate::buffer::Payload;
 use crate::buffer::{Borrowed, IoMemory, Span};
+#[cfg(feature = "tokio")]
+use crate::uring::buffer_ring::DATAGRAMS_MAX;
 use crate::uring::buffer_ring::Datagram;
 use crate::uring::kernel::{Address, RawAddress, SendControl};
 
@@ -255,8 +261,8 @@ impl<M: IoMemory> Addressed<M> {
         &self.memory
     }
 
-    /// Points the header to name, control messages and the memory's bytes. Returns the header, which
-    /// is valid while the value is borrowed.
+    /// Points the header to name, control messages and the memory's bytes. Returns the header,
+    /// which is valid while the value is borrowed.
     #[cfg(feature = "tokio")]
     pub(in crate::uring) fn header(&mut self) -> *const libc::msghdr
     where
@@ -287,4 +293,43 @@ impl<M: IoMemory> Borrowed for Addressed<M> {
         // The kernel may not have read the header yet.
         std::mem::forget(self.parts);
     }
+}
+
+/// Sends one datagram by a plain call, which does not wait.
+#[cfg(feature = "tokio")]
+pub(crate) fn send_datagram(
+    socket: std::os::fd::BorrowedFd<'_>,
+    bytes: &[u8],
+    destination: &Destination,
+) -> std::io::Result<()> {
+    let mut parts = destination.parts();
+    let header = parts.prepare(Span::of(bytes));
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points into `parts` and to `bytes`, which live during the call, and the
+    // kernel reads them only.
+    let answer = unsafe { libc::sendmsg(socket.as_raw_fd(), header, flags) };
+    if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends the first datagrams of `batch`, each whole. Returns their number, which is at least one;
+/// the error is that of the first one. One plain call, which does not wait.
+#[cfg(feature = "tokio")]
+pub(crate) fn send_datagrams(
+    socket: std::os::fd::BorrowedFd<'_>,
+    batch: &mut [Addressed<Payload>],
+) -> std::io::Result<usize> {
+    // SAFETY: a message header is numbers and pointers, and all zero is an empty one.
+    let empty = unsafe { std::mem::zeroed::<libc::msghdr>() };
+    let mut headers = [libc::mmsghdr { msg_hdr: empty, msg_len: 0 }; DATAGRAMS_MAX];
+    let count = batch.len().min(DATAGRAMS_MAX);
+    for (header, datagram) in headers.iter_mut().zip(batch) {
+        // SAFETY: reads the header of a datagram, which is valid while that is borrowed.
+        header.msg_hdr = unsafe { std::ptr::read(datagram.header()) };
+    }
+    let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
+    let (fd, first) = (socket.as_raw_fd(), headers.as_mut_ptr());
+    // SAFETY: each header points into its datagram and to the bytes of that, which are borrowed
+    // during the call, and the kernel reads them only; `count` headers are there.
+    let answer = unsafe { libc::sendmmsg(fd, first, count as libc::c_uint, flags) };
+    usize::try_from(answer).map_err(|_| std::io::Error::last_os_error())
 }

@@ -7,6 +7,8 @@ mod read_write;
 mod send;
 
 pub use addressed::{Addressed, Destination};
+#[cfg(feature = "tokio")]
+pub(crate) use addressed::{send_datagram, send_datagrams};
 pub use in_flight::{Completion, InFlight};
 pub use operation::Descriptor;
 pub use operation::{Operation, Progress};

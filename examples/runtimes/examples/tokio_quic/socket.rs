@@ -56,8 +56,8 @@ impl PoolSocket {
     /// Sends each segment of a message alone.
     fn send_segments(&self, transmit: &Transmit<'_>, bytes: usize) -> io::Result<()> {
         // One that does not go out now is lost, as on any network.
-        let segments = transmit.contents.chunks(bytes);
-        segments.map(|segment| self.sender.try_send_to(segment, destination(transmit))).collect()
+        let mut segments = transmit.contents.chunks(bytes);
+        segments.try_for_each(|segment| self.sender.try_send_to(segment, destination(transmit)))
     }
 }
 

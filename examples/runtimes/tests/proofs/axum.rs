@@ -61,6 +61,7 @@ fn handlers_take_and_give_bodies_until_the_server_stops() -> Outcome {
         let connection = tokio::spawn(connection);
         for count in [0, 1, 100] {
             let request = Request::get(format!("/parts/{count}")).header("host", "here");
+            sender.ready().await?;
             let answer = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
             let body = answer.into_body().collect().await?.to_bytes();
             let expected: Vec<u8> = (0..count).flat_map(|seed| pattern(seed, 3000)).collect();
@@ -69,9 +70,11 @@ fn handlers_take_and_give_bodies_until_the_server_stops() -> Outcome {
         let sent = Bytes::from(pattern(9, 300_000));
         let request =
             Request::post("/echo").header("host", "here").body(Full::new(sent.clone()))?;
+        sender.ready().await?;
         let answer = sender.send_request(request).await?;
         assert!(answer.into_body().collect().await?.to_bytes() == sent);
         let request = Request::get("/nowhere").header("host", "here");
+        sender.ready().await?;
         let answer = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
         assert_eq!(answer.status(), 404);
         drop(answer);

@@ -32,7 +32,7 @@ async fn check(answer: Response<Incoming>, number: usize, body: &Bytes) -> Outco
     Ok(())
 }
 
-/// The bodies of the requests: none, short ones, and more than all slots hold.
+/// Makes the bodies of the requests: none, short ones, and more than all slots hold.
 fn bodies() -> Vec<Bytes> {
     let lens = [0, 1, 500, 5000, 70_000, 400_000, 3];
     lens.into_iter().enumerate().map(|(seed, len)| pattern(seed, len).into()).collect()
@@ -63,6 +63,7 @@ fn requests_and_answers_of_http_1_come_whole() -> Outcome {
                     hyper::client::conn::http1::handshake(stream).await?;
                 let connection = tokio::spawn(connection);
                 for (number, body) in bodies().iter().enumerate() {
+                    sender.ready().await?;
                     let answer = sender.send_request(request(number, body)).await?;
                     check(answer, number, body).await?;
                 }
@@ -140,6 +141,7 @@ fn a_client_that_hangs_up_harms_no_other() -> Outcome {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             let connection = tokio::spawn(connection);
+            sender.ready().await?;
             let answer = sender.send_request(request(turn, &Bytes::new())).await?;
             assert_eq!(answer.status(), 200);
             drop(sender);

@@ -1,5 +1,5 @@
-//! What all proofs share: each runs with either engine on either kind of runtime, and every slot is
-//! free at the end.
+//! The parts that all proofs share: each runs with either engine on either kind of runtime, and
+//! every slot is free at the end.
 
 use std::error::Error;
 use std::future::Future;
@@ -68,7 +68,7 @@ pub fn on_all_with<F: Future<Output = Outcome>>(
     Ok(())
 }
 
-/// Connections that come in, as streams of a pool.
+/// A listener whose connections are streams of a pool.
 pub struct Listener {
     listener: TcpListener,
     pool: Pool,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{accept_async, client_async};
@@ -36,6 +37,8 @@ fn messages_come_back_through_tls() -> Outcome {
             }
             // The close goes out.
             while socket.next().await.is_some() {}
+            // And behind it the end of TLS, without which the client is told of an attack.
+            socket.get_mut().shutdown().await.unwrap();
         });
         let name = ServerName::try_from(certificate::NAME)?;
         let stream = connector.connect(name, connect(&pool, address).await).await?;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::shared::{Ahead, EndWatch, Shared, Ticket};
 use crate::buffer::{Buffer, Payload};
-use crate::runtime::tokio::datagram_socket::WatchedDatagrams;
 use crate::runtime::tokio::engine::{EngineEnd, is_worth_a_copy};
+use crate::runtime::tokio::socket::datagram::WatchedDatagrams;
 use crate::sync::Arc;
 use crate::uring::{
     Addressed, DATAGRAMS_MAX, Datagram, Destination, Inbox, Status, send_datagram, send_datagrams,

@@ -8,13 +8,13 @@ use std::os::fd::OwnedFd;
 use ::tokio::sync::{OwnedSemaphorePermit, oneshot};
 use bytes::{BufMut, Bytes};
 
-use super::id_map::IdMap;
 use super::stream_queue::StreamQueue;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::buffer::Payload;
 use crate::driver::{BufferRingId, Driver, DriverError, OperationId, SocketId, SubmitError};
 use crate::runtime::tokio::engine::{EngineEnd, log_refusal};
 use crate::runtime::tokio::send_queue::drop_contained;
+use crate::slab::{Id, IdMap};
 use crate::sync::{Arc, contain};
 use crate::uring::{Datagram, Destination};
 
@@ -38,7 +38,7 @@ pub(crate) enum DatagramCommand {
     },
     Send {
         queue: Arc<Queue>,
-        outgoing: Outgoing,
+        outgoing: Box<Outgoing>,
     },
     /// Closes the socket, behind what is to be sent.
     Close {
@@ -151,7 +151,7 @@ impl DatagramSockets {
                     outgoing.fail(io::Error::new(io::ErrorKind::NotConnected, text));
                     return None;
                 };
-                socket.waiting.push_back(outgoing);
+                socket.waiting.push_back(*outgoing);
                 self.send_waiting(driver, id, ahead);
             }
             DatagramCommand::Close { queue } => {
@@ -339,5 +339,17 @@ impl SendMemory {
             }
             None => Bytes::copy_from_slice(bytes).into(),
         }
+    }
+}
+
+impl Id for SocketId {
+    fn index(self) -> usize {
+        SocketId::index(self)
+    }
+}
+
+impl Id for OperationId {
+    fn index(self) -> usize {
+        OperationId::index(self)
     }
 }

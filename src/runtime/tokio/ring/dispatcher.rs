@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::datagrams::DatagramSockets;
-use super::id_map::{Id, IdMap};
 use super::mailbox::{
     Answer, Command, FileKey, Mailbox, Place, Receive, RingCounts, cancel_contained,
 };
@@ -22,6 +21,7 @@ use crate::runtime::tokio::engine::{
     tell_starvation,
 };
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
+use crate::slab::{Id, IdMap};
 use crate::sync::{Arc, contain};
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;

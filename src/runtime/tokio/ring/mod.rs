@@ -4,7 +4,6 @@ mod datagrams;
 mod dispatcher;
 mod engine;
 mod handles;
-mod id_map;
 mod mailbox;
 mod stream_queue;
 
