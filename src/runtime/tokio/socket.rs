@@ -573,7 +573,10 @@ pub(super) mod datagram {
         )+};
     }
 
-    of_std!(std::net::UdpSocket, UdpSocket, Ip; std::os::unix::net::UnixDatagram, UnixDatagram, Unix);
+    of_std!(
+        std::net::UdpSocket, UdpSocket, Ip;
+        std::os::unix::net::UnixDatagram, UnixDatagram, Unix
+    );
 
     /// Makes the refusal of a socket that of its descriptor.
     fn as_fd_error<S: Into<OwnedFd>>(refused: StreamError<S>) -> StreamError<OwnedFd> {
