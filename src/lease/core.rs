@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::copied::CopiedBytes;
+use super::counts::CopiedBytes;
 use super::header::{self, Header, HeaderLine};
 #[cfg(feature = "holders")]
 use super::holder_table::{HolderOptions, HolderTable};

@@ -6,8 +6,8 @@
 mod batch;
 mod batch_owner;
 mod claim;
-mod copied;
 mod core;
+mod counts;
 mod free;
 mod handle;
 mod header;
@@ -23,16 +23,16 @@ mod registry;
 mod run;
 mod stats;
 mod trim;
-#[cfg(any(
-    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
-    all(test, uring_arena_loom)
-))]
-mod unread;
 mod waiter;
 
 pub(crate) use self::batch_owner::{BATCH_MAX, SlotBatch};
 pub(crate) use self::core::{Core, CoreOptions};
-pub use copied::CopyCharge;
+pub use counts::CopyCharge;
+#[cfg(any(
+    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
+    all(test, uring_arena_loom)
+))]
+pub(crate) use counts::UnreadSlots;
 pub(crate) use handle::Handle;
 #[cfg(feature = "async-alloc")]
 pub(crate) use handle::WeakHandle;
@@ -51,11 +51,6 @@ pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
 pub(crate) use trim::Trim;
 pub use trim::{TrimObstacle, TrimReport};
-#[cfg(any(
-    all(feature = "tokio", feature = "io-uring", target_os = "linux"),
-    all(test, uring_arena_loom)
-))]
-pub(crate) use unread::UnreadSlots;
 #[cfg(feature = "async-alloc")]
 pub(crate) use waiter::WaitElsewhere;
 pub(crate) use waiter::WaitForSlot;

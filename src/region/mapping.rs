@@ -9,8 +9,9 @@
 use std::io;
 use std::ptr::NonNull;
 
-use super::build_error::BuildError;
-use super::options::{Backing, InChildren, RegionOptions, real_page_bytes, system_page_bytes};
+use super::building::{
+    Backing, BuildError, InChildren, RegionOptions, real_page_bytes, system_page_bytes,
+};
 use super::process::Process;
 
 const MIB: usize = 1 << 20;

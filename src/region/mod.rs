@@ -2,20 +2,18 @@
 //!
 //! This folder uses nothing but `sync`, and is the only one that maps and unmaps.
 
-mod build_error;
+mod building;
 #[cfg(target_os = "linux")]
 mod mapping;
-mod options;
 mod process;
 mod region;
 
-pub use build_error::BuildError;
 #[cfg(all(test, feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use options::fake_page;
+pub(crate) use building::fake_page;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use options::system_page_bytes;
-pub use options::{Backing, PageSize};
-pub(crate) use options::{InChildren, RegionOptions};
+pub(crate) use building::system_page_bytes;
+pub use building::{Backing, BuildError, PageSize};
+pub(crate) use building::{InChildren, RegionOptions};
 #[cfg(any(
     all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"),
     all(feature = "tokio", unix)

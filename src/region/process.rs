@@ -71,7 +71,7 @@ fn make_mark() -> &'static AtomicU32 {
 /// never unmapped.
 #[cfg(all(target_os = "linux", not(uring_arena_loom)))]
 fn word_wiped_by_forks() -> Option<&'static AtomicU32> {
-    let bytes = super::options::system_page_bytes();
+    let bytes = super::building::system_page_bytes();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a new private anonymous mapping, at an address of the kernel's choice, touches no

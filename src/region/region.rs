@@ -9,12 +9,11 @@
 //! calls `dealloc` exactly once, with the pointer and length that it was built from.
 #![allow(unsafe_code)]
 
-use super::build_error::BuildError;
+#[cfg(not(target_os = "linux"))]
+use super::building::InChildren;
+use super::building::{Backing, BuildError, PageSize, RegionOptions, system_page_bytes};
 #[cfg(target_os = "linux")]
 use super::mapping::{Mapping, populate};
-#[cfg(not(target_os = "linux"))]
-use super::options::InChildren;
-use super::options::{Backing, PageSize, RegionOptions, system_page_bytes};
 use std::alloc::Layout;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;

@@ -3,7 +3,6 @@
 
 #[cfg(target_os = "linux")]
 mod direct;
-mod send_options;
 mod socket;
 
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
@@ -11,9 +10,9 @@ pub(crate) use direct::TRANSFER_BYTES_MAX;
 #[cfg(all(any(feature = "io-uring", feature = "tokio"), target_os = "linux"))]
 pub use direct::{DirectAlignment, DirectError, DirectFile};
 #[cfg(any(all(feature = "io-uring", target_os = "linux"), feature = "tokio"))]
-pub use send_options::SendOptions;
+pub use socket::SendOptions;
 #[cfg_attr(
-    not(all(feature = "io-uring", feature = "tokio")),
+    not(all(feature = "io-uring", feature = "tokio", target_os = "linux")),
     allow(unused_imports, reason = "each feature uses some of them")
 )]
 pub(crate) use socket::{

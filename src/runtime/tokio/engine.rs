@@ -247,14 +247,13 @@ pub(super) struct Starvation {
 }
 
 impl Starvation {
-    /// Notes that a stream waits. Returns whether the log is to tell.
-    pub(super) fn begin(&mut self) -> bool {
-        let now = Instant::now();
-        let is_recent = self.told.is_some_and(|at| now.duration_since(at) < WARNINGS_EVERY);
-        if self.is_told || is_recent {
+    /// Notes that a stream waits, if `is_so` confirms it. Returns whether the log is to tell.
+    pub(super) fn begin(&mut self, is_so: impl FnOnce() -> bool) -> bool {
+        let is_recent = |at: Instant| at.elapsed() < WARNINGS_EVERY;
+        if self.is_told || self.told.is_some_and(is_recent) || !is_so() {
             return false;
         }
-        self.told = Some(now);
+        self.told = Some(Instant::now());
         self.is_told = true;
         true
     }

@@ -17,20 +17,21 @@ use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use uring_arena::FixedArena;
 use uring_arena::tokio::{Engine, Pool};
+use uring_arena::{FixedArena, SendOptions};
 
 const NEAR: &str = "10.9.0.1";
 const FAR: &str = "10.9.0.2";
 const FRAME_BYTES: usize = 64 << 10;
 
 /// The ways of sending, each with its engine. The first is plain tokio's.
-const WAYS: [(&str, Option<Engine>); 5] = [
+const WAYS: [(&str, Option<Engine>); 6] = [
     ("write_all, tokio", None),
     ("write_all", Some(Engine::Readiness)),
     ("send", Some(Engine::Readiness)),
     ("write_all", Some(Engine::Ring)),
     ("send", Some(Engine::Ring)),
+    ("send, copied", Some(Engine::Ring)),
 ];
 
 /// Measures in a network namespace of its own. The words: seconds of each run, round trip in
@@ -103,6 +104,10 @@ async fn run(way: &str, engine: Option<Engine>, time: Duration) -> io::Result<f6
             while begin.elapsed() < time {
                 match way {
                     "send" => stream.send(frame.clone()).await?,
+                    "send, copied" => {
+                        let options = SendOptions::new().zero_copy_from(usize::MAX);
+                        stream.write_half().send_with(frame.clone(), options).await?;
+                    }
                     _ => stream.write_all(&frame).await?,
                 }
             }

@@ -299,7 +299,7 @@ impl Line {
         state.count += u64::from(is_new);
         wakers.push_unneeded(state.line.insert(place, Some(waker)).flatten());
         let must_serve = !std::mem::replace(&mut state.is_served, true);
-        let must_tell = is_new && state.starvation.begin();
+        let must_tell = is_new && state.starvation.begin(|| true);
         drop(state);
         call(wakers);
         if must_serve {

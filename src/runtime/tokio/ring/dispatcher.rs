@@ -327,8 +327,8 @@ impl Dispatcher {
             if let Some(lasted) = self.starvation.end() {
                 tell_end_of_starvation(slots, lasted);
             }
-        } else if self.arena.is_full() && self.starvation.begin() {
-            // Otherwise the next turn finds slots.
+        } else if self.starvation.begin(|| self.arena.is_full()) {
+            // With free slots the next turn finds some.
             tell_starvation(slots);
         }
         RingCounts {
