@@ -22,6 +22,9 @@ use super::handle::Handle;
 use crate::slots::{Allocator, BuddyAllocator, FreeOutcome, SLOTS_PER_WORD, SlotBitmap, SlotRun};
 use crate::sync::{Ordering, contain};
 
+/// `EIO`, for an error without a number. Systems agree on it.
+const EIO: i32 = 5;
+
 /// The largest block of a buddy arena that is claimed for a trim, in bytes. Others see it as in use
 /// meanwhile.
 const BLOCK_BYTES_MAX: usize = 2 << 20;
@@ -187,9 +190,8 @@ impl Trim<'_> {
         // and nobody reads them later without having written them. No registration exists, or
         // begins before the lock is released.
         let discarded = unsafe { self.0.region.discard(offset, count * self.0.slot_bytes) };
-        discarded.map_err(|error| TrimObstacle::Refused {
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-        })
+        discarded
+            .map_err(|error| TrimObstacle::Refused { errno: error.raw_os_error().unwrap_or(EIO) })
     }
 }
 
