@@ -381,7 +381,8 @@ into_io_error!(AllocError);
 #[cfg(feature = "holders")]
 thread_local! {
     /// The snapshot at the last claim that was refused on this thread.
-    static AT_REFUSAL: RefCell<Option<Arc<Holders>>> = const { RefCell::new(None) };
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom's locals have no constants")]
+    static AT_REFUSAL: RefCell<Option<Arc<Holders>>> = RefCell::new(None);
 }
 
 /// Keeps a snapshot of the holders for a claim that was refused just now.
