@@ -378,10 +378,13 @@ pub enum AllocError {
 debug_is_display!(AllocError);
 into_io_error!(AllocError);
 
-#[cfg(feature = "holders")]
+#[cfg(all(feature = "holders", not(uring_arena_loom)))]
 thread_local! {
     /// The snapshot at the last claim that was refused on this thread.
-    #[allow(clippy::missing_const_for_thread_local, reason = "loom's locals have no constants")]
+    static AT_REFUSAL: RefCell<Option<Arc<Holders>>> = const { RefCell::new(None) };
+}
+#[cfg(all(feature = "holders", uring_arena_loom))]
+thread_local! { // loom's locals have no constants
     static AT_REFUSAL: RefCell<Option<Arc<Holders>>> = RefCell::new(None);
 }
 
