@@ -317,8 +317,8 @@ mod tracking {
         use super::{HolderOptions, HolderTable, Place};
         use crate::sync::Arc;
 
-        /// Reads a record once while `write` changes it. What is read is whole: as many bytes as the
-        /// number of the connection.
+        /// Reads a record once while `write` changes it. What is read is whole: as many bytes as
+        /// the number of the connection.
         fn check(write: fn(&HolderTable)) {
             let mut builder = loom::model::Builder::new();
             builder.preemption_bound = Some(2);
