@@ -414,7 +414,7 @@ fn equal_senders_get_equal_shares_while_everything_is_held() {
     fill(&mut senders);
     let (mut held, mut all) = (VecDeque::new(), 0);
     let until = Instant::now() + crate::support::TIMEOUT;
-    while all < SENDERS << 20 {
+    while all < SENDERS << 22 {
         assert!(Instant::now() < until, "{all} bytes came: {:?}", driver.metrics());
         driver.wait_timeout(Duration::from_millis(1)).unwrap();
         while let Some(event) = driver.next() {
@@ -429,7 +429,8 @@ fn equal_senders_get_equal_shares_while_everything_is_held() {
         fill(&mut senders);
     }
     let (least, most) = (came.values().min().unwrap(), came.values().max().unwrap());
-    assert!(2 * most <= 3 * least, "between {least} and {most} bytes of {all}: {came:?}");
+    // 1.2 to 1.5 on a quiet machine, and more than a hundred without turns.
+    assert!(*most <= 2 * least, "between {least} and {most} bytes of {all}: {came:?}");
     drop((held, senders));
     finish(driver);
     assert_all_free(&arena);
