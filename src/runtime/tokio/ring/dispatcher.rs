@@ -491,10 +491,18 @@ impl Dispatcher {
 
     fn on_sent(&mut self, driver: &mut Driver, key: FileKey, number: u64, result: io::Result<()>) {
         self.sends -= 1;
+        let is_ended = self.is_ended;
         let Some(sender) = self.senders.get_mut(key) else { return };
         sender.under_way -= 1;
         match result {
             Ok(()) => sender.queue.sent(number),
+            // Nobody gives a send up but at the end of the pool: the receiving side was told that
+            // the connection has failed, and the driver ends the socket.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) && !is_ended => {
+                let cause = sender.broken.as_ref().map(|broken| broken.to_io_error());
+                let reset = || io::Error::from_raw_os_error(libc::ECONNRESET);
+                sender.queue.fail(&cause.unwrap_or_else(reset));
+            }
             Err(error) => sender.queue.fail(&error),
         }
         self.send_queued(driver, key);
