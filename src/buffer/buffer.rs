@@ -309,11 +309,13 @@ impl Buffer {
     /// for ever: use few.
     ///
     /// ```
+    /// use bytes::BufMut;
     /// use uring_arena::{FixedArena, TrackHolders};
     ///
     /// let arena = FixedArena::with_sizes(4, 64).track_holders(TrackHolders::All).build()?;
     /// let mut buffer = arena.allocate()?;
     /// buffer.label("requests");
+    /// buffer.put_slice(b"GET");
     /// let bytes = buffer.freeze();
     /// assert_eq!(arena.holders().iter().next().unwrap().label.as_deref(), Some("requests"));
     /// # drop(bytes);

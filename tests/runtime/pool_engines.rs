@@ -361,6 +361,7 @@ fn slots_that_are_received_ahead_leave_room_for_others() -> Outcome {
 
 /// The engine's task looks twice at each wake: for what woke it, and whether it may sleep. Only one
 /// of the two looks enters the kernel.
+#[cfg(feature = "io-uring")]
 #[test]
 fn a_wake_of_a_ring_in_a_runtime_of_one_thread_enters_the_kernel_once() {
     const MESSAGES: u64 = 500;

@@ -176,7 +176,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets the options of the driver. Default: [`Driver::builder`].
+    /// Sets the options of the driver. Default: [`Driver::builder`](crate::Driver::builder).
     ///
     /// Its [`operations`](DriverBuilder::operations) are the most connections, reads, writes and
     /// syncs together. Sends have room of their own.
