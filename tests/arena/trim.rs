@@ -145,6 +145,10 @@ fn zeroed_slots_stay_zero_and_locked_pages_are_refused() {
     if unsafe { libc::mlock(start.cast(), 16 * PAGE) } != 0 {
         return eprintln!("SKIPPED: mlock: {}", std::io::Error::last_os_error());
     }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if status.lines().any(|line| line.starts_with("VmLck:") && line.contains(" 0 kB")) {
+        return eprintln!("SKIPPED: this build locks no page (a sanitizer stands before mlock)");
+    }
     let report = arena.trim();
     assert_eq!(report.obstacle, Some(TrimObstacle::Refused { errno: libc::EINVAL }));
     assert!(report.obstacle.unwrap().to_string().contains("unlock"));
