@@ -11,6 +11,7 @@ use uring_arena::{
 
 use super::arguments::Question;
 use super::machine;
+use super::modes::mode_name;
 use super::report::{Report, Verdict};
 
 /// The locked memory of the queues of a driver, and of a buffer ring of 1,024 slots.
@@ -289,16 +290,6 @@ fn recommended(
     }
     lines.extend(["    Ok(())".into(), "}".into()]);
     lines.join("\n") + "\n"
-}
-
-fn mode_name(mode: RegistrationMode) -> &'static str {
-    match mode {
-        RegistrationMode::Cloned => "cloned from another ring",
-        RegistrationMode::Slots => "one table entry per slot",
-        RegistrationMode::Regions => "one table entry per region",
-        RegistrationMode::Unregistered => "not registered",
-        _ => "another mode",
-    }
 }
 
 /// Formats a size: exact in bytes if it is no multiple of 1 KiB.

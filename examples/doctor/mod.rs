@@ -1,10 +1,12 @@
 //! The doctor: looks at this machine, and says what to do.
 //!
-//! It uses nothing of the other examples, because it is also a program of its own.
+//! It is also a program of its own, which has none of the crates of the other examples.
 
 mod arguments;
 mod examine;
 mod machine;
+#[path = "../support/modes.rs"]
+mod modes;
 mod report;
 
 use std::io::{self, Write};

@@ -6,6 +6,8 @@ mod data;
 #[cfg(target_os = "linux")]
 mod files;
 mod machine;
+#[cfg(feature = "io-uring")]
+mod modes;
 mod output;
 
 pub use arguments::{
@@ -23,4 +25,4 @@ pub use output::{
     time, warn,
 };
 #[cfg(feature = "io-uring")]
-pub use output::{cpu_s_per_gb, mode_name};
+pub use {modes::mode_name, output::cpu_s_per_gb};

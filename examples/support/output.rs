@@ -159,17 +159,3 @@ pub fn cpu_s_per_gb(bytes: u64, cpu: Duration) -> String {
     let per_gb = cpu.as_secs_f64() / (bytes as f64 / 1e9);
     format!("{per_gb:.3} CPU s/GB (receiving thread)")
 }
-
-/// Returns the name of a registration mode in the output.
-#[cfg(feature = "io-uring")]
-pub fn mode_name(mode: uring_arena::RegistrationMode) -> &'static str {
-    use uring_arena::RegistrationMode;
-
-    match mode {
-        RegistrationMode::Cloned => "cloned from another ring",
-        RegistrationMode::Slots => "one table entry per slot",
-        RegistrationMode::Regions => "one table entry per region",
-        RegistrationMode::Unregistered => "not registered",
-        _ => "another mode",
-    }
-}

@@ -5,6 +5,7 @@
 
 mod buddy;
 mod builder;
+mod counts;
 mod fixed;
 mod slot_states;
 mod unfaulted;

@@ -152,6 +152,7 @@ mod tests {
         order.end_sync(None);
         assert_eq!(order.next_ready().unwrap().failed_write, None);
     }
+
     #[test]
     fn an_error_behind_a_sync_that_is_given_up_is_told_by_the_next() {
         let mut order = Durability::default();

@@ -13,7 +13,7 @@ mod wakes;
 
 #[cfg(feature = "async-alloc")]
 pub(crate) use queue::{Polled, TicketQueue};
-pub(crate) use queue::{WaiterId, WatchId};
+pub(crate) use queue::{WaitCounts, WaiterId, WatchId};
 pub(crate) use waiters::{OnFree, Pressure, Waiters, drop_waker};
 #[cfg(any(feature = "async-alloc", feature = "tokio"))]
 pub(crate) use wakes::{Panicked, WakeList};

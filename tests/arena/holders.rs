@@ -1,9 +1,10 @@
 //! The holders of slots: places, labels, ages, bytes used, samples, reports and alarms.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::log::Log;
 use crate::support::{TIMEOUT, assert_all_free, nz, watched, written};
 use uring_arena::{
     BuddyArena, FixedArena, HolderAlarm, HolderState, Holders, LocalArena, TrackHolders,
@@ -215,55 +216,19 @@ fn an_alarm_reports_once_in_a_while() {
     assert!(!alarm.check(&arena.holders()));
 }
 
-/// A subscriber of `tracing` that keeps the text of the events.
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0.push_str(&format!("{}={value:?} ", field.name()));
-            }
-        }
-
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn the_end_of_the_last_handle_tells_what_is_out() {
-    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Log::default();
     let line = line!() + 3;
-    let bytes = tracing::subscriber::with_default(Log(Arc::clone(&events)), || {
+    let bytes = tracing::subscriber::with_default(log.clone(), || {
         let arena = all(4);
         let bytes = written(arena.allocate().unwrap(), b"out").freeze();
         drop(arena);
         bytes
     });
-    let events = events.lock().unwrap();
     let place = format!("holders.rs:{line}");
-    let told = events.iter().filter(|event| event.contains("last handle")).collect::<Vec<_>>();
-    assert!(matches!(told[..], [event] if event.contains(&place)), "{events:?}");
+    let told = log.with("last handle");
+    assert!(matches!(&told[..], [event] if event.contains(&place)), "{:?}", log.with(""));
     assert_eq!(bytes, "out");
 }
 

@@ -7,9 +7,9 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::Path;
 
 use bytes::Bytes;
-use uring_arena::{BufferRing, Driver, DriverError, Event, FileId, OperationId};
+use uring_arena::{BufferRing, Driver, DriverError, Event, FileId};
 
-use crate::support::driver::{driver, finish, run};
+use crate::support::driver::{done, driver, finish, run};
 use crate::support::mount::Mounted;
 use crate::support::{arena, assert_all_free, paged_arena, pattern, watched, written};
 
@@ -17,20 +17,6 @@ const MIB: usize = 1 << 20;
 
 fn open(path: impl AsRef<Path>) -> File {
     File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
-}
-
-/// Waits for the end of an operation without memory. Writes may end meanwhile.
-fn done(driver: &mut Driver, operation: OperationId) -> io::Result<()> {
-    let mut ended = None;
-    run(driver, |event| match event {
-        Event::Done { id, result, .. } if id == operation => {
-            ended = Some(result);
-            true
-        }
-        Event::Wrote { .. } | Event::WroteVectored { .. } => false,
-        other => panic!("{other:?}"),
-    });
-    ended.unwrap()
 }
 
 /// Writes, and waits. Returns the result and the bytes that were written.

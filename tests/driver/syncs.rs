@@ -6,28 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
 use bytes::Bytes;
-use uring_arena::{
-    Buffer, Driver, DriverError, Event, OperationId, Payload, SendOptions, TransferError,
-};
+use uring_arena::{Buffer, Driver, DriverError, Event, Payload, SendOptions, TransferError};
 
-use crate::support::driver::{build, driver, finish, run};
+use crate::support::driver::{build, done, driver, finish, run};
 use crate::support::{
     TestFile, arena, assert_all_free, filled, paged_arena, pattern, tcp_pair, watched, written,
 };
-
-/// Waits for the `Done` event of an operation. Other events must be of writes.
-fn done(driver: &mut Driver, operation: OperationId) -> std::io::Result<()> {
-    let mut ended = None;
-    run(driver, |event| match event {
-        Event::Done { id, result, .. } if id == operation => {
-            ended = Some(result);
-            true
-        }
-        Event::Wrote { .. } | Event::WroteVectored { .. } => false,
-        other => panic!("{other:?}"),
-    });
-    ended.unwrap()
-}
 
 #[test]
 fn a_sync_comes_after_the_writes_before_it() {

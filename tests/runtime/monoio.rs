@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream as StdStream;
 use std::time::Duration;
 
+use crate::support::log::Log;
 use crate::support::runtimes::{Outcome, full_connection, poll_once, read_empty};
 use crate::support::{TestFile, assert_all_free, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
@@ -274,41 +275,6 @@ fn a_panic_out_of_block_on_ends_the_proof() -> Outcome {
     Ok(())
 }
 
-/// A log of what the library warns of.
-struct Warnings(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("uring_arena")
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message(String);
-
-        impl tracing::field::Visit for Message {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{value:?}");
-            }
-        }
-
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0.lock().unwrap().push(message.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[test]
 fn a_slot_that_is_lost_to_the_runtimes_own_block_on_is_told_once() {
     let helper = std::env::current_exe().unwrap();
@@ -324,9 +290,8 @@ fn a_slot_that_is_lost_to_the_runtimes_own_block_on_is_told_once() {
 #[test]
 #[ignore = "sets the log of its process: run by another test"]
 fn helper_that_loses_slots() {
-    let warnings = std::sync::Arc::default();
-    let log = Warnings(std::sync::Arc::clone(&warnings));
-    tracing::dispatcher::set_global_default(tracing::Dispatch::new(log)).unwrap();
+    let log = Log::default();
+    tracing::dispatcher::set_global_default(tracing::Dispatch::new(log.clone())).unwrap();
     let arena = paged_arena(4, 4096);
     runtime().block_on(async {
         let (_far, mut near) = pair();
@@ -336,8 +301,6 @@ fn helper_that_loses_slots() {
         }
     });
     assert_eq!(arena.metrics().quarantined, 3);
-    let warnings = warnings.lock().unwrap();
-    let of_block_on = |warning: &&String| warning.contains("uring_arena::monoio::block_on");
-    assert_eq!(warnings.iter().filter(of_block_on).count(), 1, "{warnings:?}");
+    assert_eq!(log.with("uring_arena::monoio::block_on").len(), 1, "{:?}", log.with(""));
     println!("helper finished");
 }

@@ -7,12 +7,13 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{rings, runtimes, settings, tcp_pair, until, until_all_free};
+use crate::support::tokio::{
+    rings, runtimes, settings, tcp_pair, turns_beside, until, until_all_free,
+};
 use crate::support::{Random, TIMEOUT, arena, paged_arena, paged_buddy_arena, pattern};
 use bytes::{BufMut, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sockopt};
@@ -768,25 +769,13 @@ fn a_busy_socket_takes_part_in_the_budget_of_its_task() -> Outcome {
             let (ours, theirs) = std::os::unix::net::UnixDatagram::pair()?;
             let mut datagrams = pool.datagrams(ours)?;
             let flood = std::thread::spawn(move || while theirs.send(&[7; 100]).is_ok() {});
-            let turns = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&turns);
-            let other = tokio::spawn(async move {
-                loop {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
-                }
-            });
-            until("the other task runs", || turns.load(Ordering::SeqCst) > 0).await;
-            let reading = tokio::spawn(async move {
-                let before = turns.load(Ordering::SeqCst);
+            let turns = turns_beside(async move {
                 for _ in 0..20_000 {
                     datagrams.recv().await.unwrap();
                 }
-                turns.load(Ordering::SeqCst) - before
-            });
-            let turns = timeout(TIMEOUT, reading).await??;
+            })
+            .await;
             assert!(turns >= 20, "{turns} turns beside 20,000 datagrams");
-            other.abort();
             flood.join().unwrap();
             Ok(())
         },

@@ -1,12 +1,12 @@
 //! The engines of a tokio pool: which is chosen where, and that a pool serves without io_uring.
 
 use std::io::{ErrorKind, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{read_to_the_end, runtimes, settings, tcp_pair, until, until_all_free};
+use crate::support::tokio::{
+    read_to_the_end, runtimes, settings, tcp_pair, turns_beside, until_all_free,
+};
 use crate::support::{TIMEOUT, TestFile, arena, paged_arena, pattern, seccomp};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -212,26 +212,14 @@ fn a_busy_stream_takes_part_in_the_budget_of_its_task() -> Outcome {
             let sending =
                 std::thread::spawn(move || while (&far).write_all(&[7; 65536]).is_ok() {});
             let mut stream = pool.stream(near)?;
-            let turns = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&turns);
-            let other = tokio::spawn(async move {
-                loop {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
-                }
-            });
-            until("the other task runs", || turns.load(Ordering::SeqCst) > 0).await;
-            let reading = tokio::spawn(async move {
-                let before = turns.load(Ordering::SeqCst);
+            let turns = turns_beside(async move {
                 // Without a break of the program's own.
                 for _ in 0..20_000 {
                     stream.try_next().await.unwrap().unwrap();
                 }
-                turns.load(Ordering::SeqCst) - before
-            });
-            let turns = timeout(TIMEOUT, reading).await??;
+            })
+            .await;
             assert!(turns >= 20, "{turns} turns beside 20,000 messages");
-            other.abort();
             sending.join().unwrap();
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;

@@ -1,71 +1,17 @@
 //! The counts of a pool, and its events in the log.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tracing::field::{Field, Visit};
-use tracing::span;
 use uring_arena::tokio::{Engine, Pool};
 
+use crate::support::log::Log;
 use crate::support::runtimes::Outcome;
 use crate::support::tokio::{RingsOnly, rings, settings, until, until_all_free};
 use crate::support::{TIMEOUT, paged_arena};
-
-/// A log: the level, the span and the text of each event.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-/// The fields of an event, as text.
-#[derive(Default)]
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!(" {field}={value:?}");
-    }
-}
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("uring_arena")
-    }
-
-    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
-        let mut fields = Fields::default();
-        span.record(&mut fields);
-        let mut events = self.0.lock().unwrap();
-        events.push(format!("span {}{}", span.metadata().name(), fields.0));
-        span::Id::from_u64(events.len() as u64)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let of = event.parent().map_or(0, |span| span.into_u64());
-        let level = *event.metadata().level();
-        self.0.lock().unwrap().push(format!("{level} of {of}:{}", fields.0));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Log {
-    /// Returns the events that contain a text.
-    fn with(&self, text: &str) -> Vec<String> {
-        let events = self.0.lock().unwrap();
-        events.iter().filter(|event| event.contains(text)).cloned().collect()
-    }
-}
 
 /// At the finest level the log has a span of each connection, and what it received and sent.
 #[test]

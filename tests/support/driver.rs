@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use uring_arena::{Driver, DriverBuilder, DriverError, Event};
+use uring_arena::{Driver, DriverBuilder, DriverError, Event, OperationId};
 
 use super::TIMEOUT;
 
@@ -22,6 +22,20 @@ pub fn build(builder: DriverBuilder) -> Option<Driver> {
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Waits for the `Done` event of an operation. Other events must be of writes.
+pub fn done(driver: &mut Driver, operation: OperationId) -> std::io::Result<()> {
+    let mut ended = None;
+    run(driver, |event| match event {
+        Event::Done { id, result, .. } if id == operation => {
+            ended = Some(result);
+            true
+        }
+        Event::Wrote { .. } | Event::WroteVectored { .. } => false,
+        other => panic!("{other:?}"),
+    });
+    ended.unwrap()
 }
 
 /// Takes events until `done` returns `true`; fails after [`TIMEOUT`].

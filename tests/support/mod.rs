@@ -11,6 +11,7 @@ pub mod fork;
 pub mod fuse;
 #[cfg(target_os = "linux")]
 pub mod limits;
+pub mod log;
 #[cfg(target_os = "linux")]
 pub mod mount;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,8 @@
 //! Helpers of the tests on tokio.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -98,6 +100,27 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Runs `work` as a task beside another one that never rests. Returns how often that one ran.
+pub async fn turns_beside(work: impl Future<Output = ()> + Send + 'static) -> usize {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let other = tokio::spawn(async move {
+        loop {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    until("the other task runs", || turns.load(Ordering::SeqCst) > 0).await;
+    let working = tokio::spawn(async move {
+        let before = turns.load(Ordering::SeqCst);
+        work.await;
+        turns.load(Ordering::SeqCst) - before
+    });
+    let turns = timeout(TIMEOUT, working).await.expect("it hangs").unwrap();
+    other.abort();
+    turns
 }
 
 /// Waits until every slot is free again.

@@ -10,6 +10,8 @@ use std::task::{Poll, Waker};
 use compio::driver::ProactorBuilder;
 use tokio::task::LocalSet;
 
+use crate::run::to_io_error;
+
 /// A runtime of one thread.
 pub trait Runtime: Sized + 'static {
     fn block_on<F: Future>(&mut self, future: F) -> F::Output;
@@ -122,7 +124,7 @@ pub fn glommio(settings: Settings) -> io::Result<glommio::LocalExecutor> {
     if let Settings::Best(entries) = settings {
         builder = builder.io_memory(64 << 20).ring_depth(entries as usize);
     }
-    builder.make().map_err(|error| io::Error::other(error.to_string()))
+    builder.make().map_err(to_io_error)
 }
 
 impl Runtime for glommio::LocalExecutor {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::arena::BuddyArena;
+use crate::arena::counts::{ArenaCounts, CountTexts};
 use crate::arena::slot_states::SlotStates;
 #[cfg(feature = "holders")]
 use crate::lease::Holders;
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
-use crate::sync::Ordering;
 
 /// A snapshot of the counters of a [`BuddyArena`].
 ///
@@ -74,34 +74,31 @@ impl BuddyArena {
     /// The call walks over all smallest blocks: it is for monitoring, not for hot paths. The
     /// example of [`BuddyArenaMetrics`] shows it.
     pub fn metrics(&self) -> BuddyArenaMetrics {
-        let handle = self.handle();
-        let blocks = handle.allocator.blocks();
-        let (splits, coalesces) = blocks.splits_and_merges();
-        let live_blocks = handle.live_blocks();
-        let live_min_blocks = handle.note_live();
-        let waits = handle.waiters.counts();
-        let allocations_ok = handle.claims();
-        // Relaxed: counters.
+        let (splits, coalesces) = self.handle().allocator.blocks().splits_and_merges();
+        let counts = ArenaCounts::of(self.handle());
         BuddyArenaMetrics {
-            allocations_ok,
-            allocations_failed: handle.waiters.refusals(),
-            frees: allocations_ok.saturating_sub(live_blocks),
-            frozen: handle.frozen(),
-            spills: handle.counters.spills.load(Ordering::Relaxed),
-            bytes_reserved: handle.region.len(),
-            bytes_live: live_min_blocks * handle.slot_bytes,
+            allocations_ok: counts.claims,
+            allocations_failed: counts.refusals,
+            frees: counts.frees,
+            frozen: counts.frozen,
+            spills: counts.spills,
+            bytes_reserved: counts.bytes_reserved,
+            bytes_live: counts.bytes_live,
             splits,
             coalesces,
-            largest_free_block: blocks
-                .largest_free_order()
-                .map_or(0, |order| handle.slot_bytes << order),
-            quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
-            bytes_live_max: handle.live_max() * handle.slot_bytes,
-            waiters: waits.waiters,
-            waiters_max: waits.waiters_max,
-            waits: waits.waits,
-            longest_wait: waits.longest_wait,
+            largest_free_block: self.largest_free_block(),
+            quarantined: counts.quarantined,
+            bytes_live_max: counts.bytes_live_max,
+            waiters: counts.waits.waiters,
+            waiters_max: counts.waits.waiters_max,
+            waits: counts.waits.waits,
+            longest_wait: counts.waits.longest_wait,
         }
+    }
+
+    fn largest_free_block(&self) -> usize {
+        let order = self.handle().allocator.blocks().largest_free_order();
+        order.map_or(0, |order| self.handle().slot_bytes << order)
     }
 
     /// Counts the smallest blocks by state.
@@ -146,43 +143,29 @@ impl BuddyArena {
     }
 }
 
+const TEXTS: CountTexts = CountTexts {
+    refusals: "Claims that were refused: too large, or no such block free",
+    frees: "Blocks that were freed",
+    freezes: "Buffers frozen in their block",
+    reserved: "Bytes of the arena",
+    live: "Bytes of blocks in use",
+};
+
 impl HasMetricsPart for BuddyArena {
     fn metrics_part(&self, name: &str) -> MetricsPart {
         let states = self.slot_states();
-        let metrics = self.metrics();
+        let counts = ArenaCounts::of(self.handle());
+        let (splits, merges) = self.handle().allocator.blocks().splits_and_merges();
         let part = MetricsPart::new("arena", name).label("mode", "blocks");
-        states
-            .add_to(part)
-            .counter("uring_arena_claims_total", "Claims that were served", metrics.allocations_ok)
-            .counter(
-                "uring_arena_refusals_total",
-                "Claims that were refused: too large, or no such block free",
-                metrics.allocations_failed,
-            )
-            .counter("uring_arena_frees_total", "Blocks that were freed", metrics.frees)
-            .counter("uring_arena_freezes_total", "Buffers frozen in their block", metrics.frozen)
-            .counter("uring_arena_spills_total", "Buffers that moved to the heap", metrics.spills)
-            .counter("uring_arena_splits_total", "Free runs that were split", metrics.splits)
-            .counter("uring_arena_merges_total", "Runs that were merged", metrics.coalesces)
-            .bytes("uring_arena_reserved_bytes", "Bytes of the arena", metrics.bytes_reserved)
-            .bytes("uring_arena_live_bytes", "Bytes of blocks in use", metrics.bytes_live)
-            .bytes(
-                "uring_arena_live_max_bytes",
-                "Most bytes known to be in use at one time",
-                metrics.bytes_live_max,
-            )
-            .bytes(
-                "uring_arena_largest_free_bytes",
-                "Bytes of the largest block that could be claimed",
-                metrics.largest_free_block,
-            )
-            .gauge("uring_arena_waiters", "Claimants that wait now", metrics.waiters)
-            .gauge(
-                "uring_arena_waiters_max",
-                "Most claimants that waited at one time",
-                metrics.waiters_max,
-            )
-            .counter("uring_arena_waits_total", "Waits that began", metrics.waits)
-            .time("uring_arena_longest_wait_seconds", "Longest wait", metrics.longest_wait)
+        let part = counts
+            .add_claims(states.add_to(part), &TEXTS)
+            .counter("uring_arena_splits_total", "Free runs that were split", splits)
+            .counter("uring_arena_merges_total", "Runs that were merged", merges);
+        let part = counts.add_bytes(part, &TEXTS).bytes(
+            "uring_arena_largest_free_bytes",
+            "Bytes of the largest block that could be claimed",
+            self.largest_free_block(),
+        );
+        counts.add_waits(part)
     }
 }

@@ -91,7 +91,7 @@ impl FixedArena {
 
     /// Claims a slot, for a caller that waits if there is none: `None` proves nothing.
     #[inline]
-    pub(super) fn try_claim(&self, place: Place) -> Option<Buffer> {
+    pub(crate) fn try_claim(&self, place: Place) -> Option<Buffer> {
         let (lease, start) = self.handle.try_claim_slot(place)?;
         Some(Buffer::new(lease, start, self.handle.slot_bytes))
     }
@@ -163,8 +163,18 @@ impl FixedArena {
         found.map(|lease| self.buffer_of(lease)).ok_or_else(|| self.refuse())
     }
 
+    /// Claims a slot in order with all who wait in the arena's own queue.
+    #[cfg(any(feature = "async-alloc", feature = "tokio"))]
+    pub(crate) async fn claim_in_order(&self, place: Place) -> Buffer {
+        let lease = match WaitForSlot::claim_or_join(&self.handle, 0, place) {
+            Ok(lease) => lease,
+            Err(wait) => wait.await,
+        };
+        self.buffer_of(lease)
+    }
+
     /// Returns the buffer of a slot that the caller waited for.
-    pub(super) fn buffer_of(&self, lease: Lease) -> Buffer {
+    fn buffer_of(&self, lease: Lease) -> Buffer {
         let start = lease.slot_start();
         Buffer::new(lease, start, self.handle.slot_bytes)
     }

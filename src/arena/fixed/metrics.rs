@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::arena::FixedArena;
+use crate::arena::counts::{ArenaCounts, CountTexts};
 use crate::arena::slot_states::SlotStates;
 #[cfg(feature = "holders")]
 use crate::lease::Holders;
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
-use crate::sync::Ordering;
 
 /// A snapshot of the counters of a [`FixedArena`].
 ///
@@ -65,26 +65,22 @@ impl FixedArena {
     /// The call walks over all slots: it is for monitoring, not for hot paths. The example of
     /// [`FixedArenaMetrics`] shows it.
     pub fn metrics(&self) -> FixedArenaMetrics {
-        let handle = self.handle();
-        let live = handle.note_live();
-        let waits = handle.waiters.counts();
-        let allocations_ok = handle.claims();
-        // Relaxed: counters.
+        let counts = ArenaCounts::of(self.handle());
         FixedArenaMetrics {
-            allocations_ok,
-            allocations_failed: handle.waiters.refusals(),
-            frees: allocations_ok.saturating_sub(live as u64),
-            frozen: handle.frozen(),
-            spills: handle.counters.spills.load(Ordering::Relaxed),
-            bytes_reserved: handle.region.len(),
-            bytes_live: live * handle.slot_bytes,
-            quarantined: handle.counters.quarantined.load(Ordering::Relaxed),
-            copied_bytes: handle.copied.live(),
-            bytes_live_max: handle.live_max() * handle.slot_bytes,
-            waiters: waits.waiters,
-            waiters_max: waits.waiters_max,
-            waits: waits.waits,
-            longest_wait: waits.longest_wait,
+            allocations_ok: counts.claims,
+            allocations_failed: counts.refusals,
+            frees: counts.frees,
+            frozen: counts.frozen,
+            spills: counts.spills,
+            bytes_reserved: counts.bytes_reserved,
+            bytes_live: counts.bytes_live,
+            quarantined: counts.quarantined,
+            copied_bytes: self.handle().copied.live(),
+            bytes_live_max: counts.bytes_live_max,
+            waiters: counts.waits.waiters,
+            waiters_max: counts.waits.waiters_max,
+            waits: counts.waits.waits,
+            longest_wait: counts.waits.longest_wait,
         }
     }
 
@@ -140,41 +136,25 @@ impl FixedArena {
     }
 }
 
+const TEXTS: CountTexts = CountTexts {
+    refusals: "Claims that were refused because no slot was free",
+    frees: "Slots that were freed",
+    freezes: "Buffers frozen in their slot",
+    reserved: "Bytes of all slots",
+    live: "Bytes of slots in use",
+};
+
 impl HasMetricsPart for FixedArena {
     fn metrics_part(&self, name: &str) -> MetricsPart {
         let states = self.slot_states();
-        let metrics = self.metrics();
+        let counts = ArenaCounts::of(self.handle());
         let part = MetricsPart::new("arena", name).label("mode", "slots");
-        states
-            .add_to(part)
-            .counter("uring_arena_claims_total", "Claims that were served", metrics.allocations_ok)
-            .counter(
-                "uring_arena_refusals_total",
-                "Claims that were refused because no slot was free",
-                metrics.allocations_failed,
-            )
-            .counter("uring_arena_frees_total", "Slots that were freed", metrics.frees)
-            .counter("uring_arena_freezes_total", "Buffers frozen in their slot", metrics.frozen)
-            .counter("uring_arena_spills_total", "Buffers that moved to the heap", metrics.spills)
-            .bytes("uring_arena_reserved_bytes", "Bytes of all slots", metrics.bytes_reserved)
-            .bytes("uring_arena_live_bytes", "Bytes of slots in use", metrics.bytes_live)
-            .bytes(
-                "uring_arena_live_max_bytes",
-                "Most bytes known to be in use at one time",
-                metrics.bytes_live_max,
-            )
-            .bytes(
-                "uring_arena_copied_bytes",
-                "Bytes of messages copied out of the arena that live now",
-                metrics.copied_bytes,
-            )
-            .gauge("uring_arena_waiters", "Claimants that wait now", metrics.waiters)
-            .gauge(
-                "uring_arena_waiters_max",
-                "Most claimants that waited at one time",
-                metrics.waiters_max,
-            )
-            .counter("uring_arena_waits_total", "Waits that began", metrics.waits)
-            .time("uring_arena_longest_wait_seconds", "Longest wait", metrics.longest_wait)
+        let part = counts.add_claims(states.add_to(part), &TEXTS);
+        let part = counts.add_bytes(part, &TEXTS).bytes(
+            "uring_arena_copied_bytes",
+            "Bytes of messages copied out of the arena that live now",
+            self.handle().copied.live(),
+        );
+        counts.add_waits(part)
     }
 }

@@ -7,7 +7,7 @@ use super::arena::FixedArena;
 use super::builder::FixedArenaBuilder;
 use crate::arena::wait_policy::{NotifyWaiters, Waiter, wait_under};
 use crate::buffer::Buffer;
-use crate::lease::{Place, WaitElsewhere, WaitForSlot};
+use crate::lease::{Place, WaitElsewhere};
 use crate::region::BuildError;
 use crate::sync::Arc;
 use crate::wait::OnFree;
@@ -116,21 +116,12 @@ impl<W: Waiter> AsyncFixedArena<W> {
     #[cold]
     async fn wait(&self, place: Place) -> Buffer {
         match &self.policy {
-            None => self.wait_in_order(place).await,
+            None => self.arena.claim_in_order(place).await,
             Some(policy) => {
                 let _waits = WaitElsewhere::begin(self.arena.handle());
                 wait_under(|| policy.register(), || self.arena.claim(place)).await
             }
         }
-    }
-
-    /// Waits in the arena's own queue.
-    async fn wait_in_order(&self, place: Place) -> Buffer {
-        let lease = match WaitForSlot::claim_or_join(self.arena.handle(), 0, place) {
-            Ok(lease) => lease,
-            Err(wait) => wait.await,
-        };
-        self.arena.buffer_of(lease)
     }
 }
 

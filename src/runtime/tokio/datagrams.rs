@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use ::tokio::runtime::Handle;
 use ::tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ::tokio::task::coop::poll_proceed;
 use bytes::Bytes;
 
 use super::engine::Engine;
-use super::pool::Pool;
+use super::pool::{Pool, Server};
 use super::readiness::{DatagramLink, ReceivingDatagrams};
 use super::ring::{Command, DatagramCommand, EngineHandle, Outgoing, Place, StreamQueue};
 use super::send_queue::Reset;
@@ -278,23 +277,19 @@ impl Pool {
         engine: Engine,
         socket: S,
     ) -> Result<Datagrams, StreamError<S>> {
-        let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
         let slot_bytes = self.arena().slot_capacity();
-        if engine == Engine::Readiness {
-            let runtime = match Handle::try_current() {
-                Ok(runtime) => runtime,
-                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
-            };
-            let shared = self.engines.readiness.shared();
-            if let Err(error) = shared.here().and_then(|()| prepare(socket.as_fd(), slot_bytes)) {
-                return Err(StreamError::new(error, socket));
+        let ring = match self.server(engine) {
+            Ok(Server::Ring(ring)) => ring,
+            Ok(Server::Runtime(runtime)) => {
+                let shared = self.engines.readiness.shared();
+                if let Err(error) = shared.here().and_then(|()| prepare(socket.as_fd(), slot_bytes))
+                {
+                    return Err(StreamError::new(error, socket));
+                }
+                let watched = socket.into_watched()?.0;
+                return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
             }
-            let watched = socket.into_watched()?.0;
-            return Ok(Datagrams::by_readiness(DatagramLink::new(shared, watched, runtime)));
-        }
-        let Some(ring) = self.engines.ring() else {
-            let text = format!("the pool has no ring: {}", self.engine());
-            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
+            Err(error) => return Err(StreamError::new(error, socket)),
         };
         // A header lies in front of the bytes.
         let prepared = prepare(socket.as_fd(), slot_bytes.saturating_sub(DETAILS_BYTES));

@@ -19,7 +19,7 @@ use crate::arena::{AllocError, BuddyArena, FixedArena};
 use crate::buffer::Buffer;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 use crate::driver::DriverBuilder;
-use crate::lease::{Place, WaitForSlot};
+use crate::lease::Place;
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{Arc, Mutex};
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
@@ -53,6 +53,13 @@ pub(super) struct Engines {
     ring: OnceLock<Result<Arc<EngineHandle>, String>>,
     /// The options of the ring, until something needs it.
     later: Mutex<Option<RingOptions>>,
+}
+
+/// The side of a pool that serves a socket: its runtime or its ring.
+pub(super) enum Server<'a> {
+    /// The runtime whose reactor watches it.
+    Runtime(Handle),
+    Ring(&'a Arc<EngineHandle>),
 }
 
 impl Engines {
@@ -482,23 +489,31 @@ impl Pool {
         engine: Engine,
         socket: S,
     ) -> Result<Stream, StreamError<S>> {
+        match self.server(engine) {
+            Ok(Server::Runtime(runtime)) => {
+                let connection = self.engines.readiness.connect(socket.into_watched()?.0, runtime);
+                let read = RecvStream::by_readiness(Arc::clone(&connection));
+                Ok(Stream::new(read, SendHalf::by_readiness(connection)))
+            }
+            Ok(Server::Ring(ring)) => {
+                let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
+                let (source, sender) = ring::connect(ring, socket, messages_max, send_bytes_max)?;
+                Ok(Stream::new(RecvStream::on_ring(source), SendHalf::on_ring(sender)))
+            }
+            Err(error) => Err(StreamError::new(error, socket)),
+        }
+    }
+
+    /// Returns what serves a new socket by an engine.
+    pub(super) fn server(&self, engine: Engine) -> io::Result<Server<'_>> {
         let engine = if engine == Engine::Auto { self.engines.choice.connections } else { engine };
         if engine == Engine::Readiness {
-            let runtime = match Handle::try_current() {
-                Ok(runtime) => runtime,
-                Err(error) => return Err(StreamError::new(io::Error::other(error), socket)),
-            };
-            let connection = self.engines.readiness.connect(socket.into_watched()?.0, runtime);
-            let read = RecvStream::by_readiness(Arc::clone(&connection));
-            return Ok(Stream::new(read, SendHalf::by_readiness(connection)));
+            return Handle::try_current().map(Server::Runtime).map_err(io::Error::other);
         }
-        let Some(ring) = self.engines.ring() else {
+        self.engines.ring().map(Server::Ring).ok_or_else(|| {
             let text = format!("the pool has no ring: {}", self.engine());
-            return Err(StreamError::new(io::Error::new(io::ErrorKind::Unsupported, text), socket));
-        };
-        let (messages_max, send_bytes_max) = (self.messages_max, self.send_bytes_max);
-        let (source, sender) = ring::connect(ring, socket, messages_max, send_bytes_max)?;
-        Ok(Stream::new(RecvStream::on_ring(source), SendHalf::on_ring(sender)))
+            io::Error::new(io::ErrorKind::Unsupported, text)
+        })
     }
 
     /// Receives from a socket. Returns its bytes as a stream.
@@ -608,17 +623,12 @@ impl Pool {
     /// ```
     #[cfg_attr(feature = "holders", track_caller)]
     pub fn allocate(&self) -> impl Future<Output = Buffer> + '_ {
-        let (handle, place) = (self.arena.handle(), Place::here());
+        let place = Place::here();
         async move {
-            if let Some((lease, start)) = handle.try_claim_slot(place) {
-                return Buffer::new(lease, start, handle.slot_bytes);
+            match self.arena.try_claim(place) {
+                Some(buffer) => buffer,
+                None => self.arena.claim_in_order(place).await,
             }
-            let lease = match WaitForSlot::claim_or_join(handle, 0, place) {
-                Ok(lease) => lease,
-                Err(wait) => wait.await,
-            };
-            let start = lease.slot_start();
-            Buffer::new(lease, start, handle.slot_bytes)
         }
     }
 

@@ -66,16 +66,21 @@ pub fn fio(path: &Path, load: Load) -> io::Result<Sample> {
     command.arg(format!("--bs={}", load.block_bytes));
     command.arg(format!("--iodepth={}", load.depth));
     command.arg(format!("--filename={}", path.display()));
+    sample_of_fio(command, "\"read\"")
+}
+
+/// Runs fio. Takes the numbers from the part of what it writes that begins with `section`; times of
+/// the processor are in per cent of the run.
+pub fn sample_of_fio(mut command: Command, section: &str) -> io::Result<Sample> {
     let output = command.output()?;
-    sample_of_fio(&String::from_utf8_lossy(&output.stdout))
+    parse_fio(&String::from_utf8_lossy(&output.stdout), section)
         .ok_or_else(|| io::Error::other("fio gave no numbers"))
 }
 
-/// Takes the numbers from what fio wrote; times of the processor are in per cent of the run.
-fn sample_of_fio(text: &str) -> Option<Sample> {
-    let reads = text.split_once("\"read\"")?.1;
+fn parse_fio(text: &str, section: &str) -> Option<Sample> {
+    let section = text.split_once(section)?.1;
     let number = |name: &str| {
-        let value = reads.split_once(name)?.1.trim_start_matches([' ', ':']);
+        let value = section.split_once(name)?.1.trim_start_matches([' ', ':']);
         value[..value.find([',', '\n'])?].trim().parse::<f64>().ok()
     };
     let rate = number("\"iops\"")?;

@@ -6,4 +6,5 @@ mod part;
 mod registering;
 mod systems;
 
+pub use cases::sample_of_fio;
 pub use part::part;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use uring_arena::{BufferRing, Driver, Event, FixedArena};
 
-use crate::run::{Sample, Spread, Work};
+use crate::run::{Sample, Spread, Work, to_io_error};
 
 /// The number of messages in a drain: the kernel completes as many in one call.
 pub const MESSAGES: usize = 20;
@@ -20,14 +20,14 @@ type Drain = fn(&mut Driver) -> usize;
 /// Times drains of [`MESSAGES`] messages, from the first event to the last drop. No call of the
 /// kernel is in them.
 pub fn drains(in_place: bool) -> io::Result<Work> {
-    let arena = FixedArena::with_sizes(1024, 4096).alignment(4096).build().map_err(other)?;
-    let mut driver = Driver::builder().build().map_err(other)?;
+    let arena = FixedArena::with_sizes(1024, 4096).alignment(4096).build().map_err(to_io_error)?;
+    let mut driver = Driver::builder().build().map_err(to_io_error)?;
     let options = BufferRing::options().entries(256);
-    let ring = driver.register_buffer_ring(&arena, options).map_err(other)?;
+    let ring = driver.register_buffer_ring(&arena, options).map_err(to_io_error)?;
     let mut senders = Vec::new();
     for _ in 0..MESSAGES {
         let (sender, receiver) = UnixStream::pair()?;
-        driver.receive(ring, receiver).map_err(other)?;
+        driver.receive(ring, receiver).map_err(to_io_error)?;
         senders.push(sender);
     }
     let drain: Drain = if in_place { drain_in_place } else { drain_as_bytes };
@@ -41,7 +41,7 @@ pub fn drains(in_place: bool) -> io::Result<Work> {
             }
             let mut spent = 0;
             while left > 0 {
-                driver.wait().map_err(other)?;
+                driver.wait().map_err(to_io_error)?;
                 let (begin, empty) = (Instant::now(), Instant::now());
                 let drained = drain(&mut driver);
                 let end = Instant::now();
@@ -79,8 +79,4 @@ fn drain_in_place(driver: &mut Driver) -> usize {
         }
     }
     drained
-}
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
 }

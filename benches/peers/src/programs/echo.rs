@@ -11,7 +11,7 @@ use uring_arena::FixedArena;
 
 use crate::measure::be_load;
 use crate::report::OURS;
-use crate::run::{Answer, Method, Question, Sample, Work, metric};
+use crate::run::{Answer, Method, Question, Sample, Work, metric, to_io_error};
 
 use super::echo_bare;
 use super::executor::Runtime;
@@ -78,7 +78,7 @@ fn serve(sockets: Vec<TcpStream>) -> io::Result<()> {
     let size = |number: usize| number.try_into().map_err(io::Error::other);
     let builder = FixedArena::with_slot_capacity(size(sockets.len())?, size(4096)?);
     let arena = builder.alignment(4096).build().map_err(io::Error::other)?;
-    let runtime = Runtime::new(&arena).map_err(|error| io::Error::other(error.to_string()))?;
+    let runtime = Runtime::new(&arena).map_err(to_io_error)?;
     for socket in sockets {
         let (ring, arena, socket) = (runtime.ring.clone(), arena.clone(), Rc::new(socket));
         runtime.spawn(async move {

@@ -16,7 +16,7 @@ use uring_arena::{DirectFile, Driver, Event, FixedArena};
 
 use crate::measure::registered_buffers;
 use crate::report::OURS;
-use crate::run::{Answer, Method, Question, Sample, Work, metric};
+use crate::run::{Answer, Method, Question, Sample, Work, metric, to_io_error};
 
 use super::stream::{BLOCK_BYTES, Load, check_and_remove, send};
 
@@ -93,7 +93,7 @@ impl Program {
                     true => self.by_driver(&arena, socket, &path, bytes, &mut registered),
                     false => self.by_tokio(&runtime, socket, &path, bytes).map_err(Into::into),
                 };
-                done.map_err(|error| io::Error::other(error.to_string()))?;
+                done.map_err(to_io_error)?;
                 load.wait()?;
                 wall += begin.elapsed();
                 // The first file of a run: reading all back would take as long as the run.

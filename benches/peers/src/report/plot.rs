@@ -6,6 +6,8 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
+use crate::run::to_io_error;
+
 use super::part::Plot;
 use super::table::Table;
 
@@ -27,7 +29,7 @@ pub fn draw(plot: &Plot, table: &Table, folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     let path = folder.join(format!("{}.svg", plot.file));
-    draw_lines(plot, &lines, &path).map_err(|error| io::Error::other(error.to_string()))
+    draw_lines(plot, &lines, &path).map_err(to_io_error)
 }
 
 /// Returns the points of one line; a doubling axis counts in doublings.

@@ -14,4 +14,4 @@ pub use case::{
 pub use child::{Child, serve};
 pub use profile::Profile;
 pub use rounds::{CONTROL, Row, Session};
-pub use sample::{Sample, Spread, Work, ratios, repeat};
+pub use sample::{Sample, Spread, Work, ratios, repeat, to_io_error};

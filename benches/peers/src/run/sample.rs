@@ -1,7 +1,7 @@
 //! The values of one round, the loops that measure them, and medians of rounds.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
@@ -54,6 +54,11 @@ pub fn repeat(size: u64, mut body: impl FnMut() + 'static) -> io::Result<Work> {
         }
         Ok(Sample::nanos(begin.elapsed(), passes * size))
     }))
+}
+
+/// Makes an I/O error of any other, by its text.
+pub fn to_io_error(error: impl Display) -> io::Error {
+    io::Error::other(error.to_string())
 }
 
 /// The tenth, fiftieth and ninetieth percentile of what the rounds gave.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use crate::disk::sample_of_fio;
 use crate::measure::is_installed;
 use crate::report::OURS;
-use crate::run::{Amount, Answer, Method, Question, Sample, metric};
+use crate::run::{Amount, Answer, Method, Question, Sample, metric, to_io_error};
 
 use super::log::{BLOCK, HEADER};
 use super::store::Store;
@@ -57,18 +58,17 @@ fn place(scratch: &Path) -> PathBuf {
 }
 
 fn by_driver(path: &Path, times: u64) -> io::Result<Sample> {
-    let text = |error: Box<dyn std::error::Error>| io::Error::other(error.to_string());
     let mut open = File::options();
     open.read(true).write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
-    let mut store = Store::new(open.open(path)?, DEPTH).map_err(text)?;
-    store.reserve((times + 1) * BLOCK).map_err(text)?;
+    let mut store = Store::new(open.open(path)?, DEPTH).map_err(to_io_error)?;
+    store.reserve((times + 1) * BLOCK).map_err(to_io_error)?;
     let payload = vec![0x5A; (BLOCK - HEADER) as usize];
     let begin = Instant::now();
     for _ in 0..times {
-        store.append(&payload, DEPTH).map_err(text)?;
+        store.append(&payload, DEPTH).map_err(to_io_error)?;
     }
     while store.durable < times {
-        store.wait().map_err(text)?;
+        store.wait().map_err(to_io_error)?;
     }
     let rate = times as f64 / begin.elapsed().as_secs_f64();
     drop(store);
@@ -84,20 +84,7 @@ fn by_fio(path: &Path, times: u64) -> io::Result<Sample> {
     command.args(["--gtod_reduce=1", "--fixedbufs", "--registerfiles", "--output-format=json"]);
     command.arg(format!("--size={}", times.max(1) * BLOCK));
     command.arg(format!("--filename={}", path.display()));
-    let output = command.output()?;
+    let sample = sample_of_fio(command, "\"write\" : {");
     fs::remove_file(path)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    sample_of_fio(&text).ok_or_else(|| io::Error::other("fio gave no numbers"))
-}
-
-/// Takes the numbers from what fio wrote; times of the processor are in per cent of the run.
-fn sample_of_fio(text: &str) -> Option<Sample> {
-    let writes = text.split_once("\"write\" : {")?.1;
-    let number = |name: &str| {
-        let value = writes.split_once(name)?.1.trim_start_matches([' ', ':']);
-        value[..value.find([',', '\n'])?].trim().parse::<f64>().ok()
-    };
-    let rate = number("\"iops\"")?;
-    let percent = number("\"usr_cpu\"")? + number("\"sys_cpu\"")?;
-    Some(Sample::default().with("rate", rate).with("cpu", percent / 100.0 / rate * 1e9))
+    sample
 }

@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use crate::measure::be_load;
 use crate::report::OURS;
-use crate::run::{Answer, Method, Question, Sample, Work, metric};
+use crate::run::{Answer, Method, Question, Sample, Work, metric, to_io_error};
 
 use super::dns_by_hand::{self, Messages};
 use super::part::server;
@@ -32,9 +32,9 @@ pub const DNS: Question = Question {
 pub static SERVERS: [Answer<Question>; 3] = [
     Answer::new(OURS, "`examples/dns_server`: `Driver`, answers by `send_to`", |_, _| {
         start(|socket| {
-            let mut server = Server::new(socket, NAMES).map_err(text)?;
+            let mut server = Server::new(socket, NAMES).map_err(to_io_error)?;
             loop {
-                server.turn(None).map_err(text)?;
+                server.turn(None).map_err(to_io_error)?;
             }
         })
     }),
@@ -49,10 +49,6 @@ pub static SERVERS: [Answer<Question>; 3] = [
         |_, _| start(by_tokio),
     ),
 ];
-
-fn text(error: Box<dyn std::error::Error>) -> io::Error {
-    io::Error::other(error.to_string())
-}
 
 fn by_tokio(socket: UdpSocket) -> io::Result<()> {
     socket.set_nonblocking(true)?;

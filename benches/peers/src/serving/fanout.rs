@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::measure::be_load;
 use crate::receive::allow_descriptors;
 use crate::report::OURS;
-use crate::run::{Answer, Method, Question, Sample, Work, metric};
+use crate::run::{Answer, Method, Question, Sample, Work, metric, to_io_error};
 
 use super::broker::Broker;
 use super::part::server;
@@ -38,10 +38,10 @@ pub static SERVERS: [Answer<Question>; 2] = [
         start(|tell| {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let broker = Broker::new(any, 1024, Duration::from_secs(3600));
-            let mut broker = broker.map_err(|error| io::Error::other(error.to_string()))?;
-            tell(broker.address().map_err(|error| io::Error::other(error.to_string()))?);
+            let mut broker = broker.map_err(to_io_error)?;
+            tell(broker.address().map_err(to_io_error)?);
             loop {
-                broker.step().map_err(|error| io::Error::other(error.to_string()))?;
+                broker.step().map_err(to_io_error)?;
             }
         })
     }),

@@ -17,7 +17,7 @@ use ::tokio::task::yield_now;
 
 use crate::arena::FixedArena;
 use crate::buffer::Buffer;
-use crate::lease::{Place, WaitForSlot};
+use crate::lease::Place;
 use crate::region::Process;
 use crate::runtime::tokio::engine::{
     EngineEnd, LAST_MOMENT, Starvation, check_process, tell_end_of_starvation, tell_starvation,
@@ -114,9 +114,7 @@ impl Shared {
     /// Claims a slot for a caller that waits if there is none: `None` proves nothing.
     #[inline]
     pub(super) fn try_claim(&self) -> Option<Buffer> {
-        let handle = self.arena.handle();
-        let (lease, start) = handle.try_claim_slot(Place::here())?;
-        Some(Buffer::new(lease, start, handle.slot_bytes))
+        self.arena.try_claim(Place::here())
     }
 
     /// Claims up to `wanted` slots besides the one that a receive needs in any case.
@@ -408,14 +406,9 @@ impl Drop for Serving {
 }
 
 async fn serve(serving: Serving) {
-    let handle = serving.0.arena.handle().clone();
+    let arena = serving.0.arena.clone();
     while !serving.is_over() {
-        let lease = match WaitForSlot::claim_or_join(&handle, 0, Place::here()) {
-            Ok(lease) => lease,
-            Err(wait) => wait.await,
-        };
-        let start = lease.slot_start();
-        serving.hand_over(Buffer::new(lease, start, handle.slot_bytes));
+        serving.hand_over(arena.claim_in_order(Place::here()).await);
         let (mut count, mut turns) = (1, 0);
         loop {
             yield_now().await;

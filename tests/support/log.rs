@@ -1,0 +1,58 @@
+//! The log of the library, for tests of what it tells.
+
+use std::sync::{Arc, Mutex};
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+/// A log of what the library tells: the level, the span and the text of each event.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+/// The fields of an event, as text.
+#[derive(Default)]
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!(" {field}={value:?}");
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("uring_arena")
+    }
+
+    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+        let mut fields = Fields::default();
+        span.record(&mut fields);
+        let mut events = self.0.lock().unwrap();
+        events.push(format!("span {}{}", span.metadata().name(), fields.0));
+        span::Id::from_u64(events.len() as u64)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let of = event.parent().map_or(0, |span| span.into_u64());
+        let level = *event.metadata().level();
+        self.0.lock().unwrap().push(format!("{level} of {of}:{}", fields.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Log {
+    /// Returns the events that contain a text.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|event| event.contains(text)).cloned().collect()
+    }
+}
