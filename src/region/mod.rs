@@ -15,7 +15,11 @@ pub(crate) use building::system_page_bytes;
 pub use building::{Backing, BuildError, PageSize};
 pub(crate) use building::{InChildren, RegionOptions};
 #[cfg(any(
-    all(any(feature = "io-uring", feature = "tokio-uring"), target_os = "linux"),
+    all(
+        any(feature = "io-uring", feature = "tokio-uring"),
+        target_os = "linux",
+        not(uring_arena_loom)
+    ),
     all(feature = "tokio", unix)
 ))]
 pub(crate) use process::Process;
