@@ -12,6 +12,7 @@ use io_uring::cqueue;
 
 use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted};
 use super::sockets::{PendingEvent, Sockets};
+use crate::buffer::ArenaBytes;
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
 use crate::driver::{Event, SocketId};
@@ -23,12 +24,12 @@ impl Sockets {
     /// bytes are handed out as they are. See [`BufferRing::take_fast`]. Returns the socket's token
     /// with them.
     #[inline]
-    pub(crate) fn take_fast<B: FromSlot>(
+    pub(crate) fn take_fast(
         &mut self,
         tag: Tag,
         rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<(u64, B)> {
+    ) -> Option<(u64, ArenaBytes)> {
         let key = tag.socket_key();
         let socket = self.table.at_mut(key.index())?;
         if socket.fast_generation != key.generation() || !cqueue::more(completion.flags()) {
