@@ -145,6 +145,11 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 }
 
 #[test]
+fn each_unsafe_block_has_its_proof_right_above() {
+    assert_none(&safety::unproved_lines(src()));
+}
+
+#[test]
 fn atomics_and_cells_go_through_sync() {
     assert_none(&safety::around_sync(src()));
 }
@@ -181,6 +186,14 @@ fn documentation_begins_with_its_subject() {
     let files = rust(&["src", "tests", "examples", "benches"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| words::first_words(name, tokens)).collect();
+    assert_none(&wrong);
+}
+
+#[test]
+fn sentences_of_documentation_ask_nothing() {
+    let files = rust(&["src", "tests", "examples", "benches"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| words::later_questions(name, tokens)).collect();
     assert_none(&wrong);
 }
 
