@@ -31,8 +31,8 @@ use libc::pread64 as pread;
 /// A file of a [`Pool`](super::Pool).
 ///
 /// If the pool uses io_uring for files ([`Pool::engine`](super::Pool::engine)), reads and writes
-/// use registered memory, and block no thread. Otherwise they block threads that tokio has for that,
-/// and a descriptor without offsets (a socket, a pipe) is refused.
+/// use registered memory, and block no thread. Otherwise they block threads that tokio has for
+/// that, and a descriptor without offsets (a socket, a pipe) is refused.
 ///
 /// ```
 /// use uring_arena::{FixedArena, tokio::Pool};
