@@ -91,6 +91,8 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../docs/containers.md")]
     mod containers {}
+    #[doc = include_str!("../docs/first-programs.md")]
+    mod first_programs {}
     #[doc = include_str!("../docs/integrations.md")]
     mod integrations {}
     #[doc = include_str!("../docs/migration.md")]
