@@ -66,8 +66,8 @@ impl Sockets {
             return self.polled(key, completion.result(), rings);
         }
         let buffers = &mut rings.of_mut(Some(ring))?.buffers;
-        // SAFETY: as in `take_fast`.
         let (remaining, status) =
+            // SAFETY: as in `take_fast`.
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
         if !remaining.is_empty() {
             socket.came = SERVED | ACTIVE;

@@ -88,8 +88,8 @@ impl BufferRing {
         &mut self,
         completion: &cqueue::Entry,
     ) -> Received<Datagram<B>> {
-        // SAFETY: the caller's promise.
         let (remaining, status) =
+            // SAFETY: the caller's promise.
             unsafe { self.begin_completion(completion.result(), completion.flags()) };
         self.take_all(remaining, status, BufferRing::take_datagram)
     }
