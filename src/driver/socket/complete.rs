@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
-use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted};
+use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted, connection_number};
 use super::sockets::{PendingEvent, Sockets};
 use crate::buffer::ArenaBytes;
 use crate::driver::ids::Tag;
@@ -220,13 +220,6 @@ impl Sockets {
         let from = peer_address(socket.as_fd());
         Some(Event::Accepted { id, token, socket, from })
     }
-}
-
-/// Returns the number of a connection that bytes are recorded with: the socket's token, or else the
-/// number of its entry.
-#[inline]
-fn connection_number(token: u64, key: Key) -> u64 {
-    if token != 0 { token } else { key.index().into() }
 }
 
 #[cfg(test)]
