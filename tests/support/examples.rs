@@ -13,7 +13,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use super::TIMEOUT;
 
 /// The features that this binary, and so the examples, are built with.
+///
+/// All of them, or Cargo builds the library and the examples a second time.
 const FEATURES: &[(&str, bool)] = &[
+    ("default", cfg!(feature = "default")),
     ("io-uring", cfg!(feature = "io-uring")),
     ("async-alloc", cfg!(feature = "async-alloc")),
     ("tokio", cfg!(feature = "tokio")),
@@ -21,6 +24,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("compio", cfg!(feature = "compio")),
     ("compio-polling", cfg!(feature = "compio-polling")),
     ("monoio", cfg!(feature = "monoio")),
+    ("holders", cfg!(feature = "holders")),
     ("metrics", cfg!(feature = "metrics")),
     ("doctor", cfg!(feature = "doctor")),
 ];
