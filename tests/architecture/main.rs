@@ -146,7 +146,10 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 
 #[test]
 fn each_unsafe_block_has_its_proof_right_above() {
-    assert_none(&safety::unproved_lines(src()));
+    let files = rust(&["src", "tests", "examples", "benches"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| safety::unproved_lines(name, tokens)).collect();
+    assert_none(&wrong);
 }
 
 #[test]
@@ -188,6 +191,13 @@ fn the_tables_of_production_are_those_of_the_code() {
     let mut wrong = pages::unequal_metrics(place, &page, src());
     wrong.extend(pages::unequal_events(place, &page, src()));
     assert_none(&wrong);
+}
+
+#[test]
+fn the_readme_tells_each_feature_and_the_compilers() {
+    let read = |place| fs::read_to_string(root().join(place)).unwrap();
+    let (readme, manifest) = (read("README.md"), read("Cargo.toml"));
+    assert_none(&pages::untold(&readme, &manifest, &read("scripts/msrv")));
 }
 
 #[test]

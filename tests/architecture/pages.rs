@@ -315,3 +315,25 @@ pub fn words_between<'a>(text: &'a str, of: &str, end: &str) -> BTreeSet<&'a str
         list.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_matches('-'));
     words.filter(|word| !word.is_empty()).collect()
 }
+
+/// Lists features and versions of the compiler that the README does not tell.
+pub fn untold(readme: &str, manifest: &str, oldest: &str) -> Vec<String> {
+    let features = manifest.split("[features]\n").nth(1).expect("the manifest has features");
+    let features = features.split("\n[").next().unwrap_or_default().lines();
+    let features = features.filter_map(|line| Some(line.split_once(" = ")?.0));
+    // Only a build that has trouble with compio needs it, and its documentation tells.
+    let features: Vec<&str> =
+        features.filter(|name| !["default", "compio-polling"].contains(name)).collect();
+    assert!(features.len() > 5, "{features:?}");
+    let told: BTreeSet<&str> =
+        readme.lines().filter(|line| line.starts_with('|')).flat_map(quoted).collect();
+    let untold = features.iter().filter(|name| !told.contains(*name));
+    let untold = untold.map(|name| format!("README.md:1: no table has the feature `{name}`"));
+    let versions = words_between(oldest, "declare -A oldest=(", ")");
+    let versions = versions.iter().filter_map(|word| Some(word.split_once('=')?.1));
+    let versions: BTreeSet<&str> = versions.collect();
+    assert!(!versions.is_empty());
+    let version = |version: &&str| format!("README.md:1: nothing says Rust {version}");
+    let unsaid = versions.iter().filter(|version| !readme.contains(**version)).map(version);
+    untold.chain(unsaid).collect()
+}
