@@ -14,10 +14,10 @@
 //! * writing and reading: [`Buffer`], [`ArenaBytes`], [`BytesExt`]
 //! * waiting for memory: [`AsyncFixedArena`], [`AsyncBuddyArena`], [`NotifyWaiters`],
 //!   [`NotifyRegistration`], [`Waiter`], [`BuddyWaiter`], [`WaitRegistration`]
-//! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`Location`],
-//!   [`RegionLocation`]
+//! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`SlotState`],
+//!   [`SlotMap`], [`SlotRange`], [`BlockCounts`], [`Location`], [`RegionLocation`]
 //! * who holds the slots (feature `holders`): [`TrackHolders`], [`Holders`], [`Holder`],
-//!   [`HolderGroup`], [`HolderState`], [`HolderAlarm`]
+//!   [`HolderGroup`], [`HolderAlarm`]
 //! * giving memory back: [`TrimReport`], [`TrimObstacle`]
 //! * metrics of all parts as one tree: [`Metrics`], [`MetricsPart`], [`Metric`], [`MetricKind`],
 //!   [`MetricUnit`], [`HasMetrics`]
@@ -42,7 +42,7 @@
 //! * running: [`Driver`], [`DriverBuilder`], [`Event`]
 //! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`], [`TimerId`],
 //!   [`HasToken`], [`SendOn`]
-//! * watching: [`DriverMetrics`], [`DrainReport`]
+//! * watching: [`DriverMetrics`], [`SocketSnapshot`], [`SocketState`], [`DrainReport`]
 //! * errors: [`DriverError`], [`FileError`], [`SocketError`], [`SubmitError`], [`TransferError`]
 //!
 //! Each runtime has a module behind the feature of its name: [`tokio`], [`mod@tokio_uring`],
@@ -164,9 +164,9 @@ mod wait;
 /// The public items but the modules: the root and the prelude export them.
 mod items {
     pub use crate::arena::{
-        AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,
-        FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, LocalArena, Location,
-        RegionLocation, SlotSpec, SlotStates, Unfaulted,
+        AllocError, BlockCounts, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry,
+        BuddyHint, FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, LocalArena,
+        Location, RegionLocation, SlotMap, SlotRange, SlotSpec, SlotStates, Unfaulted,
     };
     #[cfg(feature = "async-alloc")]
     pub use crate::arena::{
@@ -180,11 +180,11 @@ mod items {
     pub use crate::driver::{
         ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverError, DriverMetrics,
         Event, FileError, FileId, HasToken, OperationId, SendOn, SocketError, SocketId,
-        SubmitError, TimerId, TransferError,
+        SocketSnapshot, SocketState, SubmitError, TimerId, TransferError,
     };
     #[cfg(feature = "holders")]
-    pub use crate::lease::{Holder, HolderAlarm, HolderGroup, HolderState, Holders, TrackHolders};
-    pub use crate::lease::{TrimObstacle, TrimReport};
+    pub use crate::lease::{Holder, HolderAlarm, HolderGroup, Holders, TrackHolders};
+    pub use crate::lease::{SlotState, TrimObstacle, TrimReport};
     pub use crate::metrics::{HasMetrics, Metric, MetricKind, MetricUnit, Metrics, MetricsPart};
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
     #[cfg(all(

@@ -488,7 +488,7 @@ impl Driver {
             if let Some((token, bytes)) = self.sockets.take_fast(tag, &mut self.rings, &completion)
             {
                 let id = SocketId::new(self.number, tag.socket_key());
-                return Some(Event::Received { id, token, bytes });
+                return Some(Event::Received { id, token, bytes: B::arrived(bytes) });
             }
             let event = self.complete(tag, &completion);
             if event.is_some() {

@@ -169,7 +169,7 @@ fn errors_print_their_text_and_are_io_errors_of_a_kind() {
 
 #[test]
 fn nothing_is_left_open() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| safety::left_open(name, tokens)).collect();
     assert_none(&wrong);
@@ -231,7 +231,7 @@ fn the_terms_of_the_glossary_are_used() {
 
 #[test]
 fn documentation_begins_with_its_subject() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| words::first_words(name, tokens)).collect();
     assert_none(&wrong);
@@ -247,7 +247,7 @@ fn sentences_of_documentation_ask_nothing() {
 
 #[test]
 fn lines_have_at_most_a_hundred_columns() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let sources =
         files.iter().flat_map(|(name, text, tokens)| words::long_lines(name, text, tokens));
     let pages = all_pages();
@@ -260,7 +260,7 @@ fn lines_have_at_most_a_hundred_columns() {
 
 #[test]
 fn nothing_goes_by_a_nickname() {
-    let files = rust(&["src", "tests", "examples"]);
+    let files = rust(&["src", "tests", "examples", "top"]);
     let files = files.iter().filter(|(name, ..)| name != NICKNAMES);
     let sources = files.flat_map(|(name, _, tokens)| words::nicknames(name, tokens));
     let pages = all_pages();

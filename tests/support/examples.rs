@@ -21,6 +21,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("compio", cfg!(feature = "compio")),
     ("compio-polling", cfg!(feature = "compio-polling")),
     ("monoio", cfg!(feature = "monoio")),
+    ("holders", cfg!(feature = "holders")),
     ("metrics", cfg!(feature = "metrics")),
     ("doctor", cfg!(feature = "doctor")),
 ];

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::driver::{DriverError, Event, SocketId};
+use crate::driver::{DriverError, Event, SocketId, SocketState};
 use crate::slab::Key;
 use crate::system::socket_type;
 use crate::uring::{
@@ -170,6 +170,19 @@ impl Socket {
         matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling | Phase::Connecting)
     }
 
+    /// Returns the state, as the program is told it.
+    pub(super) fn state(&self) -> SocketState {
+        match (self.wanted, self.phase) {
+            (Wanted::Closed, _) | (_, Phase::Ending) => SocketState::Closing,
+            (_, Phase::Connecting) => SocketState::Connecting,
+            (_, Phase::Finished) => SocketState::Finished,
+            (Wanted::Paused, _) => SocketState::Paused,
+            (_, Phase::Starved | Phase::Polling) => SocketState::Starved,
+            (_, Phase::Delayed) => SocketState::Delayed,
+            (_, Phase::Idle | Phase::InFlight | Phase::Pausing) => SocketState::Open,
+        }
+    }
+
     /// Builds the entry that waits until there is something to receive.
     pub(super) fn poll_entry(&self) -> squeue::Entry {
         opcode::PollAdd::new(types::Fd(self.fd.as_raw_fd()), libc::POLLIN as u32).build()
@@ -262,6 +275,13 @@ impl Socket {
             _ => false,
         }
     }
+}
+
+/// Returns the number of a connection that bytes are recorded with: the socket's token, or else the
+/// number of its entry.
+#[inline]
+pub(super) fn connection_number(token: u64, key: Key) -> u64 {
+    if token != 0 { token } else { key.index().into() }
 }
 
 /// A connect that is under way.
