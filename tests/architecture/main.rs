@@ -220,6 +220,13 @@ fn the_workflow_checks_the_targets_of_the_script() {
     let targets = pages::words_between(&script, "    targets=(", ")");
     assert!(targets.len() > 5, "{targets:?}");
     assert_eq!(pages::words_between(&workflow, "target:", "steps:"), targets);
+    // The counts of instructions are those of one compiler.
+    let counted = read("benches/instructions.txt");
+    for workflow in [workflow, read(".github/workflows/full.yml")] {
+        let image = workflow.split_once("image: rust:").expect("an image of a compiler").1;
+        let version = image.split('-').next().unwrap_or_default();
+        assert!(counted.contains(&format!("rustc {version},")), "{version}");
+    }
 }
 
 #[test]

@@ -337,3 +337,17 @@ pub fn untold(readme: &str, manifest: &str, oldest: &str) -> Vec<String> {
     let unsaid = versions.iter().filter(|version| !readme.contains(**version)).map(version);
     untold.chain(unsaid).collect()
 }
+
+#[test]
+fn pages_that_do_not_fit_the_code_are_told() {
+    let pages = |page: &str| vec![("docs/a.md".to_owned(), page.to_owned())];
+    let compiled =
+        |page: &str| uncompiled_code(&pages(page), "include_str!(\"../docs/a.md\")").len();
+    assert_eq!(compiled("```rust,no_run\nlet a = 1;\n```\n```text\n```"), 0);
+    assert_eq!(compiled("```rust,ignore\n```\n```\n```"), 2);
+    assert_eq!(uncompiled_code(&pages("```rust\n```"), "").len(), 1);
+    let cells = rows("text\n| `a` | | b |\n").collect::<Vec<_>>();
+    assert_eq!(cells, [(2, vec!["`a`".to_owned(), String::new(), "b".to_owned(), String::new()])]);
+    let words = words_between("x=(a, b\n  - c) d", "x=(", ")");
+    assert_eq!(words, BTreeSet::from(["a", "b", "c"]));
+}

@@ -125,3 +125,15 @@ pub fn left_open(place: &str, tokens: &[Token]) -> Vec<String> {
     }
     wrong
 }
+
+#[test]
+fn a_proof_that_is_not_right_above_is_told() {
+    use crate::lexer::lex;
+    let wrong = |text: &str| unproved_lines("a.rs", &lex(text)).len();
+    assert_eq!(wrong("// SAFETY: one.\nlet a = unsafe { b() };"), 0);
+    assert_eq!(wrong("let a =\n// SAFETY: two\n// lines.\nunsafe { b() };"), 0);
+    assert_eq!(wrong("#[c]\n// SAFETY: three.\nunsafe impl Send for A {}"), 0);
+    assert_eq!(wrong("// SAFETY: far.\nlet a =\nunsafe { b() };"), 1);
+    assert_eq!(wrong("// SAFETY: an attribute between.\n#[c]\nunsafe impl Send for A {}"), 1);
+    assert_eq!(wrong("unsafe fn a() {}"), 0);
+}
