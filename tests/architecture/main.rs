@@ -12,6 +12,7 @@ mod shape;
 mod tree;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -198,6 +199,22 @@ fn the_readme_tells_each_feature_and_the_compilers() {
     let read = |place| fs::read_to_string(root().join(place)).unwrap();
     let (readme, manifest) = (read("README.md"), read("Cargo.toml"));
     assert_none(&pages::untold(&readme, &manifest, &read("scripts/msrv")));
+}
+
+#[test]
+fn the_readme_lists_each_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut examples = BTreeSet::new();
+    for folder in ["examples", "examples/runtimes/examples"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_file = path.extension().is_some_and(|ending| ending == "rs");
+            if is_file || path.join("main.rs").exists() {
+                examples.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_none(&pages::unlisted_examples(&readme, &examples));
 }
 
 #[test]

@@ -316,6 +316,23 @@ pub fn words_between<'a>(text: &'a str, of: &str, end: &str) -> BTreeSet<&'a str
     words.filter(|word| !word.is_empty()).collect()
 }
 
+/// Lists examples that no table of the README has, and those that are no more.
+pub fn unlisted_examples(readme: &str, examples: &BTreeSet<String>) -> Vec<String> {
+    let table = readme.split("| example |").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let table = table.expect("the README has a table of examples");
+    let cells = rows(table).flat_map(|(_, cells)| cells.into_iter().take(1)).collect::<Vec<_>>();
+    let listed: BTreeSet<String> = cells
+        .iter()
+        .flat_map(|cell| quoted(cell.split(" (").next().unwrap_or_default()))
+        .map(str::to_owned)
+        .collect();
+    assert!(listed.len() > 10, "{listed:?}");
+    let unlisted = examples.difference(&listed);
+    let unlisted = unlisted.map(|name| format!("README.md:1: the table lacks `{name}`"));
+    let gone = listed.difference(examples);
+    unlisted.chain(gone.map(|name| format!("README.md:1: no example `{name}`"))).collect()
+}
+
 /// Lists features and versions of the compiler that the README does not tell.
 pub fn untold(readme: &str, manifest: &str, oldest: &str) -> Vec<String> {
     let features = manifest.split("[features]\n").nth(1).expect("the manifest has features");
