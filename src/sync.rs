@@ -5,8 +5,16 @@
 //! gets those of loom, so that the models check the code that ships. A test reads the sources for
 //! code that goes around this file.
 
+#[cfg(uring_arena_lines)]
+pub(crate) mod counted;
+
 #[cfg(not(uring_arena_loom))]
 mod inner {
+    #[cfg(uring_arena_lines)]
+    pub(crate) use super::counted::{
+        AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    #[cfg(not(uring_arena_lines))]
     pub(crate) use std::sync::atomic::{
         AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

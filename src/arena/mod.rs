@@ -7,6 +7,8 @@ mod buddy;
 mod builder;
 mod counts;
 mod fixed;
+#[cfg(all(test, uring_arena_lines))]
+mod moves;
 mod slot_states;
 mod unfaulted;
 #[cfg(feature = "async-alloc")]

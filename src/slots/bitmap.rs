@@ -28,7 +28,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) const SLOTS_MAX: usize = (1 << 25) - 1024;
 
 /// The number of threads that have a preferred word of their own; further threads share.
-const HINTS: usize = 16;
+const HINTS: usize = if cfg!(uring_arena_loom) { 16 } else { 64 };
 
 /// The number of exchanges that a search tries in one word before it goes on.
 const TRIES: usize = 40;

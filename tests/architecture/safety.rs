@@ -96,7 +96,8 @@ pub fn around_sync(tree: &Tree) -> Vec<String> {
                 .iter()
                 .any(|(of, names)| is_std && three[1] == *of && names.contains(&&*three[2]))
         });
-        if name != "sync.rs" && (replaced || path[0] == "loom") {
+        let is_sync = name == "sync.rs" || name.starts_with("sync/");
+        if !is_sync && (replaced || path[0] == "loom") {
             wrong.push(format!(
                 "src/{name}:{line}: `{}` goes around sync.rs; take it from `crate::sync`",
                 path.join("::")

@@ -6,7 +6,7 @@ use super::levels::Levels;
 use crate::sync::{AtomicU32, Ordering, thread_index};
 
 /// The largest number of shards. Threads share them if there are more.
-const SHARDS_MAX: usize = 32;
+const SHARDS_MAX: usize = 64;
 /// The number of orders that have caches. Larger blocks are few: their words are near the root, and
 /// a search there is short.
 const ORDERS: usize = 12;
