@@ -180,7 +180,7 @@ impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on, where it saves a copy.
     ///
-    /// Where the kernel reports that it copied a zero-copy send (Linux 6.2), a driver makes the next
+    /// If the kernel reports that it copied a zero-copy send (Linux 6.2), a driver makes the next
     /// thousand on that socket ordinary ones. Then it tries again.
     pub fn new() -> SendOptions {
         let zero_copy_from = SendOptions::ZERO_COPY_FROM;
