@@ -82,9 +82,7 @@ impl SlotStates {
     /// Adds the states to the metrics of an arena.
     pub(crate) fn add_to(&self, part: MetricsPart) -> MetricsPart {
         part.gauge("uring_arena_slots_free", "Slots, or smallest blocks, that are free", self.free)
-            .gauge("uring_arena_slots_held", "Slots that the program may write", self.held)
-            .gauge("uring_arena_slots_ready", "Slots in buffer rings", self.published)
-            .gauge("uring_arena_slots_in_flight", "Slots in operations", self.in_flight)
+            .gauge("uring_arena_slots_held", "Slots to write to, or in rings", self.held)
             .gauge("uring_arena_slots_frozen", "Slots that the program may read", self.frozen)
             .gauge("uring_arena_slots_quarantined", "Slots lost for good", self.quarantined)
     }

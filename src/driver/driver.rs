@@ -543,7 +543,11 @@ impl AsRawFd for Driver {
 
 impl HasMetricsPart for Driver {
     fn metrics_part(&self, name: &str) -> MetricsPart {
-        let part = self.metrics().add_to(MetricsPart::new("driver", name));
+        let part = self.metrics().add_to(MetricsPart::new("driver", name)).gauge(
+            "uring_arena_driver_slots_in_flight",
+            "Slots in reads, writes and sends that the kernel has",
+            self.transfers.slots_running(),
+        );
         self.rings.metrics_parts().into_iter().fold(part, MetricsPart::part)
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::support::driver::{driver, finish, run};
 use crate::support::{arena, assert_all_free};
-use uring_arena::{BufferRing, Event, Metrics};
+use uring_arena::{BufferRing, Driver, Event, Metrics};
 
 #[test]
 fn the_tree_of_a_driver_has_its_rings_and_debug_shows_what_lies_ready() {
@@ -47,6 +47,19 @@ fn the_tree_of_a_driver_has_its_rings_and_debug_shows_what_lies_ready() {
     for part in [&format!("ready: {ready}"), "rings: 1", "in_flight: 1", "parked: 0"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // A read that waits for its pipe has its slot, which the arena cannot know.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let file = driver.add_file(reader).unwrap();
+    driver.read(file, arena.allocate().unwrap(), 0).unwrap();
+    let in_flight = |driver: &Driver| {
+        let metrics = Metrics::new().with("main", driver);
+        metrics.parts()[0].value("uring_arena_driver_slots_in_flight")
+    };
+    driver.poll_now().unwrap();
+    assert_eq!(in_flight(&driver), Some(1));
+    writer.write_all(b"hello").unwrap();
+    run(&mut driver, |event| matches!(event, Event::Read { .. }));
+    assert_eq!(in_flight(&driver), Some(0));
     drop(received);
     finish(driver);
     assert_all_free(&arena);
