@@ -91,13 +91,14 @@ fn starvation_is_told_when_it_begins_and_when_it_ends() -> Outcome {
     Ok(())
 }
 
-/// Streams of a ring that nobody reads are counted while they are paused, and so is what was copied
-/// out of its slot for them.
+/// Streams of a ring that nobody reads are counted and told while they are paused, and so is what was
+/// copied out of its slot for them.
 #[test]
 fn paused_streams_and_copies_are_counted() -> Outcome {
     for (runtime, engine) in rings() {
         assert_eq!(engine, Engine::Ring);
-        let arena = paged_arena(64, 16 << 10);
+        let (arena, log) = (paged_arena(64, 16 << 10), Log::default());
+        let logging = tracing::subscriber::set_default(log.clone());
         runtime.block_on(async {
             let builder = Pool::builder(arena.clone()).engine(engine).entries_without_copies(16);
             let pool = builder.messages_max(20).build()?;
@@ -117,8 +118,21 @@ fn paused_streams_and_copies_are_counted() -> Outcome {
             timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
             assert!(all.iter().copied().eq(0..30));
             until("the stream goes on", || pool.metrics().streams_paused == 0).await;
+            // A ring with a thread of its own tells another log.
+            use tokio::runtime::{Handle, RuntimeFlavor};
+            let is_task = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+            if is_task {
+                let [begin, end] = ["a stream is paused", "no stream is paused"];
+                until("the end is told", || log.with(end).len() == 1).await;
+                let begins = log.with(begin);
+                assert!(begins.len() == 1 && begins[0].starts_with("INFO"), "{begins:?}");
+                for text in ["paused=1", "slots=64", "read it"] {
+                    assert!(begins[0].contains(text), "{begins:?}");
+                }
+            }
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
+        drop(logging);
         runtime.block_on(until_all_free(&arena));
     }
     Ok(())
