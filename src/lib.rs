@@ -1,6 +1,7 @@
 //! Memory for network and disk I/O that the kernel and the program share.
 //!
-#![doc = include_str!("../README.md")]
+// Its code is compiled below, where all features are on.
+#![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
 //!
 //! # The layers, and the items of each
 //!
@@ -76,6 +77,31 @@ compile_error!(
     "the features tokio-uring, compio and monoio of uring-arena need Linux: turn them on under \
      [target.'cfg(target_os = \"linux\")'.dependencies] only"
 );
+
+/// The pages with code, which is compiled by `cargo test --doc --all-features`.
+#[cfg(all(
+    doctest,
+    feature = "io-uring",
+    feature = "holders",
+    feature = "tokio",
+    target_os = "linux"
+))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/containers.md")]
+    mod containers {}
+    #[doc = include_str!("../docs/first-programs.md")]
+    mod first_programs {}
+    #[doc = include_str!("../docs/integrations.md")]
+    mod integrations {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/production.md")]
+    mod production {}
+    #[doc = include_str!("../docs/sizing.md")]
+    mod sizing {}
+}
 
 #[macro_use]
 mod macros;

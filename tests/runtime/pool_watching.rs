@@ -91,8 +91,8 @@ fn starvation_is_told_when_it_begins_and_when_it_ends() -> Outcome {
     Ok(())
 }
 
-/// Streams of a ring that nobody reads are counted and told while they are paused, and so is what was
-/// copied out of its slot for them.
+/// Streams of a ring that nobody reads are counted and told while they are paused. What was copied
+/// out of its slot for them is counted too.
 #[test]
 fn paused_streams_and_copies_are_counted() -> Outcome {
     for (runtime, engine) in rings() {

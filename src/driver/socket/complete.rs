@@ -12,6 +12,7 @@ use io_uring::cqueue;
 
 use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted, connection_number};
 use super::sockets::{PendingEvent, Sockets};
+use crate::buffer::ArenaBytes;
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
 use crate::driver::{Event, SocketId};
@@ -23,12 +24,12 @@ impl Sockets {
     /// bytes are handed out as they are. See [`BufferRing::take_fast`]. Returns the socket's token
     /// with them.
     #[inline]
-    pub(crate) fn take_fast<B: FromSlot>(
+    pub(crate) fn take_fast(
         &mut self,
         tag: Tag,
         rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<(u64, B)> {
+    ) -> Option<(u64, ArenaBytes)> {
         let key = tag.socket_key();
         let socket = self.table.at_mut(key.index())?;
         if socket.fast_generation != key.generation() || !cqueue::more(completion.flags()) {
@@ -65,8 +66,8 @@ impl Sockets {
             return self.polled(key, completion.result(), rings);
         }
         let buffers = &mut rings.of_mut(Some(ring))?.buffers;
-        // SAFETY: as in `take_fast`.
         let (remaining, status) =
+            // SAFETY: as in `take_fast`.
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
         if !remaining.is_empty() {
             socket.came = SERVED | ACTIVE;

@@ -52,7 +52,7 @@ impl Source {
     /// Returns the source that suits the type of a descriptor, or an error if the call that asked
     /// for this one does not take the type.
     ///
-    /// What is no socket is left to the kernel, whose error ends it.
+    /// A descriptor of another kind is left to the kernel, whose error ends it.
     pub(crate) fn of_type(self, fd: BorrowedFd<'_>) -> Result<Source, DriverError> {
         let Some(socket_type) = socket_type(fd) else { return Ok(self) };
         let refused = |call, instead| Err(DriverError::SocketType { call, socket_type, instead });
