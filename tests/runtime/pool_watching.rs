@@ -137,3 +137,41 @@ fn paused_streams_and_copies_are_counted() -> Outcome {
     }
     Ok(())
 }
+
+/// What a stream holds is recorded with the place of the pool, and with the connection.
+#[cfg(feature = "holders")]
+#[test]
+fn holders_name_the_pool_and_the_connection_on_either_engine() -> Outcome {
+    use std::os::fd::AsRawFd;
+    use uring_arena::{FixedArena, TrackHolders};
+
+    for (runtime, engine) in settings() {
+        let arena = FixedArena::with_sizes(64, 4096).alignment(4096);
+        let arena = arena.track_holders(TrackHolders::All).build()?;
+        runtime.block_on(async {
+            let line = line!() + 1;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
+            let (near, mut far) = UnixStream::pair()?;
+            let number = near.as_raw_fd() as u64;
+            let mut stream = pool.stream(near)?;
+            let mut held = Vec::new();
+            for round in 1..=4u8 {
+                far.write_all(&[round; 3000]).await?;
+                held.push(timeout(TIMEOUT, stream.try_next()).await??.unwrap());
+            }
+            let holders = arena.holders();
+            let of_pool = |holder: &&uring_arena::Holder| {
+                holder.place.file().ends_with("pool_watching.rs") && holder.place.line() == line
+            };
+            assert_eq!(holders.iter().filter(of_pool).count(), holders.len(), "{holders}");
+            let groups = holders.by_connection();
+            let group = groups.iter().find(|group| group.connection == Some(number));
+            let group = group.unwrap_or_else(|| panic!("no {number}: {holders}"));
+            assert_eq!((group.claims, group.used), (4, 12_000), "{holders}");
+            drop((held, stream));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}

@@ -54,7 +54,7 @@ impl BufferRing {
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
         let mut buffers = BufferRing::unregistered(arena, options)?;
-        buffers.place = Place::here();
+        buffers.place = options.place().unwrap_or(Place::here());
         // SAFETY: the caller's promise.
         unsafe { buffers.register_entries(ring.as_raw_fd()) }?;
         if buffers.incremental != options.wants_incremental() {

@@ -1,7 +1,7 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -396,7 +396,10 @@ impl Dispatcher {
 impl Dispatcher {
     fn receive(&mut self, driver: &mut Driver, receive: Receive) {
         let Receive { socket, stream, half, place } = receive;
-        let received = driver.receive(self.ring, socket).map_err(|refused| refused.error);
+        // Holders name a connection by its descriptor, as the spans of the log do.
+        let number = socket.as_raw_fd() as u64;
+        let received = driver.receive_with(self.ring, socket, number);
+        let received = received.map_err(|refused| refused.error);
         // The connection ends when both of its sides are done.
         let id = match received.and_then(|id| driver.set_half_open(id, true).map(|()| id)) {
             Ok(id) => id,
