@@ -138,7 +138,7 @@ fn paused_streams_and_copies_are_counted() -> Outcome {
     Ok(())
 }
 
-/// What a stream holds is recorded with the place of the pool, and with the connection.
+/// A slot that a stream holds is recorded with the place of the pool, and with the connection.
 #[cfg(feature = "holders")]
 #[test]
 fn holders_name_the_pool_and_the_connection_on_either_engine() -> Outcome {
