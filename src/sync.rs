@@ -151,7 +151,11 @@ fn report(what: &'static str, panic: Box<dyn std::any::Any + Send>) {
         (_, Some(text)) => text.as_str(),
         _ => "a panic without a text",
     };
-    tracing::error!(panic = text, "{what} panicked: nothing else is harmed");
+    // It may be the log that panics.
+    let tell = || tracing::error!(panic = text, "{what} panicked: nothing else is harmed");
+    if let Err(next) = std::panic::catch_unwind(tell) {
+        drop_panic(next);
+    }
     drop_panic(panic);
 }
 

@@ -328,6 +328,18 @@ impl Buffer {
         }
     }
 
+    /// Records the connection that the bytes came from, if the claim is recorded.
+    #[inline]
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "pools have connections"))]
+    pub(crate) fn record_connection(&self, number: u64) {
+        #[cfg(feature = "holders")]
+        if let Some(lease) = self.lease() {
+            lease.record_receipt(self.len, Some(number));
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = number;
+    }
+
     /// Drops the buffer, and so frees its slot: a name for a drop that is meant.
     ///
     /// ```

@@ -276,12 +276,16 @@ impl Ring {
     fn tell_of_starvation(&mut self) {
         if self.events.is_due() {
             self.is_starvation_told = true;
-            tracing::info!(
-                group = self.buffers.group(),
-                sockets = self.starved.count(),
-                starved = self.buffers.metrics().starved,
-                "a buffer ring has no slot: drop received bytes sooner, copy short ones (`copy_below`), or build a larger arena"
-            );
+            let (group, sockets) = (self.buffers.group(), self.starved.count());
+            let starved = self.buffers.metrics().starved;
+            contain("the log", || {
+                tracing::info!(
+                    group,
+                    sockets,
+                    starved,
+                    "a buffer ring has no slot: drop received bytes sooner, copy short ones (`copy_below`), or build a larger arena"
+                );
+            });
         }
     }
 
@@ -289,7 +293,7 @@ impl Ring {
     fn tell_of_end_of_starvation(&mut self) {
         if std::mem::take(&mut self.is_starvation_told) {
             let (group, ready) = (self.buffers.group(), self.buffers.metrics().published);
-            tracing::info!(group, ready, "a buffer ring has slots again");
+            contain("the log", || tracing::info!(group, ready, "a buffer ring has slots again"));
         }
     }
 

@@ -71,19 +71,8 @@ impl SlotBatch {
         let Member { header, start } = self.slots[number as usize % BATCH_MAX].get();
         // SAFETY: an idle slot is claimed and has no lease, and is idle no more.
         let lease = unsafe { Lease::from_raw(header) };
-        if lease.header().record_claim() == 0 {
-            handle.carry_claims();
-        }
         lease.header().set_order(0);
-        #[cfg(feature = "holders")]
-        if handle.tracks_holders() {
-            let slot = lease.index();
-            // SAFETY: the header of the slot, which is this lease's.
-            unsafe { handle.track(header, slot, place) };
-        }
-        #[cfg(not(feature = "holders"))]
-        let _ = place;
-        Some((lease, start))
+        Some((handle.count_batch_claim(lease, place), start))
     }
 
     /// Takes the slots that were freed elsewhere, unless there are none.

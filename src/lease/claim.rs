@@ -10,9 +10,9 @@ use std::ptr::NonNull;
 
 use super::core::Core;
 use super::handle::Handle;
+#[cfg(not(feature = "holders"))]
+use super::header::RARE;
 use super::header::{Header, HeaderLine, is_rare};
-#[cfg(feature = "holders")]
-use super::holder_table::HolderTable;
 use super::holder_table::Place;
 use super::lease::Lease;
 use crate::region::scrub;
@@ -53,10 +53,7 @@ impl Handle {
         // SAFETY: the core is live (invariant), and the allocator gives out only slots that exist.
         let header = unsafe { Core::slot_header_at(self.core, slot) };
         // SAFETY: the caller's promise.
-        let lease = unsafe { self.slot_lease(header, slot) };
-        // SAFETY: the header of the slot, which the caller has.
-        unsafe { self.track(header, slot, place) };
-        (lease, self.slot_start(slot))
+        (unsafe { self.slot_lease(header, slot, place) }, self.slot_start(slot))
     }
 
     /// Claims up to `wanted` slots, and hands each to `each` with its first byte and its index.
@@ -119,10 +116,7 @@ impl Handle {
         // SAFETY: the core is live (invariant), and the block is claimed (the caller's promise).
         let header = unsafe { Core::record_order(self.core, first, order) };
         // SAFETY: the caller's promise.
-        let lease = unsafe { self.block_lease(header, first, order) };
-        // SAFETY: the header of the block, which the caller has.
-        unsafe { self.track(header, first, place) };
-        (lease, self.slot_start(first))
+        (unsafe { self.block_lease(header, first, order, place) }, self.slot_start(first))
     }
 
     /// Claims a slot, or a block of `order`, by a search. Returns its index, or that of its first
@@ -153,9 +147,16 @@ impl Handle {
     ///
     /// The block at `first` is claimed, has no lease, and is the caller's; `header` is its header.
     #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn block_lease(&self, header: NonNull<Header>, first: u32, order: u32) -> Lease {
-        // SAFETY: the caller's promise.
-        let lease = unsafe { self.lease(header, first) };
+    unsafe fn block_lease(
+        &self,
+        header: NonNull<Header>,
+        first: u32,
+        order: u32,
+        place: Place,
+    ) -> Lease {
+        // SAFETY: the block is ours alone since its claim.
+        let lease = unsafe { Lease::from_raw(header) };
+        let lease = self.count_claim(lease, first, place);
         if self.scrubs() && !self.region.known_zero() {
             self.scrub_first_use(&lease, first, order);
         }
@@ -180,32 +181,6 @@ impl Handle {
         }
     }
 
-    /// Records a claim that was just made, if it is one of those that are to be recorded.
-    ///
-    /// # Safety
-    ///
-    /// `header` is that of slot, or block, `index`, which the caller has claimed.
-    #[inline(always)] // see `FixedArena::allocate`
-    pub(super) unsafe fn track(&self, header: NonNull<Header>, index: u32, place: Place) {
-        #[cfg(feature = "holders")]
-        if let Some(table) = &self.holders {
-            // SAFETY: headers live as long as the core, and are all atomics.
-            let header = unsafe { header.as_ref() };
-            if table.is_due(header.claims(), index) {
-                record_holder(table, header, index, place);
-            }
-        }
-        #[cfg(not(feature = "holders"))]
-        let _ = (header, index, place);
-    }
-
-    /// Returns whether some claims are recorded.
-    #[cfg(feature = "holders")]
-    #[inline]
-    pub(super) fn tracks_holders(&self) -> bool {
-        self.holders.is_some()
-    }
-
     /// Makes the lease of a slot, or block of `order`, off the fast path.
     ///
     /// # Safety
@@ -225,47 +200,98 @@ impl Handle {
     ///
     /// # Safety
     ///
-    /// As for [`lease`](Self::lease), and the arena has slots.
+    /// `header` is that of `slot`, which was claimed and has no lease yet; the arena has slots.
     #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn slot_lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
-        // SAFETY: the caller's promise.
-        let lease = unsafe { self.lease(header, slot) };
-        // A slot has no order to keep: this clears the mark that an earlier owner froze it.
-        lease.header().set_order(0);
-        lease
-    }
-
-    /// Makes the lease of a claimed slot, or of a claimed block whose order is recorded.
-    ///
-    /// # Safety
-    ///
-    /// `header` is that of `slot`, which was claimed and has no lease yet.
-    #[inline(always)] // see `FixedArena::allocate`
-    unsafe fn lease(&self, header: NonNull<Header>, slot: u32) -> Lease {
+    unsafe fn slot_lease(&self, header: NonNull<Header>, slot: u32, place: Place) -> Lease {
         // SAFETY: the slot is ours alone since its claim.
         let lease = unsafe { Lease::from_raw(header) };
+        // A slot has no order to keep: this clears the marks of an earlier owner, that it froze the
+        // slot and that its claim was recorded.
+        lease.header().set_order(0);
+        self.count_claim(lease, slot, place)
+    }
+
+    /// Counts a claim whose order is set. The few that want more than the count go elsewhere.
+    #[inline(always)] // see `FixedArena::allocate`
+    fn count_claim(&self, lease: Lease, slot: u32, place: Place) -> Lease {
         let claims = lease.header().record_claim();
-        if is_rare(claims) {
-            return self.complete_rare_claim(lease, slot, claims);
+        if claims & self.rare_claims() == 0 {
+            return self.complete_rare_claim(lease, slot, claims, place);
         }
         lease
     }
 
-    /// Counts 2³² claims of a slot whose own count has wrapped.
-    #[cold]
-    pub(super) fn carry_claims(&self) {
-        // Relaxed: a counter.
-        self.counters.claims_carried.fetch_add(1 << 32, Ordering::Relaxed);
+    /// Counts a claim of a slot of a batch, which has been claimed of the arena before.
+    #[inline(always)] // see `FixedArena::allocate`
+    pub(super) fn count_batch_claim(&self, lease: Lease, place: Place) -> Lease {
+        let claims = lease.header().record_claim();
+        let is_rare = match cfg!(feature = "holders") {
+            true => claims & self.rare_claims() == 0,
+            false => claims == 0,
+        };
+        if is_rare {
+            return self.complete_rare_batch_claim(lease, claims, place);
+        }
+        lease
     }
 
-    /// Completes the first claim of a slot, the one at which the count of claims wraps, and the few
-    /// at which a thread looks whether it went astray.
+    /// Returns the bits of a count of claims that are zero at rare claims: see
+    /// [`is_rare`](super::header::is_rare).
+    ///
+    /// An arena that records holders has fewer such bits, or none: each claim that is to be
+    /// recorded is rare. So one that records none pays nothing.
+    #[inline(always)] // see `FixedArena::allocate`
+    fn rare_claims(&self) -> u32 {
+        #[cfg(feature = "holders")]
+        return self.rare_claims;
+        #[cfg(not(feature = "holders"))]
+        RARE
+    }
+
+    /// Carries 2³² claims of a slot whose own count has wrapped, less what the count is ahead.
+    fn carry_claims(&self, header: &Header, slot: u32) {
+        let ahead = self.claims_ahead(slot);
+        let mut carried = 1 << 32;
+        if ahead > 0 {
+            carried -= u64::from(header.set_claims(ahead + 1));
+        }
+        // Relaxed: a counter.
+        self.counters.claims_carried.fetch_add(carried, Ordering::Relaxed);
+    }
+
     #[cold]
-    fn complete_rare_claim(&self, lease: Lease, slot: u32, claims: u32) -> Lease {
-        if claims != 1 {
-            if claims == 0 {
-                self.carry_claims();
-            }
+    fn complete_rare_batch_claim(&self, lease: Lease, claims: u32, place: Place) -> Lease {
+        let slot = lease.index();
+        if claims == 0 {
+            self.carry_claims(lease.header(), slot);
+        }
+        self.record_if_due(&lease, slot, place);
+        lease
+    }
+
+    /// Records a claim, if it is one of those that are to be recorded. Its count is as it stays.
+    fn record_if_due(&self, lease: &Lease, slot: u32, place: Place) {
+        #[cfg(feature = "holders")]
+        if let Some(table) = &self.holders
+            && table.is_due(lease.header().claims())
+        {
+            table.record(slot, lease.header().claims(), place);
+            lease.header().set_tracked();
+        }
+        #[cfg(not(feature = "holders"))]
+        let _ = (lease, slot, place);
+    }
+
+    /// Completes the first claim of a slot, the one at which the count of claims wraps, the few at
+    /// which a thread looks whether it went astray, and those that are to be recorded.
+    #[cold]
+    fn complete_rare_claim(&self, lease: Lease, slot: u32, claims: u32, place: Place) -> Lease {
+        match claims {
+            1 => self.complete_first_claim(&lease, slot),
+            0 => self.carry_claims(lease.header(), slot),
+            _ => {}
+        }
+        if claims != 1 && is_rare(claims) {
             match &self.allocator {
                 Allocator::Slots(bitmap) => bitmap.go_home(),
                 Allocator::Blocks(buddy) => {
@@ -275,7 +301,16 @@ impl Handle {
                     }
                 }
             }
-            return lease;
+        }
+        self.record_if_due(&lease, slot, place);
+        lease
+    }
+
+    /// Completes the first claim of a slot.
+    fn complete_first_claim(&self, lease: &Lease, slot: u32) {
+        let ahead = self.claims_ahead(slot);
+        if ahead > 0 {
+            lease.header().set_claims(ahead + 1);
         }
         lease.header().set_core_offset_and_flags(self.core_offset_and_flags(slot));
         if let Some(line) = lease.line() {
@@ -286,16 +321,7 @@ impl Handle {
                 unsafe { scrub(lease.slot_start(), lease.slot_bytes()) };
             }
         }
-        lease
     }
-}
-
-#[cfg(feature = "holders")]
-#[cold]
-#[inline(never)]
-fn record_holder(table: &HolderTable, header: &Header, index: u32, place: Place) {
-    table.record(index, header.claims(), place);
-    header.set_tracked();
 }
 
 /// The slots of one word that were claimed together, as an iterator over their leases.
@@ -335,9 +361,7 @@ impl Iterator for Claimed<'_> {
         // lie side by side.
         let header = unsafe { self.header.add(bit as usize) }.cast();
         // SAFETY: claimed and without a lease (invariant), and out of the mask now.
-        let lease = unsafe { self.handle.slot_lease(header, self.first + bit) };
-        // SAFETY: the header of the slot, which this value had claimed.
-        unsafe { self.handle.track(header, self.first + bit, self.place) };
+        let lease = unsafe { self.handle.slot_lease(header, self.first + bit, self.place) };
         Some((lease, bit))
     }
 }

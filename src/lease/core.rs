@@ -17,6 +17,8 @@ use std::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use super::counts::CopiedBytes;
+#[cfg(feature = "holders")]
+use super::header::RARE;
 use super::header::{self, Header, HeaderLine};
 #[cfg(feature = "holders")]
 use super::holder_table::{HolderOptions, HolderTable};
@@ -54,6 +56,9 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     /// The bytes of messages that were copied out. Copies outlive the arena.
     pub(crate) copied: Arc<CopiedBytes>,
+    /// The bits of a count of claims that are zero at claims that want more than the count.
+    #[cfg(feature = "holders")]
+    pub(super) rare_claims: u32,
     /// The records of claims, if they are tracked.
     #[cfg(feature = "holders")]
     pub(super) holders: Option<Box<HolderTable>>,
@@ -75,8 +80,10 @@ pub(crate) struct Counters {
     pub(super) frozen_carried: AtomicU64,
     /// The most slots, or smallest blocks, that were seen claimed at one time.
     pub(super) live_max: AtomicUsize,
-    /// The limits of warnings about spills, of events about waits, and about lost slots.
+    /// The limits of warnings about spills and empty rings, of events about waits, and about lost
+    /// slots.
     pub(crate) spill_events: EventLimit,
+    pub(crate) empty_ring_events: EventLimit,
     pub(super) wait_events: EventLimit,
     pub(super) quarantine_events: EventLimit,
     /// An event told that claims wait, and none that they do not any more.
@@ -124,6 +131,7 @@ impl Core {
                 frozen_carried: AtomicU64::new(0),
                 live_max: AtomicUsize::new(0),
                 spill_events: EventLimit::new(),
+                empty_ring_events: EventLimit::new(),
                 wait_events: EventLimit::new(),
                 quarantine_events: EventLimit::new(),
                 is_wait_told: AtomicU8::new(0),
@@ -135,6 +143,8 @@ impl Core {
             waiters,
             copied: Arc::default(),
             pins: Mutex::new(0),
+            #[cfg(feature = "holders")]
+            rare_claims: holders.as_ref().map_or(RARE, |table| table.due_bits() & RARE),
             #[cfg(feature = "holders")]
             holders,
         };
@@ -274,6 +284,20 @@ impl Core {
                     "a slot is lost, because the kernel may still write to it: wait for operations, or drain, before they are dropped"
                 );
             });
+        }
+    }
+
+    /// Returns the number of claims by which the count of slot, or smallest block, `index` is ahead
+    /// once the slot was claimed.
+    ///
+    /// A sample is taken by the counts: they must not be the same in all slots.
+    pub(super) fn claims_ahead(&self, index: u32) -> u32 {
+        #[cfg(feature = "holders")]
+        return self.holders.as_ref().map_or(0, |table| table.claims_ahead(index));
+        #[cfg(not(feature = "holders"))]
+        {
+            let _ = index;
+            0
         }
     }
 

@@ -30,7 +30,7 @@ const TRACKED: u8 = 1 << 5;
 const ORDER: u8 = 0x1F;
 
 /// The bits of a count of claims that are zero at rare claims: see [`is_rare`].
-const RARE: u32 = 0x3FFE;
+pub(super) const RARE: u32 = 0x3FFE;
 
 /// Tells whether a claim is rare by the number of claims with it.
 ///
@@ -166,6 +166,12 @@ impl Header {
         let now = self.claims.load(Ordering::Relaxed).wrapping_add(1);
         self.claims.store(now, Ordering::Relaxed);
         now
+    }
+
+    /// Sets the number of claims, for the owner. Returns it.
+    pub(super) fn set_claims(&self, claims: u32) -> u32 {
+        self.claims.store(claims, Ordering::Relaxed);
+        claims
     }
 
     /// Sets the distance from the core, with the flags. The first claim calls this; the value is

@@ -147,10 +147,26 @@ mod tracking {
             self.mask
         }
 
+        /// Returns the bits of a count of claims that are zero if the claim is to be recorded.
+        ///
+        /// The lowest bit is none of them, as at other rare claims: of `2 n` claims in a row two
+        /// are recorded.
+        pub(crate) fn due_bits(&self) -> u32 {
+            self.mask << 1
+        }
+
         /// Returns whether claim number `claims` of a slot is to be recorded.
-        #[inline]
-        pub(crate) fn is_due(&self, claims: u32, index: u32) -> bool {
-            claims.wrapping_add(index) & self.mask == 0
+        pub(crate) fn is_due(&self, claims: u32) -> bool {
+            claims & self.due_bits() == 0
+        }
+
+        /// Returns the number of claims by which the count of slot `index` is ahead: slots that are
+        /// claimed equally often are recorded at different times.
+        pub(crate) fn claims_ahead(&self, index: u32) -> u32 {
+            // The upper bits of a product with the golden ratio: those of neighbours lie apart, and
+            // so do those of blocks, whose indices are multiples of their lengths.
+            let spread = index.wrapping_mul(0x9E37_79B9) >> 16;
+            (spread << 1) & self.due_bits()
         }
 
         /// Records a claim. The caller owns it.

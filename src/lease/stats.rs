@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::slots::Allocator;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, contain};
 
 /// The state of a slot, or block, that has an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,17 +95,21 @@ impl Handle {
     pub(crate) fn claims(&self) -> u64 {
         // Relaxed, as all here: counters.
         let carried = self.counters.claims_carried.load(Ordering::Relaxed);
-        carried + self.sum_headers(|header| header.claims().into())
+        carried.wrapping_add(self.sum_headers(|header, index| {
+            // Ahead from the end of the first claim on, and not before.
+            let (claims, ahead) = (header.claims(), self.claims_ahead(index));
+            if claims > ahead { claims - ahead } else { claims }.into()
+        }))
     }
 
     /// Counts the freezes so far that kept the slot.
     pub(crate) fn frozen(&self) -> u64 {
         let carried = self.counters.frozen_carried.load(Ordering::Relaxed);
-        carried + self.sum_headers(|header| header.frozen().into())
+        carried + self.sum_headers(|header, _| header.frozen().into())
     }
 
-    fn sum_headers(&self, count: impl Fn(&Header) -> u64) -> u64 {
-        (0..self.index_count()).map(|index| count(self.header(index as u32))).sum()
+    fn sum_headers(&self, count: impl Fn(&Header, u32) -> u64) -> u64 {
+        (0..self.index_count() as u32).map(|index| count(self.header(index), index)).sum()
     }
 
     /// Counts the claimed blocks. The count is exact while nobody claims or frees.
@@ -171,13 +175,15 @@ impl Handle {
         // Relaxed: it only pairs two events.
         self.counters.is_wait_told.store(1, Ordering::Relaxed);
         let waits = self.waiters.counts();
-        tracing::info!(
-            waiters = waits.waiters,
-            slots = self.index_count(),
-            slot_bytes = self.slot_bytes,
-            refusals = self.waiters.refusals(),
-            "claims wait for memory of an arena: drop buffers sooner, or build a larger arena (`holders` tells who has it)"
-        );
+        contain("the log", || {
+            tracing::info!(
+                waiters = waits.waiters,
+                slots = self.index_count(),
+                slot_bytes = self.slot_bytes,
+                refusals = self.waiters.refusals(),
+                "claims wait for memory of an arena: drop buffers sooner, or build a larger arena (`holders` tells who has it)"
+            );
+        });
     }
 
     /// Tells the log that nobody waits any more, if it was told that somebody does.
@@ -188,12 +194,14 @@ impl Handle {
         let waits = self.waiters.counts();
         // The swap makes it one event.
         if waits.waiters == 0 && self.counters.is_wait_told.swap(0, Ordering::Relaxed) == 1 {
-            tracing::info!(
-                waits = waits.waits,
-                longest_wait_ms = waits.longest_wait.as_millis() as u64,
-                slots = self.index_count(),
-                "no claim waits for memory of the arena any more"
-            );
+            contain("the log", || {
+                tracing::info!(
+                    waits = waits.waits,
+                    longest_wait_ms = waits.longest_wait.as_millis() as u64,
+                    slots = self.index_count(),
+                    "no claim waits for memory of the arena any more"
+                );
+            });
         }
     }
 
@@ -231,5 +239,50 @@ impl Handle {
     /// Returns the number of slots of a fixed arena, or of smallest blocks of a buddy arena.
     pub(crate) fn index_count(&self) -> usize {
         self.allocator.index_count()
+    }
+}
+
+#[cfg(all(test, feature = "holders", not(uring_arena_loom)))]
+mod tests {
+    use crate::{BuddyArena, FixedArena, TrackHolders};
+
+    #[test]
+    fn counts_that_wrap_are_carried_however_far_they_are_ahead() {
+        for track in [TrackHolders::Off, TrackHolders::All, TrackHolders::Sampled(64)] {
+            let arena = FixedArena::with_sizes(2, 64).track_holders(track).build().unwrap();
+            let few = u64::from(u32::MAX) - 3;
+            // Only slot 1 is left, whose count is ahead in a sample.
+            let all = [arena.allocate().unwrap(), arena.allocate().unwrap()];
+            let [_kept, other] = all;
+            let slot = other.slot_index().unwrap();
+            assert_eq!(slot, 1);
+            drop(other);
+            let header = arena.handle().header(slot);
+            let before = arena.handle().claims();
+            let ahead = header.claims();
+            assert_eq!(ahead > 1, track == TrackHolders::Sampled(64));
+            header.set_claims(few as u32);
+            assert_eq!(arena.handle().claims(), before + few - u64::from(ahead));
+            for claims in 1..=10 {
+                let held = arena.allocate().unwrap();
+                assert_eq!(held.slot_index(), Some(slot));
+                let counted = arena.handle().claims();
+                assert_eq!(counted, before + few - u64::from(ahead) + claims, "{track:?}");
+                if track == TrackHolders::All {
+                    assert_eq!(arena.holders().len(), 2);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_claim_of_a_block_is_counted_once_however_far_its_count_is_ahead() {
+        let builder = BuddyArena::with_sizes(1 << 16, 64).track_holders(TrackHolders::Sampled(8));
+        let arena = builder.build().unwrap();
+        for claims in 1..=500 {
+            let held = arena.allocate_bytes(64 << (claims % 7)).unwrap();
+            assert_eq!(arena.handle().claims(), claims);
+            drop(held);
+        }
     }
 }

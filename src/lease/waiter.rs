@@ -48,8 +48,9 @@ impl WaitForSlot {
             Ok(first) => Ok(unsafe { handle.granted_lease(first, order, place) }),
             Err(id) => {
                 handle.note_live();
+                let waiting = WaitForSlot { handle: handle.clone(), id: Some(id), place };
                 handle.tell_of_wait();
-                Err(WaitForSlot { handle: handle.clone(), id: Some(id), place })
+                Err(waiting)
             }
         }
     }
@@ -83,12 +84,14 @@ impl Future for WaitForSlot {
         let (slot, unneeded) = self.handle.waiters.poll(id, context.waker());
         let lease = slot.map(|slot| {
             self.id = None;
-            self.handle.tell_of_end_of_wait();
             // SAFETY: granted to this waiter alone, claimed, and without a lease (invariant 2 of
             // the queue).
             unsafe { self.handle.granted_lease(slot, id.order, self.place) }
         });
         // When the lease is made: foreign code may panic.
+        if lease.is_ready() {
+            self.handle.tell_of_end_of_wait();
+        }
         drop_waker(unneeded);
         lease
     }
@@ -100,6 +103,7 @@ impl Drop for WaitForSlot {
         if let Some(id) = self.id {
             let record_order = |first, order| handle.record_order(first, order);
             handle.waiters.leave(&handle.allocator, id, &record_order);
+            handle.tell_of_end_of_wait();
         }
     }
 }

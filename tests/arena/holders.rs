@@ -151,6 +151,81 @@ fn off_records_nothing_and_a_sample_its_share() {
 }
 
 #[test]
+fn a_sample_is_spread_over_slots_that_are_claimed_equally_often() {
+    let rounds = 100;
+    let check =
+        |claim: &dyn Fn() -> usize, holders: &dyn Fn() -> Holders, counted: &dyn Fn() -> u64| {
+            let mut claims = 0;
+            for round in 0..rounds {
+                claims += claim();
+                let holders = holders();
+                assert!((1..=24).contains(&holders.len()), "{} in round {round}", holders.len());
+                assert_eq!(counted(), claims as u64, "claims are counted as they are");
+            }
+        };
+    // All slots are claimed in each round: one after the other, and in batches.
+    let arena = fixed(128, TrackHolders::Sampled(16));
+    let held = std::cell::RefCell::new(Vec::new());
+    let again = || {
+        held.borrow_mut().clear();
+        held.borrow_mut().extend((0..128).map(|_| arena.allocate().unwrap()));
+        128
+    };
+    check(&again, &|| arena.holders(), &|| arena.metrics().allocations_ok);
+    held.borrow_mut().clear();
+    assert_all_free(&arena);
+    let arena = fixed(128, TrackHolders::Sampled(16));
+    let held = std::cell::RefCell::new(Vec::new());
+    let together = || {
+        held.borrow_mut().clear();
+        arena.allocate_many(128, |buffer| held.borrow_mut().push(buffer))
+    };
+    check(&together, &|| arena.holders(), &|| arena.metrics().allocations_ok);
+    // Blocks, whose indices are multiples of their length.
+    let builder = BuddyArena::with_sizes(1 << 20, 256).track_holders(TrackHolders::Sampled(16));
+    let buddy = builder.build().unwrap();
+    let held = std::cell::RefCell::new(Vec::new());
+    let blocks = || {
+        held.borrow_mut().clear();
+        held.borrow_mut().extend((0..128).map(|_| buddy.allocate(nz(8192)).unwrap()));
+        128
+    };
+    check(&blocks, &|| buddy.holders(), &|| buddy.metrics().allocations_ok);
+}
+
+#[test]
+fn the_rarest_sample_and_one_in_none_are_taken_too() {
+    for (one_in, recorded) in [(0, 200), (1, 200), (1 << 20, 0), (u32::MAX, 0)] {
+        let arena = fixed(4, TrackHolders::Sampled(one_in));
+        let counts = (0..200).map(|_| {
+            let held = arena.allocate().unwrap();
+            let count = arena.holders().len();
+            drop(held);
+            count
+        });
+        let counted: usize = counts.sum();
+        assert!(counted.abs_diff(recorded) <= 4, "{counted} of one in {one_in}");
+        assert_eq!(arena.metrics().allocations_ok, 200);
+    }
+}
+
+#[test]
+fn slots_of_a_batch_are_sampled_and_recorded_with_their_place() {
+    let arena = fixed(8, TrackHolders::Sampled(4));
+    let local = LocalArena::new(&arena, 8);
+    let mut recorded = 0;
+    let line = line!() + 2;
+    for _ in 0..64 {
+        let held: Vec<_> = (0..8).map(|_| local.allocate().unwrap()).collect();
+        let holders = arena.holders();
+        assert!(lines(&holders).iter().all(|&of| of == line), "{holders}");
+        recorded += holders.len();
+        drop(held);
+    }
+    assert!(recorded.abs_diff(64 * 8 / 4) <= 8, "{recorded} of {}", 64 * 8);
+}
+
+#[test]
 fn groups_sum_up_and_the_table_begins_with_the_largest() {
     let arena = all(16);
     let few: Vec<_> = (0..2).map(|_| arena.allocate().unwrap()).collect();

@@ -8,6 +8,7 @@ mod arena_proptest;
 mod auto_traits;
 mod buddy;
 mod errors;
+mod events;
 mod fixed;
 mod fork;
 #[cfg(feature = "holders")]

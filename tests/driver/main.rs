@@ -13,6 +13,7 @@ mod disks;
 mod empty;
 mod ends;
 mod errors;
+mod events;
 mod faults;
 mod fork;
 mod give_back;

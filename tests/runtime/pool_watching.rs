@@ -91,13 +91,14 @@ fn starvation_is_told_when_it_begins_and_when_it_ends() -> Outcome {
     Ok(())
 }
 
-/// Streams of a ring that nobody reads are counted while they are paused, and so is what was copied
-/// out of its slot for them.
+/// Streams of a ring that nobody reads are counted and told while they are paused. What was copied
+/// out of its slot for them is counted too.
 #[test]
 fn paused_streams_and_copies_are_counted() -> Outcome {
     for (runtime, engine) in rings() {
         assert_eq!(engine, Engine::Ring);
-        let arena = paged_arena(64, 16 << 10);
+        let (arena, log) = (paged_arena(64, 16 << 10), Log::default());
+        let logging = tracing::subscriber::set_default(log.clone());
         runtime.block_on(async {
             let builder = Pool::builder(arena.clone()).engine(engine).entries_without_copies(16);
             let pool = builder.messages_max(20).build()?;
@@ -117,6 +118,57 @@ fn paused_streams_and_copies_are_counted() -> Outcome {
             timeout(TIMEOUT, stream.read_exact(&mut all)).await??;
             assert!(all.iter().copied().eq(0..30));
             until("the stream goes on", || pool.metrics().streams_paused == 0).await;
+            // A ring with a thread of its own tells another log.
+            use tokio::runtime::{Handle, RuntimeFlavor};
+            let is_task = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+            if is_task {
+                let [begin, end] = ["a stream is paused", "no stream is paused"];
+                until("the end is told", || log.with(end).len() == 1).await;
+                let begins = log.with(begin);
+                assert!(begins.len() == 1 && begins[0].starts_with("INFO"), "{begins:?}");
+                for text in ["paused=1", "slots=64", "read it"] {
+                    assert!(begins[0].contains(text), "{begins:?}");
+                }
+            }
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        drop(logging);
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// A slot that a stream holds is recorded with the place of the pool, and with the connection.
+#[cfg(feature = "holders")]
+#[test]
+fn holders_name_the_pool_and_the_connection_on_either_engine() -> Outcome {
+    use std::os::fd::AsRawFd;
+    use uring_arena::{FixedArena, TrackHolders};
+
+    for (runtime, engine) in settings() {
+        let arena = FixedArena::with_sizes(64, 4096).alignment(4096);
+        let arena = arena.track_holders(TrackHolders::All).build()?;
+        runtime.block_on(async {
+            let line = line!() + 1;
+            let pool = Pool::builder(arena.clone()).engine(engine).entries(4).build()?;
+            let (near, mut far) = UnixStream::pair()?;
+            let number = near.as_raw_fd() as u64;
+            let mut stream = pool.stream(near)?;
+            let mut held = Vec::new();
+            for round in 1..=4u8 {
+                far.write_all(&[round; 3000]).await?;
+                held.push(timeout(TIMEOUT, stream.try_next()).await??.unwrap());
+            }
+            let holders = arena.holders();
+            let of_pool = |holder: &&uring_arena::Holder| {
+                holder.place.file().ends_with("pool_watching.rs") && holder.place.line() == line
+            };
+            assert_eq!(holders.iter().filter(of_pool).count(), holders.len(), "{holders}");
+            let groups = holders.by_connection();
+            let group = groups.iter().find(|group| group.connection == Some(number));
+            let group = group.unwrap_or_else(|| panic!("no {number}: {holders}"));
+            assert_eq!((group.claims, group.used), (4, 12_000), "{holders}");
+            drop((held, stream));
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         runtime.block_on(until_all_free(&arena));

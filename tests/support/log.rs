@@ -56,3 +56,28 @@ impl Log {
         events.iter().filter(|event| event.contains(text)).cloned().collect()
     }
 }
+
+/// A log that panics at each event of the library.
+pub struct PanickingLog;
+
+impl tracing::Subscriber for PanickingLog {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("uring_arena")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("the log panics, as this test wants");
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}

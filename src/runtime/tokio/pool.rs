@@ -108,6 +108,8 @@ pub struct PoolBuilder {
     messages_max: usize,
     send_bytes_max: usize,
     engine: Engine,
+    /// The place of the pool, which the slots of its streams are recorded with.
+    place: Place,
 }
 
 impl PoolBuilder {
@@ -314,10 +316,10 @@ impl PoolBuilder {
     ///
     /// With [`Engine::Ring`] inside a one-thread runtime without its I/O enabled.
     pub fn build(self) -> Result<Pool, PoolError> {
-        let PoolBuilder { arena, ring: options, messages_max, send_bytes_max, .. } = self;
+        let PoolBuilder { arena, ring: options, messages_max, send_bytes_max, place, .. } = self;
         let engines = Engines {
             choice: choose(self.engine),
-            readiness: Readiness::new(arena.clone(), send_bytes_max),
+            readiness: Readiness::new(arena.clone(), send_bytes_max, place),
             ring: OnceLock::new(),
             later: Mutex::new(None),
         };
@@ -378,11 +380,13 @@ impl Pool {
     /// # Panics
     ///
     /// As for `PoolBuilder::build`.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn new(arena: FixedArena) -> Result<Pool, PoolError> {
         Pool::builder(arena).build()
     }
 
     /// Returns the options of a pool over `arena`: [`PoolBuilder`] has an example.
+    #[cfg_attr(feature = "holders", track_caller)]
     pub fn builder(arena: FixedArena) -> PoolBuilder {
         let messages_max = (arena.slot_count() / 8).clamp(1, MESSAGES_MAX);
         PoolBuilder {
@@ -391,6 +395,7 @@ impl Pool {
             messages_max,
             send_bytes_max: SEND_BYTES_MAX,
             engine: Engine::Auto,
+            place: Place::here(),
         }
     }
 

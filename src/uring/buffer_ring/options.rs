@@ -1,5 +1,6 @@
 //! The options of a buffer ring.
 
+use crate::lease::Place;
 use std::io;
 
 use super::depth::Depth;
@@ -37,9 +38,22 @@ pub struct BufferRingOptions {
     ready_bytes: Option<usize>,
     copies_nothing_under_pressure: bool,
     copied_bytes_max: Option<usize>,
+    place: Option<Place>,
 }
 
 impl BufferRingOptions {
+    /// Sets the place that the ring's slots are recorded with. Default: that of its registration.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "pools have a place"))]
+    pub(crate) fn at_place(mut self, place: Place) -> BufferRingOptions {
+        self.place = Some(place);
+        self
+    }
+
+    /// Returns the place that was set.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.place
+    }
+
     /// Sets the number of slots that lie ready for the kernel at most: a power of two up to 32,768.
     ///
     /// Fewer lie ready while messages are large: see [`ready_bytes`](Self::ready_bytes). The number

@@ -54,7 +54,7 @@ impl BufferRing {
         options: BufferRingOptions,
     ) -> Result<BufferRing, RingError> {
         let mut buffers = BufferRing::unregistered(arena, options)?;
-        buffers.place = Place::here();
+        buffers.place = options.place().unwrap_or(Place::here());
         // SAFETY: the caller's promise.
         unsafe { buffers.register_entries(ring.as_raw_fd()) }?;
         if buffers.incremental != options.wants_incremental() {
@@ -66,8 +66,12 @@ impl BufferRing {
             buffers.set_limit(buffers.limit);
         }
         buffers.refill();
-        if buffers.is_empty() {
-            tracing::warn!(group = buffers.group, "no slot is free for a buffer ring: it is empty");
+        if buffers.is_empty() && arena.handle().counters.empty_ring_events.is_due() {
+            tracing::warn!(
+                group = buffers.group,
+                slots = arena.slot_count(),
+                "no slot is free for a buffer ring, which is empty from the start: register it before slots are claimed, or build a larger arena"
+            );
         }
         Ok(buffers)
     }

@@ -180,7 +180,11 @@ impl RegisteredArena {
         }
         let outcome = outcome?;
         for (mode, error) in &outcome.refused {
-            tracing::debug!(%mode, %error, "a registration mode does not work: trying the next");
+            tracing::debug!(
+                %mode,
+                %error,
+                "a registration mode does not work, and the next one is tried: its error names the remedy"
+            );
         }
         Ok(RegisteredArena {
             handle: Some(handle.clone()),

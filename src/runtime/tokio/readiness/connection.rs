@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
@@ -104,6 +104,12 @@ impl Connection {
         }
     }
 
+    /// Returns the number by which holders name the connection: that of its descriptor.
+    #[inline]
+    fn number(&self) -> u64 {
+        self.socket().as_fd().as_raw_fd() as u64
+    }
+
     /// Takes the socket, if nobody else shares the connection.
     pub(crate) fn into_socket(self: Arc<Self>) -> Option<Watched> {
         match Arc::into_inner(self)?.queue.into_socket() {
@@ -166,6 +172,7 @@ impl Reading {
                 if slot.len() == slot.capacity() {
                     self.run = 2;
                 }
+                slot.record_connection(self.connection.number());
                 received.map(|bytes| (bytes > 0).then(|| slot.freeze()))
             };
             match received {
@@ -198,6 +205,7 @@ impl Reading {
         slots.truncate(used);
         ahead.keep(used - 1);
         self.ahead = Some(Box::new(ahead));
+        slots.iter().for_each(|slot| slot.record_connection(self.connection.number()));
         let mut bytes = slots.into_iter().map(|slot| slot.freeze());
         let first = bytes.next();
         taken.extend(bytes);

@@ -11,6 +11,7 @@ use ::tokio::sync::oneshot;
 use super::connection::{Connection, Table};
 use super::shared::Shared;
 use crate::arena::FixedArena;
+use crate::lease::Place;
 use crate::runtime::tokio::engine::{EngineEnd, LINGER, PoolMetrics, ShutdownReport};
 use crate::runtime::tokio::socket::Watched;
 use crate::sync::Arc;
@@ -27,8 +28,8 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    pub(crate) fn new(arena: FixedArena, send_bytes_max: usize) -> Readiness {
-        let (shared, table) = (Arc::new(Shared::new(arena)), Arc::new(Table::new()));
+    pub(crate) fn new(arena: FixedArena, send_bytes_max: usize, place: Place) -> Readiness {
+        let (shared, table) = (Arc::new(Shared::new(arena, place)), Arc::new(Table::new()));
         Readiness { shared, table, send_bytes_max }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     end_watches: Mutex<BTreeMap<u64, Waker>>,
     /// Each datagram socket has a clone.
     datagram_sockets: Arc<()>,
+    /// The place of the pool, which slots are recorded with.
+    place: Place,
     /// The runtime that ends, and the moment by which its connections are done.
     last_moment: Mutex<Option<(RuntimeId, Instant)>>,
     /// Each read and write of a file that is under way has a clone, and each task that sends.
@@ -48,11 +50,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(arena: FixedArena) -> Shared {
+    pub(super) fn new(arena: FixedArena, place: Place) -> Shared {
         let process = Process::current();
         Shared {
             process,
-            line: Arc::new(Line::new(arena.clone(), process)),
+            place,
+            line: Arc::new(Line::new(arena.clone(), process, place)),
             arena,
             ahead: Mutex::new(0),
             end: OnceLock::new(),
@@ -114,7 +117,7 @@ impl Shared {
     /// Claims a slot for a caller that waits if there is none: `None` proves nothing.
     #[inline]
     pub(super) fn try_claim(&self) -> Option<Buffer> {
-        self.arena.try_claim(Place::here())
+        self.arena.try_claim(self.place)
     }
 
     /// Claims up to `wanted` slots besides the one that a receive needs in any case.
@@ -130,7 +133,7 @@ impl Shared {
             *ahead += granted;
             granted
         };
-        let claimed = handle.claim_slots(granted, Place::here(), |lease, start, _| {
+        let claimed = handle.claim_slots(granted, self.place, |lease, start, _| {
             slots.push(Buffer::new(lease, start, handle.slot_bytes));
         });
         let mut held = Ahead { shared: Arc::clone(self), slots: granted };
@@ -225,6 +228,7 @@ pub(super) type Ticket = Option<NonZeroU64>;
 pub(super) struct Line {
     arena: FixedArena,
     process: Process,
+    place: Place,
     state: Mutex<LineState>,
 }
 
@@ -252,7 +256,7 @@ fn call(wakers: WakeList) {
 }
 
 impl Line {
-    pub(super) fn new(arena: FixedArena, process: Process) -> Line {
+    pub(super) fn new(arena: FixedArena, process: Process, place: Place) -> Line {
         let state = Mutex::new(LineState {
             line: BTreeMap::new(),
             slot: None,
@@ -261,7 +265,7 @@ impl Line {
             count: 0,
             starvation: Starvation::default(),
         });
-        Line { arena, process, state }
+        Line { arena, process, place, state }
     }
 
     /// Returns the number of streams in line, and how often a stream has joined it.
@@ -406,9 +410,9 @@ impl Drop for Serving {
 }
 
 async fn serve(serving: Serving) {
-    let arena = serving.0.arena.clone();
+    let (arena, place) = (serving.0.arena.clone(), serving.0.place);
     while !serving.is_over() {
-        serving.hand_over(arena.claim_in_order(Place::here()).await);
+        serving.hand_over(arena.claim_in_order(place).await);
         let (mut count, mut turns) = (1, 0);
         loop {
             yield_now().await;

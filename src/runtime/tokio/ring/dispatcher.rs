@@ -1,7 +1,7 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::runtime::tokio::engine::{
 };
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::slab::{Id, IdMap};
-use crate::sync::{Arc, contain};
+use crate::sync::{Arc, EventLimit, contain};
 use crate::system::{SendOptions, queued_bytes};
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
@@ -64,6 +64,9 @@ pub(super) struct Dispatcher {
     copied: u64,
     /// The connections that are paused.
     paused: usize,
+    pause_events: EventLimit,
+    /// The log was told that a connection is paused, and not that none is any more.
+    is_pause_told: bool,
     starvation: Starvation,
     arena: FixedArena,
     /// The reason to give to tasks that wait when the engine ends.
@@ -191,6 +194,8 @@ impl Dispatcher {
             closed: 0,
             copied: 0,
             paused: 0,
+            pause_events: EventLimit::new(),
+            is_pause_told: false,
             starvation: Starvation::default(),
             arena,
             end: EngineEnd::Runtime,
@@ -391,7 +396,10 @@ impl Dispatcher {
 impl Dispatcher {
     fn receive(&mut self, driver: &mut Driver, receive: Receive) {
         let Receive { socket, stream, half, place } = receive;
-        let received = driver.receive(self.ring, socket).map_err(|refused| refused.error);
+        // Holders name a connection by its descriptor, as the spans of the log do.
+        let number = socket.as_raw_fd() as u64;
+        let received = driver.receive_with(self.ring, socket, number);
+        let received = received.map_err(|refused| refused.error);
         // The connection ends when both of its sides are done.
         let id = match received.and_then(|id| driver.set_half_open(id, true).map(|()| id)) {
             Ok(id) => id,
@@ -439,6 +447,25 @@ impl Dispatcher {
         {
             connection.is_paused = is_paused;
             self.paused = self.paused.wrapping_add_signed(if is_paused { 1 } else { -1 });
+            self.tell_of_pauses(is_paused);
+        }
+    }
+
+    /// Tells the log that connections are paused, once a second at most, and that none is any more.
+    #[cold]
+    fn tell_of_pauses(&mut self, is_paused: bool) {
+        let (paused, slots) = (self.paused, self.arena.slot_count());
+        if is_paused && self.pause_events.is_due() {
+            self.is_pause_told = true;
+            contain("the log", || {
+                tracing::info!(
+                    paused,
+                    slots,
+                    "a stream is paused, because nobody reads what came: read it, or drop it"
+                );
+            });
+        } else if paused == 0 && std::mem::take(&mut self.is_pause_told) {
+            contain("the log", || tracing::info!(slots, "no stream is paused any more"));
         }
     }
 

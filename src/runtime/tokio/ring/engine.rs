@@ -33,6 +33,7 @@ use super::mailbox::EngineHandle;
 use super::stream_queue::Share;
 use crate::arena::{BuddyArena, FixedArena};
 use crate::driver::{DrainReport, Driver, DriverBuilder, DriverError};
+use crate::lease::Place;
 use crate::region::Process;
 use crate::runtime::tokio::engine::{EngineEnd, PoolError};
 use crate::sync::Arc;
@@ -62,6 +63,8 @@ pub(crate) struct EngineOptions {
     pub(crate) driver: DriverBuilder,
     /// Further arenas that sends and writes use registered.
     pub(crate) send_arenas: Vec<BuddyArena>,
+    /// The place of the pool, which its slots are recorded with.
+    place: Place,
 }
 
 impl EngineOptions {
@@ -78,7 +81,10 @@ impl EngineOptions {
         let (builder, operations) = self.driver.with_operations_times(OPERATION_SHARES);
         let mut driver = builder.build()?;
         // Streams do not use the room for details.
-        let ring = driver.register_buffer_ring(&self.arena, self.ring.datagram_details(true))?;
+        let ring = driver.register_buffer_ring(
+            &self.arena,
+            self.ring.datagram_details(true).at_place(self.place),
+        )?;
         driver.register(&self.arena)?;
         for arena in &self.send_arenas {
             driver.register(arena)?;
@@ -97,10 +103,12 @@ pub(crate) struct RingOptions {
 }
 
 impl RingOptions {
+    #[cfg_attr(feature = "holders", track_caller)]
     pub(crate) fn new(arena: FixedArena) -> RingOptions {
         // Half of the slots: the others are for files, sends, and bytes that streams hold.
         let (ring, driver) = (BufferRing::options(), Driver::builder());
-        let engine = EngineOptions { arena, ring, driver, send_arenas: Vec::new() };
+        let engine =
+            EngineOptions { arena, ring, driver, send_arenas: Vec::new(), place: Place::here() };
         RingOptions { engine, own_thread: false, batch_scheduling: false }
     }
 
