@@ -145,6 +145,11 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 }
 
 #[test]
+fn each_unsafe_block_has_its_proof_right_above() {
+    assert_none(&safety::unproved_lines(src()));
+}
+
+#[test]
 fn atomics_and_cells_go_through_sync() {
     assert_none(&safety::around_sync(src()));
 }
@@ -161,7 +166,7 @@ fn errors_print_their_text_and_are_io_errors_of_a_kind() {
 
 #[test]
 fn nothing_is_left_open() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| safety::left_open(name, tokens)).collect();
     assert_none(&wrong);
@@ -177,16 +182,62 @@ fn the_page_of_tests_names_tests() {
 }
 
 #[test]
+fn the_tables_of_production_are_those_of_the_code() {
+    let place = "docs/production.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    let mut wrong = pages::unequal_metrics(place, &page, src());
+    wrong.extend(pages::unequal_events(place, &page, src()));
+    assert_none(&wrong);
+}
+
+#[test]
+fn code_of_pages_is_compiled() {
+    let root = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert_none(&pages::uncompiled_code(&all_pages(), &root));
+}
+
+#[test]
+fn the_texts_of_troubleshooting_are_those_of_the_code() {
+    let place = "docs/troubleshooting.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    assert_none(&pages::unknown_texts(place, &page, src()));
+}
+
+#[test]
+fn the_workflow_checks_the_targets_of_the_script() {
+    let read = |place| fs::read_to_string(root().join(place)).unwrap();
+    let (workflow, script) = (read(".github/workflows/ci.yml"), read("scripts/targets"));
+    let targets = pages::words_between(&script, "    targets=(", ")");
+    assert!(targets.len() > 5, "{targets:?}");
+    assert_eq!(pages::words_between(&workflow, "target:", "steps:"), targets);
+}
+
+#[test]
+fn the_terms_of_the_glossary_are_used() {
+    let place = "docs/glossary.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    assert_none(&pages::unused_terms(place, &page, &pages::words_of_sources(src())));
+}
+
+#[test]
 fn documentation_begins_with_its_subject() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| words::first_words(name, tokens)).collect();
     assert_none(&wrong);
 }
 
 #[test]
-fn lines_have_at_most_a_hundred_columns() {
+fn sentences_of_documentation_ask_nothing() {
     let files = rust(&["src", "tests", "examples", "benches"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| words::later_questions(name, tokens)).collect();
+    assert_none(&wrong);
+}
+
+#[test]
+fn lines_have_at_most_a_hundred_columns() {
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let sources =
         files.iter().flat_map(|(name, text, tokens)| words::long_lines(name, text, tokens));
     let pages = all_pages();
@@ -199,7 +250,7 @@ fn lines_have_at_most_a_hundred_columns() {
 
 #[test]
 fn nothing_goes_by_a_nickname() {
-    let files = rust(&["src", "tests", "examples"]);
+    let files = rust(&["src", "tests", "examples", "top"]);
     let files = files.iter().filter(|(name, ..)| name != NICKNAMES);
     let sources = files.flat_map(|(name, _, tokens)| words::nicknames(name, tokens));
     let pages = all_pages();

@@ -64,6 +64,34 @@ pub fn unsafe_code(tree: &Tree) -> Vec<String> {
     wrong
 }
 
+/// Lists unsafe blocks and impls that have no comment in the line above them, or in their own.
+///
+/// A compiler's lint takes a comment above the statement, which may begin lines before the block.
+pub fn unproved_lines(tree: &Tree) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for File { name, tokens, .. } in &tree.files {
+        for (at, token) in tokens.iter().enumerate() {
+            let opens =
+                tokens.get(at + 1).is_some_and(|next| next.is('{') || next.is_ident("impl"));
+            if !token.is_ident("unsafe") || !opens {
+                continue;
+            }
+            let is_proof = |found: &Token| {
+                matches!(&found.kind, Kind::Comment(_)) && found.end + 1 >= token.line
+            };
+            let first = tokens[..at].iter().rposition(|found| found.line < token.line);
+            let above = first.map_or(0, |first| first);
+            if !tokens[above..at].iter().any(is_proof) {
+                wrong.push(format!(
+                    "src/{name}:{}: an unsafe block without its proof right above",
+                    token.line
+                ));
+            }
+        }
+    }
+    wrong
+}
+
 /// Lists what reaches around `sync.rs` for atomics, cells and locks.
 pub fn around_sync(tree: &Tree) -> Vec<String> {
     let mut wrong = Vec::new();

@@ -135,6 +135,28 @@ fn subject(after: &[Token]) -> Subject {
     Subject::Other
 }
 
+/// Lists lines of documentation that begin with a word that asks, behind the first of them.
+pub fn later_questions(place: &str, tokens: &[Token]) -> Vec<String> {
+    const ALSO: [&str; 3] = ["Why", "Which", "When"];
+    let mut wrong = Vec::new();
+    for token in tokens {
+        let (Kind::Doc(text) | Kind::InnerDoc(text)) = &token.kind else { continue };
+        let mut is_code = false;
+        for (at, line) in text.lines().enumerate() {
+            is_code ^= line.trim_start().starts_with("```");
+            let word = line.split_whitespace().next().unwrap_or_default();
+            if !is_code && (QUESTIONS.contains(&word) || ALSO.contains(&word)) {
+                wrong.push(format!(
+                    "{place}:{}: \"{}\": begin the sentence with its subject",
+                    token.line + at,
+                    line.trim()
+                ));
+            }
+        }
+    }
+    wrong
+}
+
 /// Lists documentation whose first words are not its subject.
 pub fn first_words(place: &str, tokens: &[Token]) -> Vec<String> {
     let mut wrong = Vec::new();

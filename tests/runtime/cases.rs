@@ -1,7 +1,8 @@
 //! One list of cases, which every adapter passes: bytes over sockets and files, futures dropped at
 //! every await, timeouts, starvation, the end of a runtime in odd orders, panics, threads.
 //!
-//! What an adapter cannot do is a [`Limit`] of it, and a row of the table in docs/integrations.md.
+//! A case that an adapter cannot pass is a [`Limit`] of it, and a row of the table in
+//! docs/integrations.md.
 
 use std::future::poll_fn;
 use std::io::Write;
