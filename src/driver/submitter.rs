@@ -74,6 +74,13 @@ impl Submitter {
         self.defers && submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
     }
 
+    /// Returns whether the kernel has work for this ring that an entry has to run. An entry that
+    /// does not wait runs twenty pieces of it, and nothing signals the rest.
+    pub(super) fn has_deferred_work(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
     /// Returns whether this process has built the ring.
     #[inline]
     pub(super) fn is_ours(&self) -> bool {

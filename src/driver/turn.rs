@@ -290,8 +290,8 @@ impl Driver {
         self.wakeup.unregister(&self.submitter).map(drop)
     }
 
-    /// Returns whether nothing is to be submitted, no event to be taken, and no starved socket to
-    /// be armed.
+    /// Returns whether nothing is to be submitted, no event to be taken, no starved socket to be
+    /// armed, and no work of the kernel's to be run.
     ///
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
@@ -304,6 +304,7 @@ impl Driver {
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
+            && !self.submitter.has_deferred_work()
             && !self.has_events()
     }
 

@@ -12,6 +12,7 @@ mod shape;
 mod tree;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -146,7 +147,10 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 
 #[test]
 fn each_unsafe_block_has_its_proof_right_above() {
-    assert_none(&safety::unproved_lines(src()));
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| safety::unproved_lines(name, tokens)).collect();
+    assert_none(&wrong);
 }
 
 #[test]
@@ -191,6 +195,29 @@ fn the_tables_of_production_are_those_of_the_code() {
 }
 
 #[test]
+fn the_readme_tells_each_feature_and_the_compilers() {
+    let read = |place| fs::read_to_string(root().join(place)).unwrap();
+    let (readme, manifest) = (read("README.md"), read("Cargo.toml"));
+    assert_none(&pages::untold(&readme, &manifest, &read("scripts/msrv")));
+}
+
+#[test]
+fn the_readme_lists_each_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut examples = BTreeSet::new();
+    for folder in ["examples", "examples/runtimes/examples"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_file = path.extension().is_some_and(|ending| ending == "rs");
+            if is_file || path.join("main.rs").exists() {
+                examples.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_none(&pages::unlisted_examples(&readme, &examples));
+}
+
+#[test]
 fn code_of_pages_is_compiled() {
     let root = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     assert_none(&pages::uncompiled_code(&all_pages(), &root));
@@ -210,6 +237,13 @@ fn the_workflow_checks_the_targets_of_the_script() {
     let targets = pages::words_between(&script, "    targets=(", ")");
     assert!(targets.len() > 5, "{targets:?}");
     assert_eq!(pages::words_between(&workflow, "target:", "steps:"), targets);
+    // The counts of instructions are those of one compiler.
+    let counted = read("benches/instructions.txt");
+    for workflow in [workflow, read(".github/workflows/full.yml")] {
+        let image = workflow.split_once("image: rust:").expect("an image of a compiler").1;
+        let version = image.split('-').next().unwrap_or_default();
+        assert!(counted.contains(&format!("rustc {version},")), "{version}");
+    }
 }
 
 #[test]
@@ -229,7 +263,7 @@ fn documentation_begins_with_its_subject() {
 
 #[test]
 fn sentences_of_documentation_ask_nothing() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| words::later_questions(name, tokens)).collect();
     assert_none(&wrong);

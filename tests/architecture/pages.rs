@@ -315,3 +315,56 @@ pub fn words_between<'a>(text: &'a str, of: &str, end: &str) -> BTreeSet<&'a str
         list.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_matches('-'));
     words.filter(|word| !word.is_empty()).collect()
 }
+
+/// Lists examples that no table of the README has, and those that are no more.
+pub fn unlisted_examples(readme: &str, examples: &BTreeSet<String>) -> Vec<String> {
+    let table = readme.split("| example |").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let table = table.expect("the README has a table of examples");
+    let cells = rows(table).flat_map(|(_, cells)| cells.into_iter().take(1)).collect::<Vec<_>>();
+    let listed: BTreeSet<String> = cells
+        .iter()
+        .flat_map(|cell| quoted(cell.split(" (").next().unwrap_or_default()))
+        .map(str::to_owned)
+        .collect();
+    assert!(listed.len() > 10, "{listed:?}");
+    let unlisted = examples.difference(&listed);
+    let unlisted = unlisted.map(|name| format!("README.md:1: the table lacks `{name}`"));
+    let gone = listed.difference(examples);
+    unlisted.chain(gone.map(|name| format!("README.md:1: no example `{name}`"))).collect()
+}
+
+/// Lists features and versions of the compiler that the README does not tell.
+pub fn untold(readme: &str, manifest: &str, oldest: &str) -> Vec<String> {
+    let features = manifest.split("[features]\n").nth(1).expect("the manifest has features");
+    let features = features.split("\n[").next().unwrap_or_default().lines();
+    let features = features.filter_map(|line| Some(line.split_once(" = ")?.0));
+    // Only a build that has trouble with compio needs it, and its documentation tells.
+    let features: Vec<&str> =
+        features.filter(|name| !["default", "compio-polling"].contains(name)).collect();
+    assert!(features.len() > 5, "{features:?}");
+    let told: BTreeSet<&str> =
+        readme.lines().filter(|line| line.starts_with('|')).flat_map(quoted).collect();
+    let untold = features.iter().filter(|name| !told.contains(*name));
+    let untold = untold.map(|name| format!("README.md:1: no table has the feature `{name}`"));
+    let versions = words_between(oldest, "declare -A oldest=(", ")");
+    let versions = versions.iter().filter_map(|word| Some(word.split_once('=')?.1));
+    let versions: BTreeSet<&str> = versions.collect();
+    assert!(!versions.is_empty());
+    let version = |version: &&str| format!("README.md:1: nothing says Rust {version}");
+    let unsaid = versions.iter().filter(|version| !readme.contains(**version)).map(version);
+    untold.chain(unsaid).collect()
+}
+
+#[test]
+fn pages_that_do_not_fit_the_code_are_told() {
+    let pages = |page: &str| vec![("docs/a.md".to_owned(), page.to_owned())];
+    let compiled =
+        |page: &str| uncompiled_code(&pages(page), "include_str!(\"../docs/a.md\")").len();
+    assert_eq!(compiled("```rust,no_run\nlet a = 1;\n```\n```text\n```"), 0);
+    assert_eq!(compiled("```rust,ignore\n```\n```\n```"), 2);
+    assert_eq!(uncompiled_code(&pages("```rust\n```"), "").len(), 1);
+    let cells = rows("text\n| `a` | | b |\n").collect::<Vec<_>>();
+    assert_eq!(cells, [(2, vec!["`a`".to_owned(), String::new(), "b".to_owned(), String::new()])]);
+    let words = words_between("x=(a, b\n  - c) d", "x=(", ")");
+    assert_eq!(words, BTreeSet::from(["a", "b", "c"]));
+}

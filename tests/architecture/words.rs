@@ -242,3 +242,11 @@ pub fn check_the_check_of_nicknames() {
         Some("a.md:8:")
     );
 }
+
+#[test]
+fn a_question_in_the_middle_of_documentation_is_told() {
+    let wrong = |text: &str| later_questions("a.rs", &lex(text));
+    assert!(wrong("/// Claims.\n///\n/// ```\n/// What\n/// ```\nfn a() {}").is_empty());
+    let told = wrong("/// Claims.\n///\n/// What it claims.\nfn a() {}");
+    assert!(told.len() == 1 && told[0].starts_with("a.rs:3:"), "{told:?}");
+}

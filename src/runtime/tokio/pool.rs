@@ -228,8 +228,8 @@ impl PoolBuilder {
     /// [`send`](SendHalf::send) waits. Default: 1 MiB.
     ///
     /// Bytes count until their memory is free, a zero-copy send until the peer has acknowledged it.
-    /// So a connection carries at most this many bytes in a round trip. A send of more bytes waits
-    /// until it is alone; one of fewer than 64 counts as 64.
+    /// Such sends have half of the room; behind them a ring sends without zero-copy. A send of more
+    /// bytes waits until it is alone; one of fewer than 64 counts as 64.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};

@@ -384,6 +384,12 @@ impl SendQueue {
         &self.socket
     }
 
+    /// Returns the most bytes that are queued, under way and reserved together.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Returns the room that a send of `bytes` takes: all of it for one that is larger.
     pub(super) fn cost(&self, bytes: usize) -> usize {
         bytes.max(COST_MIN).min(self.bytes_max)
