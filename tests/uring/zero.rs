@@ -54,7 +54,7 @@ fn slots_of_a_ring_that_is_gone_hide_nothing() {
     let registered =
         // SAFETY: the only user of this ring's buffer group, and the receive has ended before the
         // ring is unregistered.
-        unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(4).group(3)) };
+        unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(4).group(103)) };
     let mut buffers = match registered {
         Ok(buffers) => buffers,
         Err(error) => {
