@@ -37,6 +37,8 @@ fn main() -> ExitCode {
 
 fn read_and_verify(options: &Options) -> Result<(), Box<dyn Error>> {
     support::need_descriptors(32)?;
+    let bytes = slots(options) * options.block as u64;
+    support::check_memory("two times --depth times --block", bytes)?;
     // What is made here has no name: it is opened by the path of its descriptor.
     let made = match &options.file {
         Some(_) => None,
@@ -62,6 +64,12 @@ fn read_and_verify(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     say!("verified {checksum}");
     Ok(())
+}
+
+/// Returns the number of slots: `depth` blocks in flight or waiting for an earlier block, up to
+/// `depth` in the consumer's queue, and the block that the consumer works on.
+fn slots(options: &Options) -> u64 {
+    2 * options.depth as u64 + 1
 }
 
 /// Opens the file. Returns it with its length.
@@ -125,11 +133,8 @@ struct Reader {
 
 impl Reader {
     fn new(options: &Options, file: File, len: u64) -> Result<Reader, Box<dyn Error>> {
-        // `depth` blocks in flight or waiting for an earlier block, up to `depth` in the consumer's
-        // queue, and the block that the consumer works on.
-        let slots = 2 * options.depth as u64 + 1;
-        support::check_memory("two times --depth times --block", slots * options.block as u64)?;
-        let arena = FixedArena::with_slot_capacity(nonzero(slots)?, nonzero(options.block as u64)?)
+        let slots = nonzero(slots(options))?;
+        let arena = FixedArena::with_slot_capacity(slots, nonzero(options.block as u64)?)
             .alignment(4096)
             .build()?;
         let driver = Driver::builder().build()?;

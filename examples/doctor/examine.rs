@@ -74,12 +74,12 @@ fn backing(question: &Question) -> Backing {
 /// Reports what the engine of tokio's pool that needs no io_uring does here.
 fn report_readiness(report: &mut Report, has_uring: bool) {
     let files = match has_uring {
-        true => "files by io_uring",
-        false => "files by threads that block",
+        true => "files go by io_uring, which is here",
+        false => "a file costs a thread that blocks",
     };
     report.row(
-        "without io_uring (tokio's pool)",
-        format!("works: connections are watched by epoll, {files}"),
+        "Engine::Readiness of tokio::Pool",
+        format!("works: epoll watches the connections, and {files}"),
     );
 }
 
@@ -171,7 +171,9 @@ fn try_arena(
         format!("an arena of {} slots of {}", question.slots, size(question.slot_bytes as u64));
     report.section(name);
     if machine::available_memory().is_some_and(|available| question.bytes() > available) {
-        report.row("not tried", "more than the memory that is available: ask for less");
+        let reason = "more than the memory that is available: ask for less";
+        report.row("not tried", reason);
+        report.note(Verdict::Limited, format!("the arena: {reason}"));
         return RegistrationMode::Unregistered;
     }
     let built = FixedArena::with_sizes(question.slots, question.slot_bytes)

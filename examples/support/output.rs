@@ -1,8 +1,9 @@
 //! Output for a person: errors, progress, units.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt::{self, Display};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -101,12 +102,54 @@ pub fn check_all_free(arena: &FixedArena, in_flight: usize) -> Result<(), Box<dy
     )))
 }
 
-/// Makes a progress bar, which is shown on a terminal only.
-pub fn progress(total_bytes: u64) -> ProgressBar {
+/// The progress of an example: a bar on a terminal, otherwise a line every few seconds.
+pub struct Progress {
+    bar: ProgressBar,
+    lines: bool,
+    next_line: Cell<Instant>,
+}
+
+/// The time between two lines of progress.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Begins to show the progress towards `total_bytes`, on standard error.
+pub fn progress(total_bytes: u64) -> Progress {
     let template = "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total_bytes).with_style(style)
+    Progress {
+        bar: ProgressBar::new(total_bytes).with_style(style),
+        lines: !io::stderr().is_terminal(),
+        next_line: Cell::new(Instant::now() + LINE_EVERY),
+    }
+}
+
+impl Progress {
+    /// Shows `bytes` more.
+    pub fn inc(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        self.print_line();
+    }
+
+    /// Shows that the first `bytes` are done.
+    pub fn set_position(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+        self.print_line();
+    }
+
+    /// Takes the bar away.
+    pub fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn print_line(&self) {
+        if !self.lines || Instant::now() < self.next_line.get() {
+            return;
+        }
+        self.next_line.set(Instant::now() + LINE_EVERY);
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        warn(format_args!("{} of {}", BinaryBytes(done), BinaryBytes(total)));
+    }
 }
 
 /// Formats a length to the byte, followed by the rounded length from 1 KiB on.

@@ -21,10 +21,10 @@ use crate::lease::{Handle, WaitForSlot, Watch};
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::slab::{Key, Slab};
 use crate::sync::{EventLimit, contain};
-use crate::uring::{BufferRing, BufferRingOptions, Feature, Probe, RingError};
+use crate::uring::{BufferRing, BufferRingOptions, Feature, GROUP_FIRST, Probe, RingError};
 
-/// The number of group ids.
-const GROUPS: usize = 1 << 16;
+/// The number of group ids that a driver chooses from.
+const GROUPS: usize = (1 << 16) - GROUP_FIRST as usize;
 
 /// A buffer ring, and the sockets that wait for its slots.
 pub(super) struct Ring {
@@ -370,7 +370,7 @@ impl Rings {
     fn free_group(&self) -> Result<u16, RingError> {
         let mut used: Vec<u16> = self.iter().map(|ring| ring.buffers.group()).collect();
         used.sort_unstable();
-        (0..=u16::MAX)
+        (GROUP_FIRST..=u16::MAX)
             .find(|group| used.binary_search(group).is_err())
             .ok_or(RingError::NoGroupLeft { limit: GROUPS })
     }

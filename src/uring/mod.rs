@@ -12,13 +12,13 @@ mod kernel;
 mod operation;
 mod registration;
 
-pub(crate) use buffer_ring::Remaining;
 pub use buffer_ring::{
     BufferRing, BufferRingMetrics, BufferRingOptions, Datagram, DatagramDetails, FromSlot,
     Received, RingError, Status,
 };
 #[cfg(feature = "tokio")]
 pub(crate) use buffer_ring::{DATAGRAMS_MAX, Inbox};
+pub(crate) use buffer_ring::{GROUP_FIRST, Remaining};
 #[cfg(feature = "compio")]
 pub(crate) use kernel::cancel_opcode;
 #[cfg(feature = "tokio")]

@@ -292,3 +292,29 @@ fn nothing_goes_by_a_nickname() {
     let wrong: Vec<String> = sources.chain(pages).collect();
     assert_none(&wrong);
 }
+
+/// Otherwise `cargo test` leaves a binary out, which tests nothing then.
+#[test]
+fn every_test_binary_is_built_with_default_features() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let defaults = pages::words_between(&manifest, "\ndefault = [", "]");
+    assert!(defaults.contains("\"io-uring\""), "{defaults:?}");
+    for test in manifest.split("[[test]]").skip(1) {
+        let test = test.split("\n[").next().unwrap();
+        let needed = pages::words_between(test, "required-features = [", "]");
+        assert!(needed.is_subset(&defaults), "{needed:?} are no default features:{test}");
+    }
+}
+
+/// The README's first command builds what the dependencies of the examples without features are.
+#[test]
+fn an_example_builds_no_runtime_without_its_feature() {
+    let place = "examples/programs/Cargo.toml";
+    let manifest = fs::read_to_string(root().join(place)).unwrap();
+    let needed = manifest.lines().filter(|line| line.contains(" = { ") || line.contains(" = \""));
+    let needed: Vec<&str> = needed.filter(|line| !line.contains("optional = true")).collect();
+    for heavy in ["tokio", "tokio-uring", "compio", "monoio", "hyper", "criterion", "proptest"] {
+        let named = |line: &&&str| line.split(' ').next() == Some(heavy);
+        assert_eq!(needed.iter().find(named), None, "{place}: {heavy} is to be optional");
+    }
+}

@@ -448,10 +448,10 @@ fn a_kernel_without_bundles_has_long_pieces_too() {
     let builder = Driver::builder().probe(probe.without(Feature::Bundles));
     let Some(mut driver) = build(builder) else { return };
     let arena = paged_arena(1024, 4096);
-    let options = BufferRing::options().bundles(true);
+    let options = BufferRing::options().bundles(true).ready_bytes(256 << 10);
     let ring = driver.register_buffer_ring(&arena, options).unwrap();
     let pieces = stream(&mut driver, ring, 8 << 20);
-    assert!(pieces.iter().any(|&(_, slots)| slots == 16), "{pieces:?}");
+    assert!(pieces.iter().any(|&(_, slots)| (4..=16).contains(&slots)), "{pieces:?}");
     finish(driver);
     assert_all_free(&arena);
 }

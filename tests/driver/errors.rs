@@ -33,8 +33,8 @@ fn each_refusal_is_an_io_error_of_its_kind() {
     let (slots, buffers) = (paged_arena(4, 4096), paged_arena(4, 4096));
     let wrong = BufferRing::options().entries(3);
     assert_kind(ours.register_buffer_ring(&slots, wrong).unwrap_err(), ErrorKind::InvalidInput);
-    let ring = ours.register_buffer_ring(&slots, BufferRing::options().group(1)).unwrap();
-    let taken = BufferRing::options().group(1);
+    let ring = ours.register_buffer_ring(&slots, BufferRing::options().group(101)).unwrap();
+    let taken = BufferRing::options().group(101);
     assert_kind(ours.register_buffer_ring(&slots, taken).unwrap_err(), ErrorKind::AlreadyExists);
     let clone = RegisterOptions::new().mode(RegistrationMode::Cloned);
     assert_kind(ours.register_with(&slots, clone).unwrap_err(), ErrorKind::NotFound);

@@ -152,11 +152,11 @@ fn a_full_table_of_operations_is_told_and_takes_more_when_one_is_over() {
 fn a_group_that_is_taken_is_named_and_costs_nothing() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 64);
-    let options = BufferRing::options().entries(2).group(7);
+    let options = BufferRing::options().entries(2).group(107);
     driver.register_buffer_ring(&arena, options).unwrap();
     for _ in 0..20 {
         let error = driver.register_buffer_ring(&arena, options).unwrap_err();
-        assert_eq!(error, RingError::GroupTaken { group: 7 });
+        assert_eq!(error, RingError::GroupTaken { group: 107 });
         assert!(error.to_string().contains("choose another one"), "{error}");
     }
     assert_states(driver.slot_states(&arena), [6, 0, 2, 0, 0]);

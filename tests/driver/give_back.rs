@@ -377,7 +377,7 @@ fn datagrams_go_on_after_their_ring_gave_back() {
 fn sockets_of_a_ring_that_gave_back_are_paused_resumed_and_closed() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 64);
-    let ring = driver.register_buffer_ring(&arena, all().group(5)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, all().group(105)).unwrap();
     let mut pairs: Vec<_> = (0..4)
         .map(|_| {
             let (sender, socket) = UnixStream::pair().unwrap();
@@ -387,7 +387,7 @@ fn sockets_of_a_ring_that_gave_back_are_paused_resumed_and_closed() {
     driver.wait_timeout(Duration::ZERO).unwrap();
     press(&mut driver, &arena);
     // Its group is not another ring's, though the kernel does not know it now.
-    assert!(driver.register_buffer_ring(&arena, all().group(5)).is_err());
+    assert!(driver.register_buffer_ring(&arena, all().group(105)).is_err());
     let (mut paused, paused_id) = pairs.pop().unwrap();
     driver.pause(paused_id).unwrap();
     let (_silent, closed_id) = pairs.pop().unwrap();

@@ -11,7 +11,7 @@ use uring_arena::{BufferRing, Driver, Event, Metrics};
 fn the_tree_of_a_driver_has_its_rings_and_debug_shows_what_lies_ready() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(16, 64);
-    let options = BufferRing::options().entries(4).group(9);
+    let options = BufferRing::options().entries(4).group(109);
     let ring = driver.register_buffer_ring(&arena, options).unwrap();
     let (mut sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
@@ -28,7 +28,7 @@ fn the_tree_of_a_driver_has_its_rings_and_debug_shows_what_lies_ready() {
     assert_eq!((part.kind(), part.name()), ("driver", "main"));
     assert_eq!(part.value("uring_arena_driver_in_flight"), Some(driver.metrics().in_flight as u64));
     let [ring_part] = part.parts() else { panic!("{metrics:?}") };
-    assert_eq!((ring_part.kind(), ring_part.name()), ("ring", "9"));
+    assert_eq!((ring_part.kind(), ring_part.name()), ("ring", "109"));
     assert_eq!(ring_part.labels()[0].0, "mode");
     assert_eq!(ring_part.value("uring_arena_ring_messages_total"), Some(1));
     assert_eq!(ring_part.value("uring_arena_ring_sockets"), Some(1));

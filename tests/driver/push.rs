@@ -116,7 +116,7 @@ fn a_zero_copy_entry_is_over_with_its_notification_and_drain_names_it_until_then
 fn entries_that_the_driver_cannot_live_with_are_refused() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(8, 4096);
-    driver.register_buffer_ring(&arena, BufferRing::options().group(9).entries(2)).unwrap();
+    driver.register_buffer_ring(&arena, BufferRing::options().group(109).entries(2)).unwrap();
     let flags = [
         (Flags::SKIP_SUCCESS, "CQE_SKIP_SUCCESS"),
         (Flags::IO_DRAIN, "IO_DRAIN"),
@@ -135,10 +135,10 @@ fn entries_that_the_driver_cannot_live_with_are_refused() {
     // SAFETY: it is refused.
     let error = unsafe { driver.push(splice, 0) }.unwrap_err();
     assert!(error.to_string().contains("SPLICE_F_FD_IN_FIXED"), "{error}");
-    let receive = opcode::Recv::new(types::Fd(0), std::ptr::null_mut(), 0).buf_group(9).build();
+    let receive = opcode::Recv::new(types::Fd(0), std::ptr::null_mut(), 0).buf_group(109).build();
     // SAFETY: it is refused.
     let error = unsafe { driver.push(receive.flags(Flags::BUFFER_SELECT), 0) }.unwrap_err();
-    assert_eq!(error, DriverError::EntryGroup { group: 9 });
+    assert_eq!(error, DriverError::EntryGroup { group: 109 });
     assert_eq!(driver.metrics().in_flight, 0);
     finish(driver);
 }

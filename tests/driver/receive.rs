@@ -451,11 +451,11 @@ fn several_rings_share_an_arena_and_choose_groups_of_their_own() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(16, 64);
     let chosen =
-        driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(1)).unwrap();
+        driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(101)).unwrap();
     let first = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
     let second = driver.register_buffer_ring(&arena, BufferRing::options().entries(4)).unwrap();
-    let taken = driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(1));
-    assert_eq!(taken, Err(RingError::GroupTaken { group: 1 }));
+    let taken = driver.register_buffer_ring(&arena, BufferRing::options().entries(4).group(101));
+    assert_eq!(taken, Err(RingError::GroupTaken { group: 101 }));
     let mut senders = Vec::new();
     for ring in [chosen, first, second] {
         let (mut sender, socket) = UnixStream::pair().unwrap();
@@ -477,7 +477,7 @@ fn several_rings_share_an_arena_and_choose_groups_of_their_own() {
 fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     let Some(mut driver) = driver() else { return };
     let arena = arena(4, 64);
-    let ring = driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
+    let ring = driver.register_buffer_ring(&arena, BufferRing::options().group(103)).unwrap();
     let (sender, socket) = UnixStream::pair().unwrap();
     driver.receive(ring, socket).unwrap();
     assert_eq!(driver.unregister_buffer_ring(ring), Err(DriverError::RingInUse { sockets: 1 }));
@@ -489,7 +489,7 @@ fn a_ring_is_taken_down_when_its_sockets_are_closed() {
     let (_sender, socket) = UnixStream::pair().unwrap();
     assert_eq!(driver.receive(ring, socket).unwrap_err().error, DriverError::UnknownRing);
     // The group id is free again.
-    driver.register_buffer_ring(&arena, BufferRing::options().group(3)).unwrap();
+    driver.register_buffer_ring(&arena, BufferRing::options().group(103)).unwrap();
     finish(driver);
     assert_all_free(&arena);
 }

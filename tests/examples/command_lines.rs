@@ -36,15 +36,42 @@ const EXAMPLES: &[&str] = &[
     "tokio_uring_echo",
 ];
 
+/// Calls `test` with each example, several at a time: they wait much.
+fn each_example(test: impl Fn(&'static str) + Sync) {
+    const THREADS: usize = 4;
+    thread::scope(|scope| {
+        for first in 0..THREADS {
+            let test = &test;
+            scope.spawn(move || {
+                EXAMPLES.iter().skip(first).step_by(THREADS).for_each(|it| test(it))
+            });
+        }
+    });
+}
+
+/// Returns the arguments with which an example has little to do.
+fn small(example: &str) -> &'static [&'static str] {
+    match example {
+        "backpressure" => &["100", "16", "2"],
+        "custom_runtime" => &["1"],
+        "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
+        "proxy" | "recv_loop" => &["--bytes", "1M"],
+        "broker" => &["--subscribers", "4", "--messages", "4"],
+        "dns_server" => &["--queries", "100"],
+        "log_store" => &["--buffered", "--records", "50"],
+        _ => &[],
+    }
+}
+
 #[test]
 fn each_has_help_and_refuses_what_it_does_not_know() {
-    for example in EXAMPLES {
+    each_example(|example| {
         assert!(succeed(example, &["--help"]).len() > 50, "{example}");
         let error = refuse(example, &["--nonsense"]);
         assert!(error.contains("--nonsense") && error.contains("--help"), "{error}");
         let error = refuse(example, &["1", "2", "3", "4"]);
         assert!(error.contains("--help") || error.contains("No such file"), "{error}");
-    }
+    });
 }
 
 #[test]
@@ -143,16 +170,8 @@ fn output_that_cannot_be_written_is_told() {
     if !is_available() {
         return;
     }
-    for example in EXAMPLES {
-        let small: &[&str] = match *example {
-            "custom_runtime" => &["1"],
-            "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
-            "proxy" | "recv_loop" => &["--bytes", "1M"],
-            "broker" => &["--subscribers", "4", "--messages", "4"],
-            "dns_server" => &["--queries", "100"],
-            "log_store" => &["--buffered", "--records", "50"],
-            _ => &[],
-        };
+    each_example(|example| {
+        let small = small(example);
         for (to, is_told) in [("> /dev/full", true), ("| head -c 0", false)] {
             let mut command = command(example, "", small);
             let program = command.get_args().nth(4).unwrap().to_owned();
@@ -167,7 +186,7 @@ fn output_that_cannot_be_written_is_told() {
                 "{example} {to}: {ended:?}"
             );
         }
-    }
+    });
 }
 
 #[test]
@@ -175,11 +194,11 @@ fn an_interrupt_leaves_no_file_behind() {
     if !is_available() {
         return;
     }
-    let name = format!("interrupted-{}", std::process::id());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&folder).unwrap();
-    for example in EXAMPLES {
-        let large: &[&str] = match *example {
+    each_example(|example| {
+        let name = format!("interrupted-{}-{example}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let large: &[&str] = match example {
             "direct_reader" | "ingest" => &["--buffered", "--bytes", "64M"],
             "log_store" => &["--buffered"],
             _ => &[],
@@ -195,8 +214,8 @@ fn an_interrupt_leaves_no_file_behind() {
                 fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             assert!(left.is_empty(), "{example} left {left:?} after {wait} ms");
         }
-    }
-    fs::remove_dir(&folder).unwrap();
+        fs::remove_dir(&folder).unwrap();
+    });
 }
 
 #[test]
@@ -225,21 +244,13 @@ fn few_descriptors_are_enough_or_the_error_says_how_many() {
     if !is_available() {
         return;
     }
-    for limit in [12, 40] {
-        for example in EXAMPLES {
+    each_example(|example| {
+        for limit in [12, 40] {
             let limits = format!("ulimit -n {limit}");
-            let small: &[&str] = match *example {
-                "custom_runtime" => &["1"],
-                "direct_reader" | "ingest" => &["--buffered", "--bytes", "1M"],
-                "proxy" | "recv_loop" => &["--bytes", "1M"],
-                "broker" => &["--subscribers", "4", "--messages", "4"],
-                "dns_server" => &["--queries", "100"],
-                "log_store" => &["--buffered", "--records", "50"],
-                _ => &[],
-            };
+            let small = small(example);
             let ended = Program::spawn(example, command(example, &limits, small)).wait();
             let says = ended.errors.contains("ulimit") && ended.code == Some(1);
             assert!(says || ended.code == Some(0), "{example}, {limit}: {ended:?}");
         }
-    }
+    });
 }

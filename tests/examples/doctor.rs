@@ -33,12 +33,16 @@ fn the_verdict_comes_first_and_is_the_exit_code() {
     }
     let ended = run("doctor", &[]);
     assert_ne!(verdict(&ended), "unavailable", "{ended:?}");
-    for row in ["kernel", "O_DIRECT here", "memlock needed", "without io_uring", "registered"] {
+    for row in ["kernel", "O_DIRECT here", "memlock needed", "Engine::Readiness", "registered"] {
         assert!(ended.output.contains(row), "{row}: {ended:?}");
     }
     // The memory of the rings counts too.
     let small = run("doctor", &["--slots", "1", "--slot-bytes", "4K"]);
     assert!(small.output.contains("68 KiB: the arena, and 64 KiB for the rings"), "{small:?}");
+    // What cannot be tried is not all well.
+    let large = run("doctor", &["--slots", "1M", "--slot-bytes", "1G"]);
+    assert_ne!(verdict(&large), "ready", "{large:?}");
+    assert!(large.output.contains("more than the memory that is available"), "{large:?}");
 }
 
 #[test]
@@ -49,7 +53,7 @@ fn without_io_uring_it_says_so_once_and_what_works() {
     });
     let Some(ended) = ended.join().unwrap() else { return eprintln!("SKIPPED: no seccomp here") };
     assert_eq!(verdict(&ended), "unavailable");
-    assert!(ended.output.contains("connections are watched by epoll"), "{ended:?}");
+    assert!(ended.output.contains("works: epoll watches the connections"), "{ended:?}");
     // The remedy is in the verdict, and nowhere else.
     let reasons = ended.output.lines().filter(|line| line.contains("seccomp")).count();
     assert_eq!(reasons, 1, "{ended:?}");

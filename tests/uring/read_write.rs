@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use crate::support::ring::{push, register, ring, run};
 use crate::support::{TestFile, assert_all_free, filled, nz, paged_arena, pattern};
 use bytes::{BufMut, Bytes};
-use io_uring::{IoUring, types};
+use io_uring::{IoUring, opcode, types};
 use uring_arena::{
     Completion, DirectError, DirectFile, Feature, FixedArena, InFlight, InitPolicy, Payload, Probe,
     Progress, RegisterOptions, RegisteredArena, RegistrationMode, RegistrationPolicy,
@@ -418,15 +418,20 @@ fn a_table_in_flight_recognises_what_is_not_its_own() {
     ring.submit_and_wait(3).unwrap();
     let cqes: Vec<_> = ring.completion().collect();
     for cqe in &cqes {
-        let mut forged = cqe.clone();
-        forged.set_user_data(cqe.user_data() ^ 1 << 56);
+        let mut forge = |bit: u32| {
+            let forged = opcode::Nop::new().build().user_data(cqe.user_data() ^ 1 << bit);
+            push(&mut ring, &forged);
+            ring.submit_and_wait(1).unwrap();
+            ring.completion().next().unwrap()
+        };
+        let forged = forge(56);
         // SAFETY: the table is told what came from its ring, and completions that name nothing in
         // flight.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Foreign));
-        forged.set_user_data(cqe.user_data() ^ 1 << 31);
+        let forged = forge(31);
         // SAFETY: as above.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Stale));
-        forged.set_user_data(cqe.user_data() ^ 1 << 55);
+        let forged = forge(55);
         // SAFETY: as above.
         assert!(matches!(unsafe { in_flight.complete(&forged) }, Completion::Stale));
     }

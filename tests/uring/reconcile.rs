@@ -247,7 +247,7 @@ fn a_ring_that_is_down_has_nothing_to_take_back() {
     // SAFETY: as above.
     assert_eq!(unsafe { bench.ring.reconcile(&bench.uring) }, Ok(0));
     let other = IoUring::new(8).unwrap();
-    let options = BufferRing::options().group(3);
+    let options = BufferRing::options().group(103);
     // SAFETY: nothing is received, and it is taken down below.
     let mut ring = unsafe { BufferRing::register(&bench.uring, &bench.arena, options) }.unwrap();
     // SAFETY: not of this ring, which the kernel says; nothing is in flight.

@@ -54,7 +54,7 @@ fn slots_of_a_ring_that_is_gone_hide_nothing() {
     let registered =
         // SAFETY: the only user of this ring's buffer group, and the receive has ended before the
         // ring is unregistered.
-        unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(4).group(3)) };
+        unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(4).group(99)) };
     let mut buffers = match registered {
         Ok(buffers) => buffers,
         Err(error) => {
@@ -65,7 +65,7 @@ fn slots_of_a_ring_that_is_gone_hide_nothing() {
     let (mut sender, receiver) = tcp_pair();
     sender.write_all(&[0xA5; 400]).unwrap();
     let entry = opcode::Recv::new(types::Fd(receiver.as_raw_fd()), std::ptr::null_mut(), 0)
-        .buf_group(3)
+        .buf_group(99)
         .build()
         .flags(io_uring::squeue::Flags::BUFFER_SELECT);
     push(&mut uring, &entry);

@@ -51,12 +51,12 @@ struct BlockOn {
 /// let arena = FixedArena::new(8, 4096)?;
 /// let runtime = compio::runtime::Runtime::new()?;
 /// let bytes = block_on(&runtime, async {
-///     let file = compio::fs::File::open("Cargo.toml").await?;
+///     let file = compio::fs::File::open("README.md").await?;
 ///     let (result, loan) = file.read_at(lend(arena.allocate()?), 0).await.into();
 ///     let _read: usize = result?;
 ///     Ok::<_, Box<dyn std::error::Error>>(loan.freeze())
 /// })?;
-/// assert!(bytes.starts_with(b"[workspace]"));
+/// assert!(bytes.starts_with(b"# uring-arena"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {

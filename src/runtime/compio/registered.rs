@@ -33,12 +33,12 @@ use crate::uring::{
 /// let arena = FixedArena::new(8, 4096)?;
 /// let head = compio::runtime::Runtime::new()?.block_on(async {
 ///     let registered = Registered::new(&arena)?;
-///     let file = compio::fs::File::open("Cargo.toml").await?;
+///     let file = compio::fs::File::open("README.md").await?;
 ///     let (result, buffer) = registered.read_at(&file, arena.allocate()?, 0).await.into();
 ///     let _read: usize = result?;
-///     Ok::<_, Box<dyn std::error::Error>>(buffer.freeze().slice(..11))
+///     Ok::<_, Box<dyn std::error::Error>>(buffer.freeze().slice(..13))
 /// })?;
-/// assert_eq!(std::thread::spawn(move || head.to_vec()).join().unwrap(), b"[workspace]");
+/// assert_eq!(std::thread::spawn(move || head.to_vec()).join().unwrap(), b"# uring-arena");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Registered {

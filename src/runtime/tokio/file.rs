@@ -40,9 +40,9 @@ use libc::pread64 as pread;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pool = Pool::new(FixedArena::new(16, 4096)?)?;
-/// let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
+/// let file = pool.file(std::fs::File::open("README.md")?)?;
 /// let head = file.read_at(pool.try_allocate()?, 0).await?.freeze();
-/// assert!(head.starts_with(b"[workspace]"));
+/// assert!(head.starts_with(b"# uring-arena"));
 /// # Ok(())
 /// # }
 /// ```
@@ -89,7 +89,7 @@ impl File {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = Pool::new(FixedArena::new(16, 64)?)?;
-    /// let file = pool.file(std::fs::File::open("Cargo.toml")?)?;
+    /// let file = pool.file(std::fs::File::open("README.md")?)?;
     /// assert_eq!(file.read_exact_at(pool.try_allocate()?, 0).await?.len(), 64);
     /// let error = file.read_exact_at(pool.try_allocate()?, 1 << 30).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::UnexpectedEof);

@@ -28,12 +28,12 @@ use crate::runtime::loan::{Exposure, Loan};
 ///
 /// let arena = FixedArena::new(8, 4096)?;
 /// let bytes = tokio_uring::start(async {
-///     let file = tokio_uring::fs::File::open("Cargo.toml").await?;
+///     let file = tokio_uring::fs::File::open("README.md").await?;
 ///     let (result, loan) = file.read_at(lend(arena.allocate()?), 0).await;
 ///     result?;
 ///     Ok::<_, Box<dyn std::error::Error>>(loan.freeze())
 /// })?;
-/// assert!(bytes.starts_with(b"[workspace]"));
+/// assert!(bytes.starts_with(b"# uring-arena"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn lend<B: IoMemory + AsRef<[u8]>>(item: B) -> Loan<B> {

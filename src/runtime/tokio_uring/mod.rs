@@ -19,10 +19,10 @@
 //! let arena = FixedArena::new(8, 4096)?;
 //! tokio_uring::start(async {
 //!     let registered = arena_io::Registered::new(&arena)?;
-//!     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
+//!     let file = Rc::new(tokio_uring::fs::File::open("README.md").await?);
 //!     let (result, buffer) = registered.read_at(&file, arena.allocate()?, 0).await;
-//!     let head = buffer.freeze().slice(..result?.min(9));
-//!     assert_eq!(std::thread::spawn(move || head.to_vec()).join().unwrap(), b"[workspac");
+//!     let head = buffer.freeze().slice(..result?.min(13));
+//!     assert_eq!(std::thread::spawn(move || head.to_vec()).join().unwrap(), b"# uring-arena");
 //!     arena_io::drain().await;
 //!     Ok::<(), Box<dyn std::error::Error>>(())
 //! })?;

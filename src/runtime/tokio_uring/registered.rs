@@ -126,7 +126,7 @@ impl Registered {
     /// let arena = FixedArena::new(8, 4096)?;
     /// tokio_uring::start(async {
     ///     let registered = Registered::new(&arena)?;
-    ///     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
+    ///     let file = Rc::new(tokio_uring::fs::File::open("README.md").await?);
     ///     let (read, buffer) = registered.read_at(&file, arena.allocate()?, 0).await;
     ///     assert_eq!(read?, buffer.len());
     ///     Ok::<(), Box<dyn std::error::Error>>(())

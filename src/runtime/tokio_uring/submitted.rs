@@ -102,7 +102,7 @@ pub fn read<D: Descriptor>(from: &Rc<D>, buffer: Buffer) -> Submitted<Buffer> {
 ///
 /// let arena = FixedArena::new(8, 4096)?;
 /// tokio_uring::start(async {
-///     let file = Rc::new(tokio_uring::fs::File::open("Cargo.toml").await?);
+///     let file = Rc::new(tokio_uring::fs::File::open("README.md").await?);
 ///     let (read, buffer) = arena_io::read_at(&file, arena.allocate()?, 0).await;
 ///     assert_eq!(read?, buffer.len());
 ///     Ok::<(), Box<dyn std::error::Error>>(())

@@ -15,6 +15,7 @@ mod fake_kernel;
 
 pub(crate) use complete::Remaining;
 pub use options::BufferRingOptions;
+pub(crate) use options::GROUP_FIRST;
 pub use options::RingError;
 #[cfg(feature = "tokio")]
 pub(crate) use received::{DATAGRAMS_MAX, Inbox};

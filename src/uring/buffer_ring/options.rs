@@ -18,6 +18,11 @@ const SLOTS_MAX: usize = 1 << 16;
 /// The default number of entries, if the arena has twice as many slots.
 const ENTRIES_DEFAULT: usize = 1024;
 
+/// The first group of which each ring begins at its first entry, on every kernel.
+///
+/// The kernel kept lower ones in a table until Linux 6.9, with the head of the ring before.
+pub(crate) const GROUP_FIRST: u16 = 64;
+
 /// The options of a [`BufferRing`](crate::BufferRing).
 ///
 /// ```
@@ -71,7 +76,10 @@ impl BufferRingOptions {
     }
 
     /// Sets the buffer group id by which receives name the ring. Default: the driver's first free
-    /// one; 0 for a ring of your own.
+    /// one; 64 for a ring of your own.
+    ///
+    /// Groups below 64 need Linux 6.8. An older kernel that has unregistered one goes on in the
+    /// next ring of that group where it stopped, and would fill slots in another order.
     ///
     /// ```
     /// let options = uring_arena::BufferRing::options().group(7);

@@ -19,8 +19,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::types;
 
 use super::entries::RingEntries;
-use super::options::BufferRingOptions;
 use super::options::RingError;
+use super::options::{BufferRingOptions, GROUP_FIRST};
 use super::posted::PostedQueue;
 use super::received::DatagramLayout;
 use super::ring::{BufferRing, BufferRingMetrics, Detached, FastPathRange};
@@ -98,7 +98,30 @@ impl BufferRing {
         let bytes = usize::from(count) * size_of::<types::BufRingEntry>();
         answer.map_err(|error| register_error(&error, group, bytes))?;
         self.registered = true;
-        Ok(())
+        self.check_begins_at_zero(ring).inspect_err(|_| {
+            self.registered = syscalls::unregister_buffer_ring(ring, group).is_err();
+        })
+    }
+
+    /// Returns an error unless the kernel takes the entries from the first one on.
+    ///
+    /// Before Linux 6.9 it keeps the head of a low group for the next ring of that group, and
+    /// before 6.8 it does not tell it.
+    fn check_begins_at_zero(&self, ring: RawFd) -> Result<(), RingError> {
+        if self.group >= GROUP_FIRST {
+            return Ok(());
+        }
+        match syscalls::buffer_ring_head(ring, self.group) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(RingError::GroupTaken { group: self.group }),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(RingError::Unsupported {
+                    what: "buffer groups below 64 that can be used twice (choose a higher one)",
+                    since: "6.8",
+                })
+            }
+            Err(error) => Err(refused(&error, "ask how far a buffer ring has come")),
+        }
     }
 
     /// Takes the group off the kernel while receives that name it may be in flight. No receive
@@ -166,6 +189,8 @@ impl BufferRing {
         let answer = unsafe { self.register_entries(ring.as_raw_fd()) };
         match answer {
             Ok(()) => drop(self.refill()),
+            // Its slots stay the ring's.
+            Err(_) if self.registered => {}
             Err(_) => self.release(),
         }
         answer
@@ -208,7 +233,7 @@ impl BufferRing {
             detached: None,
             spare: Vec::new(),
             hint: 0,
-            group: options.group_id().unwrap_or(0),
+            group: options.group_id().unwrap_or(GROUP_FIRST),
             incremental: options.wants_incremental(),
             bundles: options.wants_bundles(),
             datagrams: DatagramLayout::new(options.wants_datagram_details()),
