@@ -180,8 +180,8 @@ impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on, where it saves a copy.
     ///
-    /// Where the kernel reports that it copied a zero-copy send (Linux 6.2), a driver makes the next
-    /// thousand on that socket ordinary ones. Then it tries again.
+    /// The kernel may report that it copied a zero-copy send (Linux 6.2). Then a driver makes the
+    /// next thousand on that socket ordinary ones, and tries again.
     pub fn new() -> SendOptions {
         let zero_copy_from = SendOptions::ZERO_COPY_FROM;
         SendOptions { zero_copy_from, is_adaptive: true, flags: 0 }

@@ -228,6 +228,30 @@ fn a_busy_stream_takes_part_in_the_budget_of_its_task() -> Outcome {
     Ok(())
 }
 
+/// A sender whose peer always reads lets the other tasks of its thread run.
+#[test]
+fn a_busy_sender_takes_part_in_the_budget_of_its_task() -> Outcome {
+    for (runtime, engine) in settings() {
+        runtime.block_on(async {
+            let pool = Pool::builder(arena(64, 64)).engine(engine).build()?;
+            let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+            let reading = std::thread::spawn(move || std::io::copy(&mut far, &mut std::io::sink()));
+            let stream = pool.stream(near)?;
+            let turns = turns_beside(async move {
+                // Without a break of the program's own, and with room for all.
+                for _ in 0..5000 {
+                    stream.send(Bytes::from_static(b"hello")).await.unwrap();
+                }
+            })
+            .await;
+            assert!(turns >= 20, "{turns} turns beside 5,000 sends");
+            tokio::task::spawn_blocking(|| reading.join().unwrap()).await??;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A starved stream that nothing polls any more stops no other, and holds no slot.
 #[test]
 fn a_starved_stream_that_nothing_polls_stops_no_other() -> Outcome {
