@@ -139,7 +139,7 @@ impl Submitter {
         if unsafe { self.uring.submission().push_multiple(entries) }.is_ok() {
             return Ok(());
         }
-        // What was pushed before is submitted: a chain must not be cut by a submission.
+        // Earlier entries are submitted first: a chain must not be cut by a submission.
         self.flush()?;
         // SAFETY: the caller's promise.
         unsafe { self.uring.submission().push_multiple(entries) }.map_err(|_| DriverError::System {

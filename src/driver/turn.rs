@@ -489,7 +489,7 @@ impl Driver {
             if let Some((token, bytes)) = self.sockets.take_fast(tag, &mut self.rings, &completion)
             {
                 let id = SocketId::new(self.number, tag.socket_key());
-                return Some(Event::Received { id, token, bytes });
+                return Some(Event::Received { id, token, bytes: B::arrived(bytes) });
             }
             let event = self.complete(tag, &completion);
             if event.is_some() {
@@ -677,7 +677,7 @@ impl Driver {
             self.submitter.enter(Wait::Until(until))?;
             self.discard_events(report);
             let now = Instant::now();
-            // What ends at once is taken in any case: each operation was cancelled.
+            // The completions that are there are taken in any case: each operation was cancelled.
             if now < until || self.completions != before {
                 continue;
             }
@@ -708,7 +708,7 @@ impl Driver {
     /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too,
     /// and changes nothing of what they stand for.
     ///
-    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// Everything else is leaked. Its locks may be held by threads that the child does not have,
     /// and its memory may be the program's to drop.
     fn leave_to_parent(&mut self) {
         let number = self.number;

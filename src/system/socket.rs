@@ -180,7 +180,7 @@ impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
     /// on, where it saves a copy.
     ///
-    /// The kernel may report that it copied a zero-copy send (Linux 6.2). Then a driver makes the
+    /// The kernel may report that it copied a zero-copy send (Linux 6.2). A driver then makes the
     /// next thousand on that socket ordinary ones, and tries again.
     pub fn new() -> SendOptions {
         let zero_copy_from = SendOptions::ZERO_COPY_FROM;

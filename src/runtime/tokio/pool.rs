@@ -665,7 +665,7 @@ impl Pool {
     /// Closes the connections, cancels the operations, and waits until the kernel has let go of all
     /// memory: three seconds at most. Blocks no other task.
     ///
-    /// What halves that were dropped have queued is sent first. A half that is still there ends its
+    /// The bytes that dropped halves have queued are sent first. A half that is there ends its
     /// connection: in order if everything is sent, else by a reset. Streams, halves and operations
     /// that are still there are told [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were
     /// handed out stay valid.
