@@ -11,7 +11,7 @@ use crate::support::{TIMEOUT, TestFile, arena, paged_arena, pattern, seccomp};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::time::timeout;
 use uring_arena::tokio::{Engine, Pool};
 
@@ -244,7 +244,9 @@ fn a_busy_sender_takes_part_in_the_budget_of_its_task() -> Outcome {
                 }
             })
             .await;
-            assert!(turns >= 20, "{turns} turns beside 5,000 sends");
+            // On another thread the other task depends on the machine.
+            let is_one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+            assert!(turns >= 20 || !is_one_thread, "{turns} turns beside 5,000 sends");
             tokio::task::spawn_blocking(|| reading.join().unwrap()).await??;
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
