@@ -3,11 +3,12 @@
 //! The operation of a dropped future ends by itself, and every slot comes back.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::task::Poll;
 
 use crate::support::runtimes::Outcome;
-use crate::support::tokio::{RingsOnly, runtimes, settings, tcp_pair, until_all_free};
+use crate::support::tokio::{RingsOnly, rings, runtimes, settings, tcp_pair, until_all_free};
 use crate::support::{TIMEOUT, nz, paged_arena};
 use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -203,6 +204,53 @@ fn a_shutdown_that_is_dropped_goes_on_by_itself() -> Outcome {
                 }
             }
             assert!(finished);
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A pool of both engines: the end of each begins with the first poll, though that of the other
+/// takes its time.
+#[test]
+fn a_shutdown_that_is_dropped_ends_both_engines() -> Outcome {
+    for (runtime, _) in rings() {
+        let arena = arena();
+        runtime.block_on(async {
+            let pool = Pool::builder(arena.clone()).build()?;
+            // A half that is gone, and a peer that does not read: the shutdown waits for it.
+            let (near, _stuck) = tokio::net::UnixStream::pair()?;
+            let (incoming, half) = pool.split(near)?;
+            half.send(Bytes::from(vec![1; 1 << 20])).await?;
+            drop(half);
+            let (near, mut far) = tcp_pair().await;
+            let mut of_ring = pool.stream_on(Engine::Ring, near)?;
+            far.write_all(b"hello").await?;
+            assert_eq!(of_ring.try_next().await?.unwrap(), "hello");
+            let other = pool.clone();
+            assert!(dropped_after(1, pool.shutdown()).await.is_none());
+            let told = timeout(TIMEOUT, of_ring.try_next()).await?.unwrap_err();
+            assert_eq!(told.kind(), ErrorKind::BrokenPipe);
+            assert!(other.shutdown().await.is_err());
+            drop((incoming, of_ring));
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// A pool that was shut down before its ring has begun begins none.
+#[test]
+fn a_pool_that_is_shut_down_starts_no_ring() -> Outcome {
+    for (runtime, _) in rings() {
+        runtime.block_on(async {
+            let pool = Pool::builder(arena()).build()?;
+            pool.clone().shutdown().await?;
+            let (near, _far) = tcp_pair().await;
+            let refused = pool.stream_on(Engine::Ring, near).unwrap_err();
+            assert_eq!(refused.error.kind(), ErrorKind::BrokenPipe);
+            assert!(refused.socket.is_some());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
     }

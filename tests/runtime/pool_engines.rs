@@ -11,7 +11,7 @@ use crate::support::{TIMEOUT, TestFile, arena, paged_arena, pattern, seccomp};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::time::timeout;
 use uring_arena::tokio::{Engine, Pool};
 
@@ -224,6 +224,32 @@ fn a_busy_stream_takes_part_in_the_budget_of_its_task() -> Outcome {
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
         runtime.block_on(until_all_free(&arena));
+    }
+    Ok(())
+}
+
+/// A sender whose peer always reads lets the other tasks of its thread run.
+#[test]
+fn a_busy_sender_takes_part_in_the_budget_of_its_task() -> Outcome {
+    for (runtime, engine) in settings() {
+        runtime.block_on(async {
+            let pool = Pool::builder(arena(64, 64)).engine(engine).build()?;
+            let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+            let reading = std::thread::spawn(move || std::io::copy(&mut far, &mut std::io::sink()));
+            let stream = pool.stream(near)?;
+            let turns = turns_beside(async move {
+                // Without a break of the program's own, and with room for all.
+                for _ in 0..5000 {
+                    stream.send(Bytes::from_static(b"hello")).await.unwrap();
+                }
+            })
+            .await;
+            // On another thread the other task depends on the machine.
+            let is_one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+            assert!(turns >= 20 || !is_one_thread, "{turns} turns beside 5,000 sends");
+            tokio::task::spawn_blocking(|| reading.join().unwrap()).await??;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
     }
     Ok(())
 }

@@ -184,6 +184,33 @@ fn helper_connection_without_a_descriptor() {
     println!("helper finished");
 }
 
+/// Run by [`a_connection_needs_no_descriptor_to_be_asked`]: no other test is in this process.
+#[test]
+#[ignore = "lowers a limit of the process: run by another test"]
+fn helper_questions_without_a_descriptor() {
+    for (runtime, engine) in settings() {
+        let far = runtime.block_on(async {
+            let pool = Pool::builder(paged_arena(8, 4096)).engine(engine).build().unwrap();
+            let (near, far) = tcp_pair().await;
+            let stream = pool.stream(near).unwrap();
+            let before = leave_descriptors(0);
+            let asked = (stream.peer_addr(), stream.local_addr(), stream.set_nodelay(true));
+            set_descriptors(before);
+            assert_eq!(asked.0.unwrap(), far.local_addr().unwrap());
+            assert_eq!(asked.1.unwrap(), far.peer_addr().unwrap());
+            asked.2.unwrap();
+            far
+        });
+        drop((runtime, far));
+    }
+    println!("helper finished");
+}
+
+#[test]
+fn a_connection_needs_no_descriptor_to_be_asked() {
+    run_alone("pool_errors::helper_questions_without_a_descriptor", &[]);
+}
+
 #[test]
 fn a_connection_without_a_descriptor_is_refused() {
     run_alone("pool_errors::helper_connection_without_a_descriptor", &[]);

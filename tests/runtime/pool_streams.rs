@@ -122,6 +122,30 @@ fn writes_of_all_kinds_and_sends_go_out_in_order() -> Outcome {
     Ok(())
 }
 
+/// More pieces than the system takes by one call: a write that is short because of that leaves the
+/// socket writable.
+#[test]
+fn a_write_of_very_many_pieces_is_followed_by_others() -> Outcome {
+    for (runtime, engine) in settings() {
+        runtime.block_on(async {
+            let pool = Pool::builder(paged_arena(16, 4096)).engine(engine).build()?;
+            let (near, far) = tcp_pair().await;
+            let mut stream = pool.stream(near)?;
+            let reading = tokio::spawn(read_to_the_end(far));
+            let pieces = vec![IoSlice::new(b"piece"); 3000];
+            for _ in 0..20 {
+                let written = timeout(TIMEOUT, stream.write_vectored(&pieces)).await??;
+                assert_eq!(written % 5, 0);
+                timeout(TIMEOUT, stream.write_all(b"and so")).await??;
+            }
+            timeout(TIMEOUT, stream.shutdown()).await??;
+            timeout(TIMEOUT, reading).await??;
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Halves end their own direction; both of one stream make it again, and no others do.
 #[test]
 fn a_stream_is_split_and_reunited() -> Outcome {

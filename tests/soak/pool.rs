@@ -425,6 +425,16 @@ fn insist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
+/// Has a peer that only waits learn of a reset that it ignored: a reset is sent once. The kernel
+/// ignores one whose number is not exact, because bytes before it found no room, and answers such
+/// packets twice a second at most (RFC 5961).
+fn ask_whether_alive(far: &StdTcpStream) {
+    let second = Duration::from_secs(1);
+    let _ = sockopt::set_socket_keepalive(far, true);
+    let _ = sockopt::set_tcp_keepidle(far, 2 * second);
+    let _ = sockopt::set_tcp_keepintvl(far, second);
+}
+
 /// Waits for a future, or drops it after a time. Without one the watchdog ends what hangs.
 async fn within<T>(patience: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
     match patience {
@@ -503,6 +513,7 @@ impl Life<'_> {
                 let _ = sockopt::set_socket_send_buffer_size(&near, 16_384);
                 let _ = sockopt::set_socket_recv_buffer_size(&far, 16_384);
             }
+            ask_whether_alive(&far);
             near.set_nonblocking(true).unwrap();
             far.set_nonblocking(true).unwrap();
             let reset = |far: &TcpStream| far.set_zero_linger().unwrap();

@@ -515,6 +515,10 @@ impl Pool {
         if engine == Engine::Readiness {
             return Handle::try_current().map(Server::Runtime).map_err(io::Error::other);
         }
+        if self.engines.ring.get().is_none() {
+            // A pool that was shut down starts none.
+            self.engines.readiness.shared().check_open()?;
+        }
         self.engines.ring().map(Server::Ring).ok_or_else(|| {
             let text = format!("the pool has no ring: {}", self.engine());
             io::Error::new(io::ErrorKind::Unsupported, text)
@@ -693,11 +697,14 @@ impl Pool {
     /// another kind if the kernel does not answer.
     pub async fn shutdown(self) -> io::Result<ShutdownReport> {
         let Engines { readiness, ring, .. } = &*self.engines;
-        let mut report = readiness.shutdown().await?;
-        if let Some(Ok(ring)) = ring.get() {
-            report = report.and(ring.shutdown().await?);
-        }
-        Ok(report)
+        // Both begin to end at once, whatever becomes of this future or of the other engine.
+        let ring = ring.get().and_then(|ring| ring.as_ref().ok()).map(|ring| ring.shutdown());
+        let by_readiness = readiness.shutdown().await;
+        let by_ring = match ring {
+            Some(ended) => ended.await,
+            None => Ok(ShutdownReport::default()),
+        };
+        Ok(by_readiness?.and(by_ring?))
     }
 }
 

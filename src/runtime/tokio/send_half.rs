@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::io::AsyncWrite;
+use ::tokio::task::coop::poll_proceed;
 use bytes::Bytes;
 
 use super::engine::EngineEnd;
@@ -314,7 +315,14 @@ impl SendHalf {
         let queue = self.sender.queue();
         let cost = queue.cost(bytes);
         let mut line = InLine { queue, place: None, leave: |queue, place| queue.leave_line(place) };
-        poll_fn(|context| queue.poll_room(&mut line.place, cost, context)).await?;
+        poll_fn(|context| {
+            // A peer that reads without a break keeps no other task from running.
+            let budget = ready!(poll_proceed(context));
+            let taken = ready!(queue.poll_room(&mut line.place, cost, context));
+            budget.made_progress();
+            Poll::Ready(taken)
+        })
+        .await?;
         Ok(SendPermit { half: self, bytes, cost })
     }
 
@@ -571,7 +579,9 @@ impl futures_sink::Sink<Bytes> for SendHalf {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), io::Error>> {
         self.sender.here()?;
+        let budget = ready!(poll_proceed(context));
         ready!(self.poll_unsent(context))?;
+        budget.made_progress();
         Poll::Ready(self.sender.queue().refusal().map_or(Ok(()), Err))
     }
 

@@ -3,13 +3,15 @@
 //! # Safety
 //!
 //! Unsafe here: having the kernel receive into the room of buffers, and counting the bytes as
-//! written; and having it send bytes that are borrowed.
+//! written; having it send bytes that are borrowed; and a borrowed descriptor as a socket of the
+//! standard library, which is never dropped.
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use ::tokio::io::Interest;
@@ -19,6 +21,9 @@ use bytes::buf::UninitSlice;
 
 use crate::buffer::Buffer;
 use crate::system::socket_type;
+
+/// The most pieces that the systems take by one write (`IOV_MAX`).
+const PIECES_MAX: usize = 1024;
 
 /// The most buffers that one call receives into.
 pub(super) const BUFFERS_MAX: usize = 16;
@@ -177,6 +182,8 @@ impl Watched {
 
     /// Sends some of `pieces`. Never waits.
     pub(super) fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        // A write of fewer bytes than it was given says that the socket is full.
+        let pieces = &pieces[..pieces.len().min(PIECES_MAX)];
         let len = pieces.iter().map(|piece| piece.len()).sum();
         with!(self, socket => {
             attempt!(socket, Interest::WRITABLE, len, socket.try_write_vectored(pieces))
@@ -206,7 +213,7 @@ fn receive_once(socket: BorrowedFd<'_>, room: &mut UninitSlice) -> io::Result<us
 
 /// Sends once, as `receive_once` receives.
 #[inline]
-fn send_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn send_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let answer =
         // SAFETY: the bytes are borrowed, and live during the call.
         unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), NO_SIGNAL) };
@@ -258,12 +265,15 @@ impl AsFd for Link {
     }
 }
 
-/// Asks a question that needs a socket of the standard library.
+/// Asks a question that needs a socket of the standard library. Takes no descriptor.
 fn with_std<T>(
     socket: BorrowedFd<'_>,
     question: impl FnOnce(&std::net::TcpStream) -> io::Result<T>,
 ) -> io::Result<T> {
-    question(&std::net::TcpStream::from(socket.try_clone_to_owned()?))
+    // SAFETY: the descriptor is open while it is borrowed, and this value does not close it: it is
+    // never dropped, not by a panic either.
+    let socket = ManuallyDrop::new(unsafe { std::net::TcpStream::from_raw_fd(socket.as_raw_fd()) });
+    question(&socket)
 }
 
 /// Returns an address of a TCP socket.
@@ -424,7 +434,7 @@ pub(super) mod datagram {
     use ::tokio::io::Interest;
     use ::tokio::net::{UdpSocket, UnixDatagram};
 
-    use super::StreamError;
+    use super::{StreamError, with_std};
     use crate::system::socket_type;
     use crate::uring::is_of_ip;
 
@@ -495,7 +505,7 @@ pub(super) mod datagram {
     pub(in crate::runtime::tokio) fn local_address(
         socket: BorrowedFd<'_>,
     ) -> io::Result<SocketAddr> {
-        std::net::UdpSocket::from(socket.try_clone_to_owned()?).local_addr()
+        with_std(socket, std::net::TcpStream::local_addr)
     }
 
     mod sealed {

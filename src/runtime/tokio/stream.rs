@@ -245,9 +245,7 @@ impl Stream {
             }
             yield_now().await;
         }
-        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "the pool uses the connection");
-        let socket = connection.into_socket().ok_or_else(busy)?;
-        Ok((socket.into_fd()?, received))
+        Ok((connection.into_socket()?, received))
     }
 
     /// Returns the address of the peer. For TCP.

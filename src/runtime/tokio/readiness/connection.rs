@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
@@ -19,7 +18,7 @@ use super::shared::{Ahead, Shared, Ticket};
 use crate::buffer::{Buffer, Payload};
 use crate::runtime::tokio::engine::EngineEnd;
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
-use crate::runtime::tokio::socket::{BUFFERS_MAX, Link, Watched};
+use crate::runtime::tokio::socket::{BUFFERS_MAX, Link, Watched, send_once};
 use crate::slab::{Key, Slab};
 use crate::sync::{Arc, Mutex};
 use crate::system::SendOptions;
@@ -110,11 +109,12 @@ impl Connection {
         self.socket().as_fd().as_raw_fd() as u64
     }
 
-    /// Takes the socket, if nobody else shares the connection.
-    pub(crate) fn into_socket(self: Arc<Self>) -> Option<Watched> {
-        match Arc::into_inner(self)?.queue.into_socket() {
-            Link::Watched(socket) => Some(socket),
-            Link::Own(_) => None,
+    /// Takes the socket: itself, or a duplicate of it if somebody still shares the connection.
+    pub(crate) fn into_socket(self: Arc<Self>) -> io::Result<OwnedFd> {
+        match Arc::try_unwrap(self).map(|connection| connection.queue.into_socket()) {
+            Ok(Link::Watched(socket)) => socket.into_fd(),
+            Ok(Link::Own(socket)) => Ok(socket.into()),
+            Err(shared) => shared.queue.as_fd().try_clone_to_owned(),
         }
     }
 }
@@ -395,12 +395,11 @@ impl Flushing {
     fn send_last(&mut self) {
         let connection = Arc::clone(&self.connection);
         let until = connection.shared().last_moment(connection.runtime().id());
-        let Ok(socket) = connection.queue().as_fd().try_clone_to_owned() else { return };
-        let mut socket = TcpStream::from(socket);
         loop {
+            // Past tokio, and without a descriptor more.
             let first = |flushing: &Flushing| {
                 let bytes = flushing.first.as_ref().expect("filled").payload.as_ref();
-                (&socket).write(&bytes[flushing.sent..])
+                send_once(connection.queue().as_fd(), &bytes[flushing.sent..])
             };
             match self.send(first) {
                 Stop::Done => break,
@@ -409,7 +408,6 @@ impl Flushing {
                 Stop::Full => std::thread::sleep(Duration::from_millis(1)),
             }
         }
-        let _ = socket.flush();
     }
 }
 

@@ -304,13 +304,18 @@ impl TaskEngine {
         loop {
             if stage != &Stage::Draining {
                 match turn_until_idle(dispatcher, driver, context.waker()) {
-                    Ok(false) => {}
-                    Ok(true) if stage == &Stage::Serving => {
+                    Ok(Turned::Idle) => {}
+                    Ok(Turned::Over) if stage == &Stage::Serving => {
                         dispatcher.begin_drain(driver);
                         *stage = Stage::Ending;
                         continue;
                     }
-                    Ok(true) => *stage = Stage::Draining,
+                    Ok(Turned::Over) => *stage = Stage::Draining,
+                    Ok(Turned::Enough) => {
+                        // Other tasks of the thread run first.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Err(error) => return Poll::Ready(failed(error)),
                 }
             }
@@ -352,22 +357,37 @@ impl Drop for TaskEngine {
     }
 }
 
-/// Turns the driver until nothing is left to do for now. Returns `true` when the pool is to end.
+/// The turns of the driver that a task takes before others of its thread run. Peers and other
+/// threads may give it work without end.
+const TURNS_MAX: usize = 16;
+
+/// The end of the turns that a task takes at a time.
+enum Turned {
+    /// Nothing is left to do for now.
+    Idle,
+    /// There may be more to do.
+    Enough,
+    /// This stage of the pool's end is over.
+    Over,
+}
+
+/// Turns the driver until nothing is left to do for now, as long as that is fair.
 fn turn_until_idle(
     dispatcher: &mut Dispatcher,
     driver: &mut Driver,
     waker: &Waker,
-) -> Result<bool, DriverError> {
+) -> Result<Turned, DriverError> {
     // The entries that a turn leaves to be submitted go out before the task sleeps.
-    loop {
+    for _ in 0..TURNS_MAX {
         driver.poll_now()?;
         if dispatcher.turn(driver) {
-            return Ok(true);
+            return Ok(Turned::Over);
         }
         if driver.is_idle() && dispatcher.mailbox.wait(waker) {
-            return Ok(false);
+            return Ok(Turned::Idle);
         }
     }
+    Ok(Turned::Enough)
 }
 
 /// Cancels what the driver has under way. Returns the whole report once nothing is left, or the

@@ -356,10 +356,10 @@ impl EngineHandle {
         Arc::clone(&self.share)
     }
 
-    /// Ends the pool, and waits for that.
-    pub(crate) async fn shutdown(&self) -> io::Result<ShutdownReport> {
-        let report = self.ask(|answer| Command::Shutdown { answer: Some(answer) }).await?;
-        Ok(report.into())
+    /// Begins to end the pool. The future waits for that.
+    pub(crate) fn shutdown(&self) -> impl Future<Output = io::Result<ShutdownReport>> {
+        let report = self.ask(|answer| Command::Shutdown { answer: Some(answer) });
+        async { Ok(report.await?.into()) }
     }
 
     /// Fails in a forked child of the engine's process.
@@ -372,12 +372,20 @@ impl EngineHandle {
         self.mailbox.post(command);
     }
 
-    /// Posts the command that `build` makes, and waits for its answer.
-    pub(crate) async fn ask<T>(&self, build: impl FnOnce(Answer<T>) -> Command) -> io::Result<T> {
-        self.here()?;
+    /// Posts the command that `build` makes. The future waits for its answer.
+    pub(crate) fn ask<T>(
+        &self,
+        build: impl FnOnce(Answer<T>) -> Command,
+    ) -> impl Future<Output = io::Result<T>> {
         let (answer, answered) = oneshot::channel();
-        self.post(build(answer));
-        answered.await.unwrap_or_else(|_| Err(self.mailbox.end_error()))
+        let is_here = self.here();
+        if is_here.is_ok() {
+            self.post(build(answer));
+        }
+        async move {
+            is_here?;
+            answered.await.unwrap_or_else(|_| Err(self.mailbox.end_error()))
+        }
     }
 
     /// Gives a file to the driver. Returns the key that later commands name it by.
