@@ -122,18 +122,7 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     compare(&sent, &received)?;
     check_all_free(&arena, drained.in_flight)?;
     if options.compare {
-        for (name, run) in [
-            ("plain read", plain::by_epoll as fn(&Options) -> _),
-            ("tokio", plain::on_tokio as fn(&Options) -> _),
-        ] {
-            let run: plain::Run = run(options)?;
-            let ratio = cpu.as_secs_f64() / run.cpu.as_secs_f64().max(1e-9);
-            say!(
-                "compare    {name}: {}, {}; this loop takes {ratio:.2} of its CPU",
-                support::cpu_s_per_gb(tally.bytes, run.cpu),
-                support::rate(tally.bytes, run.time)
-            );
-        }
+        plain::compare(options, cpu)?;
     }
     say!("verified {} on {connections} connections", exact_bytes(tally.bytes));
     Ok(())

@@ -15,16 +15,16 @@ use tokio::io::AsyncReadExt;
 
 use crate::options::Options;
 use crate::senders::Senders;
-use crate::support::{self, mistake};
+use crate::support::{self, mistake, say};
 use crate::worker::{Work, Worker};
 
 /// The bytes that a read asks for.
 const READ_BYTES: usize = 64 << 10;
 
 /// The figures of one run.
-pub struct Run {
-    pub time: Duration,
-    pub cpu: Duration,
+struct Run {
+    time: Duration,
+    cpu: Duration,
 }
 
 /// A core for the receiving thread, and the cores of all others.
@@ -58,14 +58,21 @@ impl Cores {
 /// A loop that receives all that comes, until each connection has ended.
 type Receive = fn(Vec<TcpStream>, &Sender<Work>) -> Result<(), Box<dyn Error>>;
 
-/// Receives what senders of its own send by `epoll` and `read`, and compares every checksum.
-pub fn by_epoll(options: &Options) -> Result<Run, Box<dyn Error>> {
-    run(options, receive_by_epoll)
-}
-
-/// Receives what senders of its own send on tokio, and compares every checksum.
-pub fn on_tokio(options: &Options) -> Result<Run, Box<dyn Error>> {
-    run(options, receive_on_tokio)
+/// Receives what senders of its own send in each other way, compares every checksum, and tells the
+/// receiving thread's time beside `cpu`, that of the library's loop.
+pub fn compare(options: &Options, cpu: Duration) -> Result<(), Box<dyn Error>> {
+    let ways: [(&str, Receive); 2] =
+        [("plain read", receive_by_epoll), ("tokio", receive_on_tokio)];
+    for (name, receive) in ways {
+        let run = run(options, receive)?;
+        let ratio = cpu.as_secs_f64() / run.cpu.as_secs_f64().max(1e-9);
+        say!(
+            "compare    {name}: {}, {}; this loop takes {ratio:.2} of its CPU",
+            support::cpu_s_per_gb(options.bytes, run.cpu),
+            support::rate(options.bytes, run.time)
+        );
+    }
+    Ok(())
 }
 
 fn run(options: &Options, receive: Receive) -> Result<Run, Box<dyn Error>> {
