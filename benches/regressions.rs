@@ -1,7 +1,7 @@
 //! The core paths under criterion: has a change of ours made one of them slower?
 //!
-//! `cargo bench` takes half a minute. Verdicts beside the peers come from `benches/peers`, exact
-//! counts from `scripts/instructions`.
+//! `cargo bench -p uring-arena-instructions` takes half a minute. Verdicts beside the peers come
+//! from `benches/peers`, exact counts from `scripts/instructions`.
 
 use std::hint::black_box;
 use std::io::Write;

@@ -5,8 +5,8 @@
 //! grows nor refuses a task: the tasks wait, first come, first served.
 //!
 //! ```text
-//! cargo run --release --features async-alloc --example backpressure
-//! cargo run --release --features async-alloc --example backpressure -- 1000 16 20
+//! cargo run --release --example backpressure
+//! cargo run --release --example backpressure -- 1000 16 20
 //! ```
 
 mod support;

@@ -103,7 +103,7 @@ async fn serve(stream: TcpStream, pool: Pool, file: Arc<File>) {
     let answer = |_request: Request<hyper::body::Incoming>| {
         let (pool, file) = (pool.clone(), Arc::clone(&file));
         async move {
-            let parts = futures_util::stream::unfold(0, move |offset| {
+            let parts = futures::stream::unfold(0, move |offset| {
                 next_part(pool.clone(), Arc::clone(&file), offset)
             });
             let body = StreamBody::new(Box::pin(parts));

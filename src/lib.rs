@@ -1,6 +1,7 @@
 //! Memory for network and disk I/O that the kernel and the program share.
 //!
-#![doc = include_str!("../README.md")]
+// Its code is compiled below, where all features are on.
+#![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
 //!
 //! # The layers, and the items of each
 //!
@@ -13,10 +14,10 @@
 //! * writing and reading: [`Buffer`], [`ArenaBytes`], [`BytesExt`]
 //! * waiting for memory: [`AsyncFixedArena`], [`AsyncBuddyArena`], [`NotifyWaiters`],
 //!   [`NotifyRegistration`], [`Waiter`], [`BuddyWaiter`], [`WaitRegistration`]
-//! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`Location`],
-//!   [`RegionLocation`]
+//! * watching: [`FixedArenaMetrics`], [`BuddyArenaMetrics`], [`SlotStates`], [`SlotState`],
+//!   [`SlotMap`], [`SlotRange`], [`BlockCounts`], [`Location`], [`RegionLocation`]
 //! * who holds the slots (feature `holders`): [`TrackHolders`], [`Holders`], [`Holder`],
-//!   [`HolderGroup`], [`HolderState`], [`HolderAlarm`]
+//!   [`HolderGroup`], [`HolderAlarm`]
 //! * giving memory back: [`TrimReport`], [`TrimObstacle`]
 //! * metrics of all parts as one tree: [`Metrics`], [`MetricsPart`], [`Metric`], [`MetricKind`],
 //!   [`MetricUnit`], [`HasMetrics`]
@@ -41,7 +42,7 @@
 //! * running: [`Driver`], [`DriverBuilder`], [`Event`]
 //! * naming: [`ArenaId`], [`BufferRingId`], [`FileId`], [`OperationId`], [`SocketId`], [`TimerId`],
 //!   [`HasToken`], [`SendOn`]
-//! * watching: [`DriverMetrics`], [`DrainReport`]
+//! * watching: [`DriverMetrics`], [`SocketSnapshot`], [`SocketState`], [`DrainReport`]
 //! * errors: [`DriverError`], [`FileError`], [`SocketError`], [`SubmitError`], [`TransferError`]
 //!
 //! Each runtime has a module behind the feature of its name: [`tokio`], [`mod@tokio_uring`],
@@ -76,6 +77,31 @@ compile_error!(
     "the features tokio-uring, compio and monoio of uring-arena need Linux: turn them on under \
      [target.'cfg(target_os = \"linux\")'.dependencies] only"
 );
+
+/// The pages with code, which is compiled by `cargo test --doc --all-features`.
+#[cfg(all(
+    doctest,
+    feature = "io-uring",
+    feature = "holders",
+    feature = "tokio",
+    target_os = "linux"
+))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/containers.md")]
+    mod containers {}
+    #[doc = include_str!("../docs/first-programs.md")]
+    mod first_programs {}
+    #[doc = include_str!("../docs/integrations.md")]
+    mod integrations {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/production.md")]
+    mod production {}
+    #[doc = include_str!("../docs/sizing.md")]
+    mod sizing {}
+}
 
 #[macro_use]
 mod macros;
@@ -138,9 +164,9 @@ mod wait;
 /// The public items but the modules: the root and the prelude export them.
 mod items {
     pub use crate::arena::{
-        AllocError, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry, BuddyHint,
-        FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, LocalArena, Location,
-        RegionLocation, SlotSpec, SlotStates, Unfaulted,
+        AllocError, BlockCounts, BuddyArena, BuddyArenaBuilder, BuddyArenaMetrics, BuddyGeometry,
+        BuddyHint, FixedArena, FixedArenaBuilder, FixedArenaMetrics, InitPolicy, LocalArena,
+        Location, RegionLocation, SlotMap, SlotRange, SlotSpec, SlotStates, Unfaulted,
     };
     #[cfg(feature = "async-alloc")]
     pub use crate::arena::{
@@ -154,11 +180,11 @@ mod items {
     pub use crate::driver::{
         ArenaId, BufferRingId, DrainReport, Driver, DriverBuilder, DriverError, DriverMetrics,
         Event, FileError, FileId, HasToken, OperationId, SendOn, SocketError, SocketId,
-        SubmitError, TimerId, TransferError,
+        SocketSnapshot, SocketState, SubmitError, TimerId, TransferError,
     };
     #[cfg(feature = "holders")]
-    pub use crate::lease::{Holder, HolderAlarm, HolderGroup, HolderState, Holders, TrackHolders};
-    pub use crate::lease::{TrimObstacle, TrimReport};
+    pub use crate::lease::{Holder, HolderAlarm, HolderGroup, Holders, TrackHolders};
+    pub use crate::lease::{SlotState, TrimObstacle, TrimReport};
     pub use crate::metrics::{HasMetrics, Metric, MetricKind, MetricUnit, Metrics, MetricsPart};
     pub use crate::region::{Backing, BuildError, Dealloc, HeapDealloc, NoDealloc, PageSize};
     #[cfg(all(

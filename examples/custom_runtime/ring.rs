@@ -98,8 +98,8 @@ impl SharedRing {
 impl Ring {
     pub fn new(arena: &FixedArena) -> Result<Ring, Box<dyn std::error::Error>> {
         let uring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(256)?;
-        // SAFETY: the contract of `RegisteredArena` is kept by rules 1 to 3.
         let registered =
+            // SAFETY: the contract of `RegisteredArena` is kept by rules 1 to 3.
             unsafe { RegisteredArena::register(&uring, arena, RegistrationPolicy::Best)? };
         Ok(Ring {
             uring,

@@ -22,9 +22,7 @@ pub use builder::InitPolicy;
 #[cfg(feature = "async-alloc")]
 pub use fixed::AsyncFixedArena;
 pub use fixed::{FixedArena, FixedArenaBuilder, FixedArenaMetrics, LocalArena, Location, SlotSpec};
-#[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
-pub(crate) use slot_states::OnRing;
-pub use slot_states::SlotStates;
+pub use slot_states::{BlockCounts, SlotMap, SlotRange, SlotStates};
 pub use unfaulted::Unfaulted;
 #[cfg(feature = "async-alloc")]
 pub use wait_policy::{BuddyWaiter, NotifyRegistration, NotifyWaiters, WaitRegistration, Waiter};

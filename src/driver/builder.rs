@@ -86,7 +86,7 @@ impl DriverBuilder {
     /// Sets the entries of the completion queue: up to 65,536, and at least as many as of the
     /// submission queue. Default: four times [`entries`](Self::entries).
     ///
-    /// When more completions are due than fit, the kernel keeps them and hands them over later.
+    /// If more completions are due than fit, the kernel keeps them and hands them over later.
     /// Nothing is lost, but multishot receives must be armed again.
     ///
     /// ```

@@ -12,11 +12,11 @@ use super::submitter::Submitter;
 use super::timers::Timers;
 use super::transfer::Transfers;
 use super::wakeup::Wakeup;
-use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics};
-use crate::arena::{FixedArena, OnRing, SlotStates};
-use crate::lease::{ClaimedSlot, Handle};
+use super::{ArenaId, BufferRingId, DriverBuilder, DriverError, DriverMetrics, SocketSnapshot};
+use crate::arena::{FixedArena, SlotMap, SlotStates};
 #[cfg(feature = "holders")]
-use crate::lease::{HolderState, Holders};
+use crate::lease::Holders;
+use crate::lease::{ClaimedSlot, Handle, SlotState};
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
 use crate::sync::{AtomicU32, Ordering};
 use crate::uring::{
@@ -386,6 +386,30 @@ impl Driver {
         metrics
     }
 
+    /// Looks at each socket, pipe and listener.
+    ///
+    /// It is for monitoring, not for hot paths. What each connection holds is told by
+    /// [`Holders::by_connection`](crate::Holders::by_connection), under the same numbers.
+    ///
+    /// ```
+    /// # use std::os::unix::net::UnixStream;
+    /// # use uring_arena::{BufferRing, Driver, FixedArena, SocketState};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let arena = FixedArena::new(16, 4096)?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
+    /// let (_peer, socket) = UnixStream::pair()?;
+    /// let id = driver.receive_with(ring, socket, 7)?;
+    /// let sockets = driver.sockets();
+    /// assert_eq!((sockets[0].id, sockets[0].connection), (id, 7));
+    /// assert_eq!(sockets[0].state, SocketState::Open);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sockets(&self) -> Vec<SocketSnapshot> {
+        self.sockets.snapshots(&self.rings, &self.files)
+    }
+
     /// Counts the slots of `arena` by state, or the smallest blocks of a buddy arena.
     ///
     /// The count walks over all of them: it is for monitoring, not for hot paths. What other
@@ -414,17 +438,39 @@ impl Driver {
         SlotStates::of(handle, self.state_on_rings(handle, self.transfers.addresses_running()))
     }
 
+    /// Takes a map of the claims of `arena`: as the arena's own
+    /// [`slot_map`](crate::FixedArena::slot_map), with what this driver's rings and operations
+    /// have.
+    ///
+    /// ```
+    /// # use uring_arena::{BufferRing, Driver, FixedArena, SlotState};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
+    /// let arena = FixedArena::new(16, 4096)?;
+    /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
+    /// let map = driver.slot_map(&arena);
+    /// assert_eq!(map.claims().len(), 8);
+    /// assert!(map.claims().iter().all(|claim| claim.state == SlotState::Ready));
+    /// # let _ = ring;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn slot_map(&self, arena: &impl Registrable) -> SlotMap {
+        let handle = handle_of(arena);
+        SlotMap::of(handle, self.state_on_rings(handle, self.transfers.addresses_running()))
+    }
+
     /// Takes a snapshot of who holds the memory of `arena`: as the arena's own
     /// [`holders`](crate::FixedArena::holders), with what this driver's rings and operations have.
     ///
     /// ```
-    /// # use uring_arena::{BufferRing, Driver, FixedArena, HolderState, TrackHolders};
+    /// # use uring_arena::{BufferRing, Driver, FixedArena, SlotState, TrackHolders};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let Ok(mut driver) = Driver::builder().build() else { return Ok(()) };
     /// let arena = FixedArena::with_sizes(16, 4096).track_holders(TrackHolders::All).build()?;
     /// let ring = driver.register_buffer_ring(&arena, BufferRing::options().entries(8))?;
     /// let holders = driver.holders(&arena);
-    /// assert!(holders.iter().all(|holder| holder.state == HolderState::Ready));
+    /// assert!(holders.iter().all(|holder| holder.state == SlotState::Ready));
     /// # let _ = ring;
     /// # Ok(())
     /// # }
@@ -432,13 +478,7 @@ impl Driver {
     #[cfg(feature = "holders")]
     pub fn holders(&self, arena: &impl Registrable) -> Holders {
         let handle = handle_of(arena);
-        let mut on_ring = self.state_on_rings(handle, self.transfers.addresses_given());
-        Holders::of(handle, |owned| {
-            on_ring(owned).map(|state| match state {
-                OnRing::Published => HolderState::Ready,
-                OnRing::InFlight => HolderState::InFlight,
-            })
-        })
+        Holders::of(handle, self.state_on_rings(handle, self.transfers.addresses_given()))
     }
 
     /// Returns a function that tells the state of the slots that rings and operations have.
@@ -447,19 +487,19 @@ impl Driver {
         &self,
         handle: &Handle,
         addresses: impl Iterator<Item = usize>,
-    ) -> impl FnMut(&ClaimedSlot) -> Option<OnRing> {
+    ) -> impl FnMut(&ClaimedSlot) -> Option<SlotState> {
         let published = sorted(self.rings.owned_slots(handle));
         let in_flight = sorted(addresses.flat_map(|address| handle.indices_of_address(address)));
         move |owned| {
             if published.binary_search(&owned.first).is_ok() {
-                return Some(OnRing::Published);
+                return Some(SlotState::Ready);
             }
             // An operation may begin anywhere in its block.
             let next = in_flight.partition_point(|&unit| unit < owned.first);
             let is_in_flight = in_flight
                 .get(next)
                 .is_some_and(|&unit| u64::from(unit - owned.first) < owned.min_blocks);
-            is_in_flight.then_some(OnRing::InFlight)
+            is_in_flight.then_some(SlotState::InFlight)
         }
     }
 

@@ -19,7 +19,7 @@ use super::submitter::Submitter;
 use super::wakeup::Wakeup;
 use super::{DriverError, FileError, FileId};
 use crate::slab::{Key, Slab};
-use crate::system::{DirectAlignment, socket_type};
+use crate::system::{DirectAlignment, SendOptions, socket_type};
 use crate::uring::{
     Descriptor, QuickClose, descriptors_max, has_unsent_bytes, is_of_ip, reset_connection,
 };
@@ -101,6 +101,9 @@ fn status_flags(file: &File) -> io::Result<i32> {
     if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(flags) }
 }
 
+/// The sends behind one that the kernel copied until zero-copy is tried again: routes change.
+const ORDINARY_SENDS: u16 = 1024;
+
 /// The place at which a stream was torn: a write or send of it ended part-way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Torn {
@@ -131,6 +134,8 @@ pub(super) struct OpenFile {
     pub(super) writes: Writes,
     /// The socket refused a zero-copy send.
     pub(super) refuses_zero_copy: bool,
+    /// The sends that are ordinary ones, because the kernel copied the bytes of a zero-copy send.
+    ordinary_sends: u16,
     /// The operations that name the file. Each has its position in here.
     pub(super) operations: Vec<Key>,
     /// The form in which the socket takes sends.
@@ -210,6 +215,7 @@ impl OpenFile {
             direct: None,
             writes,
             refuses_zero_copy: false,
+            ordinary_sends: 0,
             send_form: SendForm::of(writes),
             queue: VecDeque::new(),
             over_in_queue: 0,
@@ -228,6 +234,23 @@ impl OpenFile {
     /// Returns whether the file keeps the boundaries of messages.
     pub(super) fn keeps_messages(&self) -> bool {
         matches!(self.writes, Writes::Messages | Writes::Datagrams)
+    }
+
+    /// Notes that the kernel copied the bytes of a zero-copy send: the next ones would only cost.
+    pub(super) fn note_copied(&mut self) {
+        self.ordinary_sends = ORDINARY_SENDS;
+    }
+
+    /// Returns whether the next send, of so many bytes, is to be an ordinary one, and counts it.
+    pub(super) fn takes_ordinary(
+        &mut self,
+        options: SendOptions,
+        bytes: impl FnOnce() -> usize,
+    ) -> bool {
+        let is_ordinary =
+            self.ordinary_sends > 0 && options.is_adaptive() && options.asks_for_zero_copy(bytes());
+        self.ordinary_sends -= u16::from(is_ordinary);
+        is_ordinary
     }
 
     /// Returns the order of writes and syncs.

@@ -1,6 +1,8 @@
-//! The counters of a driver.
+//! The counters of a driver, and a look at each of its sockets.
 
+use super::SocketId;
 use crate::metrics::MetricsPart;
+use std::fmt;
 
 /// A snapshot of the counters of one [`Driver`](crate::Driver).
 ///
@@ -113,4 +115,55 @@ impl DriverMetrics {
                 self.zero_copy_sends_copied,
             )
     }
+}
+
+/// The state of a socket of a [`Driver`](crate::Driver), as a [`SocketSnapshot`] has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketState {
+    /// A connect is under way.
+    Connecting,
+    /// A receive or an accept is with the kernel, or is armed on the next turn.
+    Open,
+    /// The socket found no slot, and waits for one.
+    Starved,
+    /// The program has [paused](crate::Driver::pause) the socket.
+    Paused,
+    /// The system lacked descriptors or memory: the socket is tried again after a while.
+    Delayed,
+    /// The peer has finished, and the socket may still send.
+    Finished,
+    /// The socket is being closed.
+    Closing,
+}
+
+impl fmt::Display for SocketState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            SocketState::Connecting => "connecting",
+            SocketState::Open => "open",
+            SocketState::Starved => "starved",
+            SocketState::Paused => "paused",
+            SocketState::Delayed => "delayed",
+            SocketState::Finished => "finished",
+            SocketState::Closing => "closing",
+        })
+    }
+}
+
+/// A look at one socket of a driver: see [`Driver::sockets`](crate::Driver::sockets).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketSnapshot {
+    /// The socket.
+    pub id: SocketId,
+    /// The number by which holders name the connection: the socket's token, or else a number of
+    /// the driver's.
+    pub connection: u64,
+    /// The group of the buffer ring that the socket receives into. A listener has none.
+    pub group: Option<u16>,
+    /// The state.
+    pub state: SocketState,
+    /// The sends that were begun and are not over, and whatever else is queued behind them.
+    pub sends: usize,
 }

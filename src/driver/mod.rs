@@ -29,5 +29,5 @@ pub use driver::Driver;
 pub use error::{DriverError, FileError, SocketError, SubmitError, TransferError};
 pub use event::Event;
 pub use ids::{ArenaId, BufferRingId, FileId, HasToken, OperationId, SendOn, SocketId, TimerId};
-pub use metrics::DriverMetrics;
+pub use metrics::{DriverMetrics, SocketSnapshot, SocketState};
 pub use turn::DrainReport;

@@ -552,7 +552,7 @@ impl Driver {
 
     /// Stops receiving from a socket, or accepting, and closes it, in both directions.
     ///
-    /// What was given to be sent before goes out first, however long its peer takes:
+    /// The sends that were queued before go out first, however long their peer takes:
     /// [`abort`](Self::abort) ends that, also after this call. A [connect](Self::connect) that is
     /// under way is given up, and with it what was to be sent.
     /// [`Event::Closed`](crate::Event::Closed) follows when all of it is over and the kernel has

@@ -425,6 +425,11 @@ impl Rings {
     }
 
     /// Finds the ring of a socket, which stays while it has sockets. A listener has none.
+    pub(super) fn of(&self, ring: Option<Key>) -> Option<&Ring> {
+        ring.and_then(|ring| self.table.get(ring))
+    }
+
+    /// Returns the ring of a socket, to be changed.
     #[inline]
     pub(super) fn of_mut(&mut self, ring: Option<Key>) -> Option<&mut Ring> {
         self.table.get_mut(ring?)

@@ -84,6 +84,13 @@ impl Submitter {
         self.defers && submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
     }
 
+    /// Returns whether the kernel has work for this ring that an entry has to run. An entry that
+    /// does not wait runs twenty pieces of it, and nothing signals the rest.
+    pub(super) fn has_deferred_work(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
     /// Returns whether this process has built the ring.
     #[inline]
     pub(super) fn is_ours(&self) -> bool {
@@ -142,7 +149,7 @@ impl Submitter {
         if unsafe { self.uring.submission().push_multiple(entries) }.is_ok() {
             return Ok(());
         }
-        // What was pushed before is submitted: a chain must not be cut by a submission.
+        // Earlier entries are submitted first: a chain must not be cut by a submission.
         self.flush()?;
         // SAFETY: the caller's promise.
         unsafe { self.uring.submission().push_multiple(entries) }.map_err(|_| DriverError::System {

@@ -290,8 +290,8 @@ impl Driver {
         self.wakeup.unregister(&self.submitter).map(drop)
     }
 
-    /// Returns whether nothing is to be submitted, no event to be taken, and no starved socket to
-    /// be armed.
+    /// Returns whether nothing is to be submitted, no event to be taken, no starved socket to be
+    /// armed, and no work of the kernel's to be run.
     ///
     /// If so, the next thing that happens [signals](Self::register_eventfd) the event descriptor.
     /// If not, the loop looks again.
@@ -304,6 +304,7 @@ impl Driver {
             && self.sockets.to_rearm.is_empty()
             && self.transfers.to_rearm.is_empty()
             && self.submitter.uring.submission().is_empty()
+            && !self.submitter.has_deferred_work()
             && !self.has_events()
     }
 
@@ -488,7 +489,7 @@ impl Driver {
             if let Some((token, bytes)) = self.sockets.take_fast(tag, &mut self.rings, &completion)
             {
                 let id = SocketId::new(self.number, tag.socket_key());
-                return Some(Event::Received { id, token, bytes });
+                return Some(Event::Received { id, token, bytes: B::arrived(bytes) });
             }
             let event = self.complete(tag, &completion);
             if event.is_some() {
@@ -676,7 +677,7 @@ impl Driver {
             self.submitter.enter(Wait::Until(until))?;
             self.discard_events(report);
             let now = Instant::now();
-            // What ends at once is taken in any case: each operation was cancelled.
+            // The completions that are there are taken in any case: each operation was cancelled.
             if now < until || self.completions != before {
                 continue;
             }
@@ -707,7 +708,7 @@ impl Driver {
     /// Drops a forked child's copy of the driver: closes its descriptors, which the parent has too,
     /// and changes nothing of what they stand for.
     ///
-    /// What else it has is leaked. Its locks may be held by threads that the child does not have,
+    /// Everything else is leaked. Its locks may be held by threads that the child does not have,
     /// and its memory may be the program's to drop.
     fn leave_to_parent(&mut self) {
         let number = self.number;

@@ -41,12 +41,12 @@ pub(crate) struct WeakHandle {
     start: usize,
 }
 
+#[cfg(feature = "async-alloc")]
 // SAFETY: an address; the core behind it is reached only while the registry says that it is live,
 // and a `Core` is Send + Sync (pinned below).
-#[cfg(feature = "async-alloc")]
 unsafe impl Send for WeakHandle {}
-// SAFETY: as above.
 #[cfg(feature = "async-alloc")]
+// SAFETY: as above.
 unsafe impl Sync for WeakHandle {}
 
 #[cfg(feature = "async-alloc")]
@@ -90,8 +90,8 @@ unsafe impl Send for Handle {}
 // SAFETY: a shared handle gives a shared core.
 unsafe impl Sync for Handle {}
 
-// What handles share is whole after a panic: atomics, and a queue whose lock is never held while
-// foreign code runs.
+// Handles share only what is whole after a panic: atomics, and a queue whose lock is never held
+// while foreign code runs.
 impl UnwindSafe for Handle {}
 impl RefUnwindSafe for Handle {}
 

@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use super::handle::Handle;
-use super::stats::ClaimedSlot;
+use super::stats::{ClaimedSlot, SlotState};
 use crate::sync::{Arc, Mutex, contain};
 
 /// The choice of the claims of an arena that are recorded, with the place that made each.
@@ -48,35 +48,6 @@ impl TrackHolders {
     }
 }
 
-/// The state of a slot that somebody holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum HolderState {
-    /// A buffer, which the program may write.
-    Held,
-    /// A slot that lies ready in a buffer ring of the driver that was asked.
-    Ready,
-    /// A slot in a read, write or send of the driver that was asked, be it in the kernel or queued
-    /// before it.
-    InFlight,
-    /// Bytes, which the program may only read.
-    Frozen,
-    /// A slot that is lost for good.
-    Quarantined,
-}
-
-impl fmt::Display for HolderState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            HolderState::Held => "held",
-            HolderState::Ready => "ready",
-            HolderState::InFlight => "in flight",
-            HolderState::Frozen => "frozen",
-            HolderState::Quarantined => "quarantined",
-        })
-    }
-}
-
 /// One claim that is recorded: a slot, or a block.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -88,7 +59,7 @@ pub struct Holder {
     /// The time since the claim, or since the slot's bytes were received, in steps of 1 ms.
     pub age: Duration,
     /// The state.
-    pub state: HolderState,
+    pub state: SlotState,
     /// The bytes of the slot, or block.
     pub capacity: usize,
     /// The bytes used, once they are frozen or received. `None` for a buffer that is written to.
@@ -141,7 +112,7 @@ pub struct HolderGroup {
     /// The age of the oldest.
     pub oldest: Duration,
     /// The state that most of them have.
-    pub state: HolderState,
+    pub state: SlotState,
     /// The connection of all of them, if it is the same.
     pub connection: Option<u64>,
 }
@@ -163,7 +134,7 @@ impl HolderGroup {
             used: sum(|holder| holder.used.unwrap_or(0)),
             waste: sum(Holder::waste),
             oldest: oldest.age,
-            state: most.map_or(HolderState::Held, |(state, _)| state),
+            state: most.map_or(SlotState::Held, |(state, _)| state),
             connection: connection.filter(|_| holders.iter().all(|it| it.connection == connection)),
         }
     }
@@ -171,12 +142,12 @@ impl HolderGroup {
     /// Returns the likely reason why the slots are held, and the remedy.
     fn reason(&self) -> &'static str {
         match (self.state, self.connection) {
-            (HolderState::InFlight, _) => {
+            (SlotState::InFlight, _) => {
                 "the kernel has not finished with them: a peer that does not read, or a device \
                  that does not answer; set a deadline, or cancel"
             }
-            (HolderState::Quarantined, _) => "they are lost: operations that never ended",
-            (HolderState::Ready, _) => "they lie ready in a ring: it wants fewer entries",
+            (SlotState::Quarantined, _) => "they are lost: operations that never ended",
+            (SlotState::Ready, _) => "they lie ready in a ring: it wants fewer entries",
             _ if 8 * self.waste >= 7 * self.capacity => {
                 "short bytes keep whole slots: copy them out, or use `copy_below` or smaller slots"
             }
@@ -225,7 +196,7 @@ impl Holders {
     /// Takes a snapshot of the holders. `state_of` returns the state of a slot that a driver has.
     pub(crate) fn of(
         handle: &Handle,
-        mut state_of: impl FnMut(&ClaimedSlot) -> Option<HolderState>,
+        mut state_of: impl FnMut(&ClaimedSlot) -> Option<SlotState>,
     ) -> Holders {
         let table = handle.holders.as_ref();
         let mut holders = Vec::new();
@@ -239,12 +210,7 @@ impl Holders {
                 untracked += 1;
                 return;
             };
-            let state = match state_of(&claimed) {
-                _ if claimed.quarantined => HolderState::Quarantined,
-                Some(state) => state,
-                None if claimed.frozen => HolderState::Frozen,
-                None => HolderState::Held,
-            };
+            let state = claimed.state(&mut state_of);
             holders.push(Holder {
                 slot_index: claimed.first,
                 place: record.place,

@@ -41,7 +41,7 @@ pub(crate) use header::{Header, SPILL, ZERO};
 pub(crate) use holder_table::HolderOptions;
 pub(crate) use holder_table::Place;
 #[cfg(feature = "holders")]
-pub use holders::{Holder, HolderAlarm, HolderGroup, HolderState, Holders, TrackHolders};
+pub use holders::{Holder, HolderAlarm, HolderGroup, Holders, TrackHolders};
 pub(crate) use lease::Lease;
 #[cfg(all(feature = "io-uring", target_os = "linux", not(uring_arena_loom)))]
 pub(crate) use lease::SlotPtr;
@@ -49,6 +49,7 @@ pub(crate) use run::Run;
 #[cfg(not(uring_arena_loom))]
 pub(crate) use run::{quarantine_at, slots_at};
 pub(crate) use stats::ClaimedSlot;
+pub use stats::SlotState;
 pub(crate) use trim::Trim;
 pub use trim::{TrimObstacle, TrimReport};
 #[cfg(feature = "async-alloc")]

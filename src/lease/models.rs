@@ -38,8 +38,8 @@ fn model(slots: usize, body: impl Fn(FixedArena) + Send + Sync + 'static) {
         freed.store(0, Ordering::SeqCst);
         let memory = std::ptr::with_exposed_provenance_mut(start);
         let spec = SlotSpec::Size(NonZeroUsize::new(SLOT_BYTES).unwrap());
-        // SAFETY: leaked memory, used by one arena at a time: each run ends with the arena gone.
         let arena =
+            // SAFETY: leaked memory, used by one arena at a time: a run ends with the arena gone.
             unsafe { FixedArena::from_raw(memory, len, spec, Count(freed)) }.build().unwrap();
         body(arena);
         assert_eq!(freed.load(Ordering::SeqCst), 1, "the memory is given back exactly once");
@@ -417,7 +417,7 @@ fn two_notes_of_a_high_water_mark() {
 fn one_receiver_against_two_takers_of_unread_slots() {
     loom::model(|| {
         let unread = Arc::new(UnreadSlots::new(6));
-        // What the streams have received and not taken, as the lock of a queue passes it on.
+        // The messages that are received and not taken, as the lock of a queue passes them on.
         let received = Arc::new([Mutex::new(0), Mutex::new(0)]);
         let takers = [0, 1].map(|stream| {
             let (unread, received) = (unread.clone(), received.clone());

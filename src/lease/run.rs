@@ -254,7 +254,7 @@ impl Run {
             let lease = ManuallyDrop::into_inner(lease);
             let freed = catch_unwind(AssertUnwindSafe(|| drop(lease)));
             if let Err(panic) = freed {
-                // What a later panic carries may panic itself when it is dropped.
+                // The payload of a later panic may panic itself when it is dropped.
                 match first_panic {
                     None => first_panic = Some(panic),
                     Some(_) => std::mem::forget(panic),

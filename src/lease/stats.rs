@@ -10,10 +10,39 @@ use super::core::Core;
 use super::handle::Handle;
 use super::header::Header;
 use super::run::run_around;
+use std::fmt;
 use std::ops::Range;
 
 use crate::slots::Allocator;
 use crate::sync::Ordering;
+
+/// The state of a slot, or block, that has an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SlotState {
+    /// A buffer, which the program may write.
+    Held,
+    /// A slot that lies ready in a buffer ring of the driver that was asked.
+    Ready,
+    /// A slot in a read, write or send of the driver that was asked.
+    InFlight,
+    /// Bytes, which the program may only read.
+    Frozen,
+    /// A slot that is lost for good.
+    Quarantined,
+}
+
+impl fmt::Display for SlotState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            SlotState::Held => "held",
+            SlotState::Ready => "ready",
+            SlotState::InFlight => "in flight",
+            SlotState::Frozen => "frozen",
+            SlotState::Quarantined => "quarantined",
+        })
+    }
+}
 
 /// A claimed slot, or block, as its header describes it.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +59,21 @@ pub(crate) struct ClaimedSlot {
     /// The number of claims of the slot, with this one.
     #[cfg(feature = "holders")]
     pub(crate) claims: u32,
+}
+
+impl ClaimedSlot {
+    /// Returns the state. `on_ring` returns that of a slot that a ring or an operation has.
+    pub(crate) fn state(
+        &self,
+        on_ring: impl FnOnce(&ClaimedSlot) -> Option<SlotState>,
+    ) -> SlotState {
+        match on_ring(self) {
+            _ if self.quarantined => SlotState::Quarantined,
+            Some(state) => state,
+            None if self.frozen => SlotState::Frozen,
+            None => SlotState::Held,
+        }
+    }
 }
 
 impl Handle {

@@ -11,6 +11,8 @@ pub(crate) use direct::TRANSFER_BYTES_MAX;
 pub use direct::{DirectAlignment, DirectError, DirectFile};
 #[cfg(any(all(feature = "io-uring", target_os = "linux"), feature = "tokio"))]
 pub use socket::SendOptions;
+#[cfg(all(feature = "io-uring", feature = "tokio", target_os = "linux"))]
+pub(crate) use socket::queued_bytes;
 #[cfg_attr(
     not(all(feature = "io-uring", feature = "tokio", target_os = "linux")),
     allow(unused_imports, reason = "each feature uses some of them")

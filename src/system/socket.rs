@@ -119,6 +119,23 @@ pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
     }
 }
 
+/// Returns the bytes of a TCP socket's queue that the kernel has not sent yet (`SIOCOUTQNSD`), and
+/// those that it has sent and the peer has not acknowledged. Returns `None` of any other socket.
+#[cfg(all(feature = "io-uring", feature = "tokio", target_os = "linux"))]
+pub(crate) fn queued_bytes(socket: BorrowedFd<'_>) -> Option<(usize, usize)> {
+    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
+    let number = |request| {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: either request writes one number, which is live during the call.
+        let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+        if answer < 0 { None } else { usize::try_from(bytes).ok() }
+    };
+    let unsent = number(SIOCOUTQNSD)?;
+    // All of them (`SIOCOUTQ`).
+    let queued = number(libc::TIOCOUTQ)?;
+    Some((unsent, queued.saturating_sub(unsent)))
+}
+
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program
 /// has set such a time itself ([tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)). Does
 /// nothing on other systems than Linux.
@@ -147,6 +164,8 @@ pub(crate) fn limit_standstill(socket: BorrowedFd<'_>) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendOptions {
     zero_copy_from: usize,
+    /// The threshold is the default: where the kernel copies in any case, none is zero-copy.
+    is_adaptive: bool,
     /// The flags of the call that are not of each.
     flags: i32,
 }
@@ -159,9 +178,13 @@ const MORE: libc::c_int = 0;
 
 impl SendOptions {
     /// Returns the default options: zero-copy from [`ZERO_COPY_FROM`](Self::ZERO_COPY_FROM) bytes
-    /// on.
+    /// on, where it saves a copy.
+    ///
+    /// The kernel may report that it copied a zero-copy send (Linux 6.2). A driver then makes the
+    /// next thousand on that socket ordinary ones, and tries again.
     pub fn new() -> SendOptions {
-        SendOptions { zero_copy_from: SendOptions::ZERO_COPY_FROM, flags: 0 }
+        let zero_copy_from = SendOptions::ZERO_COPY_FROM;
+        SendOptions { zero_copy_from, is_adaptive: true, flags: 0 }
     }
 
     /// The default threshold in bytes. A shorter zero-copy send costs more than the copy that it
@@ -171,11 +194,16 @@ impl SendOptions {
     /// Measured (`benches/peers`, Linux 6.18) a zero-copy send costs 1.1 µs and 0.06 µs a KiB.
     /// Copying 10 to 20 KiB at 5 to 10 GB/s takes as long. **Loopback always copies**, so there a
     /// zero-copy send only costs: 1.12 times the processor time of an ordinary one at 4 KiB, 1.36
-    /// times at 64 KiB. To send to the same machine, set the threshold to `usize::MAX`. The
-    /// `copied` of [`Progress::Done`](crate::Progress::Done) says whether the kernel copied.
+    /// times at 64 KiB. A driver learns that with the first one. Elsewhere set the threshold to
+    /// `usize::MAX` to send to the same machine. The `copied` of
+    /// [`Progress::Done`](crate::Progress::Done) says whether the kernel copied.
+    ///
+    /// The kernel joins the notifications of sends that share a packet (Linux 6.10). Of sends that
+    /// follow one another closely, all come with the acknowledgment of the last one.
     pub const ZERO_COPY_FROM: usize = 16 << 10;
 
-    /// Makes sends of this many bytes and more zero-copy, if kernel and registration allow it.
+    /// Makes sends of this many bytes and more zero-copy, if kernel and registration allow it, and
+    /// whether or not it saves a copy.
     ///
     /// ```
     /// use uring_arena::SendOptions;
@@ -186,7 +214,20 @@ impl SendOptions {
     #[must_use]
     pub fn zero_copy_from(mut self, bytes: usize) -> SendOptions {
         self.zero_copy_from = bytes;
+        self.is_adaptive = false;
         self
+    }
+
+    /// Makes the send an ordinary one.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(crate) fn copied(self) -> SendOptions {
+        self.zero_copy_from(usize::MAX)
+    }
+
+    /// Returns whether the driver decides where zero-copy saves a copy.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(crate) fn is_adaptive(self) -> bool {
+        self.is_adaptive
     }
 
     /// Completes the send only when all bytes are sent, or the connection fails (`MSG_WAITALL`).

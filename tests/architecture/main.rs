@@ -12,6 +12,7 @@ mod shape;
 mod tree;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -145,6 +146,14 @@ fn unsafe_code_is_allowed_by_file_and_explained() {
 }
 
 #[test]
+fn each_unsafe_block_has_its_proof_right_above() {
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| safety::unproved_lines(name, tokens)).collect();
+    assert_none(&wrong);
+}
+
+#[test]
 fn atomics_and_cells_go_through_sync() {
     assert_none(&safety::around_sync(src()));
 }
@@ -161,7 +170,7 @@ fn errors_print_their_text_and_are_io_errors_of_a_kind() {
 
 #[test]
 fn nothing_is_left_open() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| safety::left_open(name, tokens)).collect();
     assert_none(&wrong);
@@ -177,16 +186,92 @@ fn the_page_of_tests_names_tests() {
 }
 
 #[test]
+fn the_tables_of_production_are_those_of_the_code() {
+    let place = "docs/production.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    let mut wrong = pages::unequal_metrics(place, &page, src());
+    wrong.extend(pages::unequal_events(place, &page, src()));
+    assert_none(&wrong);
+}
+
+#[test]
+fn the_readme_tells_each_feature_and_the_compilers() {
+    let read = |place| fs::read_to_string(root().join(place)).unwrap();
+    let (readme, manifest) = (read("README.md"), read("Cargo.toml"));
+    assert_none(&pages::untold(&readme, &manifest, &read("scripts/msrv")));
+}
+
+#[test]
+fn the_readme_lists_each_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut examples = BTreeSet::new();
+    for folder in ["examples", "examples/runtimes/examples"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_file = path.extension().is_some_and(|ending| ending == "rs");
+            if is_file || path.join("main.rs").exists() {
+                examples.insert(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_none(&pages::unlisted_examples(&readme, &examples));
+}
+
+#[test]
+fn code_of_pages_is_compiled() {
+    let root = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert_none(&pages::uncompiled_code(&all_pages(), &root));
+}
+
+#[test]
+fn the_texts_of_troubleshooting_are_those_of_the_code() {
+    let place = "docs/troubleshooting.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    assert_none(&pages::unknown_texts(place, &page, src()));
+}
+
+#[test]
+fn the_workflow_checks_the_targets_of_the_script() {
+    let read = |place| fs::read_to_string(root().join(place)).unwrap();
+    let (workflow, script) = (read(".github/workflows/ci.yml"), read("scripts/targets"));
+    let targets = pages::words_between(&script, "    targets=(", ")");
+    assert!(targets.len() > 5, "{targets:?}");
+    assert_eq!(pages::words_between(&workflow, "target:", "steps:"), targets);
+    // The counts of instructions are those of one compiler.
+    let counted = read("benches/instructions.txt");
+    for workflow in [workflow, read(".github/workflows/full.yml")] {
+        let image = workflow.split_once("image: rust:").expect("an image of a compiler").1;
+        let version = image.split('-').next().unwrap_or_default();
+        assert!(counted.contains(&format!("rustc {version},")), "{version}");
+    }
+}
+
+#[test]
+fn the_terms_of_the_glossary_are_used() {
+    let place = "docs/glossary.md";
+    let page = fs::read_to_string(root().join(place)).unwrap();
+    assert_none(&pages::unused_terms(place, &page, &pages::words_of_sources(src())));
+}
+
+#[test]
 fn documentation_begins_with_its_subject() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let wrong: Vec<String> =
         files.iter().flat_map(|(name, _, tokens)| words::first_words(name, tokens)).collect();
     assert_none(&wrong);
 }
 
 #[test]
+fn sentences_of_documentation_ask_nothing() {
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
+    let wrong: Vec<String> =
+        files.iter().flat_map(|(name, _, tokens)| words::later_questions(name, tokens)).collect();
+    assert_none(&wrong);
+}
+
+#[test]
 fn lines_have_at_most_a_hundred_columns() {
-    let files = rust(&["src", "tests", "examples", "benches"]);
+    let files = rust(&["src", "tests", "examples", "benches", "top"]);
     let sources =
         files.iter().flat_map(|(name, text, tokens)| words::long_lines(name, text, tokens));
     let pages = all_pages();
@@ -199,7 +284,7 @@ fn lines_have_at_most_a_hundred_columns() {
 
 #[test]
 fn nothing_goes_by_a_nickname() {
-    let files = rust(&["src", "tests", "examples"]);
+    let files = rust(&["src", "tests", "examples", "top"]);
     let files = files.iter().filter(|(name, ..)| name != NICKNAMES);
     let sources = files.flat_map(|(name, _, tokens)| words::nicknames(name, tokens));
     let pages = all_pages();

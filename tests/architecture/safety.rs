@@ -64,6 +64,27 @@ pub fn unsafe_code(tree: &Tree) -> Vec<String> {
     wrong
 }
 
+/// Lists unsafe blocks and impls that have no comment in the line above them, or in their own.
+///
+/// A compiler's lint takes a comment above the statement, which may begin lines before the block.
+pub fn unproved_lines(place: &str, tokens: &[Token]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let opens = tokens.get(at + 1).is_some_and(|next| next.is('{') || next.is_ident("impl"));
+        if !token.is_ident("unsafe") || !opens {
+            continue;
+        }
+        let is_proof =
+            |found: &Token| matches!(&found.kind, Kind::Comment(_)) && found.end + 1 >= token.line;
+        let above = tokens[..at].iter().rposition(|found| found.line < token.line);
+        if !tokens[above.unwrap_or(0)..at].iter().any(is_proof) {
+            let line = token.line;
+            wrong.push(format!("{place}:{line}: an unsafe block without its proof right above"));
+        }
+    }
+    wrong
+}
+
 /// Lists what reaches around `sync.rs` for atomics, cells and locks.
 pub fn around_sync(tree: &Tree) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -103,4 +124,16 @@ pub fn left_open(place: &str, tokens: &[Token]) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn a_proof_that_is_not_right_above_is_told() {
+    use crate::lexer::lex;
+    let wrong = |text: &str| unproved_lines("a.rs", &lex(text)).len();
+    assert_eq!(wrong("// SAFETY: one.\nlet a = unsafe { b() };"), 0);
+    assert_eq!(wrong("let a =\n// SAFETY: two\n// lines.\nunsafe { b() };"), 0);
+    assert_eq!(wrong("#[c]\n// SAFETY: three.\nunsafe impl Send for A {}"), 0);
+    assert_eq!(wrong("// SAFETY: far.\nlet a =\nunsafe { b() };"), 1);
+    assert_eq!(wrong("// SAFETY: an attribute between.\n#[c]\nunsafe impl Send for A {}"), 1);
+    assert_eq!(wrong("unsafe fn a() {}"), 0);
 }

@@ -135,6 +135,28 @@ fn subject(after: &[Token]) -> Subject {
     Subject::Other
 }
 
+/// Lists lines of documentation that begin with a word that asks, behind the first of them.
+pub fn later_questions(place: &str, tokens: &[Token]) -> Vec<String> {
+    const ALSO: [&str; 3] = ["Why", "Which", "When"];
+    let mut wrong = Vec::new();
+    for token in tokens {
+        let (Kind::Doc(text) | Kind::InnerDoc(text)) = &token.kind else { continue };
+        let mut is_code = false;
+        for (at, line) in text.lines().enumerate() {
+            is_code ^= line.trim_start().starts_with("```");
+            let word = line.split_whitespace().next().unwrap_or_default();
+            if !is_code && (QUESTIONS.contains(&word) || ALSO.contains(&word)) {
+                wrong.push(format!(
+                    "{place}:{}: \"{}\": begin the sentence with its subject",
+                    token.line + at,
+                    line.trim()
+                ));
+            }
+        }
+    }
+    wrong
+}
+
 /// Lists documentation whose first words are not its subject.
 pub fn first_words(place: &str, tokens: &[Token]) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -219,4 +241,12 @@ pub fn check_the_check_of_nicknames() {
         nicknames_of_text("a.md", 7, "fine\nNo hoard.\n")[0].split(' ').next(),
         Some("a.md:8:")
     );
+}
+
+#[test]
+fn a_question_in_the_middle_of_documentation_is_told() {
+    let wrong = |text: &str| later_questions("a.rs", &lex(text));
+    assert!(wrong("/// Claims.\n///\n/// ```\n/// What\n/// ```\nfn a() {}").is_empty());
+    let told = wrong("/// Claims.\n///\n/// What it claims.\nfn a() {}");
+    assert!(told.len() == 1 && told[0].starts_with("a.rs:3:"), "{told:?}");
 }

@@ -238,8 +238,8 @@ fn memory_of_the_callers_goes_back_once_after_the_last_byte() {
     // SAFETY: the layout is not of size zero.
     let memory = unsafe { std::alloc::alloc(layout) };
     let dealloc = Counting { calls: calls.clone(), layout };
-    // SAFETY: freshly allocated, used by nobody else.
     let arena =
+        // SAFETY: freshly allocated, used by nobody else.
         unsafe { BuddyArena::from_raw(memory, 10_000, BuddyHint::MinAlloc(nz(256)), dealloc) }
             .build()
             .unwrap();

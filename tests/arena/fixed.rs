@@ -526,8 +526,8 @@ fn prefault_brings_every_page_even_of_a_heap_region_that_starts_inside_one() {
         let first_page = start / 4096 * 4096;
         let pages = end.div_ceil(4096) - first_page / 4096;
         let mut present = vec![0u8; pages];
-        // SAFETY: asks about pages of our own; `present` has a byte for each.
         let answer =
+            // SAFETY: asks about pages of our own; `present` has a byte for each.
             unsafe { libc::mincore(first_page as *mut _, end - first_page, present.as_mut_ptr()) };
         assert_eq!(answer, 0);
         assert!(present.iter().all(|page| page & 1 == 1), "{backing:?}");

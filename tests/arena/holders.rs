@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::log::Log;
 use crate::support::{TIMEOUT, assert_all_free, nz, watched, written};
 use uring_arena::{
-    BuddyArena, FixedArena, HolderAlarm, HolderState, Holders, LocalArena, TrackHolders,
+    BuddyArena, FixedArena, HolderAlarm, Holders, LocalArena, SlotState, TrackHolders,
 };
 
 fn fixed(slots: usize, track: TrackHolders) -> FixedArena {
@@ -106,14 +106,14 @@ fn a_record_follows_its_claim_through_every_state() {
         assert_eq!((holder.state, holder.used), (state, used), "{holders}");
         assert_eq!((holder.label.as_deref(), holder.capacity), (Some("greeting"), 64));
     };
-    of(HolderState::Held, None);
+    of(SlotState::Held, None);
     let bytes = buffer.freeze_in_place();
-    of(HolderState::Frozen, Some(5));
+    of(SlotState::Frozen, Some(5));
     let clone = bytes.clone();
     drop(bytes);
-    of(HolderState::Frozen, Some(5));
+    of(SlotState::Frozen, Some(5));
     let buffer = clone.try_into_buffer().unwrap();
-    of(HolderState::Held, Some(5));
+    of(SlotState::Held, Some(5));
     drop(buffer);
     assert!(arena.holders().is_empty());
     // The next owner has none of it.

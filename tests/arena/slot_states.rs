@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{nz, written};
 use bytes::BufMut;
-use uring_arena::{BuddyArena, BuddyGeometry, Buffer, BytesExt, FixedArena, SlotStates};
+use uring_arena::{
+    BuddyArena, BuddyGeometry, Buffer, BytesExt, FixedArena, SlotMap, SlotState, SlotStates,
+};
 
 fn fixed(slots: usize) -> FixedArena {
     FixedArena::with_slot_capacity(nz(slots), nz(64)).auto_spill().build().unwrap()
@@ -142,4 +144,53 @@ fn what_is_kept_for_a_waiter_is_held_and_not_frozen() {
     assert_states(arena.slot_states(), 1, (0, 1, 0));
     drop(buffer);
     assert_states(arena.slot_states(), 1, (1, 0, 0));
+}
+
+/// Returns the claims of a map: index, length, state.
+fn claims(map: &SlotMap) -> Vec<(u32, u32, SlotState)> {
+    map.claims().iter().map(|claim| (claim.first, claim.slots, claim.state)).collect()
+}
+
+#[test]
+fn a_map_has_each_slot_at_its_index() {
+    let arena = fixed(10);
+    let mut held: Vec<Buffer> = (0..10).map(|_| arena.allocate().unwrap()).collect();
+    held.sort_by_key(|buffer| buffer.slot_index());
+    let frozen = written(held.remove(3), b"bytes").freeze();
+    held.drain(5..);
+    let map = arena.slot_map();
+    assert_eq!((map.slots(), map.slot_bytes(), map.states()), (10, 64, arena.slot_states()));
+    let state = |index| if index == 3 { SlotState::Frozen } else { SlotState::Held };
+    assert_eq!(claims(&map), (0..6).map(|index| (index, 1, state(index))).collect::<Vec<_>>());
+    // Four cells: of three slots, and the last one of what is left.
+    let cells = map.cells(4);
+    let counts: Vec<_> = cells.iter().map(|cell| (cell.free, cell.held, cell.frozen)).collect();
+    assert_eq!(counts, [(0, 3, 0), (0, 2, 1), (3, 0, 0), (1, 0, 0)]);
+    assert_eq!((map.cells(0).len(), map.cells(usize::MAX).len()), (1, 10));
+    assert!(map.blocks().is_empty(), "a fixed arena has no blocks");
+    drop((held, frozen));
+}
+
+#[test]
+fn a_map_of_blocks_counts_them_by_size() {
+    let arena = buddy();
+    // One smallest block, and one of eight: the rest is free blocks of every size between.
+    let (small, large) = (arena.allocate(nz(1)).unwrap(), arena.allocate(nz(512)).unwrap());
+    let map = arena.slot_map();
+    let mut sizes: Vec<_> = claims(&map).iter().map(|&(_, slots, state)| (slots, state)).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [(1, SlotState::Held), (8, SlotState::Held)]);
+    let blocks = map.blocks();
+    let bytes: Vec<usize> = blocks.iter().map(|block| block.bytes).collect();
+    assert_eq!(bytes, [64, 128, 256, 512, 1024, 2048, 4096]);
+    let claimed: Vec<usize> = blocks.iter().map(|block| block.claimed).collect();
+    assert_eq!(claimed, [1, 0, 0, 1, 0, 0, 0]);
+    let free: usize = blocks.iter().map(|block| block.free * block.bytes).sum();
+    assert_eq!(free, 4096 - 64 - 512);
+    let largest = blocks.iter().rev().find(|block| block.free > 0).unwrap().bytes;
+    assert_eq!(largest, arena.metrics().largest_free_block);
+    assert_eq!(map.cells(8).iter().map(|cell| cell.total()).collect::<Vec<_>>(), [8; 8]);
+    drop((small, large));
+    let free: Vec<usize> = arena.slot_map().blocks().iter().map(|block| block.free).collect();
+    assert_eq!(free, [0, 0, 0, 0, 0, 0, 1]);
 }

@@ -61,13 +61,18 @@ fn stream(driver: &mut Driver, ring: BufferRingId, len: usize) -> Vec<(usize, us
 fn bulk_comes_in_pieces_of_many_slots_and_small_messages_in_one() {
     let Some(mut driver) = driver() else { return };
     let arena = paged_arena(1024, 4096);
-    let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+    // By default what lies ready first, in slots each by itself, is half of a cache: megabytes, by
+    // what some virtual machines say.
+    let options = BufferRing::options().ready_bytes(256 << 10);
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
     let len = 16 << 20;
     let pieces = stream(&mut driver, ring, len);
     assert!(pieces.iter().all(|&(len, slots)| len.div_ceil(4096) == slots && slots <= 32));
     let mut of_slots = [0; 33];
     pieces.iter().for_each(|&(_, slots)| of_slots[slots] += 1);
-    assert!(pieces.len() < len / (32 << 10), "pieces by slots: {of_slots:?}");
+    // How long a piece is depends on how much lies ready: a slow machine sends little in a turn.
+    let long: usize = pieces.iter().filter(|&&(_, slots)| slots >= 4).map(|&(len, _)| len).sum();
+    assert!(long > len / 2, "pieces by slots: {of_slots:?}");
     // Each small message has one slot, whatever lies ready for it.
     let (mut sender, socket) = tcp_pair();
     driver.receive(ring, socket).unwrap();

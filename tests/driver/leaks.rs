@@ -9,7 +9,7 @@ use crate::support::driver::{driver, finish, run};
 use crate::support::{assert_all_free, written};
 use bytes::Bytes;
 use uring_arena::{
-    BufferRing, Driver, Event, FixedArena, FixedArenaBuilder, HolderState, TrackHolders,
+    BufferRing, Driver, Event, FixedArena, FixedArenaBuilder, SlotState, TrackHolders,
 };
 
 const SLOT: usize = 4096;
@@ -105,7 +105,7 @@ fn a_slice_that_pins_is_named_by_what_it_wastes() {
     let holders = arena.holders();
     assert_tells(&first_line(&holders), &["160 bytes used", "short bytes", "copy"]);
     let worst = holders.by_waste()[0];
-    assert_eq!((worst.used, worst.state), (Some(20), HolderState::Frozen), "{holders}");
+    assert_eq!((worst.used, worst.state), (Some(20), SlotState::Frozen), "{holders}");
     drop(names);
     finish(driver);
     assert_all_free(&arena);

@@ -417,8 +417,8 @@ fn what_was_copied_out_of_a_zero_arena_is_scrubbed() {
     run(&mut driver, |event| matches!(event, Event::Received { .. }));
     finish(driver);
     let mut buffer = arena.allocate().unwrap();
-    // SAFETY: a zero arena hands out initialised memory.
     #[allow(unsafe_code, reason = "looks at what a new owner finds")]
+    // SAFETY: a zero arena hands out initialised memory.
     unsafe {
         buffer.set_len(64)
     };

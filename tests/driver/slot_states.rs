@@ -8,7 +8,8 @@ use crate::support::driver::{driver, finish, run};
 use crate::support::{arena, assert_all_free, nz, tcp_pair, written};
 use bytes::Bytes;
 use uring_arena::{
-    BuddyArena, BuddyGeometry, BufferRing, Driver, Event, FileId, FixedArena, SlotStates,
+    BuddyArena, BuddyGeometry, BufferRing, Driver, Event, FileId, FixedArena, SlotState,
+    SlotStates, SocketState,
 };
 
 fn fixed(slots: usize) -> FixedArena {
@@ -151,4 +152,49 @@ fn what_is_lost_is_quarantined_whatever_it_was() {
     assert_eq!(arena.metrics().quarantined, 2);
     finish(driver);
     assert_eq!(all(arena.slot_states()), [46, 0, 0, 0, 0, 18]);
+}
+
+#[test]
+fn a_map_and_a_look_at_the_sockets_tell_who_waits() {
+    let Some(mut driver) = driver() else { return };
+    let arena = fixed(4);
+    let options = BufferRing::options().entries(2).copy_under_pressure(false);
+    let ring = driver.register_buffer_ring(&arena, options).unwrap();
+    let ready = driver.slot_map(&arena);
+    assert!(ready.claims().iter().all(|claim| claim.state == SlotState::Ready), "{ready:?}");
+    assert_eq!((ready.claims().len(), ready.states()), (2, driver.slot_states(&arena)));
+
+    let (mut sender, socket) = UnixStream::pair().unwrap();
+    let id = driver.receive_with(ring, socket, 7).unwrap();
+    let look = |driver: &Driver| {
+        let [socket] = driver.sockets()[..] else { panic!("{:?}", driver.sockets()) };
+        assert_eq!((socket.id, socket.connection, socket.sends), (id, 7, 0));
+        assert!(socket.group.is_some());
+        socket.state
+    };
+    assert_eq!(look(&driver), SocketState::Open);
+    // More than the arena has, and all of it is kept: the socket waits for a slot.
+    let mut kept = Vec::new();
+    for _ in 0..6 {
+        sender.write_all(&[1; 64]).unwrap();
+    }
+    run(&mut driver, |event| {
+        if let Event::Received { bytes, .. } = event {
+            kept.push(bytes);
+        }
+        kept.iter().map(Bytes::len).sum::<usize>() == 4 * 64
+    });
+    while look(&driver) != SocketState::Starved {
+        driver.wait_timeout(Duration::from_millis(1)).unwrap();
+        assert!(driver.next().is_none_or(|event| matches!(event, Event::BufferRingEmpty { .. })));
+    }
+    let map = driver.slot_map(&arena);
+    assert!(map.claims().iter().all(|claim| claim.state == SlotState::Frozen), "{map:?}");
+    driver.pause(id).unwrap();
+    assert_eq!(look(&driver), SocketState::Paused);
+    driver.close(id).unwrap();
+    assert_eq!(look(&driver), SocketState::Closing);
+    drop(kept);
+    finish(driver);
+    assert_all_free(&arena);
 }

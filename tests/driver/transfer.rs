@@ -9,8 +9,8 @@ use crate::support::driver::{build, driver, finish, run};
 use crate::support::{TestFile, assert_all_free, filled, paged_arena, pattern, read_all, tcp_pair};
 use bytes::{BufMut, Bytes};
 use uring_arena::{
-    Buffer, BufferRing, DirectFile, Driver, DriverError, Event, Payload, RegistrationMode,
-    SendOptions, TransferError,
+    Buffer, BufferRing, DirectFile, Driver, DriverError, Event, Feature, Payload, Probe,
+    RegistrationMode, SendOptions, TransferError,
 };
 
 /// Waits for the end of the next read, write or send.
@@ -237,6 +237,40 @@ fn sends_arrive_whole_and_in_order_however_small_the_sockets_queue() {
         finish(driver);
         assert_all_free(&arena);
     }
+}
+
+/// Loopback copies in any case, and reports it.
+#[test]
+fn a_socket_whose_bytes_the_kernel_copies_is_sent_to_without_zero_copy() {
+    let Some(mut driver) = driver() else { return };
+    if !Probe::shared().is_ok_and(|probe| probe.has(Feature::SendZcUsage)) {
+        return eprintln!("SKIPPED: the kernel reports no copies");
+    }
+    let arena = paged_arena(8, 65536);
+    driver.register(&arena).unwrap();
+    let (ours, theirs) = tcp_pair();
+    let socket = driver.add_file(ours).unwrap();
+    let sends = 2200;
+    let reader = std::thread::spawn(move || std::io::copy(&mut &theirs, &mut std::io::sink()));
+    let send = |driver: &mut Driver, options| {
+        driver.send_with(socket, filled(&arena, &[7; 20_000]), options).unwrap();
+        sent_result(next_done(driver)).0.unwrap();
+        driver.metrics().zero_copy_sends
+    };
+    assert_eq!(send(&mut driver, SendOptions::new()), 1);
+    assert_eq!(driver.metrics().zero_copy_sends_copied, 1);
+    for _ in 1..1000 {
+        assert_eq!(send(&mut driver, SendOptions::new()), 1, "it only costs");
+    }
+    // Who asks for it gets it.
+    assert_eq!(send(&mut driver, SendOptions::new().zero_copy_from(1)), 2);
+    // It is tried again now and then.
+    let again = (1000..sends).any(|_| send(&mut driver, SendOptions::new()) > 2);
+    assert!(again, "never tried again");
+    driver.close_file(socket).unwrap();
+    finish(driver);
+    reader.join().unwrap().unwrap();
+    assert_all_free(&arena);
 }
 
 #[test]

@@ -382,6 +382,59 @@ fn hold_all(driver: &mut Driver, other: &OtherLoop, slots: usize) -> Vec<Bytes> 
     held
 }
 
+/// The kernel runs twenty pieces of deferred work in one entry that does not wait. A send that was
+/// blocked and takes a further part is such a piece without a completion, and so without a signal.
+#[test]
+fn a_driver_is_not_idle_while_blocked_sends_can_go_on() {
+    const SOCKETS: usize = 64;
+    watched(|| {
+        for single_issuer in [true, false] {
+            let Some(mut driver) = build(Driver::builder().single_issuer(single_issuer)) else {
+                return;
+            };
+            let other = OtherLoop::new(&mut driver, true);
+            // More than is read.
+            let bytes = Bytes::from(vec![7; 64 << 20]);
+            let mut peers = Vec::new();
+            for _ in 0..SOCKETS {
+                let (peer, socket) = UnixStream::pair().unwrap();
+                peer.set_nonblocking(true).unwrap();
+                let socket = driver.add_file(socket).unwrap();
+                driver.send(socket, bytes.clone()).unwrap();
+                peers.push(peer);
+            }
+            other.look(&mut driver, |_, _| panic!("a send is over"));
+            let mut room = vec![0; 1 << 20];
+            for round in 0..3 {
+                for peer in &mut peers {
+                    // Less than a send, though the kernel may send on meanwhile.
+                    let mut left: usize = 4 << 20;
+                    while left > 0
+                        && let Ok(bytes) = peer.read(&mut room)
+                    {
+                        left = left.saturating_sub(bytes);
+                    }
+                }
+                let mut waiting: Vec<usize> = (0..SOCKETS).collect();
+                loop {
+                    other.look(&mut driver, |_, _| panic!("a send is over"));
+                    waiting.retain(|&at| peers[at].read(&mut [0; 1]).is_err());
+                    if waiting.is_empty() {
+                        break;
+                    }
+                    assert!(other.sleep(TIMEOUT), "round {round}: {waiting:?} wait");
+                }
+            }
+            drop(peers);
+            while driver.metrics().in_flight > 0 {
+                driver.wait_timeout(TIMEOUT).unwrap();
+                while driver.next().is_some() {}
+            }
+            finish(driver);
+        }
+    });
+}
+
 #[test]
 fn a_driver_is_not_idle_while_starved_sockets_can_be_armed() {
     watched(|| {

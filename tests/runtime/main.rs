@@ -1,4 +1,4 @@
-//! The runtimes, each behind its feature.
+//! The runtimes, each behind its feature, and a loop without any.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,6 +19,8 @@ mod empty;
 mod fork;
 #[cfg(feature = "monoio")]
 mod monoio;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod own_loop;
 #[cfg(feature = "tokio")]
 mod panics;
 #[cfg(all(feature = "tokio", feature = "io-uring"))]
@@ -47,14 +49,3 @@ mod tokio_resources;
 mod tokio_uring;
 #[cfg(all(feature = "tokio", feature = "async-alloc"))]
 mod tokio_wakes;
-
-/// Shows up as ignored in a build without runtimes, where this binary has no other test.
-#[cfg(not(any(
-    feature = "compio",
-    feature = "monoio",
-    feature = "tokio",
-    feature = "tokio-uring"
-)))]
-#[test]
-#[ignore = "no runtime's feature is on: cargo test --all-features --test runtime"]
-fn a_runtime_is_tested() {}

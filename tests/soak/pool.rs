@@ -460,7 +460,7 @@ enum End {
     Dropped,
     /// The runtime is dropped, with everything under way.
     Runtime,
-    /// When everything has ended by itself.
+    /// Nothing is dropped before it has ended by itself.
     Finished,
 }
 

@@ -13,7 +13,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use super::TIMEOUT;
 
 /// The features that this binary, and so the examples, are built with.
+///
+/// All of them, or Cargo builds the library and the examples a second time.
 const FEATURES: &[(&str, bool)] = &[
+    ("default", cfg!(feature = "default")),
     ("io-uring", cfg!(feature = "io-uring")),
     ("async-alloc", cfg!(feature = "async-alloc")),
     ("tokio", cfg!(feature = "tokio")),
@@ -21,6 +24,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("compio", cfg!(feature = "compio")),
     ("compio-polling", cfg!(feature = "compio-polling")),
     ("monoio", cfg!(feature = "monoio")),
+    ("holders", cfg!(feature = "holders")),
     ("metrics", cfg!(feature = "metrics")),
     ("doctor", cfg!(feature = "doctor")),
 ];
@@ -35,30 +39,66 @@ fn folder() -> &'static Path {
 }
 
 fn build() -> Result<PathBuf, String> {
-    // TARGET[/TRIPLE]/PROFILE/deps/BINARY
+    let mut cargo = cargo_build();
+    cargo.arg("--examples");
+    let built = cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?;
+    match built.status.success() {
+        true => Ok(profile_folder().join("examples")),
+        false => Err(format!("{cargo:?}\n{}", text(&built.stderr))),
+    }
+}
+
+/// Returns the folder of this binary's profile: TARGET[/TRIPLE]/PROFILE of .../deps/BINARY.
+fn profile_folder() -> PathBuf {
     let binary = std::env::current_exe().unwrap();
-    let profile = binary.parent().and_then(Path::parent).unwrap();
+    binary.parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// Returns a command that builds as this binary was built.
+fn cargo_build() -> Command {
+    let profile = profile_folder();
     let above = profile.parent().unwrap();
     let name_of = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
     let triple = Some(name_of(above)).filter(|name| name.matches('-').count() >= 2);
     let target = if triple.is_some() { above.parent().unwrap() } else { above };
-    let name = name_of(profile);
+    let name = name_of(&profile);
     let features: Vec<&str> =
         FEATURES.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
 
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--locked", "--offline", "--examples"]);
+    cargo.args(["build", "--quiet", "--locked", "--offline"]);
     cargo.args(["--no-default-features", "--features", &features.join(",")]);
     cargo.arg("--target-dir").arg(target);
     cargo.args(["--profile", if name == "debug" { "dev" } else { &name }]);
     if let Some(triple) = triple {
         cargo.args(["--target", &triple]);
     }
-    let built = cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?;
-    match built.status.success() {
-        true => Ok(profile.join("examples")),
-        false => Err(format!("{cargo:?}\n{}", text(&built.stderr))),
+    cargo
+}
+
+/// Compiles a program that uses the library alone. Warnings are errors.
+pub fn compile(program: &Path) -> Result<(), String> {
+    // What the examples were built with: nothing is built here.
+    folder();
+    let mut cargo = cargo_build();
+    cargo.args(["--examples", "--message-format", "json"]);
+    let messages = text(&cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?.stdout);
+    let library = messages
+        .split('"')
+        .find(|text| text.contains("liburing_arena-") && text.ends_with(".rlib"))
+        .ok_or_else(|| format!("{cargo:?} names no library: {messages}"))?;
+    let mut rustc = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"));
+    rustc.current_dir(env!("CARGO_TARGET_TMPDIR")).arg(program);
+    rustc.args(["--edition", "2024", "--emit", "metadata", "-D", "warnings"]);
+    rustc.arg("--extern").arg(format!("uring_arena={library}"));
+    rustc.arg("-L").arg(format!("dependency={}", profile_folder().join("deps").display()));
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    rustc.args(flags.split_whitespace());
+    let compiled = rustc.output().map_err(|error| format!("{rustc:?}: {error}"))?;
+    match compiled.status.success() {
+        true => Ok(()),
+        false => Err(format!("{rustc:?}\n{}", text(&compiled.stderr))),
     }
 }
 

@@ -473,11 +473,8 @@ fn a_cancelled_read_gives_its_buffer_back_by_its_own_completion() {
         ring.submit_and_wait(1).unwrap();
         for cqe in ring.completion().filter(|cqe| cqe.user_data() == 5) {
             // SAFETY: its only completion.
-            let Progress::Done { result, buffer, .. } =
-                (unsafe { operation.take().unwrap().complete(&cqe) })
-            else {
-                panic!()
-            };
+            let progress = unsafe { operation.take().unwrap().complete(&cqe) };
+            let Progress::Done { result, buffer, .. } = progress else { panic!() };
             assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ECANCELED));
             drop(buffer);
         }

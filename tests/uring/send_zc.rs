@@ -164,8 +164,8 @@ fn a_kernel_without_zero_copy_sends_all_the_same() {
     let Some(mut ring) = ring("without send_zc") else { return };
     let arena = paged_arena(4, 65536);
     let probe = Probe::shared().unwrap().without(Feature::SendZc);
-    // SAFETY: as in `support::ring::register`.
     let registered =
+        // SAFETY: as in `support::ring::register`.
         unsafe { RegisteredArena::register(&ring, &arena, RegisterOptions::new().probe(probe)) }
             .unwrap();
     let (ours, mut peer) = tcp_pair();

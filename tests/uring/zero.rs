@@ -51,9 +51,9 @@ fn no_owner_finds_what_the_kernel_read_for_an_earlier_one() {
 fn slots_of_a_ring_that_is_gone_hide_nothing() {
     let Some(mut uring) = ring("buffer ring under Zero") else { return };
     let arena = FixedArena::with_sizes(4, 512).init_policy(InitPolicy::Zero).build().unwrap();
-    // SAFETY: the only user of this ring's buffer group, and the receive has ended before the ring
-    // is unregistered.
     let registered =
+        // SAFETY: the only user of this ring's buffer group, and the receive has ended before the
+        // ring is unregistered.
         unsafe { BufferRing::register(&uring, &arena, BufferRing::options().entries(4).group(3)) };
     let mut buffers = match registered {
         Ok(buffers) => buffers,

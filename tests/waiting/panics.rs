@@ -138,8 +138,8 @@ fn a_waker_that_uses_the_arena_while_it_is_cloned_meets_no_lock() {
     let arena = FixedArena::with_sizes(1, 64).build_async().unwrap();
     let held = arena.allocate().unwrap();
     let plain: &FixedArena = &arena;
-    // SAFETY: the functions of the table do what a waker asks for; cloned on this thread only.
     let waker =
+        // SAFETY: the functions of the table do what a waker asks for; cloned on this thread only.
         unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(plain).cast(), &VTABLE)) };
     let mut wait = pin!(arena.allocate_async());
     assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());

@@ -23,7 +23,8 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [--only TEXT]
                   whole servers under redis-benchmark, alone: runs, seconds, threads, clients,
                   loads, contenders; the word `calls` counts system calls in a run of its own
   servers link    one connection over a link with a delay (`rtt=20`, `seconds=3`), as root
-  --quick         all parts within two minutes, programs with 0.05 s of processor time a run
+  --quick         all parts within two minutes: in the profile release, at one setting of each
+                  kind, programs with 0.05 s of processor time a run
   --release-only  leaves out the micro cases in the other profiles, which cargo must build
   --only TEXT     measures the cases whose names have the text; the others stay on record
   --out FOLDER    where the page goes: docs, or target/peers for a quick run";
@@ -72,7 +73,10 @@ fn compare(words: &[&str]) -> io::Result<()> {
     let mut words = words.iter();
     while let Some(&word) = words.next() {
         match word {
-            "--quick" => effort.quick = true,
+            "--quick" => {
+                effort.quick = true;
+                profiles.truncate(1);
+            }
             "--release-only" => profiles.truncate(1),
             "--out" => folder = words.next().map(PathBuf::from),
             "--only" => only = words.next().copied(),

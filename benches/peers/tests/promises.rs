@@ -1,7 +1,7 @@
 //! Every promise names rows that a full run measures.
 
 use uring_arena_peers::parts;
-use uring_arena_peers::report::PROMISES;
+use uring_arena_peers::report::{CONCLUSION, PROMISES};
 use uring_arena_peers::run::Effort;
 
 #[test]
@@ -17,5 +17,19 @@ fn every_promise_names_rows_that_are_measured() {
             assert!(comparison.metrics.iter().any(|metric| metric.name == row[1]), "{line}");
             assert!(comparison.pairs.iter().any(|pair| pair.contender == row[2]), "{line}");
         }
+    }
+}
+
+#[test]
+fn the_conclusion_names_promises() {
+    let words = CONCLUSION.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in words.split('{').skip(1) {
+        let name = part.split_once('}').expect(part).0;
+        let (promise, of) = name.split_once('|').expect(name);
+        let is_it = |line: &str| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            fields[2] == promise && fields[4] == of
+        };
+        assert!(PROMISES.lines().any(is_it), "{name}");
     }
 }

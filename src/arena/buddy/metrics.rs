@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::arena::BuddyArena;
 use crate::arena::counts::{ArenaCounts, CountTexts};
-use crate::arena::slot_states::SlotStates;
+use crate::arena::slot_states::{SlotMap, SlotStates};
 #[cfg(feature = "holders")]
 use crate::lease::Holders;
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
@@ -117,6 +117,25 @@ impl BuddyArena {
     /// ```
     pub fn slot_states(&self) -> SlotStates {
         SlotStates::of(self.handle(), |_| None)
+    }
+
+    /// Takes a map of the blocks that have an owner: where each lies, its size, and its state.
+    ///
+    /// The call walks over the whole allocator: it is for monitoring, not for hot paths.
+    ///
+    /// ```
+    /// use uring_arena::BuddyArena;
+    ///
+    /// let arena = BuddyArena::new(4096, 512)?;
+    /// let held = arena.allocate_bytes(1000)?;
+    /// for counts in arena.slot_map().blocks() {
+    ///     println!("{} bytes: {} used, {} free", counts.bytes, counts.claimed, counts.free);
+    /// }
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn slot_map(&self) -> SlotMap {
+        SlotMap::of(self.handle(), |_| None)
     }
 
     /// Takes a snapshot of who holds the memory, for an arena that

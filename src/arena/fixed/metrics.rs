@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::arena::FixedArena;
 use crate::arena::counts::{ArenaCounts, CountTexts};
-use crate::arena::slot_states::SlotStates;
+use crate::arena::slot_states::{SlotMap, SlotStates};
 #[cfg(feature = "holders")]
 use crate::lease::Holders;
 use crate::metrics::{MetricsPart, sealed::HasMetricsPart};
@@ -110,6 +110,14 @@ impl FixedArena {
     /// ```
     pub fn slot_states(&self) -> SlotStates {
         SlotStates::of(self.handle(), |_| None)
+    }
+
+    /// Takes a map of the slots that have an owner: where each lies, and its state.
+    ///
+    /// The call walks over all slots: it is for monitoring, not for hot paths. The example of
+    /// [`SlotMap`] shows it.
+    pub fn slot_map(&self) -> SlotMap {
+        SlotMap::of(self.handle(), |_| None)
     }
 
     /// Takes a snapshot of who holds the memory, for an arena that

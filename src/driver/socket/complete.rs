@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
-use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted};
+use super::socket::{ACTIVE, CurrentCompletion, Phase, SERVED, Source, Wanted, connection_number};
 use super::sockets::{PendingEvent, Sockets};
+use crate::buffer::ArenaBytes;
 use crate::driver::ids::Tag;
 use crate::driver::rings::Rings;
 use crate::driver::{Event, SocketId};
@@ -23,12 +24,12 @@ impl Sockets {
     /// bytes are handed out as they are. See [`BufferRing::take_fast`]. Returns the socket's token
     /// with them.
     #[inline]
-    pub(crate) fn take_fast<B: FromSlot>(
+    pub(crate) fn take_fast(
         &mut self,
         tag: Tag,
         rings: &mut Rings,
         completion: &cqueue::Entry,
-    ) -> Option<(u64, B)> {
+    ) -> Option<(u64, ArenaBytes)> {
         let key = tag.socket_key();
         let socket = self.table.at_mut(key.index())?;
         if socket.fast_generation != key.generation() || !cqueue::more(completion.flags()) {
@@ -65,8 +66,8 @@ impl Sockets {
             return self.polled(key, completion.result(), rings);
         }
         let buffers = &mut rings.of_mut(Some(ring))?.buffers;
-        // SAFETY: as in `take_fast`.
         let (remaining, status) =
+            // SAFETY: as in `take_fast`.
             unsafe { buffers.begin_completion(completion.result(), completion.flags()) };
         if !remaining.is_empty() {
             socket.came = SERVED | ACTIVE;
@@ -219,13 +220,6 @@ impl Sockets {
         let from = peer_address(socket.as_fd());
         Some(Event::Accepted { id, token, socket, from })
     }
-}
-
-/// Returns the number of a connection that bytes are recorded with: the socket's token, or else the
-/// number of its entry.
-#[inline]
-fn connection_number(token: u64, key: Key) -> u64 {
-    if token != 0 { token } else { key.index().into() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use io_uring::{opcode, squeue, types};
 
-use crate::driver::{DriverError, Event, SocketId};
+use crate::driver::{DriverError, Event, SocketId, SocketState};
 use crate::slab::Key;
 use crate::system::socket_type;
 use crate::uring::{
@@ -52,7 +52,7 @@ impl Source {
     /// Returns the source that suits the type of a descriptor, or an error if the call that asked
     /// for this one does not take the type.
     ///
-    /// What is no socket is left to the kernel, whose error ends it.
+    /// A descriptor of another kind is left to the kernel, whose error ends it.
     pub(crate) fn of_type(self, fd: BorrowedFd<'_>) -> Result<Source, DriverError> {
         let Some(socket_type) = socket_type(fd) else { return Ok(self) };
         let refused = |call, instead| Err(DriverError::SocketType { call, socket_type, instead });
@@ -170,6 +170,19 @@ impl Socket {
         matches!(self.phase, Phase::InFlight | Phase::Pausing | Phase::Polling | Phase::Connecting)
     }
 
+    /// Returns the state, as the program is told it.
+    pub(super) fn state(&self) -> SocketState {
+        match (self.wanted, self.phase) {
+            (Wanted::Closed, _) | (_, Phase::Ending) => SocketState::Closing,
+            (_, Phase::Connecting) => SocketState::Connecting,
+            (_, Phase::Finished) => SocketState::Finished,
+            (Wanted::Paused, _) => SocketState::Paused,
+            (_, Phase::Starved | Phase::Polling) => SocketState::Starved,
+            (_, Phase::Delayed) => SocketState::Delayed,
+            (_, Phase::Idle | Phase::InFlight | Phase::Pausing) => SocketState::Open,
+        }
+    }
+
     /// Builds the entry that waits until there is something to receive.
     pub(super) fn poll_entry(&self) -> squeue::Entry {
         opcode::PollAdd::new(types::Fd(self.fd.as_raw_fd()), libc::POLLIN as u32).build()
@@ -262,6 +275,13 @@ impl Socket {
             _ => false,
         }
     }
+}
+
+/// Returns the number of a connection that bytes are recorded with: the socket's token, or else the
+/// number of its entry.
+#[inline]
+pub(super) fn connection_number(token: u64, key: Key) -> u64 {
+    if token != 0 { token } else { key.index().into() }
 }
 
 /// A connect that is under way.

@@ -8,6 +8,7 @@
 
 use super::socket::{
     ACTIVE, AfterFailure, Connecting, CurrentCompletion, Phase, SERVED, Socket, Source, Wanted,
+    connection_number,
 };
 use crate::driver::files::Files;
 use crate::driver::ids::Tag;
@@ -15,7 +16,9 @@ use crate::driver::rings::{IDLE_AFTER, Look, REFUSALS_APART, Ring, Rings};
 use crate::driver::submitter::{Submitter, Timer};
 use crate::driver::transfer::Transfers;
 use crate::driver::wakeup::Wakeup;
-use crate::driver::{BufferRingId, DriverError, Event, SocketError, SocketId, TimerId};
+use crate::driver::{
+    BufferRingId, DriverError, Event, SocketError, SocketId, SocketSnapshot, TimerId,
+};
 use crate::slab::{Key, Slab};
 use crate::uring::{Feature, Probe, QuickClose, Status};
 use std::collections::{HashMap, VecDeque};
@@ -175,6 +178,21 @@ impl Sockets {
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Looks at each socket.
+    pub(crate) fn snapshots(&self, rings: &Rings, files: &Files) -> Vec<SocketSnapshot> {
+        let snapshot = |(key, socket): (Key, &Socket)| {
+            let sending = socket.sending.and_then(|key| files.get(key));
+            SocketSnapshot {
+                id: SocketId::new(self.driver, key),
+                connection: connection_number(socket.token, key),
+                group: rings.of(socket.source.ring()).map(|ring| ring.buffers.group()),
+                state: socket.state(),
+                sends: sending.map_or(0, |file| file.operations.len()),
+            }
+        };
+        self.table.iter().map(snapshot).collect()
     }
 
     pub(crate) fn is_in_flight(&self, key: Key) -> bool {

@@ -122,6 +122,9 @@ impl Transfers {
             if let (Action::Send(_), Err(Failure::Errno(errno))) = (transfer.action, result) {
                 open.note_connection_error(errno);
             }
+            if was_zero_copy && transfer.copied == Some(true) {
+                open.note_copied();
+            }
             &*open
         });
         // The socket may have taken the bytes, but what it had to send was thrown away.

@@ -177,8 +177,8 @@ pub(crate) struct Transfer {
     pub(super) cancelled: bool,
     /// It was given up because its time was over.
     pub(super) timed_out: bool,
-    /// The kernel had no room for a zero-copy send of it: it goes on as an ordinary one.
-    copies: bool,
+    /// It is an ordinary send: the kernel had no room for a zero-copy one, or would copy.
+    pub(super) copies: bool,
     /// The times in a row that a socket took no message for now.
     pub(super) refusals: u8,
     /// The number of the program's. `None`: that of the file, as it is when the event is taken.
@@ -336,7 +336,7 @@ impl Transfer {
             Action::Write => arena.write_from(descriptor, memory, offset, self.done, len_max),
             Action::Send(mut options) => {
                 if file.refuses_zero_copy || self.copies {
-                    options = options.zero_copy_from(usize::MAX);
+                    options = options.copied();
                 }
                 options = match file.send_form {
                     SendForm::Whole => options.wait_all(),

@@ -199,6 +199,9 @@ impl Transfers {
         }
         match transfer.state.take() {
             State::Queued(memory) => {
+                if let Action::Send(options) = transfer.action {
+                    transfer.copies |= open.takes_ordinary(options, || memory.len());
+                }
                 let (entry, operation) = transfer.build(descriptor, memory, open, arenas);
                 self.pushed += 1;
                 // SAFETY: the table owns the operation, which owns the memory; the driver owns the

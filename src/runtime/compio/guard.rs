@@ -149,7 +149,7 @@ impl Guard for RuntimeGuard {
                 return;
             }
             let turn = || runtime.poll_with(Some(Duration::ZERO));
-            // What is pushed is submitted, and can be cancelled.
+            // The turn submits what is pushed, so that it can be cancelled.
             turn();
             for opcode in SEVERAL_COMPLETIONS {
                 cancel_opcode(self.ring, opcode);

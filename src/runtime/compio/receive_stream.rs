@@ -206,7 +206,7 @@ impl MultishotRecv {
             // SAFETY: a completion of a receive of this ring, from compio's driver, handed in once;
             // the one before it was taken to its end.
             if let Some(bytes) = unsafe { ring.take_fast(result, flags) } {
-                arrived.push_back(bytes);
+                arrived.push_back(bytes.into());
                 return Status::Armed;
             }
         }

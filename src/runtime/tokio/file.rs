@@ -30,9 +30,9 @@ use libc::pread64 as pread;
 
 /// A file of a [`Pool`](super::Pool).
 ///
-/// Where the pool uses io_uring for files ([`Pool::engine`](super::Pool::engine)), reads and writes
-/// use registered memory, and block no thread. Elsewhere they block threads that tokio has for
-/// that, and what has no offsets (a socket, a pipe) is refused.
+/// If the pool uses io_uring for files ([`Pool::engine`](super::Pool::engine)), reads and writes
+/// use registered memory, and block no thread. Otherwise they block threads that tokio has for
+/// that, and a descriptor without offsets (a socket, a pipe) is refused.
 ///
 /// ```
 /// use uring_arena::{FixedArena, tokio::Pool};
@@ -317,8 +317,8 @@ fn read_to_the_end(
 /// Reads once, into the room behind the buffer's bytes.
 fn read_once(file: &StdFile, buffer: &mut Buffer, offset: u64) -> io::Result<usize> {
     let room = buffer.spare_capacity_mut();
-    // SAFETY: the room is this buffer's own, live during the call, and as long as said.
     let answer =
+        // SAFETY: the room is this buffer's own, live during the call, and as long as said.
         unsafe { pread(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), offset as _) };
     let bytes = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
     let len = buffer.len() + bytes;

@@ -228,8 +228,8 @@ impl PoolBuilder {
     /// [`send`](SendHalf::send) waits. Default: 1 MiB.
     ///
     /// Bytes count until their memory is free, a zero-copy send until the peer has acknowledged it.
-    /// So a connection carries at most this many bytes in a round trip. A send of more bytes waits
-    /// until it is alone; one of fewer than 64 counts as 64.
+    /// Such sends have half of the room; behind them a ring sends without zero-copy. A send of more
+    /// bytes waits until it is alone; one of fewer than 64 counts as 64.
     ///
     /// ```
     /// use uring_arena::{FixedArena, tokio::Pool};
@@ -661,7 +661,7 @@ impl Pool {
     /// Closes the connections, cancels the operations, and waits until the kernel has let go of all
     /// memory: three seconds at most. Blocks no other task.
     ///
-    /// What halves that were dropped have queued is sent first. A half that is still there ends its
+    /// The bytes that dropped halves have queued are sent first. A half that is there ends its
     /// connection: in order if everything is sent, else by a reset. Streams, halves and operations
     /// that are still there are told [`BrokenPipe`](io::ErrorKind::BrokenPipe). Bytes that were
     /// handed out stay valid.

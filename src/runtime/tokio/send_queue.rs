@@ -1,7 +1,7 @@
 //! The queue between the senders of one connection and the engine that sends for them.
 //!
-//! What the queue has taken goes out whole and in order, and then the end of the stream if it was
-//! asked for. If that cannot be, the connection is reset, and every later call is told why.
+//! The bytes that the queue has taken go out whole and in order, and then the end of the stream if
+//! it was asked for. If that cannot be, the connection is reset, and every later call is told why.
 //!
 //! The queue knows nothing of the engine. An engine takes sends out ([`SendQueue::next`]), and says
 //! when each is over ([`SendQueue::sent`]) or that the connection has failed
@@ -73,7 +73,7 @@ pub(super) struct SendQueue {
     span: Span,
     /// The state, once something was queued, or has ended. A connection that only writes as tokio
     /// does has none: neither memory nor a lock.
-    state: OnceLock<Box<Mutex<State>>>,
+    state: OnceLock<Box<Mutex<SendState>>>,
 }
 
 /// A send that the queue has taken.
@@ -128,7 +128,7 @@ struct Watching {
 // it is at most `bytes_max`. 4. Only the first task in line takes room; when it fits, its waker was
 // woken since its last poll. 5. A watching task whose sends are over was woken since its last poll.
 // 6. While `queued` is not empty, `is_attended`.
-struct State {
+struct SendState {
     queued: VecDeque<QueuedSend>,
     oldest: u64,
     outstanding: VecDeque<Outstanding>,
@@ -223,9 +223,9 @@ impl Phase {
     }
 }
 
-impl State {
-    fn new() -> State {
-        State {
+impl SendState {
+    fn new() -> SendState {
+        SendState {
             queued: VecDeque::new(),
             oldest: 0,
             outstanding: VecDeque::new(),
@@ -338,8 +338,8 @@ impl SendQueue {
     }
 
     /// Returns the state, which there is from now on.
-    fn state(&self) -> &Mutex<State> {
-        self.state.get_or_init(|| Box::new(Mutex::new(State::new())))
+    fn state(&self) -> &Mutex<SendState> {
+        self.state.get_or_init(|| Box::new(Mutex::new(SendState::new())))
     }
 
     /// Returns whether nothing was ever queued, waited for or ended.
@@ -382,6 +382,12 @@ impl SendQueue {
     #[inline]
     pub(super) fn socket(&self) -> &Link {
         &self.socket
+    }
+
+    /// Returns the most bytes that are queued, under way and reserved together.
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Returns the room that a send of `bytes` takes: all of it for one that is larger.

@@ -207,8 +207,8 @@ fn receive_once(socket: BorrowedFd<'_>, room: &mut UninitSlice) -> io::Result<us
 /// Sends once, as `receive_once` receives.
 #[inline]
 fn send_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: the bytes are borrowed, and live during the call.
     let answer =
+        // SAFETY: the bytes are borrowed, and live during the call.
         unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), NO_SIGNAL) };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }

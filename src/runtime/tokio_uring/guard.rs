@@ -1,6 +1,6 @@
 //! The guard of a tokio-uring runtime: sees the completions of abandoned operations.
 //!
-//! When a future is dropped, tokio-uring forgets the result of its operation. It drops the buffer
+//! If a future is dropped, tokio-uring forgets the result of its operation. It drops the buffer
 //! with the completion or, at shutdown, before it, and nothing tells which. So a
 //! [`Submitted`](super::Submitted) that is dropped hands its operation to the guard, and the
 //! guard's task awaits it. The runtime drops its tasks when it ends. An operation that the task
@@ -138,7 +138,7 @@ impl Guard for RuntimeGuard {
         for descriptor in self.liveness.to_cancel() {
             cancel(types::CancelBuilder::fd(types::Fd(descriptor)).all());
         }
-        // Which of tokio-uring's own operations lost their futures is not known.
+        // Nothing tells which of tokio-uring's own operations lost their futures.
         let drains = self.liveness.drain_count();
         if self.liveness.lent() > 0 && self.drains_served.replace(drains) < drains {
             cancel(types::CancelBuilder::any());

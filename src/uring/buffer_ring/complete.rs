@@ -68,7 +68,7 @@ impl BufferRing {
             // SAFETY: the caller's promise; the receive goes on, and every completion is taken to
             // its end before the next (below).
             if let Some(bytes) = unsafe { self.take_fast(result, flags) } {
-                return Received::new(Some(bytes), Vec::new(), Status::Armed);
+                return Received::new(Some(B::arrived(bytes)), Vec::new(), Status::Armed);
             }
         }
         // SAFETY: the caller's promise.
@@ -88,8 +88,8 @@ impl BufferRing {
         &mut self,
         completion: &cqueue::Entry,
     ) -> Received<Datagram<B>> {
-        // SAFETY: the caller's promise.
         let (remaining, status) =
+            // SAFETY: the caller's promise.
             unsafe { self.begin_completion(completion.result(), completion.flags()) };
         self.take_all(remaining, status, BufferRing::take_datagram)
     }
@@ -122,7 +122,7 @@ impl BufferRing {
     /// As for [`complete`](Self::complete). The receive goes on, and the bytes of every completion
     /// before this one were taken to their end.
     #[inline]
-    pub(crate) unsafe fn take_fast<B: FromSlot>(&mut self, result: i32, flags: u32) -> Option<B> {
+    pub(crate) unsafe fn take_fast(&mut self, result: i32, flags: u32) -> Option<ArenaBytes> {
         if !self.fast_path.contains(result) {
             return None;
         }
@@ -135,7 +135,7 @@ impl BufferRing {
         // slot. The slot is not shared, and the bytes fit.
         let lease = lease.with_receipt_recorded(len, self.connection());
         // SAFETY: as above.
-        Some(B::arrived(unsafe { ArenaBytes::from_lease(lease, start, len) }))
+        Some(unsafe { ArenaBytes::from_lease(lease, start, len) })
     }
 
     /// Begins to interpret a completion, for a caller that keeps the remaining bytes.

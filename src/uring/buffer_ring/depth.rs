@@ -1,8 +1,8 @@
 //! The depth of a ring: how many slots lie ready, and how many of them one receive may fill.
 //!
-//! What lies ready is filled by one entry of the kernel, so it should fit the cache that the
-//! program reads it from. Bulk data gets few entries of many bytes, and small messages get many of
-//! one slot each.
+//! The slots that lie ready are filled by one entry of the kernel, so they should fit the cache
+//! that the program reads them from. Bulk data gets few entries of many bytes, and small messages
+//! get many of one slot each.
 
 use std::fs;
 use std::sync::OnceLock;

@@ -746,9 +746,9 @@ mod plain {
         fn receive_one(&mut self, socket: BorrowedFd<'_>, buffer: &mut Buffer) -> io::Result<()> {
             let mut room = room_of(buffer);
             let mut header = self.envelopes[0].header(&mut room, self.has_control);
-            // SAFETY: the header points to an envelope and to the room of a buffer, which are
-            // borrowed mutably and live during the call.
             let answer =
+                // SAFETY: the header points to an envelope and to the room of a buffer, which are
+                // borrowed mutably and live during the call.
                 unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
             let bytes = usize::try_from(answer).map_err(|_| io::Error::last_os_error())?;
             self.envelopes[0].note(&header, bytes);

@@ -750,8 +750,8 @@ pub(crate) fn listen_on(
 pub(crate) fn peer_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     let mut name = [0u8; size_of::<libc::sockaddr_in6>()];
     let mut bytes = name.len() as libc::socklen_t;
-    // SAFETY: name and length are live during the call, and the kernel's to write then.
     let answer =
+        // SAFETY: name and length are live during the call, and the kernel's to write then.
         unsafe { libc::getpeername(socket.as_raw_fd(), name.as_mut_ptr().cast(), &raw mut bytes) };
     if answer < 0 { None } else { ip_address(&name) }
 }

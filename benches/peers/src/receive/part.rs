@@ -28,7 +28,7 @@ pub fn part(effort: Effort) -> Part {
         cases.extend([Receiving::Lockstep(shape), Receiving::Handed(shape)]);
     }
     cases.extend([Receiving::Heap, Receiving::Instructions]);
-    let idle = effort.choose(&[64, MANY][..], &[64, 1024, 4096, MANY]);
+    let idle = effort.choose(&[64][..], &[64, 1024, 4096, MANY]);
     cases.extend(idle.iter().map(|&connections| Receiving::Idle(connections)));
     let groups = cases.into_iter().map(|case| vec![bind(case, &SYSTEMS, effort)]).collect();
     Part { plots: &[COST, IDLE], ..Part::new("receive", "Receiving", INTRODUCTION, groups) }

@@ -11,7 +11,7 @@ mod table;
 mod terminal;
 
 #[cfg(feature = "io")]
-pub use page::write_page;
+pub use page::{CONCLUSION, write_page};
 pub use part::{OURS, Part, Plot};
 pub use promise::{PROMISES, promises};
 pub use table::Table;

@@ -11,21 +11,29 @@ use super::plot::draw;
 use super::table::Table;
 use super::terminal::number;
 
+/// The conclusion in words. `{promise|of}` stands for the median that is on record.
+pub const CONCLUSION: &str = include_str!("../../conclusion.md");
+
 const HEAD: &str = "\
 Made by `cargo run --release -p uring-arena-peers`; do not edit. `-- --quick` takes under two \
 minutes once it is built, `-- core receive` runs two parts only, `-- list` names all pairs of \
-contender and case. Each pair has a process of its own. The rounds are interleaved: each round \
+contender and case. Numbers without a unit are ours divided by the other's: below 1 is good for \
+times.";
+
+const METHOD: &str = "\
+Each pair of contender and case has a process of its own. The rounds are interleaved: each round \
 visits every pair in turn, starting with another one each time. A ratio is the median of the \
-ratios taken round by round, with the tenth and ninetieth percentile beside it, so that drift \
-between rounds falls out. *Noise* is half of that width for ours beside a second process of ours. \
-Cases without system calls are measured in three profiles: `release` as it comes, with \
-`codegen-units = 1` (one unit), and with fat LTO. Times are of one machine on one day: trust the \
-ratios. Every figure is in tables beside this page; [promises.tsv](benchmarks/promises.tsv) is the \
-one below.";
+ratios taken round by round, so that drift between rounds falls out. *Noise* is half of the width \
+from the tenth to the ninetieth percentile, for ours beside a second process of ours. Cases \
+without system calls are measured in three profiles: `release` as it comes, with `codegen-units = \
+1` (one unit), and with fat LTO. Times are of one machine on one day: trust the ratios. A row \
+below is a promise; where it is made for several cases, *median* is the one in the middle, and \
+*worst* the furthest from its bound, in any case and profile. Each case for itself: \
+[promises.tsv](benchmarks/promises.tsv).";
 
 const COLUMNS: &str = "\
-| | promise | bound | measured | p10–p90 | noise | one unit | fat LTO | |
-|---|---|---|---|---|---|---|---|---|";
+| | promise | bound | median | worst | the worst is | noise | |
+|---|---|---|---|---|---|---|---|";
 
 /// Draws the plots and writes the page into `folder` (`docs`), from what is on record there.
 pub fn write_page(folder: &Path, parts: Vec<Part>) -> io::Result<()> {
@@ -43,16 +51,28 @@ pub fn write_page(folder: &Path, parts: Vec<Part>) -> io::Result<()> {
 fn page(records: &[(Part, Table)], promises: &Table) -> Result<String, fmt::Error> {
     let mut page = format!("# uring-arena beside its peers\n\n{}\n", wrapped(HEAD));
     if !promises.lines.is_empty() {
+        writeln!(page, "\n## In words")?;
+        for paragraph in CONCLUSION.split("\n\n") {
+            writeln!(page, "\n{}", wrapped(&told(paragraph, &promises.lines)))?;
+        }
         let verdicts: Vec<&str> = promises.lines.iter().map(|kept| &*kept[11]).collect();
         let judged = verdicts.iter().filter(|verdict| !["shown", "not measured"].contains(verdict));
         let (all, met) = (judged.count(), verdicts.iter().filter(|&&verdict| verdict == "met"));
         let met = met.count();
-        writeln!(page, "\n## Promised and measured\n")?;
-        writeln!(page, "Of {all} promises {met} are met.\n\n{COLUMNS}")?;
+        writeln!(page, "\n## Promised and measured\n\n{}\n", wrapped(METHOD))?;
+        writeln!(page, "Of {all} cases {met} are met.\n\n{COLUMNS}")?;
     }
     for (part, _) in records {
-        let own = promises.lines.iter().filter(|kept| kept[0] == part.name);
-        own.map(|kept| promise(kept)).for_each(|line| page += &line);
+        let mut own: Vec<_> = promises.lines.iter().filter(|kept| kept[0] == part.name).collect();
+        while let Some(first) = own.first().copied() {
+            let is_same = |kept: &&Vec<String>| {
+                kept[1] == first[1] && kept[3..5] == first[3..5] && first[4].starts_with('×')
+            };
+            let (same, others): (Vec<_>, Vec<_>) =
+                own.into_iter().partition(|kept| *kept == first || is_same(kept));
+            page += &promise(&same);
+            own = others;
+        }
     }
     for (part, table) in records {
         section(&mut page, part, table)?;
@@ -60,26 +80,74 @@ fn page(records: &[(Part, Table)], promises: &Table) -> Result<String, fmt::Erro
     Ok(page)
 }
 
-fn promise(kept: &[String]) -> String {
-    let short = |field: &String| field.parse().map_or(String::new(), number);
-    let numbers: Vec<_> = kept[5..11].iter().map(short).collect();
-    let [p10, median, p90, noise, one_unit, fat_lto] = &numbers[..] else { return String::new() };
-    let noise = if noise.is_empty() { "" } else { &format!("± {noise}") };
-    let verdict = kept[11].replace("NOT MET", "**NOT MET**");
-    let (group, text, bound) = (&kept[1], &kept[2], format!("{} {}", kept[3], kept[4]));
-    let bound = bound.trim();
+/// Puts the numbers on record into a paragraph of the conclusion.
+fn told(paragraph: &str, promises: &[Vec<String>]) -> String {
+    let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut parts = words.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        let (promise, of) = name.split_once('|').unwrap_or((name, ""));
+        let kept = promises.iter().find(|kept| kept[2] == promise && kept[4] == of);
+        let median = kept.and_then(|kept| kept[6].parse().ok()).map(number);
+        text = text + median.as_deref().unwrap_or("(not measured)") + rest;
+    }
+    text
+}
+
+/// Returns the row of one promise, which may be made for several cases.
+fn promise(cases: &[&Vec<String>]) -> String {
+    let Some(&first) = cases.first() else { return String::new() };
+    let value = |kept: &Vec<String>, column: usize| kept[column].parse::<f64>().ok();
+    let mut medians: Vec<f64> = cases.iter().filter_map(|kept| value(kept, 6)).collect();
+    medians.sort_by(f64::total_cmp);
+    let median = medians.get(medians.len() / 2).copied();
+    let profiles = [(6, ""), (9, ", one unit"), (10, ", fat LTO")];
+    let all = cases.iter().flat_map(|kept| {
+        profiles.iter().filter_map(move |(column, name)| Some((value(kept, *column)?, kept, *name)))
+    });
+    let sign = if first[3].starts_with('≥') { -1.0 } else { 1.0 };
+    let worst = all.max_by(|one, other| (sign * one.0).total_cmp(&(sign * other.0)));
+    let several = cases.len() > 1;
+    let name = worst.map_or(String::new(), |(_, kept, profile)| {
+        let case = if several { &*kept[2] } else { "" };
+        format!("{case}{profile}").trim_start_matches(", ").to_owned()
+    });
+    let text = match cases.len() {
+        1 => first[2].clone(),
+        count => format!("{}; and {} more", first[2], count - 1),
+    };
+    let bound = format!("{} {}", first[3], first[4]);
+    let noise = cases.iter().filter_map(|kept| value(kept, 8)).fold(f64::NAN, f64::max);
+    let noise = if noise.is_nan() { String::new() } else { format!("± {}", number(noise)) };
+    let [median, worst] = [median, worst.map(|it| it.0)].map(|it| it.map_or("".into(), number));
+    let verdict = verdict(cases);
     format!(
-        "| {group} | {text} | {bound} | {median} | {p10}–{p90} | {noise} | {one_unit} | {fat_lto} \
-         | {verdict} |\n"
+        "| {} | {text} | {} | {median} | {worst} | {name} | {noise} | {verdict} |\n",
+        first[1],
+        bound.trim()
     )
 }
 
+/// Judges a promise by its cases.
+fn verdict(cases: &[&Vec<String>]) -> String {
+    let count = |word: &str| cases.iter().filter(|kept| kept[11] == word).count();
+    let (failed, partly) = (count("NOT MET"), count("met in release only"));
+    let all = cases.len();
+    match (failed, partly) {
+        (0, 0) => cases.first().map_or(String::new(), |kept| kept[11].clone()),
+        (0, _) => "met in release only".into(),
+        _ if failed == all => "**NOT MET**".into(),
+        _ => format!("**NOT MET** in {failed} of {all}"),
+    }
+}
+
 fn section(page: &mut String, part: &Part, table: &Table) -> fmt::Result {
-    let [date, effort, processor, cores, kernel, versions] =
-        ["date", "effort", "processor", "cores", "kernel", "versions"].map(|name| table.fact(name));
+    let [date, effort, processor, cores, kernel] =
+        ["date", "effort", "processor", "cores", "kernel"].map(|name| table.fact(name));
     let measured = format!(
-        "Measured {date} ({effort} run) on {processor}, {cores} cores, {kernel}. Versions: \
-         {versions}. Every row: [{name}.tsv](benchmarks/{name}.tsv).",
+        "Measured {date} ({effort} run) on {processor}, {cores} cores, {kernel}. Every row, and \
+         the versions: [{name}.tsv](benchmarks/{name}.tsv).",
         name = part.name
     );
     writeln!(page, "\n## {}\n\n{}", part.title, wrapped(part.introduction))?;

@@ -74,11 +74,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         // The end of its orders is the polite end; a child that hangs is ended by force.
         self.orders = None;
-        for _ in 0..50 {
+        for _ in 0..500 {
             if !matches!(self.process.try_wait(), Ok(None)) {
                 return;
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(1));
         }
         self.process.kill().ok();
         self.process.wait().ok();

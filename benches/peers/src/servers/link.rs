@@ -25,17 +25,18 @@ const FAR: &str = "10.9.0.2";
 const FRAME_BYTES: usize = 64 << 10;
 
 /// The ways of sending, each with its engine. The first is plain tokio's.
-const WAYS: [(&str, Option<Engine>); 6] = [
+const WAYS: [(&str, Option<Engine>); 7] = [
     ("write_all, tokio", None),
     ("write_all", Some(Engine::Readiness)),
     ("send", Some(Engine::Readiness)),
     ("write_all", Some(Engine::Ring)),
     ("send", Some(Engine::Ring)),
+    ("send, zero-copy", Some(Engine::Ring)),
     ("send, copied", Some(Engine::Ring)),
 ];
 
-/// Measures in a network namespace of its own. The words: seconds of each run, round trip in
-/// milliseconds (`rtt=20`).
+/// Measures in a network namespace of its own. The words: seconds of each run (`seconds=3`), round
+/// trip in milliseconds (`rtt=20`), room of a connection's queue in KiB (`room=1024`).
 pub fn link(words: &[&str]) -> io::Result<()> {
     let mut command = Command::new("unshare");
     command.arg("-n").arg(env::current_exe()?).arg("link-inside").args(words);
@@ -57,12 +58,13 @@ pub fn link_inside(words: &[&str]) -> io::Result<()> {
     let delay = Duration::from_secs_f64(number("rtt", 20.0) / 2000.0);
     reflect(tun()?, delay);
     let time = Duration::from_secs_f64(number("seconds", 3.0));
+    let room = number("room", 1024.0) as usize * 1024;
     println!("| way | engine | MB/s | ÷ tokio's `write_all` |");
     println!("|---|---|--:|--:|");
     let mut first = 0.0;
     for (way, engine) in WAYS {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let rate = runtime.block_on(run(way, engine, time))?;
+        let rate = runtime.block_on(run(way, engine, time, room))?;
         first = if engine.is_none() { rate } else { first };
         let engine = engine.map_or("–".into(), |engine| engine.to_string());
         println!("| {way} | {engine} | {rate:.1} | {:.3} |", rate / first);
@@ -71,7 +73,7 @@ pub fn link_inside(words: &[&str]) -> io::Result<()> {
 }
 
 /// Sends for a time. Returns the megabytes that arrived a second.
-async fn run(way: &str, engine: Option<Engine>, time: Duration) -> io::Result<f64> {
+async fn run(way: &str, engine: Option<Engine>, time: Duration, room: usize) -> io::Result<f64> {
     let listener = TcpListener::bind((NEAR, 0)).await?;
     let mut near = TcpStream::connect((FAR, listener.local_addr()?.port())).await?;
     let mut far = listener.accept().await?.0;
@@ -98,14 +100,14 @@ async fn run(way: &str, engine: Option<Engine>, time: Duration) -> io::Result<f6
             near.shutdown().await?;
         }
         Some(engine) => {
-            // As much as the kernel queues for `write_all` on such a link.
-            let builder = Pool::builder(arena).engine(engine).send_bytes_max(8 << 20);
+            let builder = Pool::builder(arena).engine(engine).send_bytes_max(room);
             let mut stream = builder.build()?.stream(near)?;
             while begin.elapsed() < time {
                 match way {
                     "send" => stream.send(frame.clone()).await?,
-                    "send, copied" => {
-                        let options = SendOptions::new().zero_copy_from(usize::MAX);
+                    "send, zero-copy" | "send, copied" => {
+                        let from = if way == "send, copied" { usize::MAX } else { 1 };
+                        let options = SendOptions::new().zero_copy_from(from);
                         stream.write_half().send_with(frame.clone(), options).await?;
                     }
                     _ => stream.write_all(&frame).await?,

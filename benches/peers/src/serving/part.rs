@@ -33,8 +33,7 @@ page cache, to a file whose room was reserved. More records per second are bette
 /// Measures a server of which a round takes half a second of processor time.
 pub(super) fn server(effort: Effort) -> Method {
     let time = Duration::from_millis(effort.choose(50, 500));
-    let rounds = effort.choose(3, 2);
-    Method { amount: Amount::Processor(time), rounds, ..Method::program(effort) }
+    Method { amount: Amount::Processor(time), rounds: 2, ..Method::program(effort) }
 }
 
 pub fn resp_part(effort: Effort) -> Part {

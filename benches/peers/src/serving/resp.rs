@@ -78,7 +78,8 @@ fn start(kind: &'static str, case: &Requests) -> io::Result<Work> {
     let (port, case) = (listener.local_addr()?.port().to_string(), case.clone());
     thread::Builder::new().name("server".into()).spawn(move || serve_on(listener, kind, "0"))?;
     Ok(Box::new(move |times| {
-        let requests = times.max(50);
+        // A run of the clients takes a quarter of a second at least.
+        let requests = times.max(500);
         let output = Command::new("redis-benchmark")
             .args(["-p", &port, "-c", "50", "-q", "-t", case.commands, "-d", case.value_bytes])
             .args(["-n", &requests.to_string(), "--threads", case.threads])

@@ -225,12 +225,12 @@ pub(super) type Ticket = Option<NonZeroU64>;
 pub(super) struct Line {
     arena: FixedArena,
     process: Process,
-    state: Mutex<State>,
+    state: Mutex<LineState>,
 }
 
 // Invariant: while `line` is not empty, a task serves it (`is_served`), or every stream in it was
 // woken since its last poll.
-struct State {
+struct LineState {
     /// The streams by ticket. `None` was woken since its last poll.
     line: BTreeMap<NonZeroU64, Option<Waker>>,
     /// A slot for one of those that were woken.
@@ -253,7 +253,7 @@ fn call(wakers: WakeList) {
 
 impl Line {
     pub(super) fn new(arena: FixedArena, process: Process) -> Line {
-        let state = Mutex::new(State {
+        let state = Mutex::new(LineState {
             line: BTreeMap::new(),
             slot: None,
             last_ticket: NonZeroU64::MIN,
@@ -318,14 +318,14 @@ impl Line {
         }
     }
 
-    fn leave_locked(&self, state: &mut State, ticket: &mut Ticket, wakers: &mut WakeList) {
+    fn leave_locked(&self, state: &mut LineState, ticket: &mut Ticket, wakers: &mut WakeList) {
         if let Some(ticket) = ticket.take() {
             wakers.push_unneeded(state.line.remove(&ticket).flatten());
         }
     }
 }
 
-impl State {
+impl LineState {
     /// Wakes up to `count` streams that were not, the oldest first. Returns their number.
     fn wake(&mut self, count: usize, wakers: &mut WakeList) -> usize {
         let waiting = self.line.values_mut().filter(|waker| waker.is_some());
@@ -338,7 +338,7 @@ impl State {
 struct Serving(Arc<Line>);
 
 impl Serving {
-    fn with<T>(&self, change: impl FnOnce(&mut State, &mut WakeList) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut LineState, &mut WakeList) -> T) -> T {
         let mut wakers = WakeList::default();
         let result = change(&mut self.0.state.lock(), &mut wakers);
         call(wakers);

@@ -1,6 +1,7 @@
 //! The dispatcher: carries commands to the driver, and the driver's events to their tasks.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::runtime::tokio::engine::{
 use crate::runtime::tokio::send_queue::{QueuedSend, SendQueue, drop_contained};
 use crate::slab::{Id, IdMap};
 use crate::sync::{Arc, contain};
+use crate::system::{SendOptions, queued_bytes};
 
 /// The time that the kernel is given to let go of what is cancelled. Sockets take microseconds;
 /// only a device that does not answer takes longer.
@@ -105,6 +107,8 @@ struct Sender {
     socket: SocketId,
     /// The sends that the driver has.
     under_way: usize,
+    /// The zero-copy sends among them, and their bytes: the peer has yet to acknowledge them.
+    zero_copy: (usize, usize),
     /// The half is gone: this side is done after the last send.
     is_released: bool,
     /// The error that the connection has ended with.
@@ -124,7 +128,45 @@ enum OperationAnswer {
     Read { answer: Answer<Buffer>, _place: Place },
     Written { answer: Answer<()>, _place: Place },
     Synced { answer: Answer<()>, _place: Place },
-    Sent { sender: FileKey, number: u64 },
+    Sent { sender: FileKey, number: u64, zero_copy_bytes: usize },
+}
+
+impl Sender {
+    /// Returns the options of the next send, of so many bytes: an ordinary one if zero-copy sends
+    /// would slow the connection down.
+    ///
+    /// They keep their room until they are acknowledged, those of a burst together. Once they have
+    /// half of it, an ordinary send follows, which gives its room back at once. So the socket's
+    /// queue never waits for room. Where the link holds little, and the kernel has much to send,
+    /// zero-copy goes on: acknowledgments come soon.
+    fn next_options(
+        &self,
+        options: SendOptions,
+        bytes: usize,
+        is_share_scarce: bool,
+    ) -> SendOptions {
+        let is_slowed = || {
+            let queued = || queued_bytes(self.queue.as_fd());
+            is_share_scarce || slows(self.zero_copy, bytes, self.queue.bytes_max(), queued)
+        };
+        let is_copied = options.asks_for_zero_copy(bytes) && is_slowed();
+        if is_copied { options.copied() } else { options }
+    }
+}
+
+/// Returns whether a further zero-copy send, of so many bytes, would slow a connection down that
+/// has others under way and so much room. `queued` tells the bytes in the socket's queue: those
+/// that the kernel has not sent, and those that are on the link.
+fn slows(
+    (sends, held): (usize, usize),
+    bytes: usize,
+    room: usize,
+    queued: impl FnOnce() -> Option<(usize, usize)>,
+) -> bool {
+    if held + bytes <= room / 2 && sends < SENDS_AHEAD / 2 {
+        return false;
+    }
+    !queued().is_some_and(|(unsent, on_link)| unsent >= room / 4 && on_link <= room / 4)
 }
 
 impl Dispatcher {
@@ -209,8 +251,12 @@ impl Dispatcher {
                 let result = whole(result, payload.as_ref());
                 drop_contained(payload);
                 match self.answers.remove(id) {
-                    Some(OperationAnswer::Sent { sender, number }) => {
-                        self.on_sent(driver, sender, number, result);
+                    Some(OperationAnswer::Sent { sender: key, number, zero_copy_bytes }) => {
+                        if let Some(sender) = self.senders.get_mut(key) {
+                            sender.zero_copy.0 -= usize::from(zero_copy_bytes > 0);
+                            sender.zero_copy.1 -= zero_copy_bytes;
+                        }
+                        self.on_sent(driver, key, number, result);
                     }
                     _ => {
                         let result = result.map_err(|error| self.cause(error));
@@ -359,8 +405,8 @@ impl Dispatcher {
         let is_wanted = stream.attach(id);
         let key = half.as_ref().map(|(key, _)| *key);
         if let Some((key, queue)) = half {
-            let (under_way, is_released, broken) = (0, false, None);
-            let sender = Sender { queue, socket: id, under_way, is_released, broken };
+            let (under_way, zero_copy, is_released, broken) = (0, (0, 0), false, None);
+            let sender = Sender { queue, socket: id, under_way, zero_copy, is_released, broken };
             self.senders.insert(key, sender);
         }
         let connection = Connection {
@@ -455,14 +501,10 @@ impl Dispatcher {
     /// Gives the driver what a connection has queued, as far as its share of operations goes.
     fn send_queued(&mut self, driver: &mut Driver, key: FileKey) {
         while let Some(sender) = self.senders.get_mut(key) {
+            let sends = self.sends + self.datagrams.under_way();
             // Each sender may have one send under way: so none waits for the peer of another.
-            let may_send = match sender.under_way {
-                0 => true,
-                under_way => {
-                    let sends = self.sends + self.datagrams.under_way();
-                    under_way < SENDS_AHEAD && sends < self.operations_max
-                }
-            };
+            let may_send = sender.under_way == 0
+                || sender.under_way < SENDS_AHEAD && sends < self.operations_max;
             if !may_send {
                 return;
             }
@@ -471,11 +513,18 @@ impl Dispatcher {
                 sender.queue.fail(&broken.to_io_error());
                 return drop_contained(payload);
             }
-            match driver.send_with(sender.socket, payload, options) {
+            let bytes = payload.as_ref().len();
+            let is_share_scarce = sends >= self.operations_max / 2;
+            let chosen = sender.next_options(options, bytes, is_share_scarce);
+            match driver.send_with(sender.socket, payload, chosen) {
                 Ok(id) => {
+                    let zero_copy_bytes = if chosen.asks_for_zero_copy(bytes) { bytes } else { 0 };
                     sender.under_way += 1;
+                    sender.zero_copy.0 += usize::from(zero_copy_bytes > 0);
+                    sender.zero_copy.1 += zero_copy_bytes;
                     self.sends += 1;
-                    self.answers.insert(id, OperationAnswer::Sent { sender: key, number });
+                    let sent = OperationAnswer::Sent { sender: key, number, zero_copy_bytes };
+                    self.answers.insert(id, sent);
                 }
                 Err(SubmitError { error, memory: payload, .. }) => {
                     sender.queue.put_back(QueuedSend { number, payload, options });
@@ -650,5 +699,35 @@ fn whole(result: io::Result<usize>, bytes: &[u8]) -> io::Result<()> {
 impl Id for FileKey {
     fn index(self) -> usize {
         FileKey::index(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: usize = 1 << 20;
+    const FRAME: usize = 1 << 16;
+
+    /// A link with a delay, whose acknowledgments come for all zero-copy sends together.
+    #[test]
+    fn zero_copy_sends_leave_half_of_the_room_to_others() {
+        let unasked = || unreachable!("there is room");
+        assert!(!slows((0, 0), FRAME, ROOM, unasked));
+        assert!(!slows((7, 7 * FRAME), FRAME, ROOM, unasked));
+        for (unsent, on_link, slowed) in [
+            // Everything is on the link, which would wait for acknowledgments.
+            (0, 8 * FRAME, true),
+            (2000, 40 * FRAME, true),
+            // The link is long: what the kernel has left is sent before they come.
+            (8 * FRAME, 40 * FRAME, true),
+            // The link is short, and the kernel has enough to send.
+            (8 * FRAME, 2 * FRAME, false),
+        ] {
+            let queued = || Some((unsent, on_link));
+            assert_eq!(slows((8, 8 * FRAME), FRAME, ROOM, queued), slowed, "{unsent} {on_link}");
+        }
+        assert!(slows((SENDS_AHEAD / 2, 100), 100, ROOM, || None));
+        assert!(slows((0, 0), ROOM, ROOM, || None), "one that takes all of it");
     }
 }

@@ -124,11 +124,11 @@ impl Command {
 pub(crate) struct Mailbox {
     /// The process of the engine. A forked child has a copy of the locks, maybe taken.
     process: Process,
-    state: Mutex<State>,
+    state: Mutex<MailboxState>,
     names: Mutex<Names>,
 }
 
-struct State {
+struct MailboxState {
     commands: Vec<Command>,
     /// Set when the engine takes no further commands.
     end: Option<EngineEnd>,
@@ -202,7 +202,7 @@ impl Drop for Place {
 impl Mailbox {
     pub(super) fn new(places_max: usize) -> Mailbox {
         let counts = RingCounts::default();
-        let state = State { commands: Vec::new(), end: None, waker: None, counts };
+        let state = MailboxState { commands: Vec::new(), end: None, waker: None, counts };
         let names = Names {
             table: Slab::new(Slab::<()>::LIMIT_MAX),
             places: 0,
@@ -217,7 +217,7 @@ impl Mailbox {
     /// Registers the engine's waker for the next command. Returns `false` if a command is there
     /// already.
     pub(super) fn wait(&self, waker: &Waker) -> bool {
-        let is_known = |state: &State| {
+        let is_known = |state: &MailboxState| {
             let known = state.waker.as_ref();
             known.is_some_and(|known| known.will_wake(waker)).then_some(state.commands.is_empty())
         };
@@ -245,7 +245,7 @@ impl Mailbox {
     /// Puts a command in, and wakes the engine. Cancels the command if the engine has ended.
     fn post(&self, command: Command) {
         if self.here().is_err() {
-            // What it holds is of the parent's connections.
+            // It holds what belongs to the parent's connections.
             return std::mem::forget(command);
         }
         let mut state = self.state.lock();

@@ -50,7 +50,7 @@ impl Message for Datagram<Bytes> {
 
 /// The messages that arrived on one socket and that its stream has not taken.
 pub(crate) struct StreamQueue<M = Bytes> {
-    state: Mutex<State<M>>,
+    state: Mutex<QueueState<M>>,
     /// Messages after which the socket is paused until the stream takes them.
     messages_max: usize,
     share: Arc<Share>,
@@ -58,7 +58,7 @@ pub(crate) struct StreamQueue<M = Bytes> {
     reset: Reset,
 }
 
-struct State<M> {
+struct QueueState<M> {
     socket: Option<SocketId>,
     arrived: VecDeque<M>,
     /// The slots that the messages among them lie in which were not copied.
@@ -88,9 +88,9 @@ pub(crate) struct Taken {
     pub(crate) slots: usize,
 }
 
-impl<M> State<M> {
-    fn new() -> State<M> {
-        State {
+impl<M> QueueState<M> {
+    fn new() -> QueueState<M> {
+        QueueState {
             socket: None,
             arrived: VecDeque::new(),
             in_slots: 0,
@@ -115,7 +115,7 @@ impl<M> State<M> {
 
 impl<M: Message> StreamQueue<M> {
     pub(crate) fn new(messages_max: usize, share: Arc<Share>, reset: Reset) -> StreamQueue<M> {
-        StreamQueue { state: Mutex::new(State::new()), messages_max, share, reset }
+        StreamQueue { state: Mutex::new(QueueState::new()), messages_max, share, reset }
     }
 
     pub(crate) fn known_reset(&self) -> &Reset {

@@ -145,8 +145,8 @@ impl Buffers {
         let page_aligned = |bytes| Layout::from_size_align(bytes, 4096).map_err(io::Error::other);
         let entries_layout = page_aligned(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
         let memory_layout = page_aligned(usize::from(BUFFERS) * slot_bytes)?;
-        // SAFETY: both sizes are above zero.
         let (entries, memory) =
+            // SAFETY: both sizes are above zero.
             unsafe { (alloc_zeroed(entries_layout), alloc_zeroed(memory_layout)) };
         let entries = NonNull::new(entries.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let memory = NonNull::new(memory).ok_or(io::ErrorKind::OutOfMemory)?;
