@@ -55,7 +55,7 @@ pub(super) struct Submitter {
     pub(super) enters: u64,
     /// The kernel defers completions until this ring is entered, and says so by the ring's flags.
     defers: bool,
-    /// What a wait waits for.
+    /// The completions that a wait waits for.
     wait_for: WaitFor,
 }
 

@@ -635,8 +635,8 @@ fn a_wait_collects_as_many_completions_as_it_is_told_to() {
     }
 }
 
-/// What is not collected in time ends the wait, and nothing waits without end: a single message, a
-/// wake, a timer, a time that is shorter, a kernel that cannot.
+/// A wait ends in time, whatever it could not collect: after a single message, a wake, a timer, a
+/// time that is shorter, and on a kernel that cannot.
 #[test]
 fn a_wait_that_collects_ends_in_time() {
     const LONG: Duration = Duration::from_secs(1);

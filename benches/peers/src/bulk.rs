@@ -108,7 +108,7 @@ const OURS_SMALL: &str = "uring-arena, 4 KiB slots";
 
 const OURS_COALESCED: &str = "uring-arena, 4 KiB slots, coalesced";
 
-/// What becomes of a piece.
+/// The fate of a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is dropped at once.

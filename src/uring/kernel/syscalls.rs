@@ -61,7 +61,7 @@ struct WaitArgument {
     timeout: u64,
 }
 
-/// What a wait waits for: one completion, or several within a short time.
+/// The completions that a wait waits for: one, or several within a short time.
 #[derive(Debug)]
 pub(crate) struct WaitFor {
     completions: libc::c_ulong,
@@ -136,11 +136,10 @@ fn enter(
     argument_bytes: libc::c_ulong,
 ) -> Result<usize, i32> {
     let (fd, entries) = (fd as libc::c_ulong, entries as libc::c_ulong);
-    let number = libc::SYS_io_uring_enter;
+    let (number, bytes) = (libc::SYS_io_uring_enter, argument_bytes);
     // SAFETY: the argument is live during the call (the callers'), and so is the time that it
     // names. The memory of the entries is their pusher's duty.
-    let answer =
-        unsafe { libc::syscall(number, fd, entries, completions, flags, argument, argument_bytes) };
+    let answer = unsafe { libc::syscall(number, fd, entries, completions, flags, argument, bytes) };
     usize::try_from(answer).map_err(|_| last_errno())
 }
 
