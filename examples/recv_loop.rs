@@ -64,8 +64,12 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     for (stream, socket) in (0..).zip(incoming) {
         streams.insert(driver.receive(ring, socket)?, stream);
     }
+    // A comparison is of the receiving thread: it has a core of its own.
+    let cores = options.compare.then(plain::Cores::part).flatten();
+    cores.iter().for_each(plain::Cores::for_others);
     let senders = Senders::start(outgoing, &options.file, options.bytes)?;
     let (queue, worker) = Worker::start();
+    cores.iter().for_each(plain::Cores::for_receiver);
 
     let bar = support::progress(options.bytes);
     let (started, cpu_before) = (Instant::now(), support::thread_cpu());
@@ -118,13 +122,7 @@ fn verify(options: &Options) -> Result<(), Box<dyn Error>> {
     compare(&sent, &received)?;
     check_all_free(&arena, drained.in_flight)?;
     if options.compare {
-        let plain = plain::run(options)?;
-        let ratio = cpu.as_secs_f64() / plain.cpu.as_secs_f64().max(1e-9);
-        say!(
-            "compare    plain read: {}, {}; this loop takes {ratio:.2} of its CPU",
-            support::cpu_s_per_gb(tally.bytes, plain.cpu),
-            support::rate(tally.bytes, plain.time)
-        );
+        plain::compare(options, cpu)?;
     }
     say!("verified {} on {connections} connections", exact_bytes(tally.bytes));
     Ok(())

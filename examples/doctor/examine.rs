@@ -277,6 +277,9 @@ fn recommended(
         lines.extend([
             "    // The depth of the ring follows the messages: streams need no other settings."
                 .into(),
+            "    // Small writes that nobody answers: `Driver::builder().coalesce(8, time)`, with 100"
+                .into(),
+            "    // µs, takes less processor time, and tells of everything so much later.".into(),
             "    let ring = driver.register_buffer_ring(&arena, BufferRing::options())?;".into(),
             "    // From here on: `driver.receive(ring, socket)?`, then `driver.wait_event()?`."
                 .into(),

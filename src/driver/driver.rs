@@ -127,7 +127,8 @@ impl DriverBuilder {
 
         let operations = self.checked_operations()?;
         let (uring, defers) = self.make_ring()?;
-        let submitter = Submitter::new(uring, defers);
+        let mut submitter = Submitter::new(uring, defers);
+        self.set_waits(&mut submitter);
         let wakeup = Wakeup::new(self.checked_entries()?)?;
         let number = DRIVERS.fetch_add(1, Ordering::Relaxed);
         // Now, as descriptors may run out later. Looked at already if any driver was made before;

@@ -15,7 +15,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::DriverError;
 use super::ids::Tag;
 use crate::region::Process;
-use crate::uring::{is_refusal, submit_and_wait_for_one};
+use crate::uring::{WaitFor, is_refusal, submit_and_wait, submit_and_wait_for_time};
 
 /// The longest wait of one entry into the kernel. Sums of times overflow in kernels that are told
 /// to wait for centuries.
@@ -55,13 +55,23 @@ pub(super) struct Submitter {
     pub(super) enters: u64,
     /// The kernel defers completions until this ring is entered, and says so by the ring's flags.
     defers: bool,
+    /// The completions that a wait waits for.
+    wait_for: WaitFor,
 }
 
 impl Submitter {
     /// Takes over a ring, which `defers` completions or not.
     pub(super) fn new(uring: IoUring, defers: bool) -> Submitter {
-        let uring = ManuallyDrop::new(uring);
-        Submitter { uring, process: Process::current(), enters: 0, defers }
+        let (uring, wait_for) = (ManuallyDrop::new(uring), WaitFor::ONE);
+        Submitter { uring, process: Process::current(), enters: 0, defers, wait_for }
+    }
+
+    /// Has each wait collect several completions, or end when `within` is over and there is one.
+    /// The kernel must know how to (`Feature::MinWait`).
+    pub(super) fn collect(&mut self, completions: u32, within: Duration) {
+        // The kernel could never have more than the queue holds.
+        let most = self.uring.params().cq_entries();
+        self.wait_for = WaitFor::several(completions.min(most), within);
     }
 
     /// Returns `true` if the kernel has nothing to do for this ring before something happens.
@@ -178,13 +188,13 @@ impl Submitter {
             Wait::Never => number(self.uring.submitter().submit_and_wait(0)),
             Wait::Forever => {
                 let entries = self.uring.submission().len();
-                submit_and_wait_for_one(self.uring.as_raw_fd(), entries)
+                submit_and_wait(self.uring.as_raw_fd(), entries, &self.wait_for)
             }
             Wait::Until(until) => {
                 let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
-                let left = types::Timespec::from(left);
-                let arguments = types::SubmitArgs::new().timespec(&left);
-                number(self.uring.submitter().submit_with_args(1, &arguments))
+                let entries = self.uring.submission().len();
+                let fd = self.uring.as_raw_fd();
+                submit_and_wait_for_time(fd, entries, &self.wait_for, left)
             }
         };
         match answer {

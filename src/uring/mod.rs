@@ -27,10 +27,10 @@ pub use kernel::{
     Address, Feature, Memlock, MissingFeatureError, Probe, UnavailableError, ring_info,
 };
 pub(crate) use kernel::{
-    EventFd, GrantPipe, PressurePipe, QuickClose, RawAddress, WakePipe, descriptors_max,
+    EventFd, GrantPipe, PressurePipe, QuickClose, RawAddress, WaitFor, WakePipe, descriptors_max,
     disabled_by_sysctl, has_unsent_bytes, is_listening, is_of_ip, is_refusal, kernel_has_io_uring,
-    listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait_for_one,
-    who_forbids,
+    listen_on, new_socket, peer_address, reset_connection, room_remedy, submit_and_wait,
+    submit_and_wait_for_time, who_forbids,
 };
 pub(crate) use operation::RANGES_MAX;
 pub use operation::{

@@ -580,3 +580,132 @@ fn many_connections_on_few_slots_get_through() {
     finish(driver);
     assert_all_free(&arena);
 }
+
+/// Times a wait. The clock of a busy machine may run on: so the shortest of some.
+fn shortest(mut wait: impl FnMut()) -> Duration {
+    let time = |_| {
+        let since = Instant::now();
+        wait();
+        since.elapsed()
+    };
+    (0..3).map(time).min().unwrap()
+}
+
+/// A wait that collects completions ends with as many, whichever wait it is.
+#[test]
+fn a_wait_collects_as_many_completions_as_it_is_told_to() {
+    let Ok(probe) = Probe::shared() else { return };
+    if !probe.has(Feature::MinWait) {
+        return eprintln!("SKIPPED: no minimum wait");
+    }
+    for has_end in [false, true] {
+        let builder = Driver::builder().coalesce(3, Duration::from_secs(1));
+        let Some(mut driver) = build(builder) else { return };
+        let arena = paged_arena(64, 4096);
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+        let mut senders = Vec::new();
+        for _ in 0..3 {
+            let (sender, socket) = tcp_pair();
+            driver.receive(ring, socket).unwrap();
+            senders.push(sender);
+        }
+        driver.wait_timeout(Duration::ZERO).unwrap();
+        let sending = std::thread::spawn(move || {
+            for sender in &mut senders {
+                std::thread::sleep(Duration::from_millis(20));
+                sender.write_all(b"hello").unwrap();
+            }
+            senders
+        });
+        let since = Instant::now();
+        match has_end {
+            true => assert!(driver.wait_timeout(crate::support::TIMEOUT).unwrap()),
+            false => driver.wait().unwrap(),
+        }
+        let mut came = 0;
+        while let Some(Event::Received { bytes, .. }) = driver.next() {
+            assert_eq!(bytes, "hello");
+            came += 1;
+        }
+        // The senders may have been held up for longer than the wait collects.
+        assert!(came == 3 || since.elapsed() >= Duration::from_secs(1), "{came} came");
+        drop(sending.join().unwrap());
+        finish(driver);
+        assert_all_free(&arena);
+    }
+}
+
+/// A wait ends in time, whatever it could not collect: after a single message, a wake, a timer, a
+/// time that is shorter, and on a kernel that cannot.
+#[test]
+fn a_wait_that_collects_ends_in_time() {
+    const LONG: Duration = Duration::from_secs(1);
+
+    let Ok(probe) = Probe::shared() else { return };
+    let short = Driver::builder().coalesce(8, Duration::from_millis(5));
+    for has_end in [false, true] {
+        let Some(mut driver) = build(short) else { return };
+        let arena = paged_arena(64, 4096);
+        let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+        let (mut sender, socket) = tcp_pair();
+        driver.receive(ring, socket).unwrap();
+        for _ in 0..5 {
+            sender.write_all(b"alone").unwrap();
+            let mut bytes = 0;
+            while bytes < 5 {
+                match has_end {
+                    true => assert!(driver.wait_timeout(crate::support::TIMEOUT).unwrap()),
+                    false => driver.wait().unwrap(),
+                }
+                while let Some(Event::Received { bytes: part, .. }) = driver.next() {
+                    bytes += part.len();
+                }
+            }
+        }
+        driver.waker().unwrap().wake();
+        driver.wait().unwrap();
+        driver.timer(Instant::now() + Duration::from_millis(1), 0).unwrap();
+        run(&mut driver, |event| matches!(event, Event::Timer { .. }));
+        finish(driver);
+        assert_all_free(&arena);
+    }
+    // A time that is shorter than the driver collects for.
+    let Some(mut driver) = build(Driver::builder().coalesce(8, LONG)) else { return };
+    let time = shortest(|| assert!(!driver.wait_timeout(Duration::from_millis(1)).unwrap()));
+    assert!(time < LONG, "{time:?}");
+    // A kernel that cannot collect, and numbers that ask for nothing.
+    let older = probe.without(Feature::MinWait);
+    let builder = Driver::builder();
+    for builder in [
+        builder.probe(older).coalesce(8, LONG),
+        builder.coalesce(0, LONG),
+        builder.coalesce(1, Duration::MAX),
+        builder.coalesce(8, Duration::ZERO),
+        builder.coalesce(usize::MAX, Duration::from_nanos(1)),
+    ] {
+        let Some(mut driver) = build(builder) else { return };
+        let waker = driver.waker().unwrap();
+        let time = shortest(|| {
+            waker.wake_by_ref();
+            driver.wait().unwrap();
+        });
+        assert!(time < LONG, "{builder:?}: {time:?}");
+        finish(driver);
+    }
+}
+
+/// Streams come whole through a driver that collects, also with fewer slots than it collects.
+#[test]
+fn streams_are_whole_where_waits_collect() {
+    for slots in [1, 3, 256] {
+        for completions in [2, 64, usize::MAX] {
+            let builder = Driver::builder().coalesce(completions, Duration::from_micros(200));
+            let Some(mut driver) = build(builder) else { return };
+            let arena = paged_arena(slots, 4096);
+            let ring = driver.register_buffer_ring(&arena, BufferRing::options()).unwrap();
+            stream(&mut driver, ring, 200_000);
+            finish(driver);
+            assert_all_free(&arena);
+        }
+    }
+}

@@ -95,6 +95,7 @@ fn the_output_names_the_work_and_compares_with_plain_reads() {
         "work       4 connections, 16777216 bytes on each",
         "CPU s/GB (receiving thread)",
         "compare    plain read: ",
+        "compare    tokio: ",
         "of its CPU",
         "a connection waited for its turn",
         "verified ",

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bulk;
 mod conformance_receive;
 mod datagrams;
 mod forbidden;

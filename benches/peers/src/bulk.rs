@@ -27,7 +27,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
-use uring_arena::{BufferRing, Driver, Event, FixedArena};
+use uring_arena::{BufferRing, Driver, DriverBuilder, Event, FixedArena};
 
 use crate::measure::{Stopwatch, be_load, now, pin_to_core};
 use crate::report::{OURS, Part, Plot};
@@ -41,7 +41,10 @@ arena of 16 MiB: 256 slots of 64 KiB or 4,096 of 4 KiB. Each piece is a `Bytes`,
 once, or by a thread on the sender's core, whose time is apart. Tokio reads into `BytesMut` of 64 \
 KiB on a runtime of one thread. `epoll` reads into one buffer of 64 KiB and hands nothing out. \
 Where pieces are dropped elsewhere, there is also an `epoll` that hands an empty `Bytes` on for \
-each read: the price of the queue alone.";
+each read: the price of the queue alone. Messages of up to 4 KiB are also received with a driver that \
+collects 8 completions, or waits 100 µs for them (`coalesce`). Pieces that are held go to a thread \
+that drops each 10 ms after it came: first the arena fills, then slots come back as they are \
+dropped.";
 
 /// The bytes of the buffers that others read into.
 const READ_BYTES: usize = 64 << 10;
@@ -55,6 +58,15 @@ const UNIT_BYTES: u64 = 1 << 20;
 /// The bytes that are sent and not taken yet, at most.
 const WINDOW_BYTES: u64 = 4 << 20;
 
+/// The time for which pieces are held.
+const HELD: Duration = Duration::from_millis(10);
+
+/// The bytes that come before the slots run out where all pieces are held.
+const FIRST_BYTES: u64 = 8 << 20;
+
+/// The completions that a driver collects, and the time that it waits for them.
+const COALESCED: (usize, Duration) = (8, Duration::from_micros(100));
+
 /// The bytes after which a receiver says how much it has taken.
 const NOTE_BYTES: u64 = 128 << 10;
 
@@ -65,10 +77,15 @@ pub fn part(effort: Effort) -> Part {
     for &bytes in sizes {
         for &connections in counts {
             let is_bulk = bytes >= 64 << 10 && [16, 64].contains(&connections);
-            for is_handed in [false, true] {
-                if is_bulk || !is_handed {
-                    let stream = Stream { connections, bytes, is_handed };
-                    groups.push(vec![bind(stream, &RECEIVERS, effort)]);
+            for fate in [Fate::Dropped, Fate::Handed, Fate::Held] {
+                let stream = Stream { connections, bytes, fate };
+                match fate {
+                    Fate::Held if connections == 64 && bytes == 64 << 10 => {
+                        groups.push(vec![bind(stream, &HOLDERS, effort)]);
+                    }
+                    Fate::Held => {}
+                    Fate::Handed if !is_bulk => {}
+                    _ => groups.push(vec![bind(stream, &RECEIVERS, effort)]),
                 }
             }
         }
@@ -89,21 +106,34 @@ const COST: Plot = Plot {
 
 const OURS_SMALL: &str = "uring-arena, 4 KiB slots";
 
+const OURS_COALESCED: &str = "uring-arena, 4 KiB slots, coalesced";
+
+/// The fate of a piece.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is dropped at once.
+    Dropped,
+    /// Another thread drops it at once.
+    Handed,
+    /// Another thread drops it after [`HELD`].
+    Held,
+}
+
 /// A number of connections, and the size of the messages that are sent on them.
 #[derive(Clone)]
 struct Stream {
     connections: usize,
     bytes: usize,
-    /// Pieces are dropped by another thread.
-    is_handed: bool,
+    fate: Fate,
 }
 
 impl Case for Stream {
     fn label(&self) -> String {
-        let Stream { connections, bytes, is_handed } = self;
-        let (key, words) = match is_handed {
-            true => ("-handed", ", dropped elsewhere"),
-            false => ("", ""),
+        let Stream { connections, bytes, fate } = self;
+        let (key, words) = match fate {
+            Fate::Dropped => ("", ""),
+            Fate::Handed => ("-handed", ", dropped elsewhere"),
+            Fate::Held => ("-held", ", held for 10 ms"),
         };
         format!("bulk-{connections}x{bytes}{key}: {connections} connections × {bytes} B{words}")
     }
@@ -115,35 +145,70 @@ impl Case for Stream {
             metric("piece", "bytes of a piece", "KiB", 1.0 / 1024.0),
             metric("dropper", "CPU per GB of the thread that drops", "s", 1.0),
         ];
-        if self.is_handed { ALL } else { &ALL[..3] }
+        const OF_HELD: &[Metric] = &[
+            metric("first", "rate of the first 8 MiB", "GB/s", 1.0),
+            metric("rate", "rate", "GB/s", 1.0),
+            metric("turnover", "bytes that come in 10 ms, of the arena's", "", 1.0),
+            metric("shares", "bytes of the connection with most ÷ with least", "", 1.0),
+        ];
+        match self.fate {
+            Fate::Dropped => &ALL[..3],
+            Fate::Handed => ALL,
+            Fate::Held => OF_HELD,
+        }
     }
 
     fn method(&self, effort: Effort) -> Method {
         // Small messages take ten times as long.
-        let units = effort.choose(64, 512) / if self.bytes < 4096 { 8 } else { 1 };
+        let units = effort.choose(64, 512) * self.bytes.clamp(4096, 64 << 10) as u64 / (64 << 10);
         let (starts, rounds) = effort.choose((1, 3), (3, 5));
         Method { pinned: false, ..Method::rounds(starts, rounds, Amount::Times(units)) }
     }
 }
 
-static RECEIVERS: [Answer<Stream>; 5] = [
+static RECEIVERS: [Answer<Stream>; 6] = [
     Answer::new(OURS, "256 slots of 64 KiB, default settings", |stream, _| {
-        start(stream, |sockets, hand_on| ours(sockets, 64 << 10, hand_on))
+        start(stream, |sockets, hand_on| ours(Driver::builder(), sockets, 64 << 10, hand_on))
     }),
     Answer::new(OURS_SMALL, "4,096 slots, default settings", |stream, _| {
-        start(stream, |sockets, hand_on| ours(sockets, 4096, hand_on))
+        start(stream, |sockets, hand_on| ours(Driver::builder(), sockets, 4096, hand_on))
     }),
+    Answer {
+        suits: |stream, _| stream.bytes <= 4096,
+        ..Answer::new(OURS_COALESCED, "4,096 slots; `coalesce(8, 100 µs)`", |stream, _| {
+            let builder = Driver::builder().coalesce(COALESCED.0, COALESCED.1);
+            start(stream, |sockets, hand_on| ours(builder, sockets, 4096, hand_on))
+        })
+    },
     Answer::new("epoll + read", "one buffer of 64 KiB; hands nothing out", |stream, _: &Path| {
         start(stream, |sockets, _| epoll(sockets, Box::new(drop)))
     }),
     Answer {
-        suits: |stream, _| stream.is_handed,
+        suits: |stream, _| stream.fate == Fate::Handed,
         ..Answer::new("epoll, and an empty `Bytes` handed on", "the same buffer", |stream, _| {
             start(stream, epoll)
         })
     },
     Answer::new("tokio + BytesMut", "`read_buf` into 64 KiB, `split().freeze()`", |stream, _| {
         start(stream, tokio_streams)
+    }),
+];
+
+/// Our receivers, whose pieces are held, beside themselves with pieces that are dropped at once.
+static HOLDERS: [Answer<Stream>; 4] = [
+    Answer::new(OURS, "256 slots of 64 KiB, all held", |stream, _| {
+        start(stream, |sockets, hand_on| ours(Driver::builder(), sockets, 64 << 10, hand_on))
+    }),
+    Answer::new(OURS_SMALL, "4,096 slots, all held", |stream, _| {
+        start(stream, |sockets, hand_on| ours(Driver::builder(), sockets, 4096, hand_on))
+    }),
+    Answer::new("uring-arena, dropped at once", "256 slots of 64 KiB", |stream, _| {
+        let stream = Stream { fate: Fate::Dropped, ..*stream };
+        start(&stream, |sockets, hand_on| ours(Driver::builder(), sockets, 64 << 10, hand_on))
+    }),
+    Answer::new("uring-arena, 4 KiB slots, dropped at once", "4,096 slots", |stream, _| {
+        let stream = Stream { fate: Fate::Dropped, ..*stream };
+        start(&stream, |sockets, hand_on| ours(Driver::builder(), sockets, 4096, hand_on))
     }),
 ];
 
@@ -157,12 +222,18 @@ struct Tally {
     /// The bytes that the sender was told of.
     noted: u64,
     way: Arc<AtomicU64>,
+    /// The time of the first [`FIRST_BYTES`].
+    begin: Instant,
+    first: Option<Duration>,
+    /// The bytes of each connection, of those that tell, until half of all came.
+    of: Vec<u64>,
 }
 
 impl Tally {
     /// Begins a round. `way` is the number of bytes that are on their way.
     fn new(way: &Arc<AtomicU64>) -> Self {
-        Self { bytes: 0, pieces: 0, noted: 0, way: way.clone() }
+        let (begin, first, of) = (Instant::now(), None, Vec::new());
+        Self { bytes: 0, pieces: 0, noted: 0, way: way.clone(), begin, first, of }
     }
 
     fn add(&mut self, len: usize) {
@@ -170,7 +241,16 @@ impl Tally {
         self.pieces += 1;
         if self.bytes - self.noted >= NOTE_BYTES {
             self.note();
+            if self.bytes >= FIRST_BYTES {
+                self.first.get_or_insert_with(|| self.begin.elapsed());
+            }
         }
+    }
+
+    /// Returns the most bytes of a connection by the least.
+    fn shares(&self) -> f64 {
+        let (most, least) = (self.of.iter().max(), self.of.iter().min());
+        most.copied().unwrap_or(1) as f64 / least.copied().unwrap_or(1).max(1) as f64
     }
 
     fn note(&mut self) {
@@ -190,17 +270,22 @@ fn start(
     let way = Arc::new(AtomicU64::new(0));
     let orders = send_on(outgoing, stream.bytes, way.clone());
     let mut dropper = None;
-    let hand_on: HandOn = match stream.is_handed {
-        true => {
+    let hand_on: HandOn = match stream.fate {
+        Fate::Handed => {
             let (queue, clock) = drop_elsewhere()?;
             dropper = Some(clock);
             Box::new(move |bytes| queue.send(bytes).unwrap_or_default())
         }
-        false => Box::new(|bytes| drop(std::hint::black_box(bytes))),
+        Fate::Held => {
+            let queue = drop_later();
+            Box::new(move |bytes| queue.send((Instant::now(), bytes)).unwrap_or_default())
+        }
+        Fate::Dropped => Box::new(|bytes| drop(std::hint::black_box(bytes))),
     };
     pin_to_core(0);
     let mut receive = receiver(incoming, hand_on)?;
     let connections = stream.connections as u64;
+    let is_held = stream.fate == Fate::Held;
     Ok(Box::new(move |units| {
         // As much on each connection.
         let each = (units * UNIT_BYTES).div_ceil(connections);
@@ -208,11 +293,20 @@ fn start(
         let (wall, cpu, before) = (Instant::now(), Stopwatch::thread(), dropping());
         orders.send(each).map_err(io::Error::other)?;
         let mut tally = receive(each * connections, Tally::new(&way))?;
+        let first = tally.first.unwrap_or(wall.elapsed());
         tally.note();
         let gigabytes = tally.bytes as f64 / 1e9;
         let sample = Sample::default().with("cpu", cpu.elapsed().as_secs_f64() / gigabytes);
         let sample = sample.with("rate", gigabytes / wall.elapsed().as_secs_f64());
         let sample = sample.with("piece", tally.bytes as f64 / tally.pieces as f64);
+        let turnover = tally.bytes as f64 / wall.elapsed().div_duration_f64(HELD);
+        let sample = sample.with("first", FIRST_BYTES as f64 / 1e9 / first.as_secs_f64());
+        let sample = sample.with("turnover", turnover / ARENA_BYTES as f64);
+        let sample = sample.with("shares", tally.shares());
+        if is_held {
+            // The next round begins with an arena that is free.
+            thread::sleep(2 * HELD);
+        }
         Ok(match dropper {
             Some(_) => sample.with("dropper", (dropping() - before) / gigabytes),
             None => sample,
@@ -246,6 +340,20 @@ fn drop_elsewhere() -> io::Result<(SyncSender<Bytes>, libc::clockid_t)> {
         0 => Ok((queue, clock)),
         error => Err(io::Error::from_raw_os_error(error)),
     }
+}
+
+/// Drops each piece that is sent to it [`HELD`] after it came, on the sender's core.
+fn drop_later() -> Sender<(Instant, Bytes)> {
+    let (queue, pieces) = channel::<(Instant, Bytes)>();
+    thread::spawn(move || {
+        be_load();
+        pin_to_core(1);
+        for (since, bytes) in pieces {
+            thread::sleep(HELD.saturating_sub(since.elapsed()));
+            drop(bytes);
+        }
+    });
+    queue
 }
 
 /// Sends messages of `size` bytes on all connections in turn, as many bytes on each as is ordered.
@@ -308,21 +416,33 @@ fn wait_for_room<'a>(sockets: impl Iterator<Item = &'a TcpStream>) -> io::Result
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn ours(sockets: Vec<TcpStream>, slot_bytes: usize, mut hand_on: HandOn) -> io::Result<Receive> {
+fn ours(
+    builder: DriverBuilder,
+    sockets: Vec<TcpStream>,
+    slot_bytes: usize,
+    mut hand_on: HandOn,
+) -> io::Result<Receive> {
     let arena = FixedArena::new(ARENA_BYTES / slot_bytes, slot_bytes).map_err(io::Error::other)?;
-    let mut driver = Driver::builder().build().map_err(io::Error::other)?;
+    let mut driver = builder.build().map_err(io::Error::other)?;
     let ring = driver.register_buffer_ring(&arena, BufferRing::options());
     let ring = ring.map_err(io::Error::other)?;
-    for socket in sockets {
-        driver.receive(ring, socket).map_err(|refused| io::Error::other(refused.error))?;
+    let count = sockets.len();
+    for (at, socket) in (0..).zip(sockets) {
+        let id = driver.receive(ring, socket);
+        let id = id.map_err(|refused| io::Error::other(refused.error))?;
+        driver.set_token(id, at).map_err(io::Error::other)?;
     }
     Ok(Box::new(move |wanted, mut tally| {
+        tally.of = vec![0; count];
         while tally.bytes < wanted {
             driver.wait().map_err(io::Error::other)?;
             while let Some(event) = driver.next() {
-                let Event::Received { bytes, .. } = event else {
+                let Event::Received { bytes, token, .. } = event else {
                     return Err(io::Error::other(format!("{event:?}")));
                 };
+                if tally.bytes < wanted / 2 {
+                    tally.of[token as usize] += bytes.len() as u64;
+                }
                 tally.add(bytes.len());
                 hand_on(bytes);
             }

@@ -23,8 +23,8 @@ pub(crate) use probe::{disabled_by_sysctl, is_refusal, kernel_has_io_uring, room
 #[cfg(feature = "compio")]
 pub(crate) use syscalls::cancel_opcode;
 pub(crate) use syscalls::{
-    EventFd, GrantPipe, PressurePipe, QuickClose, WakePipe, error_was_pending, has_unsent_bytes,
-    is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address, reset_connection,
-    submit_and_wait_for_one,
+    EventFd, GrantPipe, PressurePipe, QuickClose, WaitFor, WakePipe, error_was_pending,
+    has_unsent_bytes, is_at_end, is_listening, is_of_ip, listen_on, new_socket, peer_address,
+    reset_connection, submit_and_wait, submit_and_wait_for_time,
 };
 pub(super) use syscalls::{SocketOption, is_unix_socket, set_number, socket_domain};

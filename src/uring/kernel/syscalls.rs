@@ -21,7 +21,11 @@ use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::task::Wake;
+use std::time::Duration;
+
+use io_uring::types;
 
 const REGISTER_BUFFERS: libc::c_uint = 0;
 const UNREGISTER_BUFFERS: libc::c_uint = 1;
@@ -44,21 +48,98 @@ const ASYNC_CANCEL_ANY: u32 = 1 << 2;
 #[cfg(feature = "compio")]
 const ASYNC_CANCEL_OP: u32 = 1 << 5;
 
-/// Submits entries of a ring without a polling thread, and waits for one completion
-/// ([io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html)).
+const ENTER_GETEVENTS: libc::c_ulong = 1;
+const ENTER_EXT_ARG: libc::c_ulong = 1 << 3;
+
+/// The kernel's `struct io_uring_getevents_arg`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct WaitArgument {
+    mask: u64,
+    mask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
+}
+
+/// The completions that a wait waits for: one, or several within a short time.
+#[derive(Debug)]
+pub(crate) struct WaitFor {
+    completions: libc::c_ulong,
+    flags: libc::c_ulong,
+    /// None for a wait for one completion, which needs no argument.
+    argument: Option<Box<WaitArgument>>,
+    argument_bytes: libc::c_ulong,
+}
+
+impl WaitFor {
+    /// Waits for one completion.
+    pub(crate) const ONE: WaitFor =
+        WaitFor { completions: 1, flags: ENTER_GETEVENTS, argument: None, argument_bytes: 0 };
+
+    /// Waits until so many completions have come, or until one has and `within` is over (Linux
+    /// 6.12). A part of a microsecond counts as one, and a second is the longest time.
+    pub(crate) fn several(completions: u32, within: Duration) -> WaitFor {
+        let within = within.min(Duration::from_secs(1)).as_nanos().div_ceil(1000) as u32;
+        if completions <= 1 || within == 0 {
+            return WaitFor::ONE;
+        }
+        let argument = WaitArgument { min_wait_us: within, ..WaitArgument::default() };
+        WaitFor {
+            completions: completions.into(),
+            flags: ENTER_GETEVENTS | ENTER_EXT_ARG,
+            argument: Some(Box::new(argument)),
+            argument_bytes: size_of::<WaitArgument>() as libc::c_ulong,
+        }
+    }
+}
+
+/// Submits entries of a ring without a polling thread, and waits without end for what `wait_for`
+/// says ([io_uring_enter(2)](https://man7.org/linux/man-pages/man2/io_uring_enter.2.html)).
 ///
 /// Returns the number of entries that were submitted, or the error number. What the `io-uring`
 /// crate's `submit_and_wait` also asks concerns other kinds of rings, or calls that do not wait.
 #[inline]
-pub(crate) fn submit_and_wait_for_one(fd: RawFd, entries: usize) -> Result<usize, i32> {
-    const GETEVENTS: libc::c_ulong = 1;
-    const NO_MASK: libc::c_ulong = 0;
+pub(crate) fn submit_and_wait(fd: RawFd, entries: usize, wait_for: &WaitFor) -> Result<usize, i32> {
+    let WaitFor { completions, flags, argument, argument_bytes } = wait_for;
+    let argument = argument.as_deref().map_or(ptr::null(), ptr::from_ref);
+    enter(fd, entries, *completions, *flags, argument, *argument_bytes)
+}
+
+/// Submits and waits as [`submit_and_wait`] does, but not longer than `time`.
+pub(crate) fn submit_and_wait_for_time(
+    fd: RawFd,
+    entries: usize,
+    wait_for: &WaitFor,
+    time: Duration,
+) -> Result<usize, i32> {
+    let timeout = types::Timespec::from(time);
+    let mut argument = wait_for.argument.as_deref().copied().unwrap_or_default();
+    // The kernel takes the shortest wait for the longest one if that is longer.
+    argument.min_wait_us =
+        argument.min_wait_us.min(time.as_micros().try_into().unwrap_or(u32::MAX));
+    argument.timeout = (&raw const timeout).addr() as u64;
+    // Without a time to wait for several, the kernel would wait for them until the end.
+    let completions = if argument.min_wait_us == 0 { 1 } else { wait_for.completions };
+    let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+    let bytes = size_of::<WaitArgument>() as libc::c_ulong;
+    enter(fd, entries, completions, flags, &raw const argument, bytes)
+}
+
+/// Enters the kernel. `argument` is null, or to a live value of so many bytes.
+#[inline]
+fn enter(
+    fd: RawFd,
+    entries: usize,
+    completions: libc::c_ulong,
+    flags: libc::c_ulong,
+    argument: *const WaitArgument,
+    argument_bytes: libc::c_ulong,
+) -> Result<usize, i32> {
     let (fd, entries) = (fd as libc::c_ulong, entries as libc::c_ulong);
-    let (at_least, flags) = (1 as libc::c_ulong, GETEVENTS);
-    // SAFETY: no memory is handed to the kernel; that of the entries is their pusher's duty.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_io_uring_enter, fd, entries, at_least, flags, NO_MASK, NO_MASK)
-    };
+    let (number, bytes) = (libc::SYS_io_uring_enter, argument_bytes);
+    // SAFETY: the argument is live during the call (the callers'), and so is the time that it
+    // names. The memory of the entries is their pusher's duty.
+    let answer = unsafe { libc::syscall(number, fd, entries, completions, flags, argument, bytes) };
     usize::try_from(answer).map_err(|_| last_errno())
 }
 
