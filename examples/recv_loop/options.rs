@@ -16,7 +16,7 @@ Usage: recv_loop [OPTIONS]
   --slot-bytes SIZE bytes of a slot (64K)
   --bytes SIZE      without --listen: bytes to send over all connections (2G)
   --file PATH       without --listen: file to send, over and over (this program)
-  --compare         without --listen: do the same by epoll and read, and on tokio, and compare
+  --compare         without --listen: compare with epoll and read; with tokio, if it is built in
   --listen ADDR     serve clients of other programs, such as `nc -N 127.0.0.1 9000 < file`
 Sizes take K, M, G: powers of 1024.",
     options: &["--connections", "--slots", "--slot-bytes", "--bytes", "--file", "--listen"],

@@ -2,16 +2,13 @@
 //! what `--compare` compares with.
 
 use std::error::Error;
-use std::io;
 use std::net::TcpStream;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use tokio::io::AsyncReadExt;
 
 use crate::options::Options;
 use crate::senders::Senders;
@@ -61,9 +58,12 @@ type Receive = fn(Vec<TcpStream>, &Sender<Work>) -> Result<(), Box<dyn Error>>;
 /// Receives what senders of its own send in each other way, compares every checksum, and tells the
 /// receiving thread's time beside `cpu`, that of the library's loop.
 pub fn compare(options: &Options, cpu: Duration) -> Result<(), Box<dyn Error>> {
-    let ways: [(&str, Receive); 2] =
-        [("plain read", receive_by_epoll), ("tokio", receive_on_tokio)];
-    for (name, receive) in ways {
+    let ways: &[(&str, Receive)] = &[
+        ("plain read", receive_by_epoll),
+        #[cfg(feature = "tokio")]
+        ("tokio", on_tokio::receive),
+    ];
+    for &(name, receive) in ways {
         let run = run(options, receive)?;
         let ratio = cpu.as_secs_f64() / run.cpu.as_secs_f64().max(1e-9);
         say!(
@@ -71,6 +71,9 @@ pub fn compare(options: &Options, cpu: Duration) -> Result<(), Box<dyn Error>> {
             support::cpu_s_per_gb(options.bytes, run.cpu),
             support::rate(options.bytes, run.time)
         );
+    }
+    if cfg!(not(feature = "tokio")) {
+        say!("compare    tokio: left out; it is built by cargo's --features tokio");
     }
     Ok(())
 }
@@ -122,34 +125,53 @@ fn receive_by_epoll(incoming: Vec<TcpStream>, queue: &Sender<Work>) -> Result<()
     Ok(())
 }
 
-fn receive_on_tokio(incoming: Vec<TcpStream>, queue: &Sender<Work>) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let mut tasks = tokio::task::JoinSet::new();
-        for (stream, socket) in (0..).zip(incoming) {
-            socket.set_nonblocking(true)?;
-            let socket = tokio::net::TcpStream::from_std(socket)?;
-            tasks.spawn(receive_one(stream, socket, queue.clone()));
-        }
-        while let Some(done) = tasks.join_next().await {
-            done?.map_err(|error| mistake(format!("a connection failed: {error}")))?;
-        }
-        Ok(())
-    })
-}
+/// The loop on tokio, with a task for each connection.
+#[cfg(feature = "tokio")]
+mod on_tokio {
+    use std::error::Error;
+    use std::io;
+    use std::sync::mpsc::Sender;
 
-async fn receive_one(
-    stream: u64,
-    mut socket: tokio::net::TcpStream,
-    queue: Sender<Work>,
-) -> io::Result<()> {
-    let mut memory = BytesMut::with_capacity(READ_BYTES);
-    loop {
-        memory.reserve(READ_BYTES);
-        if socket.read_buf(&mut memory).await? == 0 {
-            return Ok(());
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::READ_BYTES;
+    use crate::support::mistake;
+    use crate::worker::Work;
+
+    pub fn receive(
+        incoming: Vec<std::net::TcpStream>,
+        queue: &Sender<Work>,
+    ) -> Result<(), Box<dyn Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for (stream, socket) in (0..).zip(incoming) {
+                socket.set_nonblocking(true)?;
+                let socket = TcpStream::from_std(socket)?;
+                tasks.spawn(receive_one(stream, socket, queue.clone()));
+            }
+            while let Some(done) = tasks.join_next().await {
+                done?.map_err(|error| mistake(format!("a connection failed: {error}")))?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn receive_one(
+        stream: u64,
+        mut socket: TcpStream,
+        queue: Sender<Work>,
+    ) -> io::Result<()> {
+        let mut memory = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            memory.reserve(READ_BYTES);
+            if socket.read_buf(&mut memory).await? == 0 {
+                return Ok(());
+            }
+            let bytes = memory.split().freeze();
+            queue.send(Work::Bytes { stream, bytes }).map_err(io::Error::other)?;
         }
-        let bytes = memory.split().freeze();
-        queue.send(Work::Bytes { stream, bytes }).map_err(io::Error::other)?;
     }
 }
