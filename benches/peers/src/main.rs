@@ -21,7 +21,8 @@ usage: uring-arena-peers [--quick] [--release-only] [--out FOLDER] [--only TEXT]
   page            writes the page again from what is on record
   servers [NAME=LIST]...
                   whole servers under redis-benchmark, alone: runs, seconds, threads, clients,
-                  loads, contenders; the word `calls` counts system calls in a run of its own
+                  loads, contenders; the word `calls` counts system calls in a run of its own,
+                  and `record` puts the results on record
   servers link    one connection over a link with a delay (`rtt=20`, `seconds=3`), as root
   --quick         all parts within two minutes: in the profile release, at one setting of each
                   kind, programs with 0.05 s of processor time a run
@@ -44,7 +45,10 @@ fn main() -> ExitCode {
         #[cfg(feature = "io")]
         ["link-inside", ref words @ ..] => uring_arena_peers::servers::link_inside(words),
         #[cfg(feature = "io")]
-        ["servers", ref words @ ..] => uring_arena_peers::servers::measure(words),
+        ["servers", ref words @ ..] => {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            uring_arena_peers::servers::measure(words, &root.join("docs/benchmarks"))
+        }
         _ => compare(&words),
     };
     match done {

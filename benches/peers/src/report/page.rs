@@ -35,6 +35,17 @@ const COLUMNS: &str = "\
 | | promise | bound | median | worst | the worst is | noise | |
 |---|---|---|---|---|---|---|---|";
 
+const SERVERS: &str = "\
+A store of Redis' protocol on tokio under `redis-benchmark`, and a server of hyper's under `wrk`: \
+`-- servers record`. Each run is at least five seconds of the server's processor time, and a \
+figure is the median of interleaved pairs with plain tokio. The row `plain` is plain tokio beside \
+itself: half the width of its interval is added to each bound. `auto` is a pool as it comes. One \
+thread is a runtime of one thread, two are two workers.";
+
+const SERVER_COLUMNS: &str = "\
+| load | threads | clients | server | µs a request | CPU ÷ plain | p50 | p99 | calls | pairs | |
+|---|---|--:|---|--:|--:|--:|--:|--:|--:|---|";
+
 /// Draws the plots and writes the page into `folder` (`docs`), from what is on record there.
 pub fn write_page(folder: &Path, parts: Vec<Part>) -> io::Result<()> {
     let benchmarks = folder.join("benchmarks");
@@ -44,11 +55,16 @@ pub fn write_page(folder: &Path, parts: Vec<Part>) -> io::Result<()> {
         part.plots.iter().try_for_each(|plot| draw(plot, table, &benchmarks))?;
     }
     let promises = Table::load(&benchmarks, "promises").unwrap_or_default();
-    let page = page(&records, &promises).map_err(io::Error::other)?;
+    let servers = Table::load(&benchmarks, "servers");
+    let page = page(&records, &promises, servers.as_ref()).map_err(io::Error::other)?;
     fs::write(folder.join("benchmarks.md"), page)
 }
 
-fn page(records: &[(Part, Table)], promises: &Table) -> Result<String, fmt::Error> {
+fn page(
+    records: &[(Part, Table)],
+    promises: &Table,
+    servers: Option<&Table>,
+) -> Result<String, fmt::Error> {
     let mut page = format!("# uring-arena beside its peers\n\n{}\n", wrapped(HEAD));
     if !promises.lines.is_empty() {
         writeln!(page, "\n## In words")?;
@@ -74,10 +90,56 @@ fn page(records: &[(Part, Table)], promises: &Table) -> Result<String, fmt::Erro
             own = others;
         }
     }
+    if let Some(servers) = servers {
+        whole_servers(&mut page, servers)?;
+    }
     for (part, table) in records {
         section(&mut page, part, table)?;
     }
     Ok(page)
+}
+
+/// Writes the servers on tokio beside plain tokio, a row for each load.
+fn whole_servers(page: &mut String, servers: &Table) -> fmt::Result {
+    let [date, processor, cores, kernel] =
+        ["date", "processor", "cores", "kernel"].map(|name| servers.fact(name));
+    let measured = format!("Last measured {date} on {processor}, {cores} cores, {kernel}.");
+    writeln!(page, "\n## Whole servers on tokio\n\n{}", wrapped(SERVERS))?;
+    writeln!(page, "\n{}\n\n{SERVER_COLUMNS}", wrapped(&measured))?;
+    for line in &servers.lines {
+        let [threads, load, clients, server, micros, cpu, half, p50, _, p99, _, calls, pairs] =
+            &line[..]
+        else {
+            continue;
+        };
+        let control =
+            servers.lines.iter().find(|other| other[..3] == line[..3] && other[3] == "plain");
+        let slack: f64 = control.and_then(|control| control[6].parse().ok()).unwrap_or(0.0);
+        let verdict = match (bound(load, clients, server), cpu.parse::<f64>()) {
+            (Some(bound), Ok(cpu)) if cpu <= bound + slack => format!("met: ≤ {bound}"),
+            (Some(bound), Ok(_)) => format!("**NOT MET**: ≤ {bound}"),
+            _ => String::new(),
+        };
+        writeln!(
+            page,
+            "| {load} | {threads} | {clients} | {server} | {micros} | {cpu} ± {half} | {p50} | \
+             {p99} | {calls} | {pairs} | {verdict} |"
+        )?;
+    }
+    Ok(())
+}
+
+/// Returns the most that a server may take, divided by plain tokio. The control's half-width comes
+/// on top.
+fn bound(load: &str, clients: &str, server: &str) -> Option<f64> {
+    let clients: u32 = clients.parse().ok()?;
+    match (server, load) {
+        ("auto", "HTTP") => Some(1.0),
+        ("auto", "P1" | "P16") => Some(if clients >= 50 { 1.0 } else { 1.05 }),
+        ("readiness", _) => Some(if clients >= 16 { 1.03 } else { 1.06 }),
+        ("ring", "100 KB") => Some(0.88),
+        _ => None,
+    }
 }
 
 /// Puts the numbers on record into a paragraph of the conclusion.

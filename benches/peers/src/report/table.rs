@@ -17,6 +17,11 @@ const ROWS: &str = "case\tmetric\tunit\tprofile\tcontender\tp10\tmedian\tp90\t\
 const PROMISES: &str = "part\tgroup\tpromise\tbound\tof\tp10\tmedian\tp90\tnoise\t\
                         one_unit\tfat_lto\tverdict";
 
+/// The columns of `servers.tsv`: the first four are the key.
+#[cfg(feature = "io")]
+pub const SERVERS: &str = "threads\tload\tclients\tserver\tmicroseconds\tcpu\tcpu_half_width\t\
+                           p50\tp50_half_width\tp99\tp99_half_width\tcalls\tpairs";
+
 /// A table of fields, with facts by name. The fact `remark` may come several times.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -67,6 +72,27 @@ impl Table {
         let others = Self::load(folder, "promises").unwrap_or_default().lines;
         self.lines.extend(others.into_iter().filter(|line| line[0] != part));
         self.write(&folder.join("promises.tsv"), PROMISES)
+    }
+
+    /// Makes a table of lines that this machine measured now.
+    #[cfg(feature = "io")]
+    pub fn measured(lines: Vec<Vec<String>>) -> Self {
+        Self { facts: machine(), lines }
+    }
+
+    /// Writes the lines in the place of those on record with the same first `key` fields.
+    #[cfg(feature = "io")]
+    pub fn replace(mut self, folder: &Path, name: &str, head: &str, key: usize) -> io::Result<()> {
+        let before = Self::load(folder, name).unwrap_or_default().lines;
+        let is_here = |old: &Vec<String>| self.lines.iter().any(|new| new[..key] == old[..key]);
+        let others: Vec<_> = before.into_iter().filter(|old| !is_here(old)).collect();
+        self.lines.extend(others);
+        let place = |line: &Vec<String>| {
+            let clients: usize = line[2].parse().unwrap_or(0);
+            (line[1].clone(), line[0].clone(), clients, line[3] != "plain", line[3].clone())
+        };
+        self.lines.sort_by_key(place);
+        self.write(&folder.join(format!("{name}.tsv")), head)
     }
 
     fn write(&self, path: &Path, head: &str) -> io::Result<()> {

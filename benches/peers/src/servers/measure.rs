@@ -8,7 +8,10 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use std::path::Path;
+
 use crate::measure::Syscalls;
+use crate::report::{SERVERS, Table};
 
 /// The options of `redis-benchmark` beside the number of its clients.
 struct Load {
@@ -165,8 +168,9 @@ fn half_width(values: &[f64]) -> f64 {
 }
 
 /// Measures. The words: runs, clients, threads (0 for one thread), contenders, loads, seconds of
-/// each run, each a list behind its name (`clients=1,50`).
-pub fn measure(words: &[&str]) -> io::Result<()> {
+/// each run, each a list behind its name (`clients=1,50`). With `record` the results are put on
+/// record in the folder, in the place of those of the same cases.
+pub fn measure(words: &[&str], folder: &Path) -> io::Result<()> {
     if Command::new("redis-benchmark").arg("--version").output().is_err() {
         println!("SKIPPED: there is no redis-benchmark here (Debian package redis-tools)");
         return Ok(());
@@ -181,6 +185,7 @@ pub fn measure(words: &[&str]) -> io::Result<()> {
     let (runs, seconds) = (number("runs", 9.0) as usize, number("seconds", 5.0));
     let contenders = list("contenders", &CONTENDERS.join(","));
     let counts_calls = words.contains(&"calls");
+    let mut lines = Vec::new();
     println!(
         "| threads | load | clients | server | µs a request | ÷ plain | p50 ÷ plain | p99 ÷ plain | calls a request |"
     );
@@ -191,16 +196,19 @@ pub fn measure(words: &[&str]) -> io::Result<()> {
             for clients in list("clients", "1,4,16,50,64,512") {
                 if load.name == HTTP {
                     let case = Case { threads: &threads, load, clients: &clients, requests: 0 };
-                    case.compare(runs, &contenders, false)?;
+                    lines.extend(case.compare(runs, &contenders, false)?);
                     continue;
                 }
                 let probe = run("plain", &threads, load, &clients, 2000)?.time;
                 let tests = load.words[1].split(',').count() as f64;
                 let requests = ((seconds * 1e9 / probe / tests) as u64).max(2000);
                 let case = Case { threads: &threads, load, clients: &clients, requests };
-                case.compare(runs, &contenders, counts_calls)?;
+                lines.extend(case.compare(runs, &contenders, counts_calls)?);
             }
         }
+    }
+    if words.contains(&"record") {
+        Table::measured(lines).replace(folder, "servers", SERVERS, 4)?;
     }
     Ok(())
 }
@@ -218,8 +226,13 @@ impl Case<'_> {
         run(kind, self.threads, self.load, self.clients, self.requests)
     }
 
-    /// Compares all contenders. "plain" beside plain is the control.
-    fn compare(&self, runs: usize, contenders: &[String], counts_calls: bool) -> io::Result<()> {
+    /// Compares all contenders. "plain" beside plain is the control. Returns the lines of the record.
+    fn compare(
+        &self,
+        runs: usize,
+        contenders: &[String],
+        counts_calls: bool,
+    ) -> io::Result<Vec<Vec<String>>> {
         let mut pairs = vec![Vec::new(); contenders.len()];
         for round in 0..runs {
             for (index, kind) in contenders.iter().enumerate() {
@@ -233,14 +246,15 @@ impl Case<'_> {
                 pairs[index].push((own, plain));
             }
         }
+        let mut lines = Vec::new();
         for (kind, pairs) in contenders.iter().zip(pairs) {
             let calls = match counts_calls {
                 true => format!("{:.2}", self.calls(kind)?),
                 false => String::new(),
             };
-            self.print(kind, &pairs, &calls);
+            lines.push(self.line(kind, &pairs, calls));
         }
-        Ok(())
+        Ok(lines)
     }
 
     /// Counts the system calls of a run of its own: counting slows each of them down.
@@ -249,24 +263,28 @@ impl Case<'_> {
         Ok(run_counted(kind, threads, load, clients, requests, true)?.calls)
     }
 
-    fn print(&self, kind: &str, pairs: &[(Run, Run)], calls: &str) {
+    /// Prints the result of a contender. Returns its line of the record.
+    fn line(&self, kind: &str, pairs: &[(Run, Run)], calls: String) -> Vec<String> {
         let ratio = |part: fn(&Run) -> f64| {
             let mut ratios: Vec<_> =
                 pairs.iter().map(|(own, plain)| part(own) / part(plain)).collect();
-            let middle = median(&mut ratios);
-            format!("{middle:.3} ± {:.3}", half_width(&ratios))
+            [median(&mut ratios), half_width(&ratios)].map(|number| format!("{number:.3}"))
         };
         let mut times: Vec<_> = pairs.iter().map(|(own, _)| own.time / 1000.0).collect();
+        let time = format!("{:.2}", median(&mut times));
         let threads = if self.threads == "0" { "one" } else { self.threads };
+        let [cpu, p50, p99] = [ratio(|run| run.time), ratio(|run| run.p50), ratio(|run| run.p99)];
         println!(
-            "| {threads} | {} | {} | {kind} | {:.2} | {} | {} | {} | {calls} |",
+            "| {threads} | {} | {} | {kind} | {time} | {} | {} | {} | {calls} |",
             self.load.name,
             self.clients,
-            median(&mut times),
-            ratio(|run| run.time),
-            ratio(|run| run.p50),
-            ratio(|run| run.p99),
+            cpu.join(" ± "),
+            p50.join(" ± "),
+            p99.join(" ± "),
         );
+        let key = [threads, self.load.name, self.clients, kind].map(str::to_owned);
+        let numbers = [time].into_iter().chain(cpu).chain(p50).chain(p99).chain([calls]);
+        key.into_iter().chain(numbers).chain([pairs.len().to_string()]).collect()
     }
 }
 
