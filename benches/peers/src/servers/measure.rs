@@ -226,7 +226,8 @@ impl Case<'_> {
         run(kind, self.threads, self.load, self.clients, self.requests)
     }
 
-    /// Compares all contenders. "plain" beside plain is the control. Returns the lines of the record.
+    /// Compares all contenders, and returns the lines of the record. "plain" beside plain is the
+    /// control.
     fn compare(
         &self,
         runs: usize,
