@@ -92,7 +92,12 @@ pub fn compile(program: &Path) -> Result<(), String> {
     rustc.current_dir(env!("CARGO_TARGET_TMPDIR")).arg(program);
     rustc.args(["--edition", "2024", "--emit", "metadata", "-D", "warnings"]);
     rustc.arg("--extern").arg(format!("uring_arena={library}"));
-    rustc.arg("-L").arg(format!("dependency={}", profile_folder().join("deps").display()));
+    // Built for a target by name, macros of dependencies lie apart, in the host's folder.
+    let own = profile_folder();
+    let hosts = own.file_name().map(|profile| own.join("../..").join(profile));
+    for folder in [Some(own), hosts].into_iter().flatten().map(|folder| folder.join("deps")) {
+        rustc.arg("-L").arg(format!("dependency={}", folder.display()));
+    }
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     rustc.args(flags.split_whitespace());
     let compiled = rustc.output().map_err(|error| format!("{rustc:?}: {error}"))?;
