@@ -185,7 +185,10 @@ pub fn measure(words: &[&str], folder: &Path) -> io::Result<()> {
     let (runs, seconds) = (number("runs", 9.0) as usize, number("seconds", 5.0));
     let contenders = list("contenders", &CONTENDERS.join(","));
     let counts_calls = words.contains(&"calls");
-    let mut lines = Vec::new();
+    let keep = |lines: Vec<Vec<String>>| match words.contains(&"record") {
+        true => Table::measured(lines).replace(folder, "servers", SERVERS, 4),
+        false => Ok(()),
+    };
     println!(
         "| threads | load | clients | server | µs a request | ÷ plain | p50 ÷ plain | p99 ÷ plain | calls a request |"
     );
@@ -196,19 +199,16 @@ pub fn measure(words: &[&str], folder: &Path) -> io::Result<()> {
             for clients in list("clients", "1,4,16,50,64,512") {
                 if load.name == HTTP {
                     let case = Case { threads: &threads, load, clients: &clients, requests: 0 };
-                    lines.extend(case.compare(runs, &contenders, false)?);
+                    keep(case.compare(runs, &contenders, false)?)?;
                     continue;
                 }
                 let probe = run("plain", &threads, load, &clients, 2000)?.time;
                 let tests = load.words[1].split(',').count() as f64;
                 let requests = ((seconds * 1e9 / probe / tests) as u64).max(2000);
                 let case = Case { threads: &threads, load, clients: &clients, requests };
-                lines.extend(case.compare(runs, &contenders, counts_calls)?);
+                keep(case.compare(runs, &contenders, counts_calls)?)?;
             }
         }
-    }
-    if words.contains(&"record") {
-        Table::measured(lines).replace(folder, "servers", SERVERS, 4)?;
     }
     Ok(())
 }
