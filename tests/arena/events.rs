@@ -1,31 +1,14 @@
 //! The events of arenas in the log: the table of `docs/production.md`, row by row. Each has its
 //! fields and a remedy, and a burst of one kind is told once a second at most.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BufMut;
 use tracing::subscriber::with_default;
 
-use crate::support::log::{Log, PanickingLog};
+use crate::support::log::{PanickingLog, assert_told, logged};
 use crate::support::{TIMEOUT, assert_all_free, nz};
 use uring_arena::FixedArena;
-
-/// Runs `code` with a log. Returns the log, and the most events of one kind that it may have.
-fn logged(code: impl FnOnce()) -> (Log, usize) {
-    let (log, begin) = (Log::default(), Instant::now());
-    with_default(log.clone(), code);
-    (log, 1 + begin.elapsed().as_secs() as usize)
-}
-
-/// Checks that a kind of event came, no more often than it may, with its level and texts.
-#[track_caller]
-fn assert_told(log: &Log, most: usize, begin: &str, texts: &[&str]) {
-    let told = log.with(begin);
-    assert!((1..=most).contains(&told.len()), "{begin}, {most} at most: {:?}", log.with(""));
-    for text in texts {
-        assert!(told[0].contains(text), "{text:?} is not in {told:?}");
-    }
-}
 
 #[test]
 fn claims_that_wait_are_told_once_a_second_and_so_is_the_end() {

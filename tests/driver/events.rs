@@ -1,36 +1,16 @@
 //! The events of drivers and rings in the log: the table of `docs/production.md`, row by row.
 
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tracing::subscriber::with_default;
 
+use crate::registration_clone::{beside_another_threads_ring, kernel_clones};
 use crate::support::driver::{driver, finish, run};
-use crate::support::log::Log;
+use crate::support::log::{assert_told, logged};
 use crate::support::{TIMEOUT, arena, assert_all_free, paged_arena};
-use uring_arena::{
-    BufferRing, Driver, Event, Feature, Probe, RegisterOptions, RegistrationMode, SocketState,
-};
-
-/// Runs `code` with a log. Returns the log, and the most events of one kind that it may have.
-fn logged(code: impl FnOnce()) -> (Log, usize) {
-    let (log, begin) = (Log::default(), Instant::now());
-    with_default(log.clone(), code);
-    (log, 1 + begin.elapsed().as_secs() as usize)
-}
-
-/// Checks that a kind of event came, no more often than it may, with its level and texts.
-#[track_caller]
-fn assert_told(log: &Log, most: usize, begin: &str, texts: &[&str]) {
-    let told = log.with(begin);
-    assert!((1..=most).contains(&told.len()), "{begin}, {most} at most: {:?}", log.with(""));
-    for text in texts {
-        assert!(told[0].contains(text), "{text:?} is not in {told:?}");
-    }
-}
+use uring_arena::{BufferRing, Event, Feature, RegistrationMode, SocketState};
 
 #[test]
 fn a_ring_that_starves_again_and_again_is_told_once_a_second() {
@@ -93,29 +73,19 @@ fn rings_that_are_empty_from_the_start_are_told_once_a_second() {
 
 #[test]
 fn a_mode_that_does_not_work_is_told_with_its_error_and_the_remedy() {
-    if driver().is_none() || !Probe::shared().is_ok_and(|probe| probe.has(Feature::CloneInto)) {
-        eprintln!("SKIPPED: this kernel does not clone registrations");
+    if !kernel_clones(Feature::CloneInto) {
         return;
     }
     let arena = paged_arena(8, 4096);
-    let mut source = Driver::builder().build().unwrap();
-    let id = source.register(&arena).unwrap();
-    let (registered, ring) = (source.arena(id).unwrap(), source.as_raw_fd());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut driver = Driver::builder().build().unwrap();
-            // A ring that another thread alone may use cannot be cloned from.
-            let options = RegisterOptions::new().clone_of(registered, &ring);
-            let (log, _) = logged(|| {
-                let id = driver.register_with(&arena, options).unwrap();
-                assert_eq!(driver.arena(id).unwrap().mode(), RegistrationMode::Slots);
-            });
-            let fields = ["DEBUG", "mode=", "error=", "single_issuer(false)"];
-            assert_told(&log, 1, "a registration mode does not work", &fields);
-            finish(driver);
+    beside_another_threads_ring(&arena, |mut driver, options| {
+        let (log, _) = logged(|| {
+            let id = driver.register_with(&arena, options).unwrap();
+            assert_eq!(driver.arena(id).unwrap().mode(), RegistrationMode::Slots);
         });
+        let fields = ["DEBUG", "mode=", "error=", "single_issuer(false)"];
+        assert_told(&log, 1, "a registration mode does not work", &fields);
+        finish(driver);
     });
-    finish(source);
 }
 
 #[test]

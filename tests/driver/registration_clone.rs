@@ -13,12 +13,30 @@ use uring_arena::{
     RegisteredArena, RegistrationMode,
 };
 
-fn kernel_clones(feature: Feature) -> bool {
+pub fn kernel_clones(feature: Feature) -> bool {
     let can = Probe::shared().is_ok_and(|probe| probe.has(feature));
     if !can {
         eprintln!("SKIPPED: {feature} needs Linux {}", feature.since());
     }
     can
+}
+
+/// Runs `code` with a driver on a thread of its own, and with options that clone the registration
+/// of the arena from a ring which another thread alone may use.
+pub fn beside_another_threads_ring(
+    arena: &FixedArena,
+    code: impl FnOnce(Driver, RegisterOptions<'_>) + Send,
+) {
+    let mut source = Driver::builder().build().unwrap();
+    let id = source.register(arena).unwrap();
+    let (registered, ring) = (source.arena(id).unwrap(), source.as_raw_fd());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let driver = Driver::builder().build().unwrap();
+            code(driver, RegisterOptions::new().clone_of(registered, &ring));
+        });
+    });
+    finish(source);
 }
 
 /// Reads the start of a file through the registered memory of the arena.
@@ -92,26 +110,18 @@ fn the_ring_of_another_threads_single_issuer_is_not_cloned_from_and_the_remedy_i
         return;
     }
     let arena = paged_arena(64, 4096);
-    let mut source = Driver::builder().build().unwrap();
-    let id = source.register(&arena).unwrap();
-    let (registered, ring) = (source.arena(id).unwrap(), source.as_raw_fd());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut driver = Driver::builder().build().unwrap();
-            let options = RegisterOptions::new().clone_of(registered, &ring);
-            let error =
-                driver.register_with(&arena, options.mode(RegistrationMode::Cloned)).unwrap_err();
-            assert!(matches!(error, RegisterError::NoSource(_)), "{error:?}");
-            assert!(error.to_string().contains("single_issuer(false)"), "{error}");
-            // With the best mode asked for, the ring pins the memory once more, and tells why.
-            let id = driver.register_with(&arena, options).unwrap();
-            assert_eq!(entries(&driver, id), (RegistrationMode::Slots, Some((0, 64))));
-            assert_eq!(driver.arena(id).unwrap().refused(), [(RegistrationMode::Cloned, error)]);
-            read_through(&mut driver, &arena);
-            finish(driver);
-        });
+    beside_another_threads_ring(&arena, |mut driver, options| {
+        let error =
+            driver.register_with(&arena, options.mode(RegistrationMode::Cloned)).unwrap_err();
+        assert!(matches!(error, RegisterError::NoSource(_)), "{error:?}");
+        assert!(error.to_string().contains("single_issuer(false)"), "{error}");
+        // With the best mode asked for, the ring pins the memory once more, and tells why.
+        let id = driver.register_with(&arena, options).unwrap();
+        assert_eq!(entries(&driver, id), (RegistrationMode::Slots, Some((0, 64))));
+        assert_eq!(driver.arena(id).unwrap().refused(), [(RegistrationMode::Cloned, error)]);
+        read_through(&mut driver, &arena);
+        finish(driver);
     });
-    finish(source);
     assert_all_free(&arena);
 }
 

@@ -1,9 +1,11 @@
 //! The log of the library, for tests of what it tells.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tracing::field::{Field, Visit};
 use tracing::span;
+use tracing::subscriber::with_default;
 
 /// A log of what the library tells: the level, the span and the text of each event.
 #[derive(Clone, Default)]
@@ -54,6 +56,23 @@ impl Log {
     pub fn with(&self, text: &str) -> Vec<String> {
         let events = self.0.lock().unwrap();
         events.iter().filter(|event| event.contains(text)).cloned().collect()
+    }
+}
+
+/// Runs `code` with a log. Returns the log, and the most events of one kind that it may have.
+pub fn logged(code: impl FnOnce()) -> (Log, usize) {
+    let (log, begin) = (Log::default(), Instant::now());
+    with_default(log.clone(), code);
+    (log, 1 + begin.elapsed().as_secs() as usize)
+}
+
+/// Checks that a kind of event came, no more often than it may, with its level and texts.
+#[track_caller]
+pub fn assert_told(log: &Log, most: usize, begin: &str, texts: &[&str]) {
+    let told = log.with(begin);
+    assert!((1..=most).contains(&told.len()), "{begin}, {most} at most: {:?}", log.with(""));
+    for text in texts {
+        assert!(told[0].contains(text), "{text:?} is not in {told:?}");
     }
 }
 
