@@ -14,7 +14,5 @@ mod terminal;
 pub use page::{CONCLUSION, write_page};
 pub use part::{OURS, Part, Plot};
 pub use promise::{PROMISES, promises};
-#[cfg(feature = "io")]
-pub use table::SERVERS;
 pub use table::Table;
 pub use terminal::print;

@@ -17,9 +17,9 @@ const ROWS: &str = "case\tmetric\tunit\tprofile\tcontender\tp10\tmedian\tp90\t\
 const PROMISES: &str = "part\tgroup\tpromise\tbound\tof\tp10\tmedian\tp90\tnoise\t\
                         one_unit\tfat_lto\tverdict";
 
-/// The columns of `servers.tsv`: the first four are the key.
+/// The first four are the key.
 #[cfg(feature = "io")]
-pub const SERVERS: &str = "threads\tload\tclients\tserver\tmicroseconds\tcpu\tcpu_half_width\t\
+const SERVERS: &str = "threads\tload\tclients\tserver\tmicroseconds\tcpu\tcpu_half_width\t\
                            p50\tp50_half_width\tp99\tp99_half_width\tcalls\tpairs";
 
 /// A table of fields, with facts by name. The fact `remark` may come several times.
@@ -74,25 +74,19 @@ impl Table {
         self.write(&folder.join("promises.tsv"), PROMISES)
     }
 
-    /// Makes a table of lines that this machine measured now.
+    /// Puts the results of whole servers that this machine measured now on record, in the place of
+    /// those with the same key.
     #[cfg(feature = "io")]
-    pub fn measured(lines: Vec<Vec<String>>) -> Self {
-        Self { facts: machine(), lines }
-    }
-
-    /// Writes the lines in the place of those on record with the same first `key` fields.
-    #[cfg(feature = "io")]
-    pub fn replace(mut self, folder: &Path, name: &str, head: &str, key: usize) -> io::Result<()> {
-        let before = Self::load(folder, name).unwrap_or_default().lines;
-        let is_here = |old: &Vec<String>| self.lines.iter().any(|new| new[..key] == old[..key]);
+    pub fn keep_servers(mut lines: Vec<Vec<String>>, folder: &Path) -> io::Result<()> {
+        let before = Self::load(folder, "servers").unwrap_or_default().lines;
+        let is_here = |old: &Vec<String>| lines.iter().any(|new| new[..4] == old[..4]);
         let others: Vec<_> = before.into_iter().filter(|old| !is_here(old)).collect();
-        self.lines.extend(others);
-        let place = |line: &Vec<String>| {
+        lines.extend(others);
+        lines.sort_by_key(|line| {
             let clients: usize = line[2].parse().unwrap_or(0);
             (line[1].clone(), line[0].clone(), clients, line[3] != "plain", line[3].clone())
-        };
-        self.lines.sort_by_key(place);
-        self.write(&folder.join(format!("{name}.tsv")), head)
+        });
+        Self { facts: machine(), lines }.write(&folder.join("servers.tsv"), SERVERS)
     }
 
     fn write(&self, path: &Path, head: &str) -> io::Result<()> {

@@ -6,12 +6,11 @@
 use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use std::path::Path;
-
 use crate::measure::Syscalls;
-use crate::report::{SERVERS, Table};
+use crate::report::Table;
 
 /// The options of `redis-benchmark` beside the number of its clients.
 struct Load {
@@ -186,7 +185,7 @@ pub fn measure(words: &[&str], folder: &Path) -> io::Result<()> {
     let contenders = list("contenders", &CONTENDERS.join(","));
     let counts_calls = words.contains(&"calls");
     let keep = |lines: Vec<Vec<String>>| match words.contains(&"record") {
-        true => Table::measured(lines).replace(folder, "servers", SERVERS, 4),
+        true => Table::keep_servers(lines, folder),
         false => Ok(()),
     };
     println!(
