@@ -13,6 +13,8 @@ pub use direct::{DirectAlignment, DirectError, DirectFile};
 pub use socket::SendOptions;
 #[cfg(all(feature = "io-uring", feature = "tokio", target_os = "linux"))]
 pub(crate) use socket::queued_bytes;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(crate) use socket::unsent_bytes;
 #[cfg_attr(
     not(all(feature = "io-uring", feature = "tokio", target_os = "linux")),
     allow(unused_imports, reason = "each feature uses some of them")

@@ -119,21 +119,33 @@ pub(crate) fn is_tcp_closed(socket: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Returns the bytes of a TCP socket's queue that the kernel has not sent yet (`SIOCOUTQNSD`), and
-/// those that it has sent and the peer has not acknowledged. Returns `None` of any other socket.
+/// Returns the bytes that a TCP socket may not send yet, for example because the peer does not
+/// read. Returns `None` of any other socket.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(crate) fn unsent_bytes(socket: BorrowedFd<'_>) -> Option<usize> {
+    /// The request `SIOCOUTQNSD` (tcp(7) has its sibling `SIOCOUTQ`).
+    const UNSENT_BYTES: libc::Ioctl = 0x894B;
+
+    queue_bytes(socket, UNSENT_BYTES)
+}
+
+/// Returns the [unsent bytes](unsent_bytes) of a TCP socket, and those that it has sent and the
+/// peer has not acknowledged. Returns `None` of any other socket.
 #[cfg(all(feature = "io-uring", feature = "tokio", target_os = "linux"))]
 pub(crate) fn queued_bytes(socket: BorrowedFd<'_>) -> Option<(usize, usize)> {
-    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
-    let number = |request| {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: either request writes one number, which is live during the call.
-        let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
-        if answer < 0 { None } else { usize::try_from(bytes).ok() }
-    };
-    let unsent = number(SIOCOUTQNSD)?;
+    let unsent = unsent_bytes(socket)?;
     // All of them (`SIOCOUTQ`).
-    let queued = number(libc::TIOCOUTQ)?;
+    let queued = queue_bytes(socket, libc::TIOCOUTQ)?;
     Some((unsent, queued.saturating_sub(unsent)))
+}
+
+/// Asks for a number of bytes of a socket's queue.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+fn queue_bytes(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: either request writes one number, which is live during the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut bytes) };
+    if answer < 0 { None } else { usize::try_from(bytes).ok() }
 }
 
 /// Has the kernel end a TCP connection whose peer takes nothing for a minute, unless the program

@@ -14,7 +14,9 @@
 
 use crate::region::{Process, system_page_bytes};
 use crate::sync::Arc;
-use crate::system::{disconnect, set_linger, set_option, socket_option, socket_type, to_result};
+use crate::system::{
+    disconnect, set_linger, set_option, socket_option, socket_type, to_result, unsent_bytes,
+};
 use crate::uring::kernel::address::{RawAddress, ip_address};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -650,16 +652,10 @@ fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
-/// Returns whether a TCP socket has bytes that it may not send yet, for example because the peer
-/// does not read. Of bytes that are sent, the peer's kernel answers within a moment.
+/// Returns whether a TCP socket has bytes that it may not send yet. Of bytes that are sent, the
+/// peer's kernel answers within a moment.
 pub(crate) fn has_unsent_bytes(socket: BorrowedFd<'_>) -> bool {
-    /// The request `SIOCOUTQNSD` (tcp(7) has its sibling `SIOCOUTQ`).
-    const UNSENT_BYTES: libc::Ioctl = 0x894B;
-
-    let mut unsent: libc::c_int = 0;
-    // SAFETY: `unsent` is live during the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), UNSENT_BYTES, &raw mut unsent) };
-    answer == 0 && unsent > 0
+    unsent_bytes(socket).is_some_and(|bytes| bytes > 0)
 }
 
 /// Resets a connection: what is queued is thrown away, and the peer gets an error.
